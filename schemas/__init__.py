@@ -1,0 +1,1 @@
+"""The contract: every message that crosses Kafka. pydantic only; knows nobody."""

@@ -1,0 +1,33 @@
+"""bytes <-> message, JSON by default."""
+
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from schemas.base import Message
+
+M = TypeVar("M", bound=Message)
+
+
+class DecodeError(ValueError):
+    """The bytes are not this message. The text names the first field at fault."""
+
+
+def encode(message: Message) -> bytes:
+    """UTF-8 JSON without spaces, fields in the schema's order."""
+    return message.__pydantic_serializer__.to_json(message)
+
+
+def decode(kind: type[M], content: bytes) -> M:
+    """One message of the given kind. Raises DecodeError."""
+    try:
+        return kind.model_validate_json(content)
+    except ValidationError as error:
+        raise DecodeError(describe(error)) from None
+
+
+def describe(error: ValidationError) -> str:
+    """The first fault in one line, without the offending input: logs must not hold licensed text."""
+    fault = error.errors(include_input=False, include_url=False)[0]
+    place = ".".join(str(part) for part in fault["loc"]) or "record"
+    return f"{place}: {fault['msg']}"

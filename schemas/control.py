@@ -1,0 +1,37 @@
+"""Messages of signals.control: how a strategy tells silence, lag and death apart."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from schemas.base import EpochUs, Message
+
+
+class PartitionProgress(Message):
+    """One raw partition, as its worker sees it. Offsets name the next to read, as Kafka's do."""
+
+    topic: str
+    partition: Annotated[int, Field(ge=0)]
+    committed: int | None = None
+    low_water: int | None = None  # everything below has its outcome acknowledged by the broker
+    highest_finished: int | None = None
+    unfinished: Annotated[int, Field(ge=0)] = 0
+    oldest_unfinished_ingested_us: EpochUs | None = None
+
+
+class Heartbeat(Message):
+    """Sent each second by each worker, and only when its pipeline advanced or is truly idle. A worker that hangs
+    falls silent; one that waits for news does not."""
+
+    SCHEMA: ClassVar[str] = "heartbeat/1"
+
+    schema_version: Literal["1.0"] = "1.0"
+    type: Literal["heartbeat"] = "heartbeat"
+    worker: str
+    sequence: Annotated[int, Field(ge=0)]
+    state: Literal["starting", "running", "draining", "stopped"]
+    partitions: tuple[PartitionProgress, ...] = ()
+    model_sha256: str
+    config_hash: str
+    numerics: str
+    sent_us: EpochUs

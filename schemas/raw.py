@@ -1,0 +1,106 @@
+"""RawNews and RawTweet: the normalised envelope on the raw topics.
+
+A provider's own format is mapped to this one before anything else looks at a text. Ids are strings, since tweet ids
+and nanosecond stamps pass 2**53. Text fields are null in a delete.
+"""
+
+from enum import StrEnum
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, TypeAdapter
+
+from schemas.base import EpochUs, Message, Share
+
+
+class Action(StrEnum):
+    """What the source did with its item."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    DELETE = "delete"
+
+
+class Symbol(Message):
+    """One instrument that a text is said to be about."""
+
+    symbol: Annotated[str, Field(min_length=1, max_length=32)]
+    origin: Literal["provider", "cashtag", "exchange_tag", "linked"]
+    exchange: str | None = None
+    relevance: Share | None = None
+
+
+class Reference(Message):
+    """The post that a tweet repeats, quotes or answers."""
+
+    type: Literal["retweeted", "quoted", "replied_to"]
+    id: str
+
+
+class RawItem(Message):
+    """What news and tweets share.
+
+    `item_key` is `source:source_item_id` and the Kafka key. `ingested_us` is when our side first had the item: the
+    instant it became available to trade on. `ingested_origin` says whether that was observed or assumed afterwards.
+    """
+
+    SCHEMA: ClassVar[str] = "raw/1"
+
+    schema_version: Literal["1.0"] = "1.0"
+    item_key: Annotated[str, Field(min_length=1, max_length=512)]
+    source: Annotated[str, Field(min_length=1, max_length=64)]
+    source_item_id: Annotated[str, Field(min_length=1, max_length=448)]
+    action: Action = Action.CREATE
+    revision: Annotated[int, Field(ge=0)] | None = None
+    published_us: EpochUs | None = None
+    updated_us: EpochUs | None = None
+    ingested_us: EpochUs
+    ingested_origin: Literal["observed", "assumed"] = "observed"
+    lang: str | None = None
+    symbols: tuple[Symbol, ...] = ()
+    url: str | None = None
+    publisher: str | None = None
+    vendor_sentiment: float | None = None
+
+    @property
+    def effective_revision(self) -> int:
+        """The source's counter, else `updated_us`, else `published_us`, else 0; a delete without any: `ingested_us`.
+
+        For one item_key the highest (revision, retract last) wins, whatever the order of arrival.
+        """
+        for candidate in (self.revision, self.updated_us, self.published_us):
+            if candidate is not None:
+                return candidate
+        return self.ingested_us if self.action is Action.DELETE else 0
+
+
+class RawNews(RawItem):
+    """A news item: a headline with, perhaps, a summary and a body."""
+
+    item_type: Literal["news"]
+    headline: str | None = None
+    summary: str | None = None
+    body: str | None = None
+    body_format: Literal["text", "html"] = "text"
+    authors: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+
+
+class RawTweet(RawItem):
+    """A short post; `text` is whole, never the provider's cut form."""
+
+    item_type: Literal["tweet"]
+    text: str | None = None
+    author_id: str | None = None
+    conversation_id: str | None = None
+    ref: Reference | None = None
+    cashtags: tuple[str, ...] = ()
+    hashtags: tuple[str, ...] = ()
+    urls: tuple[str, ...] = ()
+    metrics: dict[str, int] | None = None
+    user_label: str | None = None
+
+
+AnyRaw = Annotated[RawNews | RawTweet, Field(discriminator="item_type")]
+RAW: TypeAdapter[RawNews | RawTweet] = TypeAdapter(AnyRaw)
+"""Validates one raw item of either kind."""

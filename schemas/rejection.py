@@ -1,0 +1,54 @@
+"""Rejection: a dead letter with its reason, its place in the raw topic and its original bytes."""
+
+import base64
+from enum import StrEnum
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from schemas.base import EpochUs, Message
+from schemas.signal import RawPosition
+
+# A dead letter must fit the broker's message limit (1 MB by default) after base64's 4/3.
+LARGEST_ORIGINAL_BYTES = 512 * 1024
+
+
+class Reason(StrEnum):
+    """Why a raw record got no signal; also the label of the counter."""
+
+    MALFORMED = "malformed"  # not JSON, or a value of the wrong type
+    UNSUPPORTED_SCHEMA = "unsupported_schema"
+    MISSING_FIELD = "missing_field"
+    BAD_TIME = "bad_time"  # outside 1973 to 2100: most often a wrong unit
+    EMPTY_TEXT = "empty_text"  # nothing left to read
+    LANGUAGE = "language"  # not one that the model was trained on
+    TOO_LARGE = "too_large"  # the record as a whole; a long text is assembled to fit instead
+    STALE = "stale"
+    POISON = "poison"  # our own code failed on it
+
+
+class Rejection(Message):
+    """The outcome of a raw record that cannot become a signal.
+
+    `original` is the record's value in base64, whole up to 512 KiB and its beginning beyond that (`original_bytes` is
+    its true size, `original_sha256` of all of it; the raw position still names the whole).
+    """
+
+    SCHEMA: ClassVar[str] = "rejection/1"
+
+    schema_version: Literal["1.0"] = "1.0"
+    reason: Reason
+    detail: str
+    raw: RawPosition
+    attempt: Annotated[int, Field(ge=1)] = 1
+    item_key: str | None = None
+    key: str | None = None  # the record's key in base64
+    original: str | None = None
+    original_bytes: Annotated[int, Field(ge=0)] = 0
+    original_sha256: str | None = None
+    rejected_us: EpochUs
+    run_id: str = "live"
+
+    def original_value(self) -> bytes | None:
+        """The raw value's bytes (its first 512 KiB where it was larger)."""
+        return None if self.original is None else base64.b64decode(self.original)

@@ -1,0 +1,1 @@
+"""The Kafka side: raw topics in, signals out."""

@@ -1,0 +1,28 @@
+"""Everything stream/ raises on purpose.
+
+StreamError
+├── SettingsError     a setting that cannot work; said at start, before anything is read
+├── SourceError       raw topics cannot be read any more
+├── SinkError         a message could not be delivered and the process must end rather than lose it
+└── FeedError         a file that cannot be published
+"""
+
+
+class StreamError(Exception):
+    """Base of this package's errors."""
+
+
+class SettingsError(StreamError):
+    """A setting that cannot work."""
+
+
+class SourceError(StreamError):
+    """Raw topics cannot be read any more (authentication, authorisation, a fatal client error)."""
+
+
+class SinkError(StreamError):
+    """A message could not be delivered; to go on would lose it."""
+
+
+class FeedError(StreamError):
+    """A file that cannot be published."""

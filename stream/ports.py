@@ -1,0 +1,178 @@
+"""What the pipeline needs from the world, in its own words. Adapters fulfil these; nothing else knows a client.
+
+Threads: Source, DuplicateCache and the ledger belong to the consumer thread, Sink to the publisher thread, a Runner to
+its engine thread. Nothing here is thread-safe, and nothing has to be.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from engine.types import Verdict
+
+
+class Partition(NamedTuple):
+    """One partition of one topic."""
+
+    topic: str
+    number: int
+
+
+class Position(NamedTuple):
+    """One element of one raw record: the identity of an outcome."""
+
+    topic: str
+    partition: int
+    offset: int
+    index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record of a raw topic, as the broker has it."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    timestamp_us: int | None = None  # the broker's; create or append time, as the topic is configured
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+
+
+class Commit(NamedTuple):
+    """What a group stores for a partition: the offset to read next, and a note (the map of what is finished above)."""
+
+    offset: int
+    metadata: str = ""
+
+
+class RebalanceListener(Protocol):
+    """Called on the consumer thread, inside Source.poll, when partitions come and go."""
+
+    def assigned(self, committed: Mapping[Partition, Commit | None]) -> None:
+        """These partitions are ours now and are read from their committed offset (None: none yet, read from the
+        beginning)."""
+
+    def revoked(self, partitions: Sequence[Partition]) -> None:
+        """These go to another member after this call returns: finish, commit, forget."""
+
+    def lost(self, partitions: Sequence[Partition]) -> None:
+        """These are another member's already: forget, commit nothing."""
+
+
+class Source(Protocol):
+    """Raw records in offset order per partition."""
+
+    def subscribe(self, listener: RebalanceListener) -> None:
+        """Join the group. Called once, before the first poll."""
+
+    def poll(self, timeout_ms: int, limit: int) -> list[Record]:
+        """Up to `limit` records: waits for the first one at most `timeout_ms`, then takes what is there already.
+        Empty on timeout. Raises SourceError when reading can never go on."""
+
+    def commit(self, commits: Mapping[Partition, Commit], *, wait: bool) -> bool:
+        """Store the group's offsets; with `wait`, until the broker has them. False when the broker refused (a
+        rebalance under way, say): nothing is lost, the same work may be done twice."""
+
+    def pause(self, partitions: Sequence[Partition]) -> None:
+        """Stop fetching these; polling goes on, so that the group does not think us dead."""
+
+    def resume(self, partitions: Sequence[Partition]) -> None:
+        """Fetch these again."""
+
+    def lag(self) -> Mapping[Partition, int]:
+        """Records between our read position and the broker's end per assigned partition, from what the client already
+        knows (no round trip); a partition whose end is unknown is left out."""
+
+    def close(self) -> None:
+        """Leave the group. Calls the listener's `revoked` for what is still ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One record to publish."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+class Sink(Protocol):
+    """Publishes records; a receipt is any object of the caller's."""
+
+    def send(self, outgoing: Outgoing, receipt: object | None = None) -> None:
+        """Hand over one record. Order is kept per (topic, key). When the client's buffer is full it serves delivery
+        reports until there is room: that is the back-pressure. Raises SinkError when delivery can never succeed."""
+
+    def receipts(self, timeout_ms: int = 0) -> list[object]:
+        """Receipts of the records that the broker has acknowledged since the last call; waits up to `timeout_ms` for
+        the first. Raises SinkError when a record could not be delivered."""
+
+    def unacknowledged(self) -> int:
+        """Records handed over that the broker has not acknowledged yet."""
+
+    def close(self) -> None:
+        """Give up what is not delivered; call `receipts` until `unacknowledged` is 0 first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A text that is about to be computed, named by its duplicate key."""
+
+    key: str  # 32 hex digits, see engine.text.duplicate_key
+    item_key: str
+    position: Position
+    at_us: int  # the item's ingested_us: duplicates are decided on recorded times
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """The first item with a text, and what the model said of it."""
+
+    item_key: str
+    position: Position
+    seen_us: int
+    verdict: Verdict  # its ticket means nothing here
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """The text was answered before."""
+
+    first: First
+    count: int  # earlier claims of this text, the first one included
+
+
+class Mine:
+    """Nobody has this text: compute it."""
+
+
+class Pending:
+    """Another worker is computing this text: ask again soon, or compute it anyway."""
+
+
+MINE, PENDING = Mine(), Pending()
+Answer = Hit | Mine | Pending
+
+
+class DuplicateCache(Protocol):
+    """Answers texts that were computed before. Never part of correctness: it may forget anything at any time. No call
+    raises and none takes longer than its budget; when the cache is away every claim is MINE."""
+
+    def claim(self, claims: Sequence[Claim]) -> list[Answer]:
+        """One answer a claim, in order; one round trip."""
+
+    def store(self, firsts: Mapping[str, First]) -> None:
+        """Keep what was computed, by duplicate key; one round trip."""
+
+    def close(self) -> None:
+        """Let go of the connection."""
+
+
+class Clock(Protocol):
+    """The only wall clock. Telemetry and stamps read it; decisions read recorded times."""
+
+    def now_us(self) -> int:
+        """Microseconds since 1970-01-01 UTC."""
