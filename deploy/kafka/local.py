@@ -1,0 +1,258 @@
+"""A real Apache Kafka on this machine without Docker: one node, loopback only, from Maven's jars.
+
+    python deploy/kafka/local.py start [--port 9092] [--home var/kafka]
+    python deploy/kafka/local.py stop | status
+
+Needs Java 17 and, the first time, Maven (44 MB into ~/.cache/earlybird). Tests use LocalKafka directly.
+"""
+
+import argparse
+import base64
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from string import Template
+
+HERE = Path(__file__).parent
+LIBS = Path.home() / ".cache" / "earlybird" / "kafka-4.3.1"
+HOW_TO_GET = "real Kafka needs Java 17 and Maven: `make system-deps`, or apt-get install openjdk-17-jre-headless maven"
+
+# A short-lived broker: the fast compiler and the small collector start sooner than the good ones.
+JVM = ("-Xms256m", "-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData")
+
+# The child lives until our end of the pipe closes, however we die. $1 is its log file.
+LIFELINE = 'log=$1; shift; "$@" >>"$log" 2>&1 </dev/null & echo $!; read -r _; kill -9 $! 2>/dev/null; wait'
+
+
+class KafkaUnavailable(Exception):
+    """Kafka cannot be started here. The text says why and what to do."""
+
+
+def libraries() -> Path:
+    """The folder of Kafka's jars, fetched by Maven once. Raises KafkaUnavailable."""
+    if shutil.which("java") is None:
+        raise KafkaUnavailable(f"no java on PATH; {HOW_TO_GET}")
+    if LIBS.is_dir():
+        return LIBS
+    if shutil.which("mvn") is None:
+        raise KafkaUnavailable(f"no mvn on PATH and no jars in {LIBS}; {HOW_TO_GET}")
+    LIBS.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=LIBS.parent) as scratch:
+        fetch = ["mvn", "-q", "-B", "-f", str(HERE / "pom.xml"), "dependency:copy-dependencies"]
+        fetch += ["-DincludeScope=runtime", f"-DoutputDirectory={scratch}/libs"]
+        done = subprocess.run(fetch, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise KafkaUnavailable(f"Maven could not fetch Kafka's jars:\n{done.stdout[-2000:]}")
+        with contextlib.suppress(OSError):  # another process was first
+            (Path(scratch) / "libs").rename(LIBS)
+    return LIBS
+
+
+class LocalKafka:
+    """One broker with its data under `home`. A port of 0 means any free one, kept over restarts.
+
+    `options` are further broker properties. Unless `detached`, the broker dies with this process.
+    """
+
+    def __init__(
+        self, home: Path, port: int = 0, options: Mapping[str, str] | None = None, *, detached: bool = False
+    ) -> None:
+        self.home = home
+        self.port = port or free_port()
+        self.options = dict(options or {})
+        self.detached = detached
+        self.pid: int | None = None
+        self._lifeline: subprocess.Popen[str] | None = None
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """host:port"""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> Path:
+        """What the broker and its JVM print."""
+        return self.home / "broker.log"
+
+    def start(self, timeout_s: float = 60.0) -> None:
+        """Format the storage where it is new, start, and wait until the broker answers. Raises KafkaUnavailable."""
+        properties = self._configure()
+        if not (self.home / "data" / "meta.properties").exists():
+            self._format(properties)
+        command = java("kafka.Kafka", str(properties))
+        if self.detached:
+            with self.log.open("ab") as log:
+                self.pid = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                ).pid
+        else:
+            self._lifeline = subprocess.Popen(
+                ["sh", "-c", LIFELINE, "sh", str(self.log), *command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                start_new_session=True,  # Ctrl-C is for us: the broker must outlive a graceful stop
+            )
+            assert self._lifeline.stdout is not None
+            self.pid = int(self._lifeline.stdout.readline())
+        self._wait(time.monotonic() + timeout_s)
+
+    def pause(self) -> None:
+        """Stop the process where it stands: connections stay open and nothing answers."""
+        os.kill(self._running(), signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Undo `pause`."""
+        os.kill(self._running(), signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End it at once, as a power cut would."""
+        os.kill(self._running(), signal.SIGKILL)
+        self._reap()
+
+    def stop(self) -> None:
+        """End it in an orderly way. Nothing happens when it does not run."""
+        if self.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)
+                wait_for_exit(self.pid, timeout_s=15)
+        self._reap()
+
+    def restart(self) -> None:
+        """The same broker again, with the data and the address it had."""
+        self.stop()
+        self.start()
+
+    def __enter__(self) -> "LocalKafka":
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    def _running(self) -> int:
+        if self.pid is None:
+            raise KafkaUnavailable("the broker does not run")
+        return self.pid
+
+    def _reap(self) -> None:
+        if self._lifeline is not None:
+            self._lifeline.communicate()
+        self._lifeline, self.pid = None, None
+
+    def _configure(self) -> Path:
+        self.home.mkdir(parents=True, exist_ok=True)
+        template = Template((HERE / "broker.properties").read_text())
+        text = template.substitute(port=self.port, controller_port=free_port(), data=self.home / "data")
+        text += "".join(f"{name}={value}\n" for name, value in self.options.items())
+        properties = self.home / "broker.properties"
+        properties.write_text(text)
+        return properties
+
+    def _format(self, properties: Path) -> None:
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
+        done = subprocess.run(
+            java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise KafkaUnavailable(f"the storage could not be formatted:\n{done.stdout}{done.stderr}")
+
+    def _wait(self, deadline: float) -> None:
+        while not answers(self.bootstrap_servers):
+            if not alive(self._running()) or time.monotonic() > deadline:
+                tail = self.log.read_text(errors="replace")[-3000:]
+                raise KafkaUnavailable(f"the broker did not start; its log ends:\n{tail}")
+            time.sleep(0.05)
+
+
+def java(main: str, *arguments: str) -> list[str]:
+    """The command line of one of Kafka's classes."""
+    logging = f"-Dlog4j2.configurationFile={HERE / 'log4j2.properties'}"
+    return ["java", *JVM, logging, "-cp", f"{libraries()}/*", main, *arguments]
+
+
+def answers(bootstrap_servers: str) -> bool:
+    """Whether a broker at this address answers a metadata request."""
+    host, _, port = bootstrap_servers.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=1.0).close()
+    except OSError:
+        return False
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
+
+    try:
+        admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
+        return bool(admin.list_topics(timeout=5.0).brokers)
+    except KafkaException:
+        return False
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def alive(pid: int) -> bool:
+    """Whether the process exists and is no zombie."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_for_exit(pid: int, timeout_s: float) -> None:
+    """Wait for the process to go; kill it when it takes too long."""
+    deadline = time.monotonic() + timeout_s
+    while alive(pid):
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def main() -> int:
+    """Start, stop or show the broker of a development tree."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("action", choices=("start", "stop", "status"))
+    parser.add_argument("--port", type=int, default=9092)
+    parser.add_argument("--home", type=Path, default=Path("var/kafka"), help="data, log and process id")
+    arguments = parser.parse_args()
+    kafka = LocalKafka(arguments.home.resolve(), arguments.port, detached=True)
+    pid_file = kafka.home / "pid"
+    running = pid_file.exists() and alive(int(pid_file.read_text()))
+    try:
+        if arguments.action == "start" and not running:
+            kafka.start()
+            pid_file.write_text(str(kafka.pid))
+            running = True
+        elif arguments.action == "stop" and running:
+            kafka.pid = int(pid_file.read_text())
+            kafka.stop()
+            pid_file.unlink()
+            running = False
+    except KafkaUnavailable as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"Kafka answers at {kafka.bootstrap_servers} (log: {kafka.log})" if running else "Kafka does not run")
+    return 0 if running or arguments.action == "stop" else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""Where the world is: the sole home of third-party clients."""

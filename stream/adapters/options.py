@@ -1,0 +1,102 @@
+"""librdkafka options: the ones this project owns, its defaults, and the ones a user passes through."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from stream.errors import SettingsError
+
+Options = dict[str, str | int | float | bool]
+Protocol = Literal["classic", "consumer"]
+
+# Each of these decides whether records are lost, doubled or misplaced; none is a matter of taste.
+OWNED: Mapping[str, str] = {
+    "bootstrap.servers": "it has a setting of its own",
+    "group.id": "it has a setting of its own",
+    "group.protocol": "it has a setting of its own",
+    "enable.auto.commit": "offsets are committed when outcomes are acknowledged",
+    "enable.auto.offset.store": "offsets are committed when outcomes are acknowledged",
+    "auto.offset.reset": "librdkafka's default, latest, loses the records of new groups and partitions",
+    "isolation.level": "records of aborted transactions must not be read",
+    "partition.assignment.strategy": "partitions are handed over one by one, by cooperative-sticky",
+    "partitioner": "the default puts keys elsewhere than Java clients and Faust do",
+    "enable.idempotence": "retries would double and reorder records",
+    "enable.gapless.guarantee": "a failed delivery is produced again instead",
+    "acks": "an outcome counts when every replica in sync has it",
+    "message.timeout.ms": "a delivery that times out can overtake an earlier one of its key",
+    "delivery.timeout.ms": "a delivery that times out can overtake an earlier one of its key",
+    "logger": "clients log through structlog",
+    "error_cb": "clients report through structlog",
+    "on_commit": "clients report through structlog",
+    "on_delivery": "each record has its own receipt",
+}
+
+
+def kafka_options(overrides: Mapping[str, str | int | float | bool]) -> Options:
+    """A user's librdkafka options as they may be given to every client of ours.
+
+    Raises SettingsError for each option that this project owns, with the reason.
+    """
+    taken = [f"{name}: {OWNED[name]}; was {overrides[name]!r}" for name in overrides if name in OWNED]
+    if taken:
+        raise SettingsError("Kafka options that cannot be passed through:\n  " + "\n  ".join(taken))
+    return dict(overrides)
+
+
+def client_options(bootstrap_servers: str, overrides: Mapping[str, str | int | float | bool]) -> Options:
+    """For any client, the admin client too."""
+    return {
+        "client.id": "earlybird",
+        # A broker that is back is found within a second; the default waits up to ten.
+        "reconnect.backoff.max.ms": 1000,
+        **kafka_options(overrides),
+        "bootstrap.servers": bootstrap_servers,
+    }
+
+
+def consumer_options(
+    bootstrap_servers: str,
+    group: str,
+    protocol: Protocol,
+    overrides: Mapping[str, str | int | float | bool],
+) -> Options:
+    """For a reader of raw topics.
+
+    Handover: a partition that moves is read by nobody until its next owner's heartbeat. With `classic` that interval
+    is the client's (3 s by default in librdkafka, 300 ms here); with `consumer` it is the broker's
+    group.consumer.heartbeat.interval.ms (5 s by default; deploy/kafka lowers it) and the client has no say.
+    """
+    classic: Options = {
+        "heartbeat.interval.ms": 300,
+        "session.timeout.ms": 10_000,  # a killed member's partitions move after this; brokers refuse less than 6 s
+    }
+    return {
+        **(classic if protocol == "classic" else {}),
+        "fetch.wait.max.ms": 100,
+        "fetch.error.backoff.ms": 100,
+        # Topics and partitions made after the start are noticed within this; the default is five minutes.
+        "topic.metadata.refresh.interval.ms": 5000,
+        **client_options(bootstrap_servers, overrides),
+        "group.id": group,
+        "group.protocol": protocol,
+        **({"partition.assignment.strategy": "cooperative-sticky"} if protocol == "classic" else {}),
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        "isolation.level": "read_committed",
+    }
+
+
+def producer_options(bootstrap_servers: str, overrides: Mapping[str, str | int | float | bool]) -> Options:
+    """For a writer of signals and dead letters."""
+    return {
+        # Batches form by themselves while requests are under way: waiting for more only adds latency.
+        "linger.ms": 0,
+        "compression.type": "lz4",
+        # The client's own default, said because the largest dead letter (about 700 KB) must stay below it.
+        "message.max.bytes": 1_000_000,
+        **client_options(bootstrap_servers, overrides),
+        "partitioner": "murmur2_random",
+        "enable.idempotence": True,
+        "acks": "all",
+        "message.timeout.ms": 0,  # never given up: order per key holds over any outage
+    }
