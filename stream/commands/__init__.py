@@ -1,0 +1,1 @@
+"""One module a command of `earlybird`, imported only when it is called."""

@@ -1,0 +1,265 @@
+"""Every setting, its default and its meaning. The only reader of the environment.
+
+The same names everywhere: `kafka.bootstrap_servers` here is EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS in the environment and
+`bootstrap_servers` under `[kafka]` in the file of `--config`. The environment wins over the file.
+"""
+
+import argparse
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableVariable
+
+from stream.errors import SettingsError
+from stream.settings_report import explain, misspelt
+
+PREFIX = "EARLYBIRD_"
+CONFIG_VARIABLE = "EARLYBIRD_CONFIG"
+"""Names the file when `--config` does not."""
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _client_options(given: object) -> object:
+    """librdkafka's names have dots. TOML nests a dotted name, the environment cannot spell one."""
+    return dict(_dotted(given)) if isinstance(given, Mapping) else given
+
+
+def _dotted(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in tree.items():
+        # log_level is the one name with an underscore that a file or environment can set.
+        path = prefix + (name if name.lower() == "log_level" else name.lower().replace("_", "."))
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{path}.")
+        else:
+            yield path, str(value).lower() if isinstance(value, bool) else str(value)
+
+
+ClientOptions = Annotated[dict[str, str], BeforeValidator(_client_options)]
+
+
+class Group(BaseModel):
+    """Base of the groups: frozen, and a name it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Kafka(Group):
+    """How to reach the broker."""
+
+    bootstrap_servers: str = Field(
+        default="127.0.0.1:9092", min_length=1, description="brokers to start from, host:port,..."
+    )
+    group_protocol: Literal["classic", "consumer"] = Field(
+        default="classic", description="classic (cooperative) or the broker-side protocol of Kafka 4"
+    )
+    options: ClientOptions = Field(
+        default_factory=dict,
+        repr=False,
+        description="passed to librdkafka as they are (TLS, SASL, ...); in the environment `_` stands for `.`: "
+        "EARLYBIRD_KAFKA__OPTIONS__SASL_MECHANISM",
+    )
+
+
+class RawTopic(Group):
+    """One topic to read."""
+
+    name: str = Field(min_length=1)
+    format: Literal["earlybird"] = "earlybird"
+
+
+class Topics(Group):
+    """Names of the topics."""
+
+    raw: tuple[RawTopic, ...] = Field(
+        default=(RawTopic(name="news.raw"), RawTopic(name="tweets.raw")),
+        min_length=1,
+        description="topics to read, each with the format of its records",
+    )
+    signals: str = Field(default="signals", min_length=1, description="where signals go")
+    control: str = Field(default="signals.control", min_length=1, description="where heartbeats go")
+    dlq: str = Field(default="raw.dlq", min_length=1, description="where rejections go, with the original bytes")
+
+    @model_validator(mode="after")
+    def _no_topic_twice(self) -> Self:
+        names = [topic.name for topic in self.raw] + [self.signals, self.control, self.dlq]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:  # a stage that reads what it writes never ends
+            raise ValueError(f"each topic has one use, used twice: {', '.join(repeated)}")
+        return self
+
+
+class Redis(Group):
+    """The duplicate cache. It may be absent or down: then every text is computed."""
+
+    url: str | None = Field(
+        default=None, repr=False, description="redis://[user:password@]host:port/db; none: no cache"
+    )
+    ttl_s: PositiveInt = Field(
+        default=86_400, description="how long a text counts as seen, by recorded times, in seconds"
+    )
+    lease_ms: PositiveInt = Field(
+        default=2_000, description="how long one worker may hold a text back from others, in ms"
+    )
+    budget_ms: PositiveInt = Field(default=20, description="longest wait for one answer of the cache, in ms")
+
+
+class Engine(Group):
+    """How the model runs. Nothing here but `dtype` can change a result beyond rounding."""
+
+    threads: PositiveInt = Field(default_factory=_usable_cores, description="engine threads, one core each")
+    slots: PositiveInt = Field(default=16, description="texts in the model at once, per thread")
+    token_budget: PositiveInt = Field(default=512, description="tokens in the model at once, per thread")
+    dtype: Literal["float32", "float64"] = Field(default="float32", description="arithmetic of the model")
+    deterministic: bool = Field(
+        default=True, description="a text's bits depend on the text alone, whatever runs beside it"
+    )
+    runner: Literal["packed", "reference"] = Field(default="packed", description="packed slots, or one text at a time")
+
+
+class Limits(Group):
+    """What is taken in."""
+
+    max_in_flight: PositiveInt = Field(default=4_096, description="texts read but not yet acknowledged as published")
+    max_record_bytes: PositiveInt = Field(default=1_048_576, description="a larger raw record is rejected, in bytes")
+    max_age_s: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="an item older than this when ingested is rejected as stale, in seconds; none: never"
+    )
+
+
+class Timing(Group):
+    """How often, and how long."""
+
+    poll_timeout_ms: PositiveInt = Field(default=10, description="longest wait for new records when idle, in ms")
+    commit_interval_ms: PositiveInt = Field(default=500, description="between two commits of offsets, in ms")
+    heartbeat_interval_ms: PositiveInt = Field(
+        default=1_000, description="between two messages on topics.control, in ms"
+    )
+    drain_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        default=10.0, description="for texts in flight when stopping or when a partition is taken away, in seconds"
+    )
+
+
+class Http(Group):
+    """Health and metrics."""
+
+    host: str = Field(default="127.0.0.1", description="address of /healthz, /readyz and /metrics")
+    port: Annotated[int, Field(ge=0, le=65_535)] = Field(default=9464, description="their port; 0: any free one")
+
+
+class Log(Group):
+    """The log goes to stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least level that is written"
+    )
+    format: Literal["console", "json"] = Field(default="console", description="for people, or one JSON object a line")
+
+
+class Settings(BaseSettings):
+    """All settings of one process. Immutable; build it with `load`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", env_ignore_empty=True, frozen=True, extra="forbid"
+    )
+
+    model: str = Field(default="bundled", min_length=1, description="the bundled model, or a model folder")
+    policy: str | None = Field(
+        default=None, description="when a text may leave, e.g. cwb:delta=0.3,window=2; none: as the model was trained"
+    )
+    group: str = Field(default="earlybird", min_length=1, description="consumer group")
+    kafka: Kafka = Kafka()
+    topics: Topics = Topics()
+    redis: Redis = Redis()
+    engine: Engine = Field(default_factory=Engine)
+    limits: Limits = Limits()
+    timing: Timing = Timing()
+    http: Http = Http()
+    log: Log = Log()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 (the base class's signature)
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment before file; the file's tree is what the constructor gets."""
+        assert isinstance(env_settings, EnvSettingsSource)
+        env_settings.env_vars = _with_secrets_read(env_settings.env_vars)
+        return env_settings, init_settings
+
+
+def load(path: Path | None = None) -> Settings:
+    """Settings from the environment and, under it, a TOML file. Raises SettingsError that names every fault."""
+    named = os.environ.get(CONFIG_VARIABLE)
+    path = path or (Path(named) if named else None)
+    tree = {} if path is None else _read(path)
+    wrong = misspelt(os.environ, Settings, PREFIX, {CONFIG_VARIABLE})
+    if wrong:
+        raise SettingsError(wrong)
+    try:
+        return Settings(**tree)
+    except ValidationError as error:
+        raise SettingsError(explain(error, Settings, PREFIX, path, os.environ)) from None
+    except UnreadableVariable as error:
+        # A list or table that is no JSON; its cause says where.
+        detail = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
+        raise SettingsError(f"environment: {detail}; lists and tables are written as JSON") from None
+
+
+def add_config_option(parser: argparse.ArgumentParser) -> None:
+    """`--config FILE`, the same for every command: pass its value to `load`."""
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help=f"TOML file of settings (default: ${CONFIG_VARIABLE}, else none)"
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from None
+    except ValueError as error:  # not TOML, or not UTF-8
+        raise SettingsError(f"{path}: {error}") from None
+    return _tree_with_secrets_read(tree)
+
+
+def _tree_with_secrets_read(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Replaces `NAME_file = "PATH"` by NAME and the file's content."""
+    result: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            result[name] = _tree_with_secrets_read(value)
+        elif name.endswith("_file"):
+            result[name.removesuffix("_file")] = _secret(name, str(value))
+        else:
+            result[name] = value
+    return result
+
+
+def _with_secrets_read(variables: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Replaces EARLYBIRD_..._FILE by the variable without _FILE and the file's content. Keys are lower case here."""
+    prefix, result = PREFIX.lower(), dict(variables)
+    for name, value in variables.items():
+        if name.startswith(prefix) and name.endswith("_file") and value:
+            del result[name]
+            result[name.removesuffix("_file")] = _secret(name.upper(), value)
+    return result
+
+
+def _secret(name: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise SettingsError(f"{name}: cannot read {path}: {reason}") from None

@@ -1,0 +1,142 @@
+"""Settings in words: what is wrong with them, what they are (secrets hidden), and the table of all of them."""
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+HIDDEN = "<hidden>"
+_SECRET_NAME = re.compile(r"password|secret|token|credential|private|\bkey\b|\.pem$|sasl\.jaas", re.IGNORECASE)
+_URL_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+
+
+def explain(
+    error: ValidationError,
+    model: type[BaseModel],
+    prefix: str,
+    path: Path | None,
+    environment: Mapping[str, str],
+) -> str:
+    """One block that names every fault, where it was set and, for an unknown name, the nearest known one."""
+    known = [name for name, _ in fields(model)]
+    present = {name.upper() for name in environment}
+    lines = []
+    faults = error.errors(include_url=False)
+    places = [_place(fault) for fault in faults]
+    for place, fault in zip(places, faults, strict=True):
+        if any(other.startswith(place + ".") for other in places):
+            continue  # a list that is short because of its faulty element
+        variable = prefix + place.replace(".", "__").upper()
+        origin = _origin(variable, present, path)
+        lines.append(f"  {place}: {_complaint(fault, place, known)}{origin}")
+    count = "1 setting" if len(lines) == 1 else f"{len(lines)} settings"
+    return "\n".join([f"{count} cannot work:", *lines])
+
+
+def misspelt(environment: Mapping[str, str], model: type[BaseModel], prefix: str, others: set[str]) -> str | None:
+    """A complaint about a variable that is nearly a setting's; others are left alone, since Kubernetes puts variables
+    like EARLYBIRD_SERVICE_HOST beside ours when a service has our name."""
+    known = [prefix + name.replace(".", "__").upper() for name, _ in fields(model)]
+    accepted = {prefix + name.upper() for name in model.model_fields} | others
+    for name in sorted(environment):
+        whole = name.removesuffix("_FILE")
+        if not name.startswith(prefix) or "__" in name or whole in accepted:
+            continue
+        near = difflib.get_close_matches(whole, [*known, *accepted], n=1, cutoff=0.85)
+        if near:
+            return f"{name}: no such setting; did you mean {near[0]}?"
+    return None
+
+
+def fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Every setting by its dotted name, groups opened, in the order of the source."""
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from fields(kind, f"{prefix}{name}.")
+        else:
+            yield prefix + name, field
+
+
+def effective(settings: BaseModel) -> dict[str, Any]:
+    """Dotted name -> value of every setting, passwords and credentials hidden."""
+    shown: dict[str, Any] = {}
+    for name, _ in fields(type(settings)):
+        value: Any = settings
+        for part in name.split("."):
+            value = getattr(value, part)
+        shown[name] = _shown(name, value)
+    return shown
+
+
+def table(model: type[BaseModel]) -> str:
+    """Every setting with its default and meaning, as a Markdown table."""
+    rows = ["| Setting | Default | Meaning |", "|---|---|---|"]
+    rows += [f"| `{name}` | {_default(field)} | {field.description} |" for name, field in fields(model)]
+    return "\n".join(rows)
+
+
+def _place(fault: ErrorDetails) -> str:
+    return ".".join(str(part) for part in fault["loc"]) or "settings"
+
+
+def _origin(variable: str, present: set[str], path: Path | None) -> str:
+    # A list is one variable, although the fault lies in one of its elements.
+    parts = variable.split("__")
+    for depth in range(len(parts), 0, -1):
+        for candidate in ("__".join(parts[:depth]), "__".join(parts[:depth]) + "_FILE"):
+            if candidate in present:
+                return f" ({candidate})"
+    return "" if path is None else f" ({path})"
+
+
+def _complaint(fault: ErrorDetails, place: str, known: list[str]) -> str:
+    if fault["type"] == "extra_forbidden":
+        near = _nearest(place, known)
+        return "no such setting" + (f"; did you mean {near}?" if near else "")
+    message = fault["msg"][0].lower() + fault["msg"][1:]
+    message = message.replace("input should be ", "must be ").replace("value error, ", "")
+    given = fault.get("input")
+    if isinstance(given, str | int | float | bool) and _shown(place, given) == given:
+        return f"{message}, was {given!r}"
+    return message
+
+
+def _nearest(place: str, known: list[str]) -> str | None:
+    leaf = place.rpartition(".")[2]
+    by_leaf = {name.rpartition(".")[2]: name for name in known}
+    if leaf in by_leaf:  # the right name in the wrong group
+        return by_leaf[leaf]
+    near = difflib.get_close_matches(place, known, n=1) or difflib.get_close_matches(leaf, by_leaf, n=1)
+    return by_leaf.get(near[0], near[0]) if near else None
+
+
+def _shown(name: str, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {part: _shown(part, content) for part, content in value.items()}
+    if isinstance(value, tuple | list):
+        return [_shown(name, content) for content in value]
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if value is not None and _SECRET_NAME.search(name):
+        return HIDDEN
+    if isinstance(value, str):
+        return _URL_CREDENTIALS.sub(HIDDEN, value)
+    return value
+
+
+def _default(field: FieldInfo) -> str:
+    if field.default_factory is not None:
+        value: Any = {} if field.annotation is not int else "one per core"
+        return value if isinstance(value, str) else "none"
+    value = field.default
+    if value is None:
+        return "none"
+    if isinstance(value, tuple):
+        return ", ".join(f"`{part.name}`" for part in value)
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"

@@ -1,0 +1,164 @@
+"""What a running stage says of itself: the log and the metrics. Nothing is decided upon here.
+
+Log events are named `noun.verb`; what varies stands in fields. Metric names and labels are a contract with dashboards;
+a symbol is never a label, since there are thousands.
+"""
+
+import logging
+import sys
+from collections.abc import Mapping
+from typing import Literal, TextIO
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from schemas.rejection import Reason
+from schemas.signal import ExitReason, Label, Signal, Times
+from stream.ports import Partition
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+# A cache answers in well under a millisecond, an item may have waited minutes behind a burst.
+_LATENCY_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.25, 0.5, 1, 2, 5, 15, 60, 300)
+
+STAGES: tuple[tuple[str, str, str], ...] = (
+    ("feed", "published_us", "ingested_us"),  # the provider's delay
+    ("read", "ingested_us", "consumed_us"),  # the raw topic and its backlog
+    ("prepare", "consumed_us", "engine_in_us"),  # decode, duplicates, tokenise, wait for a slot
+    ("engine", "engine_in_us", "exited_us"),
+    ("publish", "exited_us", "emitted_us"),
+)
+"""Label of stage_latency_seconds, and the two stamps between which it is measured."""
+
+
+def configure_logging(
+    level: Literal["debug", "info", "warning", "error"],
+    form: Literal["console", "json"],
+    stream: TextIO | None = None,
+) -> None:
+    """structlog to stderr (or `stream`), for people or as one JSON object a line. Call once, at the process's start."""
+    out = sys.stderr if stream is None else stream
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+    ]
+    if form == "json":
+        rendered: list[structlog.typing.Processor] = [
+            structlog.processors.dict_tracebacks,
+            structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
+        ]
+    else:
+        rendered = [
+            structlog.dev.ConsoleRenderer(
+                colors=out.isatty(), timestamp_key="time", exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
+    structlog.configure(
+        processors=[*shared, *rendered],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.WriteLoggerFactory(out),
+        cache_logger_on_first_use=False,  # loggers made at import must follow this call
+    )
+
+
+class Metrics:
+    """Counters and gauges in a registry of their own, prefix `earlybird_`. Thread-safe. Methods take batches where the
+    caller has batches; one call costs microseconds."""
+
+    def __init__(self, max_layers: int) -> None:
+        self.registry = registry = CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"earlybird_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"earlybird_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(f"earlybird_{name}", text, labels, buckets=buckets, registry=registry)
+
+        layers = tuple(float(layer) for layer in range(1, max_layers + 1))
+        self._texts = counter("texts_consumed", "texts read", "topic", "item_type")
+        self._hits = counter("dedup_hits", "texts answered by the duplicate cache")
+        self._signals = counter("signals_published", "signals with a result, acknowledged", "label", "exit_reason")
+        self._retractions = counter("retractions", "retractions, acknowledged")
+        self._rejections = counter("dlq", "dead letters, acknowledged", "reason")
+        self._stages = histogram("stage_latency_seconds", "time in one stage", _LATENCY_S, "stage")
+        self._latency = histogram("signal_latency_seconds", "from ingested to emitted", _LATENCY_S)
+        self._exits = histogram("exit_layer", "layer at which a computed text left", layers)
+        self._slots_active = gauge("slots_active", "slots in use")
+        self._slots_capacity = gauge("slots_capacity", "slots there are")
+        self._passes = counter("encoder_iterations", "passes of the shared layer")
+        self._lag = gauge("consumer_lag_messages", "records not read yet", "topic", "partition")
+        self._oldest = gauge("oldest_unprocessed_seconds", "age of the oldest text without an outcome")
+        self._unfinished = gauge("unfinished_texts", "texts read but without an acknowledged outcome")
+        self._model = gauge("model_info", "the model in use", "id", "sha256", "policy", "config_hash", "numerics")
+        self._lagging: set[Partition] = set()
+        self._last_passes = 0
+        # Every series exists from the start: a rate over a series that appears at its first event misses that event.
+        for label in Label:
+            for exit_reason in (ExitReason.CONFIDENCE, ExitReason.WINDOW, ExitReason.LAST_LAYER):
+                self._signals.labels(label.value, exit_reason.value)
+        for reason in Reason:
+            self._rejections.labels(reason.value)
+        self._stage = {name: self._stages.labels(name) for name, _, _ in STAGES}
+
+    def consumed(self, topic: str, item_type: str, texts: int) -> None:
+        """Texts read from one topic; `item_type` is news, tweet or unknown."""
+        self._texts.labels(topic, item_type).inc(texts)
+
+    def published(self, signal: Signal) -> None:
+        """The broker acknowledged this signal: counts it, its stages and, where it was computed, its exit."""
+        if signal.label is None or signal.exit is None:
+            self._retractions.inc()
+        else:
+            self._signals.labels(signal.label.value, signal.exit.reason.value).inc()
+            if signal.novelty is not None and signal.novelty.cache_hit:
+                self._hits.inc()
+            else:
+                self._exits.observe(signal.exit.layer)
+        self._lived(signal.ts)
+
+    def rejected(self, reason: Reason, texts: int = 1) -> None:
+        """The broker acknowledged these dead letters."""
+        self._rejections.labels(reason.value).inc(texts)
+
+    def slots(self, active: int, capacity: int) -> None:
+        """Slots in use and in all, over all engine threads."""
+        self._slots_active.set(active)
+        self._slots_capacity.set(capacity)
+
+    def passes(self, total: int) -> None:
+        """Passes of the shared layer since the start; the sum that engine threads count anyway."""
+        self._passes.inc(max(0, total - self._last_passes))
+        self._last_passes = total
+
+    def lag(self, records: Mapping[Partition, int]) -> None:
+        """Records not read yet per partition; a partition that is not named any more is another worker's."""
+        for gone in self._lagging - records.keys():
+            self._lag.remove(gone.topic, str(gone.number))
+        for partition, count in records.items():
+            self._lag.labels(partition.topic, str(partition.number)).set(count)
+        self._lagging = set(records)
+
+    def unfinished(self, texts: int, oldest_age_s: float) -> None:
+        """Texts without an acknowledged outcome, and the age of the oldest (0 without any)."""
+        self._unfinished.set(texts)
+        self._oldest.set(max(0.0, oldest_age_s))
+
+    def model(self, *, model_id: str, sha256: str, policy: str, config_hash: str, numerics: str) -> None:
+        """Says which model runs, in the labels of a constant 1."""
+        self._model.clear()
+        self._model.labels(model_id, sha256, policy, config_hash, numerics).set(1)
+
+    def exposition(self) -> bytes:
+        """The Prometheus text format (CONTENT_TYPE)."""
+        return generate_latest(self.registry)
+
+    def _lived(self, times: Times) -> None:
+        for name, begin, end in STAGES:
+            start_us, end_us = getattr(times, begin), getattr(times, end)
+            if start_us is not None and end_us is not None:
+                self._stage[name].observe(max(0, end_us - start_us) / 1e6)  # clocks of two machines may disagree
+        self._latency.observe(max(0, times.emitted_us - times.ingested_us) / 1e6)

@@ -1,0 +1,100 @@
+"""The command: what it says when it cannot, and that it needs nothing before it must."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stream import cli
+
+ROOT = Path(__file__).parents[2]
+
+
+def fresh(code: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_help_and_version_need_the_standard_library_alone() -> None:
+    """A bare install answers `earlybird --help`."""
+    done = fresh(
+        "import sys; from stream import cli; code = cli.main(['--help']) + cli.main(['--version']);"
+        "heavy = {'torch', 'confluent_kafka', 'redis', 'rich', 'pydantic_settings'} & set(sys.modules);"
+        "sys.exit(f'loaded {heavy}' if heavy else code)"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "usage: earlybird COMMAND" in done.stdout
+    assert all(name in done.stdout for name in cli.COMMANDS)
+
+
+def test_a_missing_package_names_its_extra() -> None:
+    """Not a traceback, but what to install."""
+    done = fresh(
+        "import sys; sys.modules['pydantic_settings'] = None; from stream import cli;"
+        "sys.exit(cli.main(['config', 'check']))"
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "earlybird: `earlybird config` needs pydantic_settings: pip install 'earlybird[stream]'\n"
+
+
+def test_a_missing_module_of_our_own_stays_a_traceback() -> None:
+    """An extra would not cure it."""
+    done = fresh(
+        "import sys; sys.modules['stream.settings'] = None; from stream import cli;"
+        "sys.exit(cli.main(['config', 'check']))"
+    )
+    assert done.returncode == 1
+    assert "ModuleNotFoundError" in done.stderr
+
+
+def test_an_unknown_command_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit status 2 and one line."""
+    assert cli.main(["fed"]) == 2
+    assert capsys.readouterr().err == "earlybird: no command 'fed'; did you mean 'feed'?\n"
+
+
+def test_our_errors_are_one_block_on_stderr(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A wrong setting is no traceback."""
+    assert cli.main(["config", "check", "--config", str(tmp_path / "none.toml")]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("earlybird: ")
+    assert "No such file" in captured.err
+
+
+def test_config_show_hides_secrets(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What people paste into tickets."""
+    monkeypatch.setenv("EARLYBIRD_REDIS__URL", "redis://:hunter2@cache")
+    assert cli.main(["config", "show"]) == 0
+    assert cli.main(["config", "show", "--json"]) == 0
+    shown = capsys.readouterr().out
+    assert "hunter2" not in shown
+    assert "redis://<hidden>@cache" in shown
+
+
+def test_an_interrupt_ends_quietly(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Status 130, no traceback."""
+
+    def interrupted(_: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_dispatch", interrupted)
+    assert cli.main(["run"]) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_reader_that_goes_away_ends_it_quietly() -> None:
+    """`earlybird config table | head -1` prints no complaint."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "stream.cli", "config", "table"],
+        cwd=ROOT,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")

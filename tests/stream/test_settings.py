@@ -1,0 +1,175 @@
+"""Settings: where they come from, which wins, and how a mistake is told."""
+
+from pathlib import Path
+
+import pytest
+
+from engine.config import EngineConfig
+from stream import settings
+from stream.errors import SettingsError
+from stream.settings import Settings, load
+from stream.settings_report import HIDDEN, effective, fields, table
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in list(os.environ):
+        if name.startswith("EARLYBIRD_"):
+            monkeypatch.delenv(name)
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "earlybird.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_defaults_work_without_any_setting() -> None:
+    """A process on a machine with a local broker needs no settings at all."""
+    assert load().kafka.bootstrap_servers == "127.0.0.1:9092"
+    assert [topic.name for topic in load().topics.raw] == ["news.raw", "tweets.raw"]
+    assert load().engine.threads >= 1
+
+
+def test_environment_wins_over_file_and_file_over_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same names in both; a group may be set half here, half there."""
+    path = write(tmp_path, 'group = "file"\n[redis]\nttl_s = 60\nbudget_ms = 7\n')
+    monkeypatch.setenv("EARLYBIRD_REDIS__TTL_S", "90")
+    chosen = load(path)
+    assert (chosen.group, chosen.redis.ttl_s, chosen.redis.budget_ms, chosen.redis.lease_ms) == ("file", 90, 7, 2_000)
+
+
+def test_the_file_can_be_named_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container has no command line to change."""
+    monkeypatch.setenv(settings.CONFIG_VARIABLE, str(write(tmp_path, 'policy = "full"')))
+    assert load().policy == "full"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['[kafka.options]\n"sasl.mechanism" = "PLAIN"', '[kafka.options]\nsasl.mechanism = "PLAIN"'],
+    ids=["quoted", "nested"],
+)
+def test_client_options_from_a_file_keep_librdkafkas_names(tmp_path: Path, text: str) -> None:
+    """TOML nests a dotted name that is not quoted; it means the same."""
+    assert load(write(tmp_path, text)).kafka.options == {"sasl.mechanism": "PLAIN"}
+
+
+def test_client_options_from_the_environment_have_dots_for_underscores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell cannot spell a dot; log_level is librdkafka's one name with an underscore."""
+    monkeypatch.setenv("EARLYBIRD_KAFKA__OPTIONS__SSL_CA_LOCATION", "/ca.pem")
+    monkeypatch.setenv("EARLYBIRD_KAFKA__OPTIONS__LOG_LEVEL", "6")
+    assert load().kafka.options == {"ssl.ca.location": "/ca.pem", "log_level": "6"}
+    monkeypatch.setenv("EARLYBIRD_KAFKA__OPTIONS", '{"debug": "cgrp", "enable.ssl.certificate.verification": false}')
+    assert load().kafka.options["enable.ssl.certificate.verification"] == "false"
+
+
+def test_secrets_are_read_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NAME_FILE in the environment and NAME_file in the file; the newline of an editor is no part of a password."""
+    secret = tmp_path / "secret"
+    secret.write_text("hunter2\n", encoding="utf-8")
+    monkeypatch.setenv("EARLYBIRD_KAFKA__OPTIONS__SASL_PASSWORD_FILE", str(secret))
+    chosen = load(write(tmp_path, f'[redis]\nurl_file = "{secret}"'))
+    assert chosen.kafka.options == {"sasl.password": "hunter2"}
+    assert chosen.redis.url == "hunter2"
+
+
+def test_a_secret_file_that_is_not_there_names_its_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The operator must learn which of many secrets is missing."""
+    monkeypatch.setenv("EARLYBIRD_REDIS__URL_FILE", str(tmp_path / "none"))
+    with pytest.raises(SettingsError, match=r"EARLYBIRD_REDIS__URL_FILE: cannot read .*none"):
+        load()
+
+
+def test_every_fault_is_named_once_with_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One start tells all mistakes: where, what, and what was probably meant."""
+    path = write(tmp_path, 'polcy = "full"\n[kafka]\nbootstrap_server = "x"\n[http]\nport = 70000')
+    monkeypatch.setenv("EARLYBIRD_REDIS__TTL_S", "-1")
+    monkeypatch.setenv("EARLYBIRD_TOPICS__RAW", '[{"name": "wire", "format": "alpaca"}]')
+    with pytest.raises(SettingsError) as caught:
+        load(path)
+    assert str(caught.value).splitlines() == [
+        "5 settings cannot work:",
+        f"  kafka.bootstrap_server: no such setting; did you mean kafka.bootstrap_servers? ({path})",
+        "  topics.raw.0.format: must be 'earlybird', was 'alpaca' (EARLYBIRD_TOPICS__RAW)",
+        "  redis.ttl_s: must be greater than 0, was '-1' (EARLYBIRD_REDIS__TTL_S)",
+        f"  http.port: must be less than or equal to 65535, was 70000 ({path})",
+        f"  polcy: no such setting; did you mean policy? ({path})",
+    ]
+
+
+def test_a_misspelt_variable_is_refused_and_a_foreign_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kubernetes adds EARLYBIRD_SERVICE_HOST and EARLYBIRD_PORT_... beside a service of our name."""
+    monkeypatch.setenv("EARLYBIRD_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("EARLYBIRD_PORT_9464_TCP", "tcp://10.0.0.1:9464")
+    load()
+    monkeypatch.setenv("EARLYBIRD_POLCY", "full")
+    with pytest.raises(SettingsError, match="EARLYBIRD_POLCY: no such setting; did you mean EARLYBIRD_POLICY"):
+        load()
+
+
+def test_a_list_that_is_no_json_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the variable's group and the notation."""
+    monkeypatch.setenv("EARLYBIRD_TOPICS__RAW", "news.raw,tweets.raw")
+    with pytest.raises(SettingsError, match=r"topics.*written as JSON"):
+        load()
+
+
+def test_a_topic_that_is_read_and_written_is_refused(tmp_path: Path) -> None:
+    """Signals that come back as texts would never end."""
+    with pytest.raises(SettingsError, match=r"each topic has one use, used twice: news\.raw"):
+        load(write(tmp_path, '[topics]\nsignals = "news.raw"'))
+
+
+@pytest.mark.parametrize("text", ["group = ", "\xff".encode("latin-1").decode("latin-1") + " ="])
+def test_a_file_that_is_no_toml_is_refused_by_name(tmp_path: Path, text: str) -> None:
+    """The message starts with the file."""
+    path = write(tmp_path, text)
+    with pytest.raises(SettingsError, match=r"earlybird\.toml: "):
+        load(path)
+    with pytest.raises(SettingsError, match=r"none\.toml: No such file"):
+        load(tmp_path / "none.toml")
+
+
+def test_secrets_are_hidden_in_what_is_shown_and_in_reprs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log, a ticket and a screen share must not hold a password."""
+    monkeypatch.setenv("EARLYBIRD_REDIS__URL", "redis://user:hunter2@cache:6379/0")
+    monkeypatch.setenv("EARLYBIRD_KAFKA__OPTIONS__SASL_PASSWORD", "hunter2")
+    monkeypatch.setenv("EARLYBIRD_KAFKA__OPTIONS__SASL_USERNAME", "quant")
+    monkeypatch.setenv("EARLYBIRD_KAFKA__OPTIONS__SSL_KEY_PEM", "hunter2")
+    chosen = load()
+    shown = effective(chosen)
+    assert shown["redis.url"] == f"redis://{HIDDEN}@cache:6379/0"
+    assert shown["kafka.options"] == {"sasl.password": HIDDEN, "sasl.username": "quant", "ssl.key.pem": HIDDEN}
+    assert "hunter2" not in f"{shown} {chosen!r} {chosen}"
+
+
+def test_a_faulty_secret_is_not_repeated_in_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error may go to a log as well."""
+    monkeypatch.setenv("EARLYBIRD_KAFKA__SASL_PASSWORD", "hunter2")
+    with pytest.raises(SettingsError) as caught:
+        load()
+    assert "kafka.sasl_password: no such setting" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_every_setting_says_what_it_means() -> None:
+    """The table has a meaning for each; numbers carry their unit in the name or in the text."""
+    assert all(field.description for _, field in fields(Settings))
+
+
+def test_readme_holds_the_table_of_settings() -> None:
+    """`earlybird config table` prints what stands between the markers."""
+    between = README.read_text(encoding="utf-8").partition("<!-- settings -->")[2].partition("<!-- /settings -->")[0]
+    assert between.strip() == table(Settings)
+
+
+def test_engine_defaults_are_the_engines_own() -> None:
+    """One default a setting, whichever door it comes through."""
+    ours, theirs = load().engine, EngineConfig()
+    shared = ("slots", "token_budget", "dtype", "deterministic", "runner")
+    assert {name: getattr(ours, name) for name in shared} == {name: getattr(theirs, name) for name in shared}
