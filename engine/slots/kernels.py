@@ -1,0 +1,195 @@
+"""Linear maps for CPUs: fast ones, and ones whose bits for a row depend on that row alone.
+
+A GEMM picks its inner kernels by the number of rows, so a text's last bits move with its company. The deterministic
+variant cuts the rows into tiles of a few fixed heights (the rest is filled up with zeros) and proves, once per shape
+and process, that on this CPU a row comes out equal in every one of them, wherever it lies and whoever lies beside it.
+
+Private torch operators are called in this file only.
+
+Letters: T rows, I inputs, O outputs.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from engine.errors import ConfigError
+
+Kernel = Literal["plain", "prepacked"]
+Linear = Callable[[Tensor], Tensor]
+"""(T, I) -> (T, O), activation included. Any T, 0 too."""
+LinearFactory = Callable[[Tensor, Tensor | None, str | None], Linear]
+"""weight (O, I), bias (O,) or None, activation None | "gelu" (erf) | "gelu_new" (tanh) -> Linear."""
+
+_Into = Callable[[Tensor, Tensor], Tensor]  # rows (height, I), out (height, O) -> out, filled
+
+_APPROXIMATION = {"gelu": "none", "gelu_new": "tanh"}
+
+# Measured on Zen 3 (AVX2, MKL): 16, 64, 256 and 512 rows reach 57, 82, 93 and 95 Gflop/s, so a ladder of heights
+# loses 2 to 4 % to one GEMM where tiles of 64 alone lose 15 %. Multiples of 16 leave no scalar tail in any kernel.
+_GRAIN = 16
+_HEIGHTS = (256, 128, 64, 32, _GRAIN)
+
+
+@dataclass(frozen=True, slots=True)
+class Linears:
+    """A LinearFactory that can say what it chose."""
+
+    deterministic: bool
+    kernel: Kernel  # for weights the prepacked operator cannot take (float64), plain is used
+
+    def __call__(self, weight: Tensor, bias: Tensor | None, activation: str | None) -> Linear:
+        """See LinearFactory. Raises ConfigError for an unknown activation, and where determinism was asked for and
+        does not hold on this machine."""
+        if activation is not None and activation not in _APPROXIMATION:
+            raise ConfigError(f"activation: None, gelu or gelu_new required, was {activation!r}")
+        kernel = self.kernel if weight.dtype == torch.float32 else "plain"
+        if not self.deterministic:
+            return _whole(weight, bias, activation, kernel)
+        _prove(weight.shape[1], weight.shape[0], weight.dtype, activation, kernel)
+        return _tiled(weight, bias, activation, kernel)
+
+
+def linears(deterministic: bool, kernel: Kernel | None = None) -> Linears:
+    """The linears to build a CPU model from. `kernel` None: what suits this CPU (`best_kernel`)."""
+    return Linears(deterministic, kernel or best_kernel())
+
+
+@cache
+def best_kernel() -> Kernel:
+    """Decided by the kind of CPU and a self-test, never by a stopwatch: bits may not change from start to start.
+
+    oneDNN's prepacked weights gave 1.13 to 1.55 times MKL's speed with AVX-512 (Zen 4), and 0.8 to 0.9 times with
+    AVX2 (Zen 3), except under 24 rows.
+    """
+    wide = "AVX512" in torch.backends.cpu.get_cpu_capability()
+    return "prepacked" if wide and _prepacked_works() else "plain"
+
+
+def _prepacked_works() -> bool:
+    """Whether the private operators exist here and agree with the public one."""
+    weight, rows = _noise(48, 32, torch.float32), _noise(40, 32, torch.float32)
+    bias = _noise(1, 48, torch.float32)[0]
+    try:
+        return all(
+            torch.allclose(
+                _whole(weight, bias, activation, "prepacked")(rows),
+                _whole(weight, bias, activation, "plain")(rows),
+                atol=1e-5,
+            )
+            for activation in (None, "gelu", "gelu_new")
+        )
+    except (AttributeError, RuntimeError, NotImplementedError, TypeError):
+        return False
+
+
+def _whole(weight: Tensor, bias: Tensor | None, activation: str | None, kernel: Kernel) -> Linear:
+    """All rows in one call."""
+    if kernel == "prepacked":
+        return _prepacked(weight, bias, activation)
+    weight = weight.contiguous()
+    if activation is None:
+        return lambda rows: F.linear(rows, weight, bias)
+    approximate = _APPROXIMATION[activation]
+    return lambda rows: F.gelu(F.linear(rows, weight, bias), approximate=approximate)
+
+
+def _prepacked(weight: Tensor, bias: Tensor | None, activation: str | None) -> Linear:
+    operators = torch.ops.mkldnn
+    packed = operators._reorder_linear_weight(weight.contiguous(), None)
+    post = "none" if activation is None else "gelu"
+    approximate = _APPROXIMATION[activation] if activation else ""
+    return lambda rows: operators._linear_pointwise(rows.contiguous(), packed, bias, post, [], approximate)
+
+
+def _tiled(weight: Tensor, bias: Tensor | None, activation: str | None, kernel: Kernel) -> Linear:
+    """Tiles of the ladder's heights only. Inputs and outputs are filled up to the grain too: a narrow map, such as a
+    classifier, is otherwise not bit-stable in float64."""
+    outputs, inputs = weight.shape
+    more_inputs, more_outputs = -inputs % _GRAIN, -outputs % _GRAIN
+    weight = F.pad(weight, (0, more_inputs, 0, more_outputs))
+    bias = None if bias is None else F.pad(bias, (0, more_outputs))
+    into = _into(weight, bias, activation, kernel)
+
+    def run(rows: Tensor) -> Tensor:
+        rows = F.pad(rows, (0, more_inputs)) if more_inputs else rows.contiguous()
+        out = _in_tiles(into, rows, weight.shape[0], activation if kernel == "plain" else None, _HEIGHTS)
+        return out[:, :outputs] if more_outputs else out
+
+    return run
+
+
+def _into(weight: Tensor, bias: Tensor | None, activation: str | None, kernel: Kernel) -> _Into:
+    """One tile. The plain kernel leaves the activation to the caller, who applies it to all tiles at once."""
+    if kernel == "prepacked":
+        linear = _prepacked(weight, bias, activation)
+        return lambda rows, out: out.copy_(linear(rows))
+    across = weight.t().contiguous()  # (I, O)
+    if bias is None:
+        return lambda rows, out: torch.mm(rows, across, out=out)
+    return lambda rows, out: torch.addmm(bias, rows, across, out=out)
+
+
+def _in_tiles(into: _Into, rows: Tensor, outputs: int, activation: str | None, heights: tuple[int, ...]) -> Tensor:
+    """(T, I) -> (T, outputs) in tiles of the given heights, highest first, the last one filled up with zeros."""
+    n_rows = rows.shape[0]
+    filled = n_rows + -n_rows % heights[-1]
+    out = rows.new_empty(filled, outputs)
+    start = 0
+    for height in heights:
+        while n_rows - start >= height:
+            into(rows[start : start + height], out[start : start + height])
+            start += height
+    if start < n_rows:
+        into(F.pad(rows[start:], (0, 0, 0, filled - n_rows)), out[start:])
+    if activation is not None:
+        out = F.gelu(out, approximate=_APPROXIMATION[activation])
+    return out[:n_rows]
+
+
+@cache
+def _prove(inputs: int, outputs: int, dtype: torch.dtype, activation: str | None, kernel: Kernel) -> None:
+    """Raises ConfigError unless, for this shape, a row's bits are the same in a tile of every height, at other places
+    in it and beside other rows. Around 10 ms for a map of 384 to 1536; on one thread, as engines run."""
+    inputs, outputs = inputs + -inputs % _GRAIN, outputs + -outputs % _GRAIN
+    into = _into(_noise(outputs, inputs, dtype), _noise(1, outputs, dtype)[0], activation, kernel)
+    gelu = activation if kernel == "plain" else None
+    rows = _noise(_HEIGHTS[0], inputs, dtype)
+    with one_thread(), torch.inference_mode():
+        expected = _in_tiles(into, rows, outputs, gelu, (_GRAIN,))
+        tall = (_in_tiles(into, rows, outputs, gelu, (height, _GRAIN)) for height in _HEIGHTS[:-1])
+        moved = (
+            _in_tiles(into, rows[place:], outputs, gelu, _HEIGHTS)  # other places, other neighbours, a filled-up rest
+            for place in (1, _HEIGHTS[0] - 70, _HEIGHTS[0] - 1)
+        )
+        stable = all(torch.equal(got, expected) for got in tall) and all(
+            torch.equal(got, expected[-len(got) :]) for got in moved
+        )
+    if not stable:
+        raise ConfigError(
+            f"deterministic: not possible on this machine; a {dtype} map of {inputs} to {outputs} gives other bits "
+            f"in other company ({kernel} kernel). Switch deterministic off: results then hold to a tolerance"
+        )
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """torch on one thread, as in an engine's thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _noise(n_rows: int, width: int, dtype: torch.dtype) -> Tensor:
+    """(n_rows, width) in -1 to 1 from a fixed formula: the same on every machine, no random state touched."""
+    steps = torch.arange(n_rows * width, dtype=torch.float64).view(n_rows, width)
+    return (steps * 0.754877666 + (steps * 0.569840290).sin() * 7.0).sin().to(dtype)

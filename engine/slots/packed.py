@@ -1,0 +1,128 @@
+"""Slots without padding: the tokens of all slots lie one after the other, and what exits makes room at once.
+
+This is Algorithm 1 of the FSA system paper with its gaps closed: slots are refilled one by one and not only when all
+are free, each text carries its own exit memory, no row is computed for padding or for an idle slot, and a stream that
+never ends is the normal case.
+
+Letters: S slots in use, T their tokens, H hidden size, C classes.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from engine.errors import ConfigError
+from engine.exits.policy import Answer, Decision, ExitPolicy, State, answer, at_last_layer
+from engine.slots.layered import Layered
+from engine.slots.verdicts import check_lengths, verdicts
+from engine.types import Request, Verdict
+
+
+class Packed:
+    """At most `slots` texts and `token_budget` tokens at once, first in first out; a text that is longer than the
+    budget runs alone. The head of the queue is never overtaken: a long text waits for room and the others behind it.
+    Not thread-safe: one thread owns it, several may share the model."""
+
+    def __init__(self, model: Layered, policy: ExitPolicy, slots: int, token_budget: int) -> None:
+        if slots < 1:
+            raise ConfigError(f"slots: at least 1 required, was {slots}")
+        if token_budget < 1:
+            raise ConfigError(f"token_budget: at least 1 token required, was {token_budget}")
+        self._model, self._policy = model, policy
+        self._slots, self._token_budget = slots, token_budget
+        self._waiting: deque[Request] = deque()
+        # One entry or row a text, in order of admission:
+        self._requests: list[Request] = []
+        self._lengths: list[int] = []
+        self._depths: list[int] = []  # passes made
+        self._hidden: Tensor | None = None  # (T, H); None while no slot is in use
+        self._state: State = ()  # each (S, ...)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def active(self) -> int:
+        return len(self._requests)
+
+    def submit(self, requests: Sequence[Request]) -> None:
+        check_lengths(requests, self._model.config.max_positions)
+        self._waiting.extend(requests)
+
+    @torch.inference_mode()
+    def step(self) -> list[Verdict]:
+        self._admit_waiting()
+        if not self._requests:
+            return []
+        now = self._advance()
+        decision = self._decide(now)
+        return self._release(now, decision)
+
+    def _admit_waiting(self) -> None:
+        """Fill free slots from the head of the queue."""
+        admitted: list[Request] = []
+        tokens = sum(self._lengths)
+        while self._waiting and len(self._requests) + len(admitted) < self._slots:
+            length = len(self._waiting[0].token_ids)
+            if tokens and tokens + length > self._token_budget:
+                break
+            tokens += length
+            admitted.append(self._waiting.popleft())
+        if not admitted:
+            return
+        lengths = [len(request.token_ids) for request in admitted]
+        ids = torch.tensor([token for request in admitted for token in request.token_ids])
+        embedded = self._model.embed(ids, lengths)  # (T of the admitted, H)
+        fresh = self._policy.fresh(len(admitted), self._model_float())
+        if self._hidden is None:
+            self._hidden, self._state = embedded, fresh
+        else:
+            self._hidden = torch.cat([self._hidden, embedded])
+            self._state = tuple(torch.cat(rows) for rows in zip(self._state, fresh, strict=True))
+        self._requests += admitted
+        self._lengths += lengths
+        self._depths += [0] * len(admitted)
+
+    def _advance(self) -> Answer:
+        """One layer for every slot, and what the classifiers say then."""
+        assert self._hidden is not None, "advance without a slot in use. This is a bug."
+        self._hidden = self._model.advance(self._hidden, self._lengths)
+        self._depths = [depth + 1 for depth in self._depths]
+        return answer(self._model.classify(self._hidden, self._lengths, self._depths))
+
+    def _decide(self, now: Answer) -> Decision:
+        depth = torch.tensor(self._depths)
+        return at_last_layer(self._policy.decide(now, depth, self._state), depth, self._model.config.layers)
+
+    def _release(self, now: Answer, decision: Decision) -> list[Verdict]:
+        """Say what is settled, and close the ranks: nothing of a released text stays."""
+        self._state = decision.state
+        leaving = decision.leaving.tolist()
+        gone = [row for row, leaves in enumerate(leaving) if leaves]
+        if not gone:
+            return []
+        released = verdicts(self._requests, self._depths, now, decision, gone)
+        self._keep([row for row, leaves in enumerate(leaving) if not leaves])
+        return released
+
+    def _keep(self, rows: list[int]) -> None:
+        """Keep these slots only, in order."""
+        if rows:
+            assert self._hidden is not None, "slots in use without a state. This is a bug."
+            texts = torch.split(self._hidden, self._lengths)
+            self._hidden = torch.cat([texts[row] for row in rows])
+            index = torch.tensor(rows)
+            self._state = tuple(memory.index_select(0, index) for memory in self._state)
+        else:
+            self._hidden, self._state = None, ()
+        self._requests = [self._requests[row] for row in rows]
+        self._lengths = [self._lengths[row] for row in rows]
+        self._depths = [self._depths[row] for row in rows]
+
+    def _model_float(self) -> Tensor:
+        """What exits are decided in: float32, or float64 for a float64 model."""
+        wide = torch.float64 if self._model.dtype == torch.float64 else torch.float32
+        return torch.empty(0, dtype=wide)

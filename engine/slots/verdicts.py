@@ -1,0 +1,36 @@
+"""From tensors to what is said of a text."""
+
+from collections.abc import Sequence
+
+from engine.errors import SequenceTooLong
+from engine.exits.policy import REASONS, Answer, Decision
+from engine.types import Request, Verdict
+
+
+def check_lengths(requests: Sequence[Request], limit: int) -> None:
+    """Raises SequenceTooLong for the first request of no tokens or of more than `limit`."""
+    for request in requests:
+        if not 1 <= len(request.token_ids) <= limit:
+            raise SequenceTooLong(request.ticket, len(request.token_ids), limit)
+
+
+def verdicts(
+    requests: Sequence[Request], depths: Sequence[int], answer: Answer, decision: Decision, rows: Sequence[int]
+) -> list[Verdict]:
+    """The verdicts of the slots `rows`, in that order, unrounded."""
+    if not rows:
+        return []
+    probs, logits = answer.probs.tolist(), answer.logits.tolist()
+    labels, puzzlements, reasons = answer.label.tolist(), answer.puzzlement.tolist(), decision.reason.tolist()
+    return [
+        Verdict(
+            ticket=requests[row].ticket,
+            label=labels[row],
+            probs=tuple(probs[row]),
+            logits=tuple(logits[row]),
+            exit_layer=depths[row],
+            exit_reason=REASONS[reasons[row]],
+            puzzlement=puzzlements[row],
+        )
+        for row in rows
+    ]

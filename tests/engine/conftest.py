@@ -1,0 +1,123 @@
+"""A tiny shared-layer model with random weights, and hostile requests for it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from engine.slots.kernels import linears
+from engine.slots.runner import Runner
+from engine.types import Request, Verdict
+
+
+@dataclass(frozen=True)
+class TinyGeometry:
+    vocab_size: int = 97
+    layers: int = 8
+    max_positions: int = 40
+    n_labels: int = 3
+
+
+class TinyLayered:
+    """One attention head and one wide map, applied again and again; its answers wander, so that exits spread."""
+
+    def __init__(self, dtype: torch.dtype, deterministic: bool, seed: int = 7) -> None:
+        self.config, self.dtype = TinyGeometry(), dtype
+        chance = torch.Generator().manual_seed(seed)
+
+        def weight(*shape: int, scale: float) -> Tensor:
+            return (torch.randn(*shape, generator=chance, dtype=torch.float64) * scale).to(dtype)
+
+        linear, width = linears(deterministic), 32
+        self._pieces = weight(self.config.vocab_size, width, scale=1.0)
+        self._places = weight(self.config.max_positions, width, scale=0.3)
+        self._qkv = linear(weight(3 * width, width, scale=0.25), weight(3 * width, scale=0.1), None)
+        self._up = linear(weight(64, width, scale=0.2), weight(64, scale=0.1), "gelu")
+        self._down = linear(weight(width, 64, scale=0.2), weight(width, scale=0.1), None)
+        self._heads = linear(weight(self.config.n_labels, width, scale=0.45), None, None)
+
+    def embed(self, token_ids: Tensor, lengths: Sequence[int]) -> Tensor:
+        places = torch.cat([torch.arange(length) for length in lengths])
+        return self._norm(self._pieces[token_ids] + self._places[places])
+
+    def advance(self, hidden: Tensor, lengths: Sequence[int]) -> Tensor:
+        query, key, value = self._qkv(hidden).chunk(3, dim=-1)
+        texts = zip(*(torch.split(part, list(lengths)) for part in (query, key, value)), strict=True)
+        mixed = torch.cat([F.scaled_dot_product_attention(q[None], k[None], v[None])[0] for q, k, v in texts])
+        hidden = self._norm(hidden + mixed)
+        return self._norm(hidden + self._down(self._up(hidden)))
+
+    def classify(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Tensor:
+        means = torch.stack([text.mean(dim=0) for text in torch.split(hidden, list(lengths))])
+        growing = torch.tensor(depths, dtype=self.dtype)[:, None] * 0.25  # later passes are surer
+        return self._heads(means) * growing
+
+    @staticmethod
+    def _norm(hidden: Tensor) -> Tensor:
+        return F.layer_norm(hidden, hidden.shape[-1:])
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As in an engine's thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def tiny() -> Callable[..., TinyLayered]:
+    """tiny(dtype=float32, deterministic=False): a model whose exits spread over its 8 layers."""
+
+    def build(dtype: torch.dtype = torch.float32, deterministic: bool = False, seed: int = 7) -> TinyLayered:
+        return TinyLayered(dtype, deterministic, seed)
+
+    return build
+
+
+def _lengths(how: str, count: int, longest: int, chance: torch.Generator) -> list[int]:
+    if how == "ones":
+        return [1] * count
+    if how == "longest":
+        return [longest] * count
+    if how == "equal":
+        return [9] * count
+    if how == "extremes":
+        return [(1, longest)[i % 2] for i in range(count)]
+    assert how == "mixed"
+    return torch.randint(1, longest + 1, (count,), generator=chance).tolist()
+
+
+@pytest.fixture
+def hostile() -> Callable[..., list[Request]]:
+    """hostile(how, count, longest, vocab_size=97, seed=0): requests of odd lengths with random tokens; `how` is ones,
+    longest, equal, extremes or mixed."""
+
+    def build(how: str, count: int, longest: int = 40, vocab_size: int = 97, seed: int = 0) -> list[Request]:
+        chance = torch.Generator().manual_seed(seed)
+        return [
+            Request(ticket, tuple(torch.randint(vocab_size, (length,), generator=chance).tolist()))
+            for ticket, length in enumerate(_lengths(how, count, longest, chance))
+        ]
+
+    return build
+
+
+@pytest.fixture
+def drain() -> Callable[..., list[Verdict]]:
+    """drain(runner, requests, chunk=None): submit `chunk` requests (None: all) before every step, until all is said."""
+
+    def run(runner: Runner, requests: Sequence[Request], chunk: int | None = None) -> list[Verdict]:
+        said: list[Verdict] = []
+        waiting = list(requests)
+        while waiting or runner.waiting or runner.active:
+            few, waiting = (waiting[:chunk], waiting[chunk:]) if chunk else (waiting, [])
+            runner.submit(few)
+            said += runner.step()
+        return said
+
+    return run

@@ -1,0 +1,109 @@
+"""Slots change when a text is answered, never what is said of it."""
+
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from engine.exits.policy import ExitPolicy
+from engine.exits.spec import parse
+from engine.slots.packed import Packed
+from engine.slots.reference import Reference, Trace, trace
+from engine.types import Request, Verdict
+
+MARGIN = 1e-5  # of probability or puzzlement: a float32 text nearer than this to a threshold may fall either way
+POLICIES = ("cwb:delta=0.3,window=3", "cwb:delta=0.45,window=0", "cwb:delta=0,window=2", "fixed:3", "full")
+
+
+def oracle(model, policy: ExitPolicy, requests: Sequence[Request]) -> dict[int, Trace]:
+    return {request.ticket: trace(model, policy, request) for request in requests}
+
+
+def assert_same(said: Sequence[Verdict], expected: dict[int, Trace], margin: float, tolerance: float) -> None:
+    """Every ticket once; label, layer and reason as the oracle's unless it was within `margin` of another outcome."""
+    assert sorted(verdict.ticket for verdict in said) == sorted(expected)
+    near = 0
+    for verdict in said:
+        alone = expected[verdict.ticket]
+        if alone.margin < margin:
+            near += 1
+            continue
+        assert (verdict.label, verdict.exit_layer, verdict.exit_reason) == (
+            alone.verdict.label,
+            alone.verdict.exit_layer,
+            alone.verdict.exit_reason,
+        ), f"ticket {verdict.ticket}, margin {alone.margin}"
+        assert verdict.logits == pytest.approx(alone.verdict.logits, abs=tolerance)
+        assert verdict.probs == pytest.approx(alone.verdict.probs, abs=tolerance)
+        assert verdict.puzzlement == pytest.approx(alone.verdict.puzzlement, abs=tolerance * 10)
+    assert near <= len(said) // 50, "too many near a threshold: this test says nothing"
+
+
+@pytest.mark.parametrize("spec", POLICIES)
+@pytest.mark.parametrize("how", ["mixed", "extremes", "equal", "ones", "longest"])
+def test_packed_agrees_with_one_at_a_time_on_hostile_lengths(
+    tiny: Callable, hostile: Callable, drain: Callable, how: str, spec: str
+) -> None:
+    """float32: under the margin rule, over budgets that a single text breaks and slot counts from 1 up."""
+    model, requests = tiny(), hostile(how, 60)
+    policy = parse(spec, model.config.layers)
+    expected = oracle(model, policy, requests)
+    for slots, budget, chunk in ((1, 40, None), (3, 10, 1), (16, 200, None), (64, 10_000, 7)):
+        said = drain(Packed(model, policy, slots, budget), requests, chunk)
+        assert_same(said, expected, MARGIN, 2e-5)
+
+
+def test_packed_agrees_exactly_in_float64(tiny: Callable, hostile: Callable, drain: Callable) -> None:
+    """float64 leaves no text near a threshold: label and layer equal, without exception."""
+    model, requests = tiny(torch.float64), hostile("mixed", 300, seed=3)
+    for spec in POLICIES[:3]:
+        policy = parse(spec, model.config.layers)
+        expected = oracle(model, policy, requests)
+        depths = Counter(alone.verdict.exit_layer for alone in expected.values())
+        assert len(depths) >= 4, f"exits must spread for this test to mean something, was {depths}"
+        assert_same(drain(Packed(model, policy, 8, 128), requests), expected, 0.0, 1e-12)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    slots=st.integers(1, 20),
+    budget=st.integers(1, 300),
+    chunk=st.one_of(st.none(), st.integers(1, 9)),
+    order=st.randoms(use_true_random=False),
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=30),
+)
+def test_any_order_of_arrival_gives_the_same_verdicts(
+    tiny: Callable,
+    drain: Callable,
+    slots: int,
+    budget: int,
+    chunk: int | None,
+    order: random.Random,
+    lengths: list[int],
+) -> None:
+    """Any slot count, token budget, order and chunking of submissions."""
+    model = tiny(torch.float64)
+    policy = parse("cwb:delta=0.3,window=2", model.config.layers)
+    requests = [
+        Request(ticket, tuple((ticket * 31 + place * 7) % 97 for place in range(length)))
+        for ticket, length in enumerate(lengths)
+    ]
+    expected = oracle(model, policy, requests)
+    order.shuffle(requests)
+    said = drain(Packed(model, policy, slots, budget), requests, chunk)
+    assert sorted(verdict.ticket for verdict in said) == sorted(expected)
+    for verdict in said:
+        alone = expected[verdict.ticket].verdict
+        assert (verdict.label, verdict.exit_layer) == (alone.label, alone.exit_layer)
+
+
+def test_reference_runner_says_what_trace_says(tiny: Callable, hostile: Callable, drain: Callable) -> None:
+    """The oracle behind the runner interface, in order of arrival."""
+    model, requests = tiny(), hostile("mixed", 20)
+    policy = parse("cwb:delta=0.3,window=3", model.config.layers)
+    said = drain(Reference(model, policy), requests)
+    assert said == [trace(model, policy, request).verdict for request in requests]
