@@ -98,7 +98,8 @@ class RawPosition(Message):
 
 
 class Times(Message):
-    """The life of a text, epoch microseconds. A retraction never enters the engine: those two are null."""
+    """The life of a text, epoch microseconds. What never entered the engine (retractions, answered duplicates) has null
+    there."""
 
     published_us: EpochUs | None = None
     updated_us: EpochUs | None = None

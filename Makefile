@@ -1,0 +1,57 @@
+# Two commands matter: `make demo` shows the stage at work, `make test` proves it. Both set everything up first.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+SHELL := bash
+
+.PHONY: setup demo test lint types unit broker faults kafka kafka-stop system-deps clean
+
+setup: $(VENV)/.ready
+
+# A torch that is already in the environment is kept, whatever build it is: then torch and what only its CUDA build
+# needs are taken off the constraints.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "earlybird needs Python 3.11 or newer; try: make PYTHON=python3"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@if $(BIN)/python -c 'import torch' 2>/dev/null; then grep -v -E '^(torch|triton|nvidia-|cuda-)' constraints.txt; \
+	  else cat constraints.txt; echo "installing torch (several GB with CUDA) ..." >&2; fi > $(VENV)/constraints.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c $(VENV)/constraints.txt -e '.[engine,stream,views,dev]'
+	@touch $@
+
+demo: setup
+	$(BIN)/earlybird demo --once
+
+# Each part is timed, so that the whole stays under 20 minutes on 2 cores.
+test: setup
+	@set -e; for part in lint types unit broker faults; do \
+	  start=$$SECONDS; $(MAKE) --no-print-directory $$part; echo "== $$part: $$((SECONDS - start)) s"; done
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+unit: setup
+	$(PYTEST) -q -m "not broker and not faults" --durations=5
+
+broker: setup
+	$(PYTEST) -q -m "broker and not faults" --durations=5
+
+faults: setup
+	$(PYTEST) -q -m faults --durations=5
+
+# A real Apache Kafka on 127.0.0.1:19092, without Docker: Java 17 and Maven are all it needs.
+kafka: setup
+	$(BIN)/python deploy/kafka/local.py start
+
+kafka-stop: setup
+	$(BIN)/python deploy/kafka/local.py stop
+
+system-deps:
+	apt-get update && apt-get install -y --no-install-recommends openjdk-17-jre-headless maven
+
+clean:
+	rm -rf var build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -1,0 +1,44 @@
+"""The JSON Schemas that readers in other languages build on: one frozen file a message and major version."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from schemas.control import Heartbeat
+from schemas.raw import RawNews, RawTweet
+from schemas.rejection import Rejection
+from schemas.signal import Signal
+
+FOLDER = Path(__file__).with_name("released")
+MESSAGES = {
+    "raw-news-1.0": RawNews,
+    "raw-tweet-1.0": RawTweet,
+    "signal-1.0": Signal,
+    "rejection-1.0": Rejection,
+    "heartbeat-1.0": Heartbeat,
+}
+
+
+def schema(name: str) -> dict[str, Any]:
+    """JSON Schema of one message as the models of this checkout have it. Raises KeyError."""
+    return TypeAdapter(MESSAGES[name]).json_schema(mode="validation")
+
+
+def text(name: str) -> str:
+    """The released file's content."""
+    return json.dumps(schema(name), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def released(name: str) -> str:
+    """The frozen file. Raises FileNotFoundError."""
+    return (FOLDER / f"{name}.json").read_text(encoding="utf-8")
+
+
+if __name__ == "__main__":  # a new version of a message: python -m schemas.release, and commit the new file
+    for new in sorted(MESSAGES):
+        path = FOLDER / f"{new}.json"
+        if not path.exists():
+            path.write_text(text(new), encoding="utf-8")
+            print(f"released {path.name}")

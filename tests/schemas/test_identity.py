@@ -1,0 +1,50 @@
+"""Names of results: the same for the same thing, another for another, and computable in any language."""
+
+import hashlib
+
+import pytest
+
+from schemas.identity import canonical, config_hash, digest, signal_id
+from schemas.raw import Symbol
+from schemas.signal import Exit, ExitReason, Probabilities
+
+PROBS = Probabilities(negative=0.1, neutral=0.2, positive=0.7)
+EXIT = Exit(layer=3, max_layers=8, reason=ExitReason.WINDOW, puzzlement=0.5)
+
+
+def test_signal_id_is_the_documented_hash() -> None:
+    """First 32 hex digits of sha256 over the canonical JSON of six values, so that others can repeat it."""
+    text = b'["wire:1",7,"new","t","m","c"]'
+    assert signal_id("wire:1", 7, "new", "t", "m", "c") == hashlib.sha256(text).hexdigest()[:32]
+
+
+def test_canonical_json_is_sorted_compact_utf8() -> None:
+    """One spelling only."""
+    assert canonical({"b": [1, None, True], "a": "é"}) == '{"a":"é","b":[1,null,true]}'.encode()
+
+
+def test_canonical_json_refuses_floats() -> None:
+    """Their text differs between languages."""
+    with pytest.raises(TypeError, match=r"0\.5"):
+        canonical({"a": [0.5]})
+
+
+def test_digest_sees_what_may_be_traded_on() -> None:
+    """Label, probabilities to the millionth, exit and symbols change it."""
+    base = digest("i", "positive", PROBS, EXIT, ())
+    assert base == digest("i", "positive", PROBS.model_copy(update={"positive": 0.7000000001}), EXIT, ())
+    others = {
+        digest("j", "positive", PROBS, EXIT, ()),
+        digest("i", "neutral", PROBS, EXIT, ()),
+        digest("i", "positive", PROBS.model_copy(update={"positive": 0.700001}), EXIT, ()),
+        digest("i", "positive", PROBS, EXIT.model_copy(update={"layer": 4}), ()),
+        digest("i", "positive", PROBS, EXIT, (Symbol(symbol="A", origin="provider"),)),
+        digest("i", None, None, None, ()),
+    }
+    assert base not in others
+    assert len(others) == 6
+
+
+def test_config_hash_does_not_depend_on_order() -> None:
+    """A mapping's order is no part of a configuration."""
+    assert config_hash({"a": 1, "b": 2}) == config_hash({"b": 2, "a": 1})

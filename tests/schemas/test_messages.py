@@ -1,0 +1,158 @@
+"""The messages: what is accepted, what is refused, and that yesterday's readers can read today's writers."""
+
+import json
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from schemas import release
+from schemas.codec import DecodeError, decode, encode
+from schemas.control import Heartbeat, PartitionProgress
+from schemas.raw import RAW, RawNews, RawTweet
+from schemas.rejection import Reason, Rejection
+from schemas.signal import RawPosition, Signal
+
+NOW_US = 1_770_000_000_000_000
+
+NEWS: dict[str, Any] = {
+    "schema_version": "1.0",
+    "item_key": "wire:1",
+    "source": "wire",
+    "source_item_id": "1",
+    "item_type": "news",
+    "action": "create",
+    "published_us": NOW_US - 5,
+    "ingested_us": NOW_US,
+    "headline": "Acme raises its outlook",
+    "symbols": [{"symbol": "ACME", "origin": "provider", "relevance": 1.0}],
+}
+
+SIGNAL: dict[str, Any] = {
+    "schema_version": "1.0",
+    "signal_id": "0" * 32,
+    "item_key": "wire:1",
+    "revision": 0,
+    "action": "new",
+    "source": "wire",
+    "item_type": "news",
+    "symbols": [{"symbol": "ACME", "origin": "provider"}],
+    "primary_symbol": "ACME",
+    "label": "positive",
+    "probs": {"negative": 0.05, "neutral": 0.15, "positive": 0.8},
+    "score": 0.75,
+    "confidence": 0.8,
+    "calibrated": True,
+    "exit": {"layer": 2, "max_layers": 8, "reason": "window", "puzzlement": 0.4},
+    "input": {"n_tokens": 7, "truncated": False, "text_sha256": "1" * 64},
+    "novelty": {"cache_hit": False},
+    "model": {
+        "id": "m",
+        "sha256": "2" * 64,
+        "profile": "natural-v1",
+        "policy": "cwb:delta=0.3,window=2",
+        "config_hash": "3" * 16,
+        "numerics": "4" * 16,
+        "dtype": "float32",
+        "device": "cpu",
+        "code_version": "0.1.0",
+    },
+    "digest": "5" * 64,
+    "raw": {"topic": "news.raw", "partition": 0, "offset": 4},
+    "ts": {"ingested_us": NOW_US, "consumed_us": NOW_US, "emitted_us": NOW_US},
+}
+
+
+def as_json(fields: dict[str, Any]) -> bytes:
+    return json.dumps(fields).encode()
+
+
+def test_messages_survive_the_wire() -> None:
+    """What is encoded decodes to an equal message, for every kind."""
+    heartbeat = Heartbeat(
+        worker="w",
+        sequence=1,
+        state="running",
+        partitions=(PartitionProgress(topic="news.raw", partition=0, low_water=3),),
+        model_sha256="a",
+        config_hash="b",
+        numerics="c",
+        sent_us=NOW_US,
+    )
+    rejection = Rejection(
+        reason=Reason.MALFORMED, detail="d", raw=RawPosition(topic="t", partition=0, offset=1), rejected_us=NOW_US
+    )
+    for message in (decode(RawNews, as_json(NEWS)), decode(Signal, as_json(SIGNAL)), rejection, heartbeat):
+        assert decode(type(message), encode(message)) == message
+
+
+def test_unknown_fields_are_ignored() -> None:
+    """A reader of today takes a message of tomorrow."""
+    assert decode(Signal, as_json(SIGNAL | {"horizon": 3})) == decode(Signal, as_json(SIGNAL))
+
+
+def test_item_type_chooses_the_message() -> None:
+    """One topic may hold both kinds."""
+    tweet = {key: value for key, value in NEWS.items() if key != "headline"} | {
+        "item_type": "tweet",
+        "text": "$ACME up",
+    }
+    assert isinstance(RAW.validate_json(as_json(NEWS)), RawNews)
+    assert isinstance(RAW.validate_json(as_json(tweet)), RawTweet)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("ingested_us", NOW_US // 1_000),  # milliseconds
+        ("ingested_us", NOW_US * 1_000),  # nanoseconds
+        ("ingested_us", str(NOW_US)),
+        ("source_item_id", 17),
+        ("headline", ["a"]),
+        ("action", "upsert"),
+        ("symbols", [{"symbol": "", "origin": "provider"}]),
+        ("symbols", [{"symbol": "A", "origin": "provider", "relevance": 1.5}]),
+        ("schema_version", "2.0"),
+        ("vendor_sentiment", float("nan")),
+    ],
+)
+def test_wrong_values_are_refused(field: str, value: Any) -> None:
+    """Nothing is coerced and no wrong unit passes."""
+    with pytest.raises(DecodeError, match=field):
+        decode(RawNews, as_json(NEWS | {field: value}))
+
+
+def test_retraction_carries_no_result() -> None:
+    """A strategy can rely on it: either a whole result or a retraction."""
+    with pytest.raises(DecodeError):
+        decode(Signal, as_json(SIGNAL | {"action": "retract"}))
+    with pytest.raises(DecodeError):
+        decode(Signal, as_json(SIGNAL | {"label": None}))
+
+
+def test_messages_are_immutable() -> None:
+    """Threads share messages; nobody may change one."""
+    signal = decode(Signal, as_json(SIGNAL))
+    with pytest.raises(ValidationError):
+        signal.score = 0.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [
+        ({"revision": 7, "updated_us": NOW_US}, 7),
+        ({"updated_us": NOW_US - 1}, NOW_US - 1),
+        ({}, NOW_US - 5),
+        ({"published_us": None}, 0),
+        ({"published_us": None, "action": "delete"}, NOW_US),
+    ],
+)
+def test_revision_falls_back_from_counter_to_times(extra: dict[str, Any], expected: int) -> None:
+    """Counter, else updated, else published, else 0; a delete without any takes its ingest time."""
+    assert RAW.validate_json(as_json(NEWS | extra)).effective_revision == expected
+
+
+@pytest.mark.parametrize("name", sorted(release.MESSAGES))
+def test_released_schema_is_todays_model(name: str) -> None:
+    """A changed message needs a new version and a new file; a released file never changes."""
+    assert json.loads(release.released(name)) == release.schema(name)

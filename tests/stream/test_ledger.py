@@ -1,0 +1,165 @@
+"""The ledger against a model that remembers everything: nothing is lost, and only unfinished work is repeated."""
+
+from dataclasses import dataclass, field
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from stream import commit_map
+from stream.ledger import Ledger
+from stream.ports import Commit, Partition
+
+P = Partition("news.raw", 0)
+
+
+@dataclass
+class Broker:
+    """The partition's log (with gaps) and the group's stored commit."""
+
+    log: list[int] = field(default_factory=list)
+    commit: Commit | None = None
+    outcomes: dict[int, int] = field(default_factory=dict)  # offset -> times its outcome was published
+
+
+class LedgerAgainstModel(RuleBasedStateMachine):
+    """Records arrive with gaps, finish in any order, commits succeed or are lost, workers die and take over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.broker = Broker()
+        self.next_offset = 0
+        self.take_over()
+
+    def take_over(self) -> None:
+        """A new worker: nothing but the stored commit survives."""
+        self.ledger = Ledger()
+        self.ledger.assign({P: self.broker.commit})
+        start = 0 if self.broker.commit is None else self.broker.commit.offset
+        self.to_deliver = [offset for offset in self.broker.log if offset >= start]
+        self.open: list[int] = []
+        self.known_finished = set() if self.broker.commit is None else self.stored_as_finished()
+
+    def stored_as_finished(self) -> set[int]:
+        commit = self.broker.commit
+        assert commit is not None
+        mapped = commit_map.decode(commit.offset, commit.metadata)
+        return {offset for offset in self.broker.log if offset < commit.offset or offset in mapped}
+
+    @rule(gap=st.integers(0, 3), count=st.integers(1, 8))
+    def append(self, gap: int, count: int) -> None:
+        self.next_offset += gap
+        for _ in range(count):
+            self.broker.log.append(self.next_offset)
+            self.to_deliver.append(self.next_offset)
+            self.next_offset += 1
+
+    @precondition(lambda self: self.to_deliver)
+    @rule(count=st.integers(1, 10))
+    def deliver(self, count: int) -> None:
+        for offset in self.to_deliver[:count]:
+            wanted = self.ledger.deliver(P, offset, 1, offset)
+            assert wanted is (offset not in self.known_finished), offset
+            if wanted:
+                self.open.append(offset)
+        del self.to_deliver[:count]
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data())
+    def finish(self, data: st.DataObject) -> None:
+        offset = self.open.pop(data.draw(st.integers(0, len(self.open) - 1)))
+        self.broker.outcomes[offset] = self.broker.outcomes.get(offset, 0) + 1
+        epoch = self.ledger.epoch(P)
+        assert epoch is not None
+        self.ledger.finish(P, offset, epoch)
+
+    @rule(stored=st.booleans())
+    def commit(self, stored: bool) -> None:
+        commits = self.ledger.commits()
+        if stored and commits:
+            self.broker.commit = commits[P]
+        self.ledger.committed(commits, confirmed=stored)
+
+    @rule()
+    def die_and_take_over(self) -> None:
+        self.take_over()
+
+    @rule()
+    def finish_everything_and_commit(self) -> None:
+        self.deliver(len(self.to_deliver)) if self.to_deliver else None
+        epoch = self.ledger.epoch(P)
+        assert epoch is not None
+        for offset in self.open:
+            self.broker.outcomes[offset] = self.broker.outcomes.get(offset, 0) + 1
+            self.ledger.finish(P, offset, epoch)
+        self.open.clear()
+        if commits := self.ledger.commits():
+            self.broker.commit = commits[P]
+            self.ledger.committed(commits, confirmed=True)
+        if self.broker.log and self.broker.commit is not None:
+            assert self.broker.commit == Commit(self.broker.log[-1] + 1, "")
+
+    @invariant()
+    def never_commits_past_unfinished_work(self) -> None:
+        if self.broker.commit is not None:
+            assert all(self.broker.outcomes.get(offset, 0) >= 1 for offset in self.stored_as_finished())
+
+    @invariant()
+    def counts_open_records(self) -> None:
+        assert self.ledger.unfinished() == len(self.open)
+
+
+LedgerAgainstModel.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestLedger = LedgerAgainstModel.TestCase
+
+
+def test_record_with_several_elements_finishes_with_the_last() -> None:
+    """An array record is done when every element's outcome is."""
+    ledger = Ledger()
+    ledger.assign({P: Commit(10)})
+    assert ledger.deliver(P, 10, 2)
+    epoch = ledger.epoch(P)
+    assert epoch is not None
+    ledger.finish(P, 10, epoch)
+    assert ledger.commits() == {}
+    ledger.finish(P, 10, epoch)
+    assert ledger.commits() == {P: Commit(11)}
+
+
+def test_outcome_of_an_older_assignment_is_ignored() -> None:
+    """A verdict that arrives after the partition came back counts for nothing: its record was delivered anew."""
+    ledger = Ledger()
+    ledger.assign({P: Commit(0)})
+    old = ledger.epoch(P)
+    assert old is not None
+    ledger.deliver(P, 0, 1)
+    ledger.forget([P])
+    ledger.assign({P: Commit(0)})
+    ledger.deliver(P, 0, 1)
+    ledger.finish(P, 0, old)
+    assert ledger.unfinished() == 1
+
+
+def test_unreadable_map_is_dropped_and_counted() -> None:
+    """Another tool's metadata costs repeated work, never a crash."""
+    ledger = Ledger()
+    ledger.assign({P: Commit(5, "somebody else's note")})
+    assert ledger.maps_dropped == {"foreign": 1}
+    assert ledger.deliver(P, 5, 1)
+
+
+def test_map_that_does_not_fit_is_dropped_and_counted() -> None:
+    """The offset is committed all the same."""
+    ledger = Ledger()
+    ledger.assign({P: Commit(0)})
+    epoch = ledger.epoch(P)
+    assert epoch is not None
+    import random
+
+    chance = random.Random(3)
+    for offset in range(200_000):
+        ledger.deliver(P, offset, 1)
+        if offset and chance.random() < 0.5:
+            ledger.finish(P, offset, epoch)
+    assert ledger.commits() == {P: Commit(0, "")}
+    assert ledger.maps_dropped == {"too_long": 1}

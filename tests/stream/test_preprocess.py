@@ -1,0 +1,173 @@
+"""Record -> elements: every byte string becomes at least one element, with the right reason."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.rejection import Reason
+from stream.ports import Position, Record
+from stream.preprocess import Deletion, Limits, Readable, Refusal, read, symbols_of, text_of
+
+NOW_US = 1_770_000_000_000_000
+NEWS: dict[str, Any] = {
+    "item_key": "wire:1",
+    "source": "wire",
+    "source_item_id": "1",
+    "item_type": "news",
+    "ingested_us": NOW_US,
+    "headline": "Acme raises its outlook",
+}
+
+
+def record(value: bytes | None, key: bytes | None = b"wire:1", timestamp_us: int | None = NOW_US) -> Record:
+    return Record("news.raw", 3, 41, key, value, timestamp_us)
+
+
+def news(**changes: Any) -> bytes:
+    fields = NEWS | changes
+    return json.dumps({name: value for name, value in fields.items() if value is not ...}).encode()
+
+
+def only(value: bytes | None, limits: Limits | None = None, **about: Any) -> Any:
+    (element,) = read(record(value, **about), limits or Limits())
+    return element
+
+
+def test_item_is_readable() -> None:
+    """A well-formed item keeps its place."""
+    element = only(news())
+    assert isinstance(element, Readable)
+    assert element.position == Position("news.raw", 3, 41, 0)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (b"", Reason.MALFORMED),
+        (b"\x00\xff\xfe garbage", Reason.MALFORMED),
+        (b'{"item_key": "wire:1"', Reason.MALFORMED),
+        (b"17", Reason.MALFORMED),
+        (b"null", Reason.MALFORMED),
+        (b"[]", Reason.MALFORMED),
+        (b"[" * 100_000, Reason.MALFORMED),
+        (b'{"a":' * 50_000, Reason.MALFORMED),
+        (b"{}", Reason.MISSING_FIELD),
+        (news(headline=["a"]), Reason.MALFORMED),
+        (news(item_type="video"), Reason.MALFORMED),
+        (news(item_key="other:1"), Reason.MALFORMED),
+        (b'{"headline":"\\ud800",' + news()[1:].replace(b'"headline"', b'"summary"'), Reason.MALFORMED),
+        (news(ingested_us=...), Reason.MISSING_FIELD),
+        (news(source=...), Reason.MISSING_FIELD),
+        (news(item_type=...), Reason.MISSING_FIELD),
+        (news(schema_version="9.0"), Reason.UNSUPPORTED_SCHEMA),
+        (news(ingested_us=NOW_US * 1_000), Reason.BAD_TIME),
+        (news(published_us=-5), Reason.BAD_TIME),
+        (news(published_us="yesterday"), Reason.BAD_TIME),
+        (news(published_us=10**400), Reason.BAD_TIME),
+        (news(lang="de"), Reason.LANGUAGE),
+        (news(body="x" * 2_000_000), Reason.TOO_LARGE),
+    ],
+)
+def test_bad_record_gets_its_reason(value: bytes, reason: Reason) -> None:
+    """Nobody has to guess why a text got no signal."""
+    element = only(value)
+    assert isinstance(element, Refusal)
+    assert element.reason is reason
+    assert element.detail
+
+
+def test_detail_never_quotes_the_text() -> None:
+    """Logs must not hold licensed text."""
+    assert "outlook" not in only(news(published_us="outlook")).detail
+
+
+@given(st.binary(max_size=400) | st.text(max_size=200).map(str.encode))
+def test_any_bytes_become_one_element(value: bytes) -> None:
+    """No input crashes and none vanishes."""
+    assert len(read(record(value), Limits())) >= 1
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([*NEWS, "action", "updated_us", "revision", "lang", "symbols", "text"]), json_values, max_size=5
+    )
+)
+def test_any_wrong_type_becomes_one_element(changes: dict[str, Any]) -> None:
+    """Whatever type a field has, the record is accounted for."""
+    assert len(read(record(news(**changes)), Limits())) == 1
+
+
+def test_array_gives_one_element_each() -> None:
+    """One broken element takes nothing from its neighbours."""
+    elements = read(record(b"[" + news() + b',{"item_key":"x"},' + news(action="delete") + b"]"), Limits())
+    assert [type(element) for element in elements] == [Readable, Refusal, Deletion]
+    assert [element.position.index for element in elements] == [0, 1, 2]
+
+
+def test_null_record_deletes_its_key() -> None:
+    """A tombstone is a delete, dated by the broker."""
+    element = only(None)
+    assert element == Deletion(Position("news.raw", 3, 41), "wire:1", NOW_US, NOW_US)
+
+
+def test_null_record_without_key_or_time_is_refused() -> None:
+    """Nothing says what to delete, or when."""
+    assert only(None, key=None).reason is Reason.MISSING_FIELD
+    assert only(None, timestamp_us=None).reason is Reason.BAD_TIME
+
+
+def test_refused_update_takes_back_the_earlier_text() -> None:
+    """The source replaced its text by one we cannot read: what was said of the old one must go."""
+    stale = only(news(action="update", updated_us=NOW_US - 1, lang="de"))
+    assert stale.retraction.revision == NOW_US - 1
+    invalid = only(news(action="update", updated_us=NOW_US - 1, headline=7))
+    assert invalid.reason is Reason.MALFORMED
+    assert invalid.retraction == Deletion(Position("news.raw", 3, 41), "wire:1", NOW_US - 1, NOW_US)
+    assert only(news(action="create", headline=7)).retraction is None
+
+
+def test_age_is_judged_on_recorded_times() -> None:
+    """The same in a replay years later."""
+    limits = Limits(max_age_us=1_000)
+    assert only(news(published_us=NOW_US - 1_001), limits).reason is Reason.STALE
+    assert isinstance(only(news(published_us=NOW_US - 1_000), limits), Readable)
+
+
+@pytest.mark.parametrize("lang", ["en", "EN-us", "en_GB", "und", "", None, "qme"])
+def test_known_and_unknown_languages_pass(lang: str | None) -> None:
+    """Only a language that the source names and the model never saw is refused."""
+    assert isinstance(only(news(lang=lang)), Readable)
+
+
+def test_text_is_headline_summary_body() -> None:
+    """Most important first; empty parts left out."""
+    element = only(news(summary="", body="Body.", body_format="html"))
+    assert text_of(element.item).parts == ("Acme raises its outlook", "Body.")
+    assert text_of(element.item).html
+
+
+def test_symbols_are_canonical_and_unique() -> None:
+    """Provider first, then the tweet's cashtags; '-' and '/' are written '.'."""
+    tweet = only(
+        news(
+            item_type="tweet",
+            text="$brk-b and $ACME",
+            headline=...,
+            symbols=[{"symbol": "acme", "origin": "provider"}],
+            cashtags=["$brk-b", "ACME"],
+        )
+    )
+    assert [(symbol.symbol, symbol.origin) for symbol in symbols_of(tweet.item)] == [
+        ("ACME", "provider"),
+        ("BRK.B", "cashtag"),
+    ]
