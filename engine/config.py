@@ -1,0 +1,88 @@
+"""Frozen settings of the engine, checked where they are built. No torch."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from engine.errors import ConfigError
+
+BUNDLED = "bundled"
+"""The model that ships with the package."""
+
+Embedding = Literal["norm_then_project", "project_then_norm"]
+Pool = Literal["first", "mean"]
+Activation = Literal["gelu", "gelu_new"]
+Classifiers = Literal["shared", "per_layer"]
+RunnerName = Literal["packed", "reference"]
+Dtype = Literal["float32", "float64", "bfloat16"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """Geometry of one shared layer applied again and again, with an answer after every pass.
+
+    embedding    norm_then_project: words + positions, layer norm, then up to the hidden size (ALBERT).
+                 project_then_norm: words up to the hidden size, + positions, then layer norm (elbert-mini).
+    pool         first: the first token through a pooler and tanh (ALBERT). mean: the mean over the text's states.
+    activation   gelu: exact (erf). gelu_new: the tanh form (ALBERT).
+    classifiers  shared: one for all depths. per_layer: one a depth.
+    """
+
+    vocab_size: int
+    embedding_size: int
+    hidden_size: int
+    heads: int
+    ffn_size: int
+    layers: int  # how often the layer is applied at most
+    max_positions: int
+    embedding: Embedding
+    pool: Pool
+    activation: Activation
+    layer_norm_eps: float
+    n_labels: int = 3
+    classifiers: Classifiers = "shared"
+
+    def __post_init__(self) -> None:
+        sizes = ("vocab_size", "embedding_size", "hidden_size", "heads", "ffn_size", "layers", "max_positions")
+        for name in sizes:
+            _at_least(name, getattr(self, name), 1)
+        _at_least("n_labels", self.n_labels, 2)
+        if self.hidden_size % self.heads:
+            raise ConfigError(f"hidden_size: a multiple of {self.heads} heads required, was {self.hidden_size}")
+        if not 0 < self.layer_norm_eps < 1:
+            raise ConfigError(f"layer_norm_eps: between 0 and 1 required, was {self.layer_norm_eps}")
+        _one_of("embedding", self.embedding, get_args(Embedding))
+        _one_of("pool", self.pool, get_args(Pool))
+        _one_of("activation", self.activation, get_args(Activation))
+        _one_of("classifiers", self.classifiers, get_args(Classifiers))
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """Which model runs, and how."""
+
+    model: str = BUNDLED  # or a folder: ours, or a Hugging Face AlbertForSequenceClassification
+    policy: str | None = None  # e.g. "cwb:delta=0.3,window=2", "fixed:3", "full"; None: the manifest's
+    max_tokens: int | None = None  # None: the manifest's; a Hugging Face folder: all its positions
+    runner: RunnerName = "packed"
+    dtype: Dtype = "float32"
+    slots: int = 16  # texts in the model at once; more adds latency and hardly any speed
+    token_budget: int = 512  # tokens in the model at once, over all slots
+    deterministic: bool = True  # a text's bits depend on that text alone
+
+    def __post_init__(self) -> None:
+        _at_least("slots", self.slots, 1)
+        _at_least("token_budget", self.token_budget, 1)
+        if self.max_tokens is not None:
+            _at_least("max_tokens", self.max_tokens, 3)
+        _one_of("runner", self.runner, get_args(RunnerName))
+        _one_of("dtype", self.dtype, get_args(Dtype))
+
+
+def _at_least(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigError(f"{name}: at least {least} required, was {value!r}")
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{name}: one of {', '.join(allowed)} required, was {value!r}")

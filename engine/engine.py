@@ -1,0 +1,160 @@
+"""Engine: a loaded model with its text side and its exit policy; what a process needs one of."""
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.config import BUNDLED, EngineConfig, ModelConfig
+from engine.errors import ConfigError, NotTrainedForExits
+from engine.exits.policy import ExitPolicy
+from engine.exits.spec import parse
+from engine.manifest import LABELS
+from engine.model import Elbert
+from engine.numerics import numerics
+from engine.slots.kernels import linears
+from engine.slots.packed import Packed
+from engine.slots.reference import Reference
+from engine.slots.runner import Runner
+from engine.text.encoder import TextEncoder
+from engine.text.profiles import profile
+from engine.weights import Checkpoint, load
+from schemas.identity import config_hash
+
+BUNDLED_FOLDER = Path(__file__).parent / "assets" / "elbert-mini"
+PROFILE_WITHOUT_MANIFEST = "natural-v1"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Shared by all engine threads: nothing in it changes. Each thread asks for a runner of its own.
+
+    A Hugging Face folder has no manifest: it runs at full depth, uncalibrated, under natural-v1, in any language.
+    """
+
+    config: EngineConfig
+    checkpoint: Checkpoint
+    encoder: TextEncoder
+    policy: ExitPolicy
+    model: Elbert
+
+    @classmethod
+    def load(cls, config: EngineConfig) -> "Engine":
+        """Read, check and prepare the model. Raises ModelError (the folder) and ConfigError (the settings)."""
+        checkpoint = load(BUNDLED_FOLDER if config.model == BUNDLED else Path(config.model))
+        policy = _policy(config, checkpoint)
+        encoder = _encoder(config, checkpoint)
+        dtype: torch.dtype = getattr(torch, config.dtype)
+        tensors = {name: tensor.to(dtype) for name, tensor in checkpoint.tensors.items()}
+        model = Elbert(checkpoint.config, tensors, _temperature(checkpoint), linears(config.deterministic))
+        return cls(config, checkpoint, encoder, policy, model)
+
+    def runner(self) -> Runner:
+        """A new, empty runner over the shared weights."""
+        if self.config.runner == "reference":
+            return Reference(self.model, self.policy)
+        return Packed(self.model, self.policy, self.config.slots, self.config.token_budget)
+
+    @property
+    def model_id(self) -> str:
+        return self.checkpoint.id
+
+    @property
+    def model_sha256(self) -> str:
+        """Of the weights file."""
+        return self.checkpoint.sha256
+
+    @property
+    def profile(self) -> str:
+        """Name of the text profile."""
+        return self.encoder.profile.name
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """In the order of a verdict's probabilities: negative, neutral, positive."""
+        return LABELS
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether a temperature was fitted, so that a confidence is a frequency."""
+        manifest = self.checkpoint.manifest
+        return manifest is not None and manifest.temperature is not None
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """ISO 639-1 codes it was trained on; empty: not known."""
+        return self.checkpoint.manifest.languages if self.checkpoint.manifest else ()
+
+    @property
+    def max_layers(self) -> int:
+        return self.checkpoint.config.layers
+
+    @property
+    def max_tokens(self) -> int:
+        """Special tokens included."""
+        return self.encoder.max_tokens
+
+    @property
+    def knowledge_until_us(self) -> int | None:
+        """Nothing the model learned from is younger; a backtest before this instant looks ahead. None: not known."""
+        return self.checkpoint.manifest.knowledge_until_us if self.checkpoint.manifest else None
+
+    @property
+    def dtype(self) -> str:
+        return self.config.dtype
+
+    @property
+    def device(self) -> str:
+        return str(self.model.device)
+
+    @cached_property
+    def config_hash(self) -> str:
+        """16 hex digits over everything but the weights that changes a verdict in exact arithmetic."""
+        return config_hash(
+            {
+                **self.encoder.describe(),
+                "policy": self.policy.spec,
+                "temperature": repr(self.model.temperature),
+                "labels": self.labels,
+                "geometry": _without_floats(self.checkpoint.config),
+            }
+        )
+
+    @cached_property
+    def numerics(self) -> str:
+        """See engine.numerics: computed at first use, by running the built-in probes."""
+        return numerics(self.model)
+
+
+def _policy(config: EngineConfig, checkpoint: Checkpoint) -> ExitPolicy:
+    manifest = checkpoint.manifest
+    spec = config.policy or (manifest.policy if manifest else "full")
+    policy = parse(spec, checkpoint.config.layers)
+    if policy.spec != "full" and not (manifest and manifest.trained_for_exits):
+        raise NotTrainedForExits(
+            f"{checkpoint.id}: exit policy {spec!r} needs a model whose every depth was trained to answer; "
+            f"{'its manifest says it was not' if manifest else 'it has no manifest that says so'}. Use 'full'"
+        )
+    return policy
+
+
+def _encoder(config: EngineConfig, checkpoint: Checkpoint) -> TextEncoder:
+    manifest, positions = checkpoint.manifest, checkpoint.config.max_positions
+    max_tokens = config.max_tokens or (manifest.max_tokens if manifest else positions)
+    if max_tokens > positions:
+        raise ConfigError(f"max_tokens: {checkpoint.id} has {positions} positions, was {max_tokens}")
+    name = manifest.profile.name if manifest else PROFILE_WITHOUT_MANIFEST
+    return TextEncoder(profile(name), checkpoint.tokenizer, max_tokens)
+
+
+def _temperature(checkpoint: Checkpoint) -> float:
+    return (checkpoint.manifest and checkpoint.manifest.temperature) or 1.0
+
+
+def _without_floats(config: ModelConfig) -> dict[str, Any]:
+    return {
+        name: repr(value) if isinstance(value, float) else value for name, value in dataclasses.asdict(config).items()
+    }

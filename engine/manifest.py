@@ -1,0 +1,130 @@
+"""manifest.json: what a model folder promises about itself. Whatever differs from it refuses to start."""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from engine.config import ModelConfig
+from engine.errors import ConfigError, ManifestMismatch, NotAModel
+from engine.text.encoder import ASSEMBLY
+from engine.text.profiles import profile
+from schemas.base import EpochUs
+from schemas.codec import describe
+from schemas.signal import Label
+
+MANIFEST = "manifest.json"
+WEIGHTS = "model.safetensors"
+LABELS = tuple(str(label) for label in Label)
+"""The order of a verdict's probabilities, whatever the order in the weights."""
+
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class TextProfile(_Part):
+    """The cleaning that the weights were trained with."""
+
+    name: str
+    hash: Sha256
+
+
+class Ingredient(_Part):
+    """Something that went into the weights, and on what terms."""
+
+    name: str
+    use: str
+    licence: str
+
+
+class Manifest(_Part):
+    """Everything about a model that its tensors do not say. An unknown field is an error: it may matter."""
+
+    format: Literal["earlybird-model/1"] = "earlybird-model/1"
+    id: Annotated[str, Field(min_length=1)]
+    geometry: ModelConfig
+    labels: tuple[str, ...]  # in the order of the classifier's rows
+    trained_for_exits: bool  # every depth was trained to answer, not the last alone
+    policy: str  # of the exits, unless the configuration names another
+    temperature: Annotated[float, Field(gt=0)] | None  # divides the logits; null: never calibrated
+    profile: TextProfile
+    assembly: dict[str, str | int]
+    tokenizer_sha256: Sha256
+    weights_sha256: Sha256
+    max_tokens: Annotated[int, Field(ge=3)]
+    languages: tuple[str, ...]
+    knowledge_until_us: EpochUs | None  # nothing it learned from is younger
+    licence: str
+    ingredients: tuple[Ingredient, ...]
+
+    @field_validator("geometry", mode="before")
+    @classmethod
+    def _known_fields(cls, value: Any) -> Any:
+        known = {each.name for each in dataclasses.fields(ModelConfig)}
+        if isinstance(value, dict) and (unknown := sorted(set(value) - known)):
+            raise ValueError(f"unknown field {unknown[0]!r}")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Manifest":
+        if self.max_tokens > self.geometry.max_positions:
+            raise ValueError(f"max_tokens: at most {self.geometry.max_positions} positions, was {self.max_tokens}")
+        canonical_rows(self.labels, self.geometry.n_labels)
+        return self
+
+
+def read(folder: Path) -> Manifest:
+    """The manifest of a folder. Raises NotAModel (none, or not readable) and ManifestMismatch (not this format)."""
+    path = folder / MANIFEST
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise NotAModel(f"{path}: cannot be read, {error.strerror}") from None
+    try:
+        return Manifest.model_validate_json(content)
+    except ValidationError as error:
+        raise ManifestMismatch(f"{path}: {describe(error)}") from None
+    except ConfigError as error:
+        raise ManifestMismatch(f"{path}: geometry: {error}") from None
+
+
+def check_text(manifest: Manifest, tokenizer_sha256: str) -> None:
+    """Text must be read as in training. Raises ManifestMismatch."""
+    try:
+        ours = profile(manifest.profile.name)
+    except ConfigError as error:
+        raise ManifestMismatch(f"{manifest.id}: {error}") from None
+    _same(f"{manifest.id}: hash of text profile {ours.name}", ours.hash, manifest.profile.hash)
+    _same(f"{manifest.id}: assembly rule", ASSEMBLY, manifest.assembly)
+    _same(f"{manifest.id}: sha256 of tokenizer.json", tokenizer_sha256, manifest.tokenizer_sha256)
+
+
+def check_weights(manifest: Manifest, weights_sha256: str) -> None:
+    """Raises ManifestMismatch."""
+    _same(f"{manifest.id}: sha256 of {WEIGHTS}", weights_sha256, manifest.weights_sha256)
+
+
+def canonical_rows(labels: tuple[str, ...], n_labels: int) -> list[int]:
+    """For each of our labels its row in the classifier. Raises ValueError where they are not just ours."""
+    if sorted(labels) != sorted(LABELS) or len(labels) != n_labels:
+        raise ValueError(f"labels: {', '.join(LABELS)} in any order required, was {list(labels)}")
+    return [labels.index(label) for label in LABELS]
+
+
+def file_sha256(path: Path) -> str:
+    """64 hex digits. Raises NotAModel when the file cannot be read."""
+    try:
+        with path.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError as error:
+        raise NotAModel(f"{path}: cannot be read, {error.strerror}") from None
+
+
+def _same(what: str, found: object, promised: object) -> None:
+    if found != promised:
+        raise ManifestMismatch(f"{what}: the manifest says {promised}, was {found}")

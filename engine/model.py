@@ -1,0 +1,119 @@
+"""Elbert: one ALBERT layer applied again and again, an answer after every pass.
+
+The states of all texts lie end to end in one matrix without padding; `lengths` says where each text ends.
+Source: ALBERT, arXiv 1909.11942; ELBERT, arXiv 2107.00175.
+
+Letters: T tokens over all texts, S texts (slots), t tokens of one text, E embedding size, H hidden size, C labels.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F  # noqa: N812  (the name torch's users know)
+from torch import Tensor
+
+from engine.config import ModelConfig
+from engine.slots.kernels import Linear, LinearFactory, linears
+
+
+class Elbert:
+    """The model's three verbs over token-packed states. Immutable after construction: engine threads share it.
+
+    `tensors` are named as in engine.weights.shapes and set the dtype. Exits are computed in float32 at least.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        tensors: Mapping[str, Tensor],
+        temperature: float = 1.0,
+        factory: LinearFactory | None = None,  # None: the fast linears of this CPU
+    ) -> None:
+        self.config = config
+        self.temperature = temperature
+        self.tensors = tensors
+        self.words = tensors["embedding.words"]  # (V, E)
+        self.positions = tensors["embedding.positions"]  # (P, E), or (P, H) when projected first
+
+        prepare = factory or linears(deterministic=False)
+
+        def linear(name: str, activation: str | None = None) -> Linear:
+            return prepare(tensors[f"{name}.weight"], tensors.get(f"{name}.bias"), activation)
+
+        self.project = linear("embedding.project")  # E -> H
+        self.query_key_value = linear("layer.query_key_value")  # H -> 3 H
+        self.attended = linear("layer.attended")  # H -> H
+        self.widen = linear("layer.widen", config.activation)  # H -> ffn
+        self.narrow = linear("layer.narrow")  # ffn -> H
+        self.pooler = linear("pooler") if config.pool == "first" else None
+        exits = 1 if config.classifiers == "shared" else config.layers
+        self.exit_dtype = torch.promote_types(self.dtype, torch.float32)
+        self.classifiers = [
+            prepare(
+                tensors[f"classifier.{number}.weight"].to(self.exit_dtype),
+                tensors[f"classifier.{number}.bias"].to(self.exit_dtype),
+                None,
+            )
+            for number in range(exits)
+        ]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the states."""
+        return self.words.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the states live."""
+        return self.words.device
+
+    @torch.inference_mode()
+    def embed(self, token_ids: Tensor, lengths: Sequence[int]) -> Tensor:
+        """States before the first pass: token_ids (T,) int64 -> (T, H)."""
+        words = self.words[token_ids]  # (T, E)
+        positions = torch.cat([self.positions[:length] for length in lengths])  # (T, E) or (T, H)
+        if self.config.embedding == "norm_then_project":
+            return self.project(self._norm("embedding.norm", words + positions))
+        return self._norm("embedding.norm", self.project(words) + positions)
+
+    @torch.inference_mode()
+    def advance(self, hidden: Tensor, lengths: Sequence[int]) -> Tensor:
+        """One pass of the shared layer, post-norm: hidden (T, H) -> (T, H)."""
+        attended = self.attended(self._attention(hidden, lengths))
+        hidden = self._norm("layer.attended_norm", hidden + attended)
+        return self._norm("layer.norm", self.narrow(self.widen(hidden)) + hidden)
+
+    @torch.inference_mode()
+    def classify(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Tensor:
+        """What each text's states say: hidden (T, H), passes done per text (S,) -> calibrated logits (S, C) in
+        float32, or float64 for a float64 model."""
+        pooled = self._pooled(hidden, lengths).to(self.exit_dtype)  # (S, H)
+        if len(self.classifiers) == 1:
+            return self.classifiers[0](pooled) / self.temperature
+        rows = [self.classifiers[depth - 1](pooled[slot : slot + 1]) for slot, depth in enumerate(depths)]
+        return torch.cat(rows) / self.temperature
+
+    def _attention(self, hidden: Tensor, lengths: Sequence[int]) -> Tensor:
+        """Every text attends to itself alone: (T, H) -> (T, H)."""
+        heads, size = self.config.heads, self.config.hidden_size // self.config.heads
+        context = torch.empty_like(hidden)
+        triples = self.query_key_value(hidden).view(-1, 3, heads, size)  # (T, 3, heads, size)
+        start = 0
+        for triple in torch.split(triples, list(lengths)):
+            query, key, value = triple.permute(1, 2, 0, 3).unsqueeze(1)  # each (1, heads, t, size)
+            attended = F.scaled_dot_product_attention(query, key, value)
+            stop = start + len(triple)
+            context[start:stop] = attended[0].transpose(0, 1).reshape(-1, heads * size)
+            start = stop
+        return context
+
+    def _pooled(self, hidden: Tensor, lengths: Sequence[int]) -> Tensor:
+        """One row a text: (T, H) -> (S, H)."""
+        texts = torch.split(hidden, list(lengths))
+        if self.pooler is None:
+            return torch.stack([text.to(self.exit_dtype).mean(dim=0) for text in texts])
+        return self.pooler(torch.stack([text[0] for text in texts])).tanh()
+
+    def _norm(self, name: str, states: Tensor) -> Tensor:
+        weight, bias = self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"]
+        return F.layer_norm(states, weight.shape, weight, bias, self.config.layer_norm_eps)

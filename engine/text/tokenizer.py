@@ -1,0 +1,84 @@
+"""The tokenizer of a model folder, its hash, and the name under which a duplicate text is known."""
+
+import hashlib
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer as Pieces
+
+from engine.errors import NotAModel
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """Text to piece ids. Special tokens are added here only: "[SEP]" written in a tweet is read as five characters."""
+
+    pieces: Any
+    sha256: str  # of what defines it: the tokenizer.json, or the serialised form of what transformers built
+
+    @property
+    def size(self) -> int:
+        """Number of pieces, added ones included."""
+        return int(self.pieces.get_vocab_size(with_added_tokens=True))
+
+    @property
+    def frame(self) -> tuple[int, ...]:
+        """The ids of the empty text: the specials around every text."""
+        return tuple(self.pieces.encode("").ids)
+
+    @property
+    def specials(self) -> frozenset[int]:
+        """Ids that say nothing about a text: the frame, padding, masks and the unknown piece."""
+        added = self.pieces.get_added_tokens_decoder()
+        return frozenset({number for number, token in added.items() if token.special} | set(self.frame))
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids per text, the frame included, uncut. Every text must be valid Unicode."""
+        return [encoding.ids for encoding in self.pieces.encode_batch_fast(list(texts))]
+
+
+def bundled(folder: Path) -> Tokenizer:
+    """The tokenizer.json of a folder in our own format; its hash is the file's. Raises NotAModel."""
+    path = folder / "tokenizer.json"
+    try:
+        content = path.read_bytes()
+        pieces = Pieces.from_str(content.decode("utf-8"))
+    except OSError as error:
+        raise NotAModel(f"{path}: cannot be read, {error.strerror}") from None
+    except Exception as error:  # the library raises bare Exception
+        raise NotAModel(f"{path}: no tokenizer, {error}") from None
+    return Tokenizer(_plain(pieces), hashlib.sha256(content).hexdigest())
+
+
+def hugging_face(folder: Path) -> Tokenizer:
+    """What transformers' AutoTokenizer makes of a folder, never anything else: the fast and the SentencePiece
+    tokenizer of one ALBERT folder give different ids for most real lines. Raises NotAModel."""
+    from transformers import AutoTokenizer  # seconds to import, and only such folders need it
+
+    try:
+        found = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # OSError, ValueError, ImportError and more, by version
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise NotAModel(f"{folder}: transformers finds no tokenizer, {reason}") from None
+    pieces = getattr(found, "backend_tokenizer", None)
+    if pieces is None:
+        raise NotAModel(f"{folder}: a tokenizer of the tokenizers library is required, was {type(found).__name__}")
+    pieces = _plain(pieces)
+    return Tokenizer(pieces, hashlib.sha256(pieces.to_str().encode()).hexdigest())
+
+
+def duplicate_key(token_ids: Sequence[int], model_sha256: str, config_hash: str, numerics: str) -> str:
+    """32 hex digits that name a text as the model reads it: equal keys mean equal verdicts, bit for bit."""
+    key = hashlib.sha256(f"{model_sha256}:{config_hash}:{numerics}:".encode())
+    key.update(struct.pack(f"<{len(token_ids)}I", *token_ids))
+    return key.hexdigest()[:32]
+
+
+def _plain(pieces: Any) -> Any:
+    pieces.no_truncation()
+    pieces.no_padding()
+    pieces.encode_special_tokens = True
+    return pieces

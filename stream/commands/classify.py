@@ -1,0 +1,186 @@
+"""Texts in, sentiment out, without Kafka: JSON lines with `text` from a file or stdin, one JSON line each to stdout.
+
+Output: label, probs, score, confidence and exit (layer, reason), in input order; other fields of an input line are passed
+on. A line that cannot be answered gives {"error": ...} in its place, and exit status 1 at the end.
+"""
+
+import argparse
+import json
+import queue
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, BinaryIO, get_args
+
+from engine.config import BUNDLED, Dtype, EngineConfig, RunnerName
+from engine.errors import ConfigError
+from engine.types import Verdict
+
+# Lines read ahead of the oldest answer that is not yet written: enough to keep the slots full past a slow text.
+WINDOW = 1024
+PROGRESS_EVERY = 500
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `earlybird classify`."""
+    defaults = EngineConfig()
+    parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="JSON lines; - is stdin (default)")
+    parser.add_argument(
+        "--model", default=BUNDLED, metavar="FOLDER", help="a model folder (default: the bundled model)"
+    )
+    parser.add_argument(
+        "--policy", help="when a text exits, e.g. cwb:delta=0.3,window=2, fixed:3, full (default: the model's)"
+    )
+    parser.add_argument("--runner", choices=get_args(RunnerName), default=defaults.runner)
+    parser.add_argument("--dtype", choices=get_args(Dtype), default=defaults.dtype)
+    parser.add_argument(
+        "--slots", type=int, default=defaults.slots, help="texts in the model at once (default: %(default)s)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """0: every line answered, 1: some were not. Raises EngineError when nothing can be."""
+    config = EngineConfig(model=args.model, policy=args.policy, runner=args.runner, dtype=args.dtype, slots=args.slots)
+    try:
+        source = nullcontext(sys.stdin.buffer) if args.file == "-" else open(args.file, "rb")  # noqa: SIM115, PTH123
+    except OSError as error:
+        raise ConfigError(f"{args.file}: cannot be read, {error.strerror}") from None
+    with source as lines:
+        return Classification(config, lines).run()
+
+
+@dataclass(slots=True)
+class Line:
+    """One input line on its way: what is passed on, and its answer once it is there."""
+
+    others: dict[str, Any]
+    answer: dict[str, Any] | None = None
+
+
+class Classification:
+    """The loop: take the lines that are there, step, write what is next in order. Holds at most WINDOW lines, so memory
+    is bounded, and answers a line at once where lines come one by one."""
+
+    def __init__(self, config: EngineConfig, lines: BinaryIO) -> None:
+        import torch  # not above: `earlybird classify --help` needs no torch
+
+        from engine.engine import Engine
+
+        torch.set_num_threads(1)  # as in the stage: the same bits
+        self._engine = Engine.load(config)
+        self._runner = self._engine.runner()
+        self._incoming: queue.Queue[bytes | OSError | None] = queue.Queue(maxsize=WINDOW)
+        threading.Thread(target=_read, args=(lines, self._incoming), daemon=True).start()
+        self._open: deque[Line] = deque()  # oldest first
+        self._written = 0  # number of the first open line, counted from 0
+        self._failed = 0
+        self._ended = False
+
+    def run(self) -> int:
+        """The exit status."""
+        while self._open or not self._ended:
+            self._admit()
+            for verdict in self._runner.step():
+                self._open[verdict.ticket - self._written].answer = _told(verdict, self._engine.labels)
+            self._write()
+        _progress(self._written, last=True)
+        return 1 if self._failed else 0
+
+    def _admit(self) -> None:
+        """Lines that are there become requests or errors."""
+        from engine.text.encoder import Text
+        from engine.types import Request
+
+        tickets, texts = [], []
+        for raw in self._arrived():
+            number = self._written + len(self._open)
+            line, text, fault = _parsed(raw)
+            self._open.append(line)
+            if text is None:
+                self._fail(number, fault)
+            else:
+                tickets.append(number)
+                texts.append(Text((text,)))
+        requests = []
+        for ticket, encoded in zip(tickets, self._engine.encoder.encode(texts), strict=True):
+            if encoded is None:
+                self._fail(ticket, "text: nothing in it to read")
+            else:
+                requests.append(Request(ticket, encoded.token_ids))
+        self._runner.submit(requests)
+
+    def _arrived(self) -> Iterator[bytes]:
+        """Lines that are there already; waits for one only when there is nothing else to do."""
+        while not self._ended and len(self._open) < WINDOW:
+            try:
+                raw = self._incoming.get(block=not self._open)
+            except queue.Empty:
+                return
+            if isinstance(raw, OSError):
+                raise ConfigError(f"input: cannot be read, {raw.strerror}")
+            if raw is None:
+                self._ended = True
+            elif raw.strip():
+                yield raw
+
+    def _fail(self, number: int, fault: str) -> None:
+        self._open[number - self._written].answer = {"error": f"input {number + 1}: {fault}"}
+        self._failed += 1
+
+    def _write(self) -> None:
+        ready = []
+        while self._open and (answer := self._open[0].answer) is not None:
+            ready.append(json.dumps({**self._open.popleft().others, **answer}) + "\n")
+            self._written += 1
+            _progress(self._written)
+        if ready:
+            sys.stdout.write("".join(ready))
+            sys.stdout.flush()
+
+
+def _read(lines: BinaryIO, incoming: "queue.Queue[bytes | OSError | None]") -> None:
+    """On its own thread: a pipe that is silent must not hold up what was read before."""
+    try:
+        for raw in lines:
+            incoming.put(raw)
+    except OSError as error:
+        incoming.put(error)
+    else:
+        incoming.put(None)
+
+
+def _parsed(raw: bytes) -> tuple[Line, str | None, str]:
+    """One line: what is passed on, the text, or instead of it the fault."""
+    try:
+        value = json.loads(raw, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        return Line({}), None, f"not JSON, {error}"
+    if not isinstance(value, dict):
+        return Line({}), None, f"a JSON object required, was {type(value).__name__}"
+    text = value.pop("text", None)
+    if not isinstance(text, str):
+        return Line(value), None, f"text: a string required, was {type(text).__name__}"
+    return Line(value), text, ""
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _told(verdict: Verdict, labels: tuple[str, ...]) -> dict[str, Any]:
+    probs = dict(zip(labels, verdict.probs, strict=True))
+    return {
+        "label": labels[verdict.label],
+        "probs": {label: round(prob, 6) for label, prob in probs.items()},
+        "score": round(probs["positive"] - probs["negative"], 6),
+        "confidence": round(verdict.probs[verdict.label], 6),
+        "exit": {"layer": verdict.exit_layer, "reason": str(verdict.exit_reason)},
+    }
+
+
+def _progress(count: int, *, last: bool = False) -> None:
+    if sys.stderr.isatty() and (last or count % PROGRESS_EVERY == 0):
+        print(f"\r{count:,} texts", end="\n" if last else "", file=sys.stderr, flush=True)
