@@ -4,15 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
+from schemas.base import Message
 from schemas.control import Heartbeat
 from schemas.raw import RawNews, RawTweet
 from schemas.rejection import Rejection
 from schemas.signal import Signal
 
 FOLDER = Path(__file__).with_name("released")
-MESSAGES = {
+MESSAGES: dict[str, type[Message]] = {
     "raw-news-1.0": RawNews,
     "raw-tweet-1.0": RawTweet,
     "signal-1.0": Signal,
@@ -23,7 +22,7 @@ MESSAGES = {
 
 def schema(name: str) -> dict[str, Any]:
     """JSON Schema of one message as the models of this checkout have it. Raises KeyError."""
-    return TypeAdapter(MESSAGES[name]).json_schema(mode="validation")
+    return MESSAGES[name].model_json_schema(mode="validation")
 
 
 def text(name: str) -> str:

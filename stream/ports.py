@@ -18,7 +18,8 @@ class Partition(NamedTuple):
     number: int
 
 
-class Position(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Position:
     """One element of one raw record: the identity of an outcome."""
 
     topic: str
@@ -69,7 +70,8 @@ class Source(Protocol):
 
     def poll(self, timeout_ms: int, limit: int) -> list[Record]:
         """Up to `limit` records: waits for the first one at most `timeout_ms`, then takes what is there already.
-        Empty on timeout. Raises SourceError when reading can never go on."""
+        Empty on timeout. Raises SourceEnded at the end of a bounded source, SourceError when reading can never go
+        on."""
 
     def commit(self, commits: Mapping[Partition, Commit], *, wait: bool) -> bool:
         """Store the group's offsets; with `wait`, until the broker has them. False when the broker refused (a
@@ -97,6 +99,8 @@ class Outgoing:
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
+    timestamp_us: int | None = None  # create time; None: the instant of sending
+    timestamp_us: int | None = None  # the record's create time; None: now
 
 
 class Sink(Protocol):

@@ -5,7 +5,7 @@ A record holds one item, or a JSON array of items; every element becomes exactly
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -29,7 +29,18 @@ class Readable:
 
     @property
     def item_key(self) -> str:
+        """Its place in the order of outcomes."""
         return self.item.item_key
+
+    def deletion(self) -> "Deletion":
+        """What takes this item back."""
+        item = self.item
+        return Deletion(self.position, item.item_key, item.effective_revision, item.ingested_us, item)
+
+    def refused(self, reason: Reason, detail: str) -> "Refusal":
+        """The refusal of an item that was understood; an update's refusal retracts the earlier text."""
+        update = self.item.action is Action.UPDATE
+        return Refusal(self.position, reason, detail, self.item.item_key, self.deletion() if update else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +100,7 @@ def _read_array(value: bytes, position: Position, limits: Limits) -> list[Elemen
         return [Refusal(position, Reason.MALFORMED, "record: an array without elements")]
     # Lone surrogates come back as escapes, so each element is judged by the same parser as a record of its own.
     return [
-        read_element(json.dumps(part).encode(), position._replace(index=index), limits)
+        read_element(json.dumps(part).encode(), replace(position, index=index), limits)
         for index, part in enumerate(parts)
     ]
 
@@ -104,25 +115,16 @@ def read_element(value: bytes, position: Position, limits: Limits) -> Element:
     if item.item_key != expected_key:
         detail = f"item_key: source:source_item_id is {expected_key!r}, was {item.item_key!r}"
         return Refusal(position, Reason.MALFORMED, detail, item.item_key)
-    deletion = Deletion(position, item.item_key, item.effective_revision, item.ingested_us, item)
+    readable = Readable(position, item)
     if item.action is Action.DELETE:
-        return deletion
+        return readable.deletion()
     if (language := _primary_language(item.lang)) and limits.languages and language not in limits.languages:
-        return refuse_item(
-            deletion, Reason.LANGUAGE, f"lang: one of {', '.join(limits.languages)} read, was {item.lang}"
-        )
+        return readable.refused(Reason.LANGUAGE, f"lang: one of {', '.join(limits.languages)} read, was {item.lang}")
     if limits.max_age_us is not None and item.published_us is not None:
         age_us = item.ingested_us - item.published_us
         if age_us > limits.max_age_us:
-            return refuse_item(deletion, Reason.STALE, f"at most {limits.max_age_us} us old allowed, was {age_us}")
-    return Readable(position, item)
-
-
-def refuse_item(deletion: Deletion, reason: Reason, detail: str) -> Refusal:
-    """Refuse an item that was understood; if it is an update, its refusal retracts the earlier text."""
-    assert deletion.item is not None, "only an understood item can be refused here. This is a bug."
-    update = deletion.item.action is Action.UPDATE
-    return Refusal(deletion.position, reason, detail, deletion.item_key, deletion if update else None)
+            return readable.refused(Reason.STALE, f"at most {limits.max_age_us} us old allowed, was {age_us}")
+    return readable
 
 
 def text_of(item: RawNews | RawTweet) -> Text:

@@ -1,0 +1,26 @@
+"""`earlybird run`: one worker of the group, until SIGTERM or SIGINT."""
+
+import argparse
+import signal
+import threading
+
+from stream.settings import add_config_option, load
+from stream.telemetry import configure_logging
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Everything is a setting; see `earlybird config table`."""
+    add_config_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve; 0 when it was asked to stop and everything that was read has its outcome or will be read again."""
+    settings = load(args.config)
+    configure_logging(settings.log.level, settings.log.format)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    from stream.service import Service  # torch takes a second: settings should have been checked by then
+
+    Service(settings).run(stop)
+    return 0

@@ -1,0 +1,140 @@
+"""Texts that were answered before, or are being answered now. Owned by the consumer thread.
+
+Two levels, asked in this order: the single flight (the same text is in flight in this process: wait for its leader) and
+the duplicate cache (Redis: it was answered before, or another worker has it in hand). The key covers everything that
+makes a verdict, so an answer from here is what the model would have said; only `novelty` depends on it.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from engine.types import Request
+from schemas.raw import RawNews, RawTweet
+from stream.inflight import Answer, Duplicate, Entry
+from stream.ports import Claim, DuplicateCache, First, Hit, Mine
+from stream.preprocess import Readable
+
+RECHECK_S = 0.01  # how often another worker's claim is asked about
+
+
+@dataclass(slots=True)
+class _Flight:
+    """One text on its way through this process."""
+
+    leader: Entry
+    at_us: int
+    followers: int = 0
+
+
+class Duplicates:
+    """Decides which entries need the model. Not thread-safe: consumer thread only."""
+
+    def __init__(
+        self,
+        cache: DuplicateCache,
+        text_key: Callable[[tuple[int, ...]], str],
+        ttl_us: int,
+        answered: Callable[[list[Answer]], None],
+    ) -> None:
+        self._cache, self._text_key, self._ttl_us, self._answered = cache, text_key, ttl_us, answered
+        self._flights: dict[str, _Flight] = {}
+        self._parked: dict[int, Entry] = {}  # by ticket: another worker has the text in hand
+        self._recheck_due_s = 0.0
+        self._next_ticket = 0
+
+    @property
+    def waiting(self) -> int:
+        """Texts that another worker has in hand."""
+        return len(self._parked)
+
+    def look_up(self, entries: Iterable[Entry]) -> list[Request]:
+        """Give every readable entry its ticket, and its answer where the cache has one; the requests that remain."""
+        leaders = [entry for entry in entries if entry.encoded is not None and not self._follow(entry)]
+        requests, answers = self._claim(leaders)
+        for entry in leaders:
+            if entry.ticket in answers:
+                entry.answer = answers[entry.ticket]
+        return requests
+
+    def recheck(self) -> list[Request]:
+        """Ask again about texts in another worker's hand; requests for those it gave up. Answers go to `answered`."""
+        if not self._parked or time.monotonic() < self._recheck_due_s:
+            return []
+        parked = list(self._parked.values())
+        self._parked.clear()
+        requests, answers = self._claim(parked)
+        if answers:
+            self._answered(list(answers.values()))
+        return requests
+
+    def settle(self, finished: Iterable[Entry]) -> list[int]:
+        """These entries' outcomes are out: let the cache answer with them. The tickets nobody can ask for again."""
+        firsts: dict[str, First] = {}
+        tickets = []
+        for entry in finished:
+            if not entry.leads or entry.ticket is None:
+                continue
+            tickets.append(entry.ticket)
+            flight = self._flights.get(entry.text_key)
+            if flight is not None and flight.leader is entry:
+                del self._flights[entry.text_key]
+            answer = entry.answer
+            if not entry.void and answer is not None and answer.verdict is not None and answer.duplicate is None:
+                firsts[entry.text_key] = First(
+                    _item(entry).item_key, entry.element.position, _item(entry).ingested_us, answer.verdict
+                )
+        if firsts:
+            self._cache.store(firsts)
+        return tickets
+
+    def _follow(self, entry: Entry) -> bool:
+        """True: the entry waits for a leader in flight. False: it leads, under a new ticket."""
+        assert entry.encoded is not None
+        entry.text_key = self._text_key(entry.encoded.token_ids)
+        item = _item(entry)
+        flight = self._flights.get(entry.text_key)
+        if flight is not None and abs(item.ingested_us - flight.at_us) <= self._ttl_us:
+            flight.followers += 1
+            leader = _item(flight.leader)
+            entry.ticket = flight.leader.ticket
+            entry.duplicate = Duplicate(leader.item_key, leader.ingested_us, flight.followers)
+            return True
+        self._next_ticket += 1
+        entry.ticket, entry.leads = self._next_ticket, True
+        self._flights[entry.text_key] = _Flight(entry, item.ingested_us)
+        return False
+
+    def _claim(self, leaders: list[Entry]) -> tuple[list[Request], dict[int, Answer]]:
+        """Ask the cache about these in one call: what must be computed, and what is known (by ticket)."""
+        requests: list[Request] = []
+        answers: dict[int, Answer] = {}
+        if not leaders:
+            return requests, answers
+        claims = [
+            Claim(entry.text_key, _item(entry).item_key, entry.element.position, _item(entry).ingested_us)
+            for entry in leaders
+        ]
+        for entry, answer in zip(leaders, self._cache.claim(claims), strict=True):
+            assert entry.ticket is not None and entry.encoded is not None
+            if isinstance(answer, Hit):
+                answers[entry.ticket] = Answer(entry.ticket, answer.first.verdict, duplicate=_duplicate(entry, answer))
+            elif isinstance(answer, Mine):
+                requests.append(Request(entry.ticket, entry.encoded.token_ids))
+            else:
+                self._parked[entry.ticket] = entry
+                self._recheck_due_s = time.monotonic() + RECHECK_S
+        return requests, answers
+
+
+def _duplicate(entry: Entry, hit: Hit) -> Duplicate | None:
+    """None for a text that finds itself after a restart: it is the original."""
+    first = hit.first
+    if first.position == entry.element.position:
+        return None
+    return Duplicate(first.item_key, first.seen_us, hit.count)
+
+
+def _item(entry: Entry) -> RawNews | RawTweet:
+    assert isinstance(entry.element, Readable), "only readable entries have a text. This is a bug."
+    return entry.element.item

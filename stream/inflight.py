@@ -1,0 +1,115 @@
+"""What is on its way through the stage, and the messages between its threads.
+
+consumer --[Entries, Answers, Revoked, Forget, Control, Stop]--> publisher --[finished entries]--> consumer
+consumer --[requests]--> engine threads --[Answers]--> publisher
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from engine.text.encoder import Encoded
+from engine.types import Verdict
+from schemas.control import Heartbeat
+from schemas.rejection import Rejection
+from schemas.signal import Signal
+from stream.ports import Partition, Record
+from stream.preprocess import Element
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """An earlier item had the same text: who, when, and how many did so far."""
+
+    first_item_key: str
+    first_seen_us: int
+    count: int
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One element of one raw record from its delivery to the broker's acknowledgement of its outcome.
+
+    The consumer fills it in and hands it over; from then on it is the publisher's until it comes back finished.
+    """
+
+    element: Element
+    record: Record
+    epoch: int
+    consumed_us: int
+    encoded: Encoded | None = None  # set for readable elements only, like the three below
+    text_key: str = ""  # the duplicate key
+    ticket: int | None = None  # of the request whose verdict answers this entry: its own, or its leader's
+    leads: bool = False  # the ticket is its own
+    duplicate: Duplicate | None = None
+    answer: "Answer | None" = None
+    outcome: list[Signal | Rejection] = field(default_factory=list)  # produced, and not acknowledged as a whole yet
+    unacknowledged: int = 0  # its records that the broker has not acknowledged
+    void: bool = False  # its partition went to another member, who will do it again
+
+    @property
+    def partition(self) -> Partition:
+        """Where its record came from."""
+        return Partition(self.record.topic, self.record.partition)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The verdict for one ticket, from an engine thread or from the cache; or why there is none."""
+
+    ticket: int
+    verdict: Verdict | None
+    engine_in_us: int | None = None
+    exited_us: int | None = None
+    duplicate: Duplicate | None = None  # the cache answered
+    error: str = ""  # the engine failed on this text, alone
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """New entries in raw order. They reach the publisher before any answer to them can."""
+
+    entries: list[Entry]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Verdicts, in any order."""
+
+    answers: list[Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """Entries of these partitions up to these epochs get no outcome from us any more."""
+
+    epochs: Mapping[Partition, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """No later entry will wait for these tickets."""
+
+    tickets: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A message for signals.control."""
+
+    heartbeat: Heartbeat
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Publish nothing more; end when everything is acknowledged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A thread cannot go on; the process must end."""
+
+    error: BaseException
+
+
+ToPublisher = Entries | Answers | Revoked | Forget | Control | Stop
+FromPublisher = list[Entry] | Failed

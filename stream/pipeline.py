@@ -1,0 +1,297 @@
+"""The consumer's thread: the one driver of live and replay.
+
+    record -> elements -> duplicates -> requests;  finished entries -> ledger -> commit
+
+It owns the source, the duplicate cache, the single flight and the ledger. Verdicts never come here: they go from the
+engine threads straight to the publisher, which hands entries back when the broker has their outcome.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Protocol
+
+import structlog
+
+from engine.text.encoder import Encoded, Text, TextEncoder
+from engine.types import Request
+from schemas.rejection import Reason
+from stream.duplicates import Duplicates
+from stream.errors import SourceEnded
+from stream.inflight import Entries, Entry, Failed, Forget, FromPublisher, Revoked, ToPublisher
+from stream.ledger import Ledger
+from stream.ports import Clock, Commit, Partition, Position, Record, Source
+from stream.preprocess import Deletion, Element, Limits, Readable, Refusal, read, text_of
+from stream.telemetry import Metrics
+
+log = structlog.get_logger(__name__)
+
+PAUSE_AFTER_S = 0.2  # a budget spent for this long means that the engine is the limit
+
+
+class Inference(Protocol):
+    """Where requests go; their answers arrive at the publisher."""
+
+    def submit(self, requests: list[Request]) -> None:
+        """Queue requests. Never blocks: the pipeline's budget bounds what is in flight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much may be under way, and how often the slow things happen."""
+
+    max_in_flight: int = 1_024  # texts between delivery and acknowledgement, over all partitions
+    max_span: int = 16_384  # delivered records above a partition's low-water mark: bounds its commit map
+    batch: int = 500  # records a poll
+    poll_timeout_ms: int = 20
+    commit_interval_ms: int = 250
+    revoke_timeout_ms: int = 500  # to finish what is in flight before a partition goes; its next owner does the rest
+    shutdown_timeout_ms: int = 30_000
+
+
+class Pipeline:
+    """Not thread-safe: consumer thread only."""
+
+    def __init__(
+        self,
+        source: Source,
+        encoder: TextEncoder,
+        duplicates: Duplicates,
+        inference: Inference,
+        publish: Callable[[ToPublisher], None],
+        finished: "SimpleQueue[FromPublisher]",
+        clock: Clock,
+        metrics: Metrics,
+        limits: Limits,
+        budget: Budget,
+    ) -> None:
+        self._source, self._encoder, self._duplicates = source, encoder, duplicates
+        self._inference, self._publish, self._finished = inference, publish, finished
+        self._clock, self._metrics, self._limits, self._budget = clock, metrics, limits, budget
+        self.ledger = Ledger()
+        self.in_flight = 0  # entries handed to the publisher and not back yet
+        self.finished_total = 0  # entries whose outcome the broker has acknowledged
+        self.assigned_once = False
+        self.beat_s = time.monotonic()  # when the loop last turned, for /healthz
+        self._paused: set[Partition] = set()
+        self._all_paused = False
+        self._full_since_s: float | None = None
+        self._commit_due_s = 0.0
+
+    # --- the loop -----------------------------------------------------------------------------------------------
+
+    def run(self, stop: Callable[[], bool], each_turn: Callable[[], None] = lambda: None) -> None:
+        """Until `stop`, or the end of a bounded source; then drain, commit and leave the group."""
+        self._source.subscribe(self)
+        with suppress(SourceEnded):
+            while not stop():
+                self.turn()
+                each_turn()
+        self.drain(each_turn)
+        self._source.close()
+
+    def turn(self) -> None:
+        """One round: forget what is finished, take what there is room for, commit when it is time."""
+        self.beat_s = time.monotonic()
+        self._settle(0.0)
+        if self._has_room():
+            self._bound_spans()
+            records = self._source.poll(self._poll_timeout_ms(), self._budget.batch)
+            if records:
+                self._take_in(records)
+        else:
+            self._settle(0.01)
+        self._submit(self._duplicates.recheck())
+        self._commit_when_due()
+
+    def drain(self, each_turn: Callable[[], None] = lambda: None) -> None:
+        """Finish what is in flight, then commit. What does not finish in time is done again by the next owner."""
+        deadline_s = time.monotonic() + self._budget.shutdown_timeout_ms / 1000
+        while self.in_flight and time.monotonic() < deadline_s:
+            self.beat_s = time.monotonic()
+            self._settle(0.01)
+            self._submit(self._duplicates.recheck())
+            each_turn()
+        if self.in_flight:
+            log.warning("drain.incomplete", in_flight=self.in_flight)
+        self._commit(self.ledger.partitions())
+
+    # --- in: record -> elements -> requests ---------------------------------------------------------------------
+
+    def _take_in(self, records: Sequence[Record]) -> None:
+        now_us = self._clock.now_us()
+        entries = [entry for record in records for entry in self._entries(record, now_us)]
+        self._encode(entries)
+        requests = self._duplicates.look_up(entries)
+        self.in_flight += len(entries)
+        self._publish(Entries(entries))  # before the requests, so that no answer can overtake its entry
+        self._submit(requests)
+
+    def _entries(self, record: Record, now_us: int) -> list[Entry]:
+        partition = Partition(record.topic, record.partition)
+        epoch = self.ledger.epoch(partition)
+        if epoch is None:
+            return []
+        elements = self._read(record)
+        ingested_us = min((at for at in map(_ingested_us, elements) if at is not None), default=None)
+        if not self.ledger.deliver(partition, record.offset, len(elements), ingested_us):
+            return []
+        self._metrics.consumed(record.topic, _item_type(elements[0]), len(elements))
+        return [Entry(element, record, epoch, now_us) for element in elements]
+
+    def _read(self, record: Record) -> list[Element]:
+        try:
+            return read(record, self._limits)
+        except Exception as error:  # a record that breaks our code becomes a dead letter, not a crash loop
+            log.exception("record.failed", topic=record.topic, partition=record.partition, offset=record.offset)
+            position = Position(record.topic, record.partition, record.offset)
+            return [Refusal(position, Reason.POISON, f"{type(error).__name__}: {error}"[:500])]
+
+    def _encode(self, entries: Iterable[Entry]) -> None:
+        """Turn readable elements into token ids, all in one call; one that breaks the call becomes a dead letter."""
+        readable = [(entry, entry.element) for entry in entries if isinstance(entry.element, Readable)]
+        texts = [text_of(element.item) for _, element in readable]
+        try:
+            encoded: list[Encoded | Exception | None] = list(self._encoder.encode(texts))
+        except Exception:
+            log.exception("encode.failed", texts=len(texts))
+            encoded = [self._encode_alone(text) for text in texts]
+        for (entry, element), result in zip(readable, encoded, strict=True):
+            if isinstance(result, Encoded):
+                entry.encoded = result
+            elif result is None:
+                entry.element = element.refused(Reason.EMPTY_TEXT, "nothing left to read after cleaning")
+            else:
+                entry.element = element.refused(Reason.POISON, f"{type(result).__name__}: {result}"[:500])
+
+    def _encode_alone(self, text: Text) -> Encoded | Exception | None:
+        try:
+            return self._encoder.encode([text])[0]
+        except Exception as error:
+            return error
+
+    def _submit(self, requests: list[Request]) -> None:
+        if requests:
+            self._inference.submit(requests)
+
+    # --- out: finished entries -> ledger -> commit --------------------------------------------------------------
+
+    def _settle(self, wait_s: float) -> None:
+        """Take back what the publisher finished; waits for the first at most `wait_s`."""
+        finished: list[Entry] = []
+        with suppress(Empty):
+            batch = self._finished.get(timeout=wait_s) if wait_s else self._finished.get_nowait()
+            while True:
+                if isinstance(batch, Failed):
+                    raise batch.error
+                finished.extend(batch)
+                batch = self._finished.get_nowait()
+        if not finished:
+            return
+        self.in_flight -= len(finished)
+        self.finished_total += len(finished)
+        for entry in finished:
+            if not entry.void:
+                self.ledger.finish(entry.partition, entry.record.offset, entry.epoch)  # 1. the broker has its outcome
+        forgotten = self._duplicates.settle(finished)  # 2. only now may others be answered with it
+        if forgotten:
+            self._publish(Forget(forgotten))
+
+    def _commit_when_due(self) -> None:
+        now_s = time.monotonic()
+        if now_s < self._commit_due_s:
+            return
+        self._commit_due_s = now_s + self._budget.commit_interval_ms / 1000
+        idle = self.in_flight == 0  # then nothing is delayed by waiting for the broker's word
+        commits = self.ledger.commits()
+        if commits:
+            stored = self._source.commit(commits, wait=idle)  # 3. the group may forget it, too
+            self.ledger.committed(commits, confirmed=idle and stored)
+
+    def _commit(self, partitions: Sequence[Partition]) -> None:
+        commits = self.ledger.commits(partitions)
+        if commits and self._source.commit(commits, wait=True):
+            self.ledger.committed(commits, confirmed=True)
+
+    # --- flow -----------------------------------------------------------------------------------------------------
+
+    def _poll_timeout_ms(self) -> int:
+        return min(self._budget.poll_timeout_ms, 10) if self._duplicates.waiting else self._budget.poll_timeout_ms
+
+    def _has_room(self) -> bool:
+        """Whether to poll for records. A spent budget is waited out; when that takes long, the partitions are paused
+        and the group is served meanwhile (a pause throws prefetched records away, so it is not for every moment)."""
+        now_s, budget = time.monotonic(), self._budget
+        if self.in_flight <= budget.max_in_flight - min(budget.batch, budget.max_in_flight // 4):
+            self._full_since_s = None
+            if self._all_paused:
+                self._all_paused = False
+                self._source.resume([p for p in self.ledger.partitions() if p not in self._paused])
+            return True
+        if self._full_since_s is None:
+            if self.in_flight < budget.max_in_flight:
+                return True
+            self._full_since_s = now_s
+        if not self._all_paused and now_s - self._full_since_s > PAUSE_AFTER_S:
+            self._all_paused = True
+            self._source.pause(self.ledger.partitions())
+        if self._all_paused:
+            self._take_in(self._source.poll(0, 1))  # nothing comes but rebalances and what a new assignment brings
+        return False
+
+    def _bound_spans(self) -> None:
+        """Pause a partition that runs too far ahead of its first unfinished record: its map must fit a commit."""
+        for partition in self.ledger.partitions():
+            span = self.ledger.span(partition)
+            if partition not in self._paused and span >= self._budget.max_span:
+                self._source.pause([partition])
+                self._paused.add(partition)
+            elif partition in self._paused and span <= self._budget.max_span // 2:
+                self._source.resume([partition])
+                self._paused.discard(partition)
+
+    # --- rebalances: called inside source.poll ----------------------------------------------------------------------
+
+    def assigned(self, committed: Mapping[Partition, Commit | None]) -> None:
+        """Begin these where their last owner stopped."""
+        self.ledger.assign(committed)
+        self.assigned_once = True
+        self._paused.difference_update(committed)
+        log.info("partitions.assigned", partitions=[f"{p.topic}/{p.number}" for p in committed])
+
+    def revoked(self, partitions: Sequence[Partition]) -> None:
+        """Finish what is in flight here within the budget, commit, and drop the rest."""
+        deadline_s = time.monotonic() + self._budget.revoke_timeout_ms / 1000
+        while self.ledger.unfinished(partitions) and time.monotonic() < deadline_s:
+            self._settle(0.01)
+            self._submit(self._duplicates.recheck())
+        self._commit(partitions)
+        self._let_go(partitions, "partitions.revoked")
+
+    def lost(self, partitions: Sequence[Partition]) -> None:
+        """Another member has them already: commit nothing, publish nothing more."""
+        self._let_go(partitions, "partitions.lost")
+
+    def _let_go(self, partitions: Sequence[Partition], event: str) -> None:
+        unfinished = self.ledger.unfinished(partitions)
+        epochs = {p: epoch for p in partitions if (epoch := self.ledger.epoch(p)) is not None}
+        self._publish(Revoked(epochs))
+        self.ledger.forget(partitions)
+        self._paused.difference_update(partitions)
+        log.info(event, partitions=[f"{p.topic}/{p.number}" for p in partitions], unfinished=unfinished)
+
+
+def _item_type(element: Element) -> str:
+    item = None if isinstance(element, Refusal) else element.item
+    return "unknown" if item is None else item.item_type
+
+
+def _ingested_us(element: Element) -> int | None:
+    match element:
+        case Readable(item=item):
+            return item.ingested_us
+        case Deletion(ingested_us=ingested_us):
+            return ingested_us
+    return None

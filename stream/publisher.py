@@ -1,0 +1,196 @@
+"""The publisher's thread: from verdict to acknowledged record. Owns the sink and the order of outcomes.
+
+A signal is produced the moment its verdict arrives; an entry is finished when the broker has acknowledged all its
+records. Outcomes of one item_key leave in raw order: a correction waits for the text that it corrects.
+"""
+
+from collections import deque
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+
+import structlog
+
+from schemas.codec import encode
+from schemas.rejection import Reason
+from schemas.signal import Signal
+from stream.inflight import (
+    Answer,
+    Answers,
+    Control,
+    Entries,
+    Entry,
+    Failed,
+    Forget,
+    FromPublisher,
+    Revoked,
+    Stop,
+    ToPublisher,
+)
+from stream.outcome import (
+    Origin,
+    rejection_of,
+    rejection_record,
+    retraction_of,
+    signal_of,
+    signal_record,
+)
+from stream.ports import Clock, Outgoing, Partition, Sink
+from stream.preprocess import Deletion, Refusal
+from stream.telemetry import Metrics
+
+log = structlog.get_logger(__name__)
+
+IDLE_WAIT_S = 0.05
+BUSY_WAIT_S = 0.001  # with records unacknowledged: how late a delivery report may be seen
+
+
+class Publisher:
+    """Entries and answers in, records out, finished entries back. Not thread-safe: only `inbox` and `finished`, which
+    are queues, are touched by other threads."""
+
+    def __init__(self, sink: Sink, origin: Origin, control_topic: str, clock: Clock, metrics: Metrics) -> None:
+        self.inbox: SimpleQueue[ToPublisher] = SimpleQueue()
+        self.finished: SimpleQueue[FromPublisher] = SimpleQueue()
+        self._sink, self._origin, self._control_topic = sink, origin, control_topic
+        self._clock, self._metrics = clock, metrics
+        self._answers: dict[int, Answer] = {}  # until the consumer says that nobody can ask again
+        self._waiting: dict[int, list[Entry]] = {}  # ticket -> entries without an answer
+        self._chains: dict[str, deque[Entry]] = {}  # item_key -> entries not sent yet, in raw order
+        self._void_below: dict[Partition, int] = {}
+        self._settled: list[Entry] = []  # finished in this turn
+        self._stopping = False
+
+    def run(self) -> None:
+        """Until Stop and the last acknowledgement. An exception goes to the consumer, which ends the process."""
+        try:
+            while not self._stopping or self._sink.unacknowledged():
+                self.turn(BUSY_WAIT_S if self._sink.unacknowledged() else IDLE_WAIT_S)
+        except BaseException as error:
+            self.finished.put(Failed(error))
+
+    def turn(self, wait_s: float) -> None:
+        """Handle what came, then hand back what the broker has acknowledged."""
+        for message in self._received(wait_s):
+            self._handle(message)
+        for entry in self._sink.receipts(0):
+            assert isinstance(entry, Entry), "receipts are entries. This is a bug."
+            self._acknowledge(entry)
+        if self._settled:
+            self.finished.put(self._settled)
+            self._settled = []
+
+    def _received(self, wait_s: float) -> list[ToPublisher]:
+        messages: list[ToPublisher] = []
+        with suppress(Empty):
+            messages.append(self.inbox.get(timeout=wait_s))
+            while True:
+                messages.append(self.inbox.get_nowait())
+        return messages
+
+    def _handle(self, message: ToPublisher) -> None:
+        match message:
+            case Entries(entries):
+                for entry in entries:
+                    self._accept(entry)
+            case Answers(answers):
+                for answer in answers:
+                    self._answer(answer)
+            case Forget(tickets):
+                for ticket in tickets:
+                    self._answers.pop(ticket, None)
+            case Revoked(epochs):
+                self._void_below.update(epochs)
+            case Control(heartbeat):
+                self._sink.send(Outgoing(self._control_topic, heartbeat.worker.encode(), encode(heartbeat)))
+            case Stop():
+                self._stopping = True
+
+    def _accept(self, entry: Entry) -> None:
+        if entry.ticket is not None:
+            if entry.answer is not None:  # the cache knew
+                self._answers[entry.ticket] = entry.answer
+            entry.answer = self._answers.get(entry.ticket)
+            if entry.answer is None:
+                self._waiting.setdefault(entry.ticket, []).append(entry)
+        item_key = entry.element.item_key
+        if item_key is None:
+            self._publish(entry)
+            return
+        self._chains.setdefault(item_key, deque()).append(entry)
+        self._publish_ready(item_key)
+
+    def _answer(self, answer: Answer) -> None:
+        self._answers[answer.ticket] = answer
+        for entry in self._waiting.pop(answer.ticket, ()):
+            entry.answer = answer
+            item_key = entry.element.item_key
+            assert item_key is not None, "only readable entries wait. This is a bug."
+            self._publish_ready(item_key)
+
+    def _publish_ready(self, item_key: str) -> None:
+        """Publish the head of this key's chain while its outcome is known."""
+        chain = self._chains.get(item_key)
+        while chain and (chain[0].ticket is None or chain[0].answer is not None):
+            self._publish(chain.popleft())
+        if not chain:
+            self._chains.pop(item_key, None)
+
+    def _publish(self, entry: Entry) -> None:
+        if entry.epoch <= self._void_below.get(entry.partition, -1):
+            entry.void = True
+            self._settled.append(entry)
+            return
+        try:
+            records = self._records(entry)
+        except Exception as error:  # one text that breaks our code must not take the others with it
+            log.exception("outcome.failed", position=entry.element.position)
+            records = self._dead_letter(entry, _poison(entry, error))
+        entry.unacknowledged = len(records)
+        for record in records:
+            self._sink.send(record, entry)
+
+    def _records(self, entry: Entry) -> list[Outgoing]:
+        now_us, origin, element = self._clock.now_us(), self._origin, entry.element
+        if isinstance(element, Refusal):
+            return self._dead_letter(entry, element)
+        if isinstance(element, Deletion):
+            retraction = retraction_of(element, entry, origin, now_us)
+            entry.outcome.append(retraction)
+            return [signal_record(retraction, entry, origin.signals_topic)]
+        answer = entry.answer
+        assert answer is not None, "published before its answer. This is a bug."
+        if answer.verdict is None:
+            return self._dead_letter(entry, _poison(entry, RuntimeError(answer.error)), attempt=2)
+        signal = signal_of(entry, answer, origin, now_us)
+        entry.outcome.append(signal)
+        return [signal_record(signal, entry, origin.signals_topic)]
+
+    def _dead_letter(self, entry: Entry, refusal: Refusal, attempt: int = 1) -> list[Outgoing]:
+        now_us, origin = self._clock.now_us(), self._origin
+        rejection = rejection_of(refusal, entry, origin, now_us, attempt)
+        entry.outcome = [rejection]
+        log.info("text.rejected", reason=refusal.reason.value, detail=refusal.detail, position=refusal.position)
+        records = [rejection_record(rejection, entry, origin.dead_letter_topic)]
+        if refusal.retraction is not None:
+            retraction = retraction_of(refusal.retraction, entry, origin, now_us)
+            entry.outcome.append(retraction)
+            records.append(signal_record(retraction, entry, origin.signals_topic))
+        return records
+
+    def _acknowledge(self, entry: Entry) -> None:
+        entry.unacknowledged -= 1
+        if entry.unacknowledged:
+            return
+        self._settled.append(entry)
+        for message in entry.outcome:
+            if isinstance(message, Signal):
+                self._metrics.published(message)
+            else:
+                self._metrics.rejected(message.reason)
+        entry.outcome = []
+
+
+def _poison(entry: Entry, error: Exception) -> Refusal:
+    element = entry.element
+    detail = f"{type(error).__name__}: {error}"[:500]
+    return Refusal(element.position, Reason.POISON, detail, element.item_key)

@@ -1,0 +1,127 @@
+"""The engine's threads: each owns one runner over the shared weights and takes texts as its slots fall free."""
+
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+
+import structlog
+
+from engine.engine import Engine
+from engine.slots.reference import Reference
+from engine.slots.runner import Runner
+from engine.types import Request
+from stream.inflight import Answer, Answers, Failed
+from stream.ports import Clock
+
+log = structlog.get_logger(__name__)
+
+
+class EngineThreads:
+    """Requests in, answers out through `deliver` (called on the engine threads: it must be a queue's put)."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        threads: int,
+        clock: Clock,
+        deliver: Callable[[Answers], None],
+        fail: Callable[[Failed], None],
+    ) -> None:
+        self._engine, self._clock, self._deliver, self._fail = engine, clock, deliver, fail
+        self._inbox: SimpleQueue[Request | None] = SimpleQueue()
+        self._active = [0] * threads
+        self._steps = [0] * threads
+        self._threads = [
+            threading.Thread(target=self._run, args=(number,), name=f"engine-{number}", daemon=True)
+            for number in range(threads)
+        ]
+
+    def start(self) -> None:
+        """Begin to serve."""
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, requests: list[Request]) -> None:
+        """Queue requests; each is answered exactly once."""
+        for request in requests:
+            self._inbox.put(request)
+
+    def close(self) -> None:
+        """Answer what was submitted, then end the threads."""
+        for _ in self._threads:
+            self._inbox.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def active(self) -> int:
+        """Slots in use over all threads."""
+        return sum(self._active)
+
+    @property
+    def capacity(self) -> int:
+        """Slots over all threads."""
+        return len(self._threads) * self._engine.config.slots
+
+    @property
+    def steps(self) -> int:
+        """Passes of the shared layer so far, over all threads."""
+        return sum(self._steps)
+
+    def _run(self, number: int) -> None:
+        try:
+            self._serve(number, self._engine.runner())
+        except BaseException as error:  # the process must end: texts would wait for ever
+            self._fail(Failed(error))
+
+    def _serve(self, number: int, runner: Runner) -> None:
+        flying: dict[int, tuple[Request, int]] = {}  # ticket -> request, engine_in_us
+        ending = False
+        while not ending or flying:
+            taken, ended = self._take(self._engine.config.slots - len(flying), wait=not flying and not ending)
+            ending |= ended
+            if not taken and not flying:
+                continue
+            now_us = self._clock.now_us()
+            flying.update((request.ticket, (request, now_us)) for request in taken)
+            try:
+                runner.submit(taken)
+                verdicts = runner.step()
+            except Exception as error:
+                log.exception("engine.step_failed", texts=len(flying))
+                self._deliver(Answers(self._one_by_one(flying, error)))
+                flying, runner = {}, self._engine.runner()
+                continue
+            self._active[number] = runner.active
+            self._steps[number] += 1
+            if verdicts:
+                exited_us = self._clock.now_us()
+                self._deliver(Answers([Answer(v.ticket, v, flying.pop(v.ticket)[1], exited_us) for v in verdicts]))
+
+    def _take(self, room: int, *, wait: bool) -> tuple[list[Request], bool]:
+        """Up to `room` requests, but no more than a fair share of what is there; and whether the end was met."""
+        taken: list[Request] = []
+        share = min(room, self._inbox.qsize() // len(self._threads) + 1)
+        try:
+            while len(taken) < share:
+                request = self._inbox.get(block=wait and not taken)
+                if request is None:
+                    return taken, True
+                taken.append(request)
+        except Empty:
+            pass
+        return taken, False
+
+    def _one_by_one(self, flying: dict[int, tuple[Request, int]], cause: Exception) -> list[Answer]:
+        """After a failed step: every text alone, so that only the one at fault is lost."""
+        answers = []
+        for request, engine_in_us in flying.values():
+            try:
+                alone = Reference(self._engine.model, self._engine.policy)
+                alone.submit([request])
+                verdicts = alone.step()
+                answers.append(Answer(request.ticket, verdicts[0], engine_in_us, self._clock.now_us()))
+            except Exception as error:
+                log.error("text.failed", error=str(error), cause=str(cause))
+                answers.append(Answer(request.ticket, None, error=f"{type(error).__name__}: {error}"))
+        return answers
