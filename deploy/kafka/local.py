@@ -172,6 +172,8 @@ class LocalKafka:
     def _wait(self, deadline: float) -> None:
         while not answers(self.bootstrap_servers):
             if not alive(self._running()) or time.monotonic() > deadline:
+                if alive(self._running()):
+                    self.kill()
                 tail = self.log.read_text(errors="replace")[-3000:]
                 raise KafkaUnavailable(f"the broker did not start; its log ends:\n{tail}")
             time.sleep(0.05)

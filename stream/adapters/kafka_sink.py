@@ -1,0 +1,152 @@
+"""Signals out: a Sink on confluent_kafka."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from stream.adapters.clients import MISSING, ClientLog
+from stream.adapters.options import producer_options
+from stream.errors import SettingsError, SinkError
+from stream.ports import Outgoing
+
+log = structlog.get_logger(__name__)
+
+AGAIN_S = 0.5  # pause before failed deliveries are produced again
+FULL_POLL_S = 0.05
+
+
+class KafkaSink:
+    """Publishes records with one receipt each (None: no receipt wanted). Not thread-safe: publisher thread only.
+
+    Deliveries never time out, so that an outage of any length delays but neither loses nor reorders. What fails for a
+    reason that may pass (a topic that is not there yet) is produced again, and everything later waits behind it.
+    `produced_again` counts those.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        *,
+        options: Mapping[str, str | int | float | bool] | None = None,
+        largest_backlog: int = 100_000,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`options` are librdkafka's, passed through. Raises SettingsError for those that are not the user's."""
+        self.produced_again = 0
+        self._log = ClientLog("sink", bootstrap_servers, monotonic)
+        settings = producer_options(bootstrap_servers, options or {})
+        try:
+            self._producer = Producer(settings | {"error_cb": self._log.error, "logger": self._log})
+        except KafkaException as error:
+            raise SettingsError(f"Kafka options: {error.args[0].str()}") from None
+        self._monotonic = monotonic
+        self._largest_backlog = largest_backlog
+        self._in_flight = 0
+        self._again: deque[tuple[Outgoing, object]] = deque()  # failed, and everything after it, in order
+        self._again_at = 0.0
+        self._ready: list[object] = []
+        self._failure: str | None = None
+
+    def send(self, outgoing: Outgoing, receipt: object | None = None) -> None:
+        """As Sink.send."""
+        self._raise_failure()
+        if self._again:
+            self._again.append((outgoing, receipt))
+            while len(self._again) > self._largest_backlog:
+                self._serve(FULL_POLL_S)
+        else:
+            self._produce(outgoing, receipt)
+
+    def receipts(self, timeout_ms: int = 0) -> list[object]:
+        """As Sink.receipts."""
+        deadline = self._monotonic() + timeout_ms / 1000
+        self._serve(0)
+        while not self._ready and self.unacknowledged():
+            left = deadline - self._monotonic()
+            if left <= 0:
+                break
+            self._serve(left)
+        ready, self._ready = self._ready, []
+        return ready
+
+    def unacknowledged(self) -> int:
+        """As Sink.unacknowledged."""
+        return self._in_flight + len(self._again)
+
+    def close(self) -> None:
+        """As Sink.close."""
+        self._again.clear()
+        self._producer.purge()
+        self._producer.flush(1.0)
+
+    def _produce(self, outgoing: Outgoing, receipt: object | None) -> None:
+        report = partial(self._delivered, outgoing, receipt)
+        while True:
+            try:
+                self._producer.produce(
+                    outgoing.topic,
+                    outgoing.value,
+                    outgoing.key,
+                    timestamp=0 if outgoing.timestamp_us is None else outgoing.timestamp_us // 1000,
+                    headers=list(outgoing.headers),
+                    on_delivery=report,
+                )
+            except BufferError:
+                self._serve_reports(FULL_POLL_S)
+                if self._again:  # something earlier just failed: queue behind it
+                    self._again.append((outgoing, receipt))
+                    return
+            except KafkaException as error:
+                self._failed(error.args[0], outgoing, receipt)
+                self._raise_failure()
+                return
+            else:
+                self._in_flight += 1
+                return
+
+    def _serve(self, timeout_s: float) -> None:
+        """Take reports; produce again what failed once nothing is under way that it could overtake."""
+        if self._again and not self._in_flight:
+            wait_s = self._again_at - self._monotonic()
+            if wait_s > 0:
+                self._serve_reports(min(wait_s, timeout_s))
+                return
+            waiting, self._again = self._again, deque()
+            while waiting and not self._again:
+                self.produced_again += 1
+                self._produce(*waiting.popleft())
+            self._again.extend(waiting)
+        self._serve_reports(timeout_s)
+
+    def _serve_reports(self, timeout_s: float) -> None:
+        self._producer.poll(timeout_s)
+        self._raise_failure()
+
+    def _delivered(
+        self, outgoing: Outgoing, receipt: object | None, error: KafkaError | None, _message: Message
+    ) -> None:
+        self._in_flight -= 1
+        if error is not None:
+            self._failed(error, outgoing, receipt)
+            return
+        self._log.worked = True
+        if receipt is not None:
+            self._ready.append(receipt)
+
+    def _failed(self, error: KafkaError, outgoing: Outgoing, receipt: object | None) -> None:
+        if error.code() in MISSING or (error.retriable() and not error.fatal()):
+            self._again.append((outgoing, receipt))
+            self._again_at = self._monotonic() + AGAIN_S
+            if self._log.due(f"again {outgoing.topic}"):
+                log.warning("delivery.repeated", topic=outgoing.topic, error=error.name(), reason=error.str())
+        elif self._failure is None and error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
+            self._failure = f"{outgoing.topic}: {error.name()}: {error.str()}"
+
+    def _raise_failure(self) -> None:
+        failure = self._failure or self._log.failure
+        if failure is not None:
+            raise SinkError(f"not delivered: {failure}")
