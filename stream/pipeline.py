@@ -259,7 +259,6 @@ class Pipeline:
         self.ledger.assign(committed)
         self.assigned_once = True
         self._paused.difference_update(committed)
-        log.info("partitions.assigned", partitions=[f"{p.topic}/{p.number}" for p in committed])
 
     def revoked(self, partitions: Sequence[Partition]) -> None:
         """Finish what is in flight here within the budget, commit, and drop the rest."""

@@ -22,7 +22,8 @@ from engine.engine import Engine
 from engine.text.tokenizer import duplicate_key
 from schemas.signal import Model
 from stream.adapters.clock import SystemClock
-from stream.adapters.kafka import KafkaSink, KafkaSource
+from stream.adapters.kafka import KafkaSource
+from stream.adapters.kafka_sink import KafkaSink
 from stream.adapters.memory import NoCache
 from stream.adapters.redis import RedisCache
 from stream.duplicates import Duplicates
@@ -43,6 +44,7 @@ log = structlog.get_logger(__name__)
 # Python hands the interpreter over between threads at this interval; the default of 5 ms adds itself to every latency
 # while an engine thread is between two operators.
 SWITCH_INTERVAL_S = 0.0005
+LAST_WORD_S = 10.0  # for the last acknowledgements; by then only a heartbeat can be under way
 
 
 class Service:
@@ -62,8 +64,12 @@ class Service:
         origin = origin_of(engine, settings)
         _announce(engine, metrics)
         with ExitStack() as stack:
-            source = KafkaSource(settings.kafka, settings.topics, settings.group)
-            sink = KafkaSink(settings.kafka)
+            kafka = settings.kafka
+            names = [topic.name for topic in settings.topics.raw]
+            source = KafkaSource(
+                kafka.bootstrap_servers, names, settings.group, protocol=kafka.group_protocol, options=kafka.options
+            )
+            sink = KafkaSink(kafka.bootstrap_servers, options=kafka.options)
             cache = open_cache(settings)
             stack.callback(cache.close)
             stage = Stage(settings, engine, origin, source, sink, cache, clock, metrics)
@@ -135,11 +141,11 @@ class Stage:
         try:
             self.pipeline.run(stop.is_set, self._turn)
             self._pulse.last()
-        finally:
+        finally:  # in this order: nothing may be handed to a thread that has ended
+            self._engine_threads.close()
             self._publisher.inbox.put(Stop())
-            publisher.join(timeout=30)
+            publisher.join(timeout=LAST_WORD_S)
             self._sink.close()
-        self._engine_threads.close()
 
     def readiness(self) -> Readiness:
         """For /readyz: an assignment is held; without its cache the stage serves, and computes everything."""

@@ -1,0 +1,177 @@
+"""A whole stage in one thread: the real model, pipeline and publisher between in-memory ports, stepped by hand."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import pytest
+
+from engine.config import EngineConfig
+from engine.engine import Engine
+from engine.text.tokenizer import duplicate_key
+from engine.types import Request
+from schemas.codec import decode
+from schemas.rejection import Rejection
+from schemas.signal import Model, Signal
+from stream.adapters.clock import ManualClock
+from stream.adapters.memory import MemoryCache, MemorySink, MemorySource
+from stream.duplicates import Duplicates
+from stream.inflight import Answer, Answers
+from stream.outcome import Origin
+from stream.pipeline import Budget, Pipeline
+from stream.ports import Commit, DuplicateCache, Partition, Record
+from stream.preprocess import Limits
+from stream.publisher import Publisher
+from stream.telemetry import Metrics
+
+NOW_US = 1_770_000_000_000_000
+DAY_US = 86_400_000_000
+
+
+@pytest.fixture(scope="session")
+def engine() -> Engine:
+    """The bundled model."""
+    return Engine.load(EngineConfig())
+
+
+class Held:
+    """An Inference that computes when told, in the order told: exits out of order at will."""
+
+    def __init__(self, engine: Engine, publish: Callable[[Answers], None], now_us: Callable[[], int]) -> None:
+        self._engine, self._publish, self._now_us = engine, publish, now_us
+        self.requests: list[Request] = []
+        self.computed = 0
+
+    def submit(self, requests: list[Request]) -> None:
+        self.requests += requests
+
+    def exit(self, index: int = 0) -> None:
+        """The request at this place leaves the model."""
+        request = self.requests.pop(index)
+        runner = self._engine.runner()
+        runner.submit([request])
+        while not (verdicts := runner.step()):
+            pass
+        self.computed += 1
+        self._publish(Answers([Answer(request.ticket, verdicts[0], self._now_us(), self._now_us())]))
+
+    def fail(self, index: int = 0) -> None:
+        """The engine breaks on the request at this place."""
+        self._publish(Answers([Answer(self.requests.pop(index).ticket, None, error="boom")]))
+
+
+class World:
+    """One worker. `committed` is the group's store and `cache` the shared cache: hand both to the next worker."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        committed: dict[Partition, Commit] | None = None,
+        cache: DuplicateCache | None = None,
+        budget: Budget | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.clock = ManualClock(NOW_US)
+        self.source = MemorySource(committed)
+        self.sink = MemorySink()
+        model = Model(
+            id=engine.model_id,
+            sha256=engine.model_sha256,
+            profile=engine.profile,
+            policy=engine.policy.spec,
+            config_hash=engine.config_hash,
+            numerics=engine.numerics,
+            dtype=engine.dtype,
+            device=engine.device,
+            code_version="test",
+        )
+        metrics = Metrics(engine.max_layers)
+        origin = Origin(model, engine.max_layers, engine.calibrated)
+        self.publisher = Publisher(self.sink, origin, "signals.control", self.clock, metrics)
+        publish = self.publisher.inbox.put
+        self.model = Held(engine, publish, self.clock.now_us)
+        duplicates = Duplicates(
+            cache or MemoryCache(DAY_US),
+            partial(duplicate_key, model_sha256=model.sha256, config_hash=model.config_hash, numerics=model.numerics),
+            DAY_US,
+            answered=lambda answers: publish(Answers(answers)),
+        )
+        self.pipeline = Pipeline(
+            self.source,
+            engine.encoder,
+            duplicates,
+            self.model,
+            publish,
+            self.publisher.finished,
+            self.clock,
+            metrics,
+            limits or Limits(),
+            budget or Budget(commit_interval_ms=0, revoke_timeout_ms=1),
+        )
+        self.source.subscribe(self.pipeline)
+
+    def turn(self, times: int = 2) -> None:
+        """The consumer's and the publisher's turn, a few times each."""
+        for _ in range(times):
+            self.pipeline.turn()
+            self.publisher.turn(0.001)
+
+    def finish(self) -> None:
+        """Let everything out."""
+        self.turn()
+        while self.model.requests:
+            self.model.exit()
+        self.turn(3)
+
+    @property
+    def signals(self) -> list[Signal]:
+        """Published so far, in order."""
+        return [decode(Signal, sent.value or b"") for sent in self.sink.sent if sent.topic == "signals"]
+
+    @property
+    def rejections(self) -> list[Rejection]:
+        """Dead letters so far, in order."""
+        return [decode(Rejection, sent.value or b"") for sent in self.sink.sent if sent.topic == "raw.dlq"]
+
+
+@pytest.fixture
+def worlds(engine: Engine) -> Iterator[Callable[..., World]]:
+    """Makes workers: worlds(partitions, committed=..., cache=...)."""
+
+    def make(partitions: Sequence[int] = (0,), **about: Any) -> World:
+        world = World(engine, **about)
+        world.source.assign([Partition("news.raw", number) for number in partitions])
+        return world
+
+    yield make
+
+
+def news(item: str, headline: str | None, **fields: Any) -> dict[str, Any]:
+    """One raw news item."""
+    return {
+        "item_key": f"wire:{item}",
+        "source": "wire",
+        "source_item_id": item,
+        "item_type": "news",
+        "ingested_us": NOW_US,
+        "headline": headline,
+    } | fields
+
+
+def record(offset: int, value: object, *, partition: int = 0, key: str | None = None) -> Record:
+    """A record of news.raw; `value` is JSON unless it is bytes or None."""
+    content = value if value is None or isinstance(value, bytes) else json.dumps(value).encode()
+    if key is None and isinstance(value, dict):
+        key = value.get("item_key")
+    return Record("news.raw", partition, offset, None if key is None else key.encode(), content, NOW_US)
+
+
+@pytest.fixture
+def make_news() -> Callable[..., dict[str, Any]]:
+    return news
+
+
+@pytest.fixture
+def make_record() -> Callable[..., Record]:
+    return record

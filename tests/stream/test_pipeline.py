@@ -1,0 +1,363 @@
+"""The stage, stepped by hand: what leaves, in which order, and what may be committed when."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from schemas.rejection import Reason
+from schemas.signal import SignalAction
+from stream.adapters.memory import MemoryCache
+from stream.pipeline import Budget
+from stream.ports import Commit, Partition, Record
+
+P0, P1 = Partition("news.raw", 0), Partition("news.raw", 1)
+NOW_US = 1_770_000_000_000_000
+DAY_US = 86_400_000_000
+
+Worlds = Callable[..., Any]
+News = Callable[..., dict[str, Any]]
+MakeRecord = Callable[..., Record]
+
+
+@pytest.fixture
+def three(make_news: News, make_record: MakeRecord) -> list[Record]:
+    """Three different texts on one partition."""
+    texts = ("Acme raises its outlook", "Bolt Corp warns on profit", "Crane Ltd names a new chairman")
+    return [make_record(offset, make_news(str(offset), text)) for offset, text in enumerate(texts)]
+
+
+def test_signal_leaves_when_its_text_exits(worlds: Worlds, three: list[Record]) -> None:
+    """Whatever its neighbours do; what is committed waits for the slow one, and the map knows the rest."""
+    world = worlds()
+    world.source.append(three)
+    world.turn()
+    world.model.exit(2)
+    world.model.exit(1)
+    world.turn()
+    assert [signal.item_key for signal in world.signals] == ["wire:2", "wire:1"]
+    assert world.source.committed[P0].offset == 0
+    assert world.source.committed[P0].metadata
+    world.model.exit()
+    world.turn(3)
+    assert world.source.committed[P0] == Commit(3)
+
+
+def test_restart_repeats_only_unfinished_texts(worlds: Worlds, three: list[Record]) -> None:
+    """A worker that dies with one text in a slot costs one text, not three."""
+    first = worlds()
+    first.source.append(three)
+    first.turn()
+    first.model.exit(2)
+    first.model.exit(1)
+    first.turn()
+    second = worlds(committed=first.source.committed)
+    second.source.append(three)
+    second.finish()
+    assert [signal.item_key for signal in second.signals] == ["wire:0"]
+    assert second.source.committed[P0] == Commit(3)
+
+
+def test_text_is_done_only_when_the_broker_has_it(worlds: Worlds, three: list[Record]) -> None:
+    """An exit is not a delivery: nothing is committed for what is only under way."""
+    world = worlds()
+    world.sink.hold = True
+    world.source.append(three)
+    world.finish()
+    assert world.signals == []
+    assert P0 not in world.source.committed
+    world.sink.acknowledge()
+    world.turn(3)
+    assert world.source.committed[P0] == Commit(3)
+
+
+def test_refused_commit_is_offered_again(worlds: Worlds, three: list[Record]) -> None:
+    """A rebalance under way refuses commits; the next one repairs it."""
+    world = worlds()
+    world.source.append(three)
+    world.source.refusals = 3
+    world.finish()
+    world.turn(3)
+    assert world.source.committed[P0] == Commit(3)
+
+
+def test_every_record_has_one_outcome(worlds: Worlds, make_news: News, make_record: MakeRecord) -> None:
+    """Signals, retractions and rejections add up to the elements that came."""
+    values: list[object] = [
+        make_news("1", "Acme raises its outlook"),
+        b"{broken",
+        make_news("2", "   "),
+        make_news("3", None, action="delete"),
+        make_news("4", "Gewinn steigt", lang="de"),
+        [make_news("5", "Bolt Corp warns on profit"), {"item_key": "x"}],
+        make_news("6", "Acme raises its outlook"),
+    ]
+    world = worlds()
+    world.source.append(
+        [*[make_record(i, value) for i, value in enumerate(values)], make_record(7, None, key="wire:1")]
+    )
+    world.finish()
+    outcomes = [(s.raw.offset, s.raw.index, s.action.value) for s in world.signals]
+    outcomes += [(r.raw.offset, r.raw.index, r.reason.value) for r in world.rejections]
+    assert sorted(outcomes) == [
+        (0, 0, "new"),
+        (1, 0, "malformed"),
+        (2, 0, "empty_text"),
+        (3, 0, "retract"),
+        (4, 0, "language"),
+        (5, 0, "new"),
+        (5, 1, "missing_field"),
+        (6, 0, "new"),
+        (7, 0, "retract"),
+    ]
+    assert world.source.committed[P0] == Commit(8)
+
+
+def test_dead_letter_holds_the_original_bytes(worlds: Worlds, make_record: MakeRecord) -> None:
+    """Enough to look at it, and to send it again."""
+    world = worlds()
+    world.source.append([make_record(0, b"{broken \xff", key="k")])
+    world.finish()
+    (rejection,) = world.rejections
+    assert rejection.original_value() == b"{broken \xff"
+    assert (rejection.reason, rejection.attempt, rejection.raw.topic) == (Reason.MALFORMED, 1, "news.raw")
+    (sent,) = world.sink.sent
+    assert dict(sent.headers)["reason"] == b"malformed"
+    assert sent.key == b"k"
+
+
+def test_correction_waits_for_the_text_it_corrects(worlds: Worlds, make_news: News, make_record: MakeRecord) -> None:
+    """Outcomes of one key leave in raw order, whichever exits first; other keys do not wait."""
+    world = worlds()
+    world.source.append(
+        [
+            make_record(0, make_news("1", "Acme raises its outlook")),
+            make_record(1, make_news("1", "Acme cuts its outlook", action="update", updated_us=NOW_US)),
+            make_record(2, make_news("1", None, action="delete", updated_us=NOW_US + 1)),
+            make_record(3, make_news("2", "Bolt Corp warns on profit")),
+        ]
+    )
+    world.turn()
+    world.model.exit(2)
+    world.model.exit(1)
+    world.turn()
+    assert [signal.item_key for signal in world.signals] == ["wire:2"]
+    world.model.exit()
+    world.turn()
+    assert [signal.action for signal in world.signals[1:]] == [
+        SignalAction.NEW,
+        SignalAction.CORRECT,
+        SignalAction.RETRACT,
+    ]
+    revisions = [signal.revision for signal in world.signals[1:]]
+    assert revisions == sorted(revisions)
+
+
+def test_refused_update_also_retracts(worlds: Worlds, make_news: News, make_record: MakeRecord) -> None:
+    """A strategy must not go on trading on a text that its source has replaced."""
+    world = worlds()
+    world.source.append([make_record(0, make_news("1", "", action="update", updated_us=NOW_US))])
+    world.finish()
+    assert [r.reason for r in world.rejections] == [Reason.EMPTY_TEXT]
+    assert [s.action for s in world.signals] == [SignalAction.RETRACT]
+    assert world.source.committed[P0] == Commit(1)
+
+
+def test_same_text_in_flight_is_computed_once(worlds: Worlds, make_news: News, make_record: MakeRecord) -> None:
+    """Followers complete with their leader and say whom they repeat."""
+    world = worlds()
+    world.source.append([make_record(i, make_news(str(i), "Acme raises its outlook")) for i in range(3)])
+    world.turn()
+    assert len(world.model.requests) == 1
+    world.finish()
+    leader, *followers = world.signals
+    assert not leader.novelty.cache_hit
+    assert [f.novelty.dup_of for f in followers] == ["wire:0", "wire:0"]
+    assert [f.novelty.dup_count for f in followers] == [1, 2]
+    assert {s.probs for s in world.signals} == {leader.probs}
+
+
+def test_text_answered_before_is_not_computed(worlds: Worlds, make_news: News, make_record: MakeRecord) -> None:
+    """Another worker, later: the cache gives the same result, bit for bit, and only novelty tells."""
+    cache = MemoryCache(DAY_US)
+    first, second = worlds(cache=cache), worlds([1], cache=cache.peer())
+    first.source.append([make_record(0, make_news("1", "Acme raises its outlook"))])
+    first.finish()
+    second.source.append([make_record(0, make_news("2", "Acme raises its outlook"), partition=1)])
+    second.finish()
+    (original,), (repeated,) = first.signals, second.signals
+    assert second.model.computed == 0
+    assert repeated.novelty.dup_of == "wire:1"
+    assert (repeated.probs, repeated.exit, repeated.score) == (original.probs, original.exit, original.score)
+
+
+def test_result_does_not_depend_on_the_cache(worlds: Worlds, make_news: News, make_record: MakeRecord) -> None:
+    """Digests with a cache that answers equal digests with one that forgets everything."""
+    texts = ["Acme raises its outlook", "Bolt Corp warns on profit", "Acme raises its outlook"]
+    digests = []
+    for forgetful in (False, True):
+        cache = MemoryCache(DAY_US)
+        world = worlds(cache=cache)
+        for offset, text in enumerate(texts):
+            world.source.append([make_record(offset, make_news(str(offset), text))])
+            world.finish()
+            if forgetful:
+                cache.flush()
+        digests.append([signal.digest for signal in world.signals])
+    assert digests[0] == digests[1]
+
+
+def test_text_that_finds_itself_is_an_original(worlds: Worlds, three: list[Record]) -> None:
+    """A crash between publishing and committing repeats the signal, not as a duplicate of itself."""
+    cache = MemoryCache(DAY_US)
+    first = worlds(cache=cache)
+    first.source.append(three[:1])
+    first.finish()
+    again = worlds(cache=cache.peer())
+    again.source.append(three[:1])
+    again.finish()
+    assert again.model.computed == 0
+    assert [s.novelty for s in again.signals] == [s.novelty for s in first.signals]
+    assert [s.signal_id for s in again.signals] == [s.signal_id for s in first.signals]
+
+
+def test_old_text_is_new_again(worlds: Worlds, make_news: News, make_record: MakeRecord) -> None:
+    """Time to live is decided on recorded times: two days apart is no duplicate, however fast the replay."""
+    world = worlds()
+    world.source.append(
+        [
+            make_record(0, make_news("1", "Acme raises its outlook")),
+            make_record(1, make_news("2", "Acme raises its outlook", ingested_us=NOW_US + 2 * DAY_US)),
+        ]
+    )
+    world.finish()
+    assert [s.novelty.cache_hit for s in world.signals] == [False, False]
+
+
+def test_text_in_another_workers_hand_is_waited_for(worlds: Worlds, make_news: News, make_record: MakeRecord) -> None:
+    """It is answered by the other's result, or computed here once the other is given up."""
+    cache = MemoryCache(DAY_US)
+    first, second = worlds(cache=cache), worlds([1], cache=cache.peer())
+    text = "Acme raises its outlook"
+    first.source.append([make_record(0, make_news("1", text))])
+    first.turn()
+    second.source.append([make_record(0, make_news("2", text), partition=1)])
+    second.turn()
+    assert second.model.requests == []
+    first.finish()
+    _until(lambda: second.turn() or second.signals)
+    assert second.signals[0].novelty.dup_of == "wire:1"
+
+    first.source.append([make_record(1, make_news("3", "Bolt Corp warns"))])
+    first.turn()
+    second.source.append([make_record(1, make_news("4", "Bolt Corp warns"), partition=1)])
+    second.turn()
+    cache.end_leases()
+    _until(lambda: second.turn() or second.model.requests)
+    second.finish()
+    assert not second.signals[1].novelty.cache_hit
+
+
+def test_revoked_texts_get_no_outcome_here(worlds: Worlds, make_news: News, make_record: MakeRecord) -> None:
+    """Their next owner computes them; followers on a partition that stays are answered by the same verdict."""
+    world = worlds([0, 1])
+    world.source.append(
+        [
+            make_record(0, make_news("1", "Acme raises its outlook")),
+            make_record(0, make_news("2", "Acme raises its outlook"), partition=1),
+        ]
+    )
+    world.turn()
+    world.source.revoke([P0])
+    world.finish()
+    assert [signal.item_key for signal in world.signals] == ["wire:2"]
+    assert world.pipeline.in_flight == 0
+    assert P0 not in world.source.committed
+
+
+def test_partition_that_comes_back_is_read_anew(worlds: Worlds, three: list[Record]) -> None:
+    """Verdicts of the old assignment are dropped; each record still gets its outcome, once."""
+    world = worlds()
+    world.source.append(three)
+    world.turn()
+    world.source.lose([P0])
+    world.source.assign([P0])
+    world.finish()
+    assert sorted(signal.raw.offset for signal in world.signals) == [0, 1, 2]
+    assert world.source.committed[P0] == Commit(3)
+
+
+def test_text_that_breaks_the_engine_becomes_a_dead_letter(worlds: Worlds, three: list[Record]) -> None:
+    """Poison, after a second attempt alone; its neighbours are answered."""
+    world = worlds()
+    world.source.append(three)
+    world.turn()
+    world.model.fail(1)
+    world.finish()
+    assert [(r.reason, r.attempt, r.raw.offset) for r in world.rejections] == [(Reason.POISON, 2, 1)]
+    assert [s.raw.offset for s in world.signals] == [0, 2]
+    assert world.source.committed[P0] == Commit(3)
+
+
+def test_budget_bounds_what_is_in_flight(worlds: Worlds, make_news: News, make_record: MakeRecord) -> None:
+    """A slow engine stops the reading, not the memory's growth; all is read in the end."""
+    world = worlds(budget=Budget(max_in_flight=8, batch=4, commit_interval_ms=0))
+    world.source.append([make_record(i, make_news(str(i), f"Acme raises its outlook by {i} %")) for i in range(50)])
+    world.turn(10)
+    assert world.pipeline.in_flight == 8
+    while len(world.signals) < 50:
+        world.model.exit()
+        world.turn(1)
+        assert world.pipeline.in_flight <= 8 + 4
+    world.turn(3)
+    assert world.source.committed[P0] == Commit(50)
+
+
+def test_span_of_a_partition_is_bounded(worlds: Worlds, make_news: News, make_record: MakeRecord) -> None:
+    """A stuck text pauses its partition before the map grows beyond a commit; others go on."""
+    world = worlds([0, 1], budget=Budget(max_span=8, batch=4, commit_interval_ms=0))
+    for partition in (0, 1):
+        world.source.append(
+            [
+                make_record(
+                    i, make_news(f"{partition}-{i}", f"Acme wins {i} orders in {partition}"), partition=partition
+                )
+                for i in range(30)
+            ]
+        )
+    world.turn(1)
+    while len(world.model.requests) > 1:
+        world.model.exit(1)  # everything but the very first text
+        world.turn(2)
+    assert P0 in world.source.paused
+    assert sum(signal.raw.partition == 1 for signal in world.signals) == 30
+    world.finish()
+    world.turn(4)
+    while world.model.requests:
+        world.finish()
+    assert world.source.committed[P0] == Commit(30)
+
+
+def test_drain_finishes_and_commits(worlds: Worlds, three: list[Record]) -> None:
+    """What SIGTERM does: take nothing more, finish what is here, commit, leave."""
+    world = worlds()
+    world.source.append(three)
+    turns = iter(range(100))
+
+    def each_turn() -> None:
+        next(turns)
+        if world.model.requests:
+            world.model.exit()
+        world.publisher.turn(0.001)
+
+    world.pipeline.run(lambda: world.pipeline.in_flight == 3, each_turn)
+    assert len(world.signals) == 3
+    assert world.source.committed[P0] == Commit(3)
+    assert world.source.closed
+
+
+def _until(happened: Callable[[], Any]) -> None:
+    for _ in range(2_000):
+        if happened():
+            return
+    pytest.fail("did not happen")
