@@ -1,7 +1,7 @@
 """Texts in, sentiment out, without Kafka: JSON lines with `text` from a file or stdin, one JSON line each to stdout.
 
-Output: label, probs, score, confidence and exit (layer, reason), in input order; other fields of an input line are passed
-on. A line that cannot be answered gives {"error": ...} in its place, and exit status 1 at the end.
+Output: label, probs, score, confidence and exit (layer, reason), in input order; other fields of an input line are
+passed on. A line that cannot be answered gives {"error": ...} in its place, and exit status 1 at the end.
 """
 
 import argparse
@@ -11,8 +11,9 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO, get_args
 
 from engine.config import BUNDLED, Dtype, EngineConfig, RunnerName
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     """0: every line answered, 1: some were not. Raises EngineError when nothing can be."""
     config = EngineConfig(model=args.model, policy=args.policy, runner=args.runner, dtype=args.dtype, slots=args.slots)
     try:
-        source = nullcontext(sys.stdin.buffer) if args.file == "-" else open(args.file, "rb")  # noqa: SIM115, PTH123
+        source = _stdin() if args.file == "-" else Path(args.file).open("rb")  # noqa: SIM115
     except OSError as error:
         raise ConfigError(f"{args.file}: cannot be read, {error.strerror}") from None
     with source as lines:
@@ -56,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
 class Line:
     """One input line on its way: what is passed on, and its answer once it is there."""
 
+    place: int  # in the input, counted from 1
     others: dict[str, Any]
     answer: dict[str, Any] | None = None
 
@@ -72,7 +74,7 @@ class Classification:
         torch.set_num_threads(1)  # as in the stage: the same bits
         self._engine = Engine.load(config)
         self._runner = self._engine.runner()
-        self._incoming: queue.Queue[bytes | OSError | None] = queue.Queue(maxsize=WINDOW)
+        self._incoming: queue.Queue[tuple[int, bytes] | OSError | None] = queue.Queue(maxsize=WINDOW)
         threading.Thread(target=_read, args=(lines, self._incoming), daemon=True).start()
         self._open: deque[Line] = deque()  # oldest first
         self._written = 0  # number of the first open line, counted from 0
@@ -95,9 +97,9 @@ class Classification:
         from engine.types import Request
 
         tickets, texts = [], []
-        for raw in self._arrived():
+        for place, raw in self._arrived():
             number = self._written + len(self._open)
-            line, text, fault = _parsed(raw)
+            line, text, fault = _parsed(place, raw)
             self._open.append(line)
             if text is None:
                 self._fail(number, fault)
@@ -112,22 +114,23 @@ class Classification:
                 requests.append(Request(ticket, encoded.token_ids))
         self._runner.submit(requests)
 
-    def _arrived(self) -> Iterator[bytes]:
+    def _arrived(self) -> Iterator[tuple[int, bytes]]:
         """Lines that are there already; waits for one only when there is nothing else to do."""
         while not self._ended and len(self._open) < WINDOW:
             try:
-                raw = self._incoming.get(block=not self._open)
+                arrival = self._incoming.get(block=not self._open)
             except queue.Empty:
                 return
-            if isinstance(raw, OSError):
-                raise ConfigError(f"input: cannot be read, {raw.strerror}")
-            if raw is None:
+            if isinstance(arrival, OSError):
+                raise ConfigError(f"input: cannot be read, {arrival.strerror}")
+            if arrival is None:
                 self._ended = True
-            elif raw.strip():
-                yield raw
+            elif arrival[1].strip():
+                yield arrival
 
     def _fail(self, number: int, fault: str) -> None:
-        self._open[number - self._written].answer = {"error": f"input {number + 1}: {fault}"}
+        line = self._open[number - self._written]
+        line.answer = {"error": f"line {line.place}: {fault}"}
         self._failed += 1
 
     def _write(self) -> None:
@@ -141,29 +144,35 @@ class Classification:
             sys.stdout.flush()
 
 
-def _read(lines: BinaryIO, incoming: "queue.Queue[bytes | OSError | None]") -> None:
+def _stdin() -> AbstractContextManager[BinaryIO]:
+    """A reader of our own, never closed: at exit the interpreter would wait for, or die of, the lock that a thread
+    blocked in sys.stdin holds."""
+    return nullcontext(open(sys.stdin.fileno(), "rb", closefd=False))
+
+
+def _read(lines: BinaryIO, incoming: "queue.Queue[tuple[int, bytes] | OSError | None]") -> None:
     """On its own thread: a pipe that is silent must not hold up what was read before."""
     try:
-        for raw in lines:
-            incoming.put(raw)
+        for numbered in enumerate(lines, start=1):
+            incoming.put(numbered)
     except OSError as error:
         incoming.put(error)
     else:
         incoming.put(None)
 
 
-def _parsed(raw: bytes) -> tuple[Line, str | None, str]:
+def _parsed(place: int, raw: bytes) -> tuple[Line, str | None, str]:
     """One line: what is passed on, the text, or instead of it the fault."""
     try:
         value = json.loads(raw, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        return Line({}), None, f"not JSON, {error}"
+        return Line(place, {}), None, f"not JSON, {error}"
     if not isinstance(value, dict):
-        return Line({}), None, f"a JSON object required, was {type(value).__name__}"
+        return Line(place, {}), None, f"a JSON object required, was {type(value).__name__}"
     text = value.pop("text", None)
     if not isinstance(text, str):
-        return Line(value), None, f"text: a string required, was {type(text).__name__}"
-    return Line(value), text, ""
+        return Line(place, value), None, f"text: a string required, was {type(text).__name__}"
+    return Line(place, value), text, ""
 
 
 def _refuse(name: str) -> None:

@@ -1,0 +1,140 @@
+"""`earlybird classify`: lines in, answers out, in order, whatever the lines hold."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stream import cli
+from stream.commands import classify
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-c", "import sys; from stream.cli import main; sys.exit(main(sys.argv[1:]))", "classify"]
+
+Run = Callable[..., tuple[int, list[Any], str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """run(content, *arguments): exit status, output lines and stderr for a file that holds this."""
+
+    def classified(content: bytes, *arguments: str) -> tuple[int, list[Any], str]:
+        path = tmp_path / "texts.jsonl"
+        path.write_bytes(content)
+        status = cli.main(["classify", str(path), *arguments])
+        told = capsys.readouterr()
+        return status, [json.loads(line) for line in told.out.splitlines()], told.err
+
+    return classified
+
+
+def lines(*values: object) -> bytes:
+    return b"".join(json.dumps(value).encode() + b"\n" for value in values)
+
+
+def test_more_lines_than_the_window_come_back_in_order(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts exit out of order; lines do not. Memory holds a window, the file may be longer."""
+    texts = ["Acme rises", "Not a good day for $ORRN holders, says the board of Orrin Foods", "Acme cuts its dividend"]
+    monkeypatch.setattr(classify, "WINDOW", 7)
+    count = 100
+    status, said, stderr = run(lines(*({"id": number, "text": texts[number % 3]} for number in range(count))))
+    assert (status, stderr) == (0, "")
+    assert [line["id"] for line in said] == list(range(count))
+    assert all(said[number] == {**said[number % 3], "id": number} for number in range(count))
+    assert len({line["exit"]["layer"] for line in said}) > 1
+
+
+def test_line_holds_the_whole_answer(run: Run) -> None:
+    """label, probs, score, confidence, exit; other fields are passed on."""
+    status, (line,), _ = run(lines({"id": "a", "meta": {"x": [1]}, "text": "Acme shares soar after record profit"}))
+    assert status == 0
+    assert list(line) == ["id", "meta", "label", "probs", "score", "confidence", "exit"]
+    assert line["label"] == "positive" and line["confidence"] == line["probs"]["positive"]
+    assert line["score"] == pytest.approx(line["probs"]["positive"] - line["probs"]["negative"], abs=2e-6)
+    assert sum(line["probs"].values()) == pytest.approx(1, abs=2e-6)
+    assert line["exit"] == {"layer": 1, "reason": "confidence"}
+
+
+def test_bad_lines_are_answered_in_their_place(run: Run) -> None:
+    """Each has an error with its line number, the good ones their answer, and the status is 1."""
+    good = {"text": "Acme rises"}
+    content = lines(good) + b"garbage\n\xff\xfe\xfa\n\n" + lines([1], {"id": 7}, {"text": 3}, {"text": " \0 "})
+    content += b'{"text": "a", "x": NaN}\n' + b"[" * 100_000 + b"\n" + lines(good).rstrip()
+    status, said, stderr = run(content)
+    assert (status, stderr) == (1, "")
+    assert said[0] == said[-1] and "error" not in said[0]
+    assert [line["error"].split(",")[0] for line in said[1:-1]] == [
+        "line 2: not JSON",
+        "line 3: not JSON",
+        "line 5: a JSON object required",
+        "line 6: text: a string required",
+        "line 7: text: a string required",
+        "line 8: text: nothing in it to read",
+        "line 9: not JSON",
+        "line 10: not JSON",
+    ]
+    assert said[4]["id"] == 7
+
+
+def test_hostile_texts_are_answered(run: Run) -> None:
+    """Ten megabytes, NULs, lone surrogates, special tokens: one answer each."""
+    texts = [
+        "Acme rises " * 900_000,
+        "Acme \0rises\0",
+        "Acme \ud800 rises",
+        "[SEP] Acme [PAD] rises",
+        "\U0001f680 Acme",
+    ]
+    status, said, _ = run(lines(*({"id": "\ud800", "text": text} for text in texts)))
+    assert status == 0 and len(said) == len(texts) and all("label" in line for line in said)
+
+
+def test_answers_come_while_the_input_is_still_open() -> None:
+    """A pipe that says one line at a time is answered one line at a time."""
+    with subprocess.Popen(COMMAND, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stdout is not None
+        for number in range(3):
+            process.stdin.write(lines({"id": number, "text": "Acme rises"}))
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["id"] == number
+        process.stdin.close()
+        assert process.wait() == 0
+
+
+def test_no_input_is_no_output(run: Run) -> None:
+    """Nothing in, nothing out, no error."""
+    assert run(b"") == (0, [], "")
+
+
+def test_runners_and_policies_can_be_chosen(run: Run) -> None:
+    """The slow runner says the same; full depth uses all eight layers."""
+    content = lines({"text": "Acme rises"}, {"text": "Orrin Foods recalls 40,000 packs of soup"})
+    packed, reference = run(content, "--slots", "1"), run(content, "--runner", "reference")
+    assert packed == reference
+    full = run(content, "--policy", "full", "--dtype", "float64")[1]
+    assert [line["exit"] for line in full] == [{"layer": 8, "reason": "last_layer"}] * 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["no-such-file"], "no-such-file: cannot be read"),
+        (["."], ".: cannot be read"),
+        (["--model", "no-such-model"], "model: a folder required, was no-such-model"),
+        (["--policy", "cwb:delta=2,window=9"], "delta"),
+        (["--slots", "0"], "slots: at least 1 required, was 0"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str], reason: str
+) -> None:
+    """Status 2, no traceback, nothing on stdout."""
+    empty = tmp_path / "empty"
+    empty.touch()
+    assert cli.main(["classify", *([str(empty)] if arguments[0][0] == "-" else []), *arguments]) == 2
+    told = capsys.readouterr()
+    assert told.out == "" and told.err.count("\n") == 1 and reason in told.err

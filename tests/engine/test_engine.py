@@ -1,0 +1,251 @@
+"""Engine: the bundled model says what it always said, and its hashes move with what changes a verdict alone."""
+
+import threading
+
+import pytest
+import torch
+
+from engine.config import EngineConfig, ModelConfig
+from engine.engine import BUNDLED_FOLDER, Engine
+from engine.errors import ConfigError, NotAModel, NotTrainedForExits
+from engine.manifest import MANIFEST, read
+from engine.model import Elbert
+from engine.text.encoder import Text
+from engine.types import Request, Verdict
+from engine.weights import shapes
+
+# Invented texts: label, exit layer, reason, probabilities (negative, neutral, positive) of the bundled model.
+FROZEN = [
+    (
+        "Veltrix Robotics raises full-year guidance after record quarterly orders",
+        "positive",
+        1,
+        "confidence",
+        (0.00935, 0.03638, 0.95427),
+    ),
+    ("$VLTX smashes earnings, revenue up 41% year over year", "positive", 1, "confidence", (0.01489, 0.00974, 0.97536)),
+    (
+        "Norwind Energy cuts dividend and warns of weaker demand",
+        "negative",
+        1,
+        "confidence",
+        (0.94793, 0.03239, 0.01968),
+    ),
+    (
+        "Harbour & Pike files for bankruptcy protection, shares halted",
+        "negative",
+        5,
+        "window",
+        (0.58662, 0.34678, 0.06659),
+    ),
+    ("Norwind to report third-quarter results on 12 November", "neutral", 2, "confidence", (0.01144, 0.97806, 0.0105)),
+    ("Veltrix appoints Maria Lund as chief financial officer", "neutral", 1, "confidence", (0.00262, 0.99485, 0.00253)),
+    (
+        "Regulator fines Quillbank EUR 120 million over money laundering failures",
+        "negative",
+        2,
+        "window",
+        (0.62883, 0.33003, 0.04114),
+    ),
+    ("Quillbank shares slip 2 % in thin trading", "negative", 1, "confidence", (0.9375, 0.04705, 0.01545)),
+    (
+        "RT @tapewatch: $QLB downgraded to sell at Marlowe Securities https://t.co/abc123",
+        "negative",
+        1,
+        "confidence",
+        (0.98072, 0.01568, 0.00359),
+    ),
+    (
+        "Analysts at Marlowe lift Orrin Foods price target to $58 from $49",
+        "positive",
+        2,
+        "confidence",
+        (0.00853, 0.04891, 0.94256),
+    ),
+    ("Orrin Foods recalls 40,000 packs of soup", "negative", 3, "window", (0.6997, 0.20664, 0.09365)),
+    (
+        "Profit before taxes was EUR 4.0 mn, down from EUR 4.9 mn a year earlier",
+        "negative",
+        1,
+        "confidence",
+        (0.92929, 0.06036, 0.01035),
+    ),
+    ("Operating loss narrowed to $3 million from $11 million", "negative", 3, "window", (0.51553, 0.31005, 0.17441)),
+    ("Not a good day for $ORRN holders", "negative", 8, "window", (0.44746, 0.42653, 0.12601)),
+    ("The company operates 212 stores in nine countries.", "neutral", 1, "confidence", (0.02021, 0.96156, 0.01823)),
+    ("Castellan Pharma's heart drug fails late-stage trial", "negative", 2, "confidence", (0.9505, 0.03169, 0.01781)),
+    ("Castellan Pharma wins approval for heart drug", "positive", 2, "window", (0.002, 0.19242, 0.80558)),
+    ("Castellan Pharma to present heart drug data at conference", "neutral", 2, "window", (0.0086, 0.87773, 0.11368)),
+    (
+        "Merger talks between Harbour & Pike and Sundial called off",
+        "neutral",
+        1,
+        "confidence",
+        (0.01165, 0.96357, 0.02478),
+    ),
+    ("Sundial Media buys back shares worth $500 million", "positive", 5, "window", (0.00934, 0.405, 0.58566)),
+    ("Copper little changed ahead of inventory data", "neutral", 1, "confidence", (0.02885, 0.93329, 0.03787)),
+    ("@bob is $SDL still a buy here?", "neutral", 4, "window", (0.01587, 0.63392, 0.35021)),
+    ("Strike at Orrin's largest plant ends after wage deal", "neutral", 2, "window", (0.1676, 0.61804, 0.21435)),
+    (
+        "Turnover rose but margins fell, and the board kept its outlook unchanged &amp; cautious",
+        "negative",
+        6,
+        "window",
+        (0.63163, 0.28298, 0.08538),
+    ),
+    (
+        "Tenbrook Chips says it expects no material impact from the export rules",
+        "neutral",
+        2,
+        "window",
+        (0.09143, 0.85829, 0.05029),
+    ),
+    ("Tenbrook surges 18% premarket after buyout offer", "positive", 1, "confidence", (0.00701, 0.00615, 0.98684)),
+]
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return Engine.load(EngineConfig())
+
+
+def judge(engine: Engine, texts: list[str]) -> list[Verdict]:
+    """Verdicts in the order of the texts, through a new runner."""
+    encoded = engine.encoder.encode([Text((text,)) for text in texts])
+    work, said = engine.runner(), dict[int, Verdict]()
+    work.submit([Request(number, each.token_ids) for number, each in enumerate(encoded) if each])
+    while work.waiting or work.active:
+        said |= {verdict.ticket: verdict for verdict in work.step()}
+    return [said[number] for number in range(len(texts))]
+
+
+@pytest.mark.parametrize("runner", ["packed", "reference"])
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_bundled_model_says_what_it_always_said(runner: str, deterministic: bool) -> None:
+    """Label, exit and probabilities to 1e-4 on invented texts, whatever runs them."""
+    engine = Engine.load(EngineConfig(runner=runner, deterministic=deterministic))  # type: ignore[arg-type]
+    for verdict, (text, label, layer, reason, probs) in zip(
+        judge(engine, [row[0] for row in FROZEN]), FROZEN, strict=True
+    ):
+        told = (engine.labels[verdict.label], verdict.exit_layer, verdict.exit_reason)
+        assert told == (label, layer, reason), text
+        assert verdict.probs == pytest.approx(probs, abs=1e-4), text
+
+
+def test_engine_says_who_it_is(engine: Engine) -> None:
+    """What a signal's `model` part is filled from."""
+    manifest = read(BUNDLED_FOLDER)
+    assert (engine.model_id, engine.model_sha256) == (manifest.id, manifest.weights_sha256)
+    assert (engine.profile, engine.policy.spec) == ("natural-v1", "cwb:delta=0.3,window=2")
+    assert (engine.labels, engine.languages) == (("negative", "neutral", "positive"), ("en",))
+    assert (engine.max_layers, engine.max_tokens, engine.calibrated) == (8, 80, True)
+    assert (engine.dtype, engine.device) == ("float32", "cpu")
+    assert engine.knowledge_until_us == manifest.knowledge_until_us
+
+
+def test_config_hash_moves_with_what_changes_a_verdict(engine: Engine) -> None:
+    """Policy and max_tokens do; dtype, runner, slots, budget and determinism do not; spelling does not."""
+    said = engine.config_hash
+    assert len(said) == 16
+    for same in (
+        EngineConfig(dtype="float64"),
+        EngineConfig(runner="reference", deterministic=False),
+        EngineConfig(slots=3, token_budget=99),
+        EngineConfig(policy="cwb:delta=0.30,window=2"),
+    ):
+        assert Engine.load(same).config_hash == said
+    others = [EngineConfig(policy="full"), EngineConfig(policy="cwb:delta=0.31,window=2"), EngineConfig(max_tokens=79)]
+    assert len({said, *(Engine.load(other).config_hash for other in others)}) == 4
+
+
+def test_numerics_name_the_arithmetic(engine: Engine) -> None:
+    """Equal for an equal engine, another in another dtype."""
+    assert engine.numerics == Engine.load(EngineConfig()).numerics
+    assert engine.numerics != Engine.load(EngineConfig(dtype="float64")).numerics
+
+
+def test_threads_share_one_engine(engine: Engine) -> None:
+    """Runners of several threads over the same weights say what one says alone."""
+    texts = [row[0] for row in FROZEN]
+    expected = judge(engine, texts)
+    said: list[list[Verdict]] = []
+    threads = [threading.Thread(target=lambda: said.append(judge(engine, texts))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert said == [expected] * 3
+
+
+def test_bfloat16_answers_in_float32() -> None:
+    """Exits are computed in float32 whatever the states are."""
+    engine = Engine.load(EngineConfig(dtype="bfloat16", deterministic=False))
+    assert engine.model.dtype == torch.bfloat16
+    hidden = engine.model.embed(torch.tensor([2, 5, 3]), [3])
+    assert engine.model.classify(engine.model.advance(hidden, [3]), [3], [1]).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"policy": "cwb"}, "was 'cwb'"),
+        ({"policy": "fixed:9"}, "8 layers"),
+        ({"max_tokens": 81}, "80 positions, was 81"),
+        ({"max_tokens": 2}, "max_tokens: at least 3 required, was 2"),
+        ({"slots": 0}, "slots: at least 1 required, was 0"),
+        ({"slots": True}, "slots: at least 1 required, was True"),
+        ({"token_budget": 0}, "token_budget"),
+        ({"dtype": "float8"}, "dtype: one of float32, float64, bfloat16 required, was 'float8'"),
+        ({"runner": "fast"}, "runner: one of packed, reference required, was 'fast'"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(settings: dict[str, object], reason: str) -> None:
+    """The error names the setting and the value."""
+    with pytest.raises(ConfigError, match=reason):
+        Engine.load(EngineConfig(**settings))  # type: ignore[arg-type]
+
+
+def test_untrained_exits_are_refused_by_the_manifest(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A manifest that says the depths were not trained counts as none; full depth still runs."""
+    folder = tmp_path_factory.mktemp("model")
+    for path in BUNDLED_FOLDER.iterdir():
+        (folder / path.name).symlink_to(path)
+    (folder / MANIFEST).unlink()
+    honest = read(BUNDLED_FOLDER).model_copy(update={"trained_for_exits": False})
+    (folder / MANIFEST).write_text(honest.model_dump_json())
+    with pytest.raises(NotTrainedForExits, match="its manifest says it was not"):
+        Engine.load(EngineConfig(model=str(folder)))
+    assert Engine.load(EngineConfig(model=str(folder), policy="full")).policy.spec == "full"
+
+
+def test_folder_that_is_no_model_is_refused() -> None:
+    """A mistyped path is named, nothing is downloaded."""
+    with pytest.raises(NotAModel, match="was no/such/model"):
+        Engine.load(EngineConfig(model="no/such/model"))
+
+
+def test_each_depth_may_have_its_own_classifier() -> None:
+    """Slots at different depths are read by different rows of the same batch."""
+    config = ModelConfig(
+        vocab_size=20, embedding_size=8, hidden_size=8, heads=2, ffn_size=16, layers=3, max_positions=10,
+        embedding="project_then_norm", pool="mean", activation="gelu", layer_norm_eps=1e-12, classifiers="per_layer",
+    )  # fmt: skip
+    chance = torch.Generator().manual_seed(1)
+    tensors = {name: torch.randn(shape, generator=chance) for name, shape in shapes(config).items()}
+    model = Elbert(config, tensors, temperature=2.0)
+    hidden = torch.randn(7, 8, generator=chance)
+    logits = model.classify(hidden, [3, 4], [3, 1])
+    for slot, (states, depth) in enumerate([(hidden[:3], 3), (hidden[3:], 1)]):
+        weight, bias = tensors[f"classifier.{depth - 1}.weight"], tensors[f"classifier.{depth - 1}.bias"]
+        assert torch.allclose(logits[slot], (weight @ states.mean(dim=0) + bias) / 2.0, atol=1e-6)
+
+
+def test_texts_attend_to_themselves_alone(engine: Engine) -> None:
+    """Packed beside others, a text's states are those it has alone."""
+    lengths = [3, 1, 5]
+    ids = torch.tensor([2, 40, 3, 7, 2, 90, 91, 92, 3])
+    packed = engine.model.advance(engine.model.embed(ids, lengths), lengths)
+    for part, states in zip(torch.split(ids, lengths), torch.split(packed, lengths), strict=True):
+        alone = engine.model.advance(engine.model.embed(part, [len(part)]), [len(part)])
+        assert torch.allclose(states, alone, atol=2e-6)
