@@ -10,7 +10,7 @@ from stream.adapters.clients import DENIED, MISSING, ClientLog
 from stream.adapters.kafka import _record
 from stream.adapters.options import client_options
 from stream.errors import SettingsError, SourceError
-from stream.ports import Record
+from stream.ports import Partition, Record
 
 _METADATA_S = 1.0
 
@@ -66,6 +66,21 @@ class Tail:
             if error is not None and (error.fatal() or error.code() in DENIED):
                 raise SourceError(f"{message.topic()}: {error.name()}: {error.str()}")
         return [_record(message) for message in messages if message.error() is None]
+
+    def ends(self) -> dict[Partition, int]:
+        """The offset after the last record of every partition, asked of the broker now. Raises SourceError."""
+        try:
+            return {
+                Partition(place.topic, place.partition): self._consumer.get_watermark_offsets(place, timeout=10)[1]
+                for place in self._consumer.assignment()
+            }
+        except KafkaException as error:
+            raise SourceError(f"{self._log.bootstrap_servers}: {error.args[0].str()}") from None
+
+    def reached(self, ends: Mapping[Partition, int]) -> bool:
+        """Whether everything before these offsets was read (or is not there any more)."""
+        places = self._consumer.position([TopicPartition(*partition) for partition, end in ends.items() if end > 0])
+        return all(place.offset >= ends[Partition(place.topic, place.partition)] for place in places)
 
     def close(self) -> None:
         """Let go of the connections."""

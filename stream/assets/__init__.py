@@ -1,0 +1,1 @@
+"""The demo's feed: invented companies, invented news."""

@@ -1,0 +1,101 @@
+"""The whole path on this machine, without an installation: an embedded Kafka and Redis, one worker with the bundled
+model, and a feed of about 240 invented news items and tweets in which everything odd happens once.
+
+On a terminal it shows the live tape. Every odd item must end as its table says, else the exit status is 1. The feed is
+paced: its rate says nothing of the throughput. Without --once the stage stays up for other commands until Ctrl-C.
+"""
+
+import argparse
+import io
+import json
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from stream.adapters.embedded import CLIENT_OPTIONS
+from stream.adapters.kafka_sink import KafkaSink
+from stream.adapters.tail import Tail
+from stream.demo_feed import demo_feed, rebased
+from stream.demo_play import RAW_TOPICS, Playback
+from stream.demo_stage import DemoStage
+from stream.settings import load
+from stream.tape import Kind, Row, Tape, liveliest, picture
+from stream.tape_tally import TapeTally
+from stream.telemetry import configure_logging
+
+_PICTURE_COLUMNS, _PICTURE_ROWS = 100, 26
+_READY_S, _OUTCOME_S = 30.0, 15.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """How fast, how long, and what to leave behind."""
+    parser.add_argument("--once", action="store_true", help="end when every record has its outcome")
+    parser.add_argument("--json", action="store_true", help="end with one JSON line on stdout; the tape goes to stderr")
+    parser.add_argument("--seconds", type=float, default=15.0, help="play four minutes of feed in so long (default 15)")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="write a picture of the tape")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0: every record had the outcome it should have; 1: not."""
+    configure_logging("error", "console")
+    load()  # a wrong setting is said here rather than by the worker
+    console = Console(stderr=args.json, highlight=False)
+    with DemoStage(_READY_S) as stage:
+        rows, tally, seconds, surprises = _play(stage, console, args.seconds)
+        console.print(tally.picture(seconds))
+        for surprise in surprises:
+            print(f"not as it should be: {surprise}", file=sys.stderr)
+        if args.svg:
+            _write_picture(args.svg, rows, tally, seconds)
+        if not args.once:
+            _stay(stage, console)
+    if args.json:
+        print(json.dumps(tally.as_json(seconds)))
+    return 1 if surprises else 0
+
+
+def _play(stage: DemoStage, console: Console, length_s: float) -> tuple[list[Row], TapeTally, float, list[str]]:
+    feed = demo_feed()
+    recorded_s = (feed[-1].at_us - feed[0].at_us) / 1e6
+    tail = Tail(stage.bootstrap_servers, [*RAW_TOPICS, "signals", "raw.dlq"], start="beginning", options=CLIENT_OPTIONS)
+    sink = KafkaSink(stage.bootstrap_servers)
+    tally, shown = TapeTally(), list[Row]()
+    start_us = time.time_ns() // 1000
+    playback = Playback(rebased(feed, start_us, recorded_s / length_s), sink, tail)
+    try:
+        with Tape(console) as tape:
+            for rows in playback.play(_OUTCOME_S, stage.check):
+                for row in rows:
+                    tally.add(row)
+                tally.texts = playback.answered
+                shown += rows
+                tape.status = tally.status(time.time_ns() / 1e9 - start_us / 1e6)
+                tape.add(rows)
+    finally:
+        sink.close()
+        tail.close()
+    return shown, tally, time.time_ns() / 1e9 - start_us / 1e6, playback.surprises()
+
+
+def _stay(stage: DemoStage, console: Console) -> None:
+    console.print(
+        f"\nThe stage stays up until Ctrl-C. Beside it, in another terminal:\n"
+        f"  EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS={stage.bootstrap_servers} earlybird signals --from beginning"
+    )
+    try:
+        while True:
+            stage.check()
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        return
+
+
+def _write_picture(path: Path, rows: list[Row], tally: TapeTally, seconds: float) -> None:
+    canvas = Console(
+        record=True, width=_PICTURE_COLUMNS, file=io.StringIO(), force_terminal=True, color_system="truecolor"
+    )
+    lively = liveliest([row for row in rows if row.kind is not Kind.REJECTION or row.headline], _PICTURE_ROWS)
+    canvas.print(picture(lively, tally.status(seconds), _PICTURE_COLUMNS))
+    path.write_text(canvas.export_svg(title="earlybird demo"), encoding="utf-8")

@@ -1,0 +1,125 @@
+"""Everything the demo needs besides its feed: an embedded broker, an embedded Redis and one worker, as a process."""
+
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from stream.adapters.embedded import CLIENT_OPTIONS, EmbeddedBroker, EmbeddedRedis
+from stream.errors import StreamError
+from stream.settings import child_environment
+
+TOPICS = {"news.raw": 4, "tweets.raw": 4, "signals": 4, "signals.control": 1, "raw.dlq": 1}
+_STOP_S = 20.0
+
+# The worker is asked to stop when our end of the pipe closes, however we die, and not by a Ctrl-C meant for us.
+_LIFELINE = 'exec 3<&0; "$@" </dev/null & worker=$!; (read -r _ <&3; kill -TERM $worker) & wait $worker'
+
+
+class DemoStage:
+    """A whole stage on this machine. Use as a context manager; it is ready when entered."""
+
+    def __init__(self, patience_s: float) -> None:
+        self._patience_s = patience_s
+        self._parts = ExitStack()
+        self._worker: subprocess.Popen[bytes] | None = None
+        self._log: IO[bytes] | None = None
+        self.bootstrap_servers = ""
+        self.redis_url = ""
+
+    def __enter__(self) -> Self:
+        """Raises StreamError when the worker does not become ready in time, with the end of its log."""
+        with ExitStack() as starting:
+            broker = starting.enter_context(EmbeddedBroker(TOPICS))
+            redis = starting.enter_context(EmbeddedRedis())
+            self._log = starting.enter_context(tempfile.TemporaryFile())
+            self.bootstrap_servers, self.redis_url = broker.bootstrap_servers, redis.url
+            starting.callback(self._kill)
+            self._start_worker(_free_port())
+            self._parts = starting.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._parts:
+            if kind is None:
+                self.stop_worker()
+
+    def check(self) -> None:
+        """Raises StreamError if the worker has died."""
+        if self._worker is not None and self._worker.poll() is not None:
+            raise StreamError(f"the worker ended with status {self._worker.returncode}:\n{self._last_words()}")
+
+    def stop_worker(self) -> None:
+        """Ask it to finish, commit and leave. Raises StreamError when it does not end well."""
+        worker, self._worker = self._worker, None
+        if worker is None:
+            return
+        try:
+            worker.communicate(timeout=_STOP_S)  # closes its lifeline
+        except subprocess.TimeoutExpired:
+            self._worker = worker
+            raise StreamError(f"the worker did not stop within {_STOP_S:.0f} s:\n{self._last_words()}") from None
+        if worker.returncode != 0:
+            raise StreamError(f"the worker ended with status {worker.returncode}:\n{self._last_words()}")
+
+    def _start_worker(self, port: int) -> None:
+        environment = child_environment(
+            ("model", "policy", "engine"),
+            kafka__bootstrap_servers=self.bootstrap_servers,
+            kafka__options=json.dumps(dict(CLIENT_OPTIONS)),
+            redis__url=self.redis_url,
+            http__port=str(port),
+            log__format="json",
+        )
+        self._worker = subprocess.Popen(
+            ["sh", "-c", _LIFELINE, "sh", sys.executable, "-m", "stream.cli", "run"],
+            stdin=subprocess.PIPE,
+            stdout=self._log,
+            stderr=self._log,
+            env=environment,
+            cwd=Path(__file__).parents[1],
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + self._patience_s
+        while not _ready(port):
+            self.check()
+            if time.monotonic() > deadline:
+                raise StreamError(f"the worker was not ready within {self._patience_s:.0f} s:\n{self._last_words()}")
+            time.sleep(0.05)
+
+    def _kill(self) -> None:
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.communicate(timeout=_STOP_S)
+
+    def _last_words(self) -> str:
+        assert self._log is not None
+        self._log.seek(0)
+        lines = self._log.read().decode("utf-8", "replace").splitlines()
+        return "\n".join(f"  | {line[:400]}" for line in lines[-12:])
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
