@@ -127,7 +127,7 @@ class Engine(Group):
 class Limits(Group):
     """What is taken in."""
 
-    max_in_flight: PositiveInt = Field(default=4_096, description="texts read but not yet acknowledged as published")
+    max_in_flight: PositiveInt = Field(default=1_024, description="texts read but not yet acknowledged as published")
     max_record_bytes: PositiveInt = Field(default=1_048_576, description="a larger raw record is rejected, in bytes")
     max_age_s: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="an item older than this when ingested is rejected as stale, in seconds; none: never"
@@ -138,12 +138,15 @@ class Timing(Group):
     """How often, and how long."""
 
     poll_timeout_ms: PositiveInt = Field(default=10, description="longest wait for new records when idle, in ms")
-    commit_interval_ms: PositiveInt = Field(default=500, description="between two commits of offsets, in ms")
+    commit_interval_ms: PositiveInt = Field(default=250, description="between two commits of offsets, in ms")
     heartbeat_interval_ms: PositiveInt = Field(
         default=1_000, description="between two messages on topics.control, in ms"
     )
     drain_timeout_s: Annotated[float, Field(gt=0)] = Field(
-        default=10.0, description="for texts in flight when stopping or when a partition is taken away, in seconds"
+        default=30.0, description="for texts in flight when stopping, in seconds; the rest is the next worker's"
+    )
+    revoke_timeout_ms: PositiveInt = Field(
+        default=500, description="for texts in flight of a partition that moves, in ms; the rest is its next owner's"
     )
 
 
@@ -263,3 +266,13 @@ def _secret(name: str, path: str) -> str:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise SettingsError(f"{name}: cannot read {path}: {reason}") from None
+
+
+def child_environment(inherited: tuple[str, ...], **variables: str) -> dict[str, str]:
+    """This process's environment for a child with settings of its own: of ours only those whose names begin with one
+    of `inherited` (`engine` keeps EARLYBIRD_ENGINE__...), then `variables` (`http__port="0"`)."""
+    kept = tuple(PREFIX + name.upper() for name in inherited)
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(PREFIX) or name.startswith(kept)
+    }
+    return environment | {PREFIX + name.upper(): value for name, value in variables.items()}
