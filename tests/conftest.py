@@ -1,8 +1,13 @@
 """Real servers for the tests: Kafka from Maven's jars, Valkey from its wheel, redis-server where it is on PATH."""
 
 import importlib.util
+import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -66,3 +71,60 @@ def redis_server(request: pytest.FixtureRequest) -> Iterator[Any]:
         pytest.skip("no redis-server on PATH: apt-get install redis-server")
     with EmbeddedRedis(program=program) as server:
         yield server
+
+
+class Stage:
+    """`earlybird run` as users run it: its own process, settings by environment, its log in a file."""
+
+    def __init__(self, log: Path, settings: dict[str, str]) -> None:
+        self.log = log
+        self._out = log.open("wb")
+        environment = os.environ | {f"EARLYBIRD_{name}": value for name, value in settings.items()}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "stream.cli", "run"], env=environment, stderr=self._out, stdout=self._out, cwd=ROOT
+        )
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """What it logged under this name."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        entries = [json.loads(line) for line in lines if line.startswith("{")]
+        return [entry for entry in entries if entry["event"] == name]
+
+    def wait_for(self, name: str, timeout_s: float = 60.0, count: int = 1) -> dict[str, Any]:
+        """The last of `count` events of this name; fails with the log when it does not come."""
+        deadline = time.monotonic() + timeout_s
+        while len(found := self.events(name)) < count:
+            if time.monotonic() > deadline or self.process.poll() is not None:
+                pytest.fail(f"no {name} from the stage:\n{self.log.read_text(errors='replace')[-3000:]}")
+            time.sleep(0.02)
+        return found[count - 1]
+
+    def end(self, how: int = signal.SIGTERM, timeout_s: float = 60.0) -> int:
+        """Signal it and wait; its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        try:
+            return self.process.wait(timeout_s)
+        finally:
+            self._out.close()
+
+
+@pytest.fixture
+def start_stage(tmp_path: Path) -> Iterator[Callable[..., Stage]]:
+    """start_stage(bootstrap_servers, GROUP=..., REDIS__URL=...) starts a worker; all are killed at the end."""
+    started: list[Stage] = []
+
+    def start(bootstrap_servers: str, **settings: str) -> Stage:
+        defaults = {
+            "KAFKA__BOOTSTRAP_SERVERS": bootstrap_servers,
+            "KAFKA__OPTIONS__FETCH_WAIT_MAX_MS": "5",
+            "HTTP__PORT": "0",
+            "LOG__FORMAT": "json",
+            "ENGINE__THREADS": "1",
+        }
+        started.append(Stage(tmp_path / f"stage-{len(started)}.log", defaults | settings))
+        return started[-1]
+
+    yield start
+    for stage in started:
+        stage.end(signal.SIGKILL)

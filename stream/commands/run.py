@@ -15,11 +15,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve; 0 when it was asked to stop and everything that was read has its outcome or will be read again."""
-    settings = load(args.config)
-    configure_logging(settings.log.level, settings.log.format)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    settings = load(args.config)
+    configure_logging(settings.log.level, settings.log.format)
     from stream.service import Service  # torch takes a second: settings should have been checked by then
 
     Service(settings).run(stop)

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+import torch
 
 from engine.config import EngineConfig
 from engine.engine import Engine
@@ -32,6 +33,7 @@ DAY_US = 86_400_000_000
 @pytest.fixture(scope="session")
 def engine() -> Engine:
     """The bundled model."""
+    torch.set_num_threads(1)  # as in the service
     return Engine.load(EngineConfig())
 
 

@@ -1,0 +1,109 @@
+"""Is every raw record accounted for? By raw position: signals + retractions + rejections = elements of records."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from schemas.codec import DecodeError, decode
+from schemas.rejection import Rejection
+from schemas.signal import RawPosition, Signal
+from stream.ports import Position, Record
+from stream.preprocess import Limits, read
+
+
+@dataclass
+class Audit:
+    """Feed it every record of the raw topics, of signals and of the dead letters, in any order; then read it."""
+
+    raw: set[Position] = field(default_factory=set)  # one an element
+    outcomes: Counter[Position] = field(default_factory=Counter)
+    actions: Counter[str] = field(default_factory=Counter)  # new, correct, retract; of distinct positions
+    rejections: Counter[str] = field(default_factory=Counter)  # by reason; of distinct positions
+    exit_layers: Counter[int] = field(default_factory=Counter)  # of texts that were computed
+    cache_hits: int = 0
+    digests: dict[Position, str] = field(default_factory=dict)
+    disagreeing: list[Position] = field(default_factory=list)  # published twice with different digests
+    unreadable: int = 0  # records of our own topics that are no messages of ours
+    _rejected: set[Position] = field(default_factory=set)
+
+    def add_raw(self, record: Record) -> None:
+        """One record of a raw topic."""
+        self.raw.update(element.position for element in read(record, Limits()))
+
+    def add_signal(self, record: Record) -> None:
+        """One record of the signals topic."""
+        try:
+            signal = decode(Signal, record.value or b"")
+        except DecodeError:
+            self.unreadable += 1
+            return
+        position = _position(signal.raw)
+        first = position not in self.digests
+        if not first and self.digests[position] != signal.digest:
+            self.disagreeing.append(position)
+        self.digests[position] = signal.digest
+        self.outcomes[position] += 1
+        if first:
+            self.actions[signal.action.value] += 1
+            hit = signal.novelty is not None and signal.novelty.cache_hit
+            self.cache_hits += hit
+            if signal.exit is not None and not hit:
+                self.exit_layers[signal.exit.layer] += 1
+
+    def add_rejection(self, record: Record) -> None:
+        """One record of the dead-letter topic."""
+        try:
+            rejection = decode(Rejection, record.value or b"")
+        except DecodeError:
+            self.unreadable += 1
+            return
+        position = _position(rejection.raw)
+        if position not in self._rejected:
+            self.rejections[rejection.reason.value] += 1
+            self._rejected.add(position)
+        self.outcomes[position] += 1
+
+    @property
+    def missing(self) -> list[Position]:
+        """Elements without an outcome, in order."""
+        return sorted(self.raw - self.outcomes.keys(), key=_order)
+
+    @property
+    def strays(self) -> list[Position]:
+        """Outcomes of elements that are not there (raw records that retention took, or another cluster's)."""
+        return sorted(self.outcomes.keys() - self.raw, key=_order)
+
+    @property
+    def repeated(self) -> int:
+        """Outcomes published more than once: at-least-once at work; a rejected update's retraction is none."""
+        refused_updates = sum(1 for position in self._rejected if position in self.digests)
+        return sum(self.outcomes.values()) - len(self.outcomes) - refused_updates
+
+    @property
+    def balanced(self) -> bool:
+        """Every element has its outcome, and those that were said twice said the same."""
+        return not self.missing and not self.disagreeing and not self.unreadable
+
+    def report(self) -> dict[str, object]:
+        """All figures, for people and for --json."""
+        return {
+            "records": len(self.raw),
+            "signals": self.actions["new"] + self.actions["correct"],
+            "corrections": self.actions["correct"],
+            "retractions": self.actions["retract"],
+            "rejections": dict(sorted(self.rejections.items())),
+            "cache_hits": self.cache_hits,
+            "exit_layers": dict(sorted(self.exit_layers.items())),
+            "repeated": self.repeated,
+            "missing": len(self.missing),
+            "strays": len(self.strays),
+            "disagreeing": len(self.disagreeing),
+            "balanced": self.balanced,
+        }
+
+
+def _position(raw: RawPosition) -> Position:
+    return Position(raw.topic, raw.partition, raw.offset, raw.index)
+
+
+def _order(position: Position) -> tuple[str, int, int, int]:
+    return (position.topic, position.partition, position.offset, position.index)
