@@ -18,6 +18,6 @@ INLINE = frozenset(
 
 
 def to_text(markup: str) -> str:
-    """Tags, comments, scripts and styles dropped; what a browser would set apart is set apart by a space. Entities
+    """Tags, comments, scripts and styles dropped; what a browser would set apart is set apart by one space. Entities
     stay: every text profile resolves them. Never raises."""
-    return MARKUP.sub(lambda tag: "" if (tag[2] or "").lower() in INLINE else " ", markup)
+    return " ".join(MARKUP.sub(lambda tag: "" if (tag[2] or "").lower() in INLINE else " ", markup).split())

@@ -31,9 +31,11 @@ class Tokenizer:
 
     @property
     def specials(self) -> frozenset[int]:
-        """Ids that say nothing about a text: the frame, padding, masks and the unknown piece."""
+        """Ids that say nothing about a text: the frame, padding, masks, the unknown piece, SentencePiece's space."""
         added = self.pieces.get_added_tokens_decoder()
-        return frozenset({number for number, token in added.items() if token.special} | set(self.frame))
+        silent = {number for number, token in added.items() if token.special} | set(self.frame)
+        space = self.pieces.token_to_id("▁")
+        return frozenset(silent if space is None else silent | {space})
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids per text, the frame included, uncut. Every text must be valid Unicode."""
@@ -62,6 +64,8 @@ def hugging_face(folder: Path) -> Tokenizer:
         found = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # OSError, ValueError, ImportError and more, by version
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        if (folder / "spiece.model").exists() and not (folder / "tokenizer.json").exists():
+            reason += " (to convert spiece.model it needs the packages sentencepiece and protobuf)"
         raise NotAModel(f"{folder}: transformers finds no tokenizer, {reason}") from None
     pieces = getattr(found, "backend_tokenizer", None)
     if pieces is None:

@@ -9,7 +9,7 @@ from transformers import AlbertConfig, AlbertForSequenceClassification, PreTrain
 
 from engine.config import EngineConfig
 from engine.engine import Engine
-from engine.errors import ConfigError, NotTrainedForExits
+from engine.errors import ConfigError, NotAModel, NotTrainedForExits
 from engine.text.encoder import Text
 from engine.types import Request
 
@@ -121,6 +121,16 @@ def test_exits_are_refused_without_a_manifest(tmp_path: Path, policy: str) -> No
     with pytest.raises(NotTrainedForExits, match="no manifest that says so"):
         Engine.load(EngineConfig(model=str(tmp_path), policy=policy))
     assert Engine.load(EngineConfig(model=str(tmp_path), policy="fixed:5")).policy.spec == "full"
+
+
+def test_unreadable_sentencepiece_file_says_what_it_needs(tmp_path: Path) -> None:
+    """Older folders hold spiece.model only, and transformers' own message names the wrong package."""
+    save(tmp_path)
+    for path in tmp_path.glob("tokenizer*"):
+        path.unlink()
+    (tmp_path / "spiece.model").write_bytes(b"garbage")
+    with pytest.raises(NotAModel, match="needs the packages sentencepiece and protobuf"):
+        Engine.load(EngineConfig(model=str(tmp_path)))
 
 
 def test_more_tokens_than_positions_are_refused(tmp_path: Path) -> None:
