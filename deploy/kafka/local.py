@@ -28,9 +28,11 @@ HOW_TO_GET = "real Kafka needs Java 17 and Maven: `make system-deps`, or apt-get
 
 # A short-lived broker: the fast compiler and the small collector start sooner than the good ones.
 JVM = ("-Xms256m", "-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData")
+STOP_S = 15.0
 
-# The child lives until our end of the pipe closes, however we die. $1 is its log file.
-LIFELINE = 'log=$1; shift; "$@" >>"$log" 2>&1 </dev/null & echo $!; read -r _; kill -9 $! 2>/dev/null; wait'
+# The child lives until our end of the pipe closes, however we die; a line names a gentler signal. $1 is its log file.
+LIFELINE = """log=$1; shift; "$@" >>"$log" 2>&1 </dev/null & echo $!
+read -r how; kill ${how:--9} $! 2>/dev/null; wait"""
 
 
 class KafkaUnavailable(Exception):
@@ -121,10 +123,18 @@ class LocalKafka:
 
     def stop(self) -> None:
         """End it in an orderly way. Nothing happens when it does not run."""
-        if self.pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGTERM)
-                wait_for_exit(self.pid, timeout_s=15)
+        if self._lifeline is not None:
+            try:
+                self._lifeline.communicate("-15\n", timeout=STOP_S)
+            except subprocess.TimeoutExpired:
+                os.kill(self._running(), signal.SIGKILL)
+        elif self.pid is not None:
+            os.kill(self.pid, signal.SIGTERM)
+            deadline = time.monotonic() + STOP_S
+            while alive(self.pid):
+                if time.monotonic() > deadline:
+                    os.kill(self.pid, signal.SIGKILL)
+                time.sleep(0.1)
         self._reap()
 
     def restart(self) -> None:
@@ -211,22 +221,8 @@ def free_port() -> int:
 
 def alive(pid: int) -> bool:
     """Whether the process exists and is no zombie."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def wait_for_exit(pid: int, timeout_s: float) -> None:
-    """Wait for the process to go; kill it when it takes too long."""
-    deadline = time.monotonic() + timeout_s
-    while alive(pid):
-        if time.monotonic() > deadline:
-            os.kill(pid, signal.SIGKILL)
-        time.sleep(0.05)
+    shown = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    return bool(shown.strip()) and not shown.startswith("Z")
 
 
 def main() -> int:

@@ -1,0 +1,226 @@
+"""KafkaSource and KafkaSink on the embedded broker and on a real one."""
+
+import socket
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from stream.adapters.kafka import KafkaSource
+from stream.adapters.kafka_sink import KafkaSink
+from stream.adapters.options import OWNED, kafka_options
+from stream.errors import SettingsError, SinkError
+from stream.ports import Commit, Outgoing, Partition
+
+VALUES = [b"%d" % number for number in range(20)]
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_a_new_group_reads_from_the_beginning(broker: Any, protocol: str) -> None:
+    """Records that were there before the group are read; librdkafka's default would lose them."""
+    topic = broker.topic()
+    broker.publish(topic, VALUES)
+    member = broker.join(topic, broker.unique("group"), protocol=protocol)
+    member.poll_until(lambda: len(member.records) >= len(VALUES))
+    assert member.values() == VALUES
+    assert set(member.owned.values()) == {None}
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_the_next_member_starts_at_the_commit_and_reads_its_note(broker: Any, protocol: str) -> None:
+    """Offset and metadata of a commit come back at the next assignment, and reading starts there."""
+    topic, group = broker.topic(), broker.unique("group")
+    broker.publish(topic, VALUES)
+    member = broker.join(topic, group, protocol=protocol)
+    member.poll_until(lambda: len(member.records) >= len(VALUES))
+    place = Partition(topic, member.records[0].partition)
+    note = "\u4e00" * 4095  # the most a broker takes, counted in UTF-16 units
+    assert member.source.commit({place: Commit(12, note)}, wait=True)
+    member.source.close()
+    successor = broker.join(topic, group, protocol=protocol)
+    successor.poll_until(lambda: len(successor.records) >= 8)
+    assert successor.owned[place] == Commit(12, note)
+    assert successor.values() == VALUES[12:]
+
+
+def test_a_commit_without_waiting_is_stored_too(broker: Any) -> None:
+    """The broker has an asynchronous commit by the time the member has left."""
+    topic, group = broker.topic(), broker.unique("group")
+    broker.publish(topic, VALUES)
+    member = broker.join(topic, group)
+    member.poll_until(lambda: len(member.records) >= len(VALUES))
+    place = Partition(topic, member.records[0].partition)
+    assert member.source.commit({place: Commit(7, "seven")}, wait=False)
+    member.source.close()
+    successor = broker.join(topic, group)
+    successor.poll_until(lambda: successor.owned)
+    assert successor.owned[place] == Commit(7, "seven")
+
+
+def test_a_commit_inside_revoked_reaches_the_next_member(broker: Any) -> None:
+    """What is finished until the last moment is not done twice."""
+    topic, group = broker.topic(), broker.unique("group")
+    broker.publish(topic, VALUES)
+    member = broker.join(topic, group)
+    member.poll_until(lambda: len(member.records) >= len(VALUES))
+    place = Partition(topic, member.records[0].partition)
+    member.at_revocation = lambda: accepted.append(member.source.commit({place: Commit(19, "last")}, wait=True))
+    accepted: list[bool] = []
+    member.source.close()
+    assert accepted == [True]
+    successor = broker.join(topic, group)
+    successor.poll_until(lambda: successor.owned)
+    assert successor.owned[place] == Commit(19, "last")
+
+
+def test_a_record_arrives_as_it_was_sent(broker: Any) -> None:
+    """Key, value, headers, null value, and the create time in microseconds."""
+    topic = broker.topic()
+    sink = KafkaSink(broker.bootstrap_servers)
+    stamp_us = 1_700_000_000_123_000
+    sink.send(Outgoing(topic, b"k", None, (("a", b"1"), ("a", b""), ("b", b"\xff")), stamp_us), "receipt")
+    assert broker.settle(sink) == ["receipt"]
+    sink.close()
+    member = broker.join(topic, broker.unique("group"))
+    member.poll_until(lambda: member.records)
+    record = member.records[0]
+    assert (record.key, record.value, record.timestamp_us) == (b"k", None, stamp_us)
+    assert record.headers == (("a", b"1"), ("a", b""), ("b", b"\xff"))
+
+
+def test_a_batch_is_bounded_and_in_offset_order(broker: Any) -> None:
+    """Poll gives at most what was asked for, and nothing is skipped between two polls."""
+    topic = broker.topic()
+    broker.publish(topic, VALUES)
+    member = broker.join(topic, broker.unique("group"))
+    sizes = []
+    while len(member.records) < len(VALUES):
+        sizes.append(len(member.poll(limit=7)))
+    assert max(sizes) == 7
+    assert [record.offset for record in member.records] == list(range(len(VALUES)))
+
+
+def test_a_paused_partition_rests_and_goes_on_where_it_stopped(broker: Any) -> None:
+    """Pause gives nothing, resume gives everything, once."""
+    topic = broker.topic()
+    broker.publish(topic, VALUES[:10])
+    member = broker.join(topic, broker.unique("group"))
+    member.poll_until(lambda: member.records)
+    partitions = list(member.owned)
+    member.source.pause(partitions)
+    broker.publish(topic, VALUES[10:])
+    before = len(member.records)
+    for _ in range(20):
+        assert member.poll(20) == []
+    assert len(member.records) == before
+    member.source.resume(partitions)
+    member.poll_until(lambda: len(member.records) >= len(VALUES))
+    assert member.values() == VALUES
+
+
+def test_pausing_at_the_moment_of_assignment_holds(broker: Any) -> None:
+    """A listener may pause what it is just being given: not one record comes through."""
+    topic = broker.topic()
+    broker.publish(topic, VALUES)
+    member = broker.join(topic, broker.unique("group"))
+    member.at_assignment = lambda: member.source.pause(list(member.owned))
+    member.poll_until(lambda: member.owned)
+    for _ in range(20):
+        assert member.poll(20) == []
+    member.source.resume(list(member.owned))
+    member.poll_until(lambda: len(member.records) >= len(VALUES))
+    assert member.values() == VALUES
+
+
+def test_lag_counts_what_is_still_to_read(broker: Any) -> None:
+    """Lag falls to zero as records are handed over."""
+    topic = broker.topic()
+    broker.publish(topic, VALUES)
+    member = broker.join(topic, broker.unique("group"))
+    while not member.records:
+        member.poll(limit=1)
+    assert sum(member.source.lag().values()) == len(VALUES) - 1
+    member.poll_until(lambda: len(member.records) >= len(VALUES))
+    assert sum(member.source.lag().values()) == 0
+
+
+def test_each_record_has_its_receipt_and_keys_keep_their_order(broker: Any) -> None:
+    """Receipts come once each, and a key's records lie in the topic as they were sent."""
+    topic = broker.topic(partitions=4)
+    sink = KafkaSink(broker.bootstrap_servers)
+    sent = [(b"key-%d" % (number % 7), b"%d" % number) for number in range(2000)]
+    for number, (key, value) in enumerate(sent):
+        sink.send(Outgoing(topic, key, value), number)
+    assert sorted(broker.settle(sink), key=int) == list(range(len(sent)))  # type: ignore[call-overload]
+    assert sink.unacknowledged() == 0
+    sink.close()
+    member = broker.join(topic, broker.unique("group"))
+    member.poll_until(lambda: len(member.records) >= len(sent))
+    for key in {key for key, _ in sent}:
+        assert [r.value for r in member.records if r.key == key] == [v for k, v in sent if k == key]
+
+
+def test_a_full_buffer_is_back_pressure(broker: Any) -> None:
+    """Ten times what the client's buffer holds is sent without an error and without a loss."""
+    topic = broker.topic()
+    sink = KafkaSink(broker.bootstrap_servers, options={"queue.buffering.max.messages": 10})
+    for number in range(100):
+        sink.send(Outgoing(topic, b"k", b"v"), number)
+    assert broker.settle(sink) == list(range(100))
+    sink.close()
+
+
+def test_the_largest_dead_letter_passes(broker: Any) -> None:
+    """512 KiB in base64 inside JSON stays below what client and broker take."""
+    topic = broker.topic()
+    sink = KafkaSink(broker.bootstrap_servers)
+    sink.send(Outgoing(topic, b"k", b"x" * 720_000), "large")
+    assert broker.settle(sink) == ["large"]
+    sink.close()
+
+
+def test_a_record_that_can_never_be_delivered_is_an_error(broker: Any) -> None:
+    """Too large for the broker: to go on would lose it."""
+    sink = KafkaSink(broker.bootstrap_servers)
+    with pytest.raises(SinkError, match="MSG_SIZE_TOO_LARGE"):
+        sink.send(Outgoing(broker.topic(), b"k", b"x" * 1_100_000))
+    sink.close()
+
+
+@pytest.mark.parametrize("name", sorted(OWNED))
+def test_an_owned_option_is_refused_with_its_reason(name: str) -> None:
+    """What decides over loss, doubling or placement is not passed through."""
+    with pytest.raises(SettingsError, match=OWNED[name]):
+        kafka_options({"linger.ms": 1, name: "x"})
+
+
+@pytest.mark.parametrize("options", [{"no.such.option": 1}, {"fetch.wait.max.ms": "soon"}])
+def test_an_option_that_librdkafka_does_not_know_is_a_setting_error(options: dict[str, Any]) -> None:
+    """A misspelt option is found at start."""
+    with pytest.raises(SettingsError, match=next(iter(options))):
+        KafkaSource("127.0.0.1:1", ["t"], "g", options=options)
+    with pytest.raises(SettingsError, match=next(iter(options))):
+        KafkaSink("127.0.0.1:1", options=options)
+
+
+def test_a_note_too_long_for_any_broker_is_refused_here() -> None:
+    """The embedded broker would take it and a real one would refuse it for ever."""
+    source = KafkaSource("127.0.0.1:1", ["t"], "g")
+    with pytest.raises(ValueError, match="4095 characters, was 4096"):
+        source.commit({Partition("t", 0): Commit(1, "x" * 4096)}, wait=True)
+    source.close()
+
+
+def test_nobody_at_the_address_is_waited_for_with_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    """While no broker answers there is one line of ours, and none of librdkafka's on stderr."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # bound and not listening: every connection is refused
+        address = f"127.0.0.1:{held.getsockname()[1]}"
+        with capture_logs() as lines:
+            source = KafkaSource(address, ["t"], "g", options={"reconnect.backoff.ms": 50})
+            for _ in range(20):
+                assert source.poll(50, 10) == []
+            source.close()
+    awaited = [line for line in lines if line["event"] == "broker.awaited"]
+    assert len(awaited) == 1 and awaited[0]["brokers"] == address
+    assert capfd.readouterr().err == ""
