@@ -163,7 +163,7 @@ def _height(n_rows: int) -> int:
 @cache
 def _prove(inputs: int, outputs: int, dtype: torch.dtype, activation: str | None, kernel: Kernel) -> None:
     """Raises ConfigError unless, for this shape, a row's bits are the same in a tile of every height, at other places
-    in it and beside other rows. On one thread, as engines run; about 0.1 s for all maps of a 3.6 M model."""
+    in it and beside other rows. On one thread, as engines run; about 0.2 s for all maps of a 3.6 M model."""
     inputs, outputs = inputs + -inputs % _WIDTHS, outputs + -outputs % _WIDTHS
     into = _into(_noise(outputs, inputs, dtype), _noise(1, outputs, dtype)[0], activation, kernel)
     left = activation if kernel == "plain" else None
