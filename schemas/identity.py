@@ -11,11 +11,13 @@ from typing import Any
 from schemas.raw import Symbol
 from schemas.signal import Exit, Probabilities
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False)
+
 
 def canonical(value: Any) -> bytes:
     """Canonical JSON of a value without floats. Raises TypeError on a float: its text differs between languages."""
     _refuse_floats(value)
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return _ENCODER.encode(value).encode()
 
 
 def sha256_hex(content: bytes) -> str:
@@ -38,7 +40,8 @@ def signal_id(
     config: str,
 ) -> str:
     """32 hex digits; the same text, revision, model and configuration give the same id in live and in replay."""
-    return sha256_hex(canonical([item_key, revision, action, text_sha256, model_sha256, config]))[:32]
+    # Strings, an integer and null by their types: the walk that looks for floats is spared on the hot path.
+    return sha256_hex(_ENCODER.encode([item_key, revision, action, text_sha256, model_sha256, config]).encode())[:32]
 
 
 def digest(
@@ -50,21 +53,23 @@ def digest(
 ) -> str:
     """64 hex digits over what a strategy may trade on: nothing about machine, time, run or novelty. Two runs that
     agree on every digest said the same. Probabilities enter as whole millionths."""
-    millionths = (
-        None if probs is None else {name: round(value * 1_000_000) for name, value in probs.model_dump().items()}
-    )
-    return sha256_hex(
-        canonical(
-            {
-                "signal_id": identifier,
-                "label": label,
-                "probs": millionths,
-                "layer": None if exited is None else exited.layer,
-                "reason": None if exited is None else exited.reason,
-                "symbols": [symbol.symbol for symbol in symbols],
-            }
-        )
-    )
+    content = {
+        "signal_id": identifier,
+        "label": label,
+        "probs": None if probs is None else _millionths(probs),
+        "layer": None if exited is None else exited.layer,
+        "reason": None if exited is None else exited.reason,
+        "symbols": [symbol.symbol for symbol in symbols],
+    }
+    return sha256_hex(_ENCODER.encode(content).encode())
+
+
+def _millionths(probs: Probabilities) -> dict[str, int]:
+    return {
+        "negative": round(probs.negative * 1_000_000),
+        "neutral": round(probs.neutral * 1_000_000),
+        "positive": round(probs.positive * 1_000_000),
+    }
 
 
 def _refuse_floats(value: Any) -> None:

@@ -2,15 +2,14 @@
 
 import base64
 from dataclasses import dataclass
+from typing import Any
 
-from engine.types import Verdict
 from schemas.codec import encode
 from schemas.identity import digest, sha256_hex, signal_id
-from schemas.raw import Action
+from schemas.raw import Action, Symbol
 from schemas.rejection import LARGEST_ORIGINAL_BYTES, Rejection
 from schemas.signal import (
     Exit,
-    Input,
     Label,
     Model,
     Novelty,
@@ -18,7 +17,6 @@ from schemas.signal import (
     RawPosition,
     Signal,
     SignalAction,
-    Times,
 )
 from stream.inflight import Answer, Duplicate, Entry
 from stream.ports import Outgoing, Position
@@ -44,81 +42,101 @@ def signal_of(entry: Entry, answer: Answer, origin: Origin, now_us: int) -> Sign
     element, encoded, verdict = entry.element, entry.encoded, answer.verdict
     assert isinstance(element, Readable), "only readable entries get signals. This is a bug."
     assert encoded is not None and verdict is not None, "no signal without a verdict. This is a bug."
-    item, symbols = element.item, symbols_of(element.item)
+    item, revision = element.item, element.item.effective_revision
     action = SignalAction.CORRECT if item.action is Action.UPDATE else SignalAction.NEW
-    model, revision = origin.model, item.effective_revision
-    identifier = signal_id(item.item_key, revision, action, encoded.text_sha256, model.sha256, model.config_hash)
-    probs, label = _probabilities(verdict), LABELS[verdict.label]
+    identifier = _identifier(item.item_key, revision, action, encoded.text_sha256, origin)
+    negative, neutral, positive = verdict.probs
+    label, symbols = LABELS[verdict.label], symbols_of(item)
+    probs = Probabilities(negative=_share(negative), neutral=_share(neutral), positive=_share(positive))
     exited = Exit(
         layer=verdict.exit_layer,
         max_layers=origin.max_layers,
         reason=verdict.exit_reason,
-        puzzlement=_rounded_share(verdict.puzzlement),
+        puzzlement=_share(verdict.puzzlement),
     )
     computed = entry.leads and answer.duplicate is None
-    return Signal(
-        signal_id=identifier,
-        item_key=item.item_key,
-        revision=revision,
-        action=action,
-        source=item.source,
-        item_type=item.item_type,
-        lang=item.lang,
-        symbols=symbols,
-        primary_symbol=symbols[0].symbol if symbols else None,
-        label=label,
-        probs=probs,
-        score=round(verdict.probs[2] - verdict.probs[0], 6),
-        confidence=_rounded_share(max(verdict.probs)),
-        calibrated=origin.calibrated,
-        exit=exited,
-        input=Input(n_tokens=len(encoded.token_ids), truncated=encoded.truncated, text_sha256=encoded.text_sha256),
-        novelty=_novelty(entry.duplicate or answer.duplicate, item.item_key),
-        model=model,
-        digest=digest(identifier, label, probs, exited, symbols),
-        raw=_raw(element.position),
-        run_id=origin.run_id,
-        ts=Times(
-            published_us=item.published_us,
-            updated_us=item.updated_us,
-            ingested_us=item.ingested_us,
-            consumed_us=entry.consumed_us,
-            engine_in_us=answer.engine_in_us if computed else None,
-            exited_us=answer.exited_us if computed else None,
-            emitted_us=now_us,
-        ),
+    return Signal.model_validate(
+        _common(element.deletion(), identifier, action, symbols, origin)
+        | {
+            "label": label,
+            "probs": probs,
+            "score": round(positive - negative, 6),
+            "confidence": _share(verdict.probs[verdict.label]),
+            "calibrated": origin.calibrated,
+            "exit": exited,
+            "input": {
+                "n_tokens": len(encoded.token_ids),
+                "truncated": encoded.truncated,
+                "text_sha256": encoded.text_sha256,
+            },
+            "novelty": _novelty(entry.duplicate or answer.duplicate, item.item_key),
+            "digest": digest(identifier, label, probs, exited, symbols),
+            "ts": {
+                "published_us": item.published_us,
+                "updated_us": item.updated_us,
+                "ingested_us": item.ingested_us,
+                "consumed_us": entry.consumed_us,
+                "engine_in_us": answer.engine_in_us if computed else None,
+                "exited_us": answer.exited_us if computed else None,
+                "emitted_us": now_us,
+            },
+        }
     )
 
 
 def retraction_of(deletion: Deletion, entry: Entry, origin: Origin, now_us: int) -> Signal:
     """Takes back every earlier signal of the item."""
-    item, model = deletion.item, origin.model
+    item = deletion.item
     symbols = () if item is None else symbols_of(item)
-    identifier = signal_id(
-        deletion.item_key, deletion.revision, SignalAction.RETRACT, None, model.sha256, model.config_hash
+    identifier = _identifier(deletion.item_key, deletion.revision, SignalAction.RETRACT, None, origin)
+    return Signal.model_validate(
+        _common(deletion, identifier, SignalAction.RETRACT, symbols, origin)
+        | {
+            "digest": digest(identifier, None, None, None, symbols),
+            "ts": {
+                "published_us": None if item is None else item.published_us,
+                "updated_us": None if item is None else item.updated_us,
+                "ingested_us": deletion.ingested_us,
+                "consumed_us": entry.consumed_us,
+                "emitted_us": now_us,
+            },
+        }
     )
-    return Signal(
-        signal_id=identifier,
-        item_key=deletion.item_key,
-        revision=deletion.revision,
-        action=SignalAction.RETRACT,
-        source=deletion.item_key.partition(":")[0] if item is None else item.source,
-        item_type=None if item is None else item.item_type,
-        lang=None if item is None else item.lang,
-        symbols=symbols,
-        primary_symbol=symbols[0].symbol if symbols else None,
-        model=model,
-        digest=digest(identifier, None, None, None, symbols),
-        raw=_raw(deletion.position),
-        run_id=origin.run_id,
-        ts=Times(
-            published_us=None if item is None else item.published_us,
-            updated_us=None if item is None else item.updated_us,
-            ingested_us=deletion.ingested_us,
-            consumed_us=entry.consumed_us,
-            emitted_us=now_us,
-        ),
-    )
+
+
+def _identifier(item_key: str, revision: int, action: SignalAction, text_sha256: str | None, origin: Origin) -> str:
+    return signal_id(item_key, revision, action, text_sha256, origin.model.sha256, origin.model.config_hash)
+
+
+def _common(
+    about: Deletion,
+    identifier: str,
+    action: SignalAction,
+    symbols: tuple[Symbol, ...],
+    origin: Origin,
+) -> dict[str, Any]:
+    """The fields that signals and retractions share. Nested messages are given as fields where that is cheaper: one
+    validation of the whole costs a third of one a part."""
+    item, position = about.item, about.position
+    return {
+        "signal_id": identifier,
+        "item_key": about.item_key,
+        "revision": about.revision,
+        "action": action,
+        "source": about.item_key.partition(":")[0] if item is None else item.source,
+        "item_type": None if item is None else item.item_type,
+        "lang": None if item is None else item.lang,
+        "symbols": symbols,
+        "primary_symbol": symbols[0].symbol if symbols else None,
+        "model": origin.model,
+        "raw": {
+            "topic": position.topic,
+            "partition": position.partition,
+            "offset": position.offset,
+            "index": position.index,
+        },
+        "run_id": origin.run_id,
+    }
 
 
 def rejection_of(refusal: Refusal, entry: Entry, origin: Origin, now_us: int, attempt: int = 1) -> Rejection:
@@ -141,51 +159,47 @@ def rejection_of(refusal: Refusal, entry: Entry, origin: Origin, now_us: int, at
 
 def signal_record(signal: Signal, entry: Entry, topic: str) -> Outgoing:
     """Key and headers let a consumer route and filter without decoding."""
-    headers = [
-        ("signal-id", signal.signal_id),
-        ("action", signal.action.value),
-        ("symbols", ",".join(symbol.symbol for symbol in signal.symbols)),
-        ("label", signal.label.value if signal.label else ""),
-        ("confidence", "" if signal.confidence is None else f"{signal.confidence:.6f}"),
-        ("source", signal.source),
-        ("item-type", signal.item_type or ""),
-        ("run", signal.run_id),
-        ("schema", Signal.SCHEMA),
-    ]
-    return Outgoing(topic, signal.item_key.encode(), encode(signal), _headers(headers, entry))
+    confidence = "" if signal.confidence is None else f"{signal.confidence:.6f}"
+    headers = (
+        ("signal-id", signal.signal_id.encode()),
+        ("action", signal.action.value.encode()),
+        ("symbols", ",".join([symbol.symbol for symbol in signal.symbols]).encode()),
+        ("label", signal.label.value.encode() if signal.label else b""),
+        ("confidence", confidence.encode()),
+        ("source", signal.source.encode()),
+        ("item-type", (signal.item_type or "").encode()),
+        ("run", signal.run_id.encode()),
+        ("schema", Signal.SCHEMA.encode()),
+    )
+    return Outgoing(topic, signal.item_key.encode(), encode(signal), headers + _carried(entry))
 
 
 def rejection_record(rejection: Rejection, entry: Entry, topic: str) -> Outgoing:
     """Keyed like its raw record."""
     raw = rejection.raw
-    headers = [
-        ("reason", rejection.reason.value),
-        ("raw-topic", raw.topic),
-        ("raw-partition", str(raw.partition)),
-        ("raw-offset", str(raw.offset)),
-        ("raw-index", str(raw.index)),
-        ("attempt", str(rejection.attempt)),
-        ("run", rejection.run_id),
-        ("schema", Rejection.SCHEMA),
-    ]
-    return Outgoing(topic, entry.record.key, encode(rejection), _headers(headers, entry))
+    headers = (
+        ("reason", rejection.reason.value.encode()),
+        ("raw-topic", raw.topic.encode()),
+        ("raw-partition", str(raw.partition).encode()),
+        ("raw-offset", str(raw.offset).encode()),
+        ("raw-index", str(raw.index).encode()),
+        ("attempt", str(rejection.attempt).encode()),
+        ("run", rejection.run_id.encode()),
+        ("schema", Rejection.SCHEMA.encode()),
+    )
+    return Outgoing(topic, entry.record.key, encode(rejection), headers + _carried(entry))
 
 
-def _headers(headers: list[tuple[str, str]], entry: Entry) -> tuple[tuple[str, bytes], ...]:
-    carried = tuple(
+def _carried(entry: Entry) -> tuple[tuple[str, bytes], ...]:
+    """Headers that go through as they came: W3C trace context."""
+    if not entry.record.headers:
+        return ()
+    return tuple(
         (name, value) for name, value in entry.record.headers if name in ("traceparent", "tracestate") and value
     )
-    return tuple((name, value.encode()) for name, value in headers) + carried
 
 
-def _probabilities(verdict: Verdict) -> Probabilities:
-    negative, neutral, positive = verdict.probs
-    return Probabilities(
-        negative=_rounded_share(negative), neutral=_rounded_share(neutral), positive=_rounded_share(positive)
-    )
-
-
-def _rounded_share(value: float) -> float:
+def _share(value: float) -> float:
     return min(1.0, max(0.0, round(value, 6)))
 
 

@@ -141,7 +141,7 @@ def symbols_of(item: RawNews | RawTweet) -> tuple[Symbol, ...]:
     found: dict[str, Symbol] = {}
     for symbol in item.symbols:
         name = _canonical_symbol(symbol.symbol)
-        found.setdefault(name, symbol.model_copy(update={"symbol": name}))
+        found.setdefault(name, symbol if name == symbol.symbol else symbol.model_copy(update={"symbol": name}))
     if isinstance(item, RawTweet):
         for tag in item.cashtags:
             name = _canonical_symbol(tag.removeprefix("$"))
