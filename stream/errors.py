@@ -2,6 +2,7 @@
 
 StreamError
 ├── SettingsError     a setting that cannot work; said at start, before anything is read
+├── SourceEnded       a bounded source has given everything (the normal end of a replay)
 ├── SourceError       raw topics cannot be read any more
 ├── SinkError         a message could not be delivered and the process must end rather than lose it
 └── FeedError         a file that cannot be published
@@ -14,6 +15,10 @@ class StreamError(Exception):
 
 class SettingsError(StreamError):
     """A setting that cannot work."""
+
+
+class SourceEnded(StreamError):
+    """A bounded source has given everything."""
 
 
 class SourceError(StreamError):

@@ -99,7 +99,6 @@ class Outgoing:
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
-    timestamp_us: int | None = None  # create time; None: the instant of sending
     timestamp_us: int | None = None  # the record's create time; None: now
 
 
