@@ -16,8 +16,6 @@ from schemas.rejection import Reason
 from schemas.signal import ExitReason, Label, Signal, Times
 from stream.ports import Partition
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-
 # A cache answers in well under a millisecond, an item may have waited minutes behind a burst.
 _LATENCY_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.25, 0.5, 1, 2, 5, 15, 60, 300)
 
@@ -153,7 +151,7 @@ class Metrics:
         self._model.labels(model_id, sha256, policy, config_hash, numerics).set(1)
 
     def exposition(self) -> bytes:
-        """The Prometheus text format (CONTENT_TYPE)."""
+        """The Prometheus text format, version 0.0.4."""
         return generate_latest(self.registry)
 
     def _lived(self, times: Times) -> None:
