@@ -70,15 +70,6 @@ def rebased(records: Sequence[DemoRecord], start_us: int, speed: float) -> list[
     return [replace(record, at_us=moved(record.at_us), value=value(record.value)) for record in records]
 
 
-def headline(value: bytes | None) -> str:
-    """What a person would call this record: its headline or text, else the beginning of its bytes."""
-    fields = _object(value)
-    if fields is None:
-        return "" if value is None else value[:80].decode("utf-8", "replace")
-    said = fields.get("headline") or fields.get("text") or ""
-    return str(said)
-
-
 def _object(content: bytes | None) -> dict[str, Any] | None:
     try:
         fields = json.loads(content or b"")

@@ -1,9 +1,10 @@
 """The live tape: one line an outcome, with its sentiment, its exit depth and its age.
 
-time      sym    sentiment          sure  exit      age      headline
-13:31:02  NRVX   ▲ +0.81 ····│███·   90%  ▰▰▱▱▱▱▱▱  4.1 ms   Norvex Q1 adjusted EPS $1.42 vs $1.19 expected
+time      symbol sentiment         sure exit          age  headline
+13:31:02  NRVX   ▲ +0.81 ····│███·  90% ▰▰▱▱▱▱▱▱   4.1 ms  Norvex Q1 adjusted EPS $1.42 vs $1.19 expected
 """
 
+import json
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -84,7 +85,7 @@ def line(row: Row, width: int) -> Text:
         text.append_text(_without_result(row, width))
     else:
         text.append_text(_result(row, width))
-    text.append(f" {_duration(row.age_us):>8}  ", "cyan")
+    text.append(f"{_duration(row.age_us):>9}  ", "cyan")
     text.append(_MARKS[row.kind], "magenta")
     style = {Kind.RETRACTION: "strike bright_black", Kind.REJECTION: "bright_black", Kind.DUPLICATE: "bright_black"}
     text.append(_printable(row.headline), style.get(row.kind, "default"))
@@ -94,10 +95,8 @@ def line(row: Row, width: int) -> Text:
 
 def heading(width: int) -> Text:
     """Names of the columns."""
-    bar = f"{'':{2 * BAR_CELLS + 2}}" if width >= _WIDE else ""
-    return Text(
-        f"{'time':<8}  {'symbol':<6} {'sentiment':<9}{bar} {'sure':>4} {'exit':<9}{'age':>8}  headline"[:width], "dim"
-    )
+    sentiment = f"{'sentiment':<17}" if width >= _WIDE else f"{'score':<8}"
+    return Text(f"{'time':<8}  {'symbol':<6} {sentiment} {'sure':>4} {'exit':<8}{'age':>9}  headline"[:width], "dim")
 
 
 def depth(row: Row) -> str:
@@ -112,6 +111,17 @@ def bar(score: float) -> str:
     if score < 0:
         return ("▐" * half + "█" * full).rjust(BAR_CELLS, "·") + "│" + "·" * BAR_CELLS
     return "·" * BAR_CELLS + "│" + ("█" * full + "▌" * half).ljust(BAR_CELLS, "·")
+
+
+def headline(value: bytes | None) -> str:
+    """What a person would call this raw record: its headline or text, else the beginning of its bytes."""
+    try:
+        fields = json.loads(value or b"null")
+    except ValueError:
+        fields = None
+    if isinstance(fields, dict):
+        return str(fields.get("headline") or fields.get("text") or "")
+    return "" if value is None else value[:80].decode("utf-8", "replace")
 
 
 def liveliest(rows: list[Row], count: int) -> list[Row]:
@@ -168,16 +178,16 @@ def _result(row: Row, width: int) -> Text:
     assert row.label is not None
     colour = _COLOURS[row.label]
     text = Text()
-    text.append(f"{_ARROWS[row.label]} {row.score:+.2f}  ", colour)
+    text.append(f"{_ARROWS[row.label]} {row.score:+.2f} ", colour)
     if width >= _WIDE:
-        text.append(f"{bar(row.score)} ", colour)
+        text.append(bar(row.score), colour)
     text.append(f" {row.confidence:>4.0%} ", "default" if row.computed else "bright_black")
-    text.append(f"{depth(row):<8} " if row.computed else f"{'cached':<8} ", "yellow" if row.computed else "magenta")
+    text.append(f"{depth(row) if row.computed else 'cached':<8}", "yellow" if row.computed else "magenta")
     return text
 
 
 def _without_result(row: Row, width: int) -> Text:
-    cells = 9 + (2 * BAR_CELLS + 2 if width >= _WIDE else 0) + 15
+    cells = 31 if width >= _WIDE else 22  # of sentiment, confidence and depth together
     if row.kind is Kind.RETRACTION:
         return Text(f"{'✕ retracted':<{cells}}", "magenta")
     return Text(f"{'! ' + row.reason.replace('_', ' '):<{cells}}", "yellow")

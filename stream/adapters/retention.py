@@ -3,14 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import (  # type: ignore[attr-defined]
-    AdminClient,
-    ConfigResource,
-    ResourceType,
-)
+from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[attr-defined]
 
-from stream.adapters.clients import MISSING, ClientLog
-from stream.adapters.options import client_options
+from stream.adapters.clients import MISSING
+from stream.adapters.topics import admin_client
 from stream.errors import FeedError
 
 _ANSWER_S = 3.0
@@ -21,8 +17,7 @@ def deletes_by_record_time(
 ) -> dict[str, bool | None]:
     """Per topic: whether it deletes records by the time their sender gave them. None where the broker does not say
     (librdkafka's mock cluster has no topic administration). Raises FeedError for a topic that does not exist."""
-    logger = ClientLog("admin", bootstrap_servers)
-    admin = AdminClient({**client_options(bootstrap_servers, options or {})}, logger=logger)
+    admin = admin_client(bootstrap_servers, options)
     resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in topics]
     answers = admin.describe_configs(resources, request_timeout=_ANSWER_S)
     found: dict[str, bool | None] = {}

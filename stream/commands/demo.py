@@ -82,7 +82,8 @@ def _play(stage: DemoStage, console: Console, length_s: float) -> tuple[list[Row
 def _stay(stage: DemoStage, console: Console) -> None:
     console.print(
         f"\nThe stage stays up until Ctrl-C. Beside it, in another terminal:\n"
-        f"  EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS={stage.bootstrap_servers} earlybird signals --from beginning"
+        f"  EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS={stage.bootstrap_servers} earlybird signals --from beginning --raw",
+        soft_wrap=True,
     )
     try:
         while True:

@@ -22,6 +22,7 @@ from stream import settings as settings_module
 from stream.errors import FeedError
 from stream.feed import BACK_DATED_US, BadLine, FeedFile, FeedItem, LineFormat, Pace, Tally, merged, publish
 from stream.field_map import FLAT, FieldMap
+from stream.telemetry import configure_logging
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
     from stream.adapters.kafka_sink import KafkaSink
 
     settings = settings_module.load(args.config)
+    configure_logging(settings.log.level, settings.log.format)
     specs = [*(FLAT if args.preset else ()), *args.map]
     delay_us = None if args.assume_delay is None else round(args.assume_delay * 1e6)
     form = LineFormat(FieldMap(specs) if specs else None, delay_us, args.topic)

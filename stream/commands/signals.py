@@ -1,0 +1,129 @@
+"""Show signals and dead letters as they appear, one line each; nothing is committed, no group is joined.
+
+Signals hold no headline: --raw reads the raw topics as well and joins each text to its signal (with --from beginning
+for texts that were there before).
+"""
+
+import argparse
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+
+from rich.console import Console
+
+from schemas.codec import DecodeError, decode
+from schemas.rejection import Rejection
+from schemas.signal import Signal
+from stream.adapters.tail import Tail
+from stream.ports import Position, Record
+from stream.settings import Settings, add_config_option, load
+from stream.tape import Row, heading, headline, line
+from stream.telemetry import configure_logging
+
+_HEADLINES_KEPT = 100_000
+_JOIN_S = 1.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to show, from where, and how."""
+    add_config_option(parser)
+    parser.add_argument("--from", dest="start", choices=["beginning", "end"], default="end", help="default: end")
+    parser.add_argument("--raw", action="store_true", help="read the raw topics too, for the headlines")
+    parser.add_argument("--json", action="store_true", help="print the records' values as they are, one a line")
+    parser.add_argument("--symbol", action="append", metavar="SYM", help="only signals about SYM; repeatable")
+    parser.add_argument("--limit", type=int, metavar="N", help="stop after N lines")
+    parser.add_argument("--idle", type=float, metavar="SECONDS", help="stop when nothing came for so long")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 at --limit or --idle; Ctrl-C ends it too."""
+    settings = load(args.config)
+    configure_logging("warning", settings.log.format)
+    names = [settings.topics.signals, settings.topics.dlq]
+    raw = [topic.name for topic in settings.topics.raw] if args.raw else []
+    kafka = settings.kafka
+    tail = Tail(kafka.bootstrap_servers, [*names, *raw], start=args.start, options=kafka.options)
+    console = Console(highlight=False)
+    width = console.width if console.is_terminal else 200
+    if console.is_terminal and not args.json:
+        console.print(heading(width))
+    try:
+        for value, row in _shown(tail, settings, args):
+            if args.json:
+                sys.stdout.write(value.decode("utf-8", "replace") + "\n")
+                sys.stdout.flush()
+            else:
+                console.print(line(row, width), soft_wrap=True)
+    finally:
+        tail.close()
+    return 0
+
+
+def _shown(tail: Tail, settings: Settings, args: argparse.Namespace) -> Iterator[tuple[bytes, Row]]:
+    """Outcomes to show, each with its bytes, until a limit is reached."""
+    joined = _Join({topic.name for topic in settings.topics.raw}, settings.topics.dlq, wait=args.raw)
+    shown, heard_s = 0, time.monotonic()
+    while args.idle is None or time.monotonic() - heard_s < args.idle:
+        records = tail.poll(200)
+        heard_s = time.monotonic() if records else heard_s
+        for value, outcome, said in joined.take(records, time.monotonic()):
+            if args.symbol and not _about(outcome, args.symbol):
+                continue
+            yield value, _row(outcome, said)
+            shown += 1
+            if shown == args.limit:
+                return
+
+
+class _Join:
+    """Outcomes with the headlines of their raw records. Topics are read side by side, so an outcome may come first:
+    with `wait` it is held back for a moment."""
+
+    def __init__(self, raw_topics: set[str], dlq: str, *, wait: bool) -> None:
+        self._raw_topics, self._dlq = raw_topics, dlq
+        self._patience_s = _JOIN_S if wait else 0.0
+        self._known: OrderedDict[Position, str] = OrderedDict()
+        self._held: list[tuple[float, bytes, Signal | Rejection]] = []  # came when, what
+
+    def take(self, records: list[Record], now_s: float) -> Iterator[tuple[bytes, Signal | Rejection, str]]:
+        """What can be shown now, in the order in which it came."""
+        for record in records:
+            if record.topic in self._raw_topics:
+                self._known[Position(record.topic, record.partition, record.offset)] = headline(record.value)
+            elif record.value is not None and (outcome := _outcome(record, self._dlq)) is not None:
+                self._held.append((now_s, record.value, outcome))
+        while len(self._known) > _HEADLINES_KEPT:
+            self._known.popitem(last=False)
+        held, self._held = self._held, []
+        for came_s, value, outcome in held:
+            position = Position(outcome.raw.topic, outcome.raw.partition, outcome.raw.offset)
+            if position in self._known or now_s - came_s >= self._patience_s:
+                yield value, outcome, self._known.get(position, "")
+            else:
+                self._held.append((came_s, value, outcome))
+
+
+def _outcome(record: Record, dlq: str) -> Signal | Rejection | None:
+    try:
+        value = record.value or b""
+        return decode(Rejection, value) if record.topic == dlq else decode(Signal, value)
+    except DecodeError as error:
+        print(f"{record.topic}/{record.partition}@{record.offset}: {error}", file=sys.stderr)
+        return None
+
+
+def _about(outcome: Signal | Rejection, symbols: list[str]) -> bool:
+    return isinstance(outcome, Signal) and any(symbol.symbol in symbols for symbol in outcome.symbols)
+
+
+def _row(outcome: Signal | Rejection, said: str) -> Row:
+    if isinstance(outcome, Rejection):
+        return Row.of_rejection(outcome, at_us=outcome.rejected_us, age_us=0, headline=said or outcome.detail)
+    times = outcome.ts
+    return Row.of_signal(
+        outcome,
+        at_us=times.emitted_us,
+        age_us=max(0, times.emitted_us - times.ingested_us),
+        headline=said or outcome.item_key,
+    )

@@ -1,0 +1,236 @@
+"""Files of texts to raw topics: what lines mean, when they are sent, and that none is lost."""
+
+import gzip
+import itertools
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.raw import RAW
+from stream.adapters.memory import MemorySink
+from stream.errors import FeedError
+from stream.feed import BadLine, FeedFile, FeedItem, LineFormat, Pace, merged, publish
+from stream.field_map import FLAT, FieldMap, Rule, UnmappableError, instant_us
+
+T0 = 1_700_000_000_000_000
+FLAT_LINE = {
+    "kind": "news", "text": "Norvex opens plant", "published_at": "2023-11-14T22:13:20Z", "symbols": ["brk-b", "$NRVX"],
+    "source": "wire", "id": 7,
+}  # fmt: skip
+
+
+def own_line(number: int, at_us: int = T0) -> dict[str, object]:
+    return {
+        "item_type": "news", "item_key": f"wire:{number}", "source": "wire", "source_item_id": str(number),
+        "ingested_us": at_us, "headline": f"Norvex item {number}",
+    }  # fmt: skip
+
+
+def write(path: Path, lines: Iterable[object]) -> Path:
+    content = b"".join((line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n" for line in lines)
+    if path.suffix == ".gz":
+        content = gzip.compress(content)
+    if path.suffix == ".zst":
+        content = zstandard.ZstdCompressor().compress(content)
+    path.write_bytes(content)
+    return path
+
+
+class Time:
+    """A clock that moves only when somebody waits."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def now(self) -> float:
+        return self.now_s
+
+    def wait(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+@pytest.mark.parametrize("name", ["feed.jsonl", "feed.jsonl.gz", "feed.jsonl.zst"])
+def test_a_file_of_our_own_items_is_published_byte_for_byte(tmp_path: Path, name: str) -> None:
+    """Also the fields that this version does not know."""
+    lines = [own_line(1) | {"mood": "teal"}, own_line(2)]
+    sink = MemorySink()
+    tally = publish(merged([FeedFile(write(tmp_path / name, lines))], LineFormat()), sink)
+    assert [json.loads(sent.value or b"") for sent in sink.sent] == lines
+    assert {(sent.topic, sent.timestamp_us) for sent in sink.sent} == {("news.raw", T0)}
+    assert [sent.key for sent in sink.sent] == [b"wire:1", b"wire:2"]
+    assert (tally.texts, tally.acknowledged, tally.bad_lines) == (2, 2, 0)
+
+
+def test_every_bad_line_is_named_with_its_place(tmp_path: Path) -> None:
+    """None is dropped silently, none stops the file."""
+    lines = [own_line(1), b"{broken", [1], own_line(2) | {"ingested_us": 5}, b"\xff", b"", own_line(3)]
+    found = list(merged([FeedFile(write(tmp_path / "f.jsonl", lines))], LineFormat()))
+    bad = [line for line in found if isinstance(line, BadLine)]
+    assert [line.place for line in bad] == ["f.jsonl:2", "f.jsonl:3", "f.jsonl:4", "f.jsonl:5"]
+    assert "no JSON" in bad[0].why
+    assert bad[1].why == "an object expected, was list"
+    assert "ingested_us" in bad[2].why
+    assert len([line for line in found if isinstance(line, FeedItem)]) == 2
+
+
+def test_files_are_merged_by_the_instant_texts_became_available(tmp_path: Path) -> None:
+    """Two feeds recorded side by side are played side by side."""
+    first = write(tmp_path / "a.jsonl", [own_line(1, T0), own_line(3, T0 + 20)])
+    second = write(tmp_path / "b.jsonl", [own_line(2, T0 + 10), own_line(4, T0 + 30)])
+    keys = [
+        line.key for line in merged([FeedFile(first), FeedFile(second)], LineFormat()) if isinstance(line, FeedItem)
+    ]
+    assert keys == [b"wire:1", b"wire:2", b"wire:3", b"wire:4"]
+
+
+def test_a_flat_research_file_fits_by_preset() -> None:
+    """Symbols are canonical, ids strings, a news item's text its headline; the ingest time is marked as assumed."""
+    item = LineFormat(FieldMap(FLAT), assume_delay_us=2_000_000).item(json.dumps(FLAT_LINE).encode(), "f:1")
+    assert isinstance(item, FeedItem)
+    raw = RAW.validate_json(item.value)
+    assert (raw.item_key, raw.published_us, raw.ingested_us) == ("wire:7", T0, T0 + 2_000_000)
+    assert raw.ingested_origin == "assumed"
+    assert [symbol.symbol for symbol in raw.symbols] == ["BRK.B", "NRVX"]
+    assert item.topic == "news.raw"
+
+
+def test_a_line_without_an_id_gets_the_same_one_each_time() -> None:
+    """Fed twice, it is the same item and not a second one."""
+    form = LineFormat(FieldMap(FLAT), assume_delay_us=0)
+    content = json.dumps({name: value for name, value in FLAT_LINE.items() if name != "id"}).encode()
+    first, again = form.item(content, "f:1"), form.item(content, "g:9")
+    other = form.item(content.replace(b"opens", b"shuts"), "f:2")
+    assert isinstance(first, FeedItem) and isinstance(again, FeedItem) and isinstance(other, FeedItem)
+    assert first.key == again.key != other.key
+
+
+def test_without_an_ingest_time_the_whole_feed_is_refused_unless_a_delay_is_assumed() -> None:
+    """When a text could be traded on is never guessed in silence."""
+    with pytest.raises(FeedError, match="--assume-delay"):
+        LineFormat(FieldMap(FLAT)).item(json.dumps(FLAT_LINE).encode(), "f:1")
+
+
+def test_an_item_without_any_time_is_a_bad_line() -> None:
+    """There is nothing to add the delay to."""
+    content = json.dumps(FLAT_LINE | {"published_at": None}).encode()
+    assert isinstance(LineFormat(FieldMap(FLAT), assume_delay_us=0).item(content, "f:1"), BadLine)
+
+
+def test_foreign_fields_are_reached_by_dotted_paths() -> None:
+    """Lists by number or all at once; constants for what a file does not say of itself."""
+    fields = FieldMap(
+        ["headline=title", "symbols=stocks.*.name", "source='wire'", "source_item_id=meta.ids.0", "tags=meta.tags",
+         "action=did", "published_us=ts:s"]
+    ).item(
+        {"title": "T", "stocks": [{"name": "A"}, {"x": 1}, {"name": "B/C"}], "meta": {"ids": [12], "tags": "one"},
+         "did": "Updated", "ts": 1_700_000_000}
+    )  # fmt: skip
+    assert [symbol["symbol"] for symbol in fields["symbols"]] == ["A", "B.C"]
+    assert (fields["source_item_id"], fields["tags"], fields["action"]) == ("12", ["one"], "update")
+    assert (fields["item_key"], fields["item_type"], fields["published_us"]) == ("wire:12", "news", T0)
+
+
+@pytest.mark.parametrize(
+    ("given", "form"),
+    [
+        (1_700_000_000, "s"), ("1700000000", "s"), (1_700_000_000.0, "s"), (1_700_000_000_000, "ms"), (T0, "us"),
+        (T0, None), (T0 * 1_000, "ns"), ("2023-11-14T22:13:20Z", None), ("2023-11-15T00:13:20+02:00", "iso"),
+        ("2023-11-14 22:13:20", "iso-utc"), ("Tue, 14 Nov 2023 17:13:20 -0500", "rfc2822"),
+        ("20231114T221320Z", "%Y%m%dT%H%M%SZ"),
+    ],
+)  # fmt: skip
+def test_one_instant_in_every_notation(given: object, form: str | None) -> None:
+    """Providers write the same second in many ways."""
+    assert instant_us(given, form) == T0
+
+
+@given(st.integers(min_value=100_000_000, max_value=4_000_000_000))
+def test_units_agree_to_the_microsecond(second: int) -> None:
+    """No float in between loses a digit."""
+    exact = second * 1_000_000
+    assert instant_us(second, "s") == instant_us(second * 1000, "ms") == instant_us(exact * 1000, "ns") == exact
+
+
+def test_a_wrong_unit_is_named_with_the_right_one() -> None:
+    """The commonest mistake of all with times."""
+    with pytest.raises(ValueError, match="write :ms if it is an epoch in ms"):
+        instant_us(1_700_000_000_000, None)
+
+
+def test_a_time_without_an_offset_is_not_taken_for_utc() -> None:
+    """An hour's error would be look-ahead."""
+    with pytest.raises(ValueError, match="no offset from UTC"):
+        instant_us("2023-11-14T22:13:20", "iso")
+
+
+@pytest.mark.parametrize(
+    ("spec", "complaint"),
+    [
+        ("headlin=title", "did you mean headline"), ("headline", "TARGET=PATH"), ("headline=title:ms", "only fields"),
+        ("published_us=ts:fortnights", "was 'fortnights'"),
+    ],
+)  # fmt: skip
+def test_a_map_that_cannot_work_is_refused_at_once(spec: str, complaint: str) -> None:
+    """Before any line is read."""
+    with pytest.raises(FeedError, match=complaint):
+        Rule.parse(spec)
+
+
+def test_a_record_without_a_source_says_how_to_give_one() -> None:
+    """Every key begins with it."""
+    with pytest.raises(UnmappableError, match="source='reuters'"):
+        FieldMap(["headline=title"]).item({"title": "T"})
+
+
+@pytest.mark.parametrize(
+    ("pace", "due"),
+    [(Pace(), [0.0, 0.0, 0.0]), (Pace(speed=10), [0.0, 0.2, 0.5]), (Pace(rate=4), [0.0, 0.25, 0.5])],
+    ids=["at once", "ten times as fast", "four a second"],
+)
+def test_items_leave_when_they_are_due(pace: Pace, due: list[float]) -> None:
+    """Paced on recorded times or on a rate, whatever the file's order costs to read."""
+    clock, sent = Time(), list[float]()
+    items = [FeedItem(f"f:{n}", "news.raw", b"k", b"v", T0 + at_s * 1_000_000) for n, at_s in enumerate((0, 2, 5))]
+    publish(
+        items, MemorySink(), pace=pace, on_line=lambda _: sent.append(clock.now_s), now_s=clock.now, wait=clock.wait
+    )
+    assert sent == pytest.approx(due)
+
+
+def test_an_item_out_of_order_leaves_at_once() -> None:
+    """Time does not run backwards for it, and nothing waits."""
+    clock, sent = Time(), list[float]()
+    items = [FeedItem("f", "news.raw", b"k", b"v", T0 + at_s * 1_000_000) for at_s in (0, 4, 1)]
+    publish(
+        items, MemorySink(), pace=Pace(speed=1), on_line=lambda _: sent.append(clock.now_s), now_s=clock.now,
+        wait=clock.wait,
+    )  # fmt: skip
+    assert sent == pytest.approx([0, 4, 4])
+
+
+def test_a_limit_ends_an_endless_feed() -> None:
+    """And the tally counts what was sent."""
+    endless = (FeedItem("f", "tweets.raw", b"k", b"v", T0) for _ in itertools.count())
+    assert publish(endless, MemorySink(), limit=700).topics == {"tweets.raw": 700}
+
+
+def test_recorded_feeds_keep_their_time_and_others_may_take_the_present() -> None:
+    """The record's own timestamp is what a replay by time looks for."""
+    sink = MemorySink()
+    publish([FeedItem("f", "news.raw", b"k", b"v", T0)], sink, timestamps="now")
+    assert sink.sent[0].timestamp_us is None
+
+
+def test_a_file_that_cannot_be_read_is_an_error_with_its_name(tmp_path: Path) -> None:
+    """Missing, or an archive that was cut."""
+    with pytest.raises(FeedError, match=r"none\.jsonl: No such file"):
+        FeedFile(tmp_path / "none.jsonl")
+    cut = write(tmp_path / "cut.jsonl.gz", [own_line(n) for n in range(50)])
+    cut.write_bytes(cut.read_bytes()[:-20])
+    with pytest.raises(FeedError, match=r"cut\.jsonl\.gz"):
+        list(merged([FeedFile(cut)], LineFormat()))

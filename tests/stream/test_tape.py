@@ -1,0 +1,134 @@
+"""The tape: what a line shows, in how many columns, and what it all adds up to."""
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from schemas.signal import Label
+from stream.tape import Kind, Row, Tape, bar, depth, heading, headline, line, liveliest, picture
+from stream.tape_tally import TapeTally
+
+T0 = 1_700_000_000_000_000
+
+
+def row(kind: Kind = Kind.SIGNAL, **about: object) -> Row:
+    """A computed signal unless something else is said."""
+    computed = kind in (Kind.SIGNAL, Kind.CORRECTION)
+    fields: dict[str, object] = {"symbol": "NRVX", "headline": "Norvex opens plant"}
+    if kind in (Kind.SIGNAL, Kind.DUPLICATE, Kind.CORRECTION):
+        fields |= {"label": Label.POSITIVE, "score": 0.81, "confidence": 0.9, "exit_layer": 2, "max_layers": 8}
+    return Row(**({"at_us": T0, "kind": kind, "age_us": 4_100, "computed": computed} | fields | about))  # type: ignore[arg-type]
+
+
+def test_a_line_shows_time_symbol_sentiment_confidence_depth_age_and_headline() -> None:
+    """Everything one wants to know at a glance, in a hundred columns."""
+    assert line(row(), 100).plain == ("22:13:20  NRVX   ▲ +0.81 ····│███·  90% ▰▰▱▱▱▱▱▱   4.1 ms  Norvex opens plant")
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("width", [100, 80])
+def test_no_line_is_wider_than_the_screen_and_headlines_start_in_one_column(kind: Kind, width: int) -> None:
+    """A table, whatever became of the text."""
+    drawn = line(row(kind, headline="Norvex " * 40, reason="malformed"), width).plain
+    assert len(drawn) <= width
+    assert drawn.index("Norvex") - len({Kind.DUPLICATE: "≡ ", Kind.CORRECTION: "✎ "}.get(kind, "")) == (
+        heading(width).plain.index("headline")
+    )
+
+
+def test_what_has_no_result_says_why() -> None:
+    """Retracted, or rejected with its reason; and the cache's answers show no depth, since no layer ran."""
+    assert "✕ retracted" in line(row(Kind.RETRACTION), 80).plain
+    assert "! bad time" in line(row(Kind.REJECTION, reason="bad_time"), 80).plain
+    assert "cached" in line(row(Kind.DUPLICATE), 80).plain
+    assert "▰" not in line(row(Kind.DUPLICATE), 80).plain
+
+
+@pytest.mark.parametrize(
+    ("score", "drawn"),
+    [(0.0, "····│····"), (1.0, "····│████"), (-1.0, "████│····"), (0.125, "····│▌···"), (-0.375, "··▐█│····")],
+)
+def test_the_bar_grows_from_the_middle_in_half_cells(score: float, drawn: str) -> None:
+    """Left is negative, right is positive."""
+    assert bar(score) == drawn
+
+
+def test_depth_is_drawn_pass_by_pass() -> None:
+    """Full marks for passes that were needed, hollow ones for those that were saved."""
+    assert depth(row(exit_layer=3)) == "▰▰▰▱▱▱▱▱"
+
+
+def test_a_texts_control_characters_do_not_reach_the_terminal() -> None:
+    """A feed must not be able to move the cursor or turn the line around."""
+    drawn = line(row(headline="a\x1b[2Jb\u202ec\r\nd\x00e"), 200).plain
+    assert drawn.endswith("a [2Jb c d e")
+
+
+def test_markup_in_a_headline_is_shown_and_not_obeyed() -> None:
+    """Square brackets are common in headlines."""
+    out = io.StringIO()
+    with Tape(Console(file=out, width=100)) as tape:
+        tape.add([row(headline="[red]Norvex[/red] [DELAYED]")])
+    assert out.getvalue().endswith("[red]Norvex[/red] [DELAYED]\n")
+
+
+def test_without_a_terminal_each_row_is_one_plain_line() -> None:
+    """For a pipe or a log: no colours, no cursor, nothing cut at eighty columns."""
+    out = io.StringIO()
+    with Tape(Console(file=out, width=80)) as tape:
+        tape.add([row(headline="Norvex " * 12), row(Kind.RETRACTION)])
+    assert len(out.getvalue().splitlines()) == 2
+    assert "\x1b" not in out.getvalue()
+
+
+@pytest.mark.parametrize("width", [100, 80])
+def test_the_screen_fits_its_width(width: int) -> None:
+    """Status, column names and rows; nothing wraps."""
+    out = io.StringIO()
+    tally = TapeTally()
+    rows = [row(kind, reason="malformed", headline="Norvex " * 20) for kind in Kind]
+    Console(file=out, width=width).print(picture(rows, tally.status(3.0), width))
+    drawn = out.getvalue().splitlines()
+    assert len(drawn) == 3 + len(rows)
+    assert max(map(len, drawn)) <= width
+
+
+def test_the_tally_counts_every_outcome_once() -> None:
+    """Computed results, cache answers, retractions and dead letters account for all texts."""
+    tally = TapeTally()
+    corrections = [row(Kind.CORRECTION), row(Kind.CORRECTION, computed=False)]
+    others = [row(Kind.DUPLICATE), row(Kind.RETRACTION), row(Kind.REJECTION, reason="malformed")]
+    for one in [row(), row(exit_layer=5), *corrections, *others]:
+        tally.add(one)
+    tally.texts = 7
+    told = json.loads(json.dumps(tally.as_json(2.0)))
+    assert told == {
+        "texts": 7, "texts_per_s": 3.5, "latency_ms": {"p50": 4.1, "p99": 4.1}, "exit_layers": {"2": 2, "5": 1},
+        "cache_hits": 2, "corrections": 2, "retractions": 1, "rejections": {"malformed": 1},
+    }  # fmt: skip
+    accounted = sum(told["exit_layers"].values()) + told["cache_hits"] + told["retractions"]
+    assert accounted + sum(told["rejections"].values()) == told["texts"]
+
+
+def test_percentiles_are_ages_that_really_occurred() -> None:
+    """Nearest rank: no interpolation between a fast and a slow text."""
+    tally = TapeTally()
+    for age_ms in range(1, 101):
+        tally.add(row(age_us=age_ms * 1000))
+    assert (tally.age_ms(0.5), tally.age_ms(0.99), tally.age_ms(1.0)) == (50, 99, 100)
+    assert TapeTally().age_ms(0.5) == 0
+
+
+def test_a_raw_records_headline_is_found_whatever_it_holds() -> None:
+    """News, tweets, deletes and rubbish."""
+    found = [headline(value) for value in (b'{"headline":"H"}', b'{"text":"T"}', b"[1]", b"rubb\xff", None, b"")]
+    assert found == ["H", "T", "[1]", "rubb\ufffd", "", ""]
+
+
+def test_the_still_picture_shows_the_liveliest_stretch() -> None:
+    """Consecutive rows with as many kinds as can be had."""
+    rows = [row()] * 10 + [row(kind) for kind in Kind] + [row()] * 10
+    assert {one.kind for one in liveliest(rows, 5)} == set(Kind)
+    assert liveliest(rows[:2], 5) == rows[:2]
