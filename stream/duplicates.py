@@ -71,6 +71,7 @@ class Duplicates:
     def settle(self, finished: Iterable[Entry]) -> list[int]:
         """These entries' outcomes are out: let the cache answer with them. The tickets nobody can ask for again."""
         firsts: dict[str, First] = {}
+        repeats: dict[str, int] = {}
         tickets = []
         for entry in finished:
             if not entry.leads or entry.ticket is None:
@@ -79,13 +80,15 @@ class Duplicates:
             flight = self._flights.get(entry.text_key)
             if flight is not None and flight.leader is entry:
                 del self._flights[entry.text_key]
+                if flight.followers:
+                    repeats[entry.text_key] = flight.followers
             answer = entry.answer
             if not entry.void and answer is not None and answer.verdict is not None and answer.duplicate is None:
                 firsts[entry.text_key] = First(
                     _item(entry).item_key, entry.element.position, _item(entry).ingested_us, answer.verdict
                 )
-        if firsts:
-            self._cache.store(firsts)
+        if firsts or repeats:
+            self._cache.store(firsts, repeats)
         return tickets
 
     def _follow(self, entry: Entry) -> bool:

@@ -40,7 +40,7 @@ class Entry:
     text_key: str = ""  # the duplicate key
     ticket: int | None = None  # of the request whose verdict answers this entry: its own, or its leader's
     leads: bool = False  # the ticket is its own
-    duplicate: Duplicate | None = None
+    duplicate: Duplicate | None = None  # its leader in flight, for a follower
     answer: "Answer | None" = None
     outcome: list[Signal | Rejection] = field(default_factory=list)  # produced, and not acknowledged as a whole yet
     unacknowledged: int = 0  # its records that the broker has not acknowledged

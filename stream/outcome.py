@@ -18,7 +18,7 @@ from schemas.signal import (
     Signal,
     SignalAction,
 )
-from stream.inflight import Answer, Duplicate, Entry
+from stream.inflight import Answer, Entry
 from stream.ports import Outgoing, Position
 from stream.preprocess import Deletion, Readable, Refusal, symbols_of
 
@@ -69,7 +69,7 @@ def signal_of(entry: Entry, answer: Answer, origin: Origin, now_us: int) -> Sign
                 "truncated": encoded.truncated,
                 "text_sha256": encoded.text_sha256,
             },
-            "novelty": _novelty(entry.duplicate or answer.duplicate, item.item_key),
+            "novelty": _novelty(entry, answer, item.item_key),
             "digest": digest(identifier, label, probs, exited, symbols),
             "ts": {
                 "published_us": item.published_us,
@@ -203,14 +203,18 @@ def _share(value: float) -> float:
     return min(1.0, max(0.0, round(value, 6)))
 
 
-def _novelty(duplicate: Duplicate | None, item_key: str) -> Novelty:
-    if duplicate is None:
+def _novelty(entry: Entry, answer: Answer, item_key: str) -> Novelty:
+    """Of the first item with this text, whether the cache knew it or it was in flight."""
+    known, followed = answer.duplicate, entry.duplicate
+    if known is None and followed is None:
         return Novelty(cache_hit=False)
+    first = known or followed
+    assert first is not None
     return Novelty(
         cache_hit=True,
-        dup_of=None if duplicate.first_item_key == item_key else duplicate.first_item_key,
-        dup_count=duplicate.count,
-        first_seen_us=duplicate.first_seen_us,
+        dup_of=None if first.first_item_key == item_key else first.first_item_key,
+        dup_count=(known.count if known else 0) + (followed.count if followed else 0),
+        first_seen_us=first.first_seen_us,
     )
 
 

@@ -167,8 +167,9 @@ class DuplicateCache(Protocol):
     def claim(self, claims: Sequence[Claim]) -> list[Answer]:
         """One answer a claim, in order; one round trip."""
 
-    def store(self, firsts: Mapping[str, First]) -> None:
-        """Keep what was computed, by duplicate key; one round trip."""
+    def store(self, firsts: Mapping[str, First], repeats: Mapping[str, int]) -> None:
+        """Keep what was computed, and count the items that followed a leader in flight, so that the next claim knows
+        of them; both by duplicate key. One round trip."""
 
     def close(self) -> None:
         """Let go of the connection."""

@@ -205,12 +205,14 @@ class MemoryCache:
         """As DuplicateCache.claim."""
         return [self._claim(claim) for claim in claims]
 
-    def store(self, firsts: Mapping[str, First]) -> None:
+    def store(self, firsts: Mapping[str, First], repeats: Mapping[str, int]) -> None:
         """As DuplicateCache.store."""
         for key, first in firsts.items():
             if key not in self._firsts:
                 self._firsts[key], self._counts[key] = first, 1
             self._owners.pop(key, None)
+        for key in repeats.keys() & self._firsts.keys():
+            self._counts[key] += repeats[key]
 
     def close(self) -> None:
         """As DuplicateCache.close."""
@@ -235,7 +237,7 @@ class NoCache:
         """As DuplicateCache.claim: all MINE."""
         return [MINE] * len(claims)
 
-    def store(self, firsts: Mapping[str, First]) -> None:
+    def store(self, firsts: Mapping[str, First], repeats: Mapping[str, int]) -> None:
         """As DuplicateCache.store: forgotten."""
 
     def close(self) -> None:

@@ -52,14 +52,20 @@ end
 return answers
 """
 
-# KEYS: texts. ARGV: token, ttl in ms, then per text its result, recorded instant and raw position. The first result
-# stays: whoever computes a text a second time says the same of it, but is not the first.
+# KEYS: texts. ARGV: token, ttl in ms, then per text its result ('' for none: only count), recorded instant, raw position
+# and the number of items that repeated it. The first result stays: whoever computes a text a second time says the same
+# of it, but is not the first.
 STORE = """
 local refused = 0
 for i, key in ipairs(KEYS) do
+  local result, seen, at, repeats = unpack(ARGV, 4 * i - 1, 4 * i + 2)
   local found = redis.pcall('HMGET', key, 'first', 'token')
-  if not found.err and (not found[1] or found[2] == ARGV[1]) then
-    local wrote = redis.pcall('HSET', key, 'first', ARGV[3 * i], 'seen', ARGV[3 * i + 1], 'at', ARGV[3 * i + 2], 'n', 1)
+  if found.err then
+    refused = refused + 1
+  elseif result == '' or (found[1] and found[2] ~= ARGV[1]) then
+    if found[1] and repeats ~= '0' then redis.pcall('HINCRBY', key, 'n', repeats) end
+  else
+    local wrote = redis.pcall('HSET', key, 'first', result, 'seen', seen, 'at', at, 'n', 1 + repeats)
     if type(wrote) == 'table' and wrote.err then
       refused = refused + 1
     else
@@ -120,16 +126,19 @@ class RedisCache:
             return [MINE] * len(claims)
         return [self._read(key, answer) for key, answer in zip(keys, answers, strict=True)]
 
-    def store(self, firsts: Mapping[str, First]) -> None:
+    def store(self, firsts: Mapping[str, First], repeats: Mapping[str, int]) -> None:
         """As DuplicateCache.store."""
-        if not firsts:
+        keys = [*firsts, *(repeats.keys() - firsts.keys())]
+        if not keys:
             return
         # Redis only cleans up by this; what counts is decided on recorded instants. At least a lease, so that a
         # tiny ttl stays legal.
         arguments: list[str | int | bytes] = [self._token, max(self._ttl_us // 1000, self._lease_ms)]
-        for first in firsts.values():
-            arguments += [write_first(first), first.seen_us, _place(first.position)]
-        refused = self._ask(lambda: self._store(keys=[PREFIX + key for key in firsts], args=arguments))
+        for key in keys:
+            first = firsts.get(key)
+            arguments += ["", 0, ""] if first is None else [write_first(first), first.seen_us, _place(first.position)]
+            arguments.append(repeats.get(key, 0))
+        refused = self._ask(lambda: self._store(keys=[PREFIX + key for key in keys], args=arguments))
         self.unstored += refused or 0
 
     def close(self) -> None:

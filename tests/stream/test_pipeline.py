@@ -191,6 +191,17 @@ def test_text_answered_before_is_not_computed(worlds: Worlds, make_news: News, m
     assert (repeated.probs, repeated.exit, repeated.score) == (original.probs, original.exit, original.score)
 
 
+def test_every_repetition_is_counted(worlds: Worlds, make_news: News, make_record: MakeRecord) -> None:
+    """Whether an item followed a text in flight or was answered by the cache: all name the first item, and count."""
+    world = worlds()
+    for batch in ((0, 1, 2), (3, 4), (5,)):
+        world.source.append([make_record(i, make_news(str(i), "Acme raises its outlook")) for i in batch])
+        world.finish()
+    novelty = [signal.novelty for signal in sorted(world.signals, key=lambda signal: signal.raw.offset)]
+    assert [n.dup_count for n in novelty] == [0, 1, 2, 3, 4, 5]
+    assert {n.dup_of for n in novelty[1:]} == {"wire:0"}
+
+
 def test_result_does_not_depend_on_the_cache(worlds: Worlds, make_news: News, make_record: MakeRecord) -> None:
     """Digests with a cache that answers equal digests with one that forgets everything."""
     texts = ["Acme raises its outlook", "Bolt Corp warns on profit", "Acme raises its outlook"]

@@ -60,7 +60,7 @@ def test_a_stored_text_hits_and_counts_its_claims(redis_server: Any) -> None:
     """Every worker is answered with the first item, and with how many claims came before."""
     ours, theirs = cache(redis_server), cache(redis_server)
     ours.claim([claim()])
-    ours.store({"k": first()})
+    ours.store({"k": first()}, {})
     answers = [hit(theirs.claim([claim(offset=offset)])[0]) for offset in (1, 2)]
     answers.append(hit(ours.claim([claim(offset=3)])[0]))
     assert [answer.count for answer in answers] == [1, 2, 3]
@@ -70,7 +70,7 @@ def test_a_stored_text_hits_and_counts_its_claims(redis_server: Any) -> None:
 def test_a_text_that_finds_itself_is_not_counted_again(redis_server: Any) -> None:
     """After a crash a record is read twice; that makes it no duplicate of itself."""
     ours = cache(redis_server)
-    ours.store({"k": first(offset=5)})
+    ours.store({"k": first(offset=5)}, {})
     assert hit(ours.claim([claim(offset=5)])[0]).first.position.offset == 5
     assert hit(ours.claim([claim(offset=6)])[0]).count == 1
 
@@ -79,8 +79,8 @@ def test_the_first_result_stays(redis_server: Any) -> None:
     """A worker that computed a text anyway does not become its origin."""
     ours, theirs = cache(redis_server), cache(redis_server)
     ours.claim([claim()])
-    ours.store({"k": first(offset=0)})
-    theirs.store({"k": first(offset=9)})
+    ours.store({"k": first(offset=0)}, {})
+    theirs.store({"k": first(offset=9)}, {})
     assert hit(theirs.claim([claim(offset=10)])[0]).first.position.offset == 0
 
 
@@ -89,7 +89,7 @@ def test_floats_return_bit_identical(redis_server: Any) -> None:
     probs = (5e-324, 0.1 + 0.2, math.nextafter(1.0, 0.0), struct.unpack("f", struct.pack("f", 0.1))[0], -0.0)
     ours = cache(redis_server)
     stored = first(probs=probs)
-    ours.store({"k": stored})
+    ours.store({"k": stored}, {})
     found = hit(ours.claim([claim(offset=1)])[0]).first
     assert found == stored
     bits = [struct.pack("5d", *each.verdict.probs) for each in (found, stored)]
@@ -100,11 +100,11 @@ def test_floats_return_bit_identical(redis_server: Any) -> None:
 def test_time_to_live_is_judged_on_recorded_instants(redis_server: Any, distance: int) -> None:
     """A replay at any speed and in any direction finds the duplicates that live reading found."""
     ours = cache(redis_server)
-    ours.store({"k": first()})
+    ours.store({"k": first()}, {})
     within = NOW_US + (HOUR_US if distance > 0 else -HOUR_US)
     assert isinstance(ours.claim([claim(offset=1, at_us=within)])[0], Hit)
     assert ours.claim([claim(offset=2, at_us=NOW_US + distance)]) == [MINE]
-    ours.store({"k": first(offset=2, seen_us=NOW_US + distance)})
+    ours.store({"k": first(offset=2, seen_us=NOW_US + distance)}, {})
     assert hit(ours.claim([claim(offset=3, at_us=NOW_US + distance)])[0]).first.position.offset == 2
 
 
@@ -140,10 +140,10 @@ def test_a_corrupt_entry_is_thrown_away_and_replaced(redis_server: Any, entry: A
     else:
         redis.set(PREFIX + "bad", entry)
     redis.close()
-    ours.store({"good": first()})
+    ours.store({"good": first()}, {})
     answers = ours.claim([claim("bad"), claim("good", offset=1)])
     assert answers[0] == MINE and isinstance(answers[1], Hit)
-    ours.store({"bad": first(offset=7)})
+    ours.store({"bad": first(offset=7)}, {})
     assert hit(ours.claim([claim("bad", offset=8)])[0]).first.position.offset == 7
     assert ours.failures == 0
 
@@ -157,7 +157,7 @@ def test_a_dead_server_is_left_alone_until_a_probe_finds_it_back(redis_server: A
     redis_server.kill()
     for _ in range(100):
         assert ours.claim([claim("a"), claim("b")]) == [MINE, MINE]
-        ours.store({"a": first()})
+        ours.store({"a": first()}, {})
     assert (ours.failures, ours.calls, ours.skipped) == (3, 4, 197)
     seconds.now += 1.0
     for _ in range(10):
@@ -165,7 +165,7 @@ def test_a_dead_server_is_left_alone_until_a_probe_finds_it_back(redis_server: A
     assert (ours.failures, ours.calls) == (4, 5)
     redis_server.restart()
     seconds.now += 1.0
-    ours.store({"a": first()})
+    ours.store({"a": first()}, {})
     assert isinstance(ours.claim([claim("a", offset=1)])[0], Hit)
     assert ours.failures == 4
 
@@ -183,7 +183,7 @@ def test_a_paused_server_costs_its_budget_three_times_and_no_more(redis_server: 
     finally:
         redis_server.resume()
     patient = cache(redis_server)
-    patient.store({"z": first(offset=4)})
+    patient.store({"z": first(offset=4)}, {})
     assert [type(answer) for answer in patient.claim([claim("z", offset=5), claim("new")])] == [Hit, type(MINE)]
 
 
@@ -191,20 +191,20 @@ def test_a_paused_server_costs_its_budget_three_times_and_no_more(redis_server: 
 def test_a_full_server_still_answers_what_it_has(redis_server: Any) -> None:
     """When no memory is left, hits go on, claims are mine and results are dropped and counted."""
     ours = cache(redis_server)
-    ours.store({"k": first()})
+    ours.store({"k": first()}, {})
     redis = Redis.from_url(redis_server.url)
     redis.config_set("maxmemory-policy", "noeviction")
     redis.config_set("maxmemory", "1")
     redis.close()
     assert [type(answer) for answer in ours.claim([claim(offset=1), claim("new")])] == [Hit, type(MINE)]
-    ours.store({"new": first()})
+    ours.store({"new": first()}, {})
     assert (ours.unstored, ours.failures) == (1, 0)
 
 
 def test_a_flushed_script_cache_goes_unnoticed(redis_server: Any) -> None:
     """A restarted server knows no scripts; they are sent again."""
     ours = cache(redis_server)
-    ours.store({"k": first()})
+    ours.store({"k": first()}, {})
     redis = Redis.from_url(redis_server.url)
     redis.script_flush()
     redis.close()
@@ -222,5 +222,14 @@ def test_nobody_at_the_address_makes_every_text_mine(tmp_path: Any) -> None:
     """A cache that never was there changes nothing but speed."""
     nobody = RedisCache(f"unix://{tmp_path}/none.sock", ttl_us=1, lease_ms=1, monotonic=Seconds())
     assert nobody.claim([claim(), claim("b")]) == [MINE, MINE]
-    nobody.store({"k": first()})
+    nobody.store({"k": first()}, {})
     nobody.close()
+
+
+def test_repeats_are_counted_with_the_result(redis_server: Any) -> None:
+    """Items that followed a leader in flight count for the next claim, whether the leader was computed or answered."""
+    ours = cache(redis_server)
+    ours.store({"k": first()}, {"k": 2, "unknown": 5})
+    ours.store({}, {"k": 3})
+    assert hit(ours.claim([claim("k", offset=9)])[0]).count == 6
+    assert ours.claim([claim("unknown")]) == [MINE]
