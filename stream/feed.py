@@ -108,6 +108,10 @@ class FeedFile:
         """Bytes of the file (as stored) read so far; at most `size`."""
         return self._raw.tell() if self.size and not self._raw.closed else self.size
 
+    def close(self) -> None:
+        """Let go of the file, read to its end or not."""
+        self._raw.close()
+
     def items(self, form: LineFormat) -> Iterator[FeedItem | BadLine]:
         """Every line's item, empty lines aside."""
         name, at_us = self.path.name, 0

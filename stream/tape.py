@@ -137,7 +137,7 @@ class Tape:
         self.console = console
         self.rows: deque[Row] = deque(maxlen=_KEPT)
         self.status = Text()
-        self._live = Live(_Screen(self), console=console, refresh_per_second=15, transient=True)
+        self._live = Live(_Screen(self), console=console, refresh_per_second=15)
 
     def add(self, rows: Iterable[Row]) -> None:
         """Show these, newest last."""

@@ -78,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
             )  # fmt: skip
         finally:
             sink.close()
+            for file in files:
+                file.close()
     print(summary(tally))
     return 1 if tally.bad_lines else 0
 

@@ -1,0 +1,72 @@
+"""`earlybird feed` on a real broker: back-dated records, topics that are not there, and every line acknowledged."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stream import cli
+from stream.adapters.tail import Tail
+from stream.adapters.topics import Topic, create_topics
+
+pytestmark = pytest.mark.broker
+
+LONG_AGO_US = 1_400_000_000_000_000
+
+
+@pytest.fixture
+def feed(kafka: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], int]:
+    """Feeds so many items of 2014 to a topic; the exit status."""
+    monkeypatch.setenv("EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
+    monkeypatch.setenv("EARLYBIRD_LOG__LEVEL", "error")
+
+    def run(topic: str, count: int) -> int:
+        path = tmp_path / "feed.jsonl"
+        with path.open("w", encoding="utf-8") as lines:
+            for number in range(count):
+                item = {
+                    "item_type": "news",
+                    "item_key": f"wire:{number}",
+                    "source": "wire",
+                    "headline": f"Item {number}",
+                }
+                stamps = {"source_item_id": str(number), "ingested_us": LONG_AGO_US + number * 1_000}
+                lines.write(json.dumps(item | stamps) + "\n")
+        return cli.main(["feed", str(path), "--topic", topic])
+
+    return run
+
+
+def test_history_goes_to_a_topic_that_keeps_it_under_its_recorded_times(
+    feed: Callable[[str, int], int], kafka: Any, unique: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every line is there, dated at the instant it became available."""
+    topic = unique("history")
+    create_topics(kafka.bootstrap_servers, [Topic(topic, 1, 1, {"retention.ms": "-1"})])
+    assert feed(topic, 300) == 0
+    assert capsys.readouterr().out.startswith("published 300 texts")
+    tail = Tail(kafka.bootstrap_servers, [topic], start="beginning")
+    records = [record for _ in range(100) for record in tail.poll(100)][:300]
+    tail.close()
+    assert [record.timestamp_us for record in records] == [LONG_AGO_US + number * 1_000 for number in range(300)]
+
+
+def test_history_is_refused_where_it_would_be_deleted_for_its_age(
+    feed: Callable[[str, int], int], kafka: Any, unique: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Kafka would take the records and drop them at its next cleaning."""
+    topic = unique("short")
+    create_topics(kafka.bootstrap_servers, [Topic(topic, 1, 1)])
+    assert feed(topic, 3) == 2
+    assert "set retention.ms=-1" in capsys.readouterr().err
+
+
+def test_a_topic_that_is_not_there_is_named(
+    feed: Callable[[str, int], int], unique: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the command that makes it."""
+    topic = unique("none")
+    assert feed(topic, 3) == 2
+    assert f"there is no topic {topic}: earlybird topics create" in capsys.readouterr().err
