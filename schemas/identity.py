@@ -1,6 +1,8 @@
 """Names of results: signal_id, digest and the hash of a configuration. Pure functions of their arguments.
 
-All three hash canonical JSON: sorted keys, no spaces, UTF-8, no floats, so that any language can repeat them.
+All three hash canonical JSON: sorted keys, no spaces, UTF-8, no floats, so that any language can repeat them. What is
+computed for every signal writes its keys in order and holds no floats by its types, so pydantic's writer (ten times as
+fast as json's) gives the same bytes; a test holds the two together.
 """
 
 import hashlib
@@ -8,16 +10,16 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic_core import to_json
+
 from schemas.raw import Symbol
 from schemas.signal import Exit, Probabilities
-
-_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False)
 
 
 def canonical(value: Any) -> bytes:
     """Canonical JSON of a value without floats. Raises TypeError on a float: its text differs between languages."""
     _refuse_floats(value)
-    return _ENCODER.encode(value).encode()
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def sha256_hex(content: bytes) -> str:
@@ -40,8 +42,7 @@ def signal_id(
     config: str,
 ) -> str:
     """32 hex digits; the same text, revision, model and configuration give the same id in live and in replay."""
-    # Strings, an integer and null by their types: the walk that looks for floats is spared on the hot path.
-    return sha256_hex(_ENCODER.encode([item_key, revision, action, text_sha256, model_sha256, config]).encode())[:32]
+    return sha256_hex(to_json([item_key, revision, action, text_sha256, model_sha256, config]))[:32]
 
 
 def digest(
@@ -54,14 +55,14 @@ def digest(
     """64 hex digits over what a strategy may trade on: nothing about machine, time, run or novelty. Two runs that
     agree on every digest said the same. Probabilities enter as whole millionths."""
     content = {
-        "signal_id": identifier,
         "label": label,
-        "probs": None if probs is None else _millionths(probs),
         "layer": None if exited is None else exited.layer,
+        "probs": None if probs is None else _millionths(probs),
         "reason": None if exited is None else exited.reason,
+        "signal_id": identifier,
         "symbols": [symbol.symbol for symbol in symbols],
     }
-    return sha256_hex(_ENCODER.encode(content).encode())
+    return sha256_hex(to_json(content))
 
 
 def _millionths(probs: Probabilities) -> dict[str, int]:

@@ -22,6 +22,10 @@ COMMANDS = {
     "feed": "publish files of texts to the raw topics",
     "signals": "show signals as they appear",
     "topics": "create the topics, or list them",
+    "audit": "account for every raw record by its position",
+    "replay": "history through the same code: published signals again, or computed anew",
+    "archive": "raw topics and signals to Parquet",
+    "bench": "measure this machine: the engine against its peers, the stage step by step",
     "classify": "texts from a file or stdin, results to stdout; no Kafka",
     "config": "show, check or document the settings",
 }

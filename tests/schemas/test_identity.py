@@ -3,6 +3,8 @@
 import hashlib
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from schemas.identity import canonical, config_hash, digest, signal_id
 from schemas.raw import Symbol
@@ -43,6 +45,26 @@ def test_digest_sees_what_may_be_traded_on() -> None:
     }
     assert base not in others
     assert len(others) == 6
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+
+
+@given(texts, st.integers(0, 2**63), texts | st.none(), st.lists(texts, max_size=3))
+def test_fast_writer_gives_canonical_json(key: str, revision: int, text: str | None, symbols: list[str]) -> None:
+    """Ids and digests are computed by a faster writer; whatever the characters, its bytes are the documented ones."""
+    fields = [key, revision, "new", text, "m", "c"]
+    assert signal_id(key, revision, "new", text, "m", "c") == hashlib.sha256(canonical(fields)).hexdigest()[:32]
+    names = tuple(Symbol.model_construct(symbol=symbol, origin="provider") for symbol in symbols)
+    content = {
+        "signal_id": key,
+        "label": "positive",
+        "probs": {"negative": 100_000, "neutral": 200_000, "positive": 700_000},
+        "layer": 3,
+        "reason": "window",
+        "symbols": symbols,
+    }
+    assert digest(key, "positive", PROBS, EXIT, names) == hashlib.sha256(canonical(content)).hexdigest()
 
 
 def test_config_hash_does_not_depend_on_order() -> None:
