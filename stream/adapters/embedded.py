@@ -43,6 +43,7 @@ class EmbeddedBroker:
         """`topics`: partitions by name. Topics not named here come to be with 4 partitions when first used."""
         self.topics = dict(topics)
         self.bootstrap_servers = ""
+        self.pid = 0
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
@@ -57,6 +58,7 @@ class EmbeddedBroker:
             cwd=Path(__file__).parents[2],
             start_new_session=True,  # Ctrl-C is for us: the broker must outlive a graceful stop
         )
+        self.pid = self._process.pid
         assert self._process.stdout is not None
         self.bootstrap_servers = self._process.stdout.readline().strip()
         if not self.bootstrap_servers:
@@ -88,7 +90,7 @@ class EmbeddedRedis:
         self._options = dict(options or {})
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[str] | None = None
-        self._pid = 0
+        self.pid = 0
 
     @property
     def url(self) -> str:
@@ -123,11 +125,11 @@ class EmbeddedRedis:
 
     def pause(self) -> None:
         """Stop the server where it stands: connections stay open and nothing answers."""
-        os.kill(self._pid, signal.SIGSTOP)
+        os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
         """Undo `pause`."""
-        os.kill(self._pid, signal.SIGCONT)
+        os.kill(self.pid, signal.SIGCONT)
 
     def _socket(self) -> Path:
         assert self._folder is not None, "the address is known once the server was started"
@@ -147,7 +149,7 @@ class EmbeddedRedis:
             start_new_session=True,
         )
         assert self._process.stdout is not None
-        self._pid = int(self._process.stdout.readline())
+        self.pid = int(self._process.stdout.readline())
         deadline = time.monotonic() + 10.0
         while not _answers(self._socket()):
             if time.monotonic() > deadline:

@@ -199,7 +199,12 @@ class KafkaSource:
             reason=error.str(),
             action="reading goes on at the earliest record; what was deleted before it was read is lost",
         )
-        self._consumer.seek(TopicPartition(partition.topic, partition.number, OFFSET_BEGINNING))
+        # The client has stopped fetching this partition and refuses to seek in it; given anew, it starts.
+        self._consumer.incremental_unassign([_named(partition)])
+        self._starts[partition] = OFFSET_BEGINNING
+        self._consumer.incremental_assign([TopicPartition(partition.topic, partition.number, OFFSET_BEGINNING)])
+        if partition in self._paused:
+            self._consumer.pause([_named(partition)])
 
     def _committed(self, error: KafkaError | None, offsets: list[TopicPartition]) -> None:
         self._accepted(error, offsets)

@@ -52,9 +52,9 @@ end
 return answers
 """
 
-# KEYS: texts. ARGV: token, ttl in ms, then per text its result ('' for none: only count), recorded instant, raw position
-# and the number of items that repeated it. The first result stays: whoever computes a text a second time says the same
-# of it, but is not the first.
+# KEYS: texts. ARGV: token, ttl in ms, then per text its result ('' for none: only count), recorded instant, raw
+# position and the number of items that repeated it. The first result stays: whoever computes a text a second time says
+# the same of it, but is not the first.
 STORE = """
 local refused = 0
 for i, key in ipairs(KEYS) do

@@ -68,6 +68,7 @@ class Broker:
     options: Mapping[str, Any]
     real: bool
     unique: Callable[[str], str]
+    server: Any = None  # the LocalKafka, to kill and pause
     members: list[Member] = field(default_factory=list)
 
     def topic(self, partitions: int = 1, **config: str) -> str:
@@ -131,3 +132,14 @@ def real_broker(kafka: Any, unique: Callable[[str], str]) -> Iterator[Broker]:
     yield broker
     for member in broker.members:
         member.source.close()
+
+
+@pytest.fixture
+def own_broker(new_kafka: Callable[[], Any], unique: Callable[[str], str]) -> Iterator[Broker]:
+    """A real Kafka that nobody shares: `server` may be killed, paused and started again."""
+    server = new_kafka()
+    broker = Broker(server.bootstrap_servers, {}, True, unique, server)
+    yield broker
+    for member in broker.members:
+        member.source.close()
+    server.stop()

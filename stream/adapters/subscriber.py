@@ -1,0 +1,240 @@
+"""Topics read by a strategy: alone and without a trace on the broker, or as one of a group that shares the work."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Literal, TypeVar
+
+import structlog
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+
+from stream.adapters.clients import DENIED, MISSING, ClientLog
+from stream.adapters.kafka import _record
+from stream.adapters.options import client_options
+from stream.errors import SettingsError, SourceError
+from stream.ports import Partition, Record
+
+log = structlog.get_logger(__name__)
+
+Start = Literal["now", "beginning"] | int
+"""Where reading begins: an instant is in epoch microseconds, by the broker's timestamps."""
+
+_ANSWER_S = 5.0
+_AGAIN_S = 0.2
+T = TypeVar("T")
+
+
+class Subscriber:
+    """Reads topics as records appear. Not thread-safe: one thread polls, commits and closes.
+
+    Without a group nothing is committed and nobody else is affected; partitions added later are found by `refresh`. In
+    a group the broker shares the partitions out; each starts at the group's commit, at `start` where there is none.
+    Reading survives brokers that go away; what the broker deleted before it was read is lost, counted in `out_of_range`
+    and logged, and reading goes on at the earliest record.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        topics: Sequence[str],
+        *,
+        start: Start,
+        group: str | None = None,
+        read_committed: bool = True,
+        options: Mapping[str, str | int | float | bool] | None = None,
+        patience_s: float = 10.0,
+        revoked: Callable[[Sequence[Partition]], None] = lambda _: None,
+    ) -> None:
+        """Waits up to `patience_s` for a broker and the topics: SourceError when they do not come. `revoked` is called
+        inside `poll`, while these partitions may still be committed. SettingsError for options that are not the
+        user's."""
+        self.out_of_range = 0
+        self._topics, self._start, self._revoked = tuple(topics), start, revoked
+        self._log = ClientLog("subscriber", bootstrap_servers)
+        settings = {
+            "fetch.wait.max.ms": 100,
+            "topic.metadata.refresh.interval.ms": 5000,
+            **client_options(bootstrap_servers, options or {}),
+            "group.id": group or "earlybird-subscriber",  # librdkafka wants one; without a group it is never joined
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "error",  # out of range reaches us
+            "partition.assignment.strategy": "cooperative-sticky",
+            "isolation.level": "read_committed" if read_committed else "read_uncommitted",
+            "logger": self._log,
+            "error_cb": self._log.error,
+        }
+        try:
+            self._consumer = Consumer(settings)
+        except KafkaException as error:
+            raise SettingsError(f"Kafka options: {error.args[0].str()}") from None
+        self._known: set[Partition] = set()
+        self._idle = False
+        self._held: list[Message] = []  # at most one, read while idle
+        deadline = time.monotonic() + patience_s
+        places = [place for topic in topics for place in self._partitions(topic, deadline)]
+        if group is None:
+            self._assign(places, start)
+        else:
+            self._consumer.subscribe(list(topics), on_assign=self._join, on_revoke=self._leave, on_lost=self._lose)
+
+    def poll(self, timeout_ms: int, limit: int = 500) -> list[Record]:
+        """Up to `limit` records, at and after `start`: waits for the first at most `timeout_ms`. Raises SourceError
+        when reading can never go on."""
+        if self._idle:
+            self._idle = False
+            self._consumer.resume(self._consumer.assignment())
+        first = self._held.pop() if self._held else self._consumer.poll(timeout_ms / 1000)
+        self._raise_failure()
+        messages = [] if first is None else [first, *self._consumer.consume(limit - 1, 0)]
+        records = [_record(message) for message in messages if not self._fault(message)]
+        if isinstance(self._start, int):  # create times may be out of order, and not every broker finds by time
+            return [record for record in records if (record.timestamp_us or self._start) >= self._start]
+        return records
+
+    def idle(self) -> None:
+        """Instead of `poll` while nothing more can be taken: the group must not think us dead."""
+        self._idle = True
+        self._consumer.pause(self._consumer.assignment())
+        if not self._held and (message := self._consumer.poll(0)) is not None:  # of a partition that just came
+            self._held.append(message)
+        self._raise_failure()
+
+    def commit(self, offsets: Mapping[Partition, int], *, wait: bool = False) -> None:
+        """The group reads on from these offsets after a restart. A refusal is logged: at worst records come twice."""
+        places = [TopicPartition(*partition, offset) for partition, offset in offsets.items()]
+        if not places:
+            return
+        try:
+            if wait:
+                self._consumer.commit(offsets=places, asynchronous=False)
+            else:
+                self._consumer.commit(offsets=places, asynchronous=True)
+        except KafkaException as error:
+            if self._log.due("commit"):
+                log.warning("commit.refused", client="subscriber", reason=error.args[0].str())
+
+    def refresh(self) -> None:
+        """Read partitions that were added since, from their beginning. Nothing to do in a group."""
+        try:
+            for topic in self._topics:
+                known = self._consumer.list_topics(topic, timeout=_ANSWER_S).topics[topic]
+                added = [place for number in known.partitions if (place := Partition(topic, number)) not in self._known]
+                if added and known.error is None:
+                    log.info("partitions.added", topic=topic, partitions=sorted(place.number for place in added))
+                    self._assign(added, "beginning")
+        except KafkaException as error:
+            self._log.error(error.args[0])
+
+    def close(self) -> None:
+        """Leave the group, let go of the connections."""
+        self._consumer.close()
+
+    def _assign(self, partitions: Sequence[Partition], start: Start) -> None:
+        self._known.update(partitions)
+        self._consumer.incremental_assign(self._places(partitions, start))
+        self._log.worked = True
+
+    def _join(self, consumer: Consumer, places: list[TopicPartition]) -> None:
+        committed = self._ask(partial(consumer.committed, places, timeout=_ANSWER_S))
+        fresh = [Partition(place.topic, place.partition) for place in committed if place.offset < 0]
+        known = [TopicPartition(place.topic, place.partition, place.offset) for place in committed if place.offset >= 0]
+        consumer.incremental_assign([*known, *self._places(fresh, self._start)])
+        self._log.worked = True
+
+    def _leave(self, consumer: Consumer, places: list[TopicPartition]) -> None:
+        self._revoked([Partition(place.topic, place.partition) for place in places])
+        consumer.incremental_unassign(places)
+
+    def _lose(self, consumer: Consumer, places: list[TopicPartition]) -> None:
+        log.warning("partitions.lost", partitions=[f"{place.topic}/{place.partition}" for place in places])
+        self._leave(consumer, places)
+
+    def _places(self, partitions: Sequence[Partition], start: Start) -> list[TopicPartition]:
+        """Where each begins. "now" becomes an offset at once: a broker that goes away before the first fetch must not
+        move it."""
+        if start == "beginning":
+            return [TopicPartition(*partition, OFFSET_BEGINNING) for partition in partitions]
+        if start == "now":
+            return [TopicPartition(*partition, self._watermarks(partition)[1]) for partition in partitions]
+        return [TopicPartition(*partition, self._offset_at(partition, start)) for partition in partitions]
+
+    def _offset_at(self, partition: Partition, instant_us: int) -> int:
+        found = self._by_time(partition, instant_us // 1000)
+        if found >= 0:
+            return found
+        low, high = self._watermarks(partition)
+        # Below 0 is "nothing that late", or a broker that finds nothing by time, as librdkafka's mock: time 0 tells.
+        return high if low == high or self._by_time(partition, 0) >= 0 else low
+
+    def _by_time(self, partition: Partition, instant_ms: int) -> int:
+        place = TopicPartition(*partition, instant_ms)
+        (found,) = self._ask(partial(self._consumer.offsets_for_times, [place], timeout=_ANSWER_S))
+        return found.offset
+
+    def _watermarks(self, partition: Partition) -> tuple[int, int]:
+        place = TopicPartition(*partition)
+        return self._ask(partial(self._consumer.get_watermark_offsets, place, timeout=_ANSWER_S))
+
+    def _ask(self, question: Callable[[], T]) -> T:
+        """A broker's answer, waited for as long as the broker may come back."""
+        while True:
+            self._raise_failure()
+            try:
+                return question()
+            except KafkaException as error:
+                fault: KafkaError = error.args[0]
+            if fault.fatal() or fault.code() in DENIED:
+                raise SourceError(f"{self._log.bootstrap_servers}: {fault.name()}: {fault.str()}")
+            self._log.error(fault)
+            time.sleep(_AGAIN_S)
+
+    def _partitions(self, topic: str, deadline: float) -> list[Partition]:
+        reason = "no broker answers"
+        while True:
+            try:
+                known = self._consumer.list_topics(topic, timeout=1.0).topics[topic]
+                if known.error is None and known.partitions:
+                    return [Partition(topic, number) for number in sorted(known.partitions)]
+                reason = f"there is no topic {topic}: earlybird topics create"
+                awaited = known.error is None or known.error.code() in MISSING | {KafkaError.LEADER_NOT_AVAILABLE}
+            except KafkaException as error:
+                reason, awaited = error.args[0].str(), error.args[0].code() not in DENIED
+            self._consumer.poll(0)  # serves the error callback
+            self._raise_failure()
+            if not awaited or time.monotonic() > deadline:
+                self._consumer.close()
+                raise SourceError(f"{self._log.bootstrap_servers}: {reason}")
+            time.sleep(_AGAIN_S)
+
+    def _fault(self, message: Message) -> bool:
+        """Whether this is no record but an event; acts on it."""
+        error = message.error()
+        if error is None:
+            return False
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+            self._start_over(message, error)
+        elif error.fatal() or error.code() in DENIED:
+            raise SourceError(f"{message.topic()}: {error.name()}: {error.str()}")
+        else:
+            self._log.error(error)
+        return True
+
+    def _start_over(self, message: Message, error: KafkaError) -> None:
+        topic, number = message.topic() or "", message.partition() or 0
+        self.out_of_range += 1
+        log.error("source.out_of_range", topic=topic, partition=number, offset=message.offset(), reason=error.str())
+        # The client has stopped fetching this partition and refuses to seek in it; given anew, it starts.
+        self._consumer.incremental_unassign([TopicPartition(topic, number)])
+        self._consumer.incremental_assign([TopicPartition(topic, number, OFFSET_BEGINNING)])
+
+    def _raise_failure(self) -> None:
+        if self._log.failure is not None:
+            raise SourceError(f"Kafka refuses us: {self._log.failure}")

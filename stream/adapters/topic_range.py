@@ -1,0 +1,274 @@
+"""A range of topics, read by a spectator: every partition assigned from here to there, no group, no commits.
+
+The end is frozen when the range is made. Offsets of a time come from the broker; where it does not know them
+(librdkafka's mock cluster), by bisection: read one record, compare, halve.
+"""
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+
+from confluent_kafka import (
+    TIMESTAMP_LOG_APPEND_TIME,
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
+
+from stream.adapters.clients import DENIED, ClientLog
+from stream.adapters.kafka import _record
+from stream.adapters.options import client_options
+from stream.adapters.topics import admin_client
+from stream.availability import Stamped
+from stream.errors import SettingsError, SourceError
+from stream.ports import Partition
+from stream.timeline import Span, Window
+
+ANSWER_S = 10.0
+SILENCE_S = 60.0  # a bounded read that brings nothing for so long has lost its broker
+AHEAD = 4_096  # records kept of a partition whose turn has not come
+
+_Options = Mapping[str, str | int | float | bool]
+
+
+class TopicReader:
+    """One consumer, assigned by hand. Not thread-safe."""
+
+    def __init__(
+        self, bootstrap_servers: str, starts: Mapping[Partition, int], options: _Options | None = None
+    ) -> None:
+        """Raises SettingsError for options that are not the user's."""
+        self._log = ClientLog("reader", bootstrap_servers)
+        self._consumer = _consumer(bootstrap_servers, options, self._log)
+        self.at_end: dict[Partition, int] = {}  # the offset at which the broker last had no more
+        self._consumer.assign([TopicPartition(*partition, offset) for partition, offset in starts.items()])
+
+    def poll(self, timeout_ms: int, limit: int = 1_000) -> list[Stamped]:
+        """Up to `limit` records as the broker sends them; empty on timeout. Raises SourceError."""
+        first = self._consumer.poll(timeout_ms / 1000)
+        if self._log.failure is not None:
+            raise SourceError(f"Kafka refuses us: {self._log.failure}")
+        messages = [] if first is None else [first, *self._consumer.consume(limit - 1, 0)]
+        return [stamped for message in messages if (stamped := self._stamped(message)) is not None]
+
+    def pause(self, partitions: Iterable[Partition]) -> None:
+        """Fetch no more of these for now."""
+        self._consumer.pause([TopicPartition(*partition) for partition in partitions])
+
+    def resume(self, partitions: Iterable[Partition]) -> None:
+        """Fetch these again."""
+        self._consumer.resume([TopicPartition(*partition) for partition in partitions])
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._consumer.close()
+
+    def _stamped(self, message: Message) -> Stamped | None:
+        error = message.error()
+        if error is None:
+            return Stamped(_record(message), message.timestamp()[0] == TIMESTAMP_LOG_APPEND_TIME)
+        if error.code() == KafkaError._PARTITION_EOF:
+            topic, number, offset = message.topic(), message.partition(), message.offset()
+            assert topic is not None and number is not None and offset is not None
+            self.at_end[Partition(topic, number)] = offset
+        elif error.fatal() or error.code() in DENIED or error.code() == KafkaError._AUTO_OFFSET_RESET:
+            raise SourceError(f"{message.topic()}/{message.partition()}: {error.name()}: {error.str()}")
+        return None
+
+
+class TopicHistory:
+    """A History on a broker."""
+
+    def __init__(self, bootstrap_servers: str, options: _Options | None = None) -> None:
+        """Nothing is asked yet."""
+        self._bootstrap_servers, self._options = bootstrap_servers, options
+
+    def spans(self, topics: Iterable[str], window: Window) -> dict[Partition, Span]:
+        """As History.spans. Raises SourceError for a topic that is not there, or a broker that does not answer."""
+        log = ClientLog("planner", self._bootstrap_servers)
+        consumer = _consumer(self._bootstrap_servers, self._options, log)
+        try:
+            partitions = [part for topic in topics for part in _partitions(consumer, topic)]
+            whole = frozen_ends(self._bootstrap_servers, consumer, partitions, self._options)
+            return {
+                part: window.clip(part, _by_time(consumer, part, span, window)) for part, span in sorted(whole.items())
+            }
+        except KafkaException as error:
+            raise SourceError(f"{self._bootstrap_servers}: {error.args[0].str()}") from None
+        finally:
+            consumer.close()
+
+    def read(self, spans: Mapping[Partition, Span], window: Window) -> list[Iterator[Stamped]]:  # noqa: ARG002
+        """As History.read; `spans` decide alone. Raises SourceError when the broker falls silent."""
+        wanted = {partition: span for partition, span in spans.items() if span.start < span.end}
+        if not wanted:
+            return []
+        shared = _Shared(self._bootstrap_servers, wanted, self._options)
+        return [shared.read(partition) for partition in wanted]
+
+
+class _Shared:
+    """One consumer behind an iterator per partition; partitions that run far ahead of their turn are paused."""
+
+    def __init__(self, bootstrap_servers: str, spans: Mapping[Partition, Span], options: _Options | None) -> None:
+        starts = {partition: span.start for partition, span in spans.items()}
+        self._reader = TopicReader(bootstrap_servers, starts, options)
+        self._ends = {partition: span.end for partition, span in spans.items()}
+        self._waiting: dict[Partition, deque[Stamped]] = {partition: deque() for partition in spans}
+        self._paused: set[Partition] = set()
+
+    def read(self, partition: Partition) -> Iterator[Stamped]:
+        waiting = self._waiting[partition]
+        heard_s = time.monotonic()
+        while True:
+            while waiting:
+                yield waiting.popleft()
+                heard_s = time.monotonic()
+            if self._finished(partition):
+                return
+            if partition in self._paused:
+                self._paused.remove(partition)
+                self._reader.resume([partition])
+            if self._fill():
+                heard_s = time.monotonic()
+            elif time.monotonic() - heard_s > SILENCE_S:
+                raise SourceError(f"{partition.topic}/{partition.number}: nothing came for {SILENCE_S:.0f} s")
+
+    def _fill(self) -> int:
+        came = self._reader.poll(200)
+        for stamped in came:
+            record = stamped.record
+            partition = Partition(record.topic, record.partition)
+            if partition not in self._ends:
+                continue
+            if record.offset >= self._ends[partition]:
+                self._finish(partition)
+                continue
+            self._waiting[partition].append(stamped)
+            if record.offset + 1 >= self._ends[partition]:
+                self._finish(partition)
+        for partition, offset in self._reader.at_end.items():
+            if partition in self._ends and offset >= self._ends[partition]:
+                self._finish(partition)
+        ahead = {p for p, waiting in self._waiting.items() if len(waiting) > AHEAD} & self._ends.keys() - self._paused
+        if ahead:
+            self._reader.pause(ahead)
+            self._paused |= ahead
+        return len(came)
+
+    def _finished(self, partition: Partition) -> bool:
+        return partition not in self._ends
+
+    def _finish(self, partition: Partition) -> None:
+        if self._ends.pop(partition, None) is None:
+            return
+        self._reader.pause([partition])
+        if not self._ends:
+            self._reader.close()
+
+
+def frozen_ends(
+    bootstrap_servers: str, consumer: Consumer, partitions: Sequence[Partition], options: _Options | None = None
+) -> dict[Partition, Span]:
+    """First and end offset of each partition now. The end is that of committed records: what an open transaction
+    holds back is not waited for."""
+    starts = {part: consumer.get_watermark_offsets(TopicPartition(*part), timeout=ANSWER_S)[0] for part in partitions}
+    if not partitions:
+        return {}
+    admin = admin_client(bootstrap_servers, options)
+    answers = admin.list_offsets(
+        {TopicPartition(*partition): OffsetSpec.latest() for partition in partitions},
+        isolation_level=IsolationLevel.READ_COMMITTED,
+        request_timeout=ANSWER_S,
+    )
+    ends = {Partition(place.topic, place.partition): answer.result().offset for place, answer in answers.items()}
+    return {part: Span(starts[part], max(starts[part], ends[part])) for part in partitions}
+
+
+def _by_time(consumer: Consumer, partition: Partition, span: Span, window: Window) -> Span:
+    """The offsets that can hold records of this window's times."""
+    if span.start >= span.end:
+        return span
+    first = partial(_first_since, consumer, partition, span)
+    start = span.start if window.earliest_us is None else first(window.earliest_us)
+    end = span.end if window.latest_us is None else first(window.latest_us)
+    return Span(start, max(start, end))
+
+
+def _first_since(consumer: Consumer, partition: Partition, span: Span, at_us: int) -> int:
+    """The offset of the first record of that time or later; the end where there is none."""
+    found = _asked(consumer, partition, max(0, at_us // 1000))
+    if found is None and _asked(consumer, partition, 0) is None:
+        return _bisected(consumer, partition, span, at_us)
+    return span.end if found is None else min(max(found, span.start), span.end)
+
+
+def _asked(consumer: Consumer, partition: Partition, at_ms: int) -> int | None:
+    (place,) = consumer.offsets_for_times([TopicPartition(*partition, at_ms)], timeout=ANSWER_S)
+    if place.error is not None:
+        raise SourceError(f"{partition.topic}/{partition.number}: {place.error.str()}")
+    return place.offset if place.offset >= 0 else None
+
+
+def _bisected(consumer: Consumer, partition: Partition, span: Span, at_us: int) -> int:
+    """By reading. Where times are out of order by at most the window's slack this is early enough, never late."""
+    low, high = span
+    while low < high:
+        middle = (low + high) // 2
+        record = _next_record(consumer, partition, middle)
+        if record is None:
+            high = middle
+        elif record[1] >= at_us:
+            high = middle
+        else:
+            low = record[0] + 1
+    return min(low, span.end)
+
+
+def _next_record(consumer: Consumer, partition: Partition, offset: int) -> tuple[int, int] | None:
+    """Offset and time of the first record from `offset` on; None at the end."""
+    consumer.assign([TopicPartition(*partition, offset)])
+    deadline_s = time.monotonic() + ANSWER_S
+    while time.monotonic() < deadline_s:
+        message = consumer.poll(0.1)
+        if message is None:
+            continue
+        error = message.error()
+        if error is None:
+            record = _record(message)
+            return record.offset, record.timestamp_us or 0
+        if error.code() == KafkaError._PARTITION_EOF:
+            return None
+        raise SourceError(f"{partition.topic}/{partition.number}: {error.str()}")
+    raise SourceError(f"{partition.topic}/{partition.number}: no record came for {ANSWER_S:.0f} s")
+
+
+def _partitions(consumer: Consumer, topic: str) -> list[Partition]:
+    known = consumer.list_topics(topic, timeout=ANSWER_S).topics[topic]
+    if known.error is not None or not known.partitions:
+        raise SourceError(f"there is no topic {topic}")
+    return [Partition(topic, number) for number in sorted(known.partitions)]
+
+
+def _consumer(bootstrap_servers: str, options: _Options | None, log: ClientLog) -> Consumer:
+    settings = {
+        "fetch.wait.max.ms": 100,
+        **client_options(bootstrap_servers, options or {}),
+        "group.id": "earlybird-replay",  # librdkafka wants one; it is never joined
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        "enable.partition.eof": True,
+        "isolation.level": "read_committed",
+        "logger": log,
+        "error_cb": log.error,
+    }
+    try:
+        return Consumer(settings)
+    except KafkaException as error:
+        raise SettingsError(f"Kafka options: {error.args[0].str()}") from None
