@@ -1,0 +1,1 @@
+"""What stands behind stream.client: selecting, buffering, dating and pacing signals."""

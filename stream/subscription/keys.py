@@ -1,0 +1,31 @@
+"""A bounded memory of names."""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+
+class Keys:
+    """The `size` names used last; the one unused for longest is forgotten first. Not thread-safe."""
+
+    def __init__(self, size: int, known: Iterable[str] = ()) -> None:
+        if size < 1:
+            raise ValueError(f"size of a memory: at least 1 required, was {size}")
+        self._size = size
+        self._used: OrderedDict[str, None] = OrderedDict()
+        for name in known:
+            self.add(name)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._used
+
+    def __len__(self) -> int:
+        return len(self._used)
+
+    def add(self, name: str) -> bool:
+        """Remember; whether it was new."""
+        new = name not in self._used
+        self._used[name] = None
+        self._used.move_to_end(name)
+        if len(self._used) > self._size:
+            self._used.popitem(last=False)
+        return new

@@ -1,0 +1,151 @@
+"""Which signals a strategy wants, decided on a record's headers, before anything is decoded."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+from schemas.codec import decode
+from schemas.signal import Label, Signal
+from stream.ports import Record
+from stream.subscription.keys import Keys
+
+REMEMBERED = 100_000  # item keys; about 20 MB at most
+
+
+class Facts(NamedTuple):
+    """What a record's key and headers tell of its signal."""
+
+    signal_id: str
+    item_key: str
+    symbols: tuple[str, ...]
+    label: str  # empty in a retraction
+    confidence: float | None
+    source: str
+    item_type: str
+
+    @classmethod
+    def of_signal(cls, signal: Signal) -> Self:
+        """The same facts, where there is no record."""
+        return cls(
+            signal.signal_id,
+            signal.item_key,
+            tuple(symbol.symbol for symbol in signal.symbols),
+            signal.label.value if signal.label else "",
+            signal.confidence,
+            signal.source,
+            signal.item_type or "",
+        )
+
+    @classmethod
+    def of_record(cls, record: Record) -> Self:
+        """From the headers; a record without them (a bridge may have dropped them) is decoded. Raises DecodeError."""
+        told = {name: value.decode() for name, value in record.headers if value is not None}
+        if record.key is None or not told.keys() >= _NEEDED:
+            return cls.of_signal(decode(Signal, record.value or b""))
+        return cls(
+            told["signal-id"],
+            record.key.decode(),
+            tuple(told["symbols"].split(",")) if told["symbols"] else (),
+            told["label"],
+            float(told["confidence"]) if told["confidence"] else None,
+            told["source"],
+            told["item-type"],
+        )
+
+
+_NEEDED = {"signal-id", "symbols", "label", "confidence", "source", "item-type"}
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a signal must be; None asks for nothing.
+
+    `symbols`: about at least one of them. `min_confidence` and `labels` are never met by a retraction, which carries
+    neither. `single_symbol`: about exactly one instrument, for texts whose score is nobody else's.
+    """
+
+    symbols: frozenset[str] | None = None
+    labels: frozenset[str] | None = None
+    min_confidence: float = 0.0
+    sources: frozenset[str] | None = None
+    item_types: frozenset[str] | None = None
+    single_symbol: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        symbols: Collection[str] | None = None,
+        labels: Collection[str] | None = None,
+        min_confidence: float = 0.0,
+        sources: Collection[str] | None = None,
+        item_types: Collection[str] | None = None,
+        single_symbol: bool = False,
+    ) -> Self:
+        """From what a caller writes. Raises ValueError for what no signal can ever be."""
+        if not 0.0 <= min_confidence <= 1.0:
+            raise ValueError(f"min_confidence: 0 to 1, was {min_confidence}")
+        for name, given, known in (
+            ("labels", labels, {label.value for label in Label}),
+            ("item_types", item_types, {"news", "tweet"}),
+        ):
+            if given is not None and not set(given) <= known:
+                raise ValueError(f"{name}: of {', '.join(sorted(known))}, was {sorted(given)}")
+        return cls(
+            None if symbols is None else frozenset(symbol.upper() for symbol in _names("symbols", symbols)),
+            None if labels is None else frozenset(str(label) for label in labels),
+            min_confidence,
+            None if sources is None else frozenset(_names("sources", sources)),
+            None if item_types is None else frozenset(item_types),
+            single_symbol,
+        )
+
+    def matches(self, facts: Facts) -> bool:
+        """Whether this signal by itself is wanted."""
+        return (
+            (self.symbols is None or not self.symbols.isdisjoint(facts.symbols))
+            and (self.labels is None or facts.label in self.labels)
+            and (self.min_confidence == 0.0 or (facts.confidence or 0.0) >= self.min_confidence)
+            and (self.sources is None or facts.source in self.sources)
+            and (self.item_types is None or facts.item_type in self.item_types)
+            and (not self.single_symbol or len(facts.symbols) == 1)
+        )
+
+
+class Gate:
+    """Lets through what is wanted, and everything that follows on it. Not thread-safe.
+
+    A correction or retraction of an item that was let through passes every filter: it may have lost the label, the
+    symbols or the confidence that the strategy acted on. The last `remember` item keys are known; whoever waits for a
+    correction of something older must ask again with wider filters, and whoever restarts names what it still holds in
+    `held`.
+    """
+
+    def __init__(
+        self, selection: Selection, *, distinct: bool, remember: int = REMEMBERED, held: Iterable[str] = ()
+    ) -> None:
+        self.filtered = 0  # not wanted
+        self.repeated = 0  # signal_ids that were let through before
+        self._selection = selection
+        self._passed = Keys(remember, held)
+        self._ids = Keys(remember) if distinct else None
+
+    def knows(self, item_key: str) -> bool:
+        """Whether something of this item was let through (or is held)."""
+        return item_key in self._passed
+
+    def admits(self, facts: Facts) -> bool:
+        """Whether the strategy gets this one; remembers that it did."""
+        if facts.item_key not in self._passed and not self._selection.matches(facts):
+            self.filtered += 1
+            return False
+        if self._ids is not None and not self._ids.add(facts.signal_id):
+            self.repeated += 1
+            return False
+        self._passed.add(facts.item_key)
+        return True
+
+
+def _names(field: str, given: Collection[str]) -> Collection[str]:
+    if isinstance(given, str):
+        raise ValueError(f"{field}: a list of names required, was the string {given!r}")
+    return given

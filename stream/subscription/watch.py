@@ -1,0 +1,102 @@
+"""Is the stage alive? Judged on its heartbeats: a quiet market, a stage that is behind and a dead one look alike to
+whoever sees signals alone."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from schemas.control import Heartbeat
+
+
+class Condition(StrEnum):
+    """What is known of the stage."""
+
+    ALIVE = "alive"  # it beats, and no text waits long
+    QUIET = "quiet"  # alive, and yet no signal for long: there is no news
+    LAGGING = "lagging"  # it beats, but a text has waited for long
+    STOPPED = "stopped"  # every worker said that it ends
+    DEAD = "dead"  # no heartbeat: it hangs, it died, or it cannot be reached
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """A change of condition, good or bad. Instants are this machine's, in epoch microseconds."""
+
+    condition: Condition
+    before: Condition
+    at_us: int
+    quiet_us: int  # since the last signal (or the start)
+    unheard_us: int  # since the last heartbeat (or the start)
+    lag_us: int  # age of the oldest text that a worker has not finished
+    workers: tuple[str, ...]  # those heard last
+
+    def __str__(self) -> str:
+        return (
+            f"the stage is {self.condition} (was {self.before}): no signal for {self.quiet_us / 1e6:.1f} s, "
+            f"no heartbeat for {self.unheard_us / 1e6:.1f} s, oldest unfinished text {self.lag_us / 1e6:.1f} s old"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """When to worry, in microseconds. Workers beat once a second; None: never."""
+
+    dead_after_us: int = 5_000_000
+    lag_after_us: int = 5_000_000
+    quiet_after_us: int | None = None
+
+
+class Watch:
+    """Keeps the condition. A worker that falls silent while others beat is not a dead stage: its partitions move.
+    Not thread-safe."""
+
+    def __init__(self, patience: Patience, now_us: int) -> None:
+        self.condition = Condition.ALIVE
+        self._patience = patience
+        self._last_signal_us = self._last_beat_us = now_us
+        self._beats: dict[str, tuple[Heartbeat, int]] = {}  # by worker, with the instant it was heard
+
+    def signalled(self, now_us: int) -> None:
+        """A signal came."""
+        self._last_signal_us = now_us
+
+    def heard(self, heartbeat: Heartbeat, now_us: int) -> None:
+        """A heartbeat came."""
+        self._last_beat_us = now_us
+        self._beats[heartbeat.worker] = (heartbeat, now_us)
+
+    def judge(self, now_us: int) -> Silence | None:
+        """The change since the last time, if any."""
+        fresh = [beat for beat, at_us in self._beats.values() if now_us - at_us <= self._patience.dead_after_us]
+        if fresh:  # workers that others have replaced need no memory
+            self._beats = {beat.worker: self._beats[beat.worker] for beat in fresh}
+        lag_us = max((_waited_us(beat, now_us) for beat in fresh), default=0)
+        before, self.condition = self.condition, self._condition(fresh, lag_us, now_us)
+        if self.condition is before:
+            return None
+        return Silence(
+            self.condition,
+            before,
+            now_us,
+            now_us - self._last_signal_us,
+            now_us - self._last_beat_us,
+            lag_us,
+            tuple(sorted(self._beats)),
+        )
+
+    def _condition(self, fresh: list[Heartbeat], lag_us: int, now_us: int) -> Condition:
+        if all(beat.state == "stopped" for beat in fresh):
+            last = max(self._beats.values(), key=lambda heard: heard[1], default=None)
+            if last is not None and last[0].state == "stopped":
+                return Condition.STOPPED
+            return Condition.DEAD if now_us - self._last_beat_us > self._patience.dead_after_us else self.condition
+        if lag_us > self._patience.lag_after_us:
+            return Condition.LAGGING
+        quiet_after_us = self._patience.quiet_after_us
+        if quiet_after_us is not None and now_us - self._last_signal_us > quiet_after_us:
+            return Condition.QUIET
+        return Condition.ALIVE
+
+
+def _waited_us(beat: Heartbeat, now_us: int) -> int:
+    oldest = [each.oldest_unfinished_ingested_us for each in beat.partitions]
+    return max((now_us - instant for instant in oldest if instant is not None), default=0)

@@ -1,0 +1,361 @@
+"""The client without a broker: what passes, in which order, when, and what is remembered."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.codec import decode, encode
+from schemas.rejection import Reason
+from schemas.signal import Signal, SignalAction
+from stream.client import Constant, Empirical, Latest, OutOfOrder, Signals
+from stream.inflight import Entry
+from stream.outcome import signal_record
+from stream.ports import Position, Record
+from stream.preprocess import Refusal
+from stream.strategies.invented import invented
+from stream.subscription.recording import Recording
+from stream.subscription.selection import Facts, Gate, Selection
+
+T0 = 1_700_000_000_000_000
+SECOND = 1_000_000
+CORRECT, RETRACT = SignalAction.CORRECT, SignalAction.RETRACT
+
+
+def tape(*signals: Signal) -> list[tuple[Signal, int]]:
+    """A recording, a second between signals."""
+    return [(signal, T0 + number * SECOND) for number, signal in enumerate(signals)]
+
+
+def as_record(signal: Signal) -> Record:
+    """The record by which the stage publishes a signal."""
+    entry = Entry(
+        Refusal(Position("news.raw", 0, 0), Reason.STALE, "", None), Record("news.raw", 0, 0, None, None), 0, T0
+    )
+    sent = signal_record(signal, entry, "signals")
+    return Record(sent.topic, 0, 0, sent.key, sent.value, T0, sent.headers)
+
+
+def test_the_client_needs_no_model_and_no_service() -> None:
+    """A strategy's environment holds neither torch nor what the stage runs on."""
+    absent = {"torch", "transformers", "prometheus_client", "pydantic_settings", "redis", "pandas", "pyarrow", "numpy"}
+    code = f"import sys\nfrom stream.client import Signals\nprint(sorted({absent!r} & set(sys.modules)))"
+    root = Path(__file__).parents[2]
+    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=root)
+    assert ran.stdout.strip() == "[]"
+
+
+def test_a_received_signal_is_the_signal_and_its_instant() -> None:
+    """Every field of the contract, and encoded the same bytes."""
+    sent = invented("1", T0, 0.7, symbols=["NVDA", "AMD"])
+    (received,) = Signals.replay([(sent, T0 + 5)])
+    assert (received.available_us, received.event_us, received.tickers) == (T0 + 5, T0, ("NVDA", "AMD"))
+    assert encode(received) == encode(sent)
+    assert decode(Signal, encode(received)) == sent
+
+
+@given(
+    score=st.floats(-1, 1).map(lambda score: round(score, 6)),
+    symbols=st.lists(st.sampled_from(["NVDA", "AMD", "BRK.B"]), unique=True),
+    action=st.sampled_from(SignalAction),
+    item_type=st.sampled_from(["news", "tweet"]),
+)
+def test_headers_tell_what_the_signal_tells(
+    score: float, symbols: list[str], action: SignalAction, item_type: str
+) -> None:
+    """So a live filter, which sees headers, and a replayed one, which sees signals, decide alike."""
+    signal = invented("1", T0, score, symbols=symbols, action=action, item_type=item_type)
+    assert Facts.of_record(as_record(signal)) == Facts.of_signal(signal)
+
+
+def test_a_record_that_lost_its_headers_is_read_instead() -> None:
+    """A mirror may drop them."""
+    signal = invented("1", T0)
+    bare = Record("signals", 0, 0, b"wire:1", encode(signal), T0)
+    assert Facts.of_record(bare) == Facts.of_signal(signal)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "passing"),
+    [
+        ({}, {"a", "b", "c", "d"}),
+        ({"symbols": ["nvda"]}, {"a", "b"}),
+        ({"symbols": []}, set()),
+        ({"labels": ["positive"]}, {"a", "c"}),
+        ({"labels": ["positive", "negative"], "min_confidence": 0.7}, {"a", "b"}),
+        ({"sources": ["x"]}, {"d"}),
+        ({"item_types": ["tweet"]}, {"d"}),
+        ({"single_symbol": True}, {"a", "c"}),
+        ({"symbols": ["NVDA"], "single_symbol": True}, {"a"}),
+    ],
+)
+def test_filters_let_through_what_they_name(wanted: dict[str, object], passing: set[str]) -> None:
+    """Each filter narrows; together they must all agree."""
+    recorded = tape(
+        invented("a", T0, 0.9),
+        invented("b", T0, -0.8, symbols=["NVDA", "AMD"]),
+        invented("c", T0, 0.6, symbols=["AMD"]),
+        invented("d", T0, 0.0, symbols=[], source="x", item_type="tweet"),
+    )
+    received = list(Signals.replay(recorded, **wanted))  # type: ignore[arg-type]
+    assert {signal.item_key.partition(":")[2] for signal in received} == passing
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"labels": ["good"]}, {"min_confidence": 80}, {"symbols": "NVDA"}, {"item_types": ["blog"]}, {"remember": 0}],
+)
+def test_a_filter_that_nothing_can_pass_is_refused(wrong: dict[str, object]) -> None:
+    """A typing error must not look like a quiet market."""
+    with pytest.raises(ValueError, match=r"was"):
+        Signals.replay([], **wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "flipped",
+    [
+        invented("1", T0, -0.9, revision=1, action=CORRECT),
+        invented("1", T0, 0.9, symbols=["AMD"], revision=1, action=CORRECT),
+        invented("1", T0, 0.55, revision=1, action=CORRECT),
+        invented("1", T0, revision=1, action=RETRACT),
+        invented("1", T0, symbols=[], revision=1, action=RETRACT),
+    ],
+    ids=["label", "symbols", "confidence", "retracted", "retracted without symbols"],
+)
+def test_what_follows_on_a_delivered_item_passes_every_filter(flipped: Signal) -> None:
+    """Whoever bought on the first revision must hear that it was wrong; whoever never saw it need not."""
+    wanted = {"symbols": ["NVDA"], "labels": ["positive"], "min_confidence": 0.8}
+    recorded = tape(invented("1", T0, 0.9), flipped)
+    assert [signal.action for signal in Signals.replay(recorded, **wanted)] == ["new", flipped.action]  # type: ignore[arg-type]
+    assert list(Signals.replay(tape(flipped), **wanted)) == []  # type: ignore[arg-type]
+    held = Signals.replay(tape(flipped), held=["wire:1"], **wanted)  # type: ignore[arg-type]
+    assert [signal.item_key for signal in held] == ["wire:1"]
+
+
+def test_the_memory_of_delivered_items_is_bounded() -> None:
+    """The one unused for longest is forgotten, and its retraction is filtered like a stranger's."""
+    recorded = tape(
+        *(invented(item, T0) for item in "abc"), *(invented(item, T0, revision=1, action=RETRACT) for item in "abc")
+    )
+    received = list(Signals.replay(recorded, labels=["positive"], remember=2))
+    assert [signal.item_key for signal in received if signal.action is RETRACT] == ["wire:b", "wire:c"]
+
+
+def test_duplicates_are_dropped_on_request_only() -> None:
+    """At-least-once delivery repeats signal_ids; a new revision is no duplicate."""
+    first, second = invented("1", T0), invented("1", T0, revision=1, action=CORRECT)
+    recorded = tape(first, first, second, first)
+    assert len(list(Signals.replay(recorded))) == 4
+    signals = Signals.replay(recorded, distinct=True)
+    assert [signal.revision for signal in signals] == [0, 1]
+    assert signals.counts.repeated == 2
+
+
+@given(st.permutations(range(5)))
+def test_the_latest_state_does_not_depend_on_arrival(order: list[int]) -> None:
+    """Highest revision, a retraction after the correction of the same revision."""
+    states = [
+        invented("1", T0, 0.1),
+        invented("1", T0, 0.2, revision=1, action=CORRECT),
+        invented("1", T0, 0.3, revision=2, action=CORRECT),
+        invented("1", T0, revision=2, action=RETRACT),
+        invented("2", T0, 0.4),
+    ]
+    latest = Latest[Signal]()
+    for index in order:
+        latest.update(states[index])
+    assert latest.get("wire:1") is None
+    assert [state.item_key for state in latest] == ["wire:2"]
+    assert latest.about("NVDA") == [states[4]]
+
+
+def test_a_late_revision_changes_nothing() -> None:
+    """`update` says whether there is anything to act upon."""
+    latest = Latest[Signal]()
+    new = invented("1", T0, 0.9, revision=7)
+    assert [latest.update(new), latest.update(new), latest.update(invented("1", T0, -0.9, revision=6))] == [
+        True,
+        False,
+        False,
+    ]
+    assert latest.get("wire:1") == new
+
+
+def test_a_range_is_cut_by_availability() -> None:
+    """From `start` on, up to but not including `end`; written as an instant, a text or a number."""
+    recorded = tape(*(invented(str(number), T0) for number in range(5)))
+    received = Signals.replay(recorded, start="2023-11-14T22:13:21Z", end=T0 + 3 * SECOND)
+    assert [signal.item_key for signal in received] == ["wire:1", "wire:2"]
+    with pytest.raises(ValueError, match="UTC"):
+        Signals.replay(recorded, start="2023-11-14T22:13:21")
+
+
+def test_latency_moves_what_a_strategy_sees_and_when() -> None:
+    """A signal drawn slow is seen after one that was appended later; one of the same item never overtakes."""
+
+    class ByItem:
+        def of(self, signal_id: str) -> int:
+            return 3 * SECOND if signal_id == slow.signal_id else 0
+
+    slow = invented("slow", T0)
+    follows = invented("slow", T0, revision=1, action=RETRACT)
+    received = list(Signals.replay(tape(slow, invented("quick", T0), follows), latency=ByItem()))
+    assert [(signal.item_key, signal.action) for signal in received] == [
+        ("wire:quick", "new"),
+        ("wire:slow", "new"),
+        ("wire:slow", "retract"),
+    ]
+    assert [signal.available_us - T0 for signal in received] == [SECOND, 3 * SECOND, 3 * SECOND]
+
+
+def test_a_measured_latency_is_the_same_in_every_replay() -> None:
+    """Each signal draws by its own id, so a part of the range gives the same draws as the whole."""
+    recorded = tape(*(invented(str(number), T0) for number in range(50)))
+    model = Empirical.measured([1_000, 40_000, 9_000_000])
+    whole = {signal.item_key: signal.available_us for signal in Signals.replay(recorded, latency=model)}
+    part = {signal.item_key: signal.available_us for signal in Signals.replay(recorded[30:], latency=model)}
+    assert part.items() <= whole.items()
+    assert {whole[f"wire:{number}"] - at_us for number, (_, at_us) in enumerate(recorded)} > {1_000, 9_000_000}
+
+
+@given(
+    gaps=st.lists(st.integers(0, 5 * SECOND), min_size=1, max_size=30),
+    cut=st.integers(0, 30),
+    future=st.lists(st.integers(0, 5 * SECOND), max_size=10),
+)
+def test_the_future_never_changes_the_past(gaps: list[int], cut: int, future: list[int]) -> None:
+    """Whatever is appended after an instant, what a strategy saw until then stays bit for bit the same."""
+
+    cut = min(cut, len(gaps))
+
+    def recording(steps: list[int], name: str) -> list[tuple[Signal, int]]:
+        at_us, pairs = T0, []
+        for number, gap in enumerate(steps):
+            at_us += gap
+            own = name if number >= cut else ""
+            pairs.append((invented(f"{own}{number}", at_us, 0.5), at_us))
+        return pairs
+
+    one, other = recording(gaps, "one"), recording(gaps[:cut] + future, "other")
+    changed_us = min((at_us for _, at_us in one[cut:] + other[cut:]), default=2 * T0)
+    model = Empirical.measured([0, 700_000, 6_000_000])
+    seen = [
+        [
+            (signal.available_us, encode(signal))
+            for signal in Signals.replay(recorded, latency=model)
+            if signal.available_us < changed_us
+        ]
+        for recorded in (one, other)
+    ]
+    assert seen[0] == seen[1]
+
+
+def test_the_order_comes_out_by_availability_whatever_the_latency() -> None:
+    """A backtest's clock never goes back."""
+    recorded = tape(*(invented(str(number % 7), T0, revision=number) for number in range(200)))
+    instants = [s.available_us for s in Signals.replay(recorded, latency=Empirical.measured([0, 10 * SECOND, 500]))]
+    assert instants == sorted(instants) and len(instants) == 200
+
+
+def test_a_recording_out_of_order_is_refused() -> None:
+    """Read as it stands it would show the future."""
+    recorded = [(invented("1", T0), T0 + 1), (invented("2", T0), T0)]
+    with pytest.raises(OutOfOrder, match=f"was {T0}"):
+        list(Signals.replay(recorded))
+
+
+def test_the_input_is_read_no_further_than_the_latency_needs() -> None:
+    """A year of signals need not fit into memory."""
+    read = 0
+
+    def endless() -> Iterator[tuple[Signal, int]]:
+        nonlocal read
+        while True:
+            yield invented(str(read), T0), T0 + read * SECOND
+            read += 1
+
+    signals = Signals.replay(endless(), latency=5 * SECOND)
+    assert next(signals).item_key == "wire:0"
+    assert read <= 6
+
+
+class Time:
+    """A clock that moves only when somebody waits."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def now(self) -> float:
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+@pytest.mark.parametrize(("speed", "seconds"), [("max", 0.0), (1, 4.0), (10, 0.4)])
+def test_a_replay_is_paced_on_availability(speed: float, seconds: float) -> None:
+    """Four recorded seconds take four, or a tenth of that, or none."""
+    time = Time()
+    recorded = tape(*(invented(str(number), T0) for number in range(5)))
+    feed = Recording(recorded, Gate(Selection(), distinct=False), Constant(0), speed, time.now, time.sleep)
+    assert len(list(Signals(feed))) == 5
+    assert time.now_s == pytest.approx(seconds)
+
+
+def test_handlers_get_what_the_loop_gets() -> None:
+    """One strategy, written either way."""
+    recorded = tape(*(invented(str(number), T0) for number in range(3)))
+    seen: list[str] = []
+    Signals.replay(recorded).on(lambda signal: seen.append(signal.item_key)).run()
+    assert seen == [signal.item_key for signal in Signals.replay(recorded)]
+
+
+def test_a_run_ends_when_asked() -> None:
+    """`stop` is asked before each signal."""
+    seen: list[str] = []
+    signals = Signals.replay(tape(*(invented(str(number), T0) for number in range(3))))
+    signals.on(lambda signal: seen.append(signal.item_key)).run(stop=lambda: len(seen) == 2)
+    assert seen == ["wire:0", "wire:1"]
+    assert next(signals).item_key == "wire:2"
+
+
+def test_the_same_class_iterates_asynchronously() -> None:
+    """`async for` over the same object, to the same end."""
+
+    async def collect() -> list[str]:
+        return [signal.item_key async for signal in Signals.replay(tape(invented("a", T0), invented("b", T0)))]
+
+    assert asyncio.run(collect()) == ["wire:a", "wire:b"]
+
+
+def test_a_closed_replay_ends() -> None:
+    """As a live one does."""
+    with Signals.replay(tape(invented("a", T0), invented("b", T0))) as signals:
+        next(signals)
+    assert list(signals) == []
+
+
+def test_batches_hold_one_row_a_signal() -> None:
+    """Instants whole and in UTC, nulls where a retraction has no result, the rest for the next batch."""
+    pytest.importorskip("pyarrow", reason="NO PYARROW: pip install earlybird[strategies]")
+    recorded = tape(invented("1", T0, 0.9), invented("1", T0, revision=1, action=RETRACT), invented("2", T0, -0.5))
+    signals = Signals.replay(recorded, latency=7)
+    table = signals.to_arrow(2)
+    assert table["available_us"].to_pylist() == [T0 + 7, T0 + SECOND + 7]
+    assert table["score"].to_pylist() == [0.9, None]
+    assert table["symbols"].to_pylist() == [["NVDA"], ["NVDA"]]
+    assert signals.to_arrow(2).num_rows == 1
+    assert signals.to_arrow(2).num_rows == 0
+
+
+def test_a_frame_is_indexed_by_availability() -> None:
+    """Ready to be joined with prices: time-zone aware, microseconds kept."""
+    pd = pytest.importorskip("pandas", reason="NO PANDAS: pip install earlybird[strategies]")
+    frame = Signals.replay(tape(invented("1", T0), invented("2", T0, 0.0))).to_pandas(10)
+    assert list(frame.index) == [pd.Timestamp(T0, unit="us", tz="UTC"), pd.Timestamp(T0 + SECOND, unit="us", tz="UTC")]
+    assert list(frame["label"]) == ["positive", "neutral"]
