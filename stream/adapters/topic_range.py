@@ -182,7 +182,10 @@ def frozen_ends(
         return {}
     admin = admin_client(bootstrap_servers, options)
     answers = admin.list_offsets(
-        {TopicPartition(*partition): OffsetSpec.latest() for partition in partitions},
+        {
+            TopicPartition(*partition): OffsetSpec.latest()  # type: ignore[no-untyped-call]
+            for partition in partitions
+        },
         isolation_level=IsolationLevel.READ_COMMITTED,
         request_timeout=ANSWER_S,
     )
@@ -221,9 +224,7 @@ def _bisected(consumer: Consumer, partition: Partition, span: Span, at_us: int) 
     while low < high:
         middle = (low + high) // 2
         record = _next_record(consumer, partition, middle)
-        if record is None:
-            high = middle
-        elif record[1] >= at_us:
+        if record is None or record[1] >= at_us:
             high = middle
         else:
             low = record[0] + 1

@@ -1,0 +1,266 @@
+"""Records as Parquet and Arrow: the one home of pyarrow, which is imported when a file is first touched.
+
+Columns named *_us are epoch microseconds (int64). A signal's columns are for queries; `value` holds the whole message
+as it was on the topic, and is what is read back.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+from schemas.signal import Signal
+from stream.availability import Stamped
+from stream.errors import SettingsError, SourceError
+from stream.ports import Record
+
+ROW_GROUP = 16_384
+LEVEL = 3  # of zstd
+_PREFIX = b"earlybird."
+
+Row = dict[str, Any]
+
+
+def arrow() -> Any:
+    """The pyarrow module, with its Parquet part loaded. Raises SettingsError where it is not installed."""
+    try:
+        pa = import_module("pyarrow")
+        import_module("pyarrow.ipc")
+        import_module("pyarrow.parquet")
+    except ModuleNotFoundError:
+        raise SettingsError("Parquet and Arrow files need pyarrow: pip install 'earlybird[archive]'") from None
+    return pa
+
+
+def record_row(stamped: Stamped, available_us: int) -> Row:
+    """The columns that every archived record has."""
+    record = stamped.record
+    return {
+        "available_us": available_us,
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "timestamp_us": record.timestamp_us,
+        "appended": stamped.appended,
+        "key": record.key,
+        "value": record.value,
+        "headers": [{"name": name, "value": value} for name, value in record.headers],
+    }
+
+
+def record_of(row: Mapping[str, Any]) -> Stamped:
+    """The inverse of `record_row`."""
+    headers = tuple((header["name"], header["value"]) for header in row["headers"])
+    return Stamped(
+        Record(row["topic"], row["partition"], row["offset"], row["key"], row["value"], row["timestamp_us"], headers),
+        row["appended"],
+    )
+
+
+def signal_row(signal: Signal | None) -> Row:
+    """The columns by which signals are queried; all null for a record that is no signal."""
+    if signal is None:
+        return dict.fromkeys(_SIGNAL)
+    probs, exited, times = signal.probs, signal.exit, signal.ts
+    return {
+        "signal_id": signal.signal_id,
+        "item_key": signal.item_key,
+        "revision": signal.revision,
+        "action": signal.action.value,
+        "source": signal.source,
+        "item_type": signal.item_type,
+        "symbols": [symbol.symbol for symbol in signal.symbols],
+        "label": None if signal.label is None else signal.label.value,
+        "p_negative": None if probs is None else probs.negative,
+        "p_neutral": None if probs is None else probs.neutral,
+        "p_positive": None if probs is None else probs.positive,
+        "score": signal.score,
+        "confidence": signal.confidence,
+        "exit_layer": None if exited is None else exited.layer,
+        "exit_reason": None if exited is None else exited.reason.value,
+        "cache_hit": None if signal.novelty is None else signal.novelty.cache_hit,
+        "model_sha256": signal.model.sha256,
+        "config_hash": signal.model.config_hash,
+        "numerics": signal.model.numerics,
+        "digest": signal.digest,
+        "run_id": signal.run_id,
+        "published_us": times.published_us,
+        "updated_us": times.updated_us,
+        "ingested_us": times.ingested_us,
+        "emitted_us": times.emitted_us,
+    }
+
+
+class TableFile:
+    """One Parquet or Arrow IPC file, written row group by row group of a fixed size: equal rows, equal bytes. It gets
+    its name when it is whole."""
+
+    def __init__(
+        self, path: Path, kind: Literal["raw", "signals", "replayed"], form: Literal["parquet", "arrow"] = "parquet"
+    ) -> None:
+        """Raises SettingsError without pyarrow."""
+        self.path, self._form = path, form
+        self._pa = arrow()
+        self._schema = _schema(self._pa, kind)
+        self._part = path.with_name(f".{path.name}.part")
+        self._rows: list[Row] = []
+        self._tables: Any = None
+        self._metadata: dict[str, str] = {}
+
+    def describe(self, metadata: Mapping[str, str]) -> None:
+        """Facts about the file, kept in it; before the first row."""
+        self._metadata = dict(metadata)
+
+    def add(self, row: Row) -> None:
+        """One row; columns that are missing are null."""
+        self._rows.append(row)
+        if len(self._rows) == ROW_GROUP:
+            self._flush()
+
+    def close(self) -> None:
+        """Write what is left, make it durable, and give it its name."""
+        self._flush()
+        self._tables.close()
+        with self._part.open("rb") as written:
+            os.fsync(written.fileno())
+        self._part.replace(self.path)
+        _sync_folder(self.path.parent)
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        if self._tables is not None:
+            self._tables.close()
+        self._part.unlink(missing_ok=True)
+
+    def _flush(self) -> None:
+        pa = self._pa
+        if self._tables is None:
+            described = {_PREFIX + name.encode(): value.encode() for name, value in self._metadata.items()}
+            self._schema = schema = self._schema.with_metadata(described)
+            if self._form == "parquet":
+                self._tables = pa.parquet.ParquetWriter(self._part, schema, compression="zstd", compression_level=LEVEL)
+            else:
+                options = pa.ipc.IpcWriteOptions(compression="zstd")
+                self._tables = pa.ipc.new_file(str(self._part), schema, options=options)
+        if self._rows:
+            self._tables.write(pa.Table.from_pylist(self._rows, schema=self._schema))
+            self._rows = []
+
+
+def write_table(path: Path, kind: Literal["raw", "signals"], rows: Sequence[Row], metadata: Mapping[str, str]) -> None:
+    """A whole file at once; it is there complete or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = TableFile(path, kind)
+    file.describe(metadata)
+    for row in rows:
+        file.add(row)
+    file.close()
+
+
+def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[Row]:
+    """The rows of a Parquet file in its order, a row group in memory at a time. Raises SourceError."""
+    pa = arrow()
+    try:
+        with pa.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=ROW_GROUP, columns=columns):
+                yield from batch.to_pylist()
+    except FileNotFoundError:
+        raise SourceError(f"{path}: gone; the archive was compacted meanwhile, try again") from None
+    except (OSError, pa.ArrowException) as error:
+        raise SourceError(f"{path}: {error}") from None
+
+
+def columns_of(path: Path) -> list[str]:
+    """The names of a Parquet file's columns. Raises SourceError."""
+    pa = arrow()
+    try:
+        return list(pa.parquet.read_schema(path).names)
+    except (OSError, pa.ArrowException) as error:
+        raise SourceError(f"{path}: {error}") from None
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    """What `describe` said of a Parquet file. Raises SourceError."""
+    pa = arrow()
+    try:
+        found = pa.parquet.read_schema(path).metadata or {}
+    except (OSError, pa.ArrowException) as error:
+        raise SourceError(f"{path}: {error}") from None
+    return {
+        name.removeprefix(_PREFIX).decode(): value.decode() for name, value in found.items() if name.startswith(_PREFIX)
+    }
+
+
+def rows_sha256(rows: Iterable[Row]) -> str:
+    """Over keys and values in order."""
+    content = hashlib.sha256()
+    for row in rows:
+        for part in (row["key"], row["value"]):
+            content.update(b"-" if part is None else json.dumps(len(part)).encode() + b":" + part)
+    return content.hexdigest()
+
+
+_RECORD = {
+    "topic": "string",
+    "partition": "int32",
+    "offset": "int64",
+    "timestamp_us": "int64",
+    "appended": "bool",
+    "key": "binary",
+    "value": "binary",
+    "headers": "headers",
+}
+_SIGNAL = {
+    "signal_id": "string",
+    "item_key": "string",
+    "revision": "int64",
+    "action": "string",
+    "source": "string",
+    "item_type": "string",
+    "symbols": "strings",
+    "label": "string",
+    "p_negative": "double",
+    "p_neutral": "double",
+    "p_positive": "double",
+    "score": "double",
+    "confidence": "double",
+    "exit_layer": "int16",
+    "exit_reason": "string",
+    "cache_hit": "bool",
+    "model_sha256": "string",
+    "config_hash": "string",
+    "numerics": "string",
+    "digest": "string",
+    "run_id": "string",
+    "published_us": "int64",
+    "updated_us": "int64",
+    "ingested_us": "int64",
+    "emitted_us": "int64",
+}
+_COLUMNS = {
+    "raw": {"available_us": "int64", **_RECORD},
+    "signals": {"available_us": "int64", **_SIGNAL, **_RECORD},
+    "replayed": {"available_us": "int64", **_SIGNAL, "value": "binary"},
+}
+
+
+def _schema(pa: Any, kind: str) -> Any:
+    special = {
+        "strings": pa.list_(pa.string()),
+        "headers": pa.list_(pa.struct([("name", pa.string()), ("value", pa.binary())])),
+        "double": pa.float64(),
+        "bool": pa.bool_(),
+    }
+    types = {name: special[kind] if kind in special else getattr(pa, kind)() for name, kind in _COLUMNS[kind].items()}
+    return pa.schema(list(types.items()))
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

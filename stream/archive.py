@@ -1,0 +1,152 @@
+"""Archived topics read back: in order of availability for strategies, partition by partition for replays. No Kafka."""
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+import structlog
+
+from schemas.codec import DecodeError, decode
+from schemas.signal import Signal
+from stream.adapters import parquet
+from stream.archive_files import ArchiveFile, files_of, topics_in
+from stream.availability import Stamped
+from stream.errors import SourceError
+from stream.ports import Partition, Record
+from stream.timeline import Span, Window
+
+log = structlog.get_logger(__name__)
+
+
+class ArchiveHistory:
+    """A History of archived topics."""
+
+    def __init__(self, root: Path) -> None:
+        """Raises SourceError where there is no archive."""
+        topics_in(root)
+        self._root = root
+
+    def spans(self, topics: Iterable[str], window: Window) -> dict[Partition, Span]:
+        """As History.spans. Raises SourceError for a topic that was not archived."""
+        spans: dict[Partition, Span] = {}
+        for topic in topics:
+            files = files_of(self._root, [topic])
+            if not files:
+                raise SourceError(
+                    f"{self._root}: holds no {topic}, only {', '.join(topics_in(self._root)) or 'nothing'}"
+                )
+            for file in files:
+                known = spans.get(file.partition, file.span)
+                spans[file.partition] = Span(min(known.start, file.span.start), max(known.end, file.span.end))
+        return {partition: window.clip(partition, span) for partition, span in sorted(spans.items())}
+
+    def read(self, spans: Mapping[Partition, Span], window: Window) -> list[Iterator[Stamped]]:
+        """As History.read."""
+        return [self._partition(partition, span, window) for partition, span in spans.items()]
+
+    def _partition(self, partition: Partition, span: Span, window: Window) -> Iterator[Stamped]:
+        files = [
+            file
+            for file in files_of(self._root, [partition.topic])
+            if file.partition == partition
+            and file.span.end > span.start
+            and file.span.start < span.end
+            and (window.earliest_us is None or file.ends_us > window.earliest_us)
+            and (window.latest_us is None or file.begins_us <= window.latest_us)
+        ]
+        for row in _merged(files, lambda file: file.span.start, lambda row: row["offset"]):
+            if span.start <= row["offset"] < span.end:
+                yield parquet.record_of(row)
+
+
+def read_signals(
+    path: Path, start_us: int | None = None, end_us: int | None = None, topic: str | None = None
+) -> Iterator[tuple[Signal, int]]:
+    """Signals and the instants from which they were available, in that order, `start_us <= t < end_us`.
+
+    `path` is an archive (with several topics of signals, name the `topic`), or a Parquet file that `replay` wrote.
+    Records that are no signals are left out and counted in the log. Raises SourceError.
+    """
+    unreadable = 0
+    rows = _replayed(path) if path.is_file() else _available(path, _signal_topic(path, topic), start_us, end_us)
+    for row in rows:
+        if not _inside(row["available_us"], start_us, end_us):
+            continue
+        try:
+            yield decode(Signal, row["value"] or b""), row["available_us"]
+        except DecodeError:
+            unreadable += 1
+    if unreadable:
+        log.warning("archive.unreadable", path=str(path), records=unreadable)
+
+
+def read_raw(
+    path: Path, topics: Iterable[str], start_us: int | None = None, end_us: int | None = None
+) -> Iterator[tuple[Record, int]]:
+    """Records of raw topics and the instants from which they were available, in that order. Raises SourceError."""
+    for row in _available(path, list(topics), start_us, end_us):
+        if _inside(row["available_us"], start_us, end_us):
+            yield parquet.record_of(row).record, row["available_us"]
+
+
+def _replayed(path: Path) -> Iterator[parquet.Row]:
+    if not {"available_us", "value"} <= set(parquet.columns_of(path)):
+        raise SourceError(f"{path}: holds no signals of ours")
+    return parquet.read_rows(path, ["available_us", "value"])
+
+
+def _available(root: Path, topics: list[str], start_us: int | None, end_us: int | None) -> Iterator[parquet.Row]:
+    files = [
+        file
+        for file in files_of(root, topics)
+        if (start_us is None or file.ends_us > start_us) and (end_us is None or file.begins_us < end_us)
+    ]
+    return _merged(
+        files,
+        lambda file: file.begins_us,
+        lambda row: row["available_us"],
+    )
+
+
+def _merged(
+    files: list[ArchiveFile], begins: Callable[[ArchiveFile], int], place: Callable[[parquet.Row], int]
+) -> Iterator[parquet.Row]:
+    """The rows of all files by `place`, each file opened when the first of its rows may be due and held in memory."""
+    waiting = sorted(files, key=lambda file: (begins(file), file.path), reverse=True)
+    heap: list[tuple[tuple[int, str, int, int], int, Iterator[parquet.Row], parquet.Row]] = []
+    opened = 0
+
+    def push(number: int, rows: Iterator[parquet.Row]) -> None:
+        for row in rows:
+            heapq.heappush(heap, ((place(row), row["topic"], row["partition"], row["offset"]), number, rows, row))
+            return
+
+    while waiting or heap:
+        while waiting and (not heap or begins(waiting[-1]) <= heap[0][0][0]):
+            opened += 1
+            push(
+                opened, iter(sorted(parquet.read_rows(waiting.pop().path), key=lambda row: (place(row), row["offset"])))
+            )
+        if heap:
+            _, number, rows, row = heapq.heappop(heap)
+            yield row
+            push(number, rows)
+
+
+def _signal_topic(root: Path, topic: str | None) -> list[str]:
+    if topic is not None:
+        return [topic]
+    known = topics_in(root)
+    found = [name for name in known if _holds_signals(root, name)]
+    if len(found) != 1:
+        raise SourceError(f"{root}: one topic of signals expected, was {', '.join(found) or 'none'}")
+    return found
+
+
+def _holds_signals(root: Path, topic: str) -> bool:
+    files = files_of(root, [topic])
+    return bool(files) and parquet.metadata_of(files[0].path).get("schema") == Signal.SCHEMA
+
+
+def _inside(at_us: int, start_us: int | None, end_us: int | None) -> bool:
+    return (start_us is None or at_us >= start_us) and (end_us is None or at_us < end_us)

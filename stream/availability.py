@@ -1,0 +1,157 @@
+"""When a record could be traded on, and how long a signal takes to get there. Pure; no look-ahead begins here.
+
+A record is available when the broker appended it. A back-dated topic carries its sender's time instead, and there the
+item's own `ingested_us` counts. No text is available before its last edit: history that was edited afterwards is
+dated by `updated_us`.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol
+
+from schemas.base import EARLIEST_US, LATEST_US
+from schemas.raw import Action
+from schemas.signal import Signal, SignalAction
+from stream.errors import SettingsError
+from stream.ports import Record
+
+Rule = Literal["auto", "appended", "ingested"]
+"""`appended`: the broker's time. `ingested`: the item's ingested_us. `auto`: for raw topics the broker's where it is an
+append time, else ingested_us; for signals the broker's."""
+
+QUANTILES = 1_000
+
+
+class Stamped(NamedTuple):
+    """A record, and whether its timestamp is the broker's append time (else: whatever its sender said)."""
+
+    record: Record
+    appended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Dated:
+    """A record with the instant from which it could be known."""
+
+    record: Record
+    at_us: int
+    base_us: int  # the same, had it never been edited; ascends in a partition, but for some slack
+    edited: bool = False  # the text was changed later than it claims to have been available, and is no update
+    assumed: bool = False  # the ingest time was assumed when the history was published
+
+
+def date_raw(stamped: Stamped, rule: Rule) -> Dated:
+    """A record of a raw topic. One that holds several items is available when the last of them is; one that cannot be
+    read counts from the broker's time."""
+    record = stamped.record
+    items = _items(record.value)
+    ingested = [at for item in items if (at := _instant(item.get("ingested_us"))) is not None]
+    by_broker = rule == "appended" or (rule == "auto" and stamped.appended) or not ingested
+    base_us = (record.timestamp_us or 0) if by_broker else max(ingested)
+    edits = [(at, item) for item in items if (at := _instant(item.get("updated_us"))) is not None and at > base_us]
+    return Dated(
+        record,
+        max([base_us, *(at for at, _ in edits)]),
+        base_us,
+        any(item.get("action") not in (Action.UPDATE, Action.DELETE) for _, item in edits),
+        any(item.get("ingested_origin") == "assumed" for item in items),
+    )
+
+
+def date_signal(record: Record, signal: Signal, rule: Rule) -> Dated:
+    """A record of the signals topic."""
+    base_us = signal.ts.ingested_us if rule == "ingested" else record.timestamp_us or signal.ts.emitted_us
+    updated_us = signal.ts.updated_us or 0
+    edited = updated_us > base_us and signal.action is SignalAction.NEW
+    return Dated(record, max(base_us, updated_us), base_us, edited)
+
+
+class Latency(Protocol):
+    """How long after its text was available a signal reaches a strategy."""
+
+    spec: str
+
+    def of(self, signal_id: str) -> int:
+        """Microseconds, the same for one signal in every replay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """The same for all."""
+
+    us: int
+
+    @property
+    def spec(self) -> str:
+        return f"{self.us}us"
+
+    def of(self, signal_id: str) -> int:  # noqa: ARG002
+        return self.us
+
+
+@dataclass(frozen=True, slots=True)
+class Empirical:
+    """Drawn from what a live run took, by a hash of the signal's id: a replay repeats its own draws."""
+
+    quantiles_us: tuple[int, ...]  # ascending
+
+    @classmethod
+    def measured(cls, latencies_us: Iterable[int]) -> "Empirical":
+        """From observations. Raises SettingsError where there are none."""
+        ordered = sorted(max(0, latency) for latency in latencies_us)
+        if not ordered:
+            raise SettingsError("latency: empirical needs recorded signals, and there are none in this range")
+        last = len(ordered) - 1
+        return cls(tuple(ordered[round(step * last / QUANTILES)] for step in range(QUANTILES + 1)))
+
+    @property
+    def spec(self) -> str:
+        middle, high = self.quantiles_us[QUANTILES // 2], self.quantiles_us[QUANTILES * 99 // 100]
+        name = hashlib.sha256(repr(self.quantiles_us).encode()).hexdigest()[:16]
+        return f"empirical:{name}:p50={middle}us:p99={high}us"
+
+    def of(self, signal_id: str) -> int:
+        draw = int.from_bytes(hashlib.sha256(signal_id.encode()).digest()[:8], "big")
+        return self.quantiles_us[draw % len(self.quantiles_us)]
+
+
+def stage_latency_us(record: Record, signal: Signal) -> int | None:
+    """From reading the raw record to the broker's append time, as the live run had it; None without a time."""
+    return None if record.timestamp_us is None else record.timestamp_us - signal.ts.consumed_us
+
+
+def parse_duration_us(text: str) -> int:
+    """`250ms`, `1.5s`, `2h`, `40us`, `0`; without a unit: seconds. Raises SettingsError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(us|ms|s|m|h|d|)", text.strip())
+    if not match:
+        raise SettingsError(f"a duration like 250ms, 1.5s or 2h expected, was {text!r}")
+    return round(float(match[1]) * _UNITS_US[match[2]])
+
+
+def in_sample(begins_us: int, knowledge_until_us: int | None) -> str | None:
+    """Why results from this instant on are no test of the model; None where they are one."""
+    if knowledge_until_us is None:
+        return "nobody recorded until when the model's training data reaches (knowledge_until_us)"
+    if begins_us < knowledge_until_us:
+        return f"it begins at {begins_us}, and the model learned from texts up to {knowledge_until_us}"
+    return None
+
+
+_UNITS_US = {"us": 1, "ms": 1_000, "s": 1_000_000, "": 1_000_000, "m": 60_000_000, "h": 3_600_000_000}
+_UNITS_US["d"] = 24 * _UNITS_US["h"]
+
+
+def _items(value: bytes | None) -> list[dict[str, Any]]:
+    """The JSON objects in a record, as far as it can be read at all."""
+    try:
+        content = json.loads(value or b"null")
+    except (ValueError, RecursionError):
+        return []
+    return [item for item in (content if isinstance(content, list) else [content]) if isinstance(item, dict)]
+
+
+def _instant(value: Any) -> int | None:
+    return value if type(value) is int and EARLIEST_US <= value <= LATEST_US else None

@@ -1,0 +1,61 @@
+"""Keep the raw topics and the signals as Parquet files, an hour a file, exactly once over restarts.
+
+No group is joined and nothing is committed: the files' names say where to go on. `earlybird replay --archive` and
+strategies read the folder without Kafka; so do polars, DuckDB and pandas (TOPIC/date=YYYY-MM-DD/*.parquet).
+"""
+
+import argparse
+import signal
+import threading
+from pathlib import Path
+
+from stream import settings as settings_module
+from stream.cli import version
+from stream.telemetry import configure_logging
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where to, how long, and whether to merge small files."""
+    settings_module.add_config_option(parser)
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="the archive; is made where it is not there")
+    parser.add_argument(
+        "--topic", action="append", metavar="NAME", help="archive this topic; repeatable (default: raw and signals)"
+    )
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--once", action="store_true", help="up to the topics' present end, instead of until SIGTERM")
+    how.add_argument("--compact", action="store_true", help="only merge small files; no Kafka")
+    parser.add_argument(
+        "--flush", type=float, default=300.0, metavar="SECONDS", help="longest time until a record is in a file (300)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when everything that was read is in files."""
+    from stream.archiver import Archiver, archive_all, archive_on, starts
+
+    settings = settings_module.load(args.config)
+    configure_logging(settings.log.level, settings.log.format)
+    topics = args.topic or [*(topic.name for topic in settings.topics.raw), settings.topics.signals]
+    with Archiver(args.folder, [settings.topics.signals], version()) as archiver:
+        if args.compact:
+            print(f"{archiver.compact()} files merged into others")
+            return 0
+        from stream.adapters.topic_range import TopicHistory, TopicReader
+        from stream.timeline import Window
+
+        kafka, window = settings.kafka, Window()
+        history = TopicHistory(kafka.bootstrap_servers, kafka.options)
+        spans = starts(archiver.next_offsets(), history.spans(topics, window))
+        if args.once:
+            archive_all(archiver, history.read(spans, window))
+        else:
+            stop = threading.Event()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: stop.set())
+            reader = TopicReader(kafka.bootstrap_servers, {p: span.start for p, span in spans.items()}, kafka.options)
+            try:
+                archive_on(archiver, reader, args.flush, stop.is_set)
+            finally:
+                reader.close()
+        print(f"{archiver.archived:,} records archived in {args.folder}")
+    return 0

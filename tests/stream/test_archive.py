@@ -1,0 +1,219 @@
+"""Topics as Parquet: exactly once over restarts, in order of availability, readable by others."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.codec import encode
+from schemas.signal import Signal
+from stream.archive import ArchiveHistory, read_raw, read_signals
+from stream.archive_files import files_of, topics_in
+from stream.archiver import Archiver, starts
+from stream.availability import Stamped
+from stream.errors import SettingsError, SourceError
+from stream.ports import Partition, Record
+from stream.timeline import Span, Window
+
+pytest.importorskip("pyarrow")
+
+ROOT = Path(__file__).parents[2]
+BEGIN_US = 1_714_521_600_000_000  # 2024-05-01 00:00 UTC
+HOUR_US = 3_600_000_000
+
+
+def raw(offset: int, at_us: int, partition: int = 0) -> Stamped:
+    value = b'{"ingested_us": %d, "n": %d}' % (at_us, offset)
+    return Stamped(Record("news.raw", partition, offset, b"k", value, at_us, (("traceparent", b"x"),)), False)
+
+
+def a_signal(offset: int, at_us: int, partition: int = 0, **changes: Any) -> Stamped:
+    fields: dict[str, Any] = {
+        "signal_id": f"{partition}-{offset}",
+        "item_key": f"wire:{offset}",
+        "revision": 0,
+        "action": "new",
+        "source": "wire",
+        "item_type": "news",
+        "symbols": [{"symbol": "ACME", "origin": "provider"}],
+        "label": "positive",
+        "probs": {"negative": 0.1, "neutral": 0.2, "positive": 0.7},
+        "score": 0.6,
+        "confidence": 0.7,
+        "calibrated": True,
+        "exit": {"layer": 2, "max_layers": 12, "reason": "confidence", "puzzlement": 0.2},
+        "input": {"n_tokens": 5, "truncated": False, "text_sha256": "t"},
+        "novelty": {"cache_hit": False},
+        "model": {
+            "id": "m", "sha256": "s", "profile": "p", "policy": "full", "config_hash": "c", "numerics": "n",
+            "dtype": "float32", "device": "cpu", "code_version": "1",
+        },
+        "digest": f"d{offset}",
+        "raw": {"topic": "news.raw", "partition": partition, "offset": offset, "index": 0},
+        "ts": {"ingested_us": at_us, "consumed_us": at_us + 1000, "emitted_us": at_us + 2000},
+    } | changes  # fmt: skip
+    value = encode(Signal.model_validate(fields, strict=False))
+    return Stamped(Record("signals", partition, offset, fields["item_key"].encode(), value, at_us, ()), True)
+
+
+def archive(root: Path, records: list[Stamped], **compaction: Any) -> None:
+    with Archiver(root, ["signals"], least_rows=2) as archiver:
+        for stamped in records:
+            archiver.add(stamped)
+        if compaction:
+            archiver.compact(**compaction)
+
+
+def offsets(root: Path, topic: str) -> list[tuple[int, int]]:
+    history = ArchiveHistory(root)
+    spans = history.spans([topic], Window())
+    return [(s.record.partition, s.record.offset) for rows in history.read(spans, Window()) for s in rows]
+
+
+def test_what_was_archived_is_read_back_as_it_was(tmp_path: Path) -> None:
+    """Key, value, headers, position and time: a replay needs them all."""
+    records = [raw(offset, BEGIN_US + offset * 600_000_000, offset % 3) for offset in range(40)]
+    archive(tmp_path, records)
+    history = ArchiveHistory(tmp_path)
+    read = [s for rows in history.read(history.spans(["news.raw"], Window()), Window()) for s in rows]
+    assert sorted(read, key=lambda s: s.record.offset) == records
+
+
+def test_readers_get_everything_in_order_of_availability(tmp_path: Path) -> None:
+    """Over partitions, hours, days, files that were compacted, and records out of order in time."""
+    shuffled = random.Random(7)
+    times = [BEGIN_US + shuffled.randrange(50 * HOUR_US) for _ in range(200)]
+    archive(tmp_path, [a_signal(offset, at, offset % 2) for offset, at in enumerate(times[:120])])
+    archive(tmp_path, [a_signal(offset + 120, at, offset % 2) for offset, at in enumerate(times[120:])], day_rows=50)
+    assert [at for _, at in read_signals(tmp_path)] == sorted(times)
+    begin, end = BEGIN_US + 3 * HOUR_US + 17, BEGIN_US + 30 * HOUR_US
+    inside = sorted(at for at in times if begin <= at < end)
+    assert [at for _, at in read_signals(tmp_path, begin, end)] == inside
+
+
+def test_compaction_changes_files_not_content(tmp_path: Path) -> None:
+    """Fewer files, the same rows, and the same place to go on from."""
+    records = [raw(offset, BEGIN_US + (offset * 7 % 30) * 600_000_000) for offset in range(60)]
+    archive(tmp_path, records)
+    before, many = list(read_raw(tmp_path, ["news.raw"])), len(files_of(tmp_path, ["news.raw"]))
+    archive(tmp_path, [], day_rows=1_000)
+    assert len(files_of(tmp_path, ["news.raw"])) == 1 < many
+    assert list(read_raw(tmp_path, ["news.raw"])) == before
+    assert offsets(tmp_path, "news.raw") == [(0, offset) for offset in range(60)]
+    with Archiver(tmp_path, []) as archiver:
+        assert archiver.next_offsets() == {Partition("news.raw", 0): 60}
+
+
+def test_compaction_that_was_cut_short_doubles_nothing(tmp_path: Path) -> None:
+    """The merged file is there and the others are, too: readers see one of each row, the next writer tidies."""
+    archive(tmp_path, [raw(offset, BEGIN_US) for offset in range(10)])
+    archive(tmp_path, [raw(offset, BEGIN_US) for offset in range(10, 20)])
+    old = {file.path: file.path.read_bytes() for file in files_of(tmp_path, ["news.raw"])}
+    archive(tmp_path, [], day_rows=1_000)
+    for path, content in old.items():
+        path.write_bytes(content)
+    assert offsets(tmp_path, "news.raw") == [(0, offset) for offset in range(20)]
+    archive(tmp_path, [])
+    assert len(list(tmp_path.rglob("*.parquet"))) == 1
+
+
+def test_sparse_history_makes_few_files(tmp_path: Path) -> None:
+    """A text an hour for ten days: a file a day."""
+    with Archiver(tmp_path, []) as archiver:
+        for offset in range(240):
+            archiver.add(raw(offset, BEGIN_US + offset * HOUR_US))
+    assert len(files_of(tmp_path, ["news.raw"])) == 10
+    assert offsets(tmp_path, "news.raw") == [(0, offset) for offset in range(240)]
+
+
+def test_one_writer_a_folder(tmp_path: Path) -> None:
+    """Two would archive everything twice."""
+    with Archiver(tmp_path, []), pytest.raises(SettingsError, match="another process"):
+        Archiver(tmp_path, [])
+
+
+def test_topic_made_anew_is_refused(tmp_path: Path) -> None:
+    """Its offsets mean other records; and what the broker deleted before it was archived is not asked for."""
+    place = Partition("news.raw", 0)
+    assert starts({place: 50}, {place: Span(10, 90)}) == {place: Span(50, 90)}
+    assert starts({place: 50}, {place: Span(70, 90)}) == {place: Span(70, 90)}
+    with pytest.raises(SettingsError, match="made anew"):
+        starts({place: 50}, {place: Span(0, 20)})
+
+
+def test_record_that_is_no_signal_is_kept_and_left_out(tmp_path: Path) -> None:
+    """An archive loses nothing; a strategy gets signals only."""
+    garbage = Stamped(Record("signals", 0, 1, None, b"\xff", BEGIN_US + 1), True)
+    archive(tmp_path, [a_signal(0, BEGIN_US), garbage, a_signal(2, BEGIN_US + 2)])
+    assert [signal.digest for signal, _ in read_signals(tmp_path)] == ["d0", "d2"]
+    assert offsets(tmp_path, "signals") == [(0, 0), (0, 1), (0, 2)]
+
+
+def test_folder_without_an_archive_says_so(tmp_path: Path) -> None:
+    """Not an empty result."""
+    with pytest.raises(SourceError, match="no archive"):
+        list(read_signals(tmp_path / "nothing"))
+    archive(tmp_path, [raw(0, BEGIN_US)])
+    with pytest.raises(SourceError, match="one topic of signals"):
+        list(read_signals(tmp_path))
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "duckdb"])
+def test_others_read_the_files(tmp_path: Path, library: str) -> None:
+    """Plain columns with plain types."""
+    module = pytest.importorskip(library)
+    archive(tmp_path, [a_signal(offset, BEGIN_US + offset * HOUR_US) for offset in range(30)])
+    pattern = str(tmp_path / "signals" / "*" / "*.parquet")
+    if library == "pandas":
+        frame = module.read_parquet(tmp_path / "signals")
+        found = (len(frame), frame["score"].sum(), frame["symbols"].iloc[0][0])
+    elif library == "polars":
+        frame = module.read_parquet(pattern)
+        found = (frame.height, frame["score"].sum(), frame["symbols"][0][0])
+    else:
+        found = module.sql(f"select count(*), sum(score), any_value(symbols)[1] from '{pattern}'").fetchall()[0]
+    assert found == (30, pytest.approx(18.0), "ACME")
+
+
+WRITER = """
+import sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from test_archive import BEGIN_US, raw
+from stream.archiver import Archiver
+from stream.ports import Partition
+archiver = Archiver(Path({root!r}), [], least_rows=2)
+offset = archiver.next_offsets().get(Partition("news.raw", 0), 0)
+while True:
+    archiver.add(raw(offset, BEGIN_US + offset * 100_000_000))
+    offset += 1
+    if offset % 17 == 0:
+        archiver.flush()
+    print(offset, flush=True)
+"""
+
+
+@pytest.mark.faults
+def test_kill_9_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    """Killed again and again wherever it stands, the archive is the topic's beginning, each record once."""
+    code = WRITER.format(tests=str(Path(__file__).parent), root=str(tmp_path))
+    chance = random.Random(3)
+    for _ in range(6):
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT)
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        time.sleep(chance.random())
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        if topics_in(tmp_path):  # it may have died before its first file
+            found = offsets(tmp_path, "news.raw")
+            assert found == [(0, offset) for offset in range(len(found))]
+    archive(tmp_path, [], day_rows=10_000)
+    assert len(offsets(tmp_path, "news.raw")) > 100
+    assert not list(tmp_path.rglob("*.part"))
