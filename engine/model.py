@@ -7,6 +7,7 @@ Letters: T tokens over all texts, S texts (slots), t tokens of one text, E embed
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 import torch
 import torch.nn.functional as F  # noqa: N812  (the name torch's users know)
@@ -28,6 +29,7 @@ class Elbert:
         tensors: Mapping[str, Tensor],
         temperature: float = 1.0,
         factory: LinearFactory | None = None,  # None: the fast linears of this CPU
+        layer_factory: LinearFactory | None = None,  # of the shared layer's four maps; None: as all others
     ) -> None:
         self.config = config
         self.temperature = temperature
@@ -36,16 +38,17 @@ class Elbert:
         self.positions = tensors["embedding.positions"]  # (P, E), or (P, H) when projected first
 
         prepare = factory or linears(deterministic=False)
+        layer = layer_factory or prepare
 
-        def linear(name: str, activation: str | None = None) -> Linear:
+        def linear(prepare: LinearFactory, name: str, activation: str | None = None) -> Linear:
             return prepare(tensors[f"{name}.weight"], tensors.get(f"{name}.bias"), activation)
 
-        self.project = linear("embedding.project")  # E -> H
-        self.query_key_value = linear("layer.query_key_value")  # H -> 3 H
-        self.attended = linear("layer.attended")  # H -> H
-        self.widen = linear("layer.widen", config.activation)  # H -> ffn
-        self.narrow = linear("layer.narrow")  # ffn -> H
-        self.pooler = linear("pooler") if config.pool == "first" else None
+        self.project = linear(prepare, "embedding.project")  # E -> H
+        self.query_key_value = linear(layer, "layer.query_key_value")  # H -> 3 H
+        self.attended = linear(layer, "layer.attended")  # H -> H
+        self.widen = linear(layer, "layer.widen", config.activation)  # H -> ffn
+        self.narrow = linear(layer, "layer.narrow")  # ffn -> H
+        self.pooler = linear(prepare, "pooler") if config.pool == "first" else None
         exits = 1 if config.classifiers == "shared" else config.layers
         self.exit_dtype = torch.promote_types(self.dtype, torch.float32)
         self.classifiers = [
@@ -96,23 +99,18 @@ class Elbert:
     def _attention(self, hidden: Tensor, lengths: Sequence[int]) -> Tensor:
         """Every text attends to itself alone: (T, H) -> (T, H)."""
         heads, size = self.config.heads, self.config.hidden_size // self.config.heads
-        context = torch.empty_like(hidden)
         triples = self.query_key_value(hidden).view(-1, 3, heads, size)  # (T, 3, heads, size)
-        start = 0
-        for triple in torch.split(triples, list(lengths)):
-            query, key, value = triple.permute(1, 2, 0, 3).unsqueeze(1)  # each (1, heads, t, size)
-            attended = F.scaled_dot_product_attention(query, key, value)
-            stop = start + len(triple)
-            context[start:stop] = attended[0].transpose(0, 1).reshape(-1, heads * size)
-            start = stop
-        return context
+        texts = triples.permute(1, 2, 0, 3).unsqueeze(1).split(list(lengths), dim=3)  # each (3, 1, heads, t, size)
+        attended = [F.scaled_dot_product_attention(*text.unbind())[0].transpose(0, 1) for text in texts]
+        return torch.cat(attended).view(-1, heads * size)
 
     def _pooled(self, hidden: Tensor, lengths: Sequence[int]) -> Tensor:
         """One row a text: (T, H) -> (S, H)."""
-        texts = torch.split(hidden, list(lengths))
-        if self.pooler is None:
-            return torch.stack([text.to(self.exit_dtype).mean(dim=0) for text in texts])
-        return self.pooler(torch.stack([text[0] for text in texts])).tanh()
+        starts = torch.tensor([0, *accumulate(lengths)])[:-1]  # (S,)
+        if self.pooler is not None:
+            return self.pooler(hidden[starts]).tanh()
+        # A row after the other is added, whoever else is there: a text's bits are its own.
+        return F.embedding_bag(torch.arange(len(hidden)), hidden.to(self.exit_dtype), starts, mode="mean")
 
     def _norm(self, name: str, states: Tensor) -> Tensor:
         weight, bias = self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"]

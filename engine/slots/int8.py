@@ -1,0 +1,111 @@
+"""Linear maps in eight bits: each row of inputs has a scale of its own, each output a scale of its own.
+
+    x = scale * q + low,  w = step * v   ->   x w + bias = scale * step * (q v) + low * sum(w) + bias
+
+with q in 0..255 and v a signed integer. Scales per row (per token) and not per batch: otherwise a text's neighbours
+would change its answer. q v is summed in integers, so a row's bits do not move with the number of rows.
+
+Without VNNI a CPU adds pairs of products in 16 bits, which overflow at the weights' full range: there v has 7 bits.
+A probe at start finds out, no list of CPUs.
+
+Private torch operators are called in this file and in kernels.py only.
+
+Letters: T rows, I inputs, O outputs.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from engine.errors import ConfigError
+from engine.slots.kernels import Linear, activate, noise, one_thread
+
+_APPENDED = 8  # bytes that the row quantisation writes behind each row: its scale and its low, as float32
+_HEIGHTS = (1, 3, 8, 24, 64, 200)
+_FULL, _HALF = 127, 64  # 2 * 255 * 64 is the largest pair of products that 16 bits hold
+
+
+@dataclass(frozen=True, slots=True)
+class EightBits:
+    """A LinearFactory (engine.slots.kernels) for float32 weights; takes and gives float32 rows."""
+
+    deterministic: bool
+
+    def __call__(self, weight: Tensor, bias: Tensor | None, activation: str | None) -> Linear:
+        """Raises ConfigError where the operators are missing or wrong, and where determinism was asked for and does
+        not hold."""
+        if weight.shape[1] % 4:
+            raise ConfigError(f"dtype int8: a multiple of 4 inputs required, was {weight.shape[1]}")
+        if self.deterministic:
+            _prove(weight.shape[1], weight.shape[0], activation)
+        return _linear(weight, bias, activation, weight_range())
+
+
+@cache
+def weight_range() -> int:
+    """The largest integer weight that this CPU multiplies without overflow: 127, or 64. Raises ConfigError."""
+    for largest in (_FULL, _HALF):
+        if _exact(largest):
+            return largest
+    raise ConfigError("dtype int8: this torch has no exact 8-bit product on this CPU; use float32")
+
+
+def _exact(largest: int) -> bool:
+    inputs, outputs = 256, 32
+    rows = torch.full((8, inputs), 255, dtype=torch.uint8)
+    weight = torch.full((outputs, inputs), largest, dtype=torch.int8)
+    try:
+        product = _product(weight, torch.ones(outputs))(rows)
+    except (AttributeError, RuntimeError, NotImplementedError, TypeError):
+        return False
+    return bool((product == 255 * largest * inputs).all())
+
+
+def _product(weight: Tensor, step: Tensor) -> Linear:
+    """rows (T, I) uint8 -> step * (rows @ weight.T) (T, O) float32; weight (O, I) int8, step (O,)."""
+    packed = torch.ops.onednn.qlinear_prepack(weight, None)
+    zeros = torch.zeros(len(weight), dtype=torch.int64)
+    product = torch.ops.onednn.qlinear_pointwise
+    return lambda rows: product(rows, 1.0, 0, packed, step, zeros, None, 1.0, 0, torch.float32, "none", [], "")
+
+
+def _linear(weight: Tensor, bias: Tensor | None, activation: str | None, largest: int) -> Linear:
+    outputs, inputs = weight.shape
+    step = weight.abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny) / largest  # (O,)
+    integers = (weight / step[:, None]).round()
+    sums = integers.sum(dim=1) * step  # (O,)
+    # The quantised rows come with their scales behind them; zero weights let the product run over both.
+    product = _product(F.pad(integers, (0, _APPENDED)).to(torch.int8), step)
+    quantize = torch.ops.quantized.embedding_bag_byte_prepack
+
+    def run(rows: Tensor) -> Tensor:
+        if not len(rows):
+            return rows.new_empty(0, outputs)
+        quantized = quantize(rows.contiguous())  # (T, I + 8) uint8
+        scale, low = quantized[:, inputs:].view(torch.float32).split(1, dim=1)  # each (T, 1)
+        out = product(quantized).mul_(scale).addcmul_(low, sums)
+        if bias is not None:
+            out.add_(bias)
+        return activate(out, activation)
+
+    return run
+
+
+@cache
+def _prove(inputs: int, outputs: int, activation: str | None) -> None:
+    """Raises ConfigError unless a row's bits are the same among any number of rows, at any place."""
+    rows = noise(max(_HEIGHTS), inputs, torch.float32)
+    with one_thread(), torch.inference_mode():
+        weight, bias = noise(outputs, inputs, torch.float32), noise(1, outputs, torch.float32)[0]
+        linear = _linear(weight, bias, activation, weight_range())
+        expected = linear(rows)
+        for height in _HEIGHTS:
+            for first in {0, (len(rows) - height) // 2, len(rows) - height}:
+                if not torch.equal(linear(rows[first : first + height]), expected[first : first + height]):
+                    raise ConfigError(
+                        f"deterministic: not possible on this machine; an int8 map of {inputs} to {outputs} gives "
+                        f"other bits among {height} rows. Switch deterministic off: results then hold to a tolerance"
+                    )
