@@ -56,7 +56,9 @@ class RawItem(Message):
     ingested_us: EpochUs
     ingested_origin: Literal["observed", "assumed"] = "observed"
     lang: str | None = None
-    symbols: tuple[Symbol, ...] = ()
+    symbols: Annotated[
+        tuple[Symbol, ...], Field(max_length=512)
+    ] = ()  # all are copied to the signal, and into a header
     url: str | None = None
     publisher: str | None = None
     vendor_sentiment: float | None = None
@@ -94,7 +96,7 @@ class RawTweet(RawItem):
     author_id: str | None = None
     conversation_id: str | None = None
     ref: Reference | None = None
-    cashtags: tuple[str, ...] = ()
+    cashtags: Annotated[tuple[str, ...], Field(max_length=512)] = ()
     hashtags: tuple[str, ...] = ()
     urls: tuple[str, ...] = ()
     metrics: dict[str, int] | None = None

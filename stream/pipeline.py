@@ -49,6 +49,7 @@ class Budget:
     commit_interval_ms: int = 250
     revoke_timeout_ms: int = 500  # to finish what is in flight before a partition goes; its next owner does the rest
     shutdown_timeout_ms: int = 30_000
+    commit_map: bool = True  # commits carry what is finished above them
 
 
 class Pipeline:
@@ -70,7 +71,7 @@ class Pipeline:
         self._source, self._encoder, self._duplicates = source, encoder, duplicates
         self._inference, self._publish, self._finished = inference, publish, finished
         self._clock, self._metrics, self._limits, self._budget = clock, metrics, limits, budget
-        self.ledger = Ledger()
+        self.ledger = Ledger(maps=budget.commit_map)
         self.in_flight = 0  # entries handed to the publisher and not back yet
         self.finished_total = 0  # entries whose outcome the broker has acknowledged
         self.assigned_once = False
@@ -238,7 +239,9 @@ class Pipeline:
             self._all_paused = True
             self._source.pause(self.ledger.partitions())
         if self._all_paused:
-            self._take_in(self._source.poll(0, 1))  # nothing comes but rebalances and what a new assignment brings
+            brought = self._source.poll(0, 1)  # serves the group; only a new assignment can bring a record
+            if brought:
+                self._take_in(brought)
         return False
 
     def _bound_spans(self) -> None:

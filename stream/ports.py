@@ -52,8 +52,8 @@ class RebalanceListener(Protocol):
     """Called on the consumer thread, inside Source.poll, when partitions come and go."""
 
     def assigned(self, committed: Mapping[Partition, Commit | None]) -> None:
-        """These partitions are ours now and are read from their committed offset (None: none yet, read from the
-        beginning)."""
+        """These partitions are ours now and are read from their committed offset (None: none yet, or one that is out of
+        range; read from the beginning). Called again for one that is ours already when it has to be begun anew."""
 
     def revoked(self, partitions: Sequence[Partition]) -> None:
         """These go to another member after this call returns: finish, commit, forget."""

@@ -199,6 +199,8 @@ class KafkaSource:
             reason=error.str(),
             action="reading goes on at the earliest record; what was deleted before it was read is lost",
         )
+        assert self._listener is not None, "records before subscribe. This is a bug."
+        self._listener.assigned({partition: None})  # its offsets begin anew, perhaps below the old ones
         # The client has stopped fetching this partition and refuses to seek in it; given anew, it starts.
         self._consumer.incremental_unassign([_named(partition)])
         self._starts[partition] = OFFSET_BEGINNING

@@ -163,3 +163,12 @@ def test_map_that_does_not_fit_is_dropped_and_counted() -> None:
             ledger.finish(P, offset, epoch)
     assert ledger.commits() == {P: Commit(0, "")}
     assert ledger.maps_dropped == {"too_long": 1}
+
+
+def test_partition_begun_anew_takes_lower_offsets() -> None:
+    """A topic that was deleted and made again counts from 0: its records must not look finished."""
+    ledger = Ledger()
+    ledger.assign({P: Commit(500)})
+    assert not ledger.deliver(P, 3, 1)
+    ledger.assign({P: None})
+    assert ledger.deliver(P, 3, 1)
