@@ -18,12 +18,12 @@ from rich.console import Console
 from stream.adapters.embedded import CLIENT_OPTIONS
 from stream.adapters.kafka_sink import KafkaSink
 from stream.adapters.tail import Tail
-from stream.demo_feed import demo_feed, rebased
-from stream.demo_play import RAW_TOPICS, Playback
-from stream.demo_stage import DemoStage
+from stream.demo.feed import demo_feed, rebased
+from stream.demo.playback import RAW_TOPICS, Playback
+from stream.demo.stage import DemoStage
 from stream.settings import load
-from stream.tape import Kind, Row, Tape, liveliest, picture
-from stream.tape_tally import TapeTally
+from stream.tape.rows import Kind, Row, Tape, liveliest, picture
+from stream.tape.tally import TapeTally
 from stream.telemetry import configure_logging
 
 _PICTURE_COLUMNS, _PICTURE_ROWS = 100, 26

@@ -18,7 +18,7 @@ from schemas.signal import Signal
 from stream.adapters.tail import Tail
 from stream.ports import Position, Record
 from stream.settings import Settings, add_config_option, load
-from stream.tape import Row, heading, headline, line
+from stream.tape.rows import Row, heading, headline, line
 from stream.telemetry import configure_logging
 
 _HEADLINES_KEPT = 100_000

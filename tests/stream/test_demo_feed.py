@@ -10,8 +10,8 @@ import pytest
 
 from engine.engine import Engine
 from schemas.base import EARLIEST_US, LATEST_US
-from stream.assets.odd_items import WORDS_OF_A_LONG_BODY
-from stream.demo_feed import DemoRecord, demo_feed, normal_items, rebased
+from stream.demo.feed import DemoRecord, demo_feed, normal_items, rebased
+from stream.demo.odd_items import WORDS_OF_A_LONG_BODY
 from stream.ports import Record
 from stream.preprocess import Deletion, Limits, Readable, Refusal, read, text_of
 

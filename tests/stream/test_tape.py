@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from schemas.signal import Label
-from stream.tape import Kind, Row, Tape, bar, depth, heading, headline, line, liveliest, picture
-from stream.tape_tally import TapeTally
+from stream.tape.rows import Kind, Row, Tape, bar, depth, heading, headline, line, liveliest, picture
+from stream.tape.tally import TapeTally
 
 T0 = 1_700_000_000_000_000
 

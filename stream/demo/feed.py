@@ -8,7 +8,7 @@ from typing import Any
 
 from schemas.base import EARLIEST_US, LATEST_US
 from schemas.raw import RAW, RawNews, RawTweet
-from stream.assets.odd_items import Odd, odd_items
+from stream.demo.odd_items import Odd, odd_items
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class DemoRecord:
 
 def normal_items() -> list[RawNews | RawTweet]:
     """The stored items, in time order."""
-    lines = (resources.files("stream.assets") / "demo_feed.jsonl").read_bytes().splitlines()
+    lines = (resources.files("stream.demo") / "items.jsonl").read_bytes().splitlines()
     return [RAW.validate_json(line) for line in lines]
 
 

@@ -7,10 +7,10 @@ from typing import Protocol
 from schemas.codec import decode
 from schemas.rejection import Rejection
 from schemas.signal import RawPosition, Signal
-from stream.demo_feed import DemoRecord
+from stream.demo.feed import DemoRecord
 from stream.errors import StreamError
 from stream.ports import Outgoing, Position, Record, Sink
-from stream.tape import Kind, Row, headline
+from stream.tape.rows import Kind, Row, headline
 
 RAW_TOPICS = ("news.raw", "tweets.raw")
 _NUMBER = "demo-record"  # header of a raw record: its place in the feed

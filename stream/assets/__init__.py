@@ -1,1 +1,0 @@
-"""The demo's feed: invented companies, invented news."""
