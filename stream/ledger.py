@@ -50,7 +50,9 @@ class Ledger:
     Not thread-safe: consumer thread only.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, maps: bool = True) -> None:
+        """Without `maps` commits carry none, and a restart repeats what is finished above the finished prefix."""
+        self._maps = maps
         self._tracks: dict[Partition, _Track] = {}
         self._epoch = 0
         self.maps_dropped: dict[str, int] = {}  # why a map was not used -> how often
@@ -166,6 +168,8 @@ class Ledger:
     def _map(self, track: _Track) -> str:
         base = track.low_water
         assert base is not None
+        if not self._maps:
+            return ""
         finished = [offset for offset in track.order if offset not in track.open]
         # An earlier owner's finished offsets that were not delivered to us yet stay on the map.
         last = track.order[-1] if track.order else base - 1

@@ -212,6 +212,7 @@ def budget_of(settings: Settings) -> Budget:
         commit_interval_ms=timing.commit_interval_ms,
         revoke_timeout_ms=timing.revoke_timeout_ms,
         shutdown_timeout_ms=round(timing.drain_timeout_s * 1000),
+        commit_map=settings.commit_map,
     )
 
 

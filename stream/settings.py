@@ -178,6 +178,9 @@ class Settings(BaseSettings):
         default=None, description="when a text may leave, e.g. cwb:delta=0.3,window=2; none: as the model was trained"
     )
     group: str = Field(default="earlybird", min_length=1, description="consumer group")
+    commit_map: bool = Field(
+        default=True, description="commits say what is finished above them; off: a killed worker's successor repeats it"
+    )
     kafka: Kafka = Kafka()
     topics: Topics = Topics()
     redis: Redis = Redis()

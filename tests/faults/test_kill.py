@@ -1,0 +1,66 @@
+"""kill -9 under load: nothing is lost, and no text that the commit map calls finished is repeated.
+
+    KILLS=6 TEXTS=6000 .venv/bin/python -m pytest tests/faults/test_kill.py -m faults -s
+
+is the longer run, with the figures of repeated texts with and without the map.
+"""
+
+import os
+import random
+import signal
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from stream import commit_map
+from stream.ports import Position
+
+pytestmark = [pytest.mark.faults, pytest.mark.broker]
+
+KILLS = int(os.environ.get("KILLS", "1"))
+TEXTS = int(os.environ.get("TEXTS", "900"))
+
+
+def finished_by_commit(ground: Any) -> set[Position]:
+    """What the group's commits call finished: all below the offset, and what the map names above it."""
+    consumer = Consumer({"bootstrap.servers": ground.bootstrap_servers, "group.id": ground.group})
+    partitions = consumer.list_topics(ground.news, timeout=10).topics[ground.news].partitions
+    places = consumer.committed([TopicPartition(ground.news, number) for number in partitions], timeout=10)
+    consumer.close()
+    finished = set()
+    for place in places:
+        if place.offset >= 0:
+            above = commit_map.decode(place.offset, place.metadata or "")
+            finished |= {Position(ground.news, place.partition, offset) for offset in (*range(place.offset), *above)}
+    return finished
+
+
+@pytest.mark.parametrize(("seed", "commit_map"), [(1, True), (2, True), (1, False)])
+def test_kill_loses_nothing_and_repeats_only_what_no_commit_names(
+    ground: Any, start_stage: Callable[..., Any], make_item: Callable[[int], Any], seed: int, commit_map: bool
+) -> None:
+    """Killed at a random moment, again and again: each successor does the rest, once."""
+    chance = random.Random(seed)
+    settings = ground.environment(COMMIT_MAP=str(commit_map).lower(), TIMING__COMMIT_INTERVAL_MS="50")
+    ground.publish([make_item(number) for number in range(TEXTS)])
+    with ground.watch() as watch:
+        repeatable: set[Position] = set()  # published, and in no commit when a worker died
+        for kill in range(1, KILLS + 1):
+            stage = start_stage(ground.bootstrap_servers, **settings)
+            goal = TEXTS * (kill - 1 + chance.random() * 0.8 + 0.1) / KILLS
+            watch.until(lambda goal=goal: watch.answered >= goal)  # type: ignore[misc]
+            stage.end(signal.SIGKILL)
+            named = finished_by_commit(ground)
+            watch.until_read()
+            repeatable |= watch.audit.outcomes.keys() - named
+        heir = start_stage(ground.bootstrap_servers, **settings)
+        found = watch.until_answered(TEXTS)
+        assert heir.end() == 0
+        watch.until_read()
+    repeated = Counter({position: count - 1 for position, count in found.outcomes.items() if count > 1})
+    print(f"seed {seed}, map {commit_map}: {KILLS} kills in {TEXTS} texts, {repeated.total()} repeated, 0 lost")
+    assert found.balanced and not found.strays
+    assert set(repeated) <= repeatable
