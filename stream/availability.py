@@ -72,7 +72,9 @@ def date_signal(record: Record, signal: Signal, rule: Rule) -> Dated:
 class Latency(Protocol):
     """How long after its text was available a signal reaches a strategy."""
 
-    spec: str
+    @property
+    def spec(self) -> str:
+        """For the manifest: equal words, equal latencies."""
 
     def of(self, signal_id: str) -> int:
         """Microseconds, the same for one signal in every replay."""

@@ -158,9 +158,14 @@ def rejection_of(refusal: Refusal, entry: Entry, origin: Origin, now_us: int, at
 
 
 def signal_record(signal: Signal, entry: Entry, topic: str) -> Outgoing:
-    """Key and headers let a consumer route and filter without decoding."""
+    """The record that carries a signal, keyed by its item."""
+    return Outgoing(topic, signal.item_key.encode(), encode(signal), signal_headers(signal) + _carried(entry))
+
+
+def signal_headers(signal: Signal) -> tuple[tuple[str, bytes], ...]:
+    """They let a consumer route and filter without decoding."""
     confidence = "" if signal.confidence is None else f"{signal.confidence:.6f}"
-    headers = (
+    return (
         ("signal-id", signal.signal_id.encode()),
         ("action", signal.action.value.encode()),
         ("symbols", ",".join([symbol.symbol for symbol in signal.symbols]).encode()),
@@ -171,7 +176,6 @@ def signal_record(signal: Signal, entry: Entry, topic: str) -> Outgoing:
         ("run", signal.run_id.encode()),
         ("schema", Signal.SCHEMA.encode()),
     )
-    return Outgoing(topic, signal.item_key.encode(), encode(signal), headers + _carried(entry))
 
 
 def rejection_record(rejection: Rejection, entry: Entry, topic: str) -> Outgoing:

@@ -1,0 +1,146 @@
+"""Play history again, at any speed, from topics or from an archive, without touching anything live.
+
+  earlybird replay recorded  --from 2024-05-01 --to 2024-06-01 --output may
+  earlybird replay recompute --archive DIR --policy cwb:delta=0.2,window=2 --compare --output again
+
+`recorded` gives the published signals again; `recompute` puts the raw texts through the same stage and the model and
+policy of your choice. Order is that of availability: the broker's append time, or the ingest time of back-dated
+history. The output folder holds the signals and manifest.json: what was replayed, by what, and the hashes of both.
+
+--from and --to take ISO 8601 (UTC where no zone is named), an epoch, -2h, offset=N or TOPIC/PARTITION=N (repeatable).
+Exit status 1: --compare found what should not be.
+"""
+
+import argparse
+import json
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from stream import settings as settings_module
+from stream.telemetry import configure_logging
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to replay, how, and where to."""
+    parser._negative_number_matcher = re.compile(r"^-\d+(\.\d+)?(us|ms|s|m|h|d)?$")  # so that --from -2h needs no =
+    settings_module.add_config_option(parser)
+    parser.add_argument("mode", nargs="?", choices=["recorded", "recompute"], default="recorded")
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="signals and manifest go there")
+    parser.add_argument("--format", choices=["parquet", "arrow", "jsonl", "topic"], default="parquet")
+    parser.add_argument("--topic", metavar="NAME", help="with --format topic: a topic of its own, never a live one")
+    parser.add_argument("--archive", type=Path, metavar="FOLDER", help="read files of `earlybird archive`, not Kafka")
+    parser.add_argument("--from", dest="start", action="append", default=[], metavar="BOUND")
+    parser.add_argument("--to", dest="end", action="append", default=[], metavar="BOUND", help="excluded")
+    parser.add_argument("--slack", metavar="DURATION", help="how far a partition's times are out of order, or all (1h)")
+    parser.add_argument(
+        "--available", choices=["auto", "appended", "ingested"], default="auto",
+        help="what counts: the broker's time, or ingested_us (for signals of back-dated history)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--latency", default="0", metavar="DURATION", help="added to availability: 250ms, or empirical (the live run's)"
+    )
+    parser.add_argument("--order", choices=["available", "event"], default="available", help="event looks ahead")
+    parser.add_argument("--speed", type=_speed, metavar="X", help="1, 10, ... times as fast as recorded; max (default)")
+    parser.add_argument("--model", help="for recompute: another model")
+    parser.add_argument("--policy", help="for recompute: another exit policy")
+    parser.add_argument("--compare", action="store_true", help="for recompute: hold every signal against the record")
+    parser.add_argument("--strict", action="store_true", help="refuse in-sample, edited and look-ahead replays")
+    parser.add_argument("--run-id", metavar="ID", help="run_id of every signal (default: replay-TIME-RANDOM)")
+    parser.add_argument("--resume", action="store_true", help="go on with a replay that was interrupted")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be read; write nothing")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0: replayed; 1: replayed, and the comparison does not hold."""
+    from stream.replay_run import Options, history_of, plan_of, run_replay
+
+    settings = settings_module.load(args.config)
+    configure_logging(settings.log.level, settings.log.format)
+    chosen = {name: value for name in ("model", "policy") if (value := getattr(args, name)) is not None}
+    settings = settings.model_copy(update=chosen)
+    options = Options(
+        args.output, args.mode, args.format, args.topic, args.archive, args.start, args.end, args.slack, args.available,
+        args.latency, args.order, args.speed, args.compare, args.strict, args.resume, args.run_id,
+    )  # fmt: skip
+    history = history_of(settings, options)
+    plan = plan_of(settings, options, history)
+    if args.dry_run:
+        print(json.dumps(plan.content() | {"records": _records(plan.spans.values())}, indent=2))
+        return 0
+    with _Progress(_records(plan.spans.values())) as progress:
+        manifest = run_replay(settings, options, history, plan, progress)
+    print("\n".join(summary(manifest)))
+    return 0 if manifest.get("comparison", {}).get("holds", True) else 1
+
+
+def summary(manifest: dict[str, Any]) -> list[str]:
+    """The manifest in a few lines."""
+    counts = manifest["counts"]
+    lines = [
+        f"{manifest['mode']}: {counts['signals']:,} signals, {sum(counts['rejections'].values()):,} rejections, "
+        f"run {manifest['run_id']}",
+        f"output: {manifest['output'].get('file') or manifest['output'].get('topic')}, "
+        f"content {counts['content_sha256'][:16]}",
+    ]
+    if manifest["in_sample"]:
+        lines.append(f"IN-SAMPLE: {manifest['in_sample_reason']}")
+    if manifest["look_ahead"]:
+        lines.append("LOOK-AHEAD: in the order of events, not of availability")
+    if manifest["edited_history_dated_by_update"]:
+        lines.append(f"edited afterwards, dated by their update: {manifest['edited_history_dated_by_update']:,}")
+    if manifest["ingest_times_assumed"]:
+        lines.append(f"ingest times that were assumed, not observed: {manifest['ingest_times_assumed']:,}")
+    if "comparison" in manifest:
+        found = manifest["comparison"]
+        verdict = "as expected" if found["holds"] else "NOT AS EXPECTED"
+        lines.append(f"against the record: {verdict}; expected {found['expected']} ({found['why']})")
+        figures = [name for name in found if name not in ("expected", "why", "holds")]
+        lines.append("  " + ", ".join(f"{name.replace('_', ' ')} {found[name]}" for name in figures))
+    return lines
+
+
+class _Progress:
+    """A bar with the replayed clock, while stderr is a terminal."""
+
+    def __init__(self, records: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("[bold]{task.fields[clock]}"), BarColumn(), MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]:,.0f}/s"), TimeRemainingColumn(),
+            console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty(),
+        )  # fmt: skip
+        self._task = self._bar.add_task("replay", total=records, clock="", rate=0.0)
+        self._count, self._begun_s = 0, time.monotonic()
+
+    def __enter__(self) -> Callable[[int], None]:
+        self._bar.start()
+        return self._advance
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def _advance(self, at_us: int) -> None:
+        self._count += 1
+        if not self._bar.disable and self._count % 64 == 1:
+            clock = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at_us / 1e6))
+            rate = self._count / max(time.monotonic() - self._begun_s, 1e-9)
+            self._bar.update(self._task, completed=self._count, clock=clock, rate=rate)
+
+
+def _records(spans: Any) -> int:
+    return sum(end - start for start, end in spans)
+
+
+def _speed(text: str) -> float | None:
+    if text == "max":
+        return None
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"above 0 expected, was {text}")
+    return number

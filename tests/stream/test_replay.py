@@ -1,0 +1,443 @@
+"""History played again: the same signals, at the instants at which they were known, whatever the machine does."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.engine import Engine
+from schemas.codec import encode
+from schemas.signal import Signal
+from stream import service
+from stream import settings as settings_module
+from stream.archive import read_signals
+from stream.availability import Constant, Empirical, Stamped, date_raw
+from stream.errors import SettingsError, SourceError
+from stream.ports import Partition, Record
+from stream.replay_run import Options, plan_of, run_replay
+from stream.settings import Settings
+from stream.timeline import Pace, Reorder, Span, Window, parse_bounds
+
+pytest.importorskip("pyarrow")
+
+NOW_US = 1_770_000_000_000_000
+SECOND_US = 1_000_000
+DAY_US = 86_400 * SECOND_US
+YEAR_2015_US = 1_420_070_400_000_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _engines_are_loaded_once() -> Iterator[None]:
+    """The real ones; two dozen replays would load two dozen."""
+    load, loaded = service.load_engine, {}
+
+    def once(settings: Settings) -> Engine:
+        key = settings.engine.model_dump_json(exclude={"threads"}), settings.model, settings.policy
+        if key not in loaded:
+            loaded[key] = load(settings)
+        return loaded[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(service, "load_engine", once)
+        yield
+
+
+class MemoryHistory:
+    """A History in lists."""
+
+    def __init__(self, records: Iterable[Stamped]) -> None:
+        self._logs: dict[Partition, list[Stamped]] = {}
+        for stamped in records:
+            place = Partition(stamped.record.topic, stamped.record.partition)
+            self._logs.setdefault(place, []).append(stamped)
+
+    def spans(self, topics: Iterable[str], window: Window) -> dict[Partition, Span]:
+        wanted = set(topics)
+        return {
+            place: window.clip(place, Span(log[0].record.offset, log[-1].record.offset + 1))
+            for place, log in sorted(self._logs.items())
+            if place.topic in wanted
+        }
+
+    def read(self, spans: Mapping[Partition, Span], window: Window) -> list[Iterator[Stamped]]:
+        return [self._rows(place, span) for place, span in spans.items()]
+
+    def _rows(self, place: Partition, span: Span) -> Iterator[Stamped]:
+        return (s for s in self._logs[place] if span.start <= s.record.offset < span.end)
+
+
+def raw(offset: int, at_us: int, partition: int = 0, value: bytes | None = None, **fields: Any) -> Stamped:
+    """One news item, or the given value, as it lies on a back-dated topic."""
+    text = f"Acme wins order {offset} worth {offset * 7 % 90} million" if offset % 3 else "Profit fell sharply"
+    item = {
+        "item_key": f"wire:{partition}-{offset}",
+        "source": "wire",
+        "source_item_id": f"{partition}-{offset}",
+        "item_type": "news",
+        "ingested_us": at_us,
+        "headline": text,
+    } | fields
+    value = json.dumps(item).encode() if value is None else value
+    return Stamped(Record("news.raw", partition, offset, item["item_key"].encode(), value, at_us), False)
+
+
+def history(count: int = 60, partitions: int = 2) -> list[Stamped]:
+    """Two partitions a second apart, with duplicates, garbage, an array, a correction and a delete."""
+    records = [raw(n, NOW_US + n * SECOND_US + p * 300_000, p) for p in range(partitions) for n in range(count)]
+    same = {"item_key": "wire:0-1", "source_item_id": "0-1"}
+    late_us = NOW_US + count * SECOND_US
+    pair = [json.loads(raw(n, late_us + 1).record.value or b"") for n in (901, 902)]
+    return [
+        *records,
+        raw(count, late_us, 0, value=b"\xff no json"),
+        raw(count + 1, late_us + 1, 0, value=json.dumps(pair).encode()),
+        raw(count + 2, late_us + 2, 0, action="update", updated_us=late_us + 2, headline="Acme loses order", **same),
+        raw(count + 3, late_us + 3, 0, action="delete", updated_us=late_us + 3, headline=None, **same),
+    ]
+
+
+def settings(**engine: Any) -> Settings:
+    loaded = settings_module.load()
+    limits = loaded.limits.model_copy(update={"max_in_flight": engine.pop("max_in_flight", 1_024)})
+    return loaded.model_copy(
+        update={"engine": loaded.engine.model_copy(update={"threads": 1} | engine), "limits": limits}
+    )
+
+
+def replay(
+    output: Path, records: list[Stamped], with_settings: Settings | None = None, **options: Any
+) -> dict[str, Any]:
+    progress: Callable[[int], None] = options.pop("progress", lambda _: None)
+    wanted = Options(output, **{"mode": "recompute", "run_id": "again", **options})
+    using, there = with_settings or settings(), MemoryHistory(records)
+    return run_replay(using, wanted, there, plan_of(using, wanted, there), progress)
+
+
+def signals(output: Path) -> list[tuple[Signal, int]]:
+    return list(read_signals(output / "signals.parquet"))
+
+
+def as_record(replayed: list[tuple[Signal, int]], delay_us: int = 5_000) -> list[Stamped]:
+    """A signals topic as a live stage would have left it, appended `delay_us` after each raw text was known."""
+    return [
+        Stamped(Record("signals", 0, offset, signal.item_key.encode(), encode(signal), at_us + delay_us), True)
+        for offset, (signal, at_us) in enumerate(replayed)
+    ]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recomputation of the whole history that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("replay") / "unbroken"
+    replay(folder, history())
+    return folder
+
+
+@pytest.mark.parametrize(
+    "different",
+    [
+        {"slots": 1, "max_in_flight": 4},
+        {"slots": 3, "threads": 2},
+        {"runner": "reference", "max_in_flight": 2},
+    ],
+)
+def test_recompute_gives_the_same_bytes_on_any_layout(
+    unbroken: Path, tmp_path: Path, different: dict[str, Any]
+) -> None:
+    """Slots, threads and batches of arrival change when a text exits, never a byte of the output."""
+    replay(tmp_path, history(), settings(**different))
+    assert (tmp_path / "signals.parquet").read_bytes() == (unbroken / "signals.parquet").read_bytes()
+    assert (tmp_path / "rejections.jsonl").read_bytes() == (unbroken / "rejections.jsonl").read_bytes()
+
+
+def test_every_record_has_its_outcome_in_order_of_availability(unbroken: Path) -> None:
+    """Two partitions merged, the array's two elements, the correction, the retraction and the rejection."""
+    replayed = signals(unbroken)
+    manifest = json.loads((unbroken / "manifest.json").read_text())
+    assert [at for _, at in replayed] == sorted(at for _, at in replayed)
+    assert manifest["counts"]["actions"] == {"correct": 1, "new": 122, "retract": 1}
+    assert manifest["counts"]["rejections"] == {"malformed": 1}
+    assert {signal.run_id for signal, _ in replayed} == {"again"}
+    assert len(manifest["models"]) == 1 and manifest["output"]["sha256"] and not (unbroken / ".replay").exists()
+
+
+def test_run_id_and_format_change_no_content(unbroken: Path, tmp_path: Path) -> None:
+    """What two runs said is equal where their content hashes are."""
+    hashes = {
+        replay(tmp_path / form, history(), form=form, run_id=form)["counts"]["content_sha256"]
+        for form in ("jsonl", "arrow")
+    }
+    assert hashes == {json.loads((unbroken / "manifest.json").read_text())["counts"]["content_sha256"]}
+    lines = [json.loads(line) for line in (tmp_path / "jsonl" / "signals.jsonl").read_bytes().splitlines()]
+    assert [line["available_us"] for line in lines] == [at for _, at in signals(unbroken)]
+    assert {line["run_id"] for line in lines} == {"jsonl"}
+
+
+def test_changing_the_future_changes_no_past_signal(unbroken: Path, tmp_path: Path) -> None:
+    """Other texts, other symbols and more records after an instant: every signal before it is the same, to the byte."""
+    cut_us = NOW_US + 30 * SECOND_US
+    changed = [
+        stamped
+        if stamped.record.timestamp_us < cut_us
+        else raw(stamped.record.offset, stamped.record.timestamp_us, stamped.record.partition, headline="Profit soars")
+        for stamped in history()
+    ]
+    replay(tmp_path, [*changed, *(raw(n, NOW_US + n * SECOND_US, 3) for n in range(40, 90))])
+
+    def before(folder: Path) -> list[tuple[Signal, int]]:
+        return [(signal, at) for signal, at in signals(folder) if at < cut_us]
+
+    assert len(before(tmp_path)) == 60 and before(tmp_path) == before(unbroken)
+    assert [s.digest for s, _ in signals(tmp_path)] != [s.digest for s, _ in signals(unbroken)]
+
+
+def test_novelty_counts_by_recorded_times(unbroken: Path) -> None:
+    """The n-th item with a text has n earlier ones, whether or not the first was in flight when it came."""
+    repeats = [s for s, _ in signals(unbroken) if s.novelty and s.input and s.item_key[7:] in map(str, range(0, 60, 3))]
+    assert [s.novelty.dup_count for s in repeats if s.novelty] == list(range(len(repeats)))
+    assert {s.novelty.dup_of for s in repeats[1:] if s.novelty} == {repeats[0].item_key}
+
+
+class Killed(BaseException):
+    """The process dies here."""
+
+
+def test_resume_gives_the_bytes_of_an_unbroken_run(unbroken: Path, tmp_path: Path) -> None:
+    """What was computed before the kill is not computed again, and nothing shows where the seam was."""
+    played = 0
+
+    def die(at_us: int) -> None:
+        nonlocal played
+        played += 1
+        if played == 40:
+            raise Killed
+
+    small = settings(max_in_flight=16)
+    with pytest.raises(Killed):
+        replay(tmp_path, history(), small, slack="1s", run_id="again", progress=die)
+    assert not (tmp_path / "signals.parquet").exists()
+    grown = [*history(), raw(500, NOW_US + 500 * SECOND_US)]  # came after the start: no part of this replay
+    manifest = replay(tmp_path, grown, small, slack="1s", resume=True)
+    assert manifest["verdicts_resumed"] > 0
+    whole = replay(tmp_path / "whole", history(), slack="1s")
+    assert (tmp_path / "signals.parquet").read_bytes() == (tmp_path / "whole" / "signals.parquet").read_bytes()
+    assert whole["counts"]["content_sha256"] == manifest["counts"]["content_sha256"]
+
+
+def test_resume_of_another_replay_is_refused(tmp_path: Path) -> None:
+    """Two histories must not meet in one file; nor is a finished replay overwritten."""
+    with pytest.raises(SettingsError, match="nothing to resume"):
+        replay(tmp_path, history(), resume=True)
+    replay(tmp_path, history(4))
+    with pytest.raises(SettingsError, match="another --output"):
+        replay(tmp_path, history(4))
+
+
+def test_range_holds_in_time_and_offsets(tmp_path: Path) -> None:
+    """From is included, to is not; offsets bound what is read."""
+    begin, end = NOW_US + 10 * SECOND_US, NOW_US + 20 * SECOND_US
+    replay(tmp_path / "time", history(), start=[str(begin)], end=[str(end)])
+    assert sorted({at for _, at in signals(tmp_path / "time")}) == sorted(
+        stamped.record.timestamp_us or 0 for stamped in history() if begin <= (stamped.record.timestamp_us or 0) < end
+    )
+    replay(tmp_path / "offset", history(), start=["offset=5"], end=["news.raw/0=8", "news.raw/1=6"])
+    assert sorted((s.raw.partition, s.raw.offset) for s, _ in signals(tmp_path / "offset")) == [
+        (0, 5), (0, 6), (0, 7), (1, 5),
+    ]  # fmt: skip
+
+
+def test_compare_finds_equal_digests(unbroken: Path, tmp_path: Path) -> None:
+    """Same model, configuration, numerics and deterministic mode: anything but equal digests is a fault."""
+    record = as_record(signals(unbroken))
+    found = replay(tmp_path, history() + record, compare=True)["comparison"]
+    assert found["expected"] == "equal digests" and found["holds"]
+    assert (found["equal_digests"], found["differing"], found["only_recorded"]) == (124, 0, 0)
+
+
+def test_compare_names_what_differs(unbroken: Path, tmp_path: Path) -> None:
+    """A label that flipped, a signal that is missing, and one too many."""
+    record = as_record(signals(unbroken))
+    first = Signal.model_validate_json(record[0].record.value or b"")
+    other = next(label for label in type(first.label) if label is not first.label)  # type: ignore[union-attr,arg-type]
+    flipped = first.model_copy(update={"label": other, "digest": "f" * 64})
+    record[0] = Stamped(Record("signals", 0, 0, None, encode(flipped), NOW_US), True)
+    del record[5]
+    found = replay(tmp_path, history() + record, compare=True)["comparison"]
+    assert not found["holds"]
+    assert (found["label_flips"], found["differing"], found["only_recomputed"]) == (1, 1, 1)
+
+
+def test_compare_with_another_policy_expects_nothing(unbroken: Path, tmp_path: Path) -> None:
+    """It tells how far the policies are apart."""
+    other = settings().model_copy(update={"policy": "fixed:1"})
+    found = replay(tmp_path, history() + as_record(signals(unbroken)), other, compare=True)["comparison"]
+    assert found["expected"] == "nothing" and found["holds"]
+    assert found["exit_shifts"] > 0 and found["largest_probability_change"] > 0
+
+
+def test_recorded_plays_signals_as_they_were(unbroken: Path, tmp_path: Path) -> None:
+    """Every field but run_id, at the broker's append time."""
+    record = as_record(signals(unbroken))
+    manifest = replay(tmp_path, record, mode="recorded")
+    played = signals(tmp_path)
+    assert [at for _, at in played] == [stamped.record.timestamp_us for stamped in record]
+    assert [s.model_copy(update={"run_id": "x"}) for s, _ in played] == [
+        s.model_copy(update={"run_id": "x"}) for s, _ in signals(unbroken)
+    ]
+    assert not manifest["in_sample"]
+
+
+def test_recorded_signals_of_history_are_dated_by_ingest(unbroken: Path, tmp_path: Path) -> None:
+    """A backlog that was worked off years later: the order and instants are those of the texts, plus a latency."""
+    replayed = signals(unbroken)
+    later = [
+        Stamped(Record("signals", 0, offset, None, encode(signal), NOW_US + 900 * DAY_US + offset), True)
+        for offset, (signal, _) in enumerate(reversed(replayed))
+    ]
+    replay(tmp_path, later, mode="recorded", rule="ingested", latency="250ms")
+    assert [at for _, at in signals(tmp_path)] == sorted(s.ts.ingested_us + 250_000 for s, _ in replayed)
+
+
+def test_empirical_latency_is_the_live_runs_own_and_repeats_itself(unbroken: Path, tmp_path: Path) -> None:
+    """Drawn by signal id: the same in each replay, whatever else is replayed."""
+    record = as_record(signals(unbroken), delay_us=7_000)
+    replay(tmp_path / "a", history() + record, latency="empirical")
+    replay(tmp_path / "b", history() + record, latency="empirical", end=[str(NOW_US + 20 * SECOND_US)])
+    whole = {s.signal_id: at for s, at in signals(tmp_path / "a")}
+    assert all(whole[s.signal_id] == at for s, at in signals(tmp_path / "b"))
+    drawn = Empirical.measured([1_000, 5_000, 90_000])
+    assert {drawn.of(str(number)) for number in range(300)} == {1_000, 5_000, 90_000}
+    assert drawn.of("x") == Empirical.measured([90_000, 1_000, 5_000]).of("x")
+    assert Constant(7).of("anything") == 7
+
+
+def test_edited_history_counts_from_its_edit(tmp_path: Path) -> None:
+    """A create whose text was updated an hour later was not there before; strict refuses it."""
+    edited = raw(1, NOW_US + 1, updated_us=NOW_US + 3_600 * SECOND_US)
+    records = [raw(0, NOW_US), edited, raw(2, NOW_US + 2)]
+    manifest = replay(tmp_path, records)
+    assert [(s.raw.offset, at) for s, at in signals(tmp_path)] == [
+        (0, NOW_US), (2, NOW_US + 2), (1, NOW_US + 3_600 * SECOND_US),
+    ]  # fmt: skip
+    assert manifest["edited_history_dated_by_update"] == 1
+    with pytest.raises(SettingsError, match="edited"):
+        replay(tmp_path / "strict", records, strict=True)
+
+
+def test_assumed_ingest_times_are_counted(tmp_path: Path) -> None:
+    """A backtest over them rests on an assumption, and says so."""
+    records = [raw(0, NOW_US, ingested_origin="assumed"), raw(1, NOW_US + 1)]
+    assert replay(tmp_path, records)["ingest_times_assumed"] == 1
+
+
+def test_replay_of_what_the_model_learned_from_is_marked_in_sample(tmp_path: Path) -> None:
+    """Its beginning is before the model's knowledge ends, so it tests nothing; strict refuses and writes nothing."""
+    records = [raw(0, YEAR_2015_US), raw(1, NOW_US)]
+    manifest = replay(tmp_path / "a", records)
+    assert manifest["in_sample"] and "learned from texts up to" in manifest["in_sample_reason"]
+    with pytest.raises(SettingsError, match="in-sample"):
+        replay(tmp_path / "b", records, strict=True)
+    assert not (tmp_path / "b" / "signals.parquet").exists()
+    assert not replay(tmp_path / "c", records[1:], strict=True)["in_sample"]
+
+
+def test_recorded_signals_of_a_model_without_known_data_are_in_sample(unbroken: Path, tmp_path: Path) -> None:
+    """Nobody can tell, so nobody may claim."""
+    signal = signals(unbroken)[0][0]
+    unknown = signal.model_copy(update={"model": signal.model.model_copy(update={"knowledge_until_us": None})})
+    record = [Stamped(Record("signals", 0, 0, None, encode(unknown), NOW_US), True)]
+    manifest = replay(tmp_path / "a", record, mode="recorded")
+    assert manifest["in_sample"] and "nobody recorded" in manifest["in_sample_reason"]
+    with pytest.raises(SettingsError, match="in-sample"):
+        replay(tmp_path / "b", record, mode="recorded", strict=True)
+
+
+def test_order_by_event_is_marked_as_look_ahead(tmp_path: Path) -> None:
+    """By publication; what is written says when it was really known."""
+    records = [raw(0, NOW_US + 10, published_us=NOW_US + 9), raw(1, NOW_US + 20, published_us=NOW_US)]
+    manifest = replay(tmp_path, records, order="event")
+    assert manifest["look_ahead"]
+    assert [(s.raw.offset, at) for s, at in signals(tmp_path)] == [(1, NOW_US + 20), (0, NOW_US + 10)]
+
+
+def test_times_out_of_order_are_ordered_within_the_slack(tmp_path: Path) -> None:
+    """Beyond it the replay refuses rather than lies; a larger slack mends it."""
+    records = [raw(n, NOW_US + (n - n % 5 * 2) * SECOND_US) for n in range(20, 60)]
+    replay(tmp_path / "a", records)
+    assert [at for _, at in signals(tmp_path / "a")] == sorted(r.record.timestamp_us or 0 for r in records)
+    far = [*records, raw(60, NOW_US - DAY_US), raw(61, NOW_US + DAY_US)]
+    with pytest.raises(SourceError, match="--slack"):
+        replay(tmp_path / "b", [*records, raw(60, NOW_US + DAY_US), raw(61, NOW_US)])
+    replay(tmp_path / "c", far, slack="all")
+    assert signals(tmp_path / "c")[0][1] == NOW_US - DAY_US
+
+
+def test_live_topics_are_never_an_output(tmp_path: Path) -> None:
+    """Refused before anything is read or written."""
+    for topic in ("signals", "news.raw", "raw.dlq", "signals.control"):
+        with pytest.raises(SettingsError, match="never written"):
+            replay(tmp_path, history(), form="topic", topic=topic)
+
+
+def test_availability_of_raw_records() -> None:
+    """The broker's append time where it is one; what a sender dated counts by its items, the last of an array."""
+    stamped = raw(0, NOW_US)
+    moved = Stamped(stamped.record, True)
+    assert date_raw(stamped, "auto").at_us == NOW_US
+    late = Stamped(Record("news.raw", 0, 0, None, stamped.record.value, NOW_US + 50), True)
+    assert date_raw(late, "auto").at_us == NOW_US + 50
+    assert date_raw(late, "ingested").at_us == NOW_US
+    assert date_raw(moved, "appended").at_us == NOW_US
+    array = json.dumps([{"ingested_us": NOW_US}, {"ingested_us": NOW_US + 9}]).encode()
+    assert date_raw(raw(0, NOW_US, value=array), "auto").at_us == NOW_US + 9
+    assert date_raw(raw(0, NOW_US, value=b"\xff"), "auto").at_us == NOW_US
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2024-05-01", 1_714_521_600_000_000),
+        ("2024-05-01T02:00:00.000001+02:00", 1_714_521_600_000_001),
+        ("1714521600", 1_714_521_600_000_000),
+        ("1714521600000", 1_714_521_600_000_000),
+        ("1714521600000001", 1_714_521_600_000_001),
+        ("-2h", NOW_US - 7_200 * SECOND_US),
+        ("now", NOW_US),
+    ],
+)
+def test_bounds_take_instants_in_many_forms(text: str, expected: int) -> None:
+    """ISO in any zone, an epoch in s, ms or us, and relative to now."""
+    assert parse_bounds([text], NOW_US) == (expected, {})
+
+
+def test_bounds_that_mean_nothing_are_refused() -> None:
+    """With the text that was given."""
+    for texts in (["yesterday"], ["offset=x"], ["news.raw=5"], ["now", "-1h"]):
+        with pytest.raises(SettingsError, match="was"):
+            parse_bounds(texts, NOW_US)
+
+
+def test_pace_waits_by_recorded_time() -> None:
+    """Ten times as fast: a tenth of the recorded distance from the first item."""
+    clock, waited = [100.0], []
+
+    def wait(seconds: float) -> None:
+        waited.append(round(seconds, 6))
+        clock[0] += seconds
+
+    pace = Pace(10.0, lambda: clock[0], wait)
+    for seconds in (0, 10, 10, 25):
+        pace.until(NOW_US + seconds * SECOND_US)
+    assert waited == [1.0, 1.5]
+
+
+def test_reorder_hands_out_by_time_then_by_key() -> None:
+    """Ties fall by position, never by arrival."""
+    order: Reorder[str] = Reorder(10)
+    out: list[str] = []
+    for reached, at, key, item in [(5, 5, 2, "b"), (5, 5, 1, "a"), (12, 3, 3, "c"), (30, 30, 4, "d")]:
+        out += [item for _, item in order.push(reached, at, (key,), item)]
+    out += [item for _, item in order.rest()]
+    assert out == ["c", "a", "b", "d"]
