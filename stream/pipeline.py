@@ -193,9 +193,8 @@ class Pipeline:
             return
         self.in_flight -= len(finished)
         self.finished_total += len(finished)
-        for entry in finished:
-            if not entry.void:
-                self.ledger.finish(entry.partition, entry.record.offset, entry.epoch)  # 1. the broker has its outcome
+        for entry in finished:  # 1. the broker has their outcomes (the ledger ignores those of older assignments)
+            self.ledger.finish(entry.partition, entry.record.offset, entry.epoch)
         forgotten = self._duplicates.settle(finished)  # 2. only now may others be answered with it
         if forgotten:
             self._publish(Forget(forgotten))

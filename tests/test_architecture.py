@@ -1,6 +1,7 @@
 """The architecture is a test, not a hope: who may import whom, and what loads without what."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -90,3 +91,29 @@ def test_source_files_stay_small() -> None:
         if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 300
     }
     assert not long
+
+
+def file_table() -> str:
+    """One line per source file: the first sentence of its docstring. `python tests/test_architecture.py` prints it."""
+    lines = []
+    for package in ("schemas", "engine", "stream"):
+        lines += [f"\n**{package}/**", "", "| file | |", "|---|---|"]
+        for path in files(package):
+            if path.name == "__init__.py":
+                continue
+            docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+            sentence = " ".join(docstring.split("\n\n")[0].split())
+            sentence = re.split(r"(?<=\.)\s", sentence)[0].rstrip(".").replace("|", "\\|")
+            lines.append(f"| `{path.relative_to(ROOT / package)}` | {sentence} |")
+    return "\n".join(lines) + "\n"
+
+
+def test_architecture_page_lists_every_file() -> None:
+    """A newcomer finds where a change goes on one page."""
+    page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    between = page.partition("<!-- files -->")[2].partition("<!-- /files -->")[0]
+    assert between.strip() == file_table().strip(), "python tests/test_architecture.py prints what belongs there"
+
+
+if __name__ == "__main__":
+    print(file_table())

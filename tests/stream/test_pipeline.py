@@ -163,6 +163,34 @@ def test_refused_update_also_retracts(worlds: Worlds, make_news: News, make_reco
     assert world.source.committed[P0] == Commit(1)
 
 
+def test_outcome_of_two_records_is_done_with_the_second(
+    worlds: Worlds, make_news: News, make_record: MakeRecord
+) -> None:
+    """A refused update is a dead letter and a retraction: one of them acknowledged is not yet an outcome."""
+    world = worlds()
+    world.sink.hold = True
+    world.source.append([make_record(0, make_news("1", "", action="update", updated_us=NOW_US))])
+    world.finish()
+    world.sink.acknowledge(1)
+    world.turn(3)
+    assert P0 not in world.source.committed
+    world.sink.acknowledge(1)
+    world.turn(3)
+    assert world.source.committed[P0] == Commit(1)
+
+
+def test_revoked_partition_is_committed_before_it_goes(worlds: Worlds, three: list[Record]) -> None:
+    """Between two commits, too: its next owner repeats nothing that is finished."""
+    world = worlds(budget=Budget(commit_interval_ms=3_600_000, revoke_timeout_ms=1))
+    world.turn(1)  # the first interval begins
+    world.source.append(three)
+    world.finish()
+    assert P0 not in world.source.committed
+    world.source.revoke([P0])
+    world.turn()
+    assert world.source.committed[P0] == Commit(3)
+
+
 def test_same_text_in_flight_is_computed_once(worlds: Worlds, make_news: News, make_record: MakeRecord) -> None:
     """Followers complete with their leader and say whom they repeat."""
     world = worlds()
