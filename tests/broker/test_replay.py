@@ -1,0 +1,224 @@
+"""Ranges of topics, replay and archive on a broker: right records, right times, and nothing live is touched."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from stream import cli
+from stream.adapters.kafka_sink import KafkaSink
+from stream.adapters.topic_range import TopicHistory
+from stream.adapters.topics import Topic, create_topics
+from stream.archive import read_signals
+from stream.ports import Outgoing
+from stream.timeline import Span, Window
+
+pytest.importorskip("pyarrow")
+
+ROOT = Path(__file__).parents[2]
+BEGIN_US = 1_770_000_000_000_000
+MS_US = 1_000
+
+
+def dated(broker: Any, topic: str, times_us: list[int]) -> None:
+    """Records of one key, so of one partition, with these create times; the n-th has the value n."""
+    sink = KafkaSink(broker.bootstrap_servers, options=broker.options)
+    for number, at_us in enumerate(times_us):
+        sink.send(Outgoing(topic, b"k", str(number).encode(), timestamp_us=at_us))
+    broker.settle(sink)
+    sink.close()
+
+
+def found(broker: Any, topic: str, window: Window) -> list[int]:
+    """What a read of this window brings, by its number."""
+    history = TopicHistory(broker.bootstrap_servers, broker.options)
+    return [int(s.record.value or b"") for rows in history.read(history.spans([topic], window), window) for s in rows]
+
+
+def test_range_by_time_reads_what_it_needs(broker: Any) -> None:
+    """From offsets of the broker, or by bisection where it knows none: everything inside, not all that is outside."""
+    topic = broker.topic()
+    dated(broker, topic, [BEGIN_US + number * MS_US for number in range(400)])
+    window = Window(BEGIN_US + 100 * MS_US, BEGIN_US + 200 * MS_US, slack_us=10 * MS_US)
+    assert found(broker, topic, window) == list(range(90, 210))
+    assert found(broker, topic, Window()) == list(range(400))
+    assert found(broker, topic, Window(start_us=BEGIN_US + 900 * MS_US, slack_us=0)) == []
+
+
+def test_range_is_whole_when_times_are_out_of_order(broker: Any) -> None:
+    """Within the slack nothing that belongs to the window is missed."""
+    topic = broker.topic()
+    times = [BEGIN_US + (number + (25 if number % 2 else -25)) * MS_US for number in range(400)]
+    dated(broker, topic, times)
+    window = Window(BEGIN_US + 100 * MS_US, BEGIN_US + 200 * MS_US, slack_us=60 * MS_US)
+    inside = {number for number, at_us in enumerate(times) if window.holds(at_us)}
+    assert inside <= set(found(broker, topic, window))
+
+
+def test_end_is_frozen_and_offsets_are_exact(broker: Any) -> None:
+    """What comes after the plan is no part of it; start and end offsets are kept."""
+    topic = broker.topic()
+    dated(broker, topic, [BEGIN_US] * 50)
+    history = TopicHistory(broker.bootstrap_servers, broker.options)
+    spans = {place: span for place, span in history.spans([topic], Window()).items() if span.end > span.start}
+    dated(broker, topic, [BEGIN_US] * 50)
+    assert sum(len(list(rows)) for rows in history.read(spans, Window())) == 50
+    (place,) = spans
+    narrow = history.spans([topic], Window(first={place: 10}, last={None: 13}))[place]
+    assert narrow == Span(10, 13)
+    (rows,) = history.read({place: narrow}, Window())
+    assert [stamped.record.offset for stamped in rows] == [10, 11, 12]
+
+
+@pytest.mark.broker
+def test_open_transaction_is_not_waited_for(real_broker: Any) -> None:
+    """The range ends before what is not committed, and skips what was aborted."""
+    from confluent_kafka import Producer
+
+    topic = real_broker.topic()
+    producer = Producer(
+        {"bootstrap.servers": real_broker.bootstrap_servers, "transactional.id": real_broker.unique("replay")}
+    )
+    producer.init_transactions()
+    for values, end in ((["0", "1"], "commit"), (["7", "8"], "abort"), (["2"], "commit"), (["9"], "open")):
+        producer.begin_transaction()
+        for value in values:
+            producer.produce(topic, value, "k")
+        producer.flush()
+        if end != "open":
+            (producer.commit_transaction if end == "commit" else producer.abort_transaction)()
+    assert found(real_broker, topic, Window()) == [0, 1, 2]
+    producer.abort_transaction()
+
+
+@pytest.fixture
+def live(kafka: Any, unique: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Topics and a group of one's own, named in the environment."""
+    names = {name: unique(name) for name in ("raw", "signals", "control", "dlq", "group")}
+    create_topics(
+        kafka.bootstrap_servers,
+        [
+            Topic(names["raw"], 2, 1, {"retention.ms": "-1"}),
+            Topic(names["signals"], 2, 1, {"message.timestamp.type": "LogAppendTime"}),
+            Topic(names["control"]),
+            Topic(names["dlq"]),
+        ],
+    )
+    for name, value in {
+        "KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+        "TOPICS__RAW": json.dumps([{"name": names["raw"]}]),
+        "TOPICS__SIGNALS": names["signals"],
+        "TOPICS__CONTROL": names["control"],
+        "TOPICS__DLQ": names["dlq"],
+        "GROUP": names["group"],
+        "ENGINE__THREADS": "1",
+        "LOG__LEVEL": "error",
+    }.items():
+        monkeypatch.setenv(f"EARLYBIRD_{name}", value)
+    return names
+
+
+def publish(bootstrap_servers: str, topic: str, count: int) -> None:
+    sink = KafkaSink(bootstrap_servers)
+    for number in range(count):
+        item = {
+            "item_key": f"wire:{number}",
+            "source": "wire",
+            "source_item_id": str(number),
+            "item_type": "news",
+            "ingested_us": BEGIN_US + number * 1_000_000,
+            "headline": f"Acme wins order number {number % 50} worth {number % 50} million",
+        }
+        sink.send(
+            Outgoing(topic, item["item_key"].encode(), json.dumps(item).encode(), timestamp_us=item["ingested_us"])
+        )
+    while sink.unacknowledged():
+        sink.receipts(100)
+    sink.close()
+
+
+def state(kafka: Any, live: dict[str, str]) -> tuple[dict[str, int], list[tuple[int, str]]]:
+    """The end of every live topic, and what the group has committed."""
+    history = TopicHistory(kafka.bootstrap_servers)
+    names = [live[name] for name in ("raw", "signals", "control", "dlq")]
+    ends = {f"{p.topic}/{p.number}": span.end for p, span in history.spans(names, Window()).items()}
+    consumer = Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": live["group"]})
+    places = consumer.committed([TopicPartition(live["raw"], number) for number in range(2)], timeout=10)
+    consumer.close()
+    return ends, [(place.offset, place.metadata or "") for place in places]
+
+
+@pytest.mark.broker
+def test_feed_run_archive_replay(
+    kafka: Any, live: dict[str, str], start_stage: Callable[..., Any], tmp_path: Path, unique: Callable[[str], str]
+) -> None:
+    """The whole way on a real broker. Recomputed digests equal the live ones, from topics and from the archive, and the
+    live group and topics are as they were."""
+    count = 300
+    publish(kafka.bootstrap_servers, live["raw"], count)
+    stage = start_stage(kafka.bootstrap_servers)
+    history = TopicHistory(kafka.bootstrap_servers)
+    deadline = time.monotonic() + 60
+    while sum(span.end for span in history.spans([live["signals"]], Window()).values()) < count:
+        assert time.monotonic() < deadline, stage.log.read_text()[-2000:]
+        time.sleep(0.2)
+    assert stage.end() == 0
+    before = state(kafka, live)
+    archive, topic = tmp_path / "archive", unique("again")
+    assert cli.main(["archive", "--once", str(archive)]) == 0
+    ran = ["replay", "recompute", "--compare", "--output"]
+    assert cli.main([*ran, str(tmp_path / "topics"), "--run-id", "x"]) == 0
+    assert cli.main([*ran, str(tmp_path / "files"), "--run-id", "x", "--archive", str(archive)]) == 0
+    assert cli.main(["replay", "--output", str(tmp_path / "recorded"), "--format", "topic", "--topic", topic]) == 0
+    assert state(kafka, live) == before
+    topics, files = (json.loads((tmp_path / name / "manifest.json").read_text()) for name in ("topics", "files"))
+    assert topics["comparison"]["equal_digests"] == files["comparison"]["equal_digests"] == count
+    assert topics["counts"] == files["counts"]
+    assert list(read_signals(tmp_path / "topics" / "signals.parquet")) == list(
+        read_signals(tmp_path / "files" / "signals.parquet")
+    )
+    again = [s.record for rows in history.read(history.spans([topic], Window()), Window()) for s in rows]
+    assert len(again) == count and all(dict(r.headers)["run"].startswith(b"replay-") for r in again)
+    assert [r.timestamp_us for r in again] == sorted(r.timestamp_us or 0 for r in again)
+    assert len(list(read_signals(archive))) == count
+
+
+@pytest.mark.broker
+@pytest.mark.faults
+def test_replay_to_a_topic_that_is_killed_goes_on_where_it_was(
+    kafka: Any, live: dict[str, str], tmp_path: Path, unique: Callable[[str], str]
+) -> None:
+    """Killed while it publishes and resumed: every signal once, in the order of an unbroken run."""
+    publish(kafka.bootstrap_servers, live["raw"], 400)
+    topic = unique("again")
+    command = [sys.executable, "-m", "stream.cli", "replay", "recompute", "--slack", "1s", "--output", str(tmp_path)]
+    command += ["--format", "topic", "--topic", topic]
+    history = TopicHistory(kafka.bootstrap_servers)
+    process = subprocess.Popen([*command, "--speed", "20"], cwd=ROOT, stderr=subprocess.DEVNULL)
+
+    def published() -> list[Any]:
+        try:
+            spans = history.spans([topic], Window())
+        except Exception:
+            return []
+        return [s.record for rows in history.read(spans, Window()) for s in rows]
+
+    deadline = time.monotonic() + 60
+    while len(published()) < 20:
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    seen = len(published())
+    assert 20 <= seen < 400
+    assert subprocess.run([*command, "--resume"], cwd=ROOT, stderr=subprocess.DEVNULL, check=False).returncode == 0
+    keys = [json.loads(record.value)["item_key"] for record in published()]
+    assert keys == [f"wire:{number}" for number in range(400)]
