@@ -56,11 +56,13 @@ class Subscriber:
         inside `poll`, while these partitions may still be committed. SettingsError for options that are not the
         user's."""
         self.out_of_range = 0
-        self._topics, self._start, self._revoked = tuple(topics), start, revoked
+        self._topics, self._start, self._group, self._revoked = tuple(topics), start, group, revoked
         self._log = ClientLog("subscriber", bootstrap_servers)
         settings = {
             "fetch.wait.max.ms": 100,
             "topic.metadata.refresh.interval.ms": 5000,
+            "heartbeat.interval.ms": 300,  # as in consumer_options: a partition moves when its next owner asks
+            "session.timeout.ms": 10_000,
             **client_options(bootstrap_servers, options or {}),
             "group.id": group or "earlybird-subscriber",  # librdkafka wants one; without a group it is never joined
             "enable.auto.commit": False,
@@ -123,6 +125,8 @@ class Subscriber:
 
     def refresh(self) -> None:
         """Read partitions that were added since, from their beginning. Nothing to do in a group."""
+        if self._group is not None:
+            return
         try:
             for topic in self._topics:
                 known = self._consumer.list_topics(topic, timeout=_ANSWER_S).topics[topic]

@@ -94,7 +94,7 @@ class Live:
         self._next: dict[Partition, int] = {}  # of ours, the offset after the last record that was looked at
         self._gone: set[Partition] = set()  # taken from us since the last poll
         self._committed: dict[Partition, int] = {}
-        self._commit_due_s = self._refresh_due_s = time.monotonic() + _COMMIT_S
+        self._commit_due_s, self._refresh_due_s = time.monotonic() + _COMMIT_S, time.monotonic() + _REFRESH_S
         self._measured: deque[int] = deque(maxlen=_MEASURED)
         self._delivered = self._stale = self._unreadable = 0
         self._failure: BaseException | None = None

@@ -1,0 +1,134 @@
+"""Signals on the bars of a price frame, for pandas and vectorbt. Extra `strategies` (pandas, exchange_calendars).
+
+    scores = to_bars(Signals.replay("archive/"), "XNYS", "30min", lag_us=500_000)
+    entries = (scores > 0.5).reindex(columns=prices.columns, fill_value=False)
+
+A signal lands in the first bar that opens after it could be known: its value may be traded at that bar's open, or any
+time later, and was seen by nobody before.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import time
+from functools import lru_cache
+from typing import Literal
+
+import exchange_calendars
+import pandas as pd
+
+from stream.client import Latest, Received
+
+_LONGEST_BREAK = pd.Timedelta(days=30)  # no exchange is closed for longer
+
+
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """Sessions of a market that no calendar knows: local opening hours on some days of the week (0: Monday). A session
+    that closes at or before its opening hour closes on the next day."""
+
+    tz: str
+    opens: time
+    closes: time
+    days: Collection[int] = (0, 1, 2, 3, 4)
+    holidays: Collection[str] = ()  # local dates, YYYY-MM-DD
+
+
+def to_bars(
+    signals: Iterable[Received],
+    calendar: str | Hours | pd.DatetimeIndex = "XNYS",
+    freq: str = "1D",
+    *,
+    lag_us: int = 0,
+    how: Literal["mean", "sum", "last", "count"] = "mean",
+) -> pd.DataFrame:
+    """One row a bar from the first that a signal landed in to the last, one column a symbol; NaN (count: 0) where there
+    was nothing.
+
+    `calendar`: an exchange by its MIC (exchange_calendars: holidays, half days, lunch breaks, daylight saving), Hours,
+    or the openings of your own bars (with a time zone; then `freq` means nothing, and what lands behind the last is
+    left out). `freq`: "1D" for sessions, labelled by their date without a zone, or a length within a session ("30min"),
+    labelled by the bar's opening in UTC. `lag_us`: what your own path adds to `available_us`.
+
+    Of each item the state counts that is known at the opening: a correction replaces what it corrects within its bar
+    and counts again in a later one; a retraction takes back within its bar and adds nothing in a later one. Bars that
+    have opened never change. Raises ValueError for openings without a zone or out of order, and a frequency that is no
+    length.
+    """
+    landed = _states(signals, lag_us)
+    if landed.empty:
+        return pd.DataFrame()
+    opens, labels = _openings(calendar, freq, landed["known"].min(), landed["known"].max())
+    landed["bar"] = opens.searchsorted(landed["known"], side="right")  # opens strictly after
+    landed = landed[landed["bar"] < len(opens)]
+    # The last state of an item within a bar; retractions (no score) take their rows with them.
+    last = landed.groupby(["bar", "item_key"], sort=False)["state"].transform("max")
+    standing = landed[(landed["state"] == last) & landed["score"].notna() & landed["symbol"].notna()]
+    if standing.empty:
+        return pd.DataFrame()
+    table = standing.pivot_table(index="bar", columns="symbol", values="score", aggfunc=how, sort=True)
+    table = table.reindex(range(table.index.min(), table.index.max() + 1))
+    table.index = labels[table.index]
+    table.columns.name = None
+    return table.fillna(0).astype("int64") if how == "count" else table
+
+
+def _states(signals: Iterable[Received], lag_us: int) -> pd.DataFrame:
+    """Signals that changed their item's state, one row a symbol; `state` counts them in the order of arrival."""
+    latest = Latest[Received]()
+    rows = [
+        (signal.available_us + lag_us, number, signal.item_key, ticker, signal.score)
+        for number, signal in enumerate(signals)
+        if latest.update(signal)
+        for ticker in signal.tickers or (None,)
+    ]
+    frame = pd.DataFrame(rows, columns=["known", "state", "item_key", "symbol", "score"])
+    frame["known"] = pd.to_datetime(frame["known"], unit="us", utc=True)
+    frame["score"] = frame["score"].astype("float64")
+    return frame
+
+
+def _openings(
+    calendar: str | Hours | pd.DatetimeIndex, freq: str, first: pd.Timestamp, last: pd.Timestamp
+) -> tuple[pd.DatetimeIndex, pd.DatetimeIndex]:
+    """Instants at which bars open (UTC, ascending) and the bars' names."""
+    if isinstance(calendar, pd.DatetimeIndex):
+        if calendar.tz is None or not calendar.is_monotonic_increasing:
+            raise ValueError("openings of bars: ascending instants with a time zone required")
+        return calendar.tz_convert("UTC"), calendar
+    begin = first.tz_localize(None).normalize() - pd.Timedelta(days=2)
+    end = last.tz_localize(None).normalize() + _LONGEST_BREAK
+    market = calendar if isinstance(calendar, Hours) else _exchange(calendar, begin.year, end.year)
+    schedule = _sessions(market, begin, end) if isinstance(market, Hours) else market.schedule
+    if freq == "1D":
+        return pd.DatetimeIndex(schedule["open"]), pd.DatetimeIndex(schedule.index)
+    step = pd.Timedelta(freq)
+    if not pd.Timedelta(0) < step < pd.Timedelta(days=1):
+        raise ValueError(f"freq: 1D or a length below a day required, was {freq!r}")
+    if isinstance(market, Hours):
+        spans = [pd.date_range(opens, closes, freq=step, inclusive="left") for opens, closes in schedule.to_numpy()]
+        opens = pd.DatetimeIndex([instant for span in spans for instant in span])
+    else:
+        sessions = market.sessions[(market.sessions >= begin) & (market.sessions <= end)]
+        opens = market.trading_index(sessions[0], sessions[-1], step, intervals=False, closed="left")
+    return opens, opens
+
+
+@lru_cache(maxsize=8)
+def _exchange(name: str, first_year: int, last_year: int) -> exchange_calendars.ExchangeCalendar:
+    """Whole years: to make a calendar takes a third of a second."""
+    return exchange_calendars.get_calendar(name, start=f"{first_year}-01-01", end=f"{last_year}-12-31")
+
+
+def _sessions(hours: Hours, begin: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
+    """Opening and closing instants of each session, by its local date."""
+    closed = pd.DatetimeIndex(list(hours.holidays))
+    days = pd.DatetimeIndex([day for day in pd.date_range(begin, end) if day.weekday() in hours.days]).difference(
+        closed
+    )
+    overnight = pd.Timedelta(days=int(hours.closes <= hours.opens))
+
+    def at(clock: time, dates: pd.DatetimeIndex) -> pd.DatetimeIndex:
+        local = dates + pd.Timedelta(hours=clock.hour, minutes=clock.minute, seconds=clock.second)
+        return local.tz_localize(hours.tz, nonexistent="shift_forward", ambiguous=True).tz_convert("UTC")
+
+    return pd.DataFrame({"open": at(hours.opens, days), "close": at(hours.closes, days + overnight)}, index=days)

@@ -1,0 +1,176 @@
+"""Signals for nautilus_trader: one data class, in a backtest, in a catalog and live. Extra `nautilus`.
+
+    engine.add_data(backtest_data(Signals.replay("archive/")), client_id=CLIENT_ID)   # a backtest
+    write_catalog(catalog, Signals.replay("archive/"))                                # a data catalog
+    node.add_data_client_factory("EARLYBIRD", SignalsClientFactory)                   # live, see SignalsClientConfig
+
+    self.subscribe_data(DataType(SignalData), client_id=CLIENT_ID)                    # a strategy, in all three
+    def on_data(self, data): ...                                                      # data is a SignalData
+
+`ts_event` is when the text came to be, `ts_init` when its signal could be known: nautilus' engine goes by the latter.
+"""
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+from nautilus_trader.cache.cache import Cache
+from nautilus_trader.common.component import LiveClock, MessageBus
+from nautilus_trader.core.data import Data
+from nautilus_trader.data.messages import SubscribeData, UnsubscribeData
+from nautilus_trader.live.config import LiveDataClientConfig
+from nautilus_trader.live.data_client import LiveDataClient
+from nautilus_trader.live.factories import LiveDataClientFactory
+from nautilus_trader.model.custom import customdataclass
+from nautilus_trader.model.data import CustomData, DataType
+from nautilus_trader.model.identifiers import ClientId
+from nautilus_trader.persistence.catalog import ParquetDataCatalog
+
+from schemas.signal import SignalAction
+from stream.client import Received, Signals
+
+CLIENT_ID = ClientId("EARLYBIRD")
+
+_NAN = float("nan")
+
+
+@customdataclass
+class SignalData(Data):  # type: ignore[misc]
+    """A signal in nautilus' words. A retraction has an empty label and NaN for numbers: no comparison with them is
+    true. `symbols` are joined by commas."""
+
+    signal_id: str
+    item_key: str
+    revision: int
+    action: str
+    source: str
+    symbols: str
+    label: str
+    score: float
+    confidence: float
+    negative: float
+    neutral: float
+    positive: float
+    exit_layer: int
+
+    @property
+    def tickers(self) -> tuple[str, ...]:
+        """Names of the instruments."""
+        return tuple(self.symbols.split(",")) if self.symbols else ()
+
+    @property
+    def retracts(self) -> bool:
+        """Whether it takes back what was said of this item_key."""
+        return self.action == SignalAction.RETRACT.value
+
+
+SIGNAL_TYPE = DataType(SignalData)
+
+
+def signal_data(signal: Received) -> SignalData:
+    """One signal. `ts_init` is `available_us`; `ts_event` never lies after it, whatever the source's clock said."""
+    probs = signal.probs
+    return SignalData(
+        ts_event=min(signal.event_us, signal.available_us) * 1000,
+        ts_init=signal.available_us * 1000,
+        signal_id=signal.signal_id,
+        item_key=signal.item_key,
+        revision=signal.revision,
+        action=signal.action.value,
+        source=signal.source,
+        symbols=",".join(signal.tickers),
+        label=signal.label.value if signal.label else "",
+        score=_NAN if signal.score is None else signal.score,
+        confidence=_NAN if signal.confidence is None else signal.confidence,
+        negative=probs.negative if probs else _NAN,
+        neutral=probs.neutral if probs else _NAN,
+        positive=probs.positive if probs else _NAN,
+        exit_layer=signal.exit.layer if signal.exit else 0,
+    )
+
+
+def backtest_data(signals: Iterable[Received]) -> list[CustomData]:
+    """For BacktestEngine.add_data(..., client_id=CLIENT_ID)."""
+    return [CustomData(SIGNAL_TYPE, signal_data(signal)) for signal in signals]
+
+
+def write_catalog(catalog: ParquetDataCatalog, signals: Iterable[Received], batch: int = 100_000) -> int:
+    """Write to a nautilus catalog, a file a batch; how many signals that was. Read them with
+    `catalog.custom_data(SignalData)`, or by a BacktestDataConfig. Batches must not overlap in availability with what
+    the catalog holds: nautilus refuses that with a ValueError."""
+    written = 0
+    for part in _batches(signals, batch):
+        catalog.write_data(part)
+        written += len(part)
+    return written
+
+
+class SignalsClientConfig(LiveDataClientConfig, frozen=True):  # type: ignore[misc,call-arg]
+    """Of the live client: where, and any further arguments of Signals.live (`{"group": "desk-1"}`)."""
+
+    bootstrap_servers: str = "localhost:9092"
+    arguments: dict[str, Any] = {}  # noqa: RUF012 (msgspec copies it)
+
+
+class SignalsClient(LiveDataClient):  # type: ignore[misc]
+    """Publishes live signals on nautilus' message bus. Reading begins with the first subscription."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        client_id: ClientId,
+        msgbus: MessageBus,
+        cache: Cache,
+        clock: LiveClock,
+        config: SignalsClientConfig,
+    ) -> None:
+        super().__init__(loop, client_id, None, msgbus, cache, clock, config)
+        self._where = config
+        self._signals: Signals | None = None
+        self._pump: asyncio.Task[None] | None = None
+
+    async def _connect(self) -> None:
+        self._signals = await asyncio.to_thread(Signals.live, self._where.bootstrap_servers, **self._where.arguments)
+        self._signals.on_silence(lambda silence: self._log.warning(str(silence)))
+
+    async def _disconnect(self) -> None:
+        if self._signals is not None:
+            await asyncio.to_thread(self._signals.close)
+        if self._pump is not None:
+            await self._pump
+        self._signals = self._pump = None
+
+    async def _subscribe(self, command: SubscribeData) -> None:
+        if command.data_type.type is SignalData and self._pump is None:
+            self._pump = self.create_task(self._read(), log_msg="signals")
+
+    async def _unsubscribe(self, command: UnsubscribeData) -> None:
+        """Others may still listen; what nobody listens to is dropped by the message bus."""
+
+    async def _read(self) -> None:
+        assert self._signals is not None, "subscribed before it was connected"
+        async for signal in self._signals:
+            self._handle_data(CustomData(SIGNAL_TYPE, signal_data(signal)))
+
+
+class SignalsClientFactory(LiveDataClientFactory):  # type: ignore[misc]
+    """For TradingNode.add_data_client_factory."""
+
+    @staticmethod
+    def create(
+        loop: asyncio.AbstractEventLoop,
+        name: str,
+        config: SignalsClientConfig,
+        msgbus: MessageBus,
+        cache: Cache,
+        clock: LiveClock,
+    ) -> SignalsClient:
+        """As the trading node calls it."""
+        return SignalsClient(loop, ClientId(name), msgbus, cache, clock, config)
+
+
+def _batches(signals: Iterable[Received], size: int) -> Iterator[list[SignalData]]:
+    remaining = iter(signals)
+    while part := [signal_data(signal) for signal in islice(remaining, size)]:
+        yield part
