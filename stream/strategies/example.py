@@ -1,30 +1,25 @@
-"""Follow the news: `python -m stream.strategies.example localhost:9092`."""
+"""Long what is praised, short what is blamed: python -m stream.strategies.example localhost:9092"""
 
 import sys
 
 from stream.client import Latest, Received, Signals
 
-
-# --8<-- strategy
-def follow(signals: Signals) -> None:
-    """Long what is praised, short what is blamed, flat again when a text is corrected away or withdrawn."""
-    latest, positions = Latest[Received](), dict[str, int]()
-    signals.on_silence(lambda silence: print(silence))
-    for signal in signals:
-        before = latest.get(signal.item_key)
-        if not latest.update(signal):
-            continue  # an old revision, or a duplicate
-        for symbol in {*signal.tickers, *(before.tickers if before else ())}:
-            opinion = sum(state.score or 0.0 for state in latest.about(symbol))
-            target = (opinion > 0.5) - (opinion < -0.5)
-            if target != positions.get(symbol, 0):
-                positions[symbol] = target
-                print(f"{signal.available_us} {symbol} {target:+d}  because of {signal.item_key} ({signal.action})")
+latest, positions = Latest[Received](), dict[str, int]()
 
 
-# --8<-- strategy
+def act(signal: Received) -> None:
+    before = latest.get(signal.item_key)
+    if not latest.update(signal):
+        return  # an old revision, or a duplicate
+    for symbol in {*signal.tickers, *(before.tickers if before else ())}:
+        scores = [state.score or 0.0 for state in latest.about(symbol)[-5:]]
+        mood = sum(scores) / max(1, len(scores))
+        target = (mood > 0.3) - (mood < -0.3)
+        if target != positions.get(symbol, 0):
+            positions[symbol] = target
+            print(signal.available_us, symbol, f"{target:+d}", signal.action.value, signal.item_key, flush=True)
 
 
 if __name__ == "__main__":
-    with Signals.live(sys.argv[1], min_confidence=0.6) as signals:
-        follow(signals)
+    with Signals.live(sys.argv[1], start="beginning", min_confidence=0.6) as signals:
+        signals.on(act).on_silence(print).run()

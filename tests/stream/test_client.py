@@ -186,6 +186,22 @@ def test_a_late_revision_changes_nothing() -> None:
     assert latest.get("wire:1") == new
 
 
+def test_what_stands_about_an_instrument_follows_every_change() -> None:
+    """A correction moves a text to another instrument, a retraction takes it away, a full memory forgets."""
+    latest = Latest[Signal](size=2)
+    for state in (
+        invented("a", T0, symbols=["NVDA", "AMD"]),
+        invented("b", T0, symbols=["NVDA"]),
+        invented("a", T0, symbols=["AMD"], revision=1, action=CORRECT),
+    ):
+        latest.update(state)
+    assert [state.item_key for state in latest.about("NVDA")] == ["wire:b"]
+    assert [state.revision for state in latest.about("AMD")] == [1]
+    latest.update(invented("c", T0, symbols=["TSLA"]))
+    latest.update(invented("a", T0, revision=2, action=RETRACT))
+    assert latest.about("NVDA") == latest.about("AMD") == [] and len(latest) == 1
+
+
 def test_a_range_is_cut_by_availability() -> None:
     """From `start` on, up to but not including `end`; written as an instant, a text or a number."""
     recorded = tape(*(invented(str(number), T0) for number in range(5)))

@@ -1,0 +1,80 @@
+"""The strategy that the README shows: the same text runs live and over history, and decides alike."""
+
+import runpy
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from schemas.rejection import Reason
+from schemas.signal import Signal, SignalAction
+from stream.adapters.embedded import EmbeddedBroker
+from stream.adapters.kafka_sink import KafkaSink
+from stream.client import Signals
+from stream.inflight import Entry
+from stream.outcome import signal_record
+from stream.ports import Position, Record
+from stream.preprocess import Refusal
+from stream.strategies.invented import invented
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "stream" / "strategies" / "example.py"
+T0 = 1_700_000_000_000_000
+
+TEXTS: list[Signal] = [
+    invented("1", T0, 0.9),
+    invented("2", T0, -0.8, symbols=["AMD"]),
+    invented("3", T0, 0.1, symbols=["AMD"]),  # too unsure: filtered
+    invented("1", T0, -0.9, revision=1, action=SignalAction.CORRECT),
+    invented("1", T0, 0.9),  # the first revision once more
+    invented("2", T0, symbols=[], revision=1, action=SignalAction.RETRACT),
+]
+DECISIONS = ["NVDA +1 new wire:1", "AMD -1 new wire:2", "NVDA -1 correct wire:1", "AMD +0 retract wire:2"]
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    """A broker with the topics of a stage, of one partition."""
+    with EmbeddedBroker({"signals": 1, "signals.control": 1}) as broker:
+        sink = KafkaSink(broker.bootstrap_servers)
+        entry = Entry(
+            Refusal(Position("news.raw", 0, 0), Reason.STALE, "", None), Record("news.raw", 0, 0, None, None), 0, 0
+        )
+        for signal in TEXTS:
+            sink.send(signal_record(signal, entry, "signals"), receipt=signal)
+        while sink.unacknowledged():
+            sink.receipts(50)
+        yield broker.bootstrap_servers
+        sink.close()
+
+
+def test_the_example_runs_on_a_broker(address: str) -> None:
+    """As a user starts it."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "stream.strategies.example", address], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
+        assert process.stdout is not None
+        try:
+            decided = [process.stdout.readline().split(maxsplit=1)[1].strip() for _ in DECISIONS]
+        finally:
+            process.terminate()
+    assert decided == DECISIONS
+
+
+def test_the_example_runs_over_history(capsys: pytest.CaptureFixture[str]) -> None:
+    """The same function in a replay, decision by decision."""
+    act = runpy.run_path(str(EXAMPLE))["act"]
+    recorded = [(signal, T0 + number) for number, signal in enumerate(TEXTS)]
+    Signals.replay(recorded, min_confidence=0.6).on(act).run()
+    assert [line.split(maxsplit=1)[1] for line in capsys.readouterr().out.splitlines()] == DECISIONS
+
+
+def test_the_readme_shows_this_very_text() -> None:
+    """Between its <!-- strategy --> marks, where it has them; some twenty lines that fit a screen."""
+    lines = [line for line in EXAMPLE.read_text(encoding="utf-8").splitlines() if line.strip()]
+    assert len(lines) <= 22 and max(map(len, lines)) <= 120
+    readme = ROOT / "README.md"
+    parts = readme.read_text(encoding="utf-8").split("<!-- strategy -->") if readme.exists() else []
+    assert all(EXAMPLE.read_text(encoding="utf-8").strip() in shown for shown in parts[1:2])
