@@ -8,9 +8,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from engine.config import ModelConfig
+from engine.model import Elbert
 from engine.slots.kernels import linears
+from engine.slots.resident_layer import StaticElbert, Tiles
 from engine.slots.runner import Runner
 from engine.types import Request, Verdict
+from engine.weights import shapes
 
 
 @dataclass(frozen=True)
@@ -121,3 +125,35 @@ def drain() -> Callable[..., list[Verdict]]:
         return said
 
     return run
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One set of random weights as a list-shaped and as a static-shaped model."""
+
+    oracle: Elbert
+    static: StaticElbert
+
+
+GEOMETRIES = {
+    "albert": ModelConfig(97, 16, 32, 2, 64, 6, 40, "norm_then_project", "first", "gelu_new", 1e-12),
+    "late-norm": ModelConfig(97, 24, 48, 4, 96, 6, 40, "project_then_norm", "mean", "gelu", 1e-12, 3, "per_layer"),
+}
+
+
+@pytest.fixture
+def pair() -> Callable[..., Pair]:
+    """pair("albert" | "late-norm", dtype=float64, tiles=None): weights wide enough for answers that differ."""
+
+    def build(name: str, dtype: torch.dtype = torch.float64, tiles: Tiles | None = None) -> Pair:
+        config, chance = GEOMETRIES[name], torch.Generator().manual_seed(1)
+        tensors = {}
+        for tensor, shape in shapes(config).items():
+            middle = 1.0 if tensor.endswith("norm.weight") else 0.0
+            spread = 1.0 if tensor == "embedding.words" else 1.2 / shape[-1] ** 0.5
+            noise = torch.randn(shape, generator=chance, dtype=torch.float64)
+            tensors[tensor] = (middle + spread * noise).to(dtype)
+        oracle = Elbert(config, tensors, factory=linears(deterministic=False))
+        return Pair(oracle, StaticElbert(config, tensors, tiles=tiles))
+
+    return build

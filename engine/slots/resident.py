@@ -1,0 +1,217 @@
+"""The slot loop that lives on the device: the host feeds a ring, launches steps and reads another ring; which text has
+a slot, when it leaves and who follows is decided by the step alone.
+
+The host never waits inside a step. It keeps up to `ahead` batches of steps under way and looks at the oldest when that
+many are, so the device always has the next batch before the host has read the last.
+
+Why nothing is overwritten too early: a ring row is written again only when the host has read that the device is done
+with it (entries and tokens once admitted, results once collected), and reading that is behind the copies concerned.
+Why a smaller tier may take over: it is chosen only when everything that could possibly be in the model or in the queue
+fits into it.
+
+Has run: on the CPU, at once and on lanes that are late. Has not run: on a CUDA device.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate, pairwise
+
+import torch
+from torch import Tensor
+
+from engine.errors import ConfigError, DeviceLost
+from engine.exits.policy import Decision, ExitPolicy, answer
+from engine.slots.resident_device import Device, Mark, Work
+from engine.slots.resident_layer import StaticElbert
+from engine.slots.resident_step import Step, Table, Tier
+from engine.slots.verdicts import check_lengths, verdicts
+from engine.types import Request, Verdict
+
+DeviceError: type[Exception] = getattr(torch, "AcceleratorError", RuntimeError)
+
+
+@dataclass(frozen=True)
+class _Landing:
+    """Host memory for what one batch says; used again when the batch has been read."""
+
+    counts: Tensor
+    logits: Tensor
+    facts: Tensor
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Steps under way."""
+
+    done: Mark  # behind the copies of what they say
+    landing: _Landing
+
+
+class Resident:
+    """Behind the Runner protocol. `waiting` and `active` are as of the last batch read.
+
+    `tiers` from small to large; `entries` bounds the texts under way on the device, 0: four times the largest tier's
+    slots, at least 256. Making one captures every tier. Not thread-safe: one thread owns it.
+    """
+
+    def __init__(
+        self,
+        model: StaticElbert,
+        policy: ExitPolicy,
+        tiers: Sequence[Tier],
+        device: Device,
+        entries: int = 0,
+        ahead: int = 2,
+    ) -> None:
+        self._tiers = _checked(tiers)
+        if ahead < 1:
+            raise ConfigError(f"ahead: at least 1 required, was {ahead}")
+        self._entries = entries or max(256, 4 * self._tiers[-1].slots)
+        self._model, self._device, self._ahead = model, device, ahead
+        self.table = Table.empty(model, policy, self._tiers, self._entries)
+        table, pinned = self.table, device.pinned
+        self._queue, self._queue_tokens = pinned(table.queue), pinned(table.queue_tokens)
+        self._landings = deque(
+            _Landing(pinned(table.counts), pinned(table.said_logits), pinned(table.said_facts)) for _ in range(ahead)
+        )
+        self._steps: dict[Tier, Work] = {
+            tier: device.graph(Step(model, policy, table, tier)) for tier in reversed(self._tiers)
+        }
+        self._waiting: deque[Request] = deque()
+        self._batches: deque[_Batch] = deque()
+        self._flying: dict[int, Request] = {}  # by entry: published, not collected
+        self._flying_tokens = 0
+        self._queued: deque[int] = deque()  # token counts of the published that were not admitted when last read
+        self._queued_tokens = 0
+        self._published = self._published_tokens = 0
+        self._admitted = self._finished = 0  # when last read
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting) + self._published - self._admitted
+
+    @property
+    def active(self) -> int:
+        return self._admitted - self._finished
+
+    def submit(self, requests: Sequence[Request]) -> None:
+        check_lengths(requests, self._model.config.max_positions)
+        self._waiting.extend(requests)
+
+    @torch.no_grad()
+    def step(self) -> list[Verdict]:
+        """Launch a batch of steps if anything is under way, and return what the batches read meanwhile say. Waits
+        only for the oldest of `ahead` batches. Raises DeviceLost, after which this runner and its device are done."""
+        try:
+            self._publish()
+            if self._flying:
+                self._launch(self._tier())
+            return self._collect()
+        except DeviceError as error:
+            raise DeviceLost(f"{self._device.where}: {error}") from error
+
+    def _publish(self) -> None:
+        """Move the head of the queue into the device's ring, as far as there is room."""
+        taken: list[Request] = []
+        tokens = 0
+        while self._waiting and len(self._flying) + len(taken) < self._entries:
+            size = len(self._waiting[0].token_ids)
+            if self._queued_tokens + tokens + size > len(self._queue_tokens):
+                break
+            tokens += size
+            taken.append(self._waiting.popleft())
+        if not taken:
+            return
+        sizes = [len(request.token_ids) for request in taken]
+        starts = accumulate(sizes[:-1], initial=self._published_tokens)
+        entries = [(start % len(self._queue_tokens), size) for start, size in zip(starts, sizes, strict=True)]
+        ids = [token for request in taken for token in request.token_ids]
+        self._upload(self._queue, self.table.queue, self._published, torch.tensor(entries))
+        self._upload(self._queue_tokens, self.table.queue_tokens, self._published_tokens, torch.tensor(ids))
+        self._device.compute.after(self._device.uploads.mark())
+        self._flying.update(enumerate(taken, self._published))
+        self._queued.extend(sizes)
+        self._published += len(taken)
+        self._published_tokens += tokens
+        self._queued_tokens += tokens
+        self._flying_tokens += tokens
+
+    def _upload(self, pinned: Tensor, ring: Tensor, first: int, values: Tensor) -> None:
+        """Write `values` into the ring from row `first` on."""
+        done = 0
+        for window in _windows(first, len(values), len(ring)):
+            size = window.stop - window.start
+            pinned[window].copy_(values[done : done + size])
+            self._device.uploads.run(partial(ring[window].copy_, pinned[window], non_blocking=True))
+            done += size
+
+    def _tier(self) -> Tier:
+        """The smallest that holds everything published and not known to be finished; else the largest."""
+        for tier in self._tiers:
+            if len(self._flying) <= tier.slots and self._flying_tokens <= tier.tokens:
+                return tier
+        return self._tiers[-1]
+
+    def _launch(self, tier: Tier) -> None:
+        """Queue one batch of steps and the copies of what it says."""
+        assert self._landings, "more batches under way than landings. This is a bug."
+        device, table, landing = self._device, self.table, self._landings.popleft()
+        device.compute.run(partial(table.tail.fill_, self._published))
+        for _ in range(tier.stride):
+            device.compute.run(self._steps[tier])
+        # The counts change with the next batch, so they are copied in line; a result row is not written again before
+        # it has been collected, so the rows may be copied beside the next steps.
+        device.compute.run(partial(landing.counts.copy_, table.counts, non_blocking=True))
+        device.downloads.after(device.compute.mark())
+        for window in _windows(self._finished, len(self._flying), self._entries):
+            for host, ring in ((landing.logits, table.said_logits), (landing.facts, table.said_facts)):
+                device.downloads.run(partial(host[window].copy_, ring[window], non_blocking=True))
+        self._batches.append(_Batch(device.downloads.mark(), landing))
+
+    def _collect(self) -> list[Verdict]:
+        said: list[Verdict] = []
+        while self._batches and (self._batches[0].done.reached() or len(self._batches) >= self._ahead):
+            batch = self._batches.popleft()
+            batch.done.wait()
+            said += self._read(batch.landing)
+            self._landings.append(batch.landing)
+        return said
+
+    def _read(self, landing: _Landing) -> list[Verdict]:
+        """What a finished batch says that no earlier one said."""
+        admitted, finished = landing.counts.tolist()
+        for _ in range(admitted - self._admitted):
+            self._queued_tokens -= self._queued.popleft()
+        windows = list(_windows(self._finished, finished - self._finished, self._entries))
+        self._admitted, self._finished = admitted, finished
+        if not windows:
+            return []
+        logits = torch.cat([landing.logits[window] for window in windows])
+        entry, depth, reason = torch.cat([landing.facts[window] for window in windows]).unbind(dim=1)
+        requests = [self._flying.pop(number) for number in entry.tolist()]
+        self._flying_tokens -= sum(len(request.token_ids) for request in requests)
+        decision = Decision(torch.ones_like(entry, dtype=torch.bool), reason, ())
+        return verdicts(requests, depth.tolist(), answer(logits), decision, range(len(requests)))
+
+
+def _checked(tiers: Sequence[Tier]) -> tuple[Tier, ...]:
+    if not tiers:
+        raise ConfigError("tiers: at least one required")
+    for tier in tiers:
+        if min(tier) < 1:
+            raise ConfigError(f"tiers: at least 1 slot, 1 token and 1 step required, was {tuple(tier)}")
+    for small, large in pairwise(tiers):
+        if small.slots > large.slots or small.tokens >= large.tokens:
+            raise ConfigError(f"tiers: from small to large required, was {tuple(small)} before {tuple(large)}")
+    return tuple(tiers)
+
+
+def _windows(first: int, count: int, size: int) -> Iterator[slice]:
+    """The rows of a ring of `size` that `count` places from `first` on fall on: none, one or two slices."""
+    start = first % size
+    if count:
+        yield slice(start, min(start + count, size))
+    if start + count > size:
+        yield slice(0, start + count - size)
