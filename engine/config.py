@@ -12,8 +12,11 @@ Embedding = Literal["norm_then_project", "project_then_norm"]
 Pool = Literal["first", "mean"]
 Activation = Literal["gelu", "gelu_new"]
 Classifiers = Literal["shared", "per_layer"]
-RunnerName = Literal["packed", "reference"]
-Dtype = Literal["float32", "float64", "bfloat16"]
+RunnerName = Literal["auto", "packed", "resident", "reference"]
+DeviceName = Literal["auto", "cpu", "cuda"]
+Dtype = Literal["float32", "float64", "bfloat16", "float16", "int8"]  # int8: the layer's four maps; all else float32
+CUDA_TIERS = ((32, 512, 1), (128, 2048, 2), (512, 8192, 4))
+"""The first answers an idle queue, the last fills a large card; from a cost model, not from a measurement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +66,16 @@ class EngineConfig:
     model: str = BUNDLED  # or a folder: ours, or a Hugging Face AlbertForSequenceClassification
     policy: str | None = None  # e.g. "cwb:delta=0.3,window=2", "fixed:3", "full"; None: the manifest's
     max_tokens: int | None = None  # None: the manifest's; a Hugging Face folder: all its positions
-    runner: RunnerName = "packed"
-    dtype: Dtype = "float32"
+    runner: RunnerName = "auto"  # auto: resident where there is CUDA, else packed
+    device: DeviceName = "auto"  # auto: cuda if there is one, for runners that can use it
+    dtype: Dtype = "float32"  # bfloat16 or float16 is what a GPU is fast in
     slots: int = 16  # texts in the model at once; more adds latency and hardly any speed
     token_budget: int = 512  # tokens in the model at once, over all slots
     deterministic: bool = True  # a text's bits depend on that text alone
+    tiers: tuple[tuple[int, int, int], ...] | None = None
+    """Resident only: (slots, tokens, steps between two looks of the host) of every captured step, small to large.
+    None: CUDA_TIERS on a GPU; slots and token_budget on a CPU."""
+    fuse: bool = False  # resident on CUDA: compile the step before it is captured
 
     def __post_init__(self) -> None:
         _at_least("slots", self.slots, 1)
@@ -75,7 +83,15 @@ class EngineConfig:
         if self.max_tokens is not None:
             _at_least("max_tokens", self.max_tokens, 3)
         _one_of("runner", self.runner, get_args(RunnerName))
+        _one_of("device", self.device, get_args(DeviceName))
         _one_of("dtype", self.dtype, get_args(Dtype))
+        if self.device == "cuda" and self.runner in ("packed", "reference"):
+            raise ConfigError(f"device: cuda needs the resident runner, was {self.runner}")
+        if self.dtype == "int8" and (self.runner == "resident" or self.device == "cuda"):
+            raise ConfigError("dtype: int8 runs in packed slots on the CPU only, was asked of the resident runner")
+        for tier in self.tiers or ():
+            for name, value in zip(("slots", "tokens", "steps"), tier, strict=True):
+                _at_least(f"tiers: {name}", value, 1)
 
 
 def _at_least(name: str, value: object, least: int) -> None:

@@ -1,6 +1,7 @@
 """Engine: a loaded model with its text side and its exit policy; what a process needs one of."""
 
 import dataclasses
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,16 +9,21 @@ from typing import Any
 
 import torch
 
-from engine.config import BUNDLED, EngineConfig, ModelConfig
+from engine.config import BUNDLED, CUDA_TIERS, EngineConfig, ModelConfig
 from engine.errors import ConfigError, NotTrainedForExits
 from engine.exits.policy import ExitPolicy
 from engine.exits.spec import parse
 from engine.manifest import LABELS
 from engine.model import Elbert
-from engine.numerics import numerics
+from engine.numerics import numerics, spoken
+from engine.slots.int8 import EightBits
 from engine.slots.kernels import linears
 from engine.slots.packed import Packed
 from engine.slots.reference import Reference
+from engine.slots.resident import Resident
+from engine.slots.resident_device import CudaDevice, Immediate
+from engine.slots.resident_layer import StaticElbert, Tiles
+from engine.slots.resident_step import Tier
 from engine.slots.runner import Runner
 from engine.text.encoder import TextEncoder
 from engine.text.profiles import profile
@@ -44,19 +50,43 @@ class Engine:
     @classmethod
     def load(cls, config: EngineConfig) -> "Engine":
         """Read, check and prepare the model. Raises ModelError (the folder) and ConfigError (the settings)."""
+        config = _resolved(config)
         checkpoint = load(BUNDLED_FOLDER if config.model == BUNDLED else Path(config.model))
         policy = _policy(config, checkpoint)
         encoder = _encoder(config, checkpoint)
-        dtype: torch.dtype = getattr(torch, config.dtype)
+        dtype: torch.dtype = torch.float32 if config.dtype == "int8" else getattr(torch, config.dtype)
+        layer = EightBits(config.deterministic) if config.dtype == "int8" else None
         tensors = {name: tensor.to(dtype) for name, tensor in checkpoint.tensors.items()}
-        model = Elbert(checkpoint.config, tensors, _temperature(checkpoint), linears(config.deterministic))
+        # Beside a resident loop the CPU's model only says what the texts should come to: it need not be bit-stable.
+        maps = linears(False, "plain") if config.runner == "resident" else linears(config.deterministic)
+        model = Elbert(checkpoint.config, tensors, _temperature(checkpoint), maps, layer)
         return cls(config, checkpoint, encoder, policy, model)
 
     def runner(self) -> Runner:
-        """A new, empty runner over the shared weights."""
+        """A new, empty runner over the shared weights. Raises ConfigError where deterministic mode was asked of a
+        resident loop and does not hold on this device."""
         if self.config.runner == "reference":
             return Reference(self.model, self.policy)
+        if self.config.runner == "resident":
+            assert self.numerics, "no fingerprint. This is a bug."
+            return self._resident(self._tiers)
         return Packed(self.model, self.policy, self.config.slots, self.config.token_budget)
+
+    def alone(self) -> Runner:
+        """A new runner for one text at a time: what a step that failed is done again with."""
+        if self.config.runner == "resident":
+            return self._resident(self._tiers)
+        return Reference(self.model, self.policy)
+
+    @property
+    def slots(self) -> int:
+        """Texts that a runner can have in the model at once."""
+        return self._tiers[-1].slots if self.config.runner == "resident" else self.config.slots
+
+    @property
+    def in_flight(self) -> int:
+        """Texts that a runner should be given at once to be kept busy: a resident loop reads ahead."""
+        return 4 * self.slots if self.config.runner == "resident" else self.slots
 
     @property
     def model_id(self) -> str:
@@ -108,7 +138,8 @@ class Engine:
 
     @property
     def device(self) -> str:
-        return str(self.model.device)
+        """Where the runner runs: cpu or cuda."""
+        return self.config.device
 
     @cached_property
     def config_hash(self) -> str:
@@ -125,8 +156,57 @@ class Engine:
 
     @cached_property
     def numerics(self) -> str:
-        """See engine.numerics: computed at first use, by running the built-in probes."""
-        return numerics(self.model)
+        """See engine.numerics: computed at first use, by running the built-in probes; a resident loop runs them
+        through every tier. Raises ConfigError, see `runner`."""
+        if self.config.runner != "resident":
+            return numerics(self.model)
+        said = [
+            spoken(self._resident((tier,)), self.checkpoint.config, self.model.dtype, backwards=backwards)
+            for tier in self._tiers
+            for backwards in (False, True)
+        ]
+        if not self.config.deterministic:
+            return hashlib.sha256("".join(said).encode()).hexdigest()[:16]
+        if len(set(said)) > 1:
+            raise ConfigError(
+                f"deterministic: not possible on this {self.config.device}; the probe texts get other bits in other "
+                f"company or tiers, fingerprints were {said}. Switch it off: results then hold to a tolerance"
+            )
+        return said[0]
+
+    @cached_property
+    def _tiers(self) -> tuple[Tier, ...]:
+        on_cpu = ((self.config.slots, self.config.token_budget, 1),)
+        tiers = self.config.tiers or (CUDA_TIERS if self.config.device == "cuda" else on_cpu)
+        return tuple(Tier(*tier) for tier in tiers)
+
+    @cached_property
+    def _static(self) -> StaticElbert:
+        """The weights where the resident loop runs, shared by its runners."""
+        tensors = {name: tensor.to(self._where) for name, tensor in self.model.tensors.items()}
+        tiles = Tiles(self._tiers[0].tokens, self._tiers[0].slots) if self.config.deterministic else None
+        return StaticElbert(self.checkpoint.config, tensors, self.model.temperature, tiles)
+
+    @property
+    def _where(self) -> torch.device:
+        return torch.device(self.config.device)
+
+    def _resident(self, tiers: tuple[Tier, ...]) -> Resident:
+        device = CudaDevice(self._where, self.config.fuse) if self._where.type == "cuda" else Immediate()
+        return Resident(self._static, self.policy, tiers, device)
+
+
+def _resolved(config: EngineConfig) -> EngineConfig:
+    """Without any `auto`."""
+    cuda = torch.cuda.is_available()
+    if config.device == "cuda" and not cuda:
+        raise ConfigError(f"device: no CUDA device is usable here, torch was {torch.__version__}")
+    runner, device = config.runner, config.device
+    if device == "auto":
+        device = "cuda" if cuda and runner in ("auto", "resident") and config.dtype != "int8" else "cpu"
+    if runner == "auto":
+        runner = "resident" if device == "cuda" else "packed"
+    return dataclasses.replace(config, runner=runner, device=device)
 
 
 def _policy(config: EngineConfig, checkpoint: Checkpoint) -> ExitPolicy:
