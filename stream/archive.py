@@ -27,17 +27,15 @@ class ArchiveHistory:
         self._root = root
 
     def spans(self, topics: Iterable[str], window: Window) -> dict[Partition, Span]:
-        """As History.spans. Raises SourceError for a topic that was not archived."""
+        """As History.spans. A topic may have been empty; raises SourceError where none of them was archived."""
         spans: dict[Partition, Span] = {}
-        for topic in topics:
-            files = files_of(self._root, [topic])
-            if not files:
-                raise SourceError(
-                    f"{self._root}: holds no {topic}, only {', '.join(topics_in(self._root)) or 'nothing'}"
-                )
-            for file in files:
-                known = spans.get(file.partition, file.span)
-                spans[file.partition] = Span(min(known.start, file.span.start), max(known.end, file.span.end))
+        wanted = list(topics)
+        for file in files_of(self._root, wanted):
+            known = spans.get(file.partition, file.span)
+            spans[file.partition] = Span(min(known.start, file.span.start), max(known.end, file.span.end))
+        if not spans:
+            there = ", ".join(topics_in(self._root)) or "nothing"
+            raise SourceError(f"{self._root}: holds no {', '.join(wanted)}, only {there}")
         return {partition: window.clip(partition, span) for partition, span in sorted(spans.items())}
 
     def read(self, spans: Mapping[Partition, Span], window: Window) -> list[Iterator[Stamped]]:

@@ -8,13 +8,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import IO
+from typing import IO, NamedTuple
 
 from engine.engine import Engine
+from schemas.codec import decode
 from schemas.rejection import Rejection
 from schemas.signal import Novelty, Signal
 from stream.adapters.clock import SystemClock
@@ -22,6 +23,7 @@ from stream.adapters.verdicts import read_first, write_first
 from stream.compare import Comparison
 from stream.errors import SourceEnded, SourceError
 from stream.inflight import Entry
+from stream.outcome import Origin
 from stream.ports import (
     MINE,
     Answer,
@@ -45,12 +47,11 @@ COMMIT_MS = 20  # a commit releases what is finished; nothing is stored
 DRAIN_S = 3_600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """Everything that the stage said of one element of a raw record."""
+class Outcome(NamedTuple):
+    """One record that the stage would have published."""
 
-    position: Position
-    messages: tuple[Signal | Rejection, ...]
+    position: Position  # of the element of a raw record that it answers
+    outgoing: Outgoing
     text_key: str  # the duplicate key; empty for what was not read
 
 
@@ -104,7 +105,7 @@ class HistorySource:
             if record.offset >= self._finished.get(Partition(record.topic, record.partition), 0):
                 break
             outcomes = self._outcomes.pop((record.topic, record.partition, record.offset), [])
-            outcomes.sort(key=lambda outcome: outcome.position.index)
+            outcomes.sort(key=lambda outcome: outcome.position.index)  # stable: as sent within an element
             self._release(self._delivered.popleft(), outcomes)
         return True
 
@@ -139,22 +140,17 @@ class HistorySource:
 
 
 class OutcomeSink:
-    """A Sink that publishes nothing: every entry's outcomes go into a queue as the messages they are."""
+    """A Sink that publishes nothing: what it is given goes into a queue."""
 
     def __init__(self) -> None:
         self.outcomes: SimpleQueue[Outcome] = SimpleQueue()
-        self._last: Entry | None = None
         self._ready: list[object] = []
 
-    def send(self, outgoing: Outgoing, receipt: object | None = None) -> None:  # noqa: ARG002
-        """As Sink.send. The publisher sends the records of one entry one after the other, with the entry as receipt;
-        heartbeats have none and end here."""
-        if not isinstance(receipt, Entry):
-            return
-        if receipt is not self._last:
-            self.outcomes.put(Outcome(receipt.element.position, tuple(receipt.outcome), receipt.text_key))
-            self._last = receipt
-        self._ready.append(receipt)
+    def send(self, outgoing: Outgoing, receipt: object | None = None) -> None:
+        """As Sink.send. The publisher's receipts are entries; heartbeats have none and end here."""
+        if isinstance(receipt, Entry):
+            self.outcomes.put(Outcome(receipt.element.position, outgoing, receipt.text_key))
+            self._ready.append(receipt)
 
     def receipts(self, timeout_ms: int = 0) -> list[object]:  # noqa: ARG002
         """As Sink.receipts: everything at once."""
@@ -261,27 +257,29 @@ def recompute(
 
     Nothing outside is touched: no group, no Redis, no topic. Raises EngineError, StreamError.
     """
-    sink = OutcomeSink()
+    timing = settings.timing.model_copy(update={"commit_interval_ms": COMMIT_MS, "drain_timeout_s": DRAIN_S})
+    alone = settings.model_copy(update={"timing": timing})
+    origin, sink = origin_of(engine, alone, plan.run_id), OutcomeSink()
 
     def release(reached: Reached, outcomes: list[Outcome]) -> None:
         record = reached.dated.record
         player.note(reached.dated)
         if comparison is not None:
             comparison.cover(record.topic, record.partition, record.offset)
-        index = 0
-        for outcome in outcomes:
-            for message in outcome.messages:
-                if comparison is not None and isinstance(message, Signal):
-                    comparison.add(message)
-                player.take(reached, index, message, outcome.text_key)
-                index += 1
+        for number, outcome in enumerate(outcomes):
+            message = _message(outcome.outgoing, origin)
+            if comparison is not None and isinstance(message, Signal):
+                comparison.add(message)
+            player.take(reached, number, message, outcome.text_key)
 
     source = HistorySource(history, list(plan.spans), sink.outcomes, release)
-    timing = settings.timing.model_copy(update={"commit_interval_ms": COMMIT_MS, "drain_timeout_s": DRAIN_S})
-    alone = settings.model_copy(update={"timing": timing})
-    origin = origin_of(engine, alone, plan.run_id)
     stage = Stage(alone, engine, origin, source, sink, verdicts, SystemClock(), Metrics(engine.max_layers))
     stage.run(threading.Event())
     if source.unreleased:
         raise SourceError(f"{source.unreleased} records were read and never finished")
     player.finish()
+
+
+def _message(outgoing: Outgoing, origin: Origin) -> Signal | Rejection:
+    value = outgoing.value or b""
+    return decode(Signal, value) if outgoing.topic == origin.signals_topic else decode(Rejection, value)

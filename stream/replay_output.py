@@ -12,7 +12,6 @@ from schemas.codec import encode
 from schemas.rejection import Rejection
 from schemas.signal import Signal
 from stream.adapters import parquet
-from stream.outcome import signal_headers
 from stream.ports import Outgoing, Sink
 
 Format = Literal["parquet", "arrow", "jsonl", "topic"]
@@ -83,7 +82,7 @@ class TopicOutput:
         if self._published[signal.signal_id]:
             self._published[signal.signal_id] -= 1
             return
-        headers = (*signal_headers(signal), ("available-us", str(available_us).encode()))
+        headers = tuple((name, value.encode()) for name, value in _headers(signal, available_us).items())
         self._sink.send(Outgoing(self._topic, signal.item_key.encode(), encode(signal), headers, available_us))
         self._sink.receipts()
 
@@ -149,6 +148,22 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     part = path.with_name(f".{path.name}.part")
     part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     part.replace(path)
+
+
+def _headers(signal: Signal, available_us: int) -> dict[str, str]:
+    """Those of the live stage, and the instant."""
+    return {
+        "signal-id": signal.signal_id,
+        "action": signal.action.value,
+        "symbols": ",".join([symbol.symbol for symbol in signal.symbols]),
+        "label": signal.label.value if signal.label else "",
+        "confidence": "" if signal.confidence is None else f"{signal.confidence:.6f}",
+        "source": signal.source,
+        "item-type": signal.item_type or "",
+        "run": signal.run_id,
+        "schema": Signal.SCHEMA,
+        "available-us": str(available_us),
+    }
 
 
 def _file_facts(path: Path) -> dict[str, Any]:

@@ -12,10 +12,12 @@ from schemas.codec import encode
 from schemas.signal import Signal
 from stream import service
 from stream import settings as settings_module
+from stream.adapters.memory import MemorySink
 from stream.archive import read_signals
 from stream.availability import Constant, Empirical, Stamped, date_raw
 from stream.errors import SettingsError, SourceError
 from stream.ports import Partition, Record
+from stream.replay_output import TopicOutput
 from stream.replay_run import Options, plan_of, run_replay
 from stream.settings import Settings
 from stream.timeline import Pace, Reorder, Span, Window, parse_bounds
@@ -441,3 +443,22 @@ def test_reorder_hands_out_by_time_then_by_key() -> None:
         out += [item for _, item in order.push(reached, at, (key,), item)]
     out += [item for _, item in order.rest()]
     assert out == ["c", "a", "b", "d"]
+
+
+def test_a_replays_records_carry_the_headers_of_live_ones(unbroken: Path, worlds: Callable[..., Any]) -> None:
+    """A consumer that filters on headers sees no difference but the run, and the instant."""
+    world = worlds()
+    world.source.append([stamped.record for stamped in history(3, 1)])
+    world.finish()
+    live = {dict(sent.headers)["signal-id"]: sent for sent in world.sink.sent if sent.topic == "signals"}
+    sink = MemorySink()
+    output = TopicOutput(sink, "again")
+    for signal, at_us in signals(unbroken):
+        output.signal(signal, at_us)
+    output.close()
+    known = [(sent, live[name]) for sent in sink.sent if (name := dict(sent.headers)["signal-id"]) in live]
+    assert len(known) >= 3
+    for sent, original in known:
+        headers = dict(sent.headers)
+        assert headers.pop("available-us") == str(sent.timestamp_us).encode()
+        assert headers | {"run": b"live"} == dict(original.headers) and sent.key == original.key
