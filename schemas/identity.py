@@ -15,6 +15,8 @@ from pydantic_core import to_json
 from schemas.raw import Symbol
 from schemas.signal import Exit, Probabilities
 
+_PROBS = ("negative", "neutral", "positive")  # sorted, as canonical JSON has them
+
 
 def canonical(value: Any) -> bytes:
     """Canonical JSON of a value without floats. Raises TypeError on a float: its text differs between languages."""
@@ -54,23 +56,34 @@ def digest(
 ) -> str:
     """64 hex digits over what a strategy may trade on: nothing about machine, time, run or novelty. Two runs that
     agree on every digest said the same. Probabilities enter as whole millionths."""
+    return digest_of_values(
+        identifier,
+        label,
+        None if probs is None else vars(probs),
+        None if exited is None else exited.layer,
+        None if exited is None else exited.reason,
+        [symbol.symbol for symbol in symbols],
+    )
+
+
+def digest_of_values(
+    identifier: str,
+    label: str | None,
+    probs: Mapping[str, float] | None,
+    layer: int | None,
+    reason: str | None,
+    symbols: Sequence[str],
+) -> str:
+    """The digest, of what stands in the JSON."""
     content = {
         "label": label,
-        "layer": None if exited is None else exited.layer,
-        "probs": None if probs is None else _millionths(probs),
-        "reason": None if exited is None else exited.reason,
+        "layer": layer,
+        "probs": None if probs is None else {name: round(probs[name] * 1_000_000) for name in _PROBS},
+        "reason": reason,
         "signal_id": identifier,
-        "symbols": [symbol.symbol for symbol in symbols],
+        "symbols": symbols,
     }
     return sha256_hex(to_json(content))
-
-
-def _millionths(probs: Probabilities) -> dict[str, int]:
-    return {
-        "negative": round(probs.negative * 1_000_000),
-        "neutral": round(probs.neutral * 1_000_000),
-        "positive": round(probs.positive * 1_000_000),
-    }
 
 
 def _refuse_floats(value: Any) -> None:

@@ -6,6 +6,9 @@ consumer --[requests]--> engine threads --[Answers]--> publisher
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic_core import to_json
 
 from engine.text.encoder import Encoded
 from engine.types import Verdict
@@ -14,6 +17,9 @@ from schemas.rejection import Rejection
 from schemas.signal import Signal
 from stream.ports import Partition, Record
 from stream.preprocess import Element
+
+Fields = dict[str, Any]
+"""A Signal as the values of its JSON, in the schema's order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,7 @@ class Entry:
     leads: bool = False  # the ticket is its own
     duplicate: Duplicate | None = None  # its leader in flight, for a follower
     answer: "Answer | None" = None
-    outcome: list[Signal | Rejection] = field(default_factory=list)  # produced, and not acknowledged as a whole yet
+    told: list[Fields | Rejection] = field(default_factory=list)  # produced, and not acknowledged as a whole yet
     unacknowledged: int = 0  # its records that the broker has not acknowledged
     void: bool = False  # its partition went to another member, who will do it again
 
@@ -50,6 +56,11 @@ class Entry:
     def partition(self) -> Partition:
         """Where its record came from."""
         return Partition(self.record.topic, self.record.partition)
+
+    @property
+    def outcome(self) -> list[Signal | Rejection]:
+        """What was produced, as messages; empty again once it is acknowledged."""
+        return [one if isinstance(one, Rejection) else Signal.model_validate_json(to_json(one)) for one in self.told]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,7 @@ from queue import Empty, SimpleQueue
 import structlog
 
 from schemas.codec import encode
-from schemas.rejection import Reason
-from schemas.signal import Signal
+from schemas.rejection import Reason, Rejection
 from stream.inflight import (
     Answer,
     Answers,
@@ -28,10 +27,11 @@ from stream.inflight import (
 )
 from stream.outcome import (
     Origin,
+    fields_record,
     rejection_of,
     rejection_record,
     retraction_of,
-    signal_of,
+    signal_fields,
     signal_record,
 )
 from stream.ports import Clock, Outgoing, Partition, Sink
@@ -155,25 +155,25 @@ class Publisher:
             return self._dead_letter(entry, element)
         if isinstance(element, Deletion):
             retraction = retraction_of(element, entry, origin, now_us)
-            entry.outcome.append(retraction)
+            entry.told.append(retraction.model_dump(mode="json"))
             return [signal_record(retraction, entry, origin.signals_topic)]
         answer = entry.answer
         assert answer is not None, "published before its answer. This is a bug."
         if answer.verdict is None:
             return self._dead_letter(entry, _poison(entry, RuntimeError(answer.error)), attempt=2)
-        signal = signal_of(entry, answer, origin, now_us)
-        entry.outcome.append(signal)
-        return [signal_record(signal, entry, origin.signals_topic)]
+        fields = signal_fields(entry, answer, origin, now_us)
+        entry.told.append(fields)
+        return [fields_record(fields, entry, origin.signals_topic)]
 
     def _dead_letter(self, entry: Entry, refusal: Refusal, attempt: int = 1) -> list[Outgoing]:
         now_us, origin = self._clock.now_us(), self._origin
         rejection = rejection_of(refusal, entry, origin, now_us, attempt)
-        entry.outcome = [rejection]
+        entry.told = [rejection]
         log.info("text.rejected", reason=refusal.reason.value, detail=refusal.detail, position=refusal.position)
         records = [rejection_record(rejection, entry, origin.dead_letter_topic)]
         if refusal.retraction is not None:
             retraction = retraction_of(refusal.retraction, entry, origin, now_us)
-            entry.outcome.append(retraction)
+            entry.told.append(retraction.model_dump(mode="json"))
             records.append(signal_record(retraction, entry, origin.signals_topic))
         return records
 
@@ -182,12 +182,12 @@ class Publisher:
         if entry.unacknowledged:
             return
         self._settled.append(entry)
-        for message in entry.outcome:
-            if isinstance(message, Signal):
-                self._metrics.published(message)
+        for one in entry.told:
+            if isinstance(one, Rejection):
+                self._metrics.rejected(one.reason)
             else:
-                self._metrics.rejected(message.reason)
-        entry.outcome = []
+                self._metrics.published(one)
+        entry.told = []
 
 
 def _poison(entry: Entry, error: Exception) -> Refusal:

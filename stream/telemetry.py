@@ -9,7 +9,7 @@ import sys
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
@@ -17,7 +17,7 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, M
 from prometheus_client.registry import Collector
 
 from schemas.rejection import Reason
-from schemas.signal import Exit, ExitReason, Label, Signal, Times
+from schemas.signal import ExitReason, Label
 from stream.ports import Partition
 
 # A cache answers in well under a millisecond, an item may have waited minutes behind a burst.
@@ -100,14 +100,14 @@ class Metrics:
         """Texts read from one topic; `item_type` is news, tweet or unknown."""
         self._texts.labels(topic, item_type).inc(texts)
 
-    def published(self, signal: Signal) -> None:
-        """The broker acknowledged this signal: counts it, its stages and, where it was computed, its exit."""
-        if signal.label is None or signal.exit is None:
+    def published(self, signal: Mapping[str, Any]) -> None:
+        """The broker acknowledged this signal (the values of its JSON): counts it, its stages and, where it was
+        computed, its exit."""
+        if signal["label"] is None:
             self._retractions.inc()
         else:
-            hit = signal.novelty is not None and signal.novelty.cache_hit
-            self._each.count(signal.label, signal.exit, hit)
-        self._each.lived(signal.ts)
+            self._each.count(signal["label"], signal["exit"], signal["novelty"]["cache_hit"])
+        self._each.lived(signal["ts"])
 
     def rejected(self, reason: Reason, texts: int = 1) -> None:
         """The broker acknowledged these dead letters."""
@@ -169,27 +169,26 @@ class _PerSignal(Collector):
     def __init__(self, layers: tuple[float, ...]) -> None:
         # Every series exists from the start: a rate over one that appears at its first event misses that event.
         reasons = (ExitReason.CONFIDENCE, ExitReason.WINDOW, ExitReason.LAST_LAYER)
-        self._signals = {(label, reason): 0 for label in Label for reason in reasons}
+        self._signals = {(label.value, reason.value): 0 for label in Label for reason in reasons}
         self._hits = 0
         self._exits = _Distribution(layers)
         self._latency = _Distribution(_LATENCY_S)
         self._stages = [(name, begin, end, _Distribution(_LATENCY_S)) for name, begin, end in STAGES]
+        self._spans = [*self._stages, ("latency", "ingested_us", "emitted_us", self._latency)]
 
-    def count(self, label: Label, exited: Exit, hit: bool) -> None:
-        key = (label, exited.reason)
+    def count(self, label: str, exited: Mapping[str, Any], hit: bool) -> None:
+        key = (label, exited["reason"])
         self._signals[key] = self._signals.get(key, 0) + 1
         if hit:
             self._hits += 1
         else:
-            self._exits.observe(exited.layer)
+            self._exits.observe(exited["layer"])
 
-    def lived(self, times: Times) -> None:
-        stamps = times.__dict__
-        for _, begin, end, distribution in self._stages:
+    def lived(self, stamps: Mapping[str, int | None]) -> None:
+        for _, begin, end, distribution in self._spans:
             start_us, end_us = stamps[begin], stamps[end]
             if start_us is not None and end_us is not None:
                 distribution.observe(max(0, end_us - start_us) / 1e6)  # clocks of two machines may disagree
-        self._latency.observe(max(0, times.emitted_us - times.ingested_us) / 1e6)
 
     def collect(self) -> Iterator[Metric]:
         hits = CounterMetricFamily("earlybird_dedup_hits", "texts answered by the duplicate cache")
@@ -197,8 +196,8 @@ class _PerSignal(Collector):
         signals = CounterMetricFamily(
             "earlybird_signals_published", "signals with a result, acknowledged", labels=("label", "exit_reason")
         )
-        for (label, reason), count in list(self._signals.items()):
-            signals.add_metric((label.value, reason.value), count)
+        for labels, count in list(self._signals.items()):
+            signals.add_metric(labels, count)
         exits = HistogramMetricFamily("earlybird_exit_layer", "layer at which a computed text left", labels=())
         self._exits.add_to(exits)
         latency = HistogramMetricFamily("earlybird_signal_latency_seconds", "from ingested to emitted", labels=())

@@ -112,7 +112,7 @@ def test_signals_are_counted_by_label_and_reason_and_only_computed_ones_by_depth
     """A cache answer used no layer; a retraction is no signal with a label."""
     metrics = Metrics(max_layers=8)
     for one in (signal(), signal(layer=5), signal(hit=True), signal(layer=None)):
-        metrics.published(one)
+        metrics.published(one.model_dump(mode="json"))
     seen = samples(metrics)
     name = "earlybird_signals_published_total"
     assert seen[name, (("exit_reason", "confidence"), ("label", "positive"))] == 3
@@ -125,7 +125,7 @@ def test_signals_are_counted_by_label_and_reason_and_only_computed_ones_by_depth
 def test_stages_add_up_to_the_latency() -> None:
     """Between ingestion and emission no time is unaccounted for."""
     metrics = Metrics(max_layers=8)
-    metrics.published(signal())
+    metrics.published(signal().model_dump(mode="json"))
     seen = samples(metrics)
     stages = {n: seen["earlybird_stage_latency_seconds_sum", (("stage", n),)] for n, _, _ in STAGES}
     assert stages == pytest.approx({"feed": 0, "read": 0.001, "prepare": 0.002, "engine": 0.006, "publish": 0.001})

@@ -1,0 +1,100 @@
+"""A signal is written without building the message: what is written must be the message all the same."""
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.text.encoder import Encoded
+from engine.types import Verdict
+from schemas.base import EARLIEST_US, LATEST_US
+from schemas.codec import decode, encode
+from schemas.identity import digest
+from schemas.raw import RawNews, RawTweet, Symbol
+from schemas.signal import ExitReason, Model, Signal
+from stream.inflight import Answer, Duplicate, Entry
+from stream.outcome import Origin, fields_record, signal_fields, signal_record
+from stream.ports import Position, Record
+from stream.preprocess import Readable
+
+NOW_US = 1_770_000_000_000_000
+NAMES = ("id", "sha256", "profile", "policy", "config_hash", "numerics", "dtype", "device", "code_version")
+ORIGIN = Origin(Model.model_validate(dict.fromkeys(NAMES, "x")), 8, True)
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
+instants = st.none() | st.integers(EARLIEST_US, LATEST_US)
+symbols = st.builds(
+    Symbol,
+    symbol=texts,
+    origin=st.sampled_from(["provider", "cashtag", "exchange_tag", "linked"]),
+    exchange=st.none() | texts,
+    relevance=st.none() | st.floats(0, 1),
+)
+common: dict[str, Any] = {
+    "item_key": texts,
+    "source": texts,
+    "source_item_id": texts,
+    "action": st.sampled_from(["create", "update"]),
+    "revision": st.none() | st.integers(0, 2**63),
+    "published_us": instants,
+    "updated_us": instants,
+    "ingested_us": st.integers(EARLIEST_US, LATEST_US),
+    "lang": st.none() | texts,
+    "symbols": st.lists(symbols, max_size=3).map(tuple),
+}
+items = st.fixed_dictionaries(common | {"item_type": st.just("news")}).map(
+    lambda fields: RawNews.model_validate(fields, strict=False)
+) | st.fixed_dictionaries(
+    common | {"item_type": st.just("tweet"), "cashtags": st.lists(texts, max_size=2).map(tuple)}
+).map(lambda fields: RawTweet.model_validate(fields, strict=False))
+duplicates = st.none() | st.builds(Duplicate, texts, st.integers(EARLIEST_US, LATEST_US), st.integers(0, 1000))
+shares = st.floats(-1e-7, 1 + 1e-7)
+
+
+def entry_of(item: RawNews | RawTweet, followed: Duplicate | None = None) -> Entry:
+    entry = Entry(Readable(Position("news.raw", 3, 7, 1), item), Record("news.raw", 3, 7, None, b"{}"), 1, NOW_US)
+    entry.encoded, entry.ticket, entry.leads, entry.duplicate = Encoded((1, 2), True, "0" * 64), 1, True, followed
+    return entry
+
+
+def answer_of(probs: tuple[float, ...], puzzlement: float = 0.5, known: Duplicate | None = None) -> Answer:
+    label = probs.index(max(probs))
+    return Answer(1, Verdict(1, label, probs, (), 2, ExitReason.WINDOW, puzzlement), NOW_US, NOW_US + 1, known)
+
+
+@given(items, st.tuples(shares, shares, shares), shares, duplicates, duplicates)
+def test_the_bytes_are_those_of_the_message(
+    item: RawNews | RawTweet,
+    probs: tuple[float, ...],
+    puzzlement: float,
+    known: Duplicate | None,
+    followed: Duplicate | None,
+) -> None:
+    """Read as the released contract and written again, no byte differs; digest, key and headers are the message's."""
+    entry = entry_of(item, followed)
+    record = fields_record(signal_fields(entry, answer_of(probs, puzzlement, known), ORIGIN, NOW_US + 2), entry, "s")
+    signal = decode(Signal, record.value or b"")
+    assert encode(signal) == record.value
+    assert signal.digest == digest(signal.signal_id, signal.label, signal.probs, signal.exit, signal.symbols)
+    assert signal_record(signal, entry, "s") == record
+
+
+NEWS = RawNews(item_key="a:1", source="a", source_item_id="1", item_type="news", ingested_us=NOW_US)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2, 3])
+def test_a_number_that_is_none_is_not_published(place: int) -> None:
+    """A broken model's text becomes a dead letter, never a signal."""
+    numbers = [0.2, 0.3, 0.5, 0.4]
+    numbers[place] = math.nan
+    with pytest.raises(ValueError, match="nan"):
+        signal_fields(entry_of(NEWS), answer_of(tuple(numbers[:3]), numbers[3]), ORIGIN, NOW_US)
+
+
+@pytest.mark.parametrize("now_us", [0, LATEST_US + 1])
+def test_a_clock_that_is_none_is_not_published(now_us: int) -> None:
+    """Every reader would refuse such a signal."""
+    with pytest.raises(ValueError, match=f"clock.*was {now_us}"):
+        signal_fields(entry_of(NEWS), answer_of((0.2, 0.3, 0.5)), ORIGIN, now_us)
