@@ -167,6 +167,7 @@ def load_engine(settings: Settings) -> Engine:
             model=settings.model,
             policy=settings.policy,
             runner=wanted.runner,
+            device=wanted.device,
             dtype=wanted.dtype,
             slots=wanted.slots,
             token_budget=wanted.token_budget,

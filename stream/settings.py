@@ -117,11 +117,16 @@ class Engine(Group):
     threads: PositiveInt = Field(default_factory=_usable_cores, description="engine threads, one core each")
     slots: PositiveInt = Field(default=16, description="texts in the model at once, per thread")
     token_budget: PositiveInt = Field(default=512, description="tokens in the model at once, per thread")
-    dtype: Literal["float32", "float64"] = Field(default="float32", description="arithmetic of the model")
+    dtype: Literal["float32", "float64", "bfloat16", "float16"] = Field(
+        default="float32", description="arithmetic of the model; bfloat16 or float16 is what a GPU is fast in"
+    )
     deterministic: bool = Field(
         default=True, description="a text's bits depend on the text alone, whatever runs beside it"
     )
-    runner: Literal["packed", "reference"] = Field(default="packed", description="packed slots, or one text at a time")
+    runner: Literal["auto", "packed", "resident", "reference"] = Field(
+        default="auto", description="packed slots, a loop resident on the GPU, one text at a time; auto: what is there"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: cuda where there is one")
 
 
 class Limits(Group):

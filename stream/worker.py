@@ -7,9 +7,9 @@ from queue import Empty, SimpleQueue
 import structlog
 
 from engine.engine import Engine
-from engine.slots.reference import Reference
+from engine.errors import DeviceLost
 from engine.slots.runner import Runner
-from engine.types import Request
+from engine.types import Request, Verdict
 from stream.inflight import Answer, Answers, Failed
 from stream.ports import Clock
 
@@ -28,6 +28,7 @@ class EngineThreads:
         fail: Callable[[Failed], None],
     ) -> None:
         self._engine, self._clock, self._deliver, self._fail = engine, clock, deliver, fail
+        threads = 1 if engine.device == "cuda" else threads  # one loop fills a card; another would only share it
         self._inbox: SimpleQueue[Request | None] = SimpleQueue()
         self._active = [0] * threads
         self._steps = [0] * threads
@@ -61,7 +62,7 @@ class EngineThreads:
     @property
     def capacity(self) -> int:
         """Slots over all threads."""
-        return len(self._threads) * self._engine.config.slots
+        return len(self._threads) * self._engine.slots
 
     @property
     def steps(self) -> int:
@@ -78,7 +79,7 @@ class EngineThreads:
         flying: dict[int, tuple[Request, int]] = {}  # ticket -> request, engine_in_us
         ending = False
         while not ending or flying:
-            taken, ended = self._take(self._engine.config.slots - len(flying), wait=not flying and not ending)
+            taken, ended = self._take(self._engine.in_flight - len(flying), wait=not flying and not ending)
             ending |= ended
             if not taken and not flying:
                 continue
@@ -87,6 +88,8 @@ class EngineThreads:
             try:
                 runner.submit(taken)
                 verdicts = runner.step()
+            except DeviceLost:
+                raise  # no text is at fault: another process does them
             except Exception as error:
                 log.exception("engine.step_failed", texts=len(flying))
                 self._deliver(Answers(self._one_by_one(flying, error)))
@@ -114,14 +117,18 @@ class EngineThreads:
 
     def _one_by_one(self, flying: dict[int, tuple[Request, int]], cause: Exception) -> list[Answer]:
         """After a failed step: every text alone, so that only the one at fault is lost."""
-        answers = []
+        answers, alone = [], self._engine.alone()
         for request, engine_in_us in flying.values():
             try:
-                alone = Reference(self._engine.model, self._engine.policy)
                 alone.submit([request])
-                verdicts = alone.step()
+                verdicts: list[Verdict] = []
+                while not verdicts:
+                    verdicts = alone.step()
                 answers.append(Answer(request.ticket, verdicts[0], engine_in_us, self._clock.now_us()))
+            except DeviceLost:
+                raise
             except Exception as error:
+                alone = self._engine.alone()
                 log.error("text.failed", error=str(error), cause=str(cause))
                 answers.append(Answer(request.ticket, None, error=f"{type(error).__name__}: {error}"))
         return answers

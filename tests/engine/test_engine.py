@@ -196,8 +196,8 @@ def test_bfloat16_answers_in_float32() -> None:
         ({"slots": 0}, "slots: at least 1 required, was 0"),
         ({"slots": True}, "slots: at least 1 required, was True"),
         ({"token_budget": 0}, "token_budget"),
-        ({"dtype": "float8"}, "dtype: one of float32, float64, bfloat16 required, was 'float8'"),
-        ({"runner": "fast"}, "runner: one of packed, reference required, was 'fast'"),
+        ({"dtype": "float8"}, "dtype: one of float32, float64, bfloat16, float16, int8 required, was 'float8'"),
+        ({"runner": "fast"}, "runner: one of auto, packed, resident, reference required, was 'fast'"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings: dict[str, object], reason: str) -> None:

@@ -171,5 +171,5 @@ def test_readme_holds_the_table_of_settings() -> None:
 def test_engine_defaults_are_the_engines_own() -> None:
     """One default a setting, whichever door it comes through."""
     ours, theirs = load().engine, EngineConfig()
-    shared = ("slots", "token_budget", "dtype", "deterministic", "runner")
+    shared = ("slots", "token_budget", "dtype", "deterministic", "runner", "device")
     assert {name: getattr(ours, name) for name in shared} == {name: getattr(theirs, name) for name in shared}

@@ -1,0 +1,81 @@
+"""Engine threads: a text at fault is lost alone; a device at fault loses no text, it ends the process."""
+
+import dataclasses
+from collections.abc import Sequence
+from queue import SimpleQueue
+
+import pytest
+
+from engine.config import EngineConfig
+from engine.engine import Engine
+from engine.errors import DeviceLost
+from engine.slots.runner import Runner
+from engine.types import Request, Verdict
+from stream.adapters.clock import ManualClock
+from stream.inflight import Answers, Failed
+from stream.worker import EngineThreads
+
+
+class Breaking:
+    """A runner that raises at a step with ticket 2 in it."""
+
+    def __init__(self, inner: Runner, error: Exception) -> None:
+        self._inner, self._error, self._tickets = inner, error, set[int]()
+
+    @property
+    def waiting(self) -> int:
+        return self._inner.waiting
+
+    @property
+    def active(self) -> int:
+        return self._inner.active
+
+    def submit(self, requests: Sequence[Request]) -> None:
+        self._tickets |= {request.ticket for request in requests}
+        self._inner.submit(requests)
+
+    def step(self) -> list[Verdict]:
+        if 2 in self._tickets:
+            raise self._error
+        return self._inner.step()
+
+
+class Broken(Engine):
+    """An engine whose runners break."""
+
+    error: Exception = RuntimeError("no such row")
+
+    def runner(self) -> Runner:
+        return Breaking(super().runner(), self.error)
+
+    def alone(self) -> Runner:
+        return Breaking(super().alone(), self.error)
+
+
+def serve(name: str, error: Exception) -> tuple[list[Answers], list[Failed]]:
+    loaded = Engine.load(EngineConfig(runner=name, policy="fixed:1"))
+    engine = Broken(**{field.name: getattr(loaded, field.name) for field in dataclasses.fields(loaded)})
+    object.__setattr__(engine, "error", error)
+    said, failed = SimpleQueue[Answers](), SimpleQueue[Failed]()
+    threads = EngineThreads(engine, 1, ManualClock(1), said.put, failed.put)
+    threads.submit([Request(ticket, (5, 6, 7)) for ticket in range(4)])
+    threads.start()
+    threads.close()
+    return [said.get() for _ in range(said.qsize())], [failed.get() for _ in range(failed.qsize())]
+
+
+@pytest.mark.parametrize("name", ["packed", "resident"])
+def test_a_text_that_breaks_a_step_is_lost_alone(name: str) -> None:
+    """The others of its step are answered, each by itself."""
+    said, failed = serve(name, RuntimeError("no such row"))
+    answers = {answer.ticket: answer for answers in said for answer in answers.answers}
+    assert not failed
+    assert {ticket for ticket, answer in answers.items() if answer.verdict} == {0, 1, 3}
+    assert answers[2].error == "RuntimeError: no such row"
+
+
+def test_a_lost_device_ends_the_process_and_blames_no_text() -> None:
+    """Whoever takes over does the texts again; none becomes a dead letter."""
+    said, failed = serve("resident", DeviceLost("cuda: an illegal memory access was encountered"))
+    assert [type(each.error) for each in failed] == [DeviceLost]
+    assert not [answer for answers in said for answer in answers.answers if answer.error]
