@@ -130,6 +130,7 @@ def test_signals_come_as_they_were_published(stage: Stage) -> None:
     assert [encode(signal) for signal in received] == [encode(signal) for signal in sent]
     assert all(signal.available_us // 1000 >= signal.ts.emitted_us // 1000 for signal in received)
     assert len(signals.latencies_us) == 3
+    assert received == list(Signals.replay([(signal, signal.available_us) for signal in received]))
     with stage.live(start="beginning") as again:
         assert items(take(again, 4)) == ["before", "1", "2", "3"]
 

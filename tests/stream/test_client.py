@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from schemas.codec import decode, encode
 from schemas.rejection import Reason
 from schemas.signal import Signal, SignalAction
+from stream.availability import Stamped
 from stream.client import Constant, Empirical, Latest, OutOfOrder, Signals
 from stream.inflight import Entry
 from stream.outcome import signal_record
@@ -209,6 +211,21 @@ def test_a_range_is_cut_by_availability() -> None:
     assert [signal.item_key for signal in received] == ["wire:1", "wire:2"]
     with pytest.raises(ValueError, match="UTC"):
         Signals.replay(recorded, start="2023-11-14T22:13:21")
+
+
+def test_an_archive_is_played_like_the_signals_themselves(tmp_path: Path) -> None:
+    """From Parquet files, without Kafka: the same objects, filters and range."""
+    pytest.importorskip("pyarrow", reason="NO PYARROW: pip install earlybird[strategies]")
+    from stream.archiver import Archiver
+
+    recorded = tape(*(invented(str(number), T0, 0.9 - number % 2) for number in range(20)))
+    with Archiver(tmp_path, ["signals"]) as archiver:
+        for offset, (signal, at_us) in enumerate(recorded):
+            record = replace(as_record(signal), offset=offset, timestamp_us=at_us)
+            archiver.add(Stamped(record, appended=True))
+    wanted = {"labels": ["positive"], "start": T0 + 5 * SECOND, "latency": 250_000}
+    played = list(Signals.replay(tmp_path, **wanted))  # type: ignore[arg-type]
+    assert played == list(Signals.replay(recorded, **wanted)) and len(played) == 7  # type: ignore[arg-type]
 
 
 def test_latency_moves_what_a_strategy_sees_and_when() -> None:
