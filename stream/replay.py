@@ -35,6 +35,8 @@ log = structlog.get_logger(__name__)
 
 Spans = dict[Partition, Span]
 
+BEHIND_US = 3_600_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -105,6 +107,7 @@ class Player:
     account: Account = field(default_factory=Account)
     edited: int = 0
     assumed: int = 0
+    behind: int = 0  # recorded signals that came more than an hour after their text
     in_sample: str | None = None
     rejected: Callable[[Rejection], None] = lambda _: None
 
@@ -176,9 +179,14 @@ def play_recorded(plan: Plan, history: History, player: Player) -> None:
     """Published signals again, each with the run's id. Raises SourceError, SettingsError."""
     signals = [_dated_signals(rows, plan.rule) for rows in history.read(plan.spans, plan.window)]
     for reached in merge(signals, plan.window):
+        signal = decode(Signal, reached.dated.record.value or b"")
         player.note(reached.dated)
-        player.take(reached, 0, decode(Signal, reached.dated.record.value or b""))
+        player.behind += reached.dated.base_us - signal.ts.ingested_us > BEHIND_US
+        player.take(reached, 0, signal)
     player.finish()
+    if player.behind:
+        hint = "history that was fed later? --available ingested dates signals by their texts"
+        log.warning("replay.behind", signals=player.behind, hint=hint)
 
 
 def raw_history(plan: Plan, history: History) -> Iterator[Reached]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -97,8 +98,19 @@ def run_replay(
     """Play it; the manifest, which is in the output folder, too. Raises EngineError, StreamError."""
     work = options.output / WORK
     work.mkdir(parents=True, exist_ok=True)
-    if not options.resume:
-        write_json(work / "plan.json", plan.content())
+    if options.resume:
+        return _play(settings, options, history, plan, progress)
+    write_json(work / "plan.json", plan.content())
+    try:
+        return _play(settings, options, history, plan, progress)
+    except SettingsError:  # refused: there is nothing to resume
+        shutil.rmtree(work)
+        raise
+
+
+def _play(
+    settings: Settings, options: Options, history: History, plan: Plan, progress: Callable[[int], None]
+) -> dict[str, Any]:
     latency: Latency = (
         measured_latency(plan, history) if plan.latency == "empirical" else Constant(parse_duration_us(plan.latency))
     )
@@ -115,9 +127,7 @@ def run_replay(
         about = _recompute(settings, options, history, plan, player)
     manifest = _manifest(plan, player, latency, output.close()) | about
     write_json(options.output / MANIFEST, manifest)
-    for path in (work / "plan.json", work / "verdicts"):
-        path.unlink(missing_ok=True)
-    work.rmdir()
+    shutil.rmtree(options.output / WORK)
     return manifest
 
 
@@ -174,6 +184,7 @@ def _manifest(plan: Plan, player: Player, latency: Latency, output: dict[str, An
         "in_sample": player.in_sample is not None,
         "in_sample_reason": player.in_sample,
         "edited_history_dated_by_update": player.edited,
+        "signals_over_an_hour_behind": player.behind,
         "ingest_times_assumed": player.assumed if plan.mode == "recompute" else None,
         "models": list(account.models.values()),
         "counts": account.report(),

@@ -99,6 +99,8 @@ def summary(manifest: dict[str, Any]) -> list[str]:
         verdict = "as expected" if found["holds"] else "NOT AS EXPECTED"
         lines.append(f"against the record: {verdict}; expected {found['expected']} ({found['why']})")
         figures = [name for name in found if name not in ("expected", "why", "holds")]
+        if found["only_recomputed"]:
+            lines.append("  some texts have no signal in the record: did the live stage get that far?")
         lines.append("  " + ", ".join(f"{name.replace('_', ' ')} {found[name]}" for name in figures))
     return lines
 

@@ -1,0 +1,149 @@
+"""`earlybird replay` over an archive as users run it: what it says, what it refuses, and that it survives kill -9."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.signal import Signal
+from stream import cli
+from stream.archiver import Archiver
+from stream.availability import Stamped
+from stream.compare import Comparison
+from stream.ports import Record
+
+pytest.importorskip("pyarrow")
+
+ROOT = Path(__file__).parents[2]
+NOW_US = 1_770_000_000_000_000
+COUNT = 400
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Raw news a second apart, no signals."""
+    folder = tmp_path_factory.mktemp("archive")
+    with Archiver(folder, ["signals"]) as archiver:
+        for number in range(COUNT):
+            item = {
+                "item_key": f"wire:{number}",
+                "source": "wire",
+                "source_item_id": str(number),
+                "item_type": "news",
+                "ingested_us": NOW_US + number * 1_000_000,
+                "headline": f"Acme wins order number {number % 300} worth {number % 300} million",
+            }
+            value = json.dumps(item).encode()
+            archiver.add(Stamped(Record("news.raw", 0, number, b"k", value, item["ingested_us"]), False))
+    return folder
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "stream.cli", "replay", *map(str, arguments)]
+
+
+def test_dry_run_says_what_would_be_read_and_writes_nothing(
+    archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Offsets per partition, frozen now."""
+    output = tmp_path / "out"
+    arguments = ["replay", "recompute", "--archive", str(archive), "--output", str(output), "--to", "offset=7"]
+    assert cli.main([*arguments, "--dry-run"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["spans"], plan["records"], output.exists()) == ({"news.raw/0": [0, 7]}, 7, False)
+
+
+def test_refusals_name_what_was_wrong(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line, status 2, and the folder is as it was."""
+    here = ["--archive", str(archive), "--output", str(tmp_path / "out")]
+    for arguments, reason in (
+        (["recorded", *here], "holds no signals"),
+        (["recompute", *here, "--format", "topic", "--topic", "signals"], "never written"),
+        (["recompute", *here, "--latency", "fast"], "fast"),
+        (["recompute", *here, "--from", "now", "--to", "-2h"], "before"),
+        (["recompute", *here, "--latency", "empirical"], "signals"),
+        (["recorded", *here, "--compare"], "--compare"),
+        (["recompute", *here, "--order", "event", "--strict"], "looks ahead"),
+    ):
+        assert cli.main(["replay", *arguments]) == 2, arguments
+        assert reason in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.parquet")) and not (tmp_path / "out" / ".replay").exists()
+
+
+@pytest.mark.faults
+def test_kill_9_and_resume_give_the_bytes_of_an_unbroken_run(archive: Path, tmp_path: Path) -> None:
+    """Killed twice, in the middle of computing and of writing."""
+    options = ["recompute", "--archive", archive, "--run-id", "again", "--slack", "1s"]
+    broken, whole = tmp_path / "broken", tmp_path / "whole"
+    verdicts = broken / ".replay" / "verdicts"
+    process = subprocess.Popen(command(*options, "--output", broken), cwd=ROOT, stderr=subprocess.DEVNULL)
+    for share in (0.2, 0.6):
+        deadline = time.monotonic() + 60
+        while not verdicts.exists() or verdicts.read_bytes().count(b"\n") < share * 300:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.002)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert not (broken / "manifest.json").exists()
+        process = subprocess.Popen(
+            command(*options, "--output", broken, "--resume"), cwd=ROOT, stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+    assert process.wait(60) == 0
+    subprocess.run(command(*options, "--output", whole), cwd=ROOT, check=True, capture_output=True)
+    for name in ("signals.parquet", "rejections.jsonl"):
+        assert (broken / name).read_bytes() == (whole / name).read_bytes()
+    resumed = json.loads((broken / "manifest.json").read_text())
+    assert resumed["verdicts_resumed"] > 0 and resumed["counts"]["signals"] == COUNT
+
+
+def a_signal(**model: Any) -> Signal:
+    fields = {
+        "signal_id": "i", "item_key": "wire:1", "revision": 0, "action": "new", "source": "wire", "label": "positive",
+        "probs": {"negative": 0.1, "neutral": 0.2, "positive": 0.7}, "score": 0.6, "confidence": 0.7,
+        "calibrated": True, "exit": {"layer": 2, "max_layers": 8, "reason": "confidence", "puzzlement": 0.2},
+        "input": {"n_tokens": 5, "truncated": False, "text_sha256": "t"}, "digest": "d",
+        "model": {
+            "id": "m", "sha256": "s", "profile": "p", "policy": "full", "config_hash": "c", "numerics": "n",
+            "dtype": "float32", "device": "cpu", "code_version": "1",
+        } | model,
+        "raw": {"topic": "news.raw", "partition": 0, "offset": 0, "index": 0},
+        "ts": {"ingested_us": NOW_US, "consumed_us": NOW_US, "emitted_us": NOW_US},
+    }  # fmt: skip
+    return Signal.model_validate(fields, strict=False)
+
+
+@pytest.mark.parametrize(
+    ("model", "deterministic", "change", "expected", "holds"),
+    [
+        ({}, True, 0.0, "equal digests", True),
+        ({}, True, 1e-6, "equal digests", False),
+        ({}, False, 1e-6, "tolerance", True),
+        ({"numerics": "other"}, True, 1e-6, "tolerance", True),
+        ({"numerics": "other"}, True, 1e-2, "tolerance", False),
+        ({"sha256": "other"}, True, 1e-2, "nothing", True),
+        ({"config_hash": "other"}, True, 1e-2, "nothing", True),
+    ],
+)
+def test_comparison_says_what_may_be_expected(
+    model: dict[str, str], deterministic: bool, change: float, expected: str, holds: bool
+) -> None:
+    """Equal digests at equal numerics in deterministic mode; a tolerance for other arithmetic; nothing of another
+    model."""
+    recorded, again = a_signal(), a_signal(**model)
+    assert again.probs is not None
+    probs = again.probs.model_copy(update={"positive": again.probs.positive - change})
+    again = again.model_copy(update={"probs": probs, "digest": "d" if not change else "e"})
+    comparison = Comparison(deterministic)
+    comparison.record(recorded)
+    comparison.cover("news.raw", 0, 0)
+    comparison.add(again)
+    report = comparison.report()
+    assert (report["expected"], report["holds"]) == (expected, holds)
+    assert report["largest_probability_change"] == pytest.approx(change, abs=1e-9)
