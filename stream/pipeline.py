@@ -7,6 +7,7 @@ engine threads straight to the publisher, which hands entries back when the brok
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from stream.errors import SourceEnded
 from stream.inflight import Entries, Entry, Failed, Forget, FromPublisher, Revoked, ToPublisher
 from stream.ledger import Ledger
 from stream.ports import Clock, Commit, Partition, Position, Record, Source
-from stream.preprocess import Deletion, Element, Limits, Readable, Refusal, read, text_of
+from stream.preprocess import Element, Limits, Readable, Refusal, read, text_of
 from stream.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
@@ -124,6 +125,8 @@ class Pipeline:
     def _take_in(self, records: Sequence[Record]) -> None:
         now_us = self._clock.now_us()
         entries = [entry for record in records for entry in self._entries(record, now_us)]
+        for (topic, item_type), texts in Counter((e.record.topic, e.element.item_type) for e in entries).items():
+            self._metrics.consumed(topic, item_type, texts)
         self._encode(entries)
         requests = self._duplicates.look_up(entries)
         self.in_flight += len(entries)
@@ -136,10 +139,9 @@ class Pipeline:
         if epoch is None:
             return []
         elements = self._read(record)
-        ingested_us = min((at for at in map(_ingested_us, elements) if at is not None), default=None)
+        ingested_us = min([at for element in elements if (at := element.ingested_us) is not None], default=None)
         if not self.ledger.deliver(partition, record.offset, len(elements), ingested_us):
             return []
-        self._metrics.consumed(record.topic, _item_type(elements[0]), len(elements))
         return [Entry(element, record, epoch, now_us) for element in elements]
 
     def _read(self, record: Record) -> list[Element]:
@@ -204,11 +206,10 @@ class Pipeline:
         if now_s < self._commit_due_s:
             return
         self._commit_due_s = now_s + self._budget.commit_interval_ms / 1000
-        idle = self.in_flight == 0  # then nothing is delayed by waiting for the broker's word
         commits = self.ledger.commits()
-        if commits:
-            stored = self._source.commit(commits, wait=idle)  # 3. the group may forget it, too
-            self.ledger.committed(commits, confirmed=idle and stored)
+        if commits:  # never waited for: a broker that is away must not stop the loop
+            stored = self._source.commit(commits, wait=False)  # 3. the group may forget it, too
+            self.ledger.committed(commits, confirmed=stored)
 
     def _commit(self, partitions: Sequence[Partition]) -> None:
         commits = self.ledger.commits(partitions)
@@ -282,17 +283,3 @@ class Pipeline:
         self.ledger.forget(partitions)
         self._paused.difference_update(partitions)
         log.info(event, partitions=[f"{p.topic}/{p.number}" for p in partitions], unfinished=unfinished)
-
-
-def _item_type(element: Element) -> str:
-    item = None if isinstance(element, Refusal) else element.item
-    return "unknown" if item is None else item.item_type
-
-
-def _ingested_us(element: Element) -> int | None:
-    match element:
-        case Readable(item=item):
-            return item.ingested_us
-        case Deletion(ingested_us=ingested_us):
-            return ingested_us
-    return None

@@ -6,7 +6,7 @@ A record holds one item, or a JSON array of items; every element becomes exactly
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import ValidationError
 
@@ -32,6 +32,16 @@ class Readable:
         """Its place in the order of outcomes."""
         return self.item.item_key
 
+    @property
+    def item_type(self) -> str:
+        """news or tweet."""
+        return self.item.item_type
+
+    @property
+    def ingested_us(self) -> int:
+        """When our side first had it."""
+        return self.item.ingested_us
+
     def deletion(self) -> "Deletion":
         """What takes this item back."""
         item = self.item
@@ -53,10 +63,18 @@ class Deletion:
     ingested_us: int
     item: RawNews | RawTweet | None = None
 
+    @property
+    def item_type(self) -> str:
+        """unknown for a bare null record."""
+        return "unknown" if self.item is None else self.item.item_type
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """An element that cannot become a signal. A refused update takes back what was said of the earlier text, too."""
+
+    item_type: ClassVar[str] = "unknown"
+    ingested_us: ClassVar[None] = None
 
     position: Position
     reason: Reason
