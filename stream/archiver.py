@@ -49,6 +49,7 @@ class Archiver(AbstractContextManager["Archiver"]):
         self.archived = 0  # records in files
         self._runs: dict[Partition, list[parquet.Row]] = {}
         self._bytes: dict[Partition, int] = {}
+        self._last_us: dict[Partition, int] = {}  # availability of the last record
         root.mkdir(parents=True, exist_ok=True)
         self._lock = (root / ".lock").open("w")
         try:
@@ -80,10 +81,13 @@ class Archiver(AbstractContextManager["Archiver"]):
         record = stamped.record
         partition = Partition(record.topic, record.partition)
         row = self._row(stamped)
-        run = self._runs.setdefault(partition, [])
-        if run and self._ends(run, row["available_us"]):
+        if (run := self._runs.get(partition)) and self._ends(run, row["available_us"]):
             self._write(partition)
-            self.compact_hour(partition, run[0]["available_us"])
+        last_us = self._last_us.get(partition)
+        written = partition not in self._runs
+        if written and last_us is not None and hour_of(last_us) != hour_of(row["available_us"]):
+            self.compact_hour(partition, last_us)
+        self._last_us[partition] = row["available_us"]
         run = self._runs.setdefault(partition, [])
         run.append(row)
         self._bytes[partition] = self._bytes.get(partition, 0) + len(record.value or b"")
