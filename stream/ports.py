@@ -74,8 +74,9 @@ class Source(Protocol):
         on."""
 
     def commit(self, commits: Mapping[Partition, Commit], *, wait: bool) -> bool:
-        """Store the group's offsets; with `wait`, until the broker has them. False when the broker refused (a
-        rebalance under way, say): nothing is lost, the same work may be done twice."""
+        """Store the group's offsets. With `wait`, returns once the broker answered: False when it refused (a rebalance
+        under way, say). Without, never waits: False until the broker is known to have just these, so offer them
+        again. Nothing is lost by a refusal, the same work may be done twice."""
 
     def pause(self, partitions: Sequence[Partition]) -> None:
         """Stop fetching these; polling goes on, so that the group does not think us dead."""

@@ -57,6 +57,7 @@ class KafkaSource:
         self._listener: RebalanceListener | None = None
         self._starts: dict[Partition, int] = {}  # ours, with the offset each was started at
         self._paused: set[Partition] = set()
+        self._stored: dict[Partition, Commit] = {}  # of ours: the last commit that the broker has, as far as we know
         self._gone: set[Partition] = set()  # taken from us during the present poll
 
     def subscribe(self, listener: RebalanceListener) -> None:
@@ -80,13 +81,13 @@ class KafkaSource:
 
     def commit(self, commits: Mapping[Partition, Commit], *, wait: bool) -> bool:
         """As Source.commit. A note longer than a broker takes is a ValueError: the ledger bounds it."""
-        offsets = [_offset(partition, commit) for partition, commit in commits.items()]
+        offsets = [_offset(*commit) for commit in commits.items() if self._stored.get(commit[0]) != commit[1]]
         if not offsets:
             return True
         try:
             if not wait:
                 self._consumer.commit(offsets=offsets, asynchronous=True)
-                return True
+                return False
             return self._accepted(None, self._consumer.commit(offsets=offsets, asynchronous=False))
         except KafkaException as error:
             return self._accepted(error.args[0], offsets)
@@ -163,11 +164,16 @@ class KafkaSource:
         log.warning("partitions.lost", partitions=_names(ours))
 
     def _forget(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        # The client remembers a pause beyond the assignment: the partition would come back and rest for ever.
+        paused = [place for place in partitions if _partition(place) in self._paused]
+        if paused:
+            consumer.resume(paused)
         for place in partitions:
             partition = _partition(place)
             self._gone.add(partition)
             self._paused.discard(partition)
             self._starts.pop(partition, None)
+            self._stored.pop(partition, None)
         consumer.incremental_unassign(partitions)
 
     def _error(self, message: Message) -> bool:
@@ -215,6 +221,7 @@ class KafkaSource:
         faults = [place.error for place in offsets if place.error is not None]
         fault = error or (faults[0] if faults else None)
         if fault is None:
+            self._stored.update({_partition(place): Commit(place.offset, place.metadata or "") for place in offsets})
             return True
         self.commits_refused += 1
         if fault.code() in DENIED:

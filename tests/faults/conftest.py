@@ -247,22 +247,36 @@ def settle(sink: KafkaSink) -> None:
         sink.receipts(50)
 
 
+# Gives a dead member's partitions away after 1.5 s, so that nobody waits for 10 s in each test.
+QUICK = {
+    "group.min.session.timeout.ms": "1000",
+    "group.consumer.min.session.timeout.ms": "1000",
+    "group.consumer.session.timeout.ms": "1500",
+}
+
+
 @pytest.fixture(scope="session")
 def quick_kafka(new_kafka: Callable[..., Any]) -> Any:
-    """A broker that gives a dead member's partitions away after 1.5 s, so that nobody waits for 10 s in each test."""
-    return new_kafka(
-        **{
-            "group.min.session.timeout.ms": "1000",
-            "group.consumer.min.session.timeout.ms": "1000",
-            "group.consumer.session.timeout.ms": "1500",
-        }
-    )
+    """The broker that these tests share: nobody kills it."""
+    return new_kafka(**QUICK)
+
+
+@pytest.fixture(scope="session")
+def own_kafka(new_kafka: Callable[..., Any]) -> Any:
+    """A broker to kill and to pause; whoever does starts it again."""
+    return new_kafka(**QUICK)
 
 
 @pytest.fixture
-def ground(quick_kafka: Any, unique: Callable[[str], str]) -> Ground:
-    """On the broker that all tests share."""
-    return Ground(quick_kafka.bootstrap_servers, unique)
+def make_ground(unique: Callable[[str], str]) -> Callable[[Any], Ground]:
+    """make_ground(kafka): topics on that broker."""
+    return lambda kafka: Ground(kafka.bootstrap_servers, unique)
+
+
+@pytest.fixture
+def ground(quick_kafka: Any, make_ground: Callable[[Any], Ground]) -> Ground:
+    """On the broker that nobody kills."""
+    return make_ground(quick_kafka)
 
 
 @pytest.fixture(scope="session")

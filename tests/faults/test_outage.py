@@ -1,0 +1,65 @@
+"""The broker dies, or falls silent, under load: the stage stays alive and goes on when it is back."""
+
+import signal
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.faults, pytest.mark.broker]
+
+SILENCE_S = 6.5  # longer than a hung loop is tolerated by /healthz
+
+
+def healthy(url: str) -> bool:
+    """What an orchestrator asks."""
+    try:
+        with urllib.request.urlopen(f"{url}/healthz", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return False
+
+
+@pytest.mark.parametrize("how", ["paused", "killed"])
+def test_outage_of_the_broker_is_waited_out(
+    own_kafka: Any,
+    make_ground: Callable[..., Any],
+    start_stage: Callable[..., Any],
+    make_item: Callable[[int], Any],
+    how: str,
+) -> None:
+    """Idle or busy: no restart by the orchestrator, no loss, and everything that comes later is answered, too."""
+    ground = make_ground(own_kafka)
+    stage = start_stage(ground.bootstrap_servers, **ground.environment())
+    url = stage.wait_for("service.started")["health"]
+    items = [make_item(number) for number in range(1500)]
+    ground.publish(items[:100])
+    with ground.watch() as watch:
+        watch.until_answered(100)
+        idle = answers_during_outage(own_kafka, how, url)
+        ground.publish(items[100:])
+        watch.until(lambda: watch.answered > 300)  # far more is in flight then than the stage takes in at once
+        busy = answers_during_outage(own_kafka, how, url)
+        ground.publish([make_item(number) for number in range(1500, 1600)])
+        found = watch.until_answered(1600)
+        assert stage.end(signal.SIGTERM) == 0
+        watch.until_read()
+    assert all(idle), f"unhealthy in {idle.count(False)} of {len(idle)} answers while idle"
+    assert all(busy), f"unhealthy in {busy.count(False)} of {len(busy)} answers while busy"
+    assert found.balanced and not found.strays
+
+
+def answers_during_outage(kafka: Any, how: str, url: str) -> list[bool]:
+    """What /healthz said while the broker was away."""
+    kafka.kill() if how == "killed" else kafka.pause()
+    answers = []
+    until = time.monotonic() + SILENCE_S
+    while time.monotonic() < until:
+        answers.append(healthy(url))
+        time.sleep(0.1)
+    kafka.start() if how == "killed" else kafka.resume()
+    return answers
