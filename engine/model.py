@@ -100,8 +100,10 @@ class Elbert:
         """Every text attends to itself alone: (T, H) -> (T, H)."""
         heads, size = self.config.heads, self.config.hidden_size // self.config.heads
         triples = self.query_key_value(hidden).view(-1, 3, heads, size)  # (T, 3, heads, size)
-        texts = triples.permute(1, 2, 0, 3).unsqueeze(1).split(list(lengths), dim=3)  # each (3, 1, heads, t, size)
-        attended = [F.scaled_dot_product_attention(*text.unbind())[0].transpose(0, 1) for text in texts]
+        texts = torch.split(triples.permute(1, 2, 0, 3).unsqueeze(1), list(lengths), dim=3)
+        attended = []
+        for query, key, value in texts:  # each (1, heads, t, size)
+            attended.append(F.scaled_dot_product_attention(query, key, value)[0].transpose(0, 1))
         return torch.cat(attended).view(-1, heads * size)
 
     def _pooled(self, hidden: Tensor, lengths: Sequence[int]) -> Tensor:

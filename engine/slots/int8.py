@@ -58,18 +58,18 @@ def _exact(largest: int) -> bool:
     rows = torch.full((8, inputs), 255, dtype=torch.uint8)
     weight = torch.full((outputs, inputs), largest, dtype=torch.int8)
     try:
-        product = _product(weight, torch.ones(outputs))(rows)
+        found = product(weight, torch.ones(outputs))(rows)
     except (AttributeError, RuntimeError, NotImplementedError, TypeError):
         return False
-    return bool((product == 255 * largest * inputs).all())
+    return bool((found == 255 * largest * inputs).all())
 
 
-def _product(weight: Tensor, step: Tensor) -> Linear:
+def product(weight: Tensor, step: Tensor) -> Linear:
     """rows (T, I) uint8 -> step * (rows @ weight.T) (T, O) float32; weight (O, I) int8, step (O,)."""
     packed = torch.ops.onednn.qlinear_prepack(weight, None)
     zeros = torch.zeros(len(weight), dtype=torch.int64)
-    product = torch.ops.onednn.qlinear_pointwise
-    return lambda rows: product(rows, 1.0, 0, packed, step, zeros, None, 1.0, 0, torch.float32, "none", [], "")
+    multiply = torch.ops.onednn.qlinear_pointwise
+    return lambda rows: multiply(rows, 1.0, 0, packed, step, zeros, None, 1.0, 0, torch.float32, "none", [], "")
 
 
 def _linear(weight: Tensor, bias: Tensor | None, activation: str | None, largest: int) -> Linear:
@@ -78,7 +78,7 @@ def _linear(weight: Tensor, bias: Tensor | None, activation: str | None, largest
     integers = (weight / step[:, None]).round()
     sums = integers.sum(dim=1) * step  # (O,)
     # The quantised rows come with their scales behind them; zero weights let the product run over both.
-    product = _product(F.pad(integers, (0, _APPENDED)).to(torch.int8), step)
+    multiplied = product(F.pad(integers, (0, _APPENDED)).to(torch.int8), step)
     quantize = torch.ops.quantized.embedding_bag_byte_prepack
 
     def run(rows: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ def _linear(weight: Tensor, bias: Tensor | None, activation: str | None, largest
             return rows.new_empty(0, outputs)
         quantized = quantize(rows.contiguous())  # (T, I + 8) uint8
         scale, low = quantized[:, inputs:].view(torch.float32).split(1, dim=1)  # each (T, 1)
-        out = product(quantized).mul_(scale).addcmul_(low, sums)
+        out = multiplied(quantized).mul_(scale).addcmul_(low, sums)
         if bias is not None:
             out.add_(bias)
         return activate(out, activation)

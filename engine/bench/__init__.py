@@ -1,0 +1,1 @@
+"""The engine and its peers, side by side in one run. Read row.py, then measure.py."""

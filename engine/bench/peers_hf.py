@@ -1,0 +1,209 @@
+"""Peers on transformers' own layer: the plain model, its pipeline, and the known schedules for early exits.
+
+The schedules are the four of the FSA system paper: one text at a time (Case 2), a fixed batch that waits for its last
+text, the wooden barrel (Case 4), a batch that shrinks as texts leave (FastBERT), and Algorithm 1 as printed, with slots
+padded to the longest allowed text.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.bench.clock import spent
+from engine.bench.row import Build, Exits, Row, Said, Setting, batches, said
+from engine.bench.workload import Text
+from engine.config import Dtype
+
+BATCH = 32
+SLOT_COUNTS = (4, 8, 16, 32)  # of which Algorithm 1 gets the one that is best here
+
+
+class HuggingFace:
+    """transformers' ALBERT, in eval mode with its SDPA attention."""
+
+    dtype: Dtype = "float32"
+    peer, refilled = True, False
+
+    def __init__(self, setting: Setting, slots: int) -> None:
+        self.slots, self._config, self._model = slots, setting.config, setting.twin.theirs
+        self._layer = self._model.albert.encoder.albert_layer_groups[0].albert_layers[0]
+        self._exits = Exits(setting.config.layers)
+
+    def padded(self, texts: Sequence[Text], width: int | None = None) -> tuple[Tensor, Tensor]:
+        """Token ids and mask, (S, width) each; width None: the longest."""
+        width = width or max(len(text.ids) for text in texts)
+        ids = torch.tensor([text.ids + (0,) * (width - len(text.ids)) for text in texts])
+        return ids, torch.tensor([[place < len(text.ids) for place in range(width)] for text in texts])
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """(S, L) -> (S, L, H)"""
+        albert = self._model.albert
+        hidden: Tensor = albert.encoder.embedding_hidden_mapping_in(albert.embeddings(ids))
+        return hidden
+
+    def advance(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        """One pass: (S, L, H), mask (S, L) or None without padding."""
+        wide: Tensor = self._layer(hidden, None if mask is None else mask[:, None, None, :])
+        return wide
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(S, L, H) -> (S, C)"""
+        model = self._model
+        pooled = model.albert.pooler_activation(model.albert.pooler(hidden[:, 0]))
+        logits: Tensor = model.classifier(pooled)
+        return logits
+
+
+class Eager(HuggingFace):
+    """The plain model in batches, full depth."""
+
+    @torch.inference_mode()
+    def run(self, texts: Sequence[Text]) -> list[Said]:
+        found: list[Said] = []
+        for batch in batches(texts, self.slots):
+            ids, mask = self.padded(batch)
+            logits = self._model(ids, attention_mask=mask.long() if len(batch) > 1 else None).logits
+            found += said(batch, [self._config.layers] * len(batch), logits)
+        return found
+
+
+class Pipeline(HuggingFace):
+    """transformers' text-classification pipeline; its time holds the tokenisation."""
+
+    def __init__(self, setting: Setting, slots: int) -> None:
+        super().__init__(setting, slots)
+        from transformers import pipeline
+
+        self._pipeline: Any = pipeline(
+            "text-classification", model=self._model, tokenizer=_numbers(setting.config.vocab_size), device="cpu"
+        )
+
+    @torch.inference_mode()
+    def run(self, texts: Sequence[Text]) -> list[Said]:
+        lines = [" ".join(map(str, text.ids)) for text in texts]
+        told = self._pipeline(lines, batch_size=self.slots, top_k=None, function_to_apply="none")
+        found = []
+        for text, scores in zip(texts, told, strict=True):
+            by_label = {score["label"]: score["score"] for score in scores}
+            logits = tuple(by_label[f"LABEL_{number}"] for number in range(len(by_label)))
+            found.append(Said(text.ticket, self._config.layers, logits))
+        return found
+
+
+class Together(HuggingFace):
+    """A batch at a time; each text's answer is that of its depth. `shrink`: who has left is computed no further."""
+
+    def __init__(self, setting: Setting, slots: int, shrink: bool) -> None:
+        super().__init__(setting, slots)
+        self._shrink = shrink
+
+    @torch.inference_mode()
+    def run(self, texts: Sequence[Text]) -> list[Said]:
+        return [answer for batch in batches(texts, self.slots) for answer in self._batch(batch)]
+
+    def _batch(self, batch: Sequence[Text]) -> list[Said]:
+        ids, padding = self.padded(batch)
+        mask = padding if len(batch) > 1 else None
+        hidden, state, found = self.embed(ids), self._exits.fresh(len(batch)), list[Said]()
+        open_ = set(range(len(batch)))  # places in the first batch
+        places = list(range(len(batch)))
+        for depth in range(1, self._config.layers + 1):
+            hidden = self.advance(hidden, mask)
+            logits = self.logits(hidden)
+            leaving, state = self._exits.test([batch[place] for place in places], logits, [depth] * len(places), state)
+            gone = [row for row, place in enumerate(places) if leaving[row] and place in open_]
+            found += said([batch[places[row]] for row in gone], [depth] * len(gone), logits[gone])
+            open_ -= {places[row] for row in gone}
+            if not open_:
+                break
+            if self._shrink and gone:
+                keep = torch.tensor([row for row, leaves in enumerate(leaving) if not leaves])
+                places = [places[row] for row in keep.tolist()]
+                hidden, state = hidden[keep], tuple(memory[keep] for memory in state)
+                mask = None if mask is None else mask[keep]
+        return found
+
+
+class AlgorithmOne(HuggingFace):
+    """Slots of one width, the longest allowed text's; refilled as they fall free."""
+
+    refilled = True
+
+    def __init__(self, setting: Setting, slots: int | None = None) -> None:
+        super().__init__(setting, slots or 1)
+        self._width = setting.config.max_positions
+        self._choose = slots is None
+
+    @torch.inference_mode()
+    def run(self, texts: Sequence[Text]) -> list[Said]:
+        if self._choose:
+            self._choose, self.slots = False, self._best(texts)
+        waiting, found = list(reversed(texts)), list[Said]()
+        inside, depths = list[Text](), list[int]()
+        hidden, mask, state = torch.empty(0), torch.empty(0), self._exits.fresh(0)
+        while waiting or inside:
+            fresh = [waiting.pop() for _ in range(min(len(waiting), self.slots - len(inside)))]
+            if fresh:
+                ids, real = self.padded(fresh, self._width)
+                added, memory = self.embed(ids), self._exits.fresh(len(fresh))
+                hidden = torch.cat([hidden, added]) if inside else added
+                mask = torch.cat([mask, real]) if inside else real
+                state = tuple(map(torch.cat, zip(state, memory, strict=True))) if inside else memory
+                inside, depths = inside + fresh, depths + [0] * len(fresh)
+            hidden, depths = self.advance(hidden, mask), [depth + 1 for depth in depths]
+            logits = self.logits(hidden)
+            leaving, state = self._exits.test(inside, logits, depths, state)
+            gone = [row for row, leaves in enumerate(leaving) if leaves]
+            if gone:
+                found += said([inside[row] for row in gone], [depths[row] for row in gone], logits[gone])
+                rows = [row for row, leaves in enumerate(leaving) if not leaves]
+                keep = torch.tensor(rows, dtype=torch.int64)
+                hidden, mask, state = hidden[keep], mask[keep], tuple(memory[keep] for memory in state)
+                inside, depths = [inside[row] for row in rows], [depths[row] for row in rows]
+        return found
+
+    def _best(self, texts: Sequence[Text]) -> int:
+        """The slot count with the least time for each pass of a slot, from a full table each."""
+        costs = {}
+        for count in SLOT_COUNTS:
+            ids, mask = self.padded((list(texts) * count)[:count], self._width)
+            hidden = self.embed(ids)
+            costs[count] = spent(partial(self.advance, hidden, mask)) / count
+        return min(costs, key=lambda count: costs[count])
+
+
+def _numbers(vocab_size: int) -> Any:
+    """A tokenizer for texts that are token ids in decimal."""
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    pad, unknown = "[PAD]", "[UNK]"
+    words = {pad: 0, unknown: 1} | {str(number): number for number in range(2, vocab_size)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token=unknown))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    library: Any = transformers
+    return library.PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=pad, unk_token=unknown)
+
+
+def _row(row: type[HuggingFace], *arguments: Any) -> Build:
+    def build(setting: Setting) -> Row:
+        made: Any = row(setting, *arguments)
+        checked: Row = made
+        return checked
+
+    return build
+
+
+ROWS: dict[str, Build] = {
+    "hf_b1": _row(Eager, 1),
+    "hf_b32": _row(Eager, BATCH),
+    "hf_pipeline_b1": _row(Pipeline, 1),
+    "hf_pipeline_b32": _row(Pipeline, BATCH),
+    "exit_b1": _row(Together, 1, True),
+    "barrel_b32": _row(Together, BATCH, False),
+    "shrink_b32": _row(Together, BATCH, True),
+    "algorithm1": _row(AlgorithmOne),
+}

@@ -1,0 +1,56 @@
+"""Real texts from a file, through a real model."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.bench.workload import BLOCK
+from engine.config import EngineConfig, ModelConfig
+from engine.engine import Engine
+from engine.errors import ConfigError
+from engine.slots.runner import Runner
+from engine.text.encoder import Text
+from engine.types import Request, Verdict
+
+
+def requests_of(engine: Engine, path: Path) -> list[Request]:
+    """A text a line, or JSON lines with `text` (or, as on the raw topics, `headline`). Lines with nothing to read are
+    left out. Raises ConfigError."""
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read, {error}") from None
+    encoded = engine.encoder.encode([Text((_text(line),)) for line in lines if line.strip()])
+    found = [Request(ticket, each.token_ids) for ticket, each in enumerate(encoded) if each is not None]
+    if not found:
+        raise ConfigError(f"{path}: no text in it")
+    return found
+
+
+def drain(runner: Runner, requests: Sequence[Request]) -> dict[int, Verdict]:
+    """Verdicts by ticket."""
+    runner.submit(requests)
+    found: dict[int, Verdict] = {}
+    while runner.waiting or runner.active:
+        found.update((verdict.ticket, verdict) for verdict in runner.step())
+    return found
+
+
+def lengths_and_depths(model: str, path: Path) -> tuple[ModelConfig, list[int], list[int]]:
+    """The model's sizes, and BLOCK quantiles each of its texts' token counts and exit depths under its own policy."""
+    engine = Engine.load(EngineConfig(model=model, runner="packed", device="cpu"))
+    requests = requests_of(engine, path)
+    said = drain(engine.runner(), requests)
+    lengths = sorted(len(request.token_ids) for request in requests)
+    depths = sorted(verdict.exit_layer for verdict in said.values())
+    places = [int((number + 0.5) / BLOCK * len(requests)) for number in range(BLOCK)]
+    return engine.checkpoint.config, [lengths[place] for place in places], [depths[place] for place in places]
+
+
+def _text(line: str) -> str:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return line
+    text = (value.get("text") or value.get("headline") or "") if isinstance(value, dict) else line
+    return text if isinstance(text, str) else ""

@@ -1,0 +1,107 @@
+"""What is run: token ids, lengths of real headlines and tweets, and the depth at which each text leaves.
+
+Every block of BLOCK texts holds the same lengths and the same depths in another order, so rows that differ a thousand
+times in speed can be given more or fewer blocks and still do the same work per text.
+"""
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import NormalDist
+
+from engine.config import ModelConfig
+from engine.errors import ConfigError
+
+BLOCK = 32
+MEDIAN, SPREAD = 24.0, math.log(60 / 24) / NormalDist().inv_cdf(0.95)  # of headlines: half under 24, 5 % over 60
+
+
+def _albert(vocab_size: int, hidden_size: int, heads: int, layers: int, positions: int) -> ModelConfig:
+    ffn_size = 4 * hidden_size
+    return ModelConfig(
+        vocab_size,
+        128,
+        hidden_size,
+        heads,
+        ffn_size,
+        layers,
+        positions,
+        "norm_then_project",
+        "first",
+        "gelu_new",
+        1e-12,
+    )
+
+
+GEOMETRIES = {
+    "mini": _albert(14_000, 384, 12, 8, 80),  # the bundled model's sizes
+    "base": _albert(30_000, 768, 12, 12, 128),
+    "large": _albert(30_000, 1024, 16, 24, 128),
+}
+"""All of ALBERT's form, so that every peer can run them; the weights are random."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """One text of the bench. `depth`: passes after which it leaves."""
+
+    ticket: int
+    ids: tuple[int, ...]
+    depth: int
+
+
+def texts(config: ModelConfig, lengths: Sequence[int], depths: Sequence[int], blocks: int) -> list[Text]:
+    """`blocks` times the BLOCK lengths and the BLOCK depths, each shuffled by itself."""
+    chance, found = random.Random(7), list[Text]()
+    for _ in range(blocks):
+        for length, depth in zip(chance.sample(lengths, BLOCK), chance.sample(depths, BLOCK), strict=True):
+            ids = tuple(chance.randrange(5, config.vocab_size) for _ in range(length))
+            found.append(Text(len(found), ids, depth))
+    return found
+
+
+def usual_lengths(longest: int) -> list[int]:
+    """BLOCK token counts, special tokens included: a log-normal's quantiles, cut at `longest`."""
+    normal = NormalDist(math.log(MEDIAN), SPREAD)
+    return [max(3, min(longest, round(math.exp(normal.inv_cdf(share))))) for share in _shares()]
+
+
+def lengths_of(path: Path, longest: int) -> list[int]:
+    """The quantiles of a file of token counts, one a line. Raises ConfigError."""
+    try:
+        found = sorted(int(line) for line in path.read_text("utf-8").split())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: token counts, one a line, required; {error}") from None
+    if not found or found[0] < 1:
+        raise ConfigError(f"{path}: at least one count, all from 1 up, required")
+    return [min(longest, found[int(share * len(found))]) for share in _shares()]
+
+
+def forced_depths(layers: int, mean_exit: float) -> list[int]:
+    """BLOCK depths, 1 to `layers`, of that mean (a share of the depth); right-skewed, as trained models leave."""
+    if not 1 / layers <= mean_exit <= 1:
+        raise ConfigError(f"mean exit: {1 / layers:.2f} to 1 of the depth required, was {mean_exit}")
+
+    def spread(exponent: float) -> list[int]:
+        return [1 + min(layers - 1, int(layers * share**exponent)) for share in _shares()]
+
+    few, many = 0.01, 64.0  # a larger exponent leaves earlier
+    for _ in range(50):
+        middle = (few + many) / 2
+        too_deep = sum(spread(middle)) / BLOCK > mean_exit * layers
+        few, many = (middle, many) if too_deep else (few, middle)
+    return spread(few)
+
+
+def flops(config: ModelConfig, length: int, depth: int) -> float:
+    """Multiplications and additions that one text needs: its maps, its attention, and an answer after every pass."""
+    hidden, ffn = config.hidden_size, config.ffn_size
+    layer = length * (2 * (4 * hidden * hidden + 2 * hidden * ffn) + 4 * length * hidden)
+    head = 2 * hidden * (hidden + config.n_labels)
+    return length * 2 * config.embedding_size * hidden + depth * (layer + head)
+
+
+def _shares() -> list[float]:
+    return [(place + 0.5) / BLOCK for place in range(BLOCK)]

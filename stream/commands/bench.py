@@ -1,0 +1,38 @@
+"""Measure on this machine.
+
+  engine   the engine and its peers side by side: texts/s, share of the hardware's limit, agreement
+  flips    what a dtype does to the labels, exit layers and probabilities of a file of texts
+  stage    the whole stage, records in to signals out
+
+`earlybird bench WHAT --help` explains each.
+"""
+
+import argparse
+import importlib
+from typing import cast
+
+from stream.cli import Command
+
+MODULES = {
+    "engine": "engine.bench.engine_command",
+    "flips": "engine.bench.flips_command",
+    "stage": "stream.bench_stage",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to measure; the rest is that bench's own."""
+    parser.add_argument("what", choices=MODULES)
+    parser.add_argument("options", nargs=argparse.REMAINDER, metavar="...")
+
+
+def run(args: argparse.Namespace) -> int:
+    """The chosen bench's exit status; only its module is loaded."""
+    bench = cast(Command, importlib.import_module(MODULES[args.what]))
+    parser = argparse.ArgumentParser(
+        prog=f"earlybird bench {args.what}",
+        description=bench.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    bench.add_arguments(parser)
+    return bench.run(parser.parse_args(args.options))
