@@ -3,11 +3,14 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
+INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check -c $(VENV)/constraints.txt
 SHELL := bash
 
-.PHONY: setup demo test lint types unit broker faults kafka kafka-stop system-deps clean
+.PHONY: setup setup-all demo test lint types unit broker faults kafka kafka-stop system-deps clean
 
+# What the stage needs; and what its tests, benches and optional parts need besides.
 setup: $(VENV)/.ready
+setup-all: $(VENV)/.ready-all
 
 # A torch that is already in the environment is kept, whatever build it is: then torch and what only its CUDA build
 # needs are taken off the constraints.
@@ -16,31 +19,35 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@if $(BIN)/python -c 'import torch' 2>/dev/null; then grep -v -E '^(torch|triton|nvidia-|cuda-)' constraints.txt; \
 	  else cat constraints.txt; echo "installing torch (several GB with CUDA) ..." >&2; fi > $(VENV)/constraints.txt
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c $(VENV)/constraints.txt -e '.[engine,stream,views,dev]'
+	$(INSTALL) -e '.[engine,stream]'
+	@touch $@
+
+$(VENV)/.ready-all: $(VENV)/.ready
+	$(INSTALL) -e '.[engine,stream,views,strategies,nautilus,bench,dev]'
 	@touch $@
 
 demo: setup
 	$(BIN)/earlybird demo --once
 
 # Each part is timed, so that the whole stays under 20 minutes on 2 cores.
-test: setup
+test: setup-all
 	@set -e; for part in lint types unit broker faults; do \
 	  start=$$SECONDS; $(MAKE) --no-print-directory $$part; echo "== $$part: $$((SECONDS - start)) s"; done
 
-lint: setup
+lint: setup-all
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: setup
+types: setup-all
 	$(BIN)/mypy
 
-unit: setup
+unit: setup-all
 	$(PYTEST) -q -m "not broker and not faults" --durations=5
 
-broker: setup
+broker: setup-all
 	$(PYTEST) -q -m "broker and not faults" --durations=5
 
-faults: setup
+faults: setup-all
 	$(PYTEST) -q -m faults --durations=5
 
 # A real Apache Kafka on 127.0.0.1:19092, without Docker: Java 17 and Maven are all it needs.
