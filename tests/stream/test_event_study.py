@@ -1,0 +1,69 @@
+"""The event study on invented prices: it finds what is there, and nothing where nothing is."""
+
+import pytest
+
+from schemas.signal import Signal
+from stream.client import Signals
+from stream.strategies.invented import invented
+
+pd = pytest.importorskip("pandas", reason="NO PANDAS: pip install earlybird[strategies]")
+pytest.importorskip("exchange_calendars", reason="NO CALENDARS: pip install earlybird[strategies]")
+
+import numpy as np  # noqa: E402
+
+from stream.strategies.event_study import Study, study  # noqa: E402
+
+SYMBOLS = [f"S{number:02d}" for number in range(20)]
+SESSIONS = pd.bdate_range("2024-02-20", "2024-03-27")  # no holiday of XNYS
+
+
+def run(follow: float) -> Study:
+    """Every symbol has a score before each session; prices move by `follow` times the score, and by chance."""
+    chance = np.random.default_rng(5)
+    signals: list[tuple[Signal, int]] = []
+    rows = []
+    for symbol in SYMBOLS:
+        close = 100.0
+        for number, day in enumerate(SESSIONS):
+            score = round(float(chance.uniform(-1, 1)), 6)
+            at_us = int((day + pd.Timedelta(hours=6)).timestamp()) * 1_000_000  # 01:00 or 02:00 in New York
+            signals.append((invented(f"{symbol}-{number}", at_us, score, symbols=[symbol]), at_us))
+            opens, close = close, close * (1 + follow * score + float(chance.normal(0, 0.01)))
+            rows.append((symbol, day, opens, close, close))
+    prices = pd.DataFrame(rows, columns=["symbol", "date", "open", "close", "adj_close"])
+    return study(Signals.replay(sorted(signals, key=lambda pair: pair[1])), prices, placebos=100)
+
+
+def test_prices_that_follow_the_score_are_found() -> None:
+    """2 % times the score: about 360 basis points between the outer deciles, and no shuffle comes near."""
+    found = run(follow=0.02)
+    assert found.spread_session_bp == pytest.approx(360, abs=60)
+    assert found.spread_session_placebo == 0.0
+    assert [d.symbol_days for d in found.deciles] == [len(SYMBOLS) * len(SESSIONS[:-1]) // 10] * 10
+    assert found.deciles[0].score < -0.85 and found.deciles[9].score > 0.85
+
+
+def test_prices_that_do_not_are_not() -> None:
+    """Where prices ignore the scores a good part of the placebos is as wide."""
+    found = run(follow=0.0)
+    assert abs(found.spread_session_bp) < 60
+    assert found.spread_session_placebo > 0.02
+
+
+def test_only_the_session_follows_not_the_day_after() -> None:
+    """The invented move is over at the close: a study that mixed up its days would see it on the next."""
+    found = run(follow=0.02)
+    assert abs(found.spread_next_day_bp) < 60
+
+
+def test_a_model_of_unknown_knowledge_is_in_sample() -> None:
+    """Then nobody can say that it had not read what happened."""
+    assert run(follow=0.0).in_sample
+
+
+def test_no_common_day_is_said() -> None:
+    """Rather than a table of nothing."""
+    prices = pd.DataFrame({"symbol": ["X"], "date": [SESSIONS[0]], "open": [1.0], "close": [1.0], "adj_close": [1.0]})
+    at_us = int(SESSIONS[3].timestamp()) * 1_000_000
+    with pytest.raises(ValueError, match="no symbol-day"):
+        study(Signals.replay([(invented("1", at_us), at_us)]), prices)
