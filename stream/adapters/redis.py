@@ -113,6 +113,11 @@ class RedisCache:
         self._claim = self._redis.register_script(CLAIM)
         self._store = self._redis.register_script(STORE)
 
+    @property
+    def available(self) -> bool:
+        """Whether it is asked at all; /readyz calls the stage degraded while it is not."""
+        return not self._breaker.open
+
     def claim(self, claims: Sequence[Claim]) -> list[Answer]:
         """As DuplicateCache.claim."""
         if not claims:
