@@ -161,7 +161,7 @@ class Engine:
         if self.config.runner != "resident":
             return numerics(self.model)
         said = [
-            spoken(self._resident((tier,)), self.checkpoint.config, self.model.dtype, backwards=backwards)
+            spoken(self._resident((tier,)), self._static, backwards=backwards)
             for tier in self._tiers
             for backwards in (False, True)
         ]
@@ -185,11 +185,11 @@ class Engine:
         """The weights where the resident loop runs, shared by its runners."""
         tensors = {name: tensor.to(self._where) for name, tensor in self.model.tensors.items()}
         tiles = Tiles(self._tiers[0].tokens, self._tiers[0].slots) if self.config.deterministic else None
-        return StaticElbert(self.checkpoint.config, tensors, self.model.temperature, tiles)
+        return StaticElbert(self.checkpoint.config, tensors, self.model.temperature, tiles, self.max_tokens)
 
     @property
     def _where(self) -> torch.device:
-        return torch.device(self.config.device)
+        return torch.device("cuda:0" if self.config.device == "cuda" else "cpu")
 
     def _resident(self, tiers: tuple[Tier, ...]) -> Resident:
         device = CudaDevice(self._where, self.config.fuse) if self._where.type == "cuda" else Immediate()

@@ -6,7 +6,8 @@ import struct
 import torch
 
 from engine.slots.kernels import one_thread
-from engine.slots.layered import Geometry, Layered
+from engine.slots.layered import Layered
+from engine.slots.resident_layer import StaticElbert
 from engine.slots.runner import Runner
 from engine.types import Request
 
@@ -30,18 +31,18 @@ def numerics(model: Layered) -> str:
     return fingerprint.hexdigest()[:16]
 
 
-def spoken(runner: Runner, geometry: Geometry, dtype: torch.dtype, *, backwards: bool = False) -> str:
+def spoken(runner: Runner, model: StaticElbert, *, backwards: bool = False) -> str:
     """16 hex digits over what an empty runner says of the probe texts: their exit layers and the bits of their logits
     there. For runners whose arithmetic cannot be had outside of them. `backwards`: submitted the other way round, which
     gives every text other neighbours and in deterministic mode the same digits."""
-    lengths = [min(length, geometry.max_positions) for length in _LENGTHS]
-    texts = torch.split(_probes(lengths, geometry.vocab_size), lengths)
+    lengths = [min(length, model.longest) for length in _LENGTHS]
+    texts = torch.split(_probes(lengths, model.config.vocab_size), lengths)
     requests = [Request(ticket, tuple(text.tolist())) for ticket, text in enumerate(texts)]
     runner.submit(requests[::-1] if backwards else requests)
     said = []
     while runner.waiting or runner.active:
         said += runner.step()
-    fingerprint = hashlib.sha256(str(dtype).encode())
+    fingerprint = hashlib.sha256(str(model.dtype).encode())
     for verdict in sorted(said, key=lambda each: each.ticket):
         fingerprint.update(struct.pack(f"<q{len(verdict.logits)}d", verdict.exit_layer, *verdict.logits))
     return fingerprint.hexdigest()[:16]

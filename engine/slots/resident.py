@@ -97,7 +97,7 @@ class Resident:
         return self._admitted - self._finished
 
     def submit(self, requests: Sequence[Request]) -> None:
-        check_lengths(requests, self._model.config.max_positions)
+        check_lengths(requests, self._model.longest)
         self._waiting.extend(requests)
 
     @torch.no_grad()

@@ -46,13 +46,20 @@ class StaticElbert:
     """The model's three verbs over a Spread. Immutable after construction, shared by runners on one device.
 
     `tensors` are named as in engine.weights.shapes, lie on the device and set the dtype. Exits are computed in
-    float32 at least. `tiles` None: every matrix whole.
+    float32 at least. `tiles` None: every matrix whole. `longest` bounds a text's tokens, None: all positions; it is
+    burnt into a graph, and attention's cost grows with it.
     """
 
     def __init__(
-        self, config: ModelConfig, tensors: Mapping[str, Tensor], temperature: float = 1.0, tiles: Tiles | None = None
+        self,
+        config: ModelConfig,
+        tensors: Mapping[str, Tensor],
+        temperature: float = 1.0,
+        tiles: Tiles | None = None,
+        longest: int | None = None,
     ) -> None:
         self.config, self.temperature, self.tiles = config, temperature, tiles
+        self.longest = longest or config.max_positions
         self.dtype, self.where = tensors["embedding.words"].dtype, tensors["embedding.words"].device
         self.exit_dtype = torch.promote_types(self.dtype, torch.float32)
         self.varlen = self.where.type == "cuda" and self.dtype in (torch.float16, torch.bfloat16)
@@ -96,12 +103,12 @@ class StaticElbert:
         return attend(query, key, value, spread).reshape(-1, heads * size)
 
     def _varlen(self, query: Tensor, key: Tensor, value: Tensor, spread: Spread) -> Tensor:
-        """A graph replays the bounds it was captured with, so the longest text is the model's longest, not the
+        """A graph replays the bounds it was captured with, so the longest text is the longest allowed, not the
         table's; the offsets are computed by the step itself and are read from the device at every replay.
         num_splits=1: one text's bits do not hang on how the others fill the card."""
         from torch.nn.attention.varlen import varlen_attn
 
-        longest, splits = self.config.max_positions, 1 if self.tiles else None
+        longest, splits = self.longest, 1 if self.tiles else None
         with sdpa_kernel(SDPBackend.FLASH_ATTENTION):  # cuDNN's plan would hang on version and card
             out = varlen_attn(query, key, value, spread.offsets, spread.offsets, longest, longest, num_splits=splits)
         assert isinstance(out, Tensor), "attention with auxiliary output. This is a bug."
@@ -109,7 +116,7 @@ class StaticElbert:
 
     def _laid_out(self, query: Tensor, key: Tensor, value: Tensor, spread: Spread) -> Tensor:
         """One text a row of length L, so that a text's bits are its own: N L^2 scores instead of a mask's T^2."""
-        places = torch.arange(self.config.max_positions, device=query.device)  # (L,)
+        places = torch.arange(self.longest, device=query.device)  # (L,)
         rows = (spread.starts[:, None] + places).clamp_max(query.shape[0] - 1)  # (N, L)
         heard = places < spread.lengths.clamp_min(1)[:, None]  # (N, L); an empty slot hears something, not NaN
 

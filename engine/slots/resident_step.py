@@ -80,7 +80,7 @@ class Table:
 
 def rows(model: StaticElbert, tier: Tier) -> int:
     """Token rows of a tier: room for its tokens and for any one text, in whole tiles."""
-    wanted = max(tier.tokens, model.config.max_positions)
+    wanted = max(tier.tokens, model.longest)
     return wanted + -wanted % model.tiles.tokens if model.tiles else wanted
 
 
@@ -143,7 +143,7 @@ class Step:
         ends = seating.lengths.cumsum(dim=0)
         starts = ends - seating.lengths
         slot = torch.searchsorted(ends, self._tokens, right=True).clamp_max(len(ends) - 1)
-        place = (self._tokens - starts.index_select(0, slot)).clamp(0, self._model.config.max_positions - 1)
+        place = (self._tokens - starts.index_select(0, slot)).clamp(0, self._model.longest - 1)
         offsets = torch.cat([torch.zeros_like(ends[:1]), ends]).to(torch.int32)
         real = self._tokens < ends[-1:]
         return Spread(real, slot, place, starts.clamp_max(self._rows - 1), seating.lengths, offsets)
