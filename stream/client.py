@@ -28,9 +28,9 @@ import structlog
 from schemas.signal import Signal
 from stream.adapters.clock import SystemClock
 from stream.adapters.subscriber import Start, Subscriber
-from stream.availability import Constant, Empirical
 from stream.errors import SourceEnded
 from stream.field_map import instant_us
+from stream.history.availability import Constant, Empirical
 from stream.ports import Clock
 from stream.subscription.batches import arrow_table
 from stream.subscription.buffer import Buffer, SlowReader

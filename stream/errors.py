@@ -5,7 +5,9 @@ StreamError
 ├── SourceEnded       a bounded source has given everything (the normal end of a replay)
 ├── SourceError       raw topics cannot be read any more
 ├── SinkError         a message could not be delivered and the process must end rather than lose it
-└── FeedError         a file that cannot be published
+├── FeedError         a file that cannot be published
+├── StaleSignal       a strategy asked to be told of old signals (stream.subscription.live)
+└── OutOfOrder        a recording that is not in the order of availability (stream.subscription.delay)
 """
 
 

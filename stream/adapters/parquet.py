@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from schemas.signal import Signal
-from stream.availability import Stamped
 from stream.errors import SettingsError, SourceError
+from stream.history.availability import Stamped
 from stream.ports import Record
 
 ROW_GROUP = 16_384

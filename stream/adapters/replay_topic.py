@@ -7,7 +7,7 @@ from stream.adapters.retention import deletes_by_record_time
 from stream.adapters.topic_range import TopicHistory
 from stream.adapters.topics import Topic, admin_client, create_topics
 from stream.errors import SettingsError
-from stream.timeline import Window
+from stream.history.timeline import Window
 
 _ANSWER_S = 10.0
 _Options = Mapping[str, str | int | float | bool]

@@ -24,10 +24,10 @@ from stream.adapters.clients import DENIED, ClientLog
 from stream.adapters.kafka import _record
 from stream.adapters.options import client_options
 from stream.adapters.topics import admin_client
-from stream.availability import Stamped
 from stream.errors import SettingsError, SourceError
+from stream.history.availability import Stamped
+from stream.history.timeline import Span, Window
 from stream.ports import Partition
-from stream.timeline import Span, Window
 
 ANSWER_S = 10.0
 SILENCE_S = 60.0  # a bounded read that brings nothing for so long has lost its broker

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 when everything that was read is in files."""
-    from stream.archiver import Archiver, archive_all, archive_on, starts
+    from stream.history.archiver import Archiver, archive_all, archive_on, starts
 
     settings = settings_module.load(args.config)
     configure_logging(settings.log.level, settings.log.format)
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"{archiver.compact()} files merged into others")
             return 0
         from stream.adapters.topic_range import TopicHistory, TopicReader
-        from stream.timeline import Window
+        from stream.history.timeline import Window
 
         kafka, window = settings.kafka, Window()
         history = TopicHistory(kafka.bootstrap_servers, kafka.options)

@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0: replayed; 1: replayed, and the comparison does not hold."""
-    from stream.replay_run import Options, history_of, plan_of, run_replay
+    from stream.history.replay_run import Options, history_of, plan_of, run_replay
 
     settings = settings_module.load(args.config)
     configure_logging(settings.log.level, settings.log.format)

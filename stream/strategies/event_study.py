@@ -3,9 +3,9 @@
     python -m stream.strategies.event_study archive/ prices.csv [--calendar XNYS] [--lag-us 500000] [--json]
 
 Prices: CSV (.zst, .gz too) with symbol, date, open, close, adj_close. For each symbol the scores that were known before
-a session's opening are averaged; symbol-days are sorted into deciles of that score; reported is the mean abnormal return
-(over the equally weighted mean of all symbols in the file) within that session, from its open to its close, and of the
-day after, from adjusted close to adjusted close. Standard errors are clustered by day. The placebo gives every symbol's
+a session's opening are averaged; symbol-days are sorted into deciles of that score. Reported is the mean abnormal
+return (over the equally weighted mean of all symbols in the file) in that session, open to close, and of the
+day after, from adjusted close to adjusted close. Standard errors are clustered by day. The placebo gives each symbol's
 scores the dates of another order, many times: how often chance alone made as wide a spread.
 """
 

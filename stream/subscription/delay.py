@@ -12,7 +12,7 @@ _KEYS = 100_000
 
 
 class Latency(Protocol):
-    """What a strategy's own path adds; see stream.availability for two."""
+    """What a strategy's own path adds; see stream.history.availability for two."""
 
     def of(self, signal_id: str) -> int:
         """Microseconds, 0 or more. Depends on nothing but the id: so a replay can be repeated, and what comes later

@@ -13,8 +13,8 @@ import structlog
 from schemas.codec import DecodeError, decode
 from schemas.control import Heartbeat
 from schemas.signal import Signal, SignalAction
-from stream.availability import date_signal
 from stream.errors import SourceEnded, StreamError
+from stream.history.availability import date_signal
 from stream.ports import Clock, Partition, Record
 from stream.subscription.buffer import Buffer, Waiting
 from stream.subscription.feed import Counts
@@ -146,7 +146,7 @@ class Live:
         )
 
     def latencies_us(self) -> list[int]:
-        """As Feed.latencies_us: for stream.availability.Empirical."""
+        """As Feed.latencies_us: for stream.history.availability.Empirical."""
         return list(self._measured)
 
     def condition(self) -> Condition:

@@ -22,7 +22,7 @@ def between(
 ) -> Iterator[tuple[Signal, int]]:
     """What became available from `start_us` on and before `end_us`; of a path, what its archive files hold."""
     if isinstance(recorded, str | Path):
-        from stream.archive import read_signals  # a strategy that reads no files needs nothing for it
+        from stream.history.archive import read_signals  # a strategy that reads no files needs nothing for it
 
         pairs: Iterable[tuple[Signal, int]] = read_signals(Path(recorded), start_us, end_us)
     else:

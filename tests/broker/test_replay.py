@@ -17,9 +17,9 @@ from stream import cli
 from stream.adapters.kafka_sink import KafkaSink
 from stream.adapters.topic_range import TopicHistory
 from stream.adapters.topics import Topic, create_topics
-from stream.archive import read_signals
+from stream.history.archive import read_signals
+from stream.history.timeline import Span, Window
 from stream.ports import Outgoing
-from stream.timeline import Span, Window
 
 pytest.importorskip("pyarrow")
 

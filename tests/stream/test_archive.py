@@ -12,13 +12,13 @@ import pytest
 
 from schemas.codec import encode
 from schemas.signal import Signal
-from stream.archive import ArchiveHistory, read_raw, read_signals
-from stream.archive_files import files_of, topics_in
-from stream.archiver import Archiver, archive_on, starts
-from stream.availability import Stamped
 from stream.errors import SettingsError, SourceError
+from stream.history.archive import ArchiveHistory, read_raw, read_signals
+from stream.history.archive_files import files_of, topics_in
+from stream.history.archiver import Archiver, archive_on, starts
+from stream.history.availability import Stamped
+from stream.history.timeline import Span, Window
 from stream.ports import Partition, Record
-from stream.timeline import Span, Window
 
 pytest.importorskip("pyarrow")
 
@@ -158,7 +158,7 @@ def test_archiving_on_keeps_what_came_when_it_is_stopped(tmp_path: Path) -> None
 
 def test_reading_needs_neither_torch_nor_kafka() -> None:
     """A strategy's machine has no model."""
-    code = "import sys, stream.archive; print({'torch', 'confluent_kafka', 'transformers'} & set(sys.modules))"
+    code = "import sys, stream.history.archive; print({'torch', 'confluent_kafka', 'transformers'} & set(sys.modules))"
     ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
     assert ran.stdout.strip() == "set()"
 
@@ -217,7 +217,7 @@ import sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from test_archive import BEGIN_US, raw
-from stream.archiver import Archiver
+from stream.history.archiver import Archiver
 from stream.ports import Partition
 archiver = Archiver(Path({root!r}), [], least_rows=2)
 offset = archiver.next_offsets().get(Partition("news.raw", 0), 0)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from schemas.codec import decode, encode
 from schemas.rejection import Reason
 from schemas.signal import Signal, SignalAction
-from stream.availability import Stamped
 from stream.client import Constant, Empirical, Latest, OutOfOrder, Signals
+from stream.history.availability import Stamped
 from stream.inflight import Entry
 from stream.outcome import signal_record
 from stream.ports import Position, Record
@@ -216,7 +216,7 @@ def test_a_range_is_cut_by_availability() -> None:
 def test_an_archive_is_played_like_the_signals_themselves(tmp_path: Path) -> None:
     """From Parquet files, without Kafka: the same objects, filters and range."""
     pytest.importorskip("pyarrow", reason="NO PYARROW: pip install earlybird[strategies]")
-    from stream.archiver import Archiver
+    from stream.history.archiver import Archiver
 
     recorded = tape(*(invented(str(number), T0, 0.9 - number % 2) for number in range(20)))
     with Archiver(tmp_path, ["signals"]) as archiver:

@@ -13,14 +13,14 @@ from schemas.signal import Signal
 from stream import service
 from stream import settings as settings_module
 from stream.adapters.memory import MemorySink
-from stream.archive import read_signals
-from stream.availability import Constant, Empirical, Stamped, date_raw
 from stream.errors import SettingsError, SourceError
+from stream.history.archive import read_signals
+from stream.history.availability import Constant, Empirical, Stamped, date_raw
+from stream.history.replay_output import TopicOutput
+from stream.history.replay_run import Options, plan_of, run_replay
+from stream.history.timeline import Pace, Reorder, Span, Window, parse_bounds
 from stream.ports import Partition, Record
-from stream.replay_output import TopicOutput
-from stream.replay_run import Options, plan_of, run_replay
 from stream.settings import Settings
-from stream.timeline import Pace, Reorder, Span, Window, parse_bounds
 
 pytest.importorskip("pyarrow")
 

@@ -13,9 +13,9 @@ import pytest
 
 from schemas.signal import Signal
 from stream import cli
-from stream.archiver import Archiver
-from stream.availability import Stamped
-from stream.compare import Comparison
+from stream.history.archiver import Archiver
+from stream.history.availability import Stamped
+from stream.history.compare import Comparison
 from stream.ports import Record
 
 pytest.importorskip("pyarrow")

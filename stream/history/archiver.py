@@ -1,8 +1,8 @@
 """Topics into Parquet files, exactly once over restarts.
 
-An archive keeps no offsets anywhere but in the names of its files (see stream.archive_files): a file appears whole, by
-one rename, and the next record to archive is the one after the last file. So a process that is killed has either
-archived a record or will do it again.
+An archive keeps no offsets anywhere but in the names of its files (see stream.history.archive_files): a file appears
+whole, by one rename, and the next record to archive is the one after the last file. So a process that is killed has
+either archived a record or will do it again.
 """
 
 import fcntl
@@ -20,11 +20,11 @@ from schemas.codec import DecodeError, decode
 from schemas.raw import RawItem
 from schemas.signal import Signal
 from stream.adapters import parquet
-from stream.archive_files import ArchiveFile, files_of, files_of_day, hour_of, superseded_in, topics_in
-from stream.availability import Stamped, date_raw
 from stream.errors import SettingsError
+from stream.history.archive_files import ArchiveFile, files_of, files_of_day, hour_of, superseded_in, topics_in
+from stream.history.availability import Stamped, date_raw
+from stream.history.timeline import Span
 from stream.ports import Partition, Record
-from stream.timeline import Span
 
 log = structlog.get_logger(__name__)
 

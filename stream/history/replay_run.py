@@ -15,15 +15,23 @@ import structlog
 
 from schemas.rejection import Rejection
 from schemas.signal import Novelty, Signal
-from stream.archive import ArchiveHistory
-from stream.availability import Constant, Latency, Rule, parse_duration_us
 from stream.cli import version
-from stream.compare import Comparison
 from stream.errors import SettingsError
-from stream.replay import Plan, Player, measured_latency, play_recorded, raw_history, read_plan, recorded_signals
-from stream.replay_output import Format, LinesOutput, Output, TableOutput, TopicOutput, write_json
+from stream.history.archive import ArchiveHistory
+from stream.history.availability import Constant, Latency, Rule, parse_duration_us
+from stream.history.compare import Comparison
+from stream.history.replay import (
+    Plan,
+    Player,
+    measured_latency,
+    play_recorded,
+    raw_history,
+    read_plan,
+    recorded_signals,
+)
+from stream.history.replay_output import Format, LinesOutput, Output, TableOutput, TopicOutput, write_json
+from stream.history.timeline import SLACK_US, History, Pace, Window, parse_bounds
 from stream.settings import Settings
-from stream.timeline import SLACK_US, History, Pace, Window, parse_bounds
 
 log = structlog.get_logger(__name__)
 
@@ -134,7 +142,7 @@ def _play(
 def _recompute(settings: Settings, options: Options, history: History, plan: Plan, player: Player) -> dict[str, Any]:
     import torch
 
-    from stream.recompute import Repeats, Verdicts, recompute
+    from stream.history.recompute import Repeats, Verdicts, recompute
     from stream.service import load_engine
 
     torch.set_num_threads(1)  # parallel over texts, as in the live stage

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from stream.availability import Dated, Stamped, parse_duration_us
 from stream.errors import SettingsError, SourceError
+from stream.history.availability import Dated, Stamped, parse_duration_us
 from stream.ports import Partition
 
 T = TypeVar("T")

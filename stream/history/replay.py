@@ -15,7 +15,8 @@ import structlog
 from schemas.codec import DecodeError, decode
 from schemas.rejection import Rejection
 from schemas.signal import Signal
-from stream.availability import (
+from stream.errors import SettingsError
+from stream.history.availability import (
     Dated,
     Empirical,
     Latency,
@@ -26,10 +27,9 @@ from stream.availability import (
     in_sample,
     stage_latency_us,
 )
-from stream.errors import SettingsError
+from stream.history.replay_output import Account, Output
+from stream.history.timeline import History, Pace, Reached, Reorder, Span, Window, merge
 from stream.ports import Partition
-from stream.replay_output import Account, Output
-from stream.timeline import History, Pace, Reached, Reorder, Span, Window, merge
 
 log = structlog.get_logger(__name__)
 

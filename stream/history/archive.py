@@ -9,11 +9,11 @@ import structlog
 from schemas.codec import DecodeError, decode
 from schemas.signal import Signal
 from stream.adapters import parquet
-from stream.archive_files import ArchiveFile, files_of, topics_in
-from stream.availability import Stamped
 from stream.errors import SourceError
+from stream.history.archive_files import ArchiveFile, files_of, topics_in
+from stream.history.availability import Stamped
+from stream.history.timeline import Span, Window
 from stream.ports import Partition, Record
-from stream.timeline import Span, Window
 
 log = structlog.get_logger(__name__)
 

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from stream.errors import SourceError
+from stream.history.timeline import Span
 from stream.ports import Partition
-from stream.timeline import Span
 
 HOUR_US = 3_600_000_000
 DAY_US = 24 * HOUR_US

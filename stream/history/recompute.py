@@ -20,8 +20,10 @@ from schemas.rejection import Rejection
 from schemas.signal import Novelty, Signal
 from stream.adapters.clock import SystemClock
 from stream.adapters.verdicts import read_first, write_first
-from stream.compare import Comparison
 from stream.errors import SourceEnded, SourceError
+from stream.history.compare import Comparison
+from stream.history.replay import Plan, Player
+from stream.history.timeline import Reached
 from stream.inflight import Entry
 from stream.outcome import Origin
 from stream.ports import (
@@ -37,11 +39,9 @@ from stream.ports import (
     RebalanceListener,
     Record,
 )
-from stream.replay import Plan, Player
 from stream.service import Stage, origin_of
 from stream.settings import Settings
 from stream.telemetry import Metrics
-from stream.timeline import Reached
 
 COMMIT_MS = 20  # a commit releases what is finished; nothing is stored
 DRAIN_S = 3_600.0
