@@ -1,0 +1,47 @@
+"""Invented raw items for the bench, as many as wanted, every text different."""
+
+from collections.abc import Iterator
+from itertools import cycle, islice
+
+from schemas.raw import Action
+from stream.adapters.kafka_sink import KafkaSink
+from stream.demo.feed import normal_items
+from stream.ports import Outgoing, Record
+
+
+def records(topic: str, count: int, partitions: int = 1) -> list[Record]:
+    """The demo's items over and over, under keys and texts of their own."""
+    return [
+        Record(topic, number % partitions, number // partitions, key, value, 1_770_000_000_000_000)
+        for number, (key, value) in enumerate(islice(_items(), count))
+    ]
+
+
+def fill(bootstrap_servers: str, topic: str, count: int) -> int:
+    """Publish `count` items; their size in bytes. On return the broker has them.
+
+    Not compressed: Faust's client reads no lz4 without a further package."""
+    sink = KafkaSink(bootstrap_servers, options={"linger.ms": 5, "compression.type": "none"})
+    size = 0
+    for key, value in islice(_items(), count):
+        sink.send(Outgoing(topic, key, value))
+        size += len(value)
+    while sink.unacknowledged():
+        sink.receipts(10)
+    sink.close()
+    return size
+
+
+def _items() -> Iterator[tuple[bytes, bytes]]:
+    for number, item in enumerate(cycle(normal_items())):
+        name = f"{item.source_item_id}-{number}"
+        text = "headline" if item.item_type == "news" else "text"
+        changed = {
+            "source_item_id": name,
+            "item_key": f"{item.source}:{name}",
+            text: f"{getattr(item, text)} ({number})",
+            "action": Action.CREATE,
+            "revision": None,
+        }
+        item = item.model_copy(update=changed)
+        yield item.item_key.encode(), item.model_dump_json(exclude_none=True).encode()

@@ -1,0 +1,114 @@
+"""An engine without a model: every text exits at once, or at the rate of a device that one would like to have."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engine.config import EngineConfig
+from engine.text.encoder import Encoded, Text
+from engine.types import Request, Verdict
+from schemas.signal import ExitReason, Model
+from stream.errors import SettingsError
+from stream.outcome import Origin
+
+SLOTS = 256
+LAYERS = 8
+CONFIG = EngineConfig(slots=SLOTS)
+NOW_US = 1_770_000_000_000_000
+MODEL = Model(
+    id="null",
+    sha256="0" * 64,
+    profile="natural-v1",
+    policy="fixed:layer=1",
+    config_hash="0" * 16,
+    numerics="0" * 16,
+    dtype="float32",
+    device="null",
+    code_version="bench",
+)
+
+
+def rate_of(engine: str) -> float | None:
+    """`null` -> None (no limit), `null:70000` -> 70,000 texts a second. Raises SettingsError."""
+    name, colon, rate = engine.partition(":")
+    try:
+        if name != "null" or (colon and float(rate) <= 0):
+            raise ValueError
+        return float(rate) if colon else None
+    except ValueError:
+        raise SettingsError(f"engine: null or null:TEXTS_PER_SECOND required, was {engine!r}") from None
+
+
+def origin(signals: str, dead_letters: str) -> Origin:
+    """What the signals of such a run say of their making."""
+    return Origin(MODEL, LAYERS, True, "bench", signals, dead_letters)
+
+
+class NullEncoder:
+    """Reads nothing: every text gets three ids of its own."""
+
+    def __init__(self) -> None:
+        self._texts = 0
+
+    def encode(self, texts: Sequence[Text]) -> list[Encoded | None]:
+        """As TextEncoder.encode."""
+        start, self._texts = self._texts, self._texts + len(texts)
+        return [Encoded((2, number, 3), False, f"{number:064x}") for number in range(start, self._texts)]
+
+
+class NullRunner:
+    """A Runner whose texts all leave in one step, which takes as long as a device of `rate` texts a second would."""
+
+    def __init__(self, rate: float | None) -> None:
+        self._rate = rate
+        self._requests: list[Request] = []
+        self._due_s = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """As Runner.waiting."""
+        return 0
+
+    @property
+    def active(self) -> int:
+        """As Runner.active."""
+        return len(self._requests)
+
+    def submit(self, requests: Sequence[Request]) -> None:
+        """As Runner.submit."""
+        self._requests += requests
+
+    def step(self) -> list[Verdict]:
+        """As Runner.step."""
+        requests, self._requests = self._requests, []
+        if self._rate is not None and requests:
+            now_s = time.perf_counter()
+            # Counted on from the end of the last step while the device was busy, so that late waking costs no rate.
+            start_s = self._due_s if now_s - self._due_s < SLOTS / self._rate else now_s
+            self._due_s = start_s + len(requests) / self._rate
+            time.sleep(max(0.0, self._due_s - now_s))
+        return [verdict(request.ticket) for request in requests]
+
+
+def verdict(ticket: int) -> Verdict:
+    """What it says of every text."""
+    return Verdict(ticket, 2, (0.05, 0.15, 0.8), (-1.4, -0.3, 1.4), 2, ExitReason.CONFIDENCE, 0.4)
+
+
+@dataclass(frozen=True)
+class NullEngine:
+    """What the stage asks of an Engine. `encoder` may be a real one."""
+
+    encoder: object
+    rate: float | None = None
+    languages: tuple[str, ...] = ("en",)
+    config: EngineConfig = CONFIG
+    slots: int = SLOTS
+    in_flight: int = SLOTS
+    device: str = "null"
+
+    def runner(self) -> NullRunner:
+        """As Engine.runner."""
+        return NullRunner(self.rate)
+
+    alone = runner

@@ -1,0 +1,114 @@
+"""What the bench found, as tables for people and as one object for machines."""
+
+import os
+import platform
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from stream.bench.latency import Latency
+from stream.bench.steps import Step
+
+PACKAGES = ("confluent-kafka", "pydantic", "pydantic-core", "redis", "torch")
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """One run of a whole consumer: the stage, or what others use."""
+
+    name: str
+    processes: int
+    texts: int
+    wall_s: float
+    cpu_s: float
+    rate: float | None = None  # of the device behind it, where there is one
+
+    @property
+    def per_s(self) -> float:
+        """Texts a second."""
+        return self.texts / self.wall_s if self.wall_s else 0.0
+
+    @property
+    def per_cpu_s(self) -> float:
+        """Texts a second of CPU time, over all its processes."""
+        return self.texts / self.cpu_s if self.cpu_s else 0.0
+
+
+@dataclass(slots=True)
+class Report:
+    """Everything that one run of the bench measured."""
+
+    broker: str
+    machine: dict[str, Any] = field(default_factory=lambda: machine())
+    steps: list[Step] = field(default_factory=list)
+    wholes: list[Whole] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    latency: Latency | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """With the rates that the tables show."""
+        found = asdict(self)
+        for kind in ("steps", "wholes"):
+            for row, source in zip(found[kind], getattr(self, kind), strict=True):
+                row["per_cpu_s"] = round(source.per_cpu_s)
+        return found
+
+    def show(self, console: Console) -> None:
+        """All tables."""
+        console.print("  ".join(f"{name}: {value}" for name, value in self.machine.items()), f"  broker: {self.broker}")
+        console.print(self._steps(), self._wholes(), sep="\n")
+        for line in self.missing:
+            console.print(line)
+        if (found := self.latency) is not None:
+            console.print(
+                f"latency at {found.rate:.0f} texts/s, bundled model, {found.texts} texts, ms p50 / p99:\n"
+                f"  produce -> signal    {found.signal_p50:.1f} / {found.signal_p99:.1f}\n"
+                f"  produce -> consumer  {found.broker_p50:.1f} / {found.broker_p99:.1f}   the bare broker, same run\n"
+                f"  over the broker      {found.signal_p50 - found.broker_p50:.1f} / "
+                f"{found.signal_p99 - found.broker_p99:.1f}"
+            )
+
+    def _steps(self) -> Table:
+        table = _table("Step by step", "step", "texts/CPU-s", "us a text")
+        for step in self.steps:
+            table.add_row(
+                step.name,
+                f"{step.per_cpu_s:,.0f}",
+                f"{1e6 / max(step.per_cpu_s, 1):.1f}",
+                style="dim" * step.calibration,
+            )
+        return table
+
+    def _wholes(self) -> Table:
+        table = _table("The whole", "consumer", "processes", "texts/s", "texts/CPU-s", "cores", "of the device")
+        for run in self.wholes:
+            share = "" if run.rate is None else f"{run.per_s / run.rate:.0%}"
+            cores = f"{run.cpu_s / run.wall_s:.2f}" if run.wall_s else ""
+            rates = (f"{run.per_s:,.0f}", f"{run.per_cpu_s:,.0f}")
+            table.add_row(run.name, str(run.processes), *rates, cores, share)
+        return table
+
+
+def machine() -> dict[str, Any]:
+    """What the figures hang on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "cpu": names[0] if names else platform.processor(),
+        "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
+        "python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES},
+    }
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left", no_wrap=not number)
+    return table

@@ -1,0 +1,197 @@
+"""The steps of a text's life on the Python side, each alone, over the same records, in the order in which they happen.
+
+CPU time of this process, librdkafka's threads included. What a step leaves is what the next one takes.
+"""
+
+import gc
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
+
+from engine.config import EngineConfig
+from engine.engine import Engine
+from engine.text.tokenizer import duplicate_key
+from engine.types import Verdict
+from schemas.raw import RAW
+from stream.adapters.bench_peers import consume
+from stream.adapters.embedded import EmbeddedRedis
+from stream.adapters.kafka import KafkaSource
+from stream.adapters.kafka_sink import KafkaSink
+from stream.adapters.memory import NoCache
+from stream.adapters.redis import RedisCache
+from stream.bench import null
+from stream.bench.workers import Place
+from stream.duplicates import Duplicates
+from stream.inflight import Answer, Entry, Fields
+from stream.ledger import Ledger
+from stream.outcome import fields_record, signal_fields
+from stream.ports import Commit, DuplicateCache, Outgoing, Partition, Record
+from stream.preprocess import Limits, Readable, read, text_of
+from stream.telemetry import Metrics
+
+BATCH = 500
+DAY_US = 86_400_000_000
+PATIENCE_S = 30.0
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step took. Calibrations are no part of the stage: they say what this machine can do at most."""
+
+    name: str
+    texts: int
+    cpu_s: float
+    calibration: bool = False
+
+    @property
+    def per_cpu_s(self) -> float:
+        """Texts a second of CPU time."""
+        return self.texts / self.cpu_s if self.cpu_s else 0.0
+
+
+def steps(place: Place, count: int) -> Iterator[Step]:
+    """Measure all of them once. The raw topic holds at least `count` records."""
+    yield Step("consume(500) alone", *consume(place.bootstrap_servers, place.options, place.raw, count), True)
+    records, step = _consumed(place, count)
+    yield step
+    values = [record.value or b"" for record in records]
+    yield _timed("validate_json alone", lambda: [RAW.validate_json(value) for value in values], True)[1]
+    entries, step = _timed("read", lambda: _entries(records))
+    yield step
+    encoder = null.NullEncoder()
+    texts = [text_of(entry.element.item) for entry in entries if isinstance(entry.element, Readable)]
+    tokenizer = Engine.load(EngineConfig()).encoder
+    yield _timed("tokenise", lambda: _batchwise(texts, tokenizer.encode), True)[1]
+    for entry, encoded in zip(entries, encoder.encode(texts), strict=True):
+        entry.encoded = encoded
+    with EmbeddedRedis() as redis:
+        cache = RedisCache(place.redis_url or redis.url, ttl_us=DAY_US, lease_ms=2_000, budget_ms=1_000)
+        yield _duplicates("duplicates, Redis", entries, cache)
+        cache.close()
+    yield _duplicates("duplicates, none", entries, NoCache())
+    outgoing, told = _outcomes(entries)
+    yield from told
+    yield _produced(place, outgoing)
+    yield _settled(records)
+
+
+def _consumed(place: Place, count: int) -> tuple[list[Record], Step]:
+    listener = _Everything()
+    source = KafkaSource(place.bootstrap_servers, [place.raw], f"bench-{uuid.uuid4().hex[:8]}", options=place.options)
+    source.subscribe(listener)
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not (records := source.poll(100, BATCH)) and time.monotonic() < deadline_s:
+        pass
+    first, start_s = len(records), time.process_time()
+    while len(records) < count and time.monotonic() < deadline_s:
+        records += source.poll(20, BATCH)
+    step = Step("consume", len(records) - first, time.process_time() - start_s)
+    source.close()
+    return records, step
+
+
+class _Everything:
+    """A RebalanceListener without a ledger."""
+
+    def assigned(self, committed: Mapping[Partition, Commit | None]) -> None:
+        """As RebalanceListener.assigned."""
+
+    def revoked(self, partitions: Sequence[Partition]) -> None:
+        """As RebalanceListener.revoked."""
+
+    lost = revoked
+
+
+def _entries(records: Sequence[Record]) -> list[Entry]:
+    limits = Limits()
+    return [Entry(element, record, 1, null.NOW_US) for record in records for element in read(record, limits)]
+
+
+def _duplicates(name: str, entries: list[Entry], cache: DuplicateCache) -> Step:
+    """Look up, and tell the cache afterwards, batch by batch."""
+    key = partial(duplicate_key, model_sha256="0" * 64, config_hash="0" * 16, numerics=uuid.uuid4().hex[:16])
+    duplicates = Duplicates(cache, key, DAY_US, answered=lambda _: None)
+
+    def work(batch: Sequence[Entry]) -> Sequence[Entry]:
+        for request in duplicates.look_up(batch):
+            verdicts[request.ticket] = null.verdict(request.ticket)
+        for entry in batch:
+            assert entry.ticket is not None
+            entry.answer = Answer(entry.ticket, verdicts[entry.ticket], null.NOW_US, null.NOW_US)
+        duplicates.settle(batch)
+        return batch
+
+    verdicts: dict[int, Verdict] = {}
+    return _timed(name, lambda: _batchwise(entries, work))[1]
+
+
+def _outcomes(entries: list[Entry]) -> tuple[list[Outgoing], list[Step]]:
+    origin = null.origin("", "")
+    metrics = Metrics(origin.max_layers)
+    answered = [(entry, entry.answer) for entry in entries if entry.answer is not None]
+    signals, built = _timed("outcome", lambda: [signal_fields(*each, origin, null.NOW_US) for each in answered])
+    pairs = list(zip(signals, entries, strict=True))
+    outgoing, encoded = _timed("encode", lambda: [fields_record(signal, entry, "") for signal, entry in pairs])
+
+    def count() -> list[Fields]:
+        for signal in signals:
+            metrics.published(signal)
+        return signals
+
+    _, counted = _timed("count", count)
+    return outgoing, [built, encoded, counted]
+
+
+def _produced(place: Place, outgoing: list[Outgoing]) -> Step:
+    """Until the broker has acknowledged all."""
+    sink = KafkaSink(place.bootstrap_servers, options=place.options)
+    records = [replace(record, topic=place.signals) for record in outgoing]
+
+    def work() -> list[object]:
+        receipts: list[object] = []
+        for record in records:
+            sink.send(record, record)
+        while len(receipts) < len(records):
+            receipts += sink.receipts(10)
+        return receipts
+
+    _, step = _timed("produce", work)
+    sink.close()
+    return step
+
+
+def _settled(records: Sequence[Record]) -> Step:
+    """Delivered in order, finished in another, with the commits of every batch."""
+    ledger = Ledger()
+    ledger.assign({Partition(record.topic, record.partition): None for record in records})
+
+    def work(batch: Sequence[Record]) -> Sequence[Record]:
+        for record in batch:
+            partition = Partition(record.topic, record.partition)
+            ledger.deliver(partition, record.offset, 1, null.NOW_US)
+        for record in sorted(batch, key=lambda record: hash((record.partition, record.offset * 7919 % 101))):
+            partition = Partition(record.topic, record.partition)
+            ledger.finish(partition, record.offset, ledger.epoch(partition) or 0)
+        ledger.committed(ledger.commits(), confirmed=True)
+        return batch
+
+    return _timed("ledger and commit", lambda: _batchwise(records, work))[1]
+
+
+def _batchwise(things: Sequence[T], work: Callable[[Sequence[T]], Sequence[object]]) -> list[object]:
+    return [one for start in range(0, len(things), BATCH) for one in work(things[start : start + BATCH])]
+
+
+def _timed(name: str, work: Callable[[], list[T]], calibration: bool = False) -> tuple[list[T], Step]:
+    """One result a text. Garbage is collected before, not during: in the service it is rare, too."""
+    gc.collect()
+    gc.disable()
+    start_s = time.process_time()
+    results = work()
+    cpu_s = time.process_time() - start_s
+    gc.enable()
+    return results, Step(name, len(results), cpu_s, calibration)

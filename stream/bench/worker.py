@@ -1,0 +1,128 @@
+"""One worker under measurement: the stage as shipped, on an engine of choice, in a process of its own.
+
+    python -m stream.bench.worker --engine null:70000 [--encoder bundled] [--until-idle]
+
+Settings come from the environment. It joins its group with every partition paused and tells on stdout what it was
+assigned (`{"assigned": 8}`); a line on stdin lets it go; the end of stdin ends it. Last line: what it measured.
+"""
+
+import argparse
+import json
+import sys
+import threading
+import time
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+import torch
+
+from engine.config import EngineConfig
+from engine.engine import Engine
+from stream.adapters.clock import SystemClock
+from stream.adapters.kafka import KafkaSource
+from stream.adapters.kafka_sink import KafkaSink
+from stream.bench import null
+from stream.pipeline import Pipeline
+from stream.ports import Partition
+from stream.service import SWITCH_INTERVAL_S, Stage, load_engine, open_cache, origin_of
+from stream.settings import Settings, load
+from stream.telemetry import Metrics, configure_logging
+
+IDLE_S = 1.0  # nothing new for so long: everything was read
+MOST_PARTITIONS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """From the first finished text to the last. `cpu_s` is of the whole process, librdkafka's threads included."""
+
+    texts: int
+    wall_s: float
+    cpu_s: float
+
+
+class Race(threading.Event):
+    """The worker's stop event. The pipeline asks it once a turn, and so it sees every turn."""
+
+    def __init__(self, source: KafkaSource, topic: str, *, until_idle: bool) -> None:
+        super().__init__()
+        self.pipeline: Pipeline | None = None
+        self._source, self._until_idle = source, until_idle
+        self._held = [Partition(topic, number) for number in range(MOST_PARTITIONS)]
+        self._go = threading.Event()
+        self._assigned = 0
+        self._samples: list[tuple[int, float, float]] = []  # finished, wall, cpu: the first one and the last
+        source.pause(self._held)
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def is_set(self) -> bool:
+        """As Event.is_set."""
+        assert self.pipeline is not None, "asked before the stage was built. This is a bug."
+        if len(self.pipeline.ledger.partitions()) != self._assigned:
+            self._assigned = len(self.pipeline.ledger.partitions())
+            print(json.dumps({"assigned": self._assigned}), flush=True)
+        if self._held and self._go.is_set():
+            self._source.resume(self._held)
+            self._held = []
+        self._sample(self.pipeline.finished_total)
+        return super().is_set()
+
+    def measured(self) -> Measured:
+        """Zeros when fewer than two turns finished anything."""
+        if len(self._samples) < 2:
+            return Measured(0, 0.0, 0.0)
+        (first, start_s, start_cpu_s), (last, end_s, end_cpu_s) = self._samples
+        return Measured(last - first, end_s - start_s, end_cpu_s - start_cpu_s)
+
+    def _sample(self, finished: int) -> None:
+        now_s = time.perf_counter()
+        if not finished:
+            return
+        if not self._samples or finished != self._samples[-1][0]:
+            self._samples[1:] = [(finished, now_s, time.process_time())]
+        elif self._until_idle and now_s - self._samples[-1][1] > IDLE_S:
+            self.set()
+
+    def _listen(self) -> None:
+        for _ in sys.stdin:
+            self._go.set()
+        self.set()
+
+
+def main() -> int:
+    """Serve until stdin ends or, if so asked, nothing is left to read."""
+    parser = argparse.ArgumentParser(prog="python -m stream.bench.worker", description=__doc__)
+    parser.add_argument("--engine", required=True)
+    parser.add_argument("--encoder", choices=["null", "bundled"], default="null")
+    parser.add_argument("--until-idle", action="store_true")
+    args = parser.parse_args()
+    settings = load()
+    configure_logging("error", "json")
+    torch.set_num_threads(1)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    kafka, topic = settings.kafka, settings.topics.raw[0].name
+    engine, origin = _engine(settings, args.engine, args.encoder)
+    source = KafkaSource(kafka.bootstrap_servers, [topic], settings.group, options=kafka.options)
+    sink = KafkaSink(kafka.bootstrap_servers, options=kafka.options)
+    race = Race(source, topic, until_idle=args.until_idle)
+    with closing(open_cache(settings)) as cache:
+        metrics = Metrics(origin.max_layers)
+        stage = Stage(settings, engine, origin, source, sink, cache, SystemClock(), metrics)
+        race.pipeline = stage.pipeline
+        stage.run(race)
+    print(json.dumps(asdict(race.measured())), flush=True)
+    return 0
+
+
+def _engine(settings: Settings, engine: str, encoder: str) -> tuple[Engine, Any]:
+    if engine == "bundled":
+        loaded = load_engine(settings)
+        return loaded, origin_of(loaded, settings)
+    reader = Engine.load(EngineConfig()).encoder if encoder == "bundled" else null.NullEncoder()
+    origin = null.origin(settings.topics.signals, settings.topics.dlq)
+    return cast(Engine, null.NullEngine(reader, null.rate_of(engine))), origin
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

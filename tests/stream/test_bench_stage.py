@@ -1,0 +1,91 @@
+"""What the bench measures is what it says: every text different and readable, every step over all of them."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from engine.types import Request
+from stream.adapters.embedded import CLIENT_OPTIONS, EmbeddedBroker
+from stream.adapters.tail import Tail
+from stream.bench.load import fill, records
+from stream.bench.null import NullRunner, rate_of
+from stream.bench.report import Report, Whole
+from stream.bench.steps import steps
+from stream.bench.workers import Place, Workers
+from stream.errors import SettingsError
+from stream.preprocess import Limits, Readable, read, text_of
+
+TEXTS = 600
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Place]:
+    """The embedded broker with a filled raw topic."""
+    with EmbeddedBroker({"raw": 4, "signals": 4, "signals.control": 1, "signals.dlq": 1, "told": 4}) as broker:
+        fill(broker.bootstrap_servers, "raw", TEXTS)
+        yield Place(broker.bootstrap_servers, CLIENT_OPTIONS, "raw", 4, "signals")
+
+
+def test_every_text_of_the_load_is_readable_and_different() -> None:
+    """A repeated text would be answered by the duplicate check, a refused one costs less."""
+    elements = [element for record in records("raw", TEXTS) for element in read(record, Limits())]
+    texts = {text_of(element.item) for element in elements if isinstance(element, Readable)}
+    assert len(texts) == TEXTS
+
+
+@pytest.mark.parametrize(("spec", "rate"), [("null", None), ("null:70000", 70_000.0)])
+def test_a_device_is_named_by_its_rate(spec: str, rate: float | None) -> None:
+    """As `--engine` takes it."""
+    assert rate_of(spec) == rate
+
+
+@pytest.mark.parametrize("spec", ["null:", "null:fast", "null:0", "cuda"])
+def test_a_device_without_a_rate_is_refused(spec: str) -> None:
+    """Before anything is measured."""
+    with pytest.raises(SettingsError, match=f"was '{spec}'"):
+        rate_of(spec)
+
+
+def test_the_null_runner_answers_every_request_once() -> None:
+    """Else texts would wait for ever."""
+    runner = NullRunner(None)
+    runner.submit([Request(ticket, (1, 2)) for ticket in range(5)])
+    assert [verdict.ticket for verdict in runner.step()] == [0, 1, 2, 3, 4]
+    assert runner.step() == []
+
+
+def test_every_step_sees_every_text(place: Place) -> None:
+    """The first poll ends the waiting and is left out of the rates of consuming; nothing else is left out."""
+    found = {step.name: step for step in steps(place, TEXTS)}
+    consumed = {"consume", "consume(500) alone"}
+    assert {step.texts for name, step in found.items() if name not in consumed} == {TEXTS}
+    assert all(step.texts < TEXTS for name, step in found.items() if name in consumed)
+    assert [name for name, step in found.items() if step.calibration] == [
+        "consume(500) alone",
+        "validate_json alone",
+        "tokenise",
+    ]
+
+
+def test_two_workers_share_the_texts_and_publish_each_once(place: Place) -> None:
+    """Both hold their share before the race begins, and nothing is measured that was not done."""
+    own = replace(place, signals="told")
+    with Workers(own, "null:100000", 2) as workers:
+        workers.go()
+        each = workers.measured()
+    assert len(each) == 2
+    tail, keys = (
+        Tail(place.bootstrap_servers, ["told"], start="beginning", options=CLIENT_OPTIONS),
+        list[bytes | None](),
+    )
+    while found := tail.poll(1_000):
+        keys += [record.key for record in found]
+    tail.close()
+    assert len(keys) == len(set(keys)) == TEXTS
+
+
+def test_the_report_holds_rates_and_not_only_sums() -> None:
+    """For machines as for people."""
+    report = Report("embedded", {}, wholes=[Whole("stage", 2, 500, 1.0, 2.0)])
+    assert report.as_json()["wholes"][0]["per_cpu_s"] == 250
