@@ -47,14 +47,16 @@ def item(number: int, headline: str | None = None) -> dict[str, Any]:
 class Ground:
     """Topics and a group that no other test knows, on one broker."""
 
-    def __init__(self, bootstrap_servers: str, unique: Callable[[str], str], partitions: int = 6) -> None:
+    def __init__(self, bootstrap_servers: str, unique: Callable[[str], str], *, fixed_names: bool = False) -> None:
+        """`fixed_names`: the topics that the demo uses, on a broker of one's own."""
         self.bootstrap_servers = bootstrap_servers
         self.news, self.tweets, self.signals, self.control, self.dlq, self.group = (
-            unique(name) for name in ("news", "tweets", "signals", "control", "dlq", "group")
+            name if fixed_names else unique(name)
+            for name in ("news.raw", "tweets.raw", "signals", "signals.control", "raw.dlq", "group")
         )
-        self.raw = [self.news]  # what its workers read
+        self.raw = [self.news, self.tweets] if fixed_names else [self.news]  # what its workers read
         topics = stage_topics(
-            [self.news, self.tweets], self.signals, self.control, self.dlq, partitions=partitions, replication=1
+            [self.news, self.tweets], self.signals, self.control, self.dlq, partitions=6, replication=1
         )
         create_topics(bootstrap_servers, topics)
 
@@ -252,6 +254,7 @@ QUICK = {
     "group.min.session.timeout.ms": "1000",
     "group.consumer.min.session.timeout.ms": "1000",
     "group.consumer.session.timeout.ms": "1500",
+    "log.cleaner.backoff.ms": "100",
 }
 
 
@@ -268,13 +271,13 @@ def own_kafka(new_kafka: Callable[..., Any]) -> Any:
 
 
 @pytest.fixture
-def make_ground(unique: Callable[[str], str]) -> Callable[[Any], Ground]:
+def make_ground(unique: Callable[[str], str]) -> Callable[..., Ground]:
     """make_ground(kafka): topics on that broker."""
-    return lambda kafka: Ground(kafka.bootstrap_servers, unique)
+    return lambda kafka, **how: Ground(kafka.bootstrap_servers, unique, **how)
 
 
 @pytest.fixture
-def ground(quick_kafka: Any, make_ground: Callable[[Any], Ground]) -> Ground:
+def ground(quick_kafka: Any, make_ground: Callable[..., Ground]) -> Ground:
     """On the broker that nobody kills."""
     return make_ground(quick_kafka)
 

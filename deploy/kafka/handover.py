@@ -1,0 +1,196 @@
+"""How long a partition that moves is without signals: a second worker joins, leaves, joins again and is killed.
+
+    python deploy/kafka/handover.py [--protocol classic|consumer] [--rounds 3] [--rate 100] [--client-defaults]
+
+Starts a real Kafka and real workers (`earlybird run`), publishes news at a steady pace, and reads the gaps off the
+broker's append times of the signals: the longest time between two signals of a partition, the worst of all. `quiet` is
+the same figure with nothing going on: keys are random, so a partition now and then waits for its next news.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+
+sys.path.insert(0, str(Path(__file__).parent))
+from local import LocalKafka
+
+from schemas.codec import decode
+from schemas.signal import Signal
+from stream.adapters.kafka_sink import KafkaSink
+from stream.adapters.tail import Tail
+from stream.adapters.topics import create_topics, stage_topics
+from stream.ports import Outgoing
+
+PARTITIONS = 8
+SETTLED_S = 2.0  # of signals before and after a move, so that both its ends are seen
+# What the clients and the broker do when nobody says otherwise.
+CLIENT_DEFAULTS = {"HEARTBEAT_INTERVAL_MS": "3000", "SESSION_TIMEOUT_MS": "45000"}
+BROKER_DEFAULTS = {
+    "group.consumer.min.heartbeat.interval.ms": "5000",
+    "group.consumer.heartbeat.interval.ms": "5000",
+}
+
+Signals = dict[int, list[float]]  # partition -> when its signals were appended, in seconds
+
+
+class Load:
+    """News at a steady pace, and the instants of their signals. Use as a context manager."""
+
+    def __init__(self, bootstrap_servers: str, rate: int) -> None:
+        self.appended: Signals = defaultdict(list)
+        self._bootstrap_servers, self._rate = bootstrap_servers, rate
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=run) for run in (self._send, self._read)]
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def longest_gap(self, move: Callable[[], object]) -> float:
+        """Of any partition while this happens and until all of them are served again, in seconds."""
+        since_s = time.time()
+        move()
+        until_s, deadline_s = time.time() + SETTLED_S, time.time() + 120
+        while len(self.appended) < PARTITIONS or min(instants[-1] for instants in self.appended.values()) < until_s:
+            if time.time() > deadline_s:
+                raise SystemExit("a partition is without signals for two minutes")
+            time.sleep(0.1)
+        return max(_longest([at for at in sorted(instants) if at > since_s]) for instants in self.appended.values())
+
+    def _send(self) -> None:
+        sink, number, start_s = KafkaSink(self._bootstrap_servers), 0, time.monotonic()
+        while not self._stop.is_set():
+            while number < (time.monotonic() - start_s) * self._rate:
+                now_us = time.time_ns() // 1000
+                item = {"item_key": f"wire:{number}", "source": "wire", "source_item_id": str(number)}
+                item |= {"item_type": "news", "headline": f"Acme wins order {number}", "ingested_us": now_us}
+                sink.send(Outgoing("news.raw", item["item_key"].encode(), json.dumps(item).encode()))
+                number += 1
+            sink.receipts(0)
+            time.sleep(0.002)
+        sink.close()
+
+    def _read(self) -> None:
+        tail = Tail(self._bootstrap_servers, ["signals"], start="beginning", options={"fetch.wait.max.ms": 10})
+        while not self._stop.is_set():
+            for record in tail.poll(50):
+                place = decode(Signal, record.value or b"").raw
+                self.appended[place.partition].append((record.timestamp_us or 0) / 1e6)
+        tail.close()
+
+
+def _longest(instants: list[float]) -> float:
+    return max(after - before for before, after in pairwise(instants))
+
+
+class Group:
+    """Workers as processes."""
+
+    def __init__(self, bootstrap_servers: str, protocol: str, options: dict[str, str], logs: Path) -> None:
+        self._logs = logs
+        settings = {"KAFKA__BOOTSTRAP_SERVERS": bootstrap_servers, "KAFKA__GROUP_PROTOCOL": protocol}
+        settings |= {f"KAFKA__OPTIONS__{name}": value for name, value in options.items()}
+        settings |= {
+            "TOPICS__RAW": '[{"name": "news.raw"}]',
+            "HTTP__PORT": "0",
+            "LOG__FORMAT": "json",
+            "ENGINE__THREADS": "1",
+        }
+        self._environment = os.environ | {f"EARLYBIRD_{name}": value for name, value in settings.items()}
+        self._workers: list[subprocess.Popen[bytes]] = []
+
+    def join(self) -> subprocess.Popen[bytes]:
+        """Another worker, once it owns half of the partitions."""
+        log = self._logs / f"worker-{len(self._workers)}.log"
+        with log.open("wb") as out:
+            command = [sys.executable, "-m", "stream.cli", "run"]
+            worker = subprocess.Popen(command, env=self._environment, stdout=out, stderr=out)
+        wanted = PARTITIONS if not self._workers else PARTITIONS // 2
+        self._workers.append(worker)
+        while owned(log) < wanted:
+            if worker.poll() is not None:
+                raise SystemExit(f"a worker ended:\n{log.read_text()[-2000:]}")
+            time.sleep(0.05)
+        return worker
+
+    def leave(self, how: signal.Signals) -> None:
+        """The youngest worker ends."""
+        self._workers[-1].send_signal(how)
+        self._workers[-1].wait()
+
+    def end(self) -> None:
+        """All of them."""
+        for worker in self._workers:
+            worker.kill()
+            worker.wait()
+
+
+def owned(log: Path) -> int:
+    """How many partitions the log of a worker says it has."""
+    count = 0
+    for line in log.read_text(errors="replace").splitlines():
+        event = json.loads(line) if line.startswith("{") else {"event": ""}
+        if event["event"] == "partitions.assigned":
+            count += len(event["partitions"])
+    return count
+
+
+def measure(protocol: str, rounds: int, rate: int, defaults: bool) -> dict[str, list[float]]:
+    """Per kind of move and round: the longest gap of any partition."""
+    kinds: dict[str, list[float]] = {"quiet": [], "join": [], "leave": [], "kill -9": []}
+    with tempfile.TemporaryDirectory() as home:
+        broker = LocalKafka(Path(home) / "kafka", options=BROKER_DEFAULTS if defaults else {})
+        with broker:
+            topics = stage_topics(
+                ["news.raw"], "signals", "signals.control", "raw.dlq", partitions=PARTITIONS, replication=1
+            )
+            create_topics(broker.bootstrap_servers, topics)
+            group = Group(broker.bootstrap_servers, protocol, CLIENT_DEFAULTS if defaults else {}, Path(home))
+            try:
+                with Load(broker.bootstrap_servers, rate) as load:
+                    group.join()
+                    for _ in range(rounds):
+                        kinds["quiet"].append(load.longest_gap(lambda: None))
+                        kinds["join"].append(load.longest_gap(group.join))
+                        kinds["leave"].append(load.longest_gap(lambda: group.leave(signal.SIGTERM)))
+                        group.join()
+                        kinds["kill -9"].append(load.longest_gap(lambda: group.leave(signal.SIGKILL)))
+            finally:
+                group.end()
+    return kinds
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--protocol", choices=("classic", "consumer"), action="append")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rate", type=int, default=100, help="news a second")
+    parser.add_argument("--client-defaults", action="store_true", help="without the settings that earlybird ships")
+    arguments = parser.parse_args()
+    for protocol in arguments.protocol or ("classic", "consumer"):
+        kinds = measure(protocol, arguments.rounds, arguments.rate, arguments.client_defaults)
+        for kind, gaps in kinds.items():
+            print(f"{protocol:9} {kind:8} median {median(gaps):.2f} s, longest {max(gaps):.2f} s", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
