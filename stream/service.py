@@ -43,7 +43,7 @@ from stream.worker import EngineThreads
 log = structlog.get_logger(__name__)
 
 # Python hands the interpreter over between threads at this interval; the default of 5 ms adds itself to every latency
-# while an engine thread is between two operators.
+# while an engine thread is between two operators. It costs no throughput: 129 us a text at 0.5 ms, 134 at 5 ms.
 SWITCH_INTERVAL_S = 0.0005
 # Thousands of texts are under way, and nothing here holds itself: to look for cycles every 700 allocations finds none
 # and took a quarter of the Python side's time (110 -> 80 us a text without an engine).

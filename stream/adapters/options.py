@@ -96,7 +96,8 @@ def consumer_options(
 def producer_options(bootstrap_servers: str, overrides: Mapping[str, str | int | float | bool]) -> Options:
     """For a writer of signals and dead letters."""
     return {
-        # Batches form by themselves while requests are under way: waiting for more only adds latency.
+        # Batches form by themselves while requests are under way: waiting for more adds latency. Where CPU is dearer,
+        # 1 ms takes 112 instead of 129 us a text (`bench stage`, no engine, a busy machine; two runs each).
         "linger.ms": 0,
         "compression.type": "lz4",
         # The client's own default, said because the largest dead letter (about 700 KB) must stay below it.

@@ -29,7 +29,7 @@ from stream.service import SWITCH_INTERVAL_S, Stage, load_engine, open_cache, or
 from stream.settings import Settings, load
 from stream.telemetry import Metrics, configure_logging
 
-IDLE_S = 1.0  # nothing new for so long: everything was read
+IDLE_S = 3.0  # nothing new for so long, and nothing under way: everything was read
 MOST_PARTITIONS = 64
 
 
@@ -65,7 +65,7 @@ class Race(threading.Event):
         if self._held and self._go.is_set():
             self._source.resume(self._held)
             self._held = []
-        self._sample(self.pipeline.finished_total)
+        self._sample(self.pipeline)
         return super().is_set()
 
     def measured(self) -> Measured:
@@ -75,13 +75,13 @@ class Race(threading.Event):
         (first, start_s, start_cpu_s), (last, end_s, end_cpu_s) = self._samples
         return Measured(last - first, end_s - start_s, end_cpu_s - start_cpu_s)
 
-    def _sample(self, finished: int) -> None:
-        now_s = time.perf_counter()
+    def _sample(self, pipeline: Pipeline) -> None:
+        now_s, finished = time.perf_counter(), pipeline.finished_total
         if not finished:
             return
         if not self._samples or finished != self._samples[-1][0]:
             self._samples[1:] = [(finished, now_s, time.process_time())]
-        elif self._until_idle and now_s - self._samples[-1][1] > IDLE_S:
+        elif self._until_idle and pipeline.in_flight == 0 and now_s - self._samples[-1][1] > IDLE_S:
             self.set()
 
     def _listen(self) -> None:
