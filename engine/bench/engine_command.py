@@ -26,7 +26,7 @@ _SCHEDULES = ("exit_b1", "barrel_b32", "shrink_b32", "algorithm1")
 ORDER = (*(name for name in peers_hf.ROWS if name not in _SCHEDULES), *peers_ort.ROWS, *_SCHEDULES, *ours.ROWS)
 BUILDS = {**peers_hf.ROWS, **peers_ort.ROWS, **ours.ROWS}
 FULL = Pace(rounds=3, seconds=4.0, patience=15.0, checked=2 * BLOCK)
-QUICK = Pace(rounds=2, seconds=0.3, patience=2.0, checked=BLOCK)
+QUICK = Pace(rounds=2, seconds=0.3, patience=1.0, checked=BLOCK)
 _MOST_BLOCKS = 32
 
 

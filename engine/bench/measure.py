@@ -29,7 +29,7 @@ class Pace:
 
     rounds: int
     seconds: float
-    patience: float  # seconds: slot rows may take so long to have their refills; whose block takes longer runs it once
+    patience: float  # seconds: whose block takes longer runs it once; slot rows may take twice that for their refills
     checked: int  # texts that are held to the oracle
 
 
@@ -81,15 +81,14 @@ def measure(
             result, lane = _prepare(name, build, setting, texts, pace, oracle)
             results.append(result)
             lanes += [lane] if lane else []
-        limits = [peaks(setting.config, [lane.row.dtype for lane in lanes])]
         for number in range(pace.rounds):
             for lane in (lane for lane in lanes if not lane.done):
                 tell(f"round {number + 1} of {pace.rounds}: {lane.result.name}")
                 elapsed = stopwatch()
                 lane.row.run(lane.texts)
                 lane.seconds.append(elapsed())
-        limits.append(peaks(setting.config, [lane.row.dtype for lane in lanes]))
-    limit = {dtype: max(each[dtype] for each in limits) for dtype in limits[0]}
+        tell("limit")
+        limit = peaks(setting.config, [lane.row.dtype for lane in lanes])
     for lane in lanes:
         _settle(lane, limit)
     _compare(results)
@@ -124,7 +123,7 @@ def _blocks(row: Row, block_s: float, pace: Pace, most: int) -> int:
     """How many blocks of texts a round of this row is."""
     by_time = round(pace.seconds / block_s)
     if row.refilled:
-        by_time = max(by_time, min(math.ceil((REFILLS + 1) * row.slots / BLOCK), int(pace.patience / block_s)))
+        by_time = max(by_time, min(math.ceil((REFILLS + 1) * row.slots / BLOCK), int(2 * pace.patience / block_s)))
     return max(1, min(most, by_time))
 
 
