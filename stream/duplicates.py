@@ -83,7 +83,8 @@ class Duplicates:
                 if flight.followers:
                     repeats[entry.text_key] = flight.followers
             answer = entry.answer
-            if not entry.void and answer is not None and answer.verdict is not None and answer.duplicate is None:
+            # One that went to another worker, too: its next owner need not wait for the end of our claim.
+            if answer is not None and answer.verdict is not None and answer.duplicate is None:
                 firsts[entry.text_key] = First(
                     _item(entry).item_key, entry.element.position, _item(entry).ingested_us, answer.verdict
                 )

@@ -4,7 +4,7 @@
 
 Starts a real Kafka and real workers (`earlybird run`), publishes news at a steady pace, and reads the gaps off the
 broker's append times of the signals: the longest time between two signals of a partition, the worst of all. `quiet` is
-the same figure with nothing going on: keys are random, so a partition now and then waits for its next news.
+the same figure with nothing going on.
 """
 
 import argparse
@@ -32,8 +32,8 @@ from stream.adapters.tail import Tail
 from stream.adapters.topics import create_topics, stage_topics
 from stream.ports import Outgoing
 
-PARTITIONS = 8
-SETTLED_S = 2.0  # of signals before and after a move, so that both its ends are seen
+PARTITIONS, KEYS = 8, 64
+SETTLED_S = 3.0  # after a move, so that nothing of it is left in the next figure
 # What the clients and the broker do when nobody says otherwise.
 CLIENT_DEFAULTS = {"HEARTBEAT_INTERVAL_MS": "3000", "SESSION_TIMEOUT_MS": "45000"}
 BROKER_DEFAULTS = {
@@ -67,12 +67,13 @@ class Load:
         """Of any partition while this happens and until all of them are served again, in seconds."""
         since_s = time.time()
         move()
-        until_s, deadline_s = time.time() + SETTLED_S, time.time() + 120
-        while len(self.appended) < PARTITIONS or min(instants[-1] for instants in self.appended.values()) < until_s:
+        moved_s, deadline_s = time.time(), time.time() + 120
+        while len(self.appended) < PARTITIONS or min(instants[-1] for instants in self.appended.values()) < moved_s:
             if time.time() > deadline_s:
                 raise SystemExit("a partition is without signals for two minutes")
             time.sleep(0.1)
-        return max(_longest([at for at in sorted(instants) if at > since_s]) for instants in self.appended.values())
+        time.sleep(SETTLED_S)
+        return max(_longest(sorted(instants), since_s) for instants in self.appended.values())
 
     def _send(self) -> None:
         sink, number, start_s = KafkaSink(self._bootstrap_servers), 0, time.monotonic()
@@ -81,7 +82,8 @@ class Load:
                 now_us = time.time_ns() // 1000
                 item = {"item_key": f"wire:{number}", "source": "wire", "source_item_id": str(number)}
                 item |= {"item_type": "news", "headline": f"Acme wins order {number}", "ingested_us": now_us}
-                sink.send(Outgoing("news.raw", item["item_key"].encode(), json.dumps(item).encode()))
+                # Few keys in turn: each partition gets its news at even distances.
+                sink.send(Outgoing("news.raw", b"%d" % (number % KEYS), json.dumps(item).encode()))
                 number += 1
             sink.receipts(0)
             time.sleep(0.002)
@@ -96,8 +98,9 @@ class Load:
         tail.close()
 
 
-def _longest(instants: list[float]) -> float:
-    return max(after - before for before, after in pairwise(instants))
+def _longest(instants: list[float], since_s: float) -> float:
+    """Between two neighbours of which the later came after `since_s`."""
+    return max(after - before for before, after in pairwise(instants) if after > since_s)
 
 
 class Group:
@@ -166,6 +169,7 @@ def measure(protocol: str, rounds: int, rate: int, defaults: bool) -> dict[str, 
             try:
                 with Load(broker.bootstrap_servers, rate) as load:
                     group.join()
+                    load.longest_gap(lambda: None)  # until what came before the first worker is done
                     for _ in range(rounds):
                         kinds["quiet"].append(load.longest_gap(lambda: None))
                         kinds["join"].append(load.longest_gap(group.join))

@@ -314,6 +314,24 @@ def test_revoked_texts_get_no_outcome_here(worlds: Worlds, make_news: News, make
     assert P0 not in world.source.committed
 
 
+def test_verdict_of_a_revoked_text_is_its_next_owners(worlds: Worlds, make_news: News, make_record: MakeRecord) -> None:
+    """The next owner waits for our verdict, not for the end of our claim; and the text is an original there."""
+    cache = MemoryCache(DAY_US)
+    first, second = worlds(cache=cache), worlds(cache=cache.peer())
+    text = make_record(0, make_news("1", "Acme raises its outlook"))
+    first.source.append([text])
+    first.turn()
+    first.source.revoke([P0])
+    first.turn()
+    second.source.append([text])
+    second.turn()
+    assert second.model.requests == [] and second.signals == []
+    first.finish()
+    _until(lambda: second.turn() or second.signals)
+    assert first.signals == [] and second.model.computed == 0
+    assert not second.signals[0].novelty.cache_hit
+
+
 def test_partition_that_comes_back_is_read_anew(worlds: Worlds, three: list[Record]) -> None:
     """Verdicts of the old assignment are dropped; each record still gets its outcome, once."""
     world = worlds()
