@@ -29,6 +29,7 @@ from stream.telemetry import configure_logging
 PARTITIONS = 8
 # The embedded broker keeps 5 MiB of a partition: 8 of them hold this many records of 450 bytes.
 TEXTS, QUICK_TEXTS = 60_000, 10_000
+PEER_PATIENCE_S = 180.0
 PEERS = {
     "faust": ("Faust agent, no model", "views", 10),
     "pipeline": ("transformers pipeline loop, ALBERT", "engine", 50),
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
 def _place(bootstrap: str | None) -> Iterator[Place]:
     """A broker with topics for this run only."""
     raw = f"earlybird-bench-{uuid.uuid4().hex[:8]}"
-    topics = dict.fromkeys((raw, f"{raw}-paced", f"{raw}-signals", f"{raw}-told"), PARTITIONS)
+    topics = dict.fromkeys((raw, f"{raw}-paced", f"{raw}-signals", f"{raw}-told", f"{raw}-peer"), PARTITIONS)
     topics |= dict.fromkeys(
         (f"{topic}{end}" for topic in (f"{raw}-signals", f"{raw}-told") for end in (".control", ".dlq")), 1
     )
@@ -85,7 +86,8 @@ def _place(bootstrap: str | None) -> Iterator[Place]:
     try:
         yield Place(bootstrap, {}, raw, PARTITIONS, f"{raw}-signals")
     finally:
-        for deletion in admin_client(bootstrap).delete_topics(list(topics)).values():
+        admin = admin_client(bootstrap)  # must outlive its answers
+        for deletion in admin.delete_topics(list(topics)).values():
             deletion.result()
 
 
@@ -124,6 +126,8 @@ def _peers(place: Place, count: int, missing: list[str]) -> Iterator[Whole]:
         command = ["stream.adapters.bench_peers", peer, "--bootstrap", place.bootstrap_servers, "--raw", place.raw]
         command += ["--signals", f"{place.raw}-peer", "--count", str(count // fewer)]
         child = Child([*command, "--options", json.dumps(dict(place.options))], child_environment(()))
-        found = child.hear()
-        child.close()
+        try:
+            found = child.hear(PEER_PATIENCE_S)
+        finally:
+            child.close()
         yield Whole(name, 1, found["texts"], found["wall_s"], found["cpu_s"])

@@ -10,6 +10,8 @@ import argparse
 import importlib
 import json
 import os
+import sys
+import threading
 import time
 import uuid
 from collections.abc import Mapping
@@ -160,10 +162,16 @@ def main() -> None:
     for name in ("bootstrap", "raw", "signals"):
         parser.add_argument(f"--{name}", required=True)
     args = parser.parse_args()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     if args.peer == "faust":
         faust(args.bootstrap, args.raw, args.signals, args.count)
     else:
         pipeline(args.bootstrap, args.options, args.raw, args.signals, args.count)
+
+
+def _end_with_parent() -> None:
+    sys.stdin.read()
+    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ class Report:
         return table
 
     def _wholes(self) -> Table:
-        table = _table("The whole", "consumer", "processes", "texts/s", "texts/CPU-s", "cores", "of the device")
+        table = _table("The whole", "consumer", "procs", "texts/s", "texts/CPU-s", "cores", "device")
         for run in self.wholes:
             share = "" if run.rate is None else f"{run.per_s / run.rate:.0%}"
             cores = f"{run.cpu_s / run.wall_s:.2f}" if run.wall_s else ""
@@ -110,5 +110,5 @@ def machine() -> dict[str, Any]:
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left", no_wrap=not number)
+        table.add_column(column, justify="right" if number else "left", no_wrap=True)
     return table

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -41,15 +42,20 @@ class Child:
             start_new_session=True,
         )
 
-    def hear(self) -> dict[str, Any]:
-        """Its next line. Raises StreamError when it ended instead."""
+    def hear(self, patience_s: float = 120.0) -> dict[str, Any]:
+        """Its next line. Raises StreamError when it ended instead; it is killed when it says nothing for too long."""
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            start = line.find('{"')
-            if start >= 0:  # Faust writes to the terminal before it
-                said: dict[str, Any] = json.loads(line[start:])
-                return said
-            sys.stderr.write(line)
+        watchdog = threading.Timer(patience_s, self._process.kill)
+        watchdog.start()
+        try:
+            for line in self._process.stdout:
+                start = line.find('{"')
+                if start >= 0:  # Faust writes to the terminal before it
+                    said: dict[str, Any] = json.loads(line[start:])
+                    return said
+                sys.stderr.write(line)
+        finally:
+            watchdog.cancel()
         raise StreamError(f"a measured process ended with status {self._process.wait()}; its message is above")
 
     def go(self) -> None:
