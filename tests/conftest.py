@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import structlog
 
 ROOT = Path(__file__).parent.parent
 
@@ -25,6 +26,14 @@ def _local_kafka() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before() -> Iterator[None]:
+    """A command under test configures the log of its process, which is ours: the next test wants it as it was."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="session")
