@@ -62,11 +62,14 @@ def read_signals(
 ) -> Iterator[tuple[Signal, int]]:
     """Signals and the instants from which they were available, in that order, `start_us <= t < end_us`.
 
-    `path` is an archive (with several topics of signals, name the `topic`), or a Parquet file that `replay` wrote.
+    `path` is an archive (with several topics of signals, name the `topic`), or what `replay` wrote: folder or file.
     Records that are no signals are left out and counted in the log. Raises SourceError.
     """
     unreadable = 0
-    rows = _replayed(path) if path.is_file() else _available(path, _signal_topic(path, topic), start_us, end_us)
+    replayed = (
+        path / "signals.parquet" if path.is_dir() else path
+    )  # the folder that a replay wrote is as good as its file
+    rows = _replayed(replayed) if replayed.is_file() else _available(path, _signal_topic(path, topic), start_us, end_us)
     for row in rows:
         if not _inside(row["available_us"], start_us, end_us):
             continue
