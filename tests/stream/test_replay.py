@@ -118,7 +118,7 @@ def replay(
 
 
 def signals(output: Path) -> list[tuple[Signal, int]]:
-    return list(read_signals(output / "signals.parquet"))
+    return list(read_signals(output))
 
 
 def as_record(replayed: list[tuple[Signal, int]], delay_us: int = 5_000) -> list[Stamped]:
