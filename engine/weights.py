@@ -92,7 +92,7 @@ def _hugging_face(folder: Path) -> Checkpoint:
     config = _geometry(folder, settings)
     rows = _label_rows(folder, settings, config.n_labels)
     found, sha256 = _read(folder)
-    tensors = _renamed(folder, found)
+    tensors = renamed(folder, found)
     tokenizer = tokenizers.hugging_face(folder)
     _check_shapes(folder, config, tensors, tokenizer)
     return Checkpoint(folder.resolve().name, config, _in_label_order(tensors, rows), sha256, tokenizer, manifest=None)
@@ -202,7 +202,7 @@ _RENAMED = {
 _BUFFERS = ("albert.embeddings.position_ids", "albert.embeddings.token_type_ids")  # of older versions
 
 
-def _renamed(folder: Path, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def renamed(folder: Path, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Hugging Face's tensors under our names: token type 0 added to the positions, query, key and value in one."""
     left = {name: tensor for name, tensor in found.items() if name not in _BUFFERS}
     try:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from engine.config import ModelConfig
-from engine.weights import _renamed
+from engine.weights import renamed
 
 
 @dataclass(frozen=True)
@@ -51,5 +51,5 @@ def twin(config: ModelConfig) -> Twin:
         else:
             spread = 4.0 if name.startswith("classifier") else 1.0
             parameter.copy_(noise.mul_(spread / parameter.shape[1] ** 0.5))
-    tensors = _renamed(Path("random"), {name: tensor.clone() for name, tensor in theirs.state_dict().items()})
+    tensors = renamed(Path("random"), {name: tensor.clone() for name, tensor in theirs.state_dict().items()})
     return Twin(theirs, tensors)

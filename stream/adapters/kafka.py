@@ -79,7 +79,7 @@ class KafkaSource:
         self._raise_failure()
         # The second call may have handed the first record's partition over: its next owner reads it.
         messages = rest if _partition(first) in self._gone else [first, *rest]
-        return [_record(message) for message in messages if not self._error(message)]
+        return [record_of(message) for message in messages if not self._error(message)]
 
     def commit(self, commits: Mapping[Partition, Commit], *, wait: bool) -> bool:
         """As Source.commit. A note longer than a broker takes is a ValueError: the ledger bounds it."""
@@ -249,7 +249,8 @@ def _client(settings: dict[str, object]) -> Consumer:
         raise SettingsError(f"Kafka options: {error.args[0].str()}") from None
 
 
-def _record(message: Message) -> Record:
+def record_of(message: Message) -> Record:
+    """The client's message in our words; it must be a record, not an event."""
     partition, offset = _partition(message), message.offset()
     assert offset is not None, "a record without an offset. This is librdkafka's bug."
     kind, stamp_ms = message.timestamp()

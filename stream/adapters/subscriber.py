@@ -16,7 +16,7 @@ from confluent_kafka import (
 )
 
 from stream.adapters.clients import DENIED, MISSING, ClientLog
-from stream.adapters.kafka import _record
+from stream.adapters.kafka import record_of
 from stream.adapters.options import client_options
 from stream.errors import SettingsError, SourceError
 from stream.ports import Partition, Record
@@ -96,7 +96,7 @@ class Subscriber:
         first = self._held.pop() if self._held else self._consumer.poll(timeout_ms / 1000)
         self._raise_failure()
         messages = [] if first is None else [first, *self._consumer.consume(limit - 1, 0)]
-        records = [_record(message) for message in messages if not self._fault(message)]
+        records = [record_of(message) for message in messages if not self._fault(message)]
         if isinstance(self._start, int):  # create times may be out of order, and not every broker finds by time
             return [record for record in records if (record.timestamp_us or self._start) >= self._start]
         return records

@@ -7,7 +7,7 @@ from typing import Literal
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 
 from stream.adapters.clients import DENIED, MISSING, ClientLog
-from stream.adapters.kafka import _record
+from stream.adapters.kafka import record_of
 from stream.adapters.options import client_options
 from stream.errors import SettingsError, SourceError
 from stream.ports import Partition, Record
@@ -65,7 +65,7 @@ class Tail:
             error = message.error()
             if error is not None and (error.fatal() or error.code() in DENIED):
                 raise SourceError(f"{message.topic()}: {error.name()}: {error.str()}")
-        return [_record(message) for message in messages if message.error() is None]
+        return [record_of(message) for message in messages if message.error() is None]
 
     def ends(self) -> dict[Partition, int]:
         """The offset after the last record of every partition, asked of the broker now. Raises SourceError."""

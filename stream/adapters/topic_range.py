@@ -21,7 +21,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
 from stream.adapters.clients import DENIED, ClientLog
-from stream.adapters.kafka import _record
+from stream.adapters.kafka import record_of
 from stream.adapters.options import client_options
 from stream.adapters.topics import admin_client
 from stream.errors import SettingsError, SourceError
@@ -71,7 +71,7 @@ class TopicReader:
     def _stamped(self, message: Message) -> Stamped | None:
         error = message.error()
         if error is None:
-            return Stamped(_record(message), message.timestamp()[0] == TIMESTAMP_LOG_APPEND_TIME)
+            return Stamped(record_of(message), message.timestamp()[0] == TIMESTAMP_LOG_APPEND_TIME)
         if error.code() == KafkaError._PARTITION_EOF:
             topic, number, offset = message.topic(), message.partition(), message.offset()
             assert topic is not None and number is not None and offset is not None
@@ -241,7 +241,7 @@ def _next_record(consumer: Consumer, partition: Partition, offset: int) -> tuple
             continue
         error = message.error()
         if error is None:
-            record = _record(message)
+            record = record_of(message)
             return record.offset, record.timestamp_us or 0
         if error.code() == KafkaError._PARTITION_EOF:
             return None
