@@ -10,6 +10,7 @@ import argparse
 import base64
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -213,10 +214,13 @@ def answers(bootstrap_servers: str) -> bool:
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port that nobody listens on, below those the system gives to outgoing connections: a broker that is away
+    for a moment must find its port free, though clients knock at it all the time."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def alive(pid: int) -> bool:

@@ -60,7 +60,7 @@ class KafkaSource:
         self._starts: dict[Partition, int] = {}  # ours, with the offset each was started at
         self._paused: set[Partition] = set()
         self._stored: dict[Partition, Commit] = {}  # of ours: the last commit that the broker has, as far as we know
-        self._gone: set[Partition] = set()  # taken from us during the present poll
+        self._gone: set[Partition] = set()  # taken from us since the present poll's first record
 
     def subscribe(self, listener: RebalanceListener) -> None:
         """Join the group. Called once, before the first poll."""
@@ -70,11 +70,11 @@ class KafkaSource:
     def poll(self, timeout_ms: int, limit: int) -> list[Record]:
         """As Source.poll. One wait for the first record, then what is there: consume(n, timeout) would wait for all n
         of them."""
-        self._gone.clear()
         first = self._consumer.poll(timeout_ms / 1000)
         self._raise_failure()
         if first is None:
             return []
+        self._gone.clear()  # only now: within one wait a partition may have left us, come back and given this record
         rest = self._consumer.consume(limit - 1, 0) if limit > 1 else []
         self._raise_failure()
         # The second call may have handed the first record's partition over: its next owner reads it.

@@ -1,6 +1,8 @@
 """KafkaSource and KafkaSink on the embedded broker and on a real one."""
 
 import socket
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -131,6 +133,34 @@ def test_pausing_at_the_moment_of_assignment_holds(broker: Any) -> None:
     member.source.resume(list(member.owned))
     member.poll_until(lambda: len(member.records) >= len(VALUES))
     assert member.values() == VALUES
+
+
+def test_a_partition_gone_and_back_within_one_wait_skips_nothing(broker: Any) -> None:
+    """Handed over, given back and read from, all in one call: the record that ends the wait is ours."""
+    topic, group = broker.topic(partitions=4), broker.unique("group")
+    sink = KafkaSink(broker.bootstrap_servers, options=broker.options)
+    for number in range(40):
+        sink.send(Outgoing(topic, b"key-%d" % number, b"before"))
+    broker.settle(sink)
+    member = broker.join(topic, group)
+    member.poll_until(lambda: len(member.records) == 40)
+    key_of = {Partition(record.topic, record.partition): record.key for record in member.records}
+    ends = {Partition(record.topic, record.partition): record.offset + 1 for record in member.records}
+    assert member.source.commit({place: Commit(end, "") for place, end in ends.items()}, wait=True)
+    waiting = threading.Thread(target=member.poll, args=(60_000,))
+    waiting.start()
+    guest = broker.join(topic, group)
+    guest.poll_until(lambda: len(guest.owned) == 2)
+    moved = min(guest.owned)
+    guest.source.close()
+    while waiting.is_alive() and len(member.owned) < 4:
+        time.sleep(0.05)
+    sink.send(Outgoing(topic, key_of[moved], b"after"))
+    broker.settle(sink)
+    sink.close()
+    waiting.join()
+    assert ("revoked", [moved]) in [(what, places[:1]) for what, places in member.events]
+    assert member.values()[40:] == [b"after"]
 
 
 def test_lag_counts_what_is_still_to_read(broker: Any) -> None:
