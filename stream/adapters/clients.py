@@ -1,7 +1,9 @@
-"""What every Kafka client says about itself: log lines and errors, mapped to structlog and limited in rate."""
+"""What every Kafka client has in common: log lines and errors, mapped to structlog and limited in rate; and its end."""
 
+import threading
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 import structlog
 from confluent_kafka import KafkaError
@@ -9,6 +11,8 @@ from confluent_kafka import KafkaError
 log = structlog.get_logger(__name__)
 
 QUIET_S = 10.0  # one line of a kind in this time; librdkafka itself writes twenty a second while no broker answers
+
+LEAVING_S = 15.0
 
 # Waiting does not mend these: wrong password, wrong certificate, no permission.
 DENIED = frozenset(
@@ -24,6 +28,36 @@ DENIED = frozenset(
 )
 UNREACHABLE = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE})
 MISSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
+
+
+class Closable(Protocol):
+    """A librdkafka consumer."""
+
+    def close(self) -> None:
+        """Leave the group, let go of the connections."""
+
+
+def leave(consumer: Closable, client: str, timeout_s: float = LEAVING_S) -> bool:
+    """Close a consumer within `timeout_s`; whether it did. Its callbacks run on another thread, while this one waits;
+    what they raise is raised here. librdkafka now and then never comes back from leaving a group that has thrown it
+    out: then the group's session timeout says it."""
+    raised: list[BaseException] = []
+
+    def close() -> None:
+        try:
+            consumer.close()
+        except BaseException as error:
+            raised.append(error)
+
+    leaving = threading.Thread(target=close, name="leaving", daemon=True)
+    leaving.start()
+    leaving.join(timeout_s)
+    if raised:
+        raise raised[0]
+    if leaving.is_alive():
+        log.warning("client.not_left", client=client, waited_s=timeout_s, hint="its group goes by the session timeout")
+        return False
+    return True
 
 
 class ClientLog:

@@ -1,6 +1,5 @@
 """Raw topics in: a Source on confluent_kafka. Tried on Apache Kafka 4.3 and on librdkafka's mock cluster."""
 
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
@@ -16,7 +15,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from stream.adapters.clients import DENIED, MISSING, ClientLog
+from stream.adapters.clients import DENIED, MISSING, ClientLog, leave
 from stream.adapters.options import Protocol, consumer_options
 from stream.errors import SettingsError, SourceError
 from stream.ports import Commit, Partition, RebalanceListener, Record
@@ -24,7 +23,6 @@ from stream.ports import Commit, Partition, RebalanceListener, Record
 log = structlog.get_logger(__name__)
 
 COMMITTED_TIMEOUT_S = 5.0
-LEAVING_TIMEOUT_S = 15.0
 LARGEST_METADATA = 4095  # UTF-16 units that a broker takes; 4096 is refused (offset.metadata.max.bytes)
 
 
@@ -116,13 +114,8 @@ class KafkaSource:
         return lags
 
     def close(self) -> None:
-        """Leave the group, after `revoked` for what is still ours (on another thread, while this one waits). librdkafka
-        now and then never comes back from leaving a group that has thrown it out: then the broker's timeout says it."""
-        leaving = threading.Thread(target=self._consumer.close, name="leaving", daemon=True)
-        leaving.start()
-        leaving.join(LEAVING_TIMEOUT_S)
-        if leaving.is_alive():
-            log.warning("source.not_left", waited_s=LEAVING_TIMEOUT_S, hint="the group notices by its session timeout")
+        """Leave the group, after `revoked` for what is still ours (on another thread, while this one waits)."""
+        leave(self._consumer, "source")
 
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         committed = {_partition(place): _commit(place) for place in self._ask_committed(partitions)}

@@ -15,7 +15,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from stream.adapters.clients import DENIED, MISSING, ClientLog
+from stream.adapters.clients import DENIED, MISSING, ClientLog, leave
 from stream.adapters.kafka import record_of
 from stream.adapters.options import client_options
 from stream.errors import SettingsError, SourceError
@@ -138,8 +138,8 @@ class Subscriber:
             self._log.error(error.args[0])
 
     def close(self) -> None:
-        """Leave the group, let go of the connections."""
-        self._consumer.close()
+        """Leave the group, let go of the connections; within seconds, whatever the broker does."""
+        leave(self._consumer, "subscriber")
 
     def _assign(self, partitions: Sequence[Partition], start: Start) -> None:
         self._known.update(partitions)
@@ -214,7 +214,7 @@ class Subscriber:
             self._consumer.poll(0)  # serves the error callback
             self._raise_failure()
             if not awaited or time.monotonic() > deadline:
-                self._consumer.close()
+                self.close()
                 raise SourceError(f"{self._log.bootstrap_servers}: {reason}")
             time.sleep(_AGAIN_S)
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 
-from stream.adapters.clients import DENIED, MISSING, ClientLog
+from stream.adapters.clients import DENIED, MISSING, ClientLog, leave
 from stream.adapters.kafka import record_of
 from stream.adapters.options import client_options
 from stream.errors import SettingsError, SourceError
@@ -84,7 +84,7 @@ class Tail:
 
     def close(self) -> None:
         """Let go of the connections."""
-        self._consumer.close()
+        leave(self._consumer, "tail")
 
     def _partitions(self, topic: str, deadline: float) -> list[int]:
         reason = "no broker answers"

@@ -20,7 +20,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
-from stream.adapters.clients import DENIED, ClientLog
+from stream.adapters.clients import DENIED, ClientLog, leave
 from stream.adapters.kafka import record_of
 from stream.adapters.options import client_options
 from stream.adapters.topics import admin_client
@@ -66,7 +66,7 @@ class TopicReader:
 
     def close(self) -> None:
         """Let go of the connections."""
-        self._consumer.close()
+        leave(self._consumer, "reader")
 
     def _stamped(self, message: Message) -> Stamped | None:
         error = message.error()
@@ -101,7 +101,7 @@ class TopicHistory:
         except KafkaException as error:
             raise SourceError(f"{self._bootstrap_servers}: {error.args[0].str()}") from None
         finally:
-            consumer.close()
+            leave(consumer, "planner")
 
     def read(self, spans: Mapping[Partition, Span], window: Window) -> list[Iterator[Stamped]]:  # noqa: ARG002
         """As History.read; `spans` decide alone. Raises SourceError when the broker falls silent."""

@@ -29,6 +29,7 @@ _POLL_MS = 50
 _COMMIT_S = 1.0
 _REFRESH_S = 30.0
 _MEASURED = 10_000
+_CLOSING_S = 20.0
 
 
 class StaleSignal(StreamError):
@@ -154,11 +155,13 @@ class Live:
         return self._watch.condition
 
     def close(self) -> None:
-        """Commit what is done, leave."""
+        """Commit what is done, leave. A broker that hangs holds nobody up for longer than some seconds: what it has not
+        confirmed by then may come twice."""
         self._closing.set()
         self._buffer.close()
+        self._thread.join(_CLOSING_S)
         if self._thread.is_alive():
-            self._thread.join()
+            log.warning("signals.not_closed", waited_s=_CLOSING_S, hint="the broker does not answer")
 
     def _decoded(self, record: Record) -> Received | None:
         try:

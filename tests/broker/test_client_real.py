@@ -124,6 +124,21 @@ def test_an_outage_delays_and_loses_nothing(own_broker: Any) -> None:
         assert keys(list(islice(signals, 5))) == [f"wire:{number}" for number in range(5, 10)]
 
 
+@pytest.mark.faults
+def test_a_broker_that_hangs_holds_no_strategy_up(own_broker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing comes back though the last commit gets no answer, says so, and is made up for when the broker is back."""
+    monkeypatch.setattr("stream.subscription.live._CLOSING_S", 1.0)
+    topic, group = own_broker.topic(), own_broker.unique("strategy")
+    publish(own_broker, topic, signals_of(5))
+    with capture_logs() as lines:
+        with live(own_broker, topic, group=group) as signals:
+            assert len(list(islice(signals, 3))) == 3
+            own_broker.server.pause()
+        assert "signals.not_closed" in [line["event"] for line in lines]
+        own_broker.server.resume()
+        wait_for(lambda: "signals-reader" not in [thread.name for thread in threading.enumerate()])
+
+
 def test_aborted_signals_are_not_seen_unless_asked_for(real_broker: Any) -> None:
     """What a transaction took back was never said."""
     topic = real_broker.topic()
