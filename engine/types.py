@@ -7,10 +7,14 @@ from schemas.signal import ExitReason
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One text, ready for the model. `ticket` is the caller's own number, unique among the requests in flight."""
+    """One text, ready for the model. `ticket` is the caller's own number, unique among the requests in flight.
+
+    After `depth_limit` passes (at least 1; None: no limit) it leaves in any case, with reason DEADLINE if nothing else
+    lets it out there."""
 
     ticket: int
     token_ids: tuple[int, ...]  # special tokens included, at least one
+    depth_limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,14 @@ def at_last_layer(decision: Decision, depth: Tensor, layers: int) -> Decision:
     return Decision(decision.leaving | last, reason, decision.state)
 
 
+def at_limit(decision: Decision, depth: Tensor, limit: Tensor) -> Decision:
+    """Let out what may go no deeper than `limit` (S,) int64 passes; it says DEADLINE unless it leaves anyway. Comes
+    after `at_last_layer`: what the whole model was asked was not cut short."""
+    late = depth >= limit
+    reason = torch.where(decision.leaving, decision.reason, code(ExitReason.DEADLINE))
+    return Decision(decision.leaving | late, reason, decision.state)
+
+
 def lead(trail: Answer) -> Tensor:
     """(S,) distance between the two largest probabilities: how far the label is from another one."""
     two = trail.probs.topk(2, dim=-1).values

@@ -8,13 +8,13 @@ Letters: S slots in use, T their tokens, H hidden size, C classes.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from engine.errors import ConfigError
-from engine.exits.policy import Answer, Decision, ExitPolicy, State, answer, at_last_layer
+from engine.exits.policy import Answer, Decision, ExitPolicy, State, answer, at_last_layer, at_limit
 from engine.slots.layered import Layered
 from engine.slots.verdicts import check_lengths, verdicts
 from engine.types import Request, Verdict
@@ -33,6 +33,7 @@ class Packed:
         self._model, self._policy = model, policy
         self._slots, self._token_budget = slots, token_budget
         self._waiting: deque[Request] = deque()
+        self._limits: dict[int, int] = {}  # by ticket, of those under way that have one: see Request.depth_limit
         # One entry or row a text, in order of admission:
         self._requests: list[Request] = []
         self._lengths: list[int] = []
@@ -51,6 +52,15 @@ class Packed:
     def submit(self, requests: Sequence[Request]) -> None:
         check_lengths(requests, self._model.config.max_positions)
         self._waiting.extend(requests)
+        self._limits.update((each.ticket, each.depth_limit) for each in requests if each.depth_limit is not None)
+
+    def expire(self, tickets: Iterable[int]) -> None:
+        passes = {request.ticket: 0 for request in self._waiting}
+        passes.update(zip((request.ticket for request in self._requests), self._depths, strict=True))
+        for ticket in tickets:
+            if ticket in passes:
+                limit = passes[ticket] + 1
+                self._limits[ticket] = min(limit, self._limits.get(ticket, limit))
 
     @torch.inference_mode()
     def step(self) -> list[Verdict]:
@@ -95,7 +105,12 @@ class Packed:
 
     def _decide(self, now: Answer) -> Decision:
         depth = torch.tensor(self._depths)
-        return at_last_layer(self._policy.decide(now, depth, self._state), depth, self._model.config.layers)
+        layers = self._model.config.layers
+        decision = at_last_layer(self._policy.decide(now, depth, self._state), depth, layers)
+        if not self._limits:
+            return decision
+        limits = [self._limits.get(request.ticket, layers) for request in self._requests]
+        return at_limit(decision, depth, torch.tensor(limits))
 
     def _release(self, now: Answer, decision: Decision) -> list[Verdict]:
         """Say what is settled, and close the ranks: nothing of a released text stays."""
@@ -105,6 +120,8 @@ class Packed:
         if not gone:
             return []
         released = verdicts(self._requests, self._depths, now, decision, gone)
+        for verdict in released:
+            self._limits.pop(verdict.ticket, None)
         self._keep([row for row, leaves in enumerate(leaving) if not leaves])
         return released
 

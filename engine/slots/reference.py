@@ -1,13 +1,13 @@
 """One text at a time: slow, obvious, the oracle that every other runner is held to."""
 
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from engine.exits.policy import ExitPolicy, answer, at_last_layer
+from engine.exits.policy import ExitPolicy, answer, at_last_layer, at_limit
 from engine.slots.layered import Layered
 from engine.slots.verdicts import check_lengths, verdicts
 from engine.types import Request, Verdict
@@ -37,6 +37,8 @@ def trace(model: Layered, policy: ExitPolicy, request: Request) -> Trace:
         state = policy.fresh(1, now.logits) if state is None else state
         passes = torch.tensor([depth])
         decision = at_last_layer(policy.decide(now, passes, state), passes, model.config.layers)
+        if request.depth_limit is not None:
+            decision = at_limit(decision, passes, torch.tensor([request.depth_limit]))
         state = decision.state
         if decision.leaving.item():
             break
@@ -64,6 +66,12 @@ class Reference:
     def submit(self, requests: Sequence[Request]) -> None:
         check_lengths(requests, self._model.config.max_positions)
         self._waiting.extend(requests)
+
+    def expire(self, tickets: Iterable[int]) -> None:
+        late = set(tickets)
+        self._waiting = deque(
+            replace(request, depth_limit=1) if request.ticket in late else request for request in self._waiting
+        )
 
     def step(self) -> list[Verdict]:
         """Takes the next text through all the layers it needs; one verdict, or none when nothing waits."""

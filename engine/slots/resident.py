@@ -6,6 +6,7 @@ many are, so the device always has the next batch before the host has read the l
 
 Why nothing is overwritten too early: a ring row is written again only when the host has read that the device is done
 with it (entries and tokens once admitted, results once collected), and reading that is behind the copies concerned.
+A text's limit is the exception: it may change under a copy or a step, which then see the old one or the new one.
 Why a smaller tier may take over: it is chosen only when everything that could possibly be in the model or in the queue
 fits into it.
 
@@ -13,8 +14,8 @@ Has run: on the CPU, at once and on lanes that are late. Has not run: on a CUDA 
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate, pairwise
 
@@ -73,6 +74,9 @@ class Resident:
         self.table = Table.empty(model, policy, self._tiers, self._entries)
         table, pinned = self.table, device.pinned
         self._queue, self._queue_tokens = pinned(table.queue), pinned(table.queue_tokens)
+        self._limits = pinned(table.limits).fill_(model.config.layers)
+        self._limited: set[int] = set()  # seats with a limit of their own
+        self._limits_changed = False
         self._landings = deque(
             _Landing(pinned(table.counts), pinned(table.said_logits), pinned(table.said_facts)) for _ in range(ahead)
         )
@@ -81,7 +85,9 @@ class Resident:
         }
         self._waiting: deque[Request] = deque()
         self._batches: deque[_Batch] = deque()
-        self._flying: dict[int, Request] = {}  # by entry: published, not collected
+        self._free = deque(range(self._entries))  # seats
+        self._flying: dict[int, Request] = {}  # by seat: published, not collected
+        self._seats: dict[int, int] = {}  # of those, by ticket
         self._flying_tokens = 0
         self._queued: deque[int] = deque()  # token counts of the published that were not admitted when last read
         self._queued_tokens = 0
@@ -99,6 +105,16 @@ class Resident:
     def submit(self, requests: Sequence[Request]) -> None:
         check_lengths(requests, self._model.longest)
         self._waiting.extend(requests)
+
+    def expire(self, tickets: Iterable[int]) -> None:
+        """As Runner.expire, but for the steps under way: the next layer is the first of the next batch."""
+        late = set(tickets)
+        for ticket in late & self._seats.keys():
+            self._limit(self._seats[ticket], 1)
+        if self._waiting and late - self._seats.keys():
+            self._waiting = deque(
+                replace(request, depth_limit=1) if request.ticket in late else request for request in self._waiting
+            )
 
     @torch.no_grad()
     def step(self) -> list[Verdict]:
@@ -122,21 +138,40 @@ class Resident:
                 break
             tokens += size
             taken.append(self._waiting.popleft())
-        if not taken:
+        if taken:
+            self._queue_up(taken)
+        if self._limits_changed:
+            self._limits_changed = False
+            self._device.uploads.run(partial(self.table.limits.copy_, self._limits, non_blocking=True))
+        elif not taken:
             return
+        self._device.compute.after(self._device.uploads.mark())
+
+    def _queue_up(self, taken: list[Request]) -> None:
+        """Write these into the rings; each gets a seat."""
+        seats = [self._free.popleft() for _ in taken]
+        for seat, request in zip(seats, taken, strict=True):
+            if request.depth_limit is not None:
+                self._limit(seat, request.depth_limit)
         sizes = [len(request.token_ids) for request in taken]
+        ring = len(self._queue_tokens)
         starts = accumulate(sizes[:-1], initial=self._published_tokens)
-        entries = [(start % len(self._queue_tokens), size) for start, size in zip(starts, sizes, strict=True)]
+        entries = [(start % ring, size, seat) for start, size, seat in zip(starts, sizes, seats, strict=True)]
         ids = [token for request in taken for token in request.token_ids]
         self._upload(self._queue, self.table.queue, self._published, torch.tensor(entries))
         self._upload(self._queue_tokens, self.table.queue_tokens, self._published_tokens, torch.tensor(ids))
-        self._device.compute.after(self._device.uploads.mark())
-        self._flying.update(enumerate(taken, self._published))
+        self._flying.update(zip(seats, taken, strict=True))
+        self._seats.update((request.ticket, seat) for seat, request in zip(seats, taken, strict=True))
         self._queued.extend(sizes)
         self._published += len(taken)
-        self._published_tokens += tokens
-        self._queued_tokens += tokens
-        self._flying_tokens += tokens
+        self._published_tokens += sum(sizes)
+        self._queued_tokens += sum(sizes)
+        self._flying_tokens += sum(sizes)
+
+    def _limit(self, seat: int, limit: int) -> None:
+        self._limits[seat] = limit
+        self._limited.add(seat)
+        self._limits_changed = True
 
     def _upload(self, pinned: Tensor, ring: Tensor, first: int, values: Tensor) -> None:
         """Write `values` into the ring from row `first` on."""
@@ -189,11 +224,21 @@ class Resident:
         if not windows:
             return []
         logits = torch.cat([landing.logits[window] for window in windows])
-        entry, depth, reason = torch.cat([landing.facts[window] for window in windows]).unbind(dim=1)
-        requests = [self._flying.pop(number) for number in entry.tolist()]
+        seats, depth, reason = torch.cat([landing.facts[window] for window in windows]).unbind(dim=1)
+        requests = [self._leave(seat) for seat in seats.tolist()]
         self._flying_tokens -= sum(len(request.token_ids) for request in requests)
-        decision = Decision(torch.ones_like(entry, dtype=torch.bool), reason, ())
+        decision = Decision(torch.ones_like(seats, dtype=torch.bool), reason, ())
         return verdicts(requests, depth.tolist(), answer(logits), decision, range(len(requests)))
+
+    def _leave(self, seat: int) -> Request:
+        """The text in this seat, which is free again."""
+        request = self._flying.pop(seat)
+        del self._seats[request.ticket]
+        self._free.append(seat)
+        if seat in self._limited:
+            self._limit(seat, self._model.config.layers)
+            self._limited.discard(seat)
+        return request
 
 
 def _checked(tiers: Sequence[Tier]) -> tuple[Tier, ...]:

@@ -4,8 +4,9 @@ a shape that hangs on values, and every tensor it keeps stays where it is. So it
 A step closes the ranks of the last one, admits from the queue, advances every text by one layer, writes what the
 leaving ones say into the result ring, and leaves the rest for the next step.
 
-Letters: N slots, T token rows (of a tier, or of the table that all tiers share), R queue entries and result rows, Q
-queued tokens, H hidden size, C labels.
+Letters: N slots, T token rows (of a tier, or of the table that all tiers share), R queue entries, result rows and
+seats, Q queued tokens, H hidden size, C labels. A text has a seat, a number of its own, from when it is queued until
+its result was read.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from engine.errors import ConfigError
-from engine.exits.policy import Decision, ExitPolicy, State, answer, at_last_layer
+from engine.exits.policy import Decision, ExitPolicy, State, answer, at_last_layer, at_limit
 from engine.slots.resident_layer import Spread, StaticElbert
 
 
@@ -33,17 +34,18 @@ class Table:
 
     # Rings, written by the host (see engine.slots.resident):
     tail: Tensor  # (1,) int64, entries published so far
-    queue: Tensor  # (R, 2) int64: where the entry's tokens start in the token ring, and how many there are
+    queue: Tensor  # (R, 3) int64: where the entry's tokens start in the token ring, how many there are, its seat
     queue_tokens: Tensor  # (Q,) int64
+    limits: Tensor  # (R,) int64, by seat: passes after which a text leaves in any case; may change at any time
     # Rings, written by the step; the last row of each takes what nobody is to read:
     said_logits: Tensor  # (R + 1, C) exit dtype
-    said_facts: Tensor  # (R + 1, 3) int64: entry, exit layer, reason code
+    said_facts: Tensor  # (R + 1, 3) int64: seat, exit layer, reason code
     counts: Tensor  # (2,) int64: entries admitted, texts finished, so far
     # Slots. Rows of empty slots have length 0 and do not stay:
     hidden: Tensor  # (T, H)
     lengths: Tensor  # (N,) int64
     depth: Tensor  # (N,) int64, passes made
-    entry: Tensor  # (N,) int64
+    seat: Tensor  # (N,) int64
     staying: Tensor  # (N,) bool
     memory: State  # of the exit policy, each (N, ...)
 
@@ -59,15 +61,16 @@ class Table:
 
         return cls(
             tail=zeros(1),
-            queue=zeros(entries, 2),
+            queue=zeros(entries, 3),
             queue_tokens=zeros(max(2 * tokens, 32 * entries)),
+            limits=zeros(entries) + model.config.layers,
             said_logits=zeros(entries + 1, model.config.n_labels, dtype=model.exit_dtype),
             said_facts=zeros(entries + 1, 3),
             counts=zeros(2),
             hidden=zeros(tokens, model.config.hidden_size, dtype=model.dtype),
             lengths=zeros(slots),
             depth=zeros(slots),
-            entry=zeros(slots),
+            seat=zeros(slots),
             staying=zeros(slots, dtype=torch.bool),
             memory=policy.fresh(slots, zeros(0, dtype=model.exit_dtype)),
         )
@@ -90,7 +93,8 @@ class Seating(NamedTuple):
     source: Tensor  # int64, the slot they had
     stayed: Tensor  # bool
     active: Tensor  # bool: stayed or admitted
-    entry: Tensor  # int64, of the queue
+    entry: Tensor  # int64, of the queue, where newly admitted
+    seat: Tensor  # int64
     lengths: Tensor  # int64, 0 where not active
 
 
@@ -113,7 +117,7 @@ class Step:
         depth = _unless_new(self._table.depth, seating) + seating.active
         logits = self._model.classify(hidden, spread, depth)
         memory = tuple(_unless_new(each, seating) for each in self._table.memory)
-        decision = self._decide(logits, depth, memory)
+        decision = self._decide(logits, depth, memory, seating)
         leaving = decision.leaving & seating.active
         self._say(logits, depth, decision, leaving, seating)
         self._keep(hidden, depth, decision, leaving, seating)
@@ -130,14 +134,15 @@ class Step:
         admitted, published = table.counts[:1], table.tail
         entry = admitted + places - stay
         offered = ~stayed & (entry < published)
-        wanted = table.queue[:, 1].index_select(0, entry % len(table.queue)).masked_fill(~offered, 0)
+        queued = table.queue.index_select(0, entry % len(table.queue))  # (N, 3)
+        wanted = queued[:, 1].masked_fill(~offered, 0)
         taken = (table.lengths * table.staying).sum()
         ends = taken + wanted.cumsum(dim=0)
         new = offered & ((ends <= self._tier.tokens) | (ends == wanted))  # ends == wanted: nothing before it
         lengths = torch.where(stayed, table.lengths.index_select(0, source), wanted.masked_fill(~new, 0))
-        entry = torch.where(stayed, table.entry.index_select(0, source), entry)
+        seat = torch.where(stayed, table.seat.index_select(0, source), queued[:, 2])
         admitted.add_(new.sum())
-        return Seating(source, stayed, stayed | new, entry, lengths)
+        return Seating(source, stayed, stayed | new, entry, seat, lengths)
 
     def _spread(self, seating: Seating) -> Spread:
         ends = seating.lengths.cumsum(dim=0)
@@ -161,9 +166,10 @@ class Step:
         stayed = seating.stayed.index_select(0, spread.slot)[:, None]
         return torch.where(stayed, kept, self._model.embed(ids, spread.place)).masked_fill(~spread.real[:, None], 0)
 
-    def _decide(self, logits: Tensor, depth: Tensor, memory: State) -> Decision:
+    def _decide(self, logits: Tensor, depth: Tensor, memory: State, seating: Seating) -> Decision:
         decision = self._policy.decide(answer(logits), depth, memory)
-        return at_last_layer(decision, depth, self._model.config.layers)
+        decision = at_last_layer(decision, depth, self._model.config.layers)
+        return at_limit(decision, depth, self._table.limits.index_select(0, seating.seat))
 
     def _say(self, logits: Tensor, depth: Tensor, decision: Decision, leaving: Tensor, seating: Seating) -> None:
         """Results in order of leaving; those who stay write into the row that nobody reads."""
@@ -171,7 +177,7 @@ class Step:
         nth = finished + leaving.cumsum(dim=0) - 1
         row = torch.where(leaving, nth % ring, ring)
         table.said_logits.index_copy_(0, row, logits)
-        table.said_facts.index_copy_(0, row, torch.stack([seating.entry, depth, decision.reason], dim=1))
+        table.said_facts.index_copy_(0, row, torch.stack([seating.seat, depth, decision.reason], dim=1))
         finished.add_(leaving.sum())
 
     def _keep(self, hidden: Tensor, depth: Tensor, decision: Decision, leaving: Tensor, seating: Seating) -> None:
@@ -183,7 +189,7 @@ class Step:
         table.lengths[:slots].copy_(seating.lengths)
         table.staying[:slots].copy_(seating.active & ~leaving)
         table.depth[:slots].copy_(depth)
-        table.entry[:slots].copy_(seating.entry)
+        table.seat[:slots].copy_(seating.seat)
         for kept, memory in zip(table.memory, decision.state, strict=True):
             kept[:slots].copy_(memory)
 

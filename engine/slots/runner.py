@@ -1,6 +1,6 @@
 """The small interface behind which every way of running the model stands."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from engine.types import Request, Verdict
@@ -19,6 +19,11 @@ class Runner(Protocol):
 
     def submit(self, requests: Sequence[Request]) -> None:
         """Queue requests, first in first out. Raises SequenceTooLong, and then takes none of them."""
+
+    def expire(self, tickets: Iterable[int]) -> None:
+        """These leave after the next layer that they make, with reason DEADLINE if nothing else lets them out there:
+        their depth limit is lowered to the passes they have made, plus one. Tickets that are not under way are left
+        out."""
 
     def step(self) -> list[Verdict]:
         """Admit what fits, apply one layer to every slot, release what exits. Empty when nothing exits, or when

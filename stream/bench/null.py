@@ -1,7 +1,7 @@
 """An engine without a model: every text exits at once, or at the rate of a device that one would like to have."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from engine.config import EngineConfig
@@ -77,6 +77,9 @@ class NullRunner:
     def submit(self, requests: Sequence[Request]) -> None:
         """As Runner.submit."""
         self._requests += requests
+
+    def expire(self, tickets: Iterable[int]) -> None:
+        """As Runner.expire: they leave in one step anyway."""
 
     def step(self) -> list[Verdict]:
         """As Runner.step."""

@@ -4,7 +4,7 @@ the marks between lanes allow. What a CUDA stream may do, these do on purpose.""
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from hypothesis import HealthCheck, example, given, settings
@@ -17,6 +17,7 @@ from engine.slots.resident import Resident
 from engine.slots.resident_device import Mark, Work
 from engine.slots.resident_step import Tier
 from engine.types import Request
+from schemas.signal import ExitReason
 
 
 @dataclass
@@ -107,21 +108,30 @@ def test_late_lanes_change_when_a_text_is_answered_never_what_is_said(
     ahead: int,
     lengths: list[int],
 ) -> None:
-    """Small rings, changing tiers, submissions at any time; float64, so every outcome is the oracle's; every ticket
-    once. A copy that could be overtaken by the host's next write, or a step by the copy it needs, shows here."""
+    """Small rings, changing tiers, submissions and expiries at any time; float64, so every outcome is the oracle's, at
+    the depth where it was cut short if it was; every ticket once. A copy that could be overtaken by the host's next
+    write, or a step by the copy it needs, shows here."""
     models, chance = pair("albert"), random.Random(seed)
     policy = parse("cwb:delta=0.4,window=3", 6)
     tiers = (Tier(1, 20), Tier(3, 60, 2), Tier(6, 100, 3))
     runner = Resident(models.static, policy, tiers, Late(chance, laziness), entries, ahead)
     requests = [Request(ticket, tuple(chance.choices(range(97), k=length))) for ticket, length in enumerate(lengths)]
-    waiting, said = list(requests), []
+    waiting, said, expired = list(requests), [], set[int]()
     while waiting or runner.waiting or runner.active:
         few = chance.choice([0, 0, 1, 2, 9])
         runner.submit(waiting[:few])
         del waiting[:few]
+        if chance.random() < 0.2:
+            late = chance.sample(range(len(lengths)), chance.randrange(3) if len(lengths) > 2 else 1)
+            runner.expire(late)
+            expired.update(late)
         said += runner.step()
     assert sorted(verdict.ticket for verdict in said) == list(range(len(lengths)))
     by_ticket = {verdict.ticket: verdict for verdict in said}
     for request in requests:
-        alone, late = trace(models.oracle, policy, request).verdict, by_ticket[request.ticket]
+        late = by_ticket[request.ticket]
+        cut = late.exit_reason is ExitReason.DEADLINE
+        assert not cut or request.ticket in expired
+        limited = replace(request, depth_limit=late.exit_layer) if cut else request
+        alone = trace(models.oracle, policy, limited).verdict
         assert (late.label, late.exit_layer, late.exit_reason) == (alone.label, alone.exit_layer, alone.exit_reason)
