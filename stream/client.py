@@ -15,13 +15,12 @@ order of arrival: `Latest` keeps that. The model reads whole texts, so a score i
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from datetime import datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, overload
+from typing import TYPE_CHECKING, Literal, Self
 
 import structlog
 
@@ -29,13 +28,14 @@ from schemas.signal import Signal
 from stream.adapters.clock import SystemClock
 from stream.adapters.subscriber import Start, Subscriber
 from stream.errors import SourceEnded
-from stream.field_map import instant_us
 from stream.history.availability import Constant, Empirical
+from stream.history.recorded import TopicRange
 from stream.ports import Clock
 from stream.subscription.batches import arrow_table
 from stream.subscription.buffer import Buffer, SlowReader
 from stream.subscription.delay import Latency, OutOfOrder
 from stream.subscription.feed import Counts, Feed
+from stream.subscription.instant import Instant, epoch_us
 from stream.subscription.latest import Latest
 from stream.subscription.live import Freshness, Live, StaleSignal
 from stream.subscription.received import Received
@@ -60,12 +60,10 @@ __all__ = [
     "Signals",
     "Silence",
     "StaleSignal",
+    "TopicRange",
 ]
 
 log = structlog.get_logger(__name__)
-
-Instant = int | str | datetime
-"""Epoch microseconds, ISO 8601 with an offset from UTC, or a datetime that knows its zone."""
 
 Handler = Callable[[Received], object]
 SilenceHandler = Callable[[Silence], object]
@@ -142,7 +140,7 @@ class Signals(Iterator[Received], AsyncIterator[Received]):
             commits=group is not None,
             held=held,
         )
-        begin: Start = "now" if start == "now" else "beginning" if start == "beginning" else _instant_us(start)
+        begin: Start = "now" if start == "now" else "beginning" if start == "beginning" else epoch_us(start, clock)
         reader = partial(Subscriber, bootstrap_servers, read_committed=read_committed, options=options)
         subscription = reader([topic], start=begin, group=group, revoked=feed.revoked)
         # Of every worker: heartbeats are not shared out.
@@ -153,7 +151,7 @@ class Signals(Iterator[Received], AsyncIterator[Received]):
     @classmethod
     def replay(
         cls,
-        recorded: str | Path | Iterable[tuple[Signal, int]],
+        recorded: str | Path | TopicRange | Iterable[tuple[Signal, int]],
         *,
         start: Instant | None = None,
         end: Instant | None = None,
@@ -171,17 +169,22 @@ class Signals(Iterator[Received], AsyncIterator[Received]):
     ) -> Self:
         """Recorded signals again, each when it could have been known; the same filters, the same objects.
 
-        `recorded`: a file or folder that `earlybird archive` or `earlybird replay` wrote, or any iterable of (signal,
-        available_us) in the order of availability. `start` (included) to `end` (excluded), by the broker's append time.
+        `recorded`: a file or folder that `earlybird archive` or `earlybird replay` wrote, a TopicRange, or any iterable
+        of (signal, available_us) in the order of availability. `start` (included) to `end` (excluded), by availability.
         `latency` is what the strategy's own path adds: microseconds, or a model of it (`Empirical.measured` of what a
         live run measured). `speed`: "max", or so many times as fast as it was.
 
-        While iterating: OutOfOrder for a recording that would show the future; StreamError for unreadable files.
+        While iterating: OutOfOrder for a recording that would show the future; StreamError for unreadable files and
+        topics.
         """
         selection = Selection.of(symbols, labels, min_confidence, sources, item_types, single_symbol)
         gate = Gate(selection, distinct=distinct, remember=remember, held=held)
         model = Constant(latency) if isinstance(latency, int) else latency
-        return cls(Recording(between(recorded, _instant_us(start), _instant_us(end)), gate, model, speed))
+        clock = SystemClock()
+        start_us, end_us = (None if bound is None else epoch_us(bound, clock) for bound in (start, end))
+        if isinstance(recorded, TopicRange):
+            recorded = recorded.signals(start_us, end_us)
+        return cls(Recording(between(recorded, start_us, end_us), gate, model, speed))
 
     def __iter__(self) -> Self:
         return self
@@ -287,12 +290,3 @@ class Signals(Iterator[Received], AsyncIterator[Received]):
                     return
                 else:
                     self._feed.wait(_WAIT_S)
-
-
-@overload
-def _instant_us(instant: Instant) -> int: ...
-@overload
-def _instant_us(instant: None) -> None: ...
-def _instant_us(instant: Instant | None) -> int | None:
-    """Raises ValueError for one outside 1973 to 2100, or without a zone."""
-    return None if instant is None else instant_us(str(instant) if isinstance(instant, datetime) else instant, None)

@@ -123,6 +123,12 @@ class _Shared:
         self._paused: set[Partition] = set()
 
     def read(self, partition: Partition) -> Iterator[Stamped]:
+        try:
+            yield from self._read(partition)
+        finally:  # also when whoever reads goes away before the end
+            self._finish(partition)
+
+    def _read(self, partition: Partition) -> Iterator[Stamped]:
         waiting = self._waiting[partition]
         heard_s = time.monotonic()
         while True:

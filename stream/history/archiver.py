@@ -22,7 +22,7 @@ from schemas.signal import Signal
 from stream.adapters import parquet
 from stream.errors import SettingsError
 from stream.history.archive_files import ArchiveFile, files_of, files_of_day, hour_of, superseded_in, topics_in
-from stream.history.availability import Stamped, date_raw
+from stream.history.availability import Stamped, date_raw, date_signal
 from stream.history.timeline import Span
 from stream.ports import Partition, Record
 
@@ -171,7 +171,7 @@ class Archiver(AbstractContextManager["Archiver"]):
         if record.topic not in self._signal_topics:
             return parquet.record_row(stamped, date_raw(stamped, "auto").base_us)
         signal = _signal(record)
-        available_us = record.timestamp_us or (0 if signal is None else signal.ts.emitted_us)
+        available_us = record.timestamp_us or 0 if signal is None else date_signal(record, signal, "auto").at_us
         return parquet.record_row(stamped, available_us) | parquet.signal_row(signal)
 
     def _tidy(self) -> None:

@@ -23,6 +23,7 @@ Rule = Literal["auto", "appended", "ingested"]
 append time, else ingested_us; for signals the broker's."""
 
 QUANTILES = 1_000
+AVAILABLE = "available-us"  # header of a replay's records
 
 
 class Stamped(NamedTuple):
@@ -41,6 +42,7 @@ class Dated:
     base_us: int  # the same, had it never been edited; ascends in a partition, but for some slack
     edited: bool = False  # the text was changed later than it claims to have been available, and is no update
     assumed: bool = False  # the ingest time was assumed when the history was published
+    signal: Signal | None = None  # in it, where it was dated by one
 
 
 def date_raw(stamped: Stamped, rule: Rule) -> Dated:
@@ -62,11 +64,13 @@ def date_raw(stamped: Stamped, rule: Rule) -> Dated:
 
 
 def date_signal(record: Record, signal: Signal, rule: Rule) -> Dated:
-    """A record of the signals topic."""
-    base_us = signal.ts.ingested_us if rule == "ingested" else record.timestamp_us or signal.ts.emitted_us
+    """A record of the signals topic, or of a replay's: that tells the instant itself, which Kafka would round."""
+    told = next((value for name, value in record.headers if name == AVAILABLE), None)
+    appended_us = int(told) if told else record.timestamp_us or signal.ts.emitted_us
+    base_us = signal.ts.ingested_us if rule == "ingested" else appended_us
     updated_us = signal.ts.updated_us or 0
     edited = updated_us > base_us and signal.action is SignalAction.NEW
-    return Dated(record, max(base_us, updated_us), base_us, edited)
+    return Dated(record, max(base_us, updated_us), base_us, edited, signal=signal)
 
 
 class Latency(Protocol):

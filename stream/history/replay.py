@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import structlog
 
-from schemas.codec import DecodeError, decode
 from schemas.rejection import Rejection
 from schemas.signal import Signal
 from stream.errors import SettingsError
@@ -23,10 +22,10 @@ from stream.history.availability import (
     Rule,
     Stamped,
     date_raw,
-    date_signal,
     in_sample,
     stage_latency_us,
 )
+from stream.history.recorded import readable, recorded
 from stream.history.replay_output import Account, Output
 from stream.history.timeline import History, Pace, Reached, Reorder, Span, Window, merge
 from stream.ports import Partition
@@ -177,9 +176,7 @@ class Player:
 
 def play_recorded(plan: Plan, history: History, player: Player) -> None:
     """Published signals again, each with the run's id. Raises SourceError, SettingsError."""
-    signals = [_dated_signals(rows, plan.rule) for rows in history.read(plan.spans, plan.window)]
-    for reached in merge(signals, plan.window):
-        signal = decode(Signal, reached.dated.record.value or b"")
+    for reached, signal in recorded(history, plan.spans, plan.window, plan.rule):
         player.note(reached.dated)
         player.behind += reached.dated.base_us - signal.ts.ingested_us > BEHIND_US
         player.take(reached, 0, signal)
@@ -198,27 +195,13 @@ def raw_history(plan: Plan, history: History) -> Iterator[Reached]:
 def recorded_signals(plan: Plan, history: History) -> Iterator[tuple[Stamped, Signal]]:
     """The record that a recomputation is held against: every signal there is."""
     for rows in history.read(plan.record, Window()):
-        for stamped in rows:
-            try:
-                yield stamped, decode(Signal, stamped.record.value or b"")
-            except DecodeError as error:
-                log.warning("record.unreadable", offset=stamped.record.offset, reason=str(error))
+        yield from readable(rows)
 
 
 def measured_latency(plan: Plan, history: History) -> Empirical:
     """What the live run's own signals took. Raises SettingsError where there are none."""
     found = (stage_latency_us(stamped.record, signal) for stamped, signal in recorded_signals(plan, history))
     return Empirical.measured(latency for latency in found if latency is not None)
-
-
-def _dated_signals(rows: Iterator[Stamped], rule: Rule) -> Iterator[Dated]:
-    for stamped in rows:
-        try:
-            signal = decode(Signal, stamped.record.value or b"")
-        except DecodeError as error:
-            log.warning("record.unreadable", offset=stamped.record.offset, reason=str(error))
-            continue
-        yield date_signal(stamped.record, signal, rule)
 
 
 def _event_us(signal: Signal) -> int:

@@ -12,6 +12,7 @@ from schemas.codec import encode
 from schemas.rejection import Rejection
 from schemas.signal import Signal
 from stream.adapters import parquet
+from stream.history.availability import AVAILABLE
 from stream.ports import Outgoing, Sink
 
 Format = Literal["parquet", "arrow", "jsonl", "topic"]
@@ -162,7 +163,7 @@ def _headers(signal: Signal, available_us: int) -> dict[str, str]:
         "item-type": signal.item_type or "",
         "run": signal.run_id,
         "schema": Signal.SCHEMA,
-        "available-us": str(available_us),
+        AVAILABLE: str(available_us),
     }
 
 

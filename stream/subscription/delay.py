@@ -2,7 +2,7 @@
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import Protocol
 
 from schemas.signal import Signal
@@ -23,7 +23,7 @@ class OutOfOrder(StreamError):
     """A recording that is not in the order of availability: read like this, it would show the future."""
 
 
-def delayed(recorded: Iterable[tuple[Signal, int]], latency: Latency) -> Iterator[tuple[Signal, int]]:
+def delayed(recorded: Iterable[tuple[Signal, int]], latency: Latency) -> Generator[tuple[Signal, int], None, None]:
     """The recording as somebody with this latency sees it, in the order in which he does. A signal never overtakes an
     earlier one of its item_key, as it cannot in Kafka. Raises OutOfOrder.
 

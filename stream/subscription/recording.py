@@ -59,6 +59,7 @@ class Recording:
     def take(self) -> Received | None:
         """As Feed.take; None while the next is not due."""
         if self._closed:
+            self._seen.close()
             raise SourceEnded("closed")
         if self._ahead is None:
             self._ahead = self._next()

@@ -17,7 +17,8 @@ from schemas.signal import Signal, SignalAction
 from stream.adapters.clock import ManualClock
 from stream.adapters.embedded import EmbeddedBroker
 from stream.adapters.kafka_sink import KafkaSink
-from stream.client import Condition, Patience, Signals, Silence, StaleSignal
+from stream.adapters.topic_range import TopicReader
+from stream.client import Condition, Patience, Signals, Silence, StaleSignal, TopicRange
 from stream.errors import SettingsError, SourceError
 from stream.inflight import Entry
 from stream.outcome import signal_record
@@ -146,6 +147,37 @@ def test_reading_starts_at_an_instant(stage: Stage) -> None:
         assert items(take(signals, 2)) == ["new", "newer"]
     with stage.live(start=now_us() + 3600 * SECOND) as signals:
         assert signals.to_arrow(1, timeout_s=0.3).num_rows == 0
+
+
+def test_a_range_of_the_topic_is_replayed_as_it_came_live(stage: Stage) -> None:
+    """The same objects at the same instants, from archive or topic alike; what comes after the replay was made is no
+    part of it."""
+    stage.publish(*named("up", score=0.9), *named("down", score=-0.9), *named("flat", score=0.0))
+    with stage.live(start="beginning") as signals:
+        live = take(signals, 3)
+    recorded = TopicRange(stage.broker.bootstrap_servers, stage.topic, options=stage.broker.options)
+    replays = [
+        Signals.replay(recorded),
+        Signals.replay(recorded, start=live[0].available_us, end=live[2].available_us + 1),
+        Signals.replay(recorded, start="-1h", labels=["positive", "neutral"]),
+        Signals.replay(replace(recorded, first=1, last={0: 2})),
+        Signals.replay(recorded, start=live[2].available_us + 1),
+    ]
+    stage.publish(*named("after", score=0.9))
+    assert [list(replay) for replay in replays] == [live, live, [live[0], live[2]], [live[1]], []]
+
+
+def test_a_replay_that_is_left_early_lets_go_of_the_broker(stage: Stage) -> None:
+    """Its consumer ends with it."""
+    stage.publish(*named(*range(3_000)))
+    closed: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TopicReader, "close", lambda reader: closed.append(type(reader).__name__))
+        options = stage.broker.options
+        replay = Signals.replay(TopicRange(stage.broker.bootstrap_servers, stage.topic, slack_us=0, options=options))
+        assert next(replay).item_key == "wire:0" and not closed
+        replay.close()
+        assert list(replay) == [] and closed == ["TopicReader"]
 
 
 def test_filters_hold_live_and_what_follows_passes(stage: Stage) -> None:

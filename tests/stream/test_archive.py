@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from schemas.codec import encode
+from schemas.codec import decode, encode
 from schemas.signal import Signal
 from stream.errors import SettingsError, SourceError
 from stream.history.archive import ArchiveHistory, read_raw, read_signals
 from stream.history.archive_files import files_of, topics_in
 from stream.history.archiver import Archiver, archive_on, starts
-from stream.history.availability import Stamped
+from stream.history.availability import Stamped, date_signal
 from stream.history.timeline import Span, Window
 from stream.ports import Partition, Record
 
@@ -184,6 +184,18 @@ def test_record_that_is_no_signal_is_kept_and_left_out(tmp_path: Path) -> None:
     archive(tmp_path, [a_signal(0, BEGIN_US), garbage, a_signal(2, BEGIN_US + 2)])
     assert [signal.digest for signal, _ in read_signals(tmp_path)] == ["d0", "d2"]
     assert offsets(tmp_path, "signals") == [(0, 0), (0, 1), (0, 2)]
+
+
+def test_an_archived_signal_is_available_when_the_live_one_was(tmp_path: Path) -> None:
+    """Not before its text's last edit, whatever the broker's clock said; and in that order."""
+    edited_us = BEGIN_US + 2 * HOUR_US
+    edited = a_signal(0, BEGIN_US, ts={"updated_us": edited_us, "ingested_us": BEGIN_US, "consumed_us": BEGIN_US,
+                                       "emitted_us": BEGIN_US})  # fmt: skip
+    archive(tmp_path, [edited, a_signal(1, BEGIN_US + 1), a_signal(2, BEGIN_US + 2)])
+    known = [(signal.digest, at_us) for signal, at_us in read_signals(tmp_path)]
+    assert known == [("d1", BEGIN_US + 1), ("d2", BEGIN_US + 2), ("d0", edited_us)]
+    live = date_signal(edited.record, decode(Signal, edited.record.value or b""), "auto")
+    assert live.at_us == edited_us
 
 
 def test_folder_without_an_archive_says_so(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from stream.adapters.memory import MemorySink
 from stream.errors import SettingsError, SourceError
 from stream.history.archive import read_signals
 from stream.history.availability import Constant, Empirical, Stamped, date_raw
+from stream.history.recorded import in_order
 from stream.history.replay_output import TopicOutput
 from stream.history.replay_run import Options, plan_of, run_replay
 from stream.history.timeline import Pace, Reorder, Span, Window, parse_bounds
@@ -412,6 +414,24 @@ def test_availability_of_raw_records() -> None:
 def test_bounds_take_instants_in_many_forms(text: str, expected: int) -> None:
     """ISO in any zone, an epoch in s, ms or us, and relative to now."""
     assert parse_bounds([text], NOW_US) == (expected, {})
+
+
+def test_signals_of_partitions_are_one_sequence_by_availability(unbroken: Path) -> None:
+    """Merged from partitions whose times are out of order; what was edited later counts from then."""
+    replayed = [signal for signal, _ in signals(unbroken)][:40]
+    edited = replayed[0].ts.model_copy(update={"updated_us": NOW_US + 50 * SECOND_US})
+    replayed[0] = replayed[0].model_copy(update={"ts": edited})
+    there = MemoryHistory(
+        Stamped(Record("signals", n % 2, n // 2, None, encode(signal), NOW_US + (n ^ 2) * SECOND_US), True)
+        for n, signal in enumerate(replayed)
+    )
+    window = Window(NOW_US + 3 * SECOND_US, NOW_US + 60 * SECOND_US)
+    known = list(in_order(there, there.spans(["signals"], window), window, "auto"))
+    assert [at for _, at in known] == [NOW_US + n * SECOND_US for n in (*range(3, 40), 50)]
+    assert [s.item_key for s, _ in known[:-1]] == [replayed[n ^ 2].item_key for n in range(3, 40)]
+    strict = replace(window, slack_us=SECOND_US)
+    with pytest.raises(SourceError, match="slack"):
+        list(in_order(there, there.spans(["signals"], strict), strict, "auto"))
 
 
 def test_bounds_that_mean_nothing_are_refused() -> None:

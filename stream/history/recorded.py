@@ -1,0 +1,95 @@
+"""Published signals as one sequence, in the order in which they could be known."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import starmap
+
+import structlog
+
+from schemas.codec import DecodeError, decode
+from schemas.signal import Signal
+from stream.history.availability import Dated, Rule, Stamped, date_signal
+from stream.history.timeline import SLACK_US, History, Reached, Reorder, Span, Window, merge
+from stream.ports import Partition
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TopicRange:
+    """Signals where they were published, as far as the topic has them when the replay is made: what comes later is no
+    part of it.
+
+    `first` and `last` (not included): offsets, of all partitions or by partition number. `available`: by the broker's
+    append time, or by `ingested_us`, for signals of back-dated history; those are all held in memory. `slack_us`: how
+    far a partition's times are out of order at most; None: any, and all are held in memory. `options` are librdkafka's.
+    """
+
+    bootstrap_servers: str
+    topic: str = "signals"
+    first: int | Mapping[int, int] | None = None
+    last: int | Mapping[int, int] | None = None
+    available: Rule = "auto"
+    slack_us: int | None = SLACK_US
+    options: Mapping[str, str | int | float | bool] | None = None
+
+    def signals(self, start_us: int | None = None, end_us: int | None = None) -> Iterator[tuple[Signal, int]]:
+        """Those that became available at `start_us` or later and before `end_us`, each with that instant. The range is
+        frozen on return. Raises SourceError, and when read, too."""
+        from stream.adapters.topic_range import TopicHistory
+
+        ingested = self.available == "ingested"  # the broker's times then tell nothing
+        window = Window(
+            start_us,
+            end_us,
+            None if ingested else self.slack_us,
+            not ingested,
+            self._offsets(self.first),
+            self._offsets(self.last),
+        )
+        history = TopicHistory(self.bootstrap_servers, self.options)
+        return in_order(history, history.spans([self.topic], window), window, self.available)
+
+    def _offsets(self, given: int | Mapping[int, int] | None) -> dict[Partition | None, int]:
+        if given is None:
+            return {}
+        return {None: given} if isinstance(given, int) else {Partition(self.topic, n): at for n, at in given.items()}
+
+
+def in_order(
+    history: History, spans: Mapping[Partition, Span], window: Window, rule: Rule
+) -> Iterator[tuple[Signal, int]]:
+    """The signals of this history and the instants from which they were available, in that order. Raises SourceError
+    for one that is out of order by more than the window's slack."""
+    order: Reorder[Signal] = Reorder(window.slack_us)
+    for reached, signal in recorded(history, spans, window, rule):
+        record = reached.dated.record
+        key = (record.topic, record.partition, record.offset)
+        for at_us, next_one in order.push(reached.us, reached.dated.at_us, key, signal):
+            yield next_one, at_us
+    for at_us, next_one in order.rest():
+        yield next_one, at_us
+
+
+def recorded(
+    history: History, spans: Mapping[Partition, Span], window: Window, rule: Rule
+) -> Iterator[tuple[Reached, Signal]]:
+    """The signals of this history with their dated records, merged as `timeline.merge` does. Records that are no
+    signals are logged and left out."""
+    for reached in merge([_dated(rows, rule) for rows in history.read(spans, window)], window):
+        signal = reached.dated.signal
+        assert signal is not None, "dated by its signal. This is a bug."
+        yield reached, signal
+
+
+def readable(rows: Iterator[Stamped]) -> Iterator[tuple[Stamped, Signal]]:
+    """Those that are signals."""
+    for stamped in rows:
+        try:
+            yield stamped, decode(Signal, stamped.record.value or b"")
+        except DecodeError as error:
+            log.warning("record.unreadable", offset=stamped.record.offset, reason=str(error))
+
+
+def _dated(rows: Iterator[Stamped], rule: Rule) -> Iterator[Dated]:
+    return starmap(lambda stamped, signal: date_signal(stamped.record, signal, rule), readable(rows))
