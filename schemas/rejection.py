@@ -4,7 +4,7 @@ import base64
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from schemas.base import EpochUs, Message
 from schemas.signal import RawPosition
@@ -24,6 +24,7 @@ class Reason(StrEnum):
     LANGUAGE = "language"  # not one that the model was trained on
     TOO_LARGE = "too_large"  # the record as a whole; a long text is assembled to fit instead
     STALE = "stale"
+    SHED = "shed"  # too old when it was consumed: not computed, so that younger texts are (since 1.1)
     POISON = "poison"  # our own code failed on it
 
 
@@ -32,11 +33,13 @@ class Rejection(Message):
 
     `original` is the record's value in base64, whole up to 512 KiB and its beginning beyond that (`original_bytes` is
     its true size, `original_sha256` of all of it; the raw position still names the whole).
+
+    `schema_version` is the lowest that has the reason: readers of 1.0 go on reading everything but `shed`.
     """
 
     SCHEMA: ClassVar[str] = "rejection/1"
 
-    schema_version: Literal["1.0"] = "1.0"
+    schema_version: Literal["1.0", "1.1"] = "1.0"
     reason: Reason
     detail: str
     raw: RawPosition
@@ -48,6 +51,12 @@ class Rejection(Message):
     original_sha256: str | None = None
     rejected_us: EpochUs
     run_id: str = "live"
+
+    @model_validator(mode="after")
+    def _reason_of_its_version(self) -> "Rejection":
+        if self.reason is Reason.SHED and self.schema_version == "1.0":
+            raise ValueError("reason shed needs schema_version 1.1, was 1.0")
+        return self
 
     def original_value(self) -> bytes | None:
         """The raw value's bytes (its first 512 KiB where it was larger)."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.base import Message
-from schemas.control import Heartbeat
+from schemas.control import Heartbeat, ReplayComplete
 from schemas.raw import RawNews, RawTweet
 from schemas.rejection import Rejection
 from schemas.signal import Signal
@@ -15,8 +15,9 @@ MESSAGES: dict[str, type[Message]] = {
     "raw-news-1.0": RawNews,
     "raw-tweet-1.0": RawTweet,
     "signal-1.0": Signal,
-    "rejection-1.0": Rejection,
+    "rejection-1.1": Rejection,
     "heartbeat-1.0": Heartbeat,
+    "replay-complete-1.0": ReplayComplete,
 }
 
 

@@ -2,16 +2,17 @@
 
 Two levels, asked in this order: the single flight (the same text is in flight in this process: wait for its leader) and
 the duplicate cache (Redis: it was answered before, or another worker has it in hand). The key covers everything that
-makes a verdict, so an answer from here is what the model would have said; only `novelty` depends on it.
+makes a verdict, so an answer from here is what the model would have said; only `novelty` depends on it. An answer that
+a deadline cut short is not: the cache never gets it, and only those who wait for its leader share it.
 """
 
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from engine.types import Request
 from schemas.raw import RawNews, RawTweet
-from stream.inflight import Answer, Duplicate, Entry
+from schemas.signal import ExitReason
+from stream.inflight import Answer, Duplicate, Entry, TimedRequest
 from stream.ports import Claim, DuplicateCache, First, Hit, Mine
 from stream.preprocess import Readable
 
@@ -48,22 +49,28 @@ class Duplicates:
         """Texts that another worker has in hand."""
         return len(self._parked)
 
-    def look_up(self, entries: Iterable[Entry]) -> list[Request]:
+    def look_up(self, entries: Iterable[Entry]) -> list[TimedRequest]:
         """Give every readable entry its ticket, and its answer where the cache has one; the requests that remain."""
         leaders = [entry for entry in entries if entry.encoded is not None and not self._follow(entry)]
-        requests, answers = self._claim(leaders)
+        requests, answers = self._claim([entry for entry in leaders if entry.depth_limit is None])
+        requests += [_request(entry) for entry in leaders if entry.depth_limit is not None]  # its answer is its own
         for entry in leaders:
             if entry.ticket in answers:
                 entry.answer = answers[entry.ticket]
         return requests
 
-    def recheck(self) -> list[Request]:
-        """Ask again about texts in another worker's hand; requests for those it gave up. Answers go to `answered`."""
+    def recheck(self, now_us: int) -> list[TimedRequest]:
+        """Ask again about texts in another worker's hand; requests for those it gave up, and for those that cannot
+        wait any longer. Answers go to `answered`."""
         if not self._parked or time.monotonic() < self._recheck_due_s:
             return []
-        parked = list(self._parked.values())
+        parked: list[Entry] = []
+        late: list[Entry] = []
+        for entry in self._parked.values():
+            (late if entry.due_us is not None and entry.due_us <= now_us else parked).append(entry)
         self._parked.clear()
         requests, answers = self._claim(parked)
+        requests += map(_request, late)
         if answers:
             self._answered(list(answers.values()))
         return requests
@@ -83,11 +90,14 @@ class Duplicates:
                 if flight.followers:
                     repeats[entry.text_key] = flight.followers
             answer = entry.answer
-            # One that went to another worker, too: its next owner need not wait for the end of our claim.
-            if answer is not None and answer.verdict is not None and answer.duplicate is None:
-                firsts[entry.text_key] = First(
-                    _item(entry).item_key, entry.element.position, _item(entry).ingested_us, answer.verdict
-                )
+            if answer is not None and answer.duplicate is not None:
+                continue
+            verdict = None if answer is None else answer.verdict
+            if verdict is not None and verdict.exit_reason is not ExitReason.DEADLINE:
+                item = _item(entry)
+                firsts[entry.text_key] = First(item.item_key, entry.element.position, item.ingested_us, verdict)
+            else:
+                repeats.setdefault(entry.text_key, 0)  # another worker need not wait for the end of our claim
         if firsts or repeats:
             self._cache.store(firsts, repeats)
         return tickets
@@ -97,7 +107,7 @@ class Duplicates:
         assert entry.encoded is not None
         entry.text_key = self._text_key(entry.encoded.token_ids)
         item = _item(entry)
-        flight = self._flights.get(entry.text_key)
+        flight = None if entry.depth_limit is not None else self._flights.get(entry.text_key)
         if flight is not None and abs(item.ingested_us - flight.at_us) <= self._ttl_us:
             flight.followers += 1
             leader = _item(flight.leader)
@@ -106,12 +116,13 @@ class Duplicates:
             return True
         self._next_ticket += 1
         entry.ticket, entry.leads = self._next_ticket, True
-        self._flights[entry.text_key] = _Flight(entry, item.ingested_us)
+        if entry.depth_limit is None:
+            self._flights[entry.text_key] = _Flight(entry, item.ingested_us)
         return False
 
-    def _claim(self, leaders: list[Entry]) -> tuple[list[Request], dict[int, Answer]]:
+    def _claim(self, leaders: list[Entry]) -> tuple[list[TimedRequest], dict[int, Answer]]:
         """Ask the cache about these in one call: what must be computed, and what is known (by ticket)."""
-        requests: list[Request] = []
+        requests: list[TimedRequest] = []
         answers: dict[int, Answer] = {}
         if not leaders:
             return requests, answers
@@ -120,15 +131,20 @@ class Duplicates:
             for entry in leaders
         ]
         for entry, answer in zip(leaders, self._cache.claim(claims), strict=True):
-            assert entry.ticket is not None and entry.encoded is not None
+            assert entry.ticket is not None
             if isinstance(answer, Hit):
                 answers[entry.ticket] = Answer(entry.ticket, answer.first.verdict, duplicate=_duplicate(entry, answer))
             elif isinstance(answer, Mine):
-                requests.append(Request(entry.ticket, entry.encoded.token_ids))
+                requests.append(_request(entry))
             else:
                 self._parked[entry.ticket] = entry
                 self._recheck_due_s = time.monotonic() + RECHECK_S
         return requests, answers
+
+
+def _request(entry: Entry) -> TimedRequest:
+    assert entry.ticket is not None and entry.encoded is not None
+    return TimedRequest(entry.ticket, entry.encoded.token_ids, entry.depth_limit, entry.due_us)
 
 
 def _duplicate(entry: Entry, hit: Hit) -> Duplicate | None:

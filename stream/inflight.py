@@ -1,7 +1,7 @@
 """What is on its way through the stage, and the messages between its threads.
 
 consumer --[Entries, Answers, Revoked, Forget, Control, Stop]--> publisher --[finished entries]--> consumer
-consumer --[requests]--> engine threads --[Answers]--> publisher
+consumer --[timed requests]--> engine threads --[Answers]--> publisher
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from engine.text.encoder import Encoded
-from engine.types import Verdict
+from engine.types import Request, Verdict
 from schemas.control import Heartbeat
 from schemas.rejection import Rejection
 from schemas.signal import Signal
@@ -31,6 +31,13 @@ class Duplicate:
     count: int
 
 
+@dataclass(frozen=True, slots=True)
+class TimedRequest(Request):
+    """A request whose answer is wanted by an instant, as deep as it is by then."""
+
+    due_us: int | None = None
+
+
 @dataclass(slots=True, eq=False)
 class Entry:
     """One element of one raw record from its delivery to the broker's acknowledgement of its outcome.
@@ -42,6 +49,8 @@ class Entry:
     record: Record
     epoch: int
     consumed_us: int
+    due_us: int | None = None  # from then on it leaves after its next layer
+    depth_limit: int | None = None  # of a text that a replay cuts where it was cut live
     encoded: Encoded | None = None  # set for readable elements only, like the three below
     text_key: str = ""  # the duplicate key
     ticket: int | None = None  # of the request whose verdict answers this entry: its own, or its leader's

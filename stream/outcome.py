@@ -10,7 +10,7 @@ from schemas.base import EARLIEST_US, LATEST_US
 from schemas.codec import encode
 from schemas.identity import digest, digest_of_values, sha256_hex, signal_id
 from schemas.raw import Action
-from schemas.rejection import LARGEST_ORIGINAL_BYTES, Rejection
+from schemas.rejection import LARGEST_ORIGINAL_BYTES, Reason, Rejection
 from schemas.signal import Label, Model, RawPosition, Signal, SignalAction, Times
 from stream.inflight import Answer, Entry, Fields
 from stream.ports import Outgoing, Position
@@ -135,6 +135,7 @@ def rejection_of(refusal: Refusal, entry: Entry, origin: Origin, now_us: int, at
     """The dead letter of an element, with the bytes of its whole record."""
     value, key = entry.record.value, entry.record.key
     return Rejection(
+        schema_version="1.1" if refusal.reason is Reason.SHED else "1.0",
         reason=refusal.reason,
         detail=refusal.detail,
         raw=_raw(refusal.position),

@@ -17,11 +17,11 @@ from typing import Protocol
 import structlog
 
 from engine.text.encoder import Encoded, Text, TextEncoder
-from engine.types import Request
 from schemas.rejection import Reason
 from stream.duplicates import Duplicates
 from stream.errors import SourceEnded
-from stream.inflight import Entries, Entry, Failed, Forget, FromPublisher, Revoked, ToPublisher
+from stream.haste import ByClock, Haste
+from stream.inflight import Entries, Entry, Failed, Forget, FromPublisher, Revoked, TimedRequest, ToPublisher
 from stream.ledger import Ledger
 from stream.ports import Clock, Commit, Partition, Position, Record, Source
 from stream.preprocess import Element, Limits, Readable, Refusal, read, text_of
@@ -35,7 +35,7 @@ PAUSE_AFTER_S = 0.2  # a budget spent for this long means that the engine is the
 class Inference(Protocol):
     """Where requests go; their answers arrive at the publisher."""
 
-    def submit(self, requests: list[Request]) -> None:
+    def submit(self, requests: list[TimedRequest]) -> None:
         """Queue requests. Never blocks: the pipeline's budget bounds what is in flight."""
 
 
@@ -68,13 +68,16 @@ class Pipeline:
         metrics: Metrics,
         limits: Limits,
         budget: Budget,
+        haste: Haste | None = None,
     ) -> None:
         self._source, self._encoder, self._duplicates = source, encoder, duplicates
         self._inference, self._publish, self._finished = inference, publish, finished
         self._clock, self._metrics, self._limits, self._budget = clock, metrics, limits, budget
+        self._haste = haste or ByClock()
         self.ledger = Ledger(maps=budget.commit_map)
         self.in_flight = 0  # entries handed to the publisher and not back yet
         self.finished_total = 0  # entries whose outcome the broker has acknowledged
+        self.shed_total = 0  # entries that were too old when they came
         self.assigned_once = False
         self.beat_s = time.monotonic()  # when the loop last turned, for /healthz
         self._paused: set[Partition] = set()
@@ -105,7 +108,7 @@ class Pipeline:
                 self._take_in(records)
         else:
             self._settle(0.01)
-        self._submit(self._duplicates.recheck())
+        self._submit(self._duplicates.recheck(self._clock.now_us()))
         self._commit_when_due()
 
     def drain(self, each_turn: Callable[[], None] = lambda: None) -> None:
@@ -114,7 +117,7 @@ class Pipeline:
         while self.in_flight and time.monotonic() < deadline_s:
             self.beat_s = time.monotonic()
             self._settle(0.01)
-            self._submit(self._duplicates.recheck())
+            self._submit(self._duplicates.recheck(self._clock.now_us()))
             each_turn()
         if self.in_flight:
             log.warning("drain.incomplete", in_flight=self.in_flight)
@@ -127,6 +130,9 @@ class Pipeline:
         entries = [entry for record in records for entry in self._entries(record, now_us)]
         for (topic, item_type), texts in Counter((e.record.topic, e.element.item_type) for e in entries).items():
             self._metrics.consumed(topic, item_type, texts)
+        for entry in entries:
+            self._haste.judge(entry)
+            self.shed_total += isinstance(entry.element, Refusal) and entry.element.reason is Reason.SHED
         self._encode(entries)
         requests = self._duplicates.look_up(entries)
         self.in_flight += len(entries)
@@ -175,7 +181,7 @@ class Pipeline:
         except Exception as error:
             return error
 
-    def _submit(self, requests: list[Request]) -> None:
+    def _submit(self, requests: list[TimedRequest]) -> None:
         if requests:
             self._inference.submit(requests)
 
@@ -268,7 +274,7 @@ class Pipeline:
         deadline_s = time.monotonic() + self._budget.revoke_timeout_ms / 1000
         while self.ledger.unfinished(partitions) and time.monotonic() < deadline_s:
             self._settle(0.01)
-            self._submit(self._duplicates.recheck())
+            self._submit(self._duplicates.recheck(self._clock.now_us()))
         self._commit(partitions)
         self._let_go(partitions, "partitions.revoked")
 

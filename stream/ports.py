@@ -170,7 +170,8 @@ class DuplicateCache(Protocol):
 
     def store(self, firsts: Mapping[str, First], repeats: Mapping[str, int]) -> None:
         """Keep what was computed, and count the items that followed a leader in flight, so that the next claim knows
-        of them; both by duplicate key. One round trip."""
+        of them; both by duplicate key. What is only counted, and has no result yet, is given up: the next claim is
+        MINE. One round trip."""
 
     def close(self) -> None:
         """Let go of the connection."""

@@ -169,7 +169,8 @@ class Publisher:
         now_us, origin = self._clock.now_us(), self._origin
         rejection = rejection_of(refusal, entry, origin, now_us, attempt)
         entry.told = [rejection]
-        log.info("text.rejected", reason=refusal.reason.value, detail=refusal.detail, position=refusal.position)
+        said = log.debug if refusal.reason is Reason.SHED else log.info  # a line a text would make a backlog longer
+        said("text.rejected", reason=refusal.reason.value, detail=refusal.detail, position=refusal.position)
         records = [rejection_record(rejection, entry, origin.dead_letter_topic)]
         if refusal.retraction is not None:
             retraction = retraction_of(refusal.retraction, entry, origin, now_us)

@@ -28,6 +28,7 @@ from stream.adapters.kafka_sink import KafkaSink
 from stream.adapters.memory import NoCache
 from stream.adapters.redis import RedisCache
 from stream.duplicates import Duplicates
+from stream.haste import ByClock, Haste
 from stream.health import HealthServer, Readiness
 from stream.heartbeat import Pulse
 from stream.inflight import Answers, Stop
@@ -103,7 +104,9 @@ class Stage:
         cache: DuplicateCache,
         clock: Clock,
         metrics: Metrics,
+        haste: Haste | None = None,
     ) -> None:
+        """`haste`: what judges texts in the clock's place."""
         self.worker = f"{socket.gethostname()}-{os.getpid()}"
         self._cache, self._sink, self._metrics = cache, sink, metrics
         self._publisher = Publisher(sink, origin, settings.topics.control, clock, metrics)
@@ -133,6 +136,7 @@ class Stage:
             metrics,
             limits_of(settings, engine),
             budget_of(settings),
+            haste or haste_of(settings),
         )
         interval_ms = settings.timing.heartbeat_interval_ms
         self._pulse = Pulse(self.pipeline, source, self.worker, origin.model, publish, clock, metrics, interval_ms)
@@ -209,6 +213,12 @@ def limits_of(settings: Settings, engine: Engine) -> Limits:
         max_age_us=None if age_s is None else round(age_s * 1_000_000),
         languages=tuple(engine.languages),
     )
+
+
+def haste_of(settings: Settings) -> ByClock:
+    """How old a text may get."""
+    limits = settings.limits
+    return ByClock(limits.deadline_ms * 1000 or None, limits.shed_after_ms * 1000 or None)
 
 
 def budget_of(settings: Settings) -> Budget:

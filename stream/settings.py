@@ -130,12 +130,18 @@ class Engine(Group):
 
 
 class Limits(Group):
-    """What is taken in."""
+    """What is taken in, and how old it may get."""
 
     max_in_flight: PositiveInt = Field(default=1_024, description="texts read but not yet acknowledged as published")
     max_record_bytes: PositiveInt = Field(default=1_048_576, description="a larger raw record is rejected, in bytes")
     max_age_s: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="an item older than this when ingested is rejected as stale, in seconds; none: never"
+    )
+    shed_after_ms: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="a text whose age since it was ingested is over this when read is shed, in ms; 0: none"
+    )
+    deadline_ms: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="a text read so long ago leaves the model after its next layer, in ms; 0: once sure"
     )
 
 

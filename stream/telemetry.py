@@ -168,7 +168,7 @@ class _PerSignal(Collector):
 
     def __init__(self, layers: tuple[float, ...]) -> None:
         # Every series exists from the start: a rate over one that appears at its first event misses that event.
-        reasons = (ExitReason.CONFIDENCE, ExitReason.WINDOW, ExitReason.LAST_LAYER)
+        reasons = (ExitReason.CONFIDENCE, ExitReason.WINDOW, ExitReason.LAST_LAYER, ExitReason.DEADLINE)
         self._signals = {(label.value, reason.value): 0 for label in Label for reason in reasons}
         self._hits = 0
         self._exits = _Distribution(layers)

@@ -9,8 +9,9 @@ import structlog
 from engine.engine import Engine
 from engine.errors import DeviceLost
 from engine.slots.runner import Runner
-from engine.types import Request, Verdict
-from stream.inflight import Answer, Answers, Failed
+from engine.types import Verdict
+from stream.haste import Deadlines
+from stream.inflight import Answer, Answers, Failed, TimedRequest
 from stream.ports import Clock
 
 log = structlog.get_logger(__name__)
@@ -29,7 +30,7 @@ class EngineThreads:
     ) -> None:
         self._engine, self._clock, self._deliver, self._fail = engine, clock, deliver, fail
         threads = 1 if engine.device == "cuda" else threads  # one loop fills a card; another would only share it
-        self._inbox: SimpleQueue[Request | None] = SimpleQueue()
+        self._inbox: SimpleQueue[TimedRequest | None] = SimpleQueue()
         self._active = [0] * threads
         self._steps = [0] * threads
         self._threads = [
@@ -42,8 +43,8 @@ class EngineThreads:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, requests: list[Request]) -> None:
-        """Queue requests; each is answered exactly once."""
+    def submit(self, requests: list[TimedRequest]) -> None:
+        """Queue requests; each is answered exactly once, and as deep as it is when its time is over."""
         for request in requests:
             self._inbox.put(request)
 
@@ -76,7 +77,8 @@ class EngineThreads:
             self._fail(Failed(error))
 
     def _serve(self, number: int, runner: Runner) -> None:
-        flying: dict[int, tuple[Request, int]] = {}  # ticket -> request, engine_in_us
+        flying: dict[int, tuple[TimedRequest, int]] = {}  # ticket -> request, engine_in_us
+        deadlines = Deadlines()
         ending = False
         while not ending or flying:
             taken, ended = self._take(self._engine.in_flight - len(flying), wait=not flying and not ending)
@@ -85,8 +87,11 @@ class EngineThreads:
                 continue
             now_us = self._clock.now_us()
             flying.update((request.ticket, (request, now_us)) for request in taken)
+            deadlines.watch(taken)
             try:
                 runner.submit(taken)
+                if late := deadlines.late(now_us, flying):
+                    runner.expire(late)
                 verdicts = runner.step()
             except DeviceLost:
                 raise  # no text is at fault: another process does them
@@ -101,9 +106,9 @@ class EngineThreads:
                 exited_us = self._clock.now_us()
                 self._deliver(Answers([Answer(v.ticket, v, flying.pop(v.ticket)[1], exited_us) for v in verdicts]))
 
-    def _take(self, room: int, *, wait: bool) -> tuple[list[Request], bool]:
+    def _take(self, room: int, *, wait: bool) -> tuple[list[TimedRequest], bool]:
         """Up to `room` requests, but no more than a fair share of what is there; and whether the end was met."""
-        taken: list[Request] = []
+        taken: list[TimedRequest] = []
         share = min(room, self._inbox.qsize() // len(self._threads) + 1)
         try:
             while len(taken) < share:
@@ -115,12 +120,14 @@ class EngineThreads:
             pass
         return taken, False
 
-    def _one_by_one(self, flying: dict[int, tuple[Request, int]], cause: Exception) -> list[Answer]:
+    def _one_by_one(self, flying: dict[int, tuple[TimedRequest, int]], cause: Exception) -> list[Answer]:
         """After a failed step: every text alone, so that only the one at fault is lost."""
         answers, alone = [], self._engine.alone()
         for request, engine_in_us in flying.values():
             try:
                 alone.submit([request])
+                if request.due_us is not None and request.due_us <= self._clock.now_us():
+                    alone.expire([request.ticket])
                 verdicts: list[Verdict] = []
                 while not verdicts:
                     verdicts = alone.step()

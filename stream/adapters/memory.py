@@ -211,6 +211,9 @@ class MemoryCache:
             if key not in self._firsts:
                 self._firsts[key], self._counts[key] = first, 1
             self._owners.pop(key, None)
+        for key in repeats.keys() - firsts.keys():
+            if key not in self._firsts and self._owners.get(key) is self._token:
+                del self._owners[key]
         for key in repeats.keys() & self._firsts.keys():
             self._counts[key] += repeats[key]
 

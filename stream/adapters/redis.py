@@ -54,7 +54,7 @@ return answers
 
 # KEYS: texts. ARGV: token, ttl in ms, then per text its result ('' for none: only count), recorded instant, raw
 # position and the number of items that repeated it. The first result stays: whoever computes a text a second time says
-# the same of it, but is not the first.
+# the same of it, but is not the first. A claim of ours that is only counted is given up.
 STORE = """
 local refused = 0
 for i, key in ipairs(KEYS) do
@@ -64,6 +64,7 @@ for i, key in ipairs(KEYS) do
     refused = refused + 1
   elseif result == '' or (found[1] and found[2] ~= ARGV[1]) then
     if found[1] and repeats ~= '0' then redis.pcall('HINCRBY', key, 'n', repeats) end
+    if not found[1] and found[2] == ARGV[1] then redis.pcall('DEL', key) end
   else
     local wrote = redis.pcall('HSET', key, 'first', result, 'seen', seen, 'at', at, 'n', 1 + repeats)
     if type(wrote) == 'table' and wrote.err then

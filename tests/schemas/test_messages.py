@@ -156,3 +156,17 @@ def test_revision_falls_back_from_counter_to_times(extra: dict[str, Any], expect
 def test_released_schema_is_todays_model(name: str) -> None:
     """A changed message needs a new version and a new file; a released file never changes."""
     assert json.loads(release.released(name)) == release.schema(name)
+
+
+def test_an_older_schema_of_a_message_stays_and_its_readers_are_told_apart() -> None:
+    """rejection-1.0 is frozen beside 1.1: what a writer says in 1.0 keeps to it, and only the new reason needs 1.1."""
+    old, new = (json.loads(release.released(f"rejection-{version}")) for version in ("1.0", "1.1"))
+    known = set(old["$defs"]["Reason"]["enum"])
+    assert set(new["$defs"]["Reason"]["enum"]) - known == {"shed"}
+    assert old["properties"].keys() == new["properties"].keys() and old["required"] == new["required"]
+    place = RawPosition(topic="t", partition=0, offset=1)
+    about: dict[str, Any] = {"detail": "d", "raw": place, "rejected_us": NOW_US}
+    assert Rejection(reason=Reason.STALE, **about).schema_version == old["properties"]["schema_version"]["const"]
+    assert Rejection(reason=Reason.SHED, schema_version="1.1", **about)
+    with pytest.raises(ValidationError, match="shed needs schema_version 1.1"):
+        Rejection(reason=Reason.SHED, **about)

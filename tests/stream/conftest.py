@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,14 +12,14 @@ import torch
 from engine.config import EngineConfig
 from engine.engine import Engine
 from engine.text.tokenizer import duplicate_key
-from engine.types import Request
 from schemas.codec import decode
 from schemas.rejection import Rejection
 from schemas.signal import Model, Signal
 from stream.adapters.clock import ManualClock
 from stream.adapters.memory import MemoryCache, MemorySink, MemorySource
 from stream.duplicates import Duplicates
-from stream.inflight import Answer, Answers
+from stream.haste import Deadlines, Haste
+from stream.inflight import Answer, Answers, TimedRequest
 from stream.outcome import Origin
 from stream.pipeline import Budget, Pipeline
 from stream.ports import Commit, DuplicateCache, Partition, Record
@@ -42,14 +43,20 @@ class Held:
 
     def __init__(self, engine: Engine, publish: Callable[[Answers], None], now_us: Callable[[], int]) -> None:
         self._engine, self._publish, self._now_us = engine, publish, now_us
-        self.requests: list[Request] = []
+        self.requests: list[TimedRequest] = []
         self.computed = 0
+        self._deadlines = Deadlines()
 
-    def submit(self, requests: list[Request]) -> None:
+    def submit(self, requests: list[TimedRequest]) -> None:
         self.requests += requests
+        self._deadlines.watch(requests)
 
     def exit(self, index: int = 0) -> None:
-        """The request at this place leaves the model."""
+        """The request at this place leaves the model; after one layer if its time is over."""
+        late = self._deadlines.late(self._now_us(), {request.ticket for request in self.requests})
+        for place, request in enumerate(self.requests):
+            if request.ticket in late:
+                self.requests[place] = replace(request, depth_limit=1)
         request = self.requests.pop(index)
         runner = self._engine.runner()
         runner.submit([request])
@@ -73,6 +80,7 @@ class World:
         cache: DuplicateCache | None = None,
         budget: Budget | None = None,
         limits: Limits | None = None,
+        haste: Haste | None = None,
     ) -> None:
         self.clock = ManualClock(NOW_US)
         self.source = MemorySource(committed)
@@ -88,7 +96,7 @@ class World:
             device=engine.device,
             code_version="test",
         )
-        metrics = Metrics(engine.max_layers)
+        self.metrics = metrics = Metrics(engine.max_layers)
         origin = Origin(model, engine.max_layers, engine.calibrated)
         self.publisher = Publisher(self.sink, origin, "signals.control", self.clock, metrics)
         publish = self.publisher.inbox.put
@@ -110,6 +118,7 @@ class World:
             metrics,
             limits or Limits(),
             budget or Budget(commit_interval_ms=0, revoke_timeout_ms=1),
+            haste,
         )
         self.source.subscribe(self.pipeline)
 

@@ -1,7 +1,7 @@
 """Engine threads: a text at fault is lost alone; a device at fault loses no text, it ends the process."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from queue import SimpleQueue
 
 import pytest
@@ -12,7 +12,7 @@ from engine.errors import DeviceLost
 from engine.slots.runner import Runner
 from engine.types import Request, Verdict
 from stream.adapters.clock import ManualClock
-from stream.inflight import Answers, Failed
+from stream.inflight import Answers, Failed, TimedRequest
 from stream.worker import EngineThreads
 
 
@@ -33,6 +33,9 @@ class Breaking:
     def submit(self, requests: Sequence[Request]) -> None:
         self._tickets |= {request.ticket for request in requests}
         self._inner.submit(requests)
+
+    def expire(self, tickets: Iterable[int]) -> None:
+        self._inner.expire(tickets)
 
     def step(self) -> list[Verdict]:
         if 2 in self._tickets:
@@ -58,7 +61,7 @@ def serve(name: str, error: Exception) -> tuple[list[Answers], list[Failed]]:
     object.__setattr__(engine, "error", error)
     said, failed = SimpleQueue[Answers](), SimpleQueue[Failed]()
     threads = EngineThreads(engine, 1, ManualClock(1), said.put, failed.put)
-    threads.submit([Request(ticket, (5, 6, 7)) for ticket in range(4)])
+    threads.submit([TimedRequest(ticket, (5, 6, 7)) for ticket in range(4)])
     threads.start()
     threads.close()
     return [said.get() for _ in range(said.qsize())], [failed.get() for _ in range(failed.qsize())]
