@@ -63,7 +63,8 @@ def libraries() -> Path:
 class LocalKafka:
     """One broker with its data under `home`. A port of 0 means any free one, kept over restarts.
 
-    `options` are further broker properties. Unless `detached`, the broker dies with this process.
+    `options` are further broker properties, in which ${port}, ${controller_port} and ${data} stand for ours. Unless
+    `detached`, the broker dies with this process.
     """
 
     def __init__(
@@ -162,11 +163,12 @@ class LocalKafka:
 
     def _configure(self) -> Path:
         self.home.mkdir(parents=True, exist_ok=True)
-        template = Template((HERE / "broker.properties").read_text())
-        text = template.substitute(port=self.port, controller_port=free_port(), data=self.home / "data")
+        text = (HERE / "broker.properties").read_text()
         text += "".join(f"{name}={value}\n" for name, value in self.options.items())
         properties = self.home / "broker.properties"
-        properties.write_text(text)
+        properties.write_text(
+            Template(text).substitute(port=self.port, controller_port=free_port(), data=self.home / "data")
+        )
         return properties
 
     def _format(self, properties: Path) -> None:
