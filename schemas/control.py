@@ -1,8 +1,8 @@
-"""Messages of signals.control: how a strategy tells silence, lag and death apart."""
+"""Messages of control topics: how a strategy tells silence, lag and death apart, and that a replay is over."""
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from schemas.base import EpochUs, Message
 
@@ -35,3 +35,30 @@ class Heartbeat(Message):
     config_hash: str
     numerics: str
     sent_us: EpochUs
+
+
+class TopicEnd(Message):
+    """Where one partition of a replay's topic ends: the offset behind its last signal."""
+
+    partition: Annotated[int, Field(ge=0)]
+    offset: Annotated[int, Field(ge=0)]
+
+
+class ReplayComplete(Message):
+    """Sent by a replay when its topic has its last signal. Whoever has read up to `ends` has all of them."""
+
+    SCHEMA: ClassVar[str] = "replay-complete/1"
+
+    schema_version: Literal["1.0"] = "1.0"
+    type: Literal["replay_complete"] = "replay_complete"
+    run_id: str
+    topic: str
+    ends: tuple[TopicEnd, ...]
+    signals: Annotated[int, Field(ge=0)]  # retractions included
+    content_sha256: str  # over all of them but `ts` and `run_id`: equal replays, equal hashes
+    sent_us: EpochUs
+
+
+Control = Annotated[Heartbeat | ReplayComplete, Field(discriminator="type")]
+CONTROL: TypeAdapter[Heartbeat | ReplayComplete] = TypeAdapter(Control)
+"""Bytes of a control topic to a message: CONTROL.validate_json raises pydantic's ValidationError."""

@@ -1,28 +1,61 @@
-"""The topic of a replay: made for it, dated by its sender, kept for ever."""
+"""The topics of a replay: signals, dated by their sender and kept for ever, and the word that it is over."""
 
+import time
 from collections.abc import Iterator, Mapping
 
+from schemas.codec import encode
+from schemas.control import ReplayComplete, TopicEnd
 from stream.adapters.kafka_sink import KafkaSink
 from stream.adapters.retention import deletes_by_record_time
 from stream.adapters.topic_range import TopicHistory
 from stream.adapters.topics import Topic, admin_client, create_topics
 from stream.errors import SettingsError
+from stream.history.replay_output import Account
 from stream.history.timeline import Window
+from stream.ports import Outgoing
 
 _ANSWER_S = 10.0
 _Options = Mapping[str, str | int | float | bool]
 
 
 def open_topic(bootstrap_servers: str, topic: str, options: _Options | None = None) -> KafkaSink:
-    """A sink whose topic is there; one that is not is made with a single partition, so that its order is the replay's.
-    Raises SettingsError for a topic that would delete history for its age."""
+    """A sink whose topics, `topic` and its control topic, are there; a `topic` that is not is made with a single
+    partition, so that its order is the replay's. Raises SettingsError for one that would delete history for its age."""
     known = admin_client(bootstrap_servers, options).list_topics(timeout=_ANSWER_S).topics
-    if topic not in known:
-        made = Topic(topic, 1, -1, {"message.timestamp.type": "CreateTime", "retention.ms": "-1"})
-        create_topics(bootstrap_servers, [made], options=options)
-    elif deletes_by_record_time(bootstrap_servers, [topic], options)[topic]:
+    wanted = [
+        Topic(topic, 1, -1, {"message.timestamp.type": "CreateTime", "retention.ms": "-1"}),
+        Topic(control_of(topic), 1, -1),
+    ]
+    if missing := [each for each in wanted if each.name not in known]:
+        create_topics(bootstrap_servers, missing, options=options)
+    if topic in known and deletes_by_record_time(bootstrap_servers, [topic], options)[topic]:
         raise SettingsError(f"--topic: {topic} deletes records by age; set retention.ms=-1 on it, or name another")
     return KafkaSink(bootstrap_servers, options=options)
+
+
+def control_of(topic: str) -> str:
+    """The control topic that belongs to a replay's topic."""
+    return f"{topic}.control"
+
+
+def announce_end(
+    bootstrap_servers: str, topic: str, run_id: str, account: Account, options: _Options | None = None
+) -> None:
+    """Say on the control topic that all signals of this run are in the topic. On return the broker has it."""
+    spans = TopicHistory(bootstrap_servers, options).spans([topic], Window())
+    complete = ReplayComplete(
+        run_id=run_id,
+        topic=topic,
+        ends=tuple(TopicEnd(partition=place.number, offset=span.end) for place, span in spans.items()),
+        signals=account.signals,
+        content_sha256=account.content_sha256,
+        sent_us=time.time_ns() // 1000,
+    )
+    sink = KafkaSink(bootstrap_servers, options=options)
+    sink.send(Outgoing(control_of(topic), run_id.encode(), encode(complete), (("schema", complete.SCHEMA.encode()),)))
+    while sink.unacknowledged():
+        sink.receipts(200)
+    sink.close()
 
 
 def published_ids(bootstrap_servers: str, topic: str, run_id: str, options: _Options | None = None) -> Iterator[str]:

@@ -113,6 +113,11 @@ class Account:
         """Retractions included."""
         return self.actions.total()
 
+    @property
+    def content_sha256(self) -> str:
+        """So far."""
+        return self._content.hexdigest()
+
     def signal(self, signal: Signal, available_us: int) -> None:
         """The next one."""
         model = signal.model
@@ -140,7 +145,7 @@ class Account:
             "rejections": dict(sorted(self.rejections.items())),
             "first_available_us": self.first_us,
             "last_available_us": self.last_us,
-            "content_sha256": self._content.hexdigest(),
+            "content_sha256": self.content_sha256,
         }
 
 

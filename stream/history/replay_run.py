@@ -16,18 +16,19 @@ import structlog
 from schemas.rejection import Rejection
 from schemas.signal import Novelty, Signal
 from stream.cli import version
-from stream.errors import SettingsError
+from stream.errors import SettingsError, SourceError
 from stream.history.archive import ArchiveHistory
 from stream.history.availability import Constant, Latency, Rule, parse_duration_us
 from stream.history.compare import Comparison
 from stream.history.replay import (
     Plan,
     Player,
+    Spans,
     measured_latency,
     play_recorded,
     raw_history,
     read_plan,
-    recorded_signals,
+    recorded_haste,
 )
 from stream.history.replay_output import Format, LinesOutput, Output, TableOutput, TopicOutput, write_json
 from stream.history.timeline import SLACK_US, History, Pace, Window, parse_bounds
@@ -86,18 +87,30 @@ def plan_of(settings: Settings, options: Options, history: History) -> Plan:
     window = _window(options)
     topics = settings.topics
     raw, signals = [topic.name for topic in topics.raw], [topics.signals]
-    needs_record = options.mode == "recompute" and (options.compare or options.latency == "empirical")
+    recompute, whole = options.mode == "recompute", options.compare or options.latency == "empirical"
+    # Outcomes come after their texts, so those before the window need not be read; how long after, nobody knows.
+    after = Window() if whole else Window(window.start_us, None, window.slack_us)
     return Plan(
         options.mode,
         options.run_id or f"replay-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:6]}",
         _source(settings, options),
         window,
-        history.spans(raw if options.mode == "recompute" else signals, window),
-        history.spans(signals, Window()) if needs_record or options.latency == "empirical" else {},
+        history.spans(raw if recompute else signals, window),
+        history.spans(signals, Window()) if whole else _there(history, signals, after) if recompute else {},
         options.rule,
         options.latency,
         options.order,
+        _there(history, [topics.dlq], after) if recompute else {},
     )
+
+
+def _there(history: History, topics: Sequence[str], window: Window) -> Spans:
+    """Their spans; none of a topic that is not there: no archive had dead letters once, and a raw topic may be all."""
+    try:
+        return history.spans(topics, window)
+    except SourceError as error:
+        log.info("replay.no_record", reason=str(error))
+        return {}
 
 
 def run_replay(
@@ -135,6 +148,11 @@ def _play(
         about = _recompute(settings, options, history, plan, player)
     manifest = _manifest(plan, player, latency, output.close()) | about
     write_json(options.output / MANIFEST, manifest)
+    if options.topic is not None:
+        from stream.adapters.replay_topic import announce_end
+
+        kafka = settings.kafka
+        announce_end(kafka.bootstrap_servers, options.topic, plan.run_id, player.account, kafka.options)
     shutil.rmtree(options.output / WORK)
     return manifest
 
@@ -150,9 +168,7 @@ def _recompute(settings: Settings, options: Options, history: History, plan: Pla
     if options.strict and engine.knowledge_until_us is None:
         player.begins(0, None)
     comparison = Comparison(settings.engine.deterministic) if options.compare else None
-    if comparison is not None:
-        for _, signal in recorded_signals(plan, history):
-            comparison.record(signal)
+    haste = recorded_haste(plan, history, None if comparison is None else comparison.record)
     repeats = Repeats(settings.redis.ttl_s * 1_000_000)
 
     def novelty(signal: Signal, text_key: str) -> Signal:
@@ -171,13 +187,15 @@ def _recompute(settings: Settings, options: Options, history: History, plan: Pla
     rejections = (options.output / "rejections.jsonl").open("wb")
     try:
         player.rejected = lambda rejection: _write_rejection(rejections, rejection)
-        recompute(plan, records, player, engine, settings, verdicts, comparison)
+        recompute(plan, records, player, engine, settings, verdicts, haste, comparison)
     finally:
         rejections.close()
         verdicts.close()
     return {
         "deterministic": settings.engine.deterministic,
         "verdicts_resumed": verdicts.resumed,
+        "recorded_deadlines": len(haste.depths),
+        "recorded_shed": len(haste.shed),
         **({} if comparison is None else {"comparison": comparison.report()}),
     }
 
@@ -225,7 +243,7 @@ def _check(settings: Settings, options: Options) -> None:
     live = {*(topic.name for topic in topics.raw), topics.signals, topics.control, topics.dlq}
     if (options.form == "topic") != (options.topic is not None):
         raise SettingsError("--format topic and --topic NAME go together")
-    if options.topic in live:
+    if options.topic is not None and not live.isdisjoint((options.topic, f"{options.topic}.control")):
         raise SettingsError(f"--topic: a topic of the live stage is never written to, was {options.topic}")
     if options.latency != "empirical":
         parse_duration_us(options.latency)

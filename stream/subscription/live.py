@@ -9,9 +9,10 @@ from threading import Event, Thread
 from typing import Literal, Protocol
 
 import structlog
+from pydantic import ValidationError
 
 from schemas.codec import DecodeError, decode
-from schemas.control import Heartbeat
+from schemas.control import CONTROL, Heartbeat, ReplayComplete
 from schemas.signal import Signal, SignalAction
 from stream.errors import SourceEnded, StreamError
 from stream.history.availability import date_signal
@@ -99,6 +100,8 @@ class Live:
         self._measured: deque[int] = deque(maxlen=_MEASURED)
         self._delivered = self._stale = self._unreadable = 0
         self._failure: BaseException | None = None
+        self._complete: ReplayComplete | None = None  # heard of the replay that we read
+        self._over = False  # and everything of it was looked at
         self._closing = Event()
         self._subscription: Subscription
         self._control: Subscription | None
@@ -122,6 +125,8 @@ class Live:
             raise SourceEnded("closed")
         if self._failure is not None:
             raise self._failure
+        if self._over and not self.events:
+            raise SourceEnded("the replay is over")
         return None
 
     def wait(self, timeout_s: float) -> None:
@@ -237,12 +242,11 @@ class Live:
         """What is due besides reading."""
         now_s = time.monotonic()
         if self._control is not None:
-            for record in self._control.poll(0):
-                with suppress(DecodeError):
-                    self._watch.heard(decode(Heartbeat, record.value or b""), self._clock.now_us())
+            self._hear(self._control)
             silence = self._watch.judge(self._clock.now_us())
             if silence is not None:
                 self.events.append(silence)
+                self._over = silence.condition is Condition.COMPLETE
                 self._buffer.wake()
         if now_s >= self._commit_due_s:
             self._commit_due_s = now_s + _COMMIT_S
@@ -250,6 +254,19 @@ class Live:
         if now_s >= self._refresh_due_s:
             self._refresh_due_s = now_s + _REFRESH_S
             self._subscription.refresh()
+
+    def _hear(self, control: Subscription) -> None:
+        for record in control.poll(0):
+            with suppress(ValidationError):
+                message = CONTROL.validate_json(record.value or b"")
+                if isinstance(message, Heartbeat):
+                    self._watch.heard(message, self._clock.now_us())
+                else:
+                    self._complete = message
+        if (said := self._complete) is not None and not len(self._buffer):
+            ends = {Partition(said.topic, end.partition): end.offset for end in said.ends if end.offset}
+            if all(self._next.get(partition, 0) >= offset for partition, offset in ends.items()):
+                self._watch.completed()
 
     def _commit(self, *, wait: bool) -> None:
         if not self._commits:

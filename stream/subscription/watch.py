@@ -15,6 +15,7 @@ class Condition(StrEnum):
     LAGGING = "lagging"  # it beats, but a text has waited for long
     STOPPED = "stopped"  # every worker said that it ends
     DEAD = "dead"  # no heartbeat: it hangs, it died, or it cannot be reached
+    COMPLETE = "complete"  # it was a replay, and this was its last signal
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class Watch:
         self.condition = Condition.ALIVE
         self._patience = patience
         self._last_signal_us = self._last_beat_us = now_us
+        self._complete = False
         self._beats: dict[str, tuple[Heartbeat, int]] = {}  # by worker, with the instant it was heard
 
     def signalled(self, now_us: int) -> None:
@@ -63,6 +65,10 @@ class Watch:
         """A heartbeat came."""
         self._last_beat_us = now_us
         self._beats[heartbeat.worker] = (heartbeat, now_us)
+
+    def completed(self) -> None:
+        """A replay is over, and nothing can go wrong any more."""
+        self._complete = True
 
     def judge(self, now_us: int) -> Silence | None:
         """The change since the last time, if any."""
@@ -84,6 +90,8 @@ class Watch:
         )
 
     def _condition(self, fresh: list[Heartbeat], lag_us: int, now_us: int) -> Condition:
+        if self._complete:
+            return Condition.COMPLETE
         if all(beat.state == "stopped" for beat in fresh):
             last = max(self._beats.values(), key=lambda heard: heard[1], default=None)
             if last is not None and last[0].state == "stopped":

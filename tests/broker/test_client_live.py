@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from schemas.codec import encode
-from schemas.control import Heartbeat, PartitionProgress
+from schemas.control import Heartbeat, PartitionProgress, ReplayComplete, TopicEnd
 from schemas.rejection import Reason
 from schemas.signal import Signal, SignalAction
 from stream.adapters.clock import ManualClock
@@ -67,6 +67,14 @@ class Stage:
              "config_hash": "0", "numerics": "0", "sent_us": now_us()}
         )  # fmt: skip
         self.send(self.control, encode(heartbeat))
+
+    def complete(self, topic: str, end: int) -> None:
+        """The word that a replay to this topic is over, at this offset."""
+        ends = (TopicEnd(partition=0, offset=end or 10**6),)
+        message = ReplayComplete(
+            run_id="again", topic=topic, ends=ends, signals=end, content_sha256="0", sent_us=now_us()
+        )
+        self.send(self.control, encode(message))
 
     def live(self, **about: Any) -> Signals:
         """A client of these topics."""
@@ -299,6 +307,20 @@ def test_lag_death_and_quiet_are_told_apart(stage: Stage) -> None:
         until(Condition.STOPPED)
         assert signals.condition is Condition.STOPPED
     assert [silence.before for silence in told[1:]] == [silence.condition for silence in told[:-1]]
+
+
+def test_a_replay_that_is_over_ends_the_loop(stage: Stage) -> None:
+    """Once its last signal was taken, and not before; the handler hears it last. Word of another topic ends nothing."""
+    told: list[str] = []
+    with stage.live(start="beginning", control_topic=stage.control) as signals:
+        signals.on_silence(lambda silence: told.append(silence.condition.value))
+        stage.complete("elsewhere", 0)
+        stage.complete(stage.topic, 3)
+        stage.publish(*named(1, 2))
+        assert items(take(signals, 2)) == ["1", "2"] and told == []
+        stage.publish(*named(3))
+        assert [(items([signal]), list(told)) for signal in signals] == [(["3"], [])]
+        assert told == ["complete"] and signals.condition is Condition.COMPLETE
 
 
 def test_what_is_no_signal_is_counted_and_passed_over(stage: Stage) -> None:

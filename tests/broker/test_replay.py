@@ -13,13 +13,19 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
+from schemas.codec import encode
+from schemas.control import CONTROL, ReplayComplete
 from stream import cli
 from stream.adapters.kafka_sink import KafkaSink
 from stream.adapters.topic_range import TopicHistory
 from stream.adapters.topics import Topic, create_topics
+from stream.client import Signals
 from stream.history.archive import read_signals
+from stream.history.archiver import Archiver
+from stream.history.availability import Stamped
 from stream.history.timeline import Span, Window
-from stream.ports import Outgoing
+from stream.ports import Outgoing, Partition, Record
+from stream.strategies.invented import invented
 
 pytest.importorskip("pyarrow")
 
@@ -189,6 +195,36 @@ def test_feed_run_archive_replay(
     assert len(again) == count and all(dict(r.headers)["run"].startswith(b"replay-") for r in again)
     assert [r.timestamp_us for r in again] == sorted(r.timestamp_us or 0 for r in again)
     assert len(list(read_signals(archive))) == count
+
+
+@pytest.mark.broker
+def test_a_strategy_reads_a_replay_to_its_end(
+    kafka: Any, live: dict[str, str], tmp_path: Path, unique: Callable[[str], str]
+) -> None:
+    """The same loop over a replay's topic: every signal at its own instant, to the microsecond, and then it ends; what
+    the control topic says of the run is what the manifest says."""
+    topic = unique("again")
+    create_topics(kafka.bootstrap_servers, [Topic(topic, 1, 1, {"retention.ms": "-1"}), Topic(f"{topic}.control")])
+    recorded = [(invented(str(n), BEGIN_US + n), BEGIN_US + n * 1_001) for n in range(50)]
+    with Archiver(tmp_path / "archive", [live["signals"]]) as archiver:
+        for offset, (each, at_us) in enumerate(recorded):
+            record = Record(live["signals"], 0, offset, each.item_key.encode(), encode(each), at_us)
+            archiver.add(Stamped(record, True))
+    to = ["--output", str(tmp_path / "out"), "--format", "topic", "--topic", topic, "--run-id", "again"]
+    about: dict[str, Any] = {"topic": topic, "control_topic": f"{topic}.control", "max_age_us": None}
+    with Signals.live(kafka.bootstrap_servers, start="beginning", **about) as signals:
+        assert cli.main(["replay", "--archive", str(tmp_path / "archive"), *to]) == 0
+        played = list(signals)
+    assert [(signal.item_key, signal.available_us) for signal in played] == [(s.item_key, at) for s, at in recorded]
+    assert {signal.run_id for signal in played} == {"again"}
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    (said,) = [
+        CONTROL.validate_json(stamped.record.value or b"")
+        for rows in TopicHistory(kafka.bootstrap_servers).read({Partition(f"{topic}.control", 0): Span(0, 1)}, Window())
+        for stamped in rows
+    ]
+    assert isinstance(said, ReplayComplete) and [end.offset for end in said.ends] == [50]
+    assert (said.run_id, said.signals, said.content_sha256) == ("again", 50, manifest["counts"]["content_sha256"])
 
 
 @pytest.mark.broker

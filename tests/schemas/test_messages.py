@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from schemas import release
 from schemas.codec import DecodeError, decode, encode
-from schemas.control import Heartbeat, PartitionProgress
+from schemas.control import CONTROL, Heartbeat, PartitionProgress, ReplayComplete, TopicEnd
 from schemas.raw import RAW, RawNews, RawTweet
 from schemas.rejection import Reason, Rejection
 from schemas.signal import RawPosition, Signal
@@ -82,8 +82,12 @@ def test_messages_survive_the_wire() -> None:
     rejection = Rejection(
         reason=Reason.MALFORMED, detail="d", raw=RawPosition(topic="t", partition=0, offset=1), rejected_us=NOW_US
     )
-    for message in (decode(RawNews, as_json(NEWS)), decode(Signal, as_json(SIGNAL)), rejection, heartbeat):
+    complete = ReplayComplete(
+        run_id="r", topic="t", ends=(TopicEnd(partition=0, offset=9),), signals=9, content_sha256="a", sent_us=NOW_US
+    )
+    for message in (decode(RawNews, as_json(NEWS)), decode(Signal, as_json(SIGNAL)), rejection, heartbeat, complete):
         assert decode(type(message), encode(message)) == message
+    assert [CONTROL.validate_json(encode(each)) for each in (heartbeat, complete)] == [heartbeat, complete]
 
 
 def test_unknown_fields_are_ignored() -> None:
@@ -168,5 +172,5 @@ def test_an_older_schema_of_a_message_stays_and_its_readers_are_told_apart() -> 
     about: dict[str, Any] = {"detail": "d", "raw": place, "rejected_us": NOW_US}
     assert Rejection(reason=Reason.STALE, **about).schema_version == old["properties"]["schema_version"]["const"]
     assert Rejection(reason=Reason.SHED, schema_version="1.1", **about)
-    with pytest.raises(ValidationError, match="shed needs schema_version 1.1"):
+    with pytest.raises(ValidationError, match="shed needs schema_version"):
         Rejection(reason=Reason.SHED, **about)
