@@ -1,4 +1,4 @@
-"""Keep the raw topics and the signals as Parquet files, an hour a file, exactly once over restarts.
+"""Keep the raw topics, the signals and the dead letters as Parquet files, an hour a file, exactly once over restarts.
 
 No group is joined and nothing is committed: the files' names say where to go on. `earlybird replay --archive` and
 strategies read the folder without Kafka; so do polars, DuckDB and pandas (TOPIC/date=YYYY-MM-DD/*.parquet).
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     settings_module.add_config_option(parser)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="the archive; is made where it is not there")
     parser.add_argument(
-        "--topic", action="append", metavar="NAME", help="archive this topic; repeatable (default: raw and signals)"
+        "--topic", action="append", metavar="NAME", help="archive this topic; repeatable (default: all but control)"
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--once", action="store_true", help="up to the topics' present end, instead of until SIGTERM")
@@ -35,7 +35,11 @@ def run(args: argparse.Namespace) -> int:
 
     settings = settings_module.load(args.config)
     configure_logging(settings.log.level, settings.log.format)
-    topics = args.topic or [*(topic.name for topic in settings.topics.raw), settings.topics.signals]
+    topics = args.topic or [
+        *(topic.name for topic in settings.topics.raw),
+        settings.topics.signals,
+        settings.topics.dlq,
+    ]
     with Archiver(args.folder, [settings.topics.signals], version()) as archiver:
         if args.compact:
             print(f"{archiver.compact()} files merged into others")

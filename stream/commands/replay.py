@@ -94,6 +94,10 @@ def summary(manifest: dict[str, Any]) -> list[str]:
         lines.append(f"edited afterwards, dated by their update: {manifest['edited_history_dated_by_update']:,}")
     if manifest["ingest_times_assumed"]:
         lines.append(f"ingest times that were assumed, not observed: {manifest['ingest_times_assumed']:,}")
+    if manifest.get("recorded_deadlines") or manifest.get("recorded_shed"):
+        lines.append(
+            f"as in the record: {manifest['recorded_deadlines']:,} deadlines, {manifest['recorded_shed']:,} shed"
+        )
     if "comparison" in manifest:
         found = manifest["comparison"]
         verdict = "as expected" if found["holds"] else "NOT AS EXPECTED"

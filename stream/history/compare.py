@@ -48,13 +48,15 @@ class Comparison:
     exit_shifts: int = 0
     largest_exit_shift: int = 0
     largest_change: float = 0.0
-    deadlines: int = 0
     only_recomputed: int = 0
     covered: set[tuple[str, int, int]] = field(default_factory=set)  # raw records that were computed again
 
     def record(self, signal: Signal) -> None:
-        """A recorded signal; of one that was published twice the first counts."""
-        self.recorded.setdefault(_key(signal), Said.of(signal))
+        """A recorded signal; of one that was published twice the first counts, but one that was cut short before it."""
+        key, said = _key(signal), Said.of(signal)
+        known = self.recorded.setdefault(key, said)
+        if said.reason is ExitReason.DEADLINE and known.reason is not ExitReason.DEADLINE:
+            self.recorded[key] = said
         self.models.add(_model(signal.model))
 
     def cover(self, topic: str, partition: int, offset: int) -> None:
@@ -69,8 +71,6 @@ class Comparison:
             self.only_recomputed += 1
         elif before.digest == now.digest:
             self.equal += 1
-        elif before.reason is ExitReason.DEADLINE:
-            self.deadlines += 1  # the clock decided, which nothing can recompute
         else:
             self.differing += 1
             self._differ(before, now)
@@ -126,7 +126,6 @@ class Comparison:
             "exit_shifts": self.exit_shifts,
             "largest_exit_shift": self.largest_exit_shift,
             "largest_probability_change": round(self.largest_change, 6),
-            "deadline_exits_left_out": self.deadlines,
             "only_recorded": self.only_recorded,
             "only_recomputed": self.only_recomputed,
         }

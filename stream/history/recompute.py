@@ -21,6 +21,7 @@ from schemas.signal import Novelty, Signal
 from stream.adapters.clock import SystemClock
 from stream.adapters.verdicts import read_first, write_first
 from stream.errors import SourceEnded, SourceError
+from stream.haste import AsRecorded
 from stream.history.compare import Comparison
 from stream.history.replay import Plan, Player
 from stream.history.timeline import Reached
@@ -251,9 +252,11 @@ def recompute(
     engine: Engine,
     settings: Settings,
     verdicts: Verdicts,
+    haste: AsRecorded,
     comparison: Comparison | None = None,
 ) -> None:
-    """Run this history through a stage of its own and hand what it says to the player, which is then finished.
+    """Run this history through a stage of its own and hand what it says to the player, which is then finished. `haste`
+    decides what a clock decides in a live one.
 
     Nothing outside is touched: no group, no Redis, no topic. Raises EngineError, StreamError.
     """
@@ -273,7 +276,7 @@ def recompute(
             player.take(reached, number, message, outcome.text_key)
 
     source = HistorySource(history, list(plan.spans), sink.outcomes, release)
-    stage = Stage(alone, engine, origin, source, sink, verdicts, SystemClock(), Metrics(engine.max_layers))
+    stage = Stage(alone, engine, origin, source, sink, verdicts, SystemClock(), Metrics(engine.max_layers), haste)
     stage.run(threading.Event())
     if source.unreleased:
         raise SourceError(f"{source.unreleased} records were read and never finished")

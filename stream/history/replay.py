@@ -6,15 +6,19 @@ recompute:  raw -> date -> merge -> [the live stage] -> date -> order -> pace ->
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 import structlog
 
+from schemas.codec import DecodeError, decode
 from schemas.rejection import Rejection
 from schemas.signal import Signal
 from stream.errors import SettingsError
+from stream.haste import AsRecorded
 from stream.history.availability import (
     Dated,
     Empirical,
@@ -46,10 +50,11 @@ class Plan:
     source: str  # brokers, or the archive's folder
     window: Window
     spans: Spans  # of what is played
-    record: Spans  # of the signals to compare with, and to learn latency from
+    record: Spans  # of the live stage's signals: to compare with, to learn from, to repeat its deadlines
     rule: Rule
     latency: str
     order: Literal["available", "event"]
+    rejected: Spans = field(default_factory=dict)  # of its dead letters: to repeat what it shed
 
     def content(self) -> dict[str, Any]:
         """For the manifest, and for `read_plan`."""
@@ -63,6 +68,7 @@ class Plan:
             "seek": self.window.seek,
             "spans": _named(self.spans),
             "record": _named(self.record),
+            "rejected": _named(self.rejected),
             "availability": self.rule,
             "latency": self.latency,
             "order": self.order,
@@ -77,6 +83,7 @@ def read_plan(path: Path) -> Plan:
         return Plan(
             fields["mode"], fields["run_id"], fields["source"], window, _spans(fields["spans"]),
             _spans(fields["record"]), fields["availability"], fields["latency"], fields["order"],
+            _spans(fields.get("rejected", {})),
         )  # fmt: skip
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise SettingsError(f"{path}: nothing to resume ({error})") from None
@@ -196,6 +203,23 @@ def recorded_signals(plan: Plan, history: History) -> Iterator[tuple[Stamped, Si
     """The record that a recomputation is held against: every signal there is."""
     for rows in history.read(plan.record, Window()):
         yield from readable(rows)
+
+
+def recorded_haste(plan: Plan, history: History, compare: Callable[[Signal], None] | None = None) -> AsRecorded:
+    """What the live stage's clock decided. `compare` gets every signal of the record that counts."""
+    haste = AsRecorded()
+    for stamped in chain.from_iterable(history.read(plan.rejected, Window())):
+        value = stamped.record.value or b""
+        if b'"shed"' in value:  # most are none, and to decode them takes a hundred times as long
+            with suppress(DecodeError):
+                haste.note_rejection(decode(Rejection, value))
+    for rows in history.read(plan.record, Window()):
+        if compare is None:
+            rows = (stamped for stamped in rows if b'"deadline"' in (stamped.record.value or b""))
+        for _, signal in readable(rows):
+            if haste.note_signal(signal) and compare is not None:
+                compare(signal)
+    return haste
 
 
 def measured_latency(plan: Plan, history: History) -> Empirical:

@@ -1,6 +1,8 @@
 """History played again: the same signals, at the instants at which they were known, whatever the machine does."""
 
+import itertools
 import json
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +12,11 @@ import pytest
 
 from engine.engine import Engine
 from schemas.codec import encode
-from schemas.signal import Signal
+from schemas.rejection import Rejection
+from schemas.signal import ExitReason, Signal
 from stream import service
 from stream import settings as settings_module
-from stream.adapters.memory import MemorySink
+from stream.adapters.memory import MemoryCache, MemorySink, MemorySource
 from stream.errors import SettingsError, SourceError
 from stream.history.archive import read_signals
 from stream.history.availability import Constant, Empirical, Stamped, date_raw
@@ -23,6 +26,7 @@ from stream.history.replay_run import Options, plan_of, run_replay
 from stream.history.timeline import Pace, Reorder, Span, Window, parse_bounds
 from stream.ports import Partition, Record
 from stream.settings import Settings
+from stream.telemetry import Metrics
 
 pytest.importorskip("pyarrow")
 
@@ -482,3 +486,95 @@ def test_a_replays_records_carry_the_headers_of_live_ones(unbroken: Path, worlds
         headers = dict(sent.headers)
         assert headers.pop("available-us") == str(sent.timestamp_us).encode()
         assert headers | {"run": b"live"} == dict(original.headers) and sent.key == original.key
+
+
+class Ticking:
+    """A clock that goes on with every look at it, so that texts are late at the mercy of the threads."""
+
+    def __init__(self, start_us: int, step_us: int) -> None:
+        self._ticks = itertools.count(start_us, step_us)
+
+    def now_us(self) -> int:
+        return next(self._ticks)
+
+
+@pytest.fixture(scope="module")
+def hurried() -> list[Stamped]:
+    """What a live stage under pressure left of the history: deadlines here and there, and the oldest texts shed, one
+    of them a correction."""
+    same = {"item_key": "wire:0-2", "source_item_id": "0-2"}
+    late = raw(0, NOW_US + 3 * SECOND_US, 2, action="update", revision=9, headline="Acme wins no order", **same)
+    raw_records = [*history(), late]
+    limits = settings().limits.model_copy(update={"deadline_ms": 1, "shed_after_ms": 30_000})
+    using = settings().model_copy(update={"limits": limits})
+    loaded = service.load_engine(using)
+    source, sink = MemorySource(bounded=True), MemorySink()
+    source.append([stamped.record for stamped in raw_records])
+    source.assign([Partition("news.raw", number) for number in range(3)])
+    clock, metrics = Ticking(NOW_US + 45 * SECOND_US, 40), Metrics(loaded.max_layers)
+    origin = service.origin_of(loaded, using)
+    service.Stage(using, loaded, origin, source, sink, MemoryCache(DAY_US), clock, metrics).run(threading.Event())
+    numbers = dict.fromkeys((using.topics.signals, using.topics.dlq, using.topics.control), 0)
+    for sent in sink.sent:
+        offset, numbers[sent.topic] = numbers[sent.topic], numbers[sent.topic] + 1
+        raw_records.append(
+            Stamped(Record(sent.topic, 0, offset, sent.key, sent.value, NOW_US + 60 * SECOND_US + offset), True)
+        )
+    return raw_records
+
+
+@pytest.mark.parametrize("different", [{}, {"slots": 1, "max_in_flight": 4}, {"runner": "reference"}])
+def test_what_the_clock_decided_is_repeated_from_the_record(
+    hurried: list[Stamped], tmp_path: Path, different: dict[str, Any]
+) -> None:
+    """Texts that were cut short are cut at the same depth, with the same digest, on any layout; shed ones stay shed,
+    with the age that they had; the shed correction takes its item back again. Nothing here looks at a clock."""
+    found = replay(tmp_path, hurried, settings(**different), compare=True)
+    live = [Signal.model_validate_json(s.record.value or b"") for s in hurried if s.record.topic == "signals"]
+    shed = [Rejection.model_validate_json(s.record.value or b"") for s in hurried if s.record.topic == "raw.dlq"]
+    cut = [signal for signal in live if signal.exit is not None and signal.exit.reason is ExitReason.DEADLINE]
+    assert len(cut) > 3 and len(live) - len(cut) > 3, "this test says nothing when none, or all, were late"
+    assert found["comparison"]["expected"] == "equal digests" and found["comparison"]["holds"]
+    assert found["comparison"]["equal_digests"] == len(live)
+    assert (found["recorded_deadlines"], found["recorded_shed"]) == (len(cut), found["counts"]["rejections"]["shed"])
+    lines = (tmp_path / "rejections.jsonl").read_bytes().splitlines()
+    again = [Rejection.model_validate_json(line) for line in lines]
+    said = [(rejection.raw, rejection.reason, rejection.detail) for rejection in again]
+    assert sorted(map(str, said)) == sorted(str((each.raw, each.reason, each.detail)) for each in shed)
+    assert [(s.item_key, s.revision) for s, _ in signals(tmp_path) if s.action == "retract"][:1] == [("wire:0-2", 9)]
+
+
+def test_a_replay_needs_no_comparison_to_repeat_it_and_says_the_same(hurried: list[Stamped], tmp_path: Path) -> None:
+    """The record's other signals are not even decoded; the output is the same, to the byte."""
+    replay(tmp_path / "compared", hurried, compare=True)
+    replay(tmp_path / "alone", hurried)
+    assert (tmp_path / "alone" / "signals.parquet").read_bytes() == (
+        tmp_path / "compared" / "signals.parquet"
+    ).read_bytes()
+
+
+def test_without_its_record_a_replay_computes_in_full(hurried: list[Stamped], tmp_path: Path) -> None:
+    """Of raw topics alone: nothing is late, and nothing says that it was."""
+    manifest = replay(tmp_path, [stamped for stamped in hurried if stamped.record.topic == "news.raw"])
+    assert manifest["recorded_deadlines"] == manifest["recorded_shed"] == 0
+    assert "shed" not in manifest["counts"]["rejections"]
+    assert all(s.exit is None or s.exit.reason is not ExitReason.DEADLINE for s, _ in signals(tmp_path))
+
+
+def test_resume_of_a_hurried_history_gives_the_bytes_of_an_unbroken_run(hurried: list[Stamped], tmp_path: Path) -> None:
+    """What was cut short is not among the verdicts that are kept, and is cut again."""
+    played = 0
+
+    def die(at_us: int) -> None:
+        nonlocal played
+        played += 1
+        if played == 60:
+            raise Killed
+
+    small = settings(max_in_flight=16)
+    with pytest.raises(Killed):
+        replay(tmp_path / "broken", hurried, small, slack="1s", progress=die)
+    replay(tmp_path / "broken", hurried, small, slack="1s", resume=True)
+    replay(tmp_path / "whole", hurried, slack="1s")
+    for name in ("signals.parquet", "rejections.jsonl"):
+        assert (tmp_path / "broken" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
