@@ -4,8 +4,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from schemas.codec import DecodeError, decode
-from schemas.rejection import Rejection
-from schemas.signal import RawPosition, Signal
+from schemas.rejection import Reason, Rejection
+from schemas.signal import ExitReason, RawPosition, Signal
 from stream.ports import Position, Record
 from stream.preprocess import Limits, read
 
@@ -21,9 +21,10 @@ class Audit:
     exit_layers: Counter[int] = field(default_factory=Counter)  # of texts that were computed
     cache_hits: int = 0
     digests: dict[Position, str] = field(default_factory=dict)
-    disagreeing: list[Position] = field(default_factory=list)  # published twice with different digests
     unreadable: int = 0  # records of our own topics that are no messages of ours
     _rejected: set[Position] = field(default_factory=set)
+    _differing: list[Position] = field(default_factory=list)  # published twice with different digests
+    _hurried: set[Position] = field(default_factory=set)  # the clock had a say in an outcome
 
     def add_raw(self, record: Record) -> None:
         """One record of a raw topic."""
@@ -39,7 +40,9 @@ class Audit:
         position = _position(signal.raw)
         first = position not in self.digests
         if not first and self.digests[position] != signal.digest:
-            self.disagreeing.append(position)
+            self._differing.append(position)
+        if signal.exit is not None and signal.exit.reason is ExitReason.DEADLINE:
+            self._hurried.add(position)
         self.digests[position] = signal.digest
         self.outcomes[position] += 1
         if first:
@@ -57,10 +60,17 @@ class Audit:
             self.unreadable += 1
             return
         position = _position(rejection.raw)
+        if rejection.reason is Reason.SHED:
+            self._hurried.add(position)
         if position not in self._rejected:
             self.rejections[rejection.reason.value] += 1
             self._rejected.add(position)
         self.outcomes[position] += 1
+
+    @property
+    def disagreeing(self) -> list[Position]:
+        """Published twice with different digests. Where the clock had a say the second time it may well differ."""
+        return [position for position in self._differing if position not in self._hurried]
 
     @property
     def missing(self) -> list[Position]:

@@ -47,27 +47,27 @@ class ByClock:
 
 @dataclass
 class AsRecorded:
-    """What a live stage's clock decided, by raw position. Of two outcomes of one position (a worker died between its
-    outcome and its commit) the one that was cut shorter counts: a shed text, else the first with a deadline."""
+    """What a live stage's clock decided, by raw position. A worker that dies between an outcome and its commit leaves
+    the text to another, which may decide otherwise: the first result counts, and shed is what has none."""
 
     depths: dict[Position, int] = field(default_factory=dict)
     shed: dict[Position, str] = field(default_factory=dict)
+    _computed: set[Position] = field(default_factory=set)
 
     def note_rejection(self, rejection: Rejection) -> None:
         """One dead letter of the record."""
         if rejection.reason is Reason.SHED:
             self.shed.setdefault(_position(rejection.raw), rejection.detail)
 
-    def note_signal(self, signal: Signal) -> bool:
-        """One signal of the record, after all of its dead letters. False: another outcome counts in its place."""
+    def note_signal(self, signal: Signal) -> None:
+        """One signal of the record, after all of its dead letters."""
         position = _position(signal.raw)
-        if signal.exit is None:
-            return True
-        if position in self.shed:
-            return False
+        if signal.exit is None or position in self._computed:
+            return
+        self._computed.add(position)
+        self.shed.pop(position, None)
         if signal.exit.reason is ExitReason.DEADLINE:
-            self.depths.setdefault(position, signal.exit.layer)
-        return True
+            self.depths[position] = signal.exit.layer
 
     def judge(self, entry: Entry) -> None:
         """As Haste.judge."""

@@ -52,10 +52,10 @@ class Comparison:
     covered: set[tuple[str, int, int]] = field(default_factory=set)  # raw records that were computed again
 
     def record(self, signal: Signal) -> None:
-        """A recorded signal; of one that was published twice the first counts, but one that was cut short before it."""
+        """A recorded signal; of one that was published twice the first counts. Where one is a retraction (its text was
+        shed, or is no more to be read, when it came again) the other does."""
         key, said = _key(signal), Said.of(signal)
-        known = self.recorded.setdefault(key, said)
-        if said.reason is ExitReason.DEADLINE and known.reason is not ExitReason.DEADLINE:
+        if self.recorded.setdefault(key, said).retraction:
             self.recorded[key] = said
         self.models.add(_model(signal.model))
 

@@ -206,19 +206,17 @@ def recorded_signals(plan: Plan, history: History) -> Iterator[tuple[Stamped, Si
 
 
 def recorded_haste(plan: Plan, history: History, compare: Callable[[Signal], None] | None = None) -> AsRecorded:
-    """What the live stage's clock decided. `compare` gets every signal of the record that counts."""
+    """What the live stage's clock decided. `compare` gets every signal of the record."""
     haste = AsRecorded()
     for stamped in chain.from_iterable(history.read(plan.rejected, Window())):
         value = stamped.record.value or b""
         if b'"shed"' in value:  # most are none, and to decode them takes a hundred times as long
             with suppress(DecodeError):
                 haste.note_rejection(decode(Rejection, value))
-    for rows in history.read(plan.record, Window()):
-        if compare is None:
-            rows = (stamped for stamped in rows if b'"deadline"' in (stamped.record.value or b""))
-        for _, signal in readable(rows):
-            if haste.note_signal(signal) and compare is not None:
-                compare(signal)
+    for _, signal in recorded_signals(plan, history):
+        haste.note_signal(signal)
+        if compare is not None:
+            compare(signal)
     return haste
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any
 
@@ -16,6 +17,7 @@ from stream.adapters.memory import MemoryCache
 from stream.adapters.redis import RedisCache
 from stream.haste import AsRecorded, ByClock, Deadlines
 from stream.inflight import Answers, Failed, TimedRequest
+from stream.ports import Position
 from stream.worker import EngineThreads
 
 SECOND_US = 1_000_000
@@ -256,8 +258,7 @@ def test_engine_threads_call_back_what_is_late_and_answer_it(runner: str) -> Non
 def test_what_was_cut_or_shed_live_is_cut_and_shed_alike_again(
     worlds: Callable[..., Any], make_news: Callable[..., Any], make_record: Callable[..., Any]
 ) -> None:
-    """No clock: the record alone, with equal digests, beside the same text at its full depth. A repeat after a crash
-    changes nothing: what was cut shorter counts."""
+    """No clock: the record alone, with equal digests, beside the same text at its full depth."""
     live = worlds(haste=ByClock(SECOND_US, SECOND_US))
     names = ["cut", "shed", "whole"]
     ages = [0, OLDER_US, -5 * SECOND_US]  # the last one is ingested when the first two are done
@@ -274,20 +275,39 @@ def test_what_was_cut_or_shed_live_is_cut_and_shed_alike_again(
     recorded = AsRecorded()
     for rejection in live.rejections:
         recorded.note_rejection(rejection)
-    counted = [recorded.note_signal(signal) for signal in live.signals]
-    assert all(counted) and (len(recorded.depths), len(recorded.shed)) == (1, 1)
+    for signal in live.signals:
+        recorded.note_signal(signal)
     cut, whole = live.signals
-    shed_position = next(iter(recorded.shed))
-    published_before_it_was_shed = cut.model_copy(
-        update={"raw": cut.raw.model_copy(update={"offset": shed_position.offset})}
-    )
-    assert not recorded.note_signal(published_before_it_was_shed)
     again = worlds(haste=recorded, cache=MemoryCache(DAY_US))
     again.clock.advance(900 * DAY_US)
     again.source.append(records)
     again.finish()
     assert {s.raw.offset: s.digest for s in again.signals} == {0: cut.digest, 2: whole.digest}
     assert [(r.raw.offset, r.detail) for r in again.rejections] == [(1, live.rejections[0].detail)]
+
+
+def test_of_outcomes_that_differ_after_a_crash_the_first_result_counts(
+    worlds: Callable[..., Any], make_news: Callable[..., Any], make_record: Callable[..., Any]
+) -> None:
+    """The successor of a worker that died sheds, or cuts, what that one had published: strategies had it, so a replay
+    has it. A text that was shed again and again has nothing else."""
+    world = hurried(worlds)
+    world.source.append([make_record(n, make_news(f"n{n}", f"{HEADLINE}, {n}")) for n in range(2)])
+    world.turn()
+    world.model.exit()
+    world.clock.advance(SECOND_US)
+    world.finish()
+    whole, cut = world.signals
+    recorded = AsRecorded(shed={position_of(signal): "again" for signal in (whole, cut)})
+    recorded.shed[replace(position_of(cut), offset=7)] = "twice"
+    for signal in (whole, cut, cut.model_copy(update={"raw": whole.raw}), whole.model_copy(update={"raw": cut.raw})):
+        recorded.note_signal(signal)
+    assert recorded.depths == {position_of(cut): 1}
+    assert [position.offset for position in recorded.shed] == [7]
+
+
+def position_of(signal: Signal) -> Position:
+    return Position(**signal.raw.model_dump())
 
 
 def test_a_cached_answer_is_no_answer_for_a_text_that_was_cut_short(

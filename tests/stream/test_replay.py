@@ -545,7 +545,7 @@ def test_what_the_clock_decided_is_repeated_from_the_record(
 
 
 def test_a_replay_needs_no_comparison_to_repeat_it_and_says_the_same(hurried: list[Stamped], tmp_path: Path) -> None:
-    """The record's other signals are not even decoded; the output is the same, to the byte."""
+    """The output is the same, to the byte."""
     replay(tmp_path / "compared", hurried, compare=True)
     replay(tmp_path / "alone", hurried)
     assert (tmp_path / "alone" / "signals.parquet").read_bytes() == (
