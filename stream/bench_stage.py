@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     rate = rate_of(args.engine)
     count = args.texts or (QUICK_TEXTS if args.quick else TEXTS)
     console = Console(stderr=args.json, highlight=False)
-    with _place(args.bootstrap) as place:
+    with open_place(args.bootstrap) as place:
         report = Report(args.bootstrap or "embedded")
         with console.status("filling the raw topic"):
             fill(place.bootstrap_servers, place.raw, count)
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def _place(bootstrap: str | None) -> Iterator[Place]:
+def open_place(bootstrap: str | None) -> Iterator[Place]:
     """A broker with topics for this run only."""
     raw = f"earlybird-bench-{uuid.uuid4().hex[:8]}"
     topics = dict.fromkeys((raw, f"{raw}-paced", f"{raw}-signals", f"{raw}-told", f"{raw}-peer"), PARTITIONS)

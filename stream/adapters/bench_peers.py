@@ -23,7 +23,6 @@ from confluent_kafka import Consumer, Producer
 from stream.adapters.options import consumer_options, producer_options
 
 PATIENCE_S = 60.0
-BATCH = 32  # of the pipeline
 
 
 def consume(bootstrap_servers: str, options: Mapping[str, str | int], topic: str, count: int) -> tuple[int, float]:
@@ -38,14 +37,22 @@ def consume(bootstrap_servers: str, options: Mapping[str, str | int], topic: str
     return texts - first, cpu_s
 
 
-def pipeline(bootstrap_servers: str, options: Mapping[str, str | int], raw: str, signals: str, count: int) -> None:
-    """transformers' pipeline over an ALBERT of the bundled model's size, weights random, batches of 32: what the
-    first script of everybody looks like, and in its faster form."""
+def pipeline(
+    bootstrap_servers: str,
+    options: Mapping[str, str | int],
+    raw: str,
+    signals: str,
+    count: int,
+    batch: int,
+    threads: int,
+) -> None:
+    """transformers' pipeline over an ALBERT of the bundled model's size, weights random: what the first script of
+    everybody looks like (batch 1), and in its faster form."""
     import torch
 
     transformers: Any = importlib.import_module("transformers")
     transformers.logging.set_verbosity_error()
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     folder = Path(__file__).parents[2] / "engine" / "assets" / "elbert-mini"
     size = json.loads((folder / "manifest.json").read_text())["geometry"]
     tokenizer = transformers.PreTrainedTokenizerFast(
@@ -67,9 +74,9 @@ def pipeline(bootstrap_servers: str, options: Mapping[str, str | int], raw: str,
     producer = Producer(producer_options(bootstrap_servers, options))
     watch = _Watch()
     while watch.texts < count:
-        items = [json.loads(message.value() or b"{}") for message in _messages(consumer, BATCH)]
+        items = [json.loads(message.value() or b"{}") for message in _messages(consumer, batch)]
         texts = [item.get("headline") or item.get("text") or "" for item in items]
-        for item, result in zip(items, classify(texts, batch_size=BATCH, truncation=True), strict=True):
+        for item, result in zip(items, classify(texts, batch_size=batch, truncation=True), strict=True):
             producer.produce(signals, json.dumps({"item_key": item["item_key"], **result}).encode(), item["item_key"])
         producer.poll(0)
         consumer.commit(asynchronous=True)
@@ -159,6 +166,8 @@ def main() -> None:
     parser.add_argument("peer", choices=["faust", "pipeline"])
     parser.add_argument("--options", type=json.loads, default={})
     parser.add_argument("--count", type=int, required=True)
+    parser.add_argument("--batch", type=int, default=32, help="of the pipeline")
+    parser.add_argument("--threads", type=int, default=1, help="torch's, in the pipeline")
     for name in ("bootstrap", "raw", "signals"):
         parser.add_argument(f"--{name}", required=True)
     args = parser.parse_args()
@@ -166,7 +175,7 @@ def main() -> None:
     if args.peer == "faust":
         faust(args.bootstrap, args.raw, args.signals, args.count)
     else:
-        pipeline(args.bootstrap, args.options, args.raw, args.signals, args.count)
+        pipeline(args.bootstrap, args.options, args.raw, args.signals, args.count, args.batch, args.threads)
 
 
 def _end_with_parent() -> None:

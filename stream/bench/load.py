@@ -1,6 +1,6 @@
 """Invented raw items for the bench, as many as wanted, every text different."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import cycle, islice
 
 from schemas.raw import Action
@@ -18,14 +18,20 @@ def records(topic: str, count: int, partitions: int = 1) -> list[Record]:
 
 
 def fill(bootstrap_servers: str, topic: str, count: int) -> int:
-    """Publish `count` items; their size in bytes. On return the broker has them.
+    """Publish `count` items; their size in bytes. On return the broker has them."""
+    return publish(bootstrap_servers, topic, islice(_items(), count))
+
+
+def publish(bootstrap_servers: str, topic: str, items: Iterable[tuple[bytes | None, bytes | None]]) -> int:
+    """Publish these keys and values; their size in bytes. On return the broker has them.
 
     Not compressed: Faust's client reads no lz4 without a further package."""
     sink = KafkaSink(bootstrap_servers, options={"linger.ms": 5, "compression.type": "none"})
     size = 0
-    for key, value in islice(_items(), count):
+    for key, value in items:
         sink.send(Outgoing(topic, key, value))
-        size += len(value)
+        sink.receipts()
+        size += len(value or b"")
     while sink.unacknowledged():
         sink.receipts(10)
     sink.close()

@@ -74,7 +74,7 @@ class Report:
             )
 
     def _steps(self) -> Table:
-        table = _table("Step by step", "step", "texts/CPU-s", "us a text")
+        table = figures("Step by step", "step", "texts/CPU-s", "us a text")
         for step in self.steps:
             table.add_row(
                 step.name,
@@ -85,7 +85,7 @@ class Report:
         return table
 
     def _wholes(self) -> Table:
-        table = _table("The whole", "consumer", "procs", "texts/s", "texts/CPU-s", "cores", "device")
+        table = figures("The whole", "consumer", "procs", "texts/s", "texts/CPU-s", "cores", "device")
         for run in self.wholes:
             share = "" if run.rate is None else f"{run.per_s / run.rate:.0%}"
             cores = f"{run.cpu_s / run.wall_s:.2f}" if run.wall_s else ""
@@ -107,7 +107,8 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _table(title: str, *columns: str) -> Table:
+def figures(title: str, *columns: str) -> Table:
+    """Empty; the first column holds names, the others figures."""
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left", no_wrap=True)

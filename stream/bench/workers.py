@@ -114,13 +114,13 @@ class Workers:
         for child in self._children:
             child.go()
 
-    def measured(self) -> list[dict[str, Any]]:
+    def measured(self, patience_s: float = 120.0) -> list[dict[str, Any]]:
         """What each said last, once all have ended by themselves."""
         results = []
         for child in self._children:
-            said = child.hear()
+            said = child.hear(patience_s)
             while "texts" not in said:
-                said = child.hear()
+                said = child.hear(patience_s)
             results.append(said)
         return results
 

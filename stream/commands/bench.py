@@ -3,6 +3,7 @@
   engine   the engine and its peers side by side: texts/s, share of the hardware's limit, agreement
   flips    what a dtype does to the labels, exit layers and probabilities of a file of texts
   stage    the whole stage, records in to signals out
+  replay   history computed again, beside the live stage and a plain pipeline
 
 `earlybird bench WHAT --help` explains each.
 """
@@ -17,6 +18,7 @@ MODULES = {
     "engine": "engine.bench.engine_command",
     "flips": "engine.bench.flips_command",
     "stage": "stream.bench_stage",
+    "replay": "stream.bench_replay",
 }
 
 

@@ -1,0 +1,60 @@
+"""A recomputation under measurement: `earlybird replay recompute` as shipped, in a process of its own.
+
+    python -m stream.bench.recompute ARCHIVE
+
+Settings come from the environment. Last line: what it measured, from the first record read to the manifest written; the
+model is loaded before that.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from stream.bench.worker import Measured
+from stream.history.archive import ArchiveHistory
+from stream.history.availability import Stamped
+from stream.history.replay_run import Options, plan_of, run_replay
+from stream.history.timeline import Span, Window
+from stream.ports import Partition
+from stream.settings import load
+from stream.telemetry import configure_logging
+
+
+class Timed(ArchiveHistory):
+    """Remembers when it was read last: the raw records come last, after the model."""
+
+    begun_s, begun_cpu_s = 0.0, 0.0
+
+    def read(self, spans: Mapping[Partition, Span], window: Window) -> list[Iterator[Stamped]]:
+        """As ArchiveHistory.read."""
+        self.begun_s, self.begun_cpu_s = time.perf_counter(), time.process_time()
+        return super().read(spans, window)
+
+
+def measure(archive: Path) -> Measured:
+    """One item is one signal, retraction or rejection."""
+    settings, history = load(), Timed(archive)
+    with TemporaryDirectory() as folder:
+        options = Options(Path(folder) / "again", "recompute", archive=archive)
+        manifest = run_replay(settings, options, history, plan_of(settings, options, history))
+        wall_s, cpu_s = time.perf_counter() - history.begun_s, time.process_time() - history.begun_cpu_s
+    counts = manifest["counts"]
+    return Measured(counts["signals"] + sum(counts["rejections"].values()), wall_s, cpu_s)
+
+
+def main() -> int:
+    """0: measured."""
+    parser = argparse.ArgumentParser(prog="python -m stream.bench.recompute", description=__doc__)
+    parser.add_argument("archive", type=Path)
+    args = parser.parse_args()
+    configure_logging("error", "json")
+    print(json.dumps(asdict(measure(args.archive))), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
