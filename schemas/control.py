@@ -21,7 +21,7 @@ class PartitionProgress(Message):
 
 class Heartbeat(Message):
     """Sent each second by each worker, and only when its pipeline advanced or is truly idle. A worker that hangs
-    falls silent; one that waits for news does not."""
+    falls silent; one that waits for news does not. `schema_version` is the lowest whose readers understand it."""
 
     SCHEMA: ClassVar[str] = "heartbeat/1"
 
@@ -31,6 +31,7 @@ class Heartbeat(Message):
     sequence: Annotated[int, Field(ge=0)]
     state: Literal["starting", "running", "draining", "stopped"]
     partitions: tuple[PartitionProgress, ...] = ()
+    shed: Annotated[int, Field(ge=0)] = 0  # texts not computed since the worker started: too old when read (since 1.1)
     model_sha256: str
     config_hash: str
     numerics: str

@@ -16,7 +16,7 @@ MESSAGES: dict[str, type[Message]] = {
     "raw-tweet-1.0": RawTweet,
     "signal-1.0": Signal,
     "rejection-1.1": Rejection,
-    "heartbeat-1.0": Heartbeat,
+    "heartbeat-1.1": Heartbeat,
     "replay-complete-1.0": ReplayComplete,
 }
 

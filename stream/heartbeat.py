@@ -58,6 +58,7 @@ class Pulse:
                 "sequence": self._sequence,
                 "state": state,
                 "partitions": progress,
+                "shed": self._pipeline.shed_total,
                 "model_sha256": self._model.sha256,
                 "config_hash": self._model.config_hash,
                 "numerics": self._model.numerics,

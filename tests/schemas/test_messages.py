@@ -162,6 +162,13 @@ def test_released_schema_is_todays_model(name: str) -> None:
     assert json.loads(release.released(name)) == release.schema(name)
 
 
+def test_readers_of_the_first_heartbeat_read_the_second() -> None:
+    """A field more, which they ignore: a strategy that lags behind must not take a stage for dead."""
+    old, new = (json.loads(release.released(f"heartbeat-{version}")) for version in ("1.0", "1.1"))
+    assert new["properties"].pop("shed")["default"] == 0
+    assert {**new, "description": ""} == {**old, "description": ""}
+
+
 def test_an_older_schema_of_a_message_stays_and_its_readers_are_told_apart() -> None:
     """rejection-1.0 is frozen beside 1.1: what a writer says in 1.0 keeps to it, and only the new reason needs 1.1."""
     old, new = (json.loads(release.released(f"rejection-{version}")) for version in ("1.0", "1.1"))

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from engine.engine import Engine
-from schemas.codec import encode
+from schemas.codec import decode, encode
+from schemas.control import Heartbeat
 from schemas.rejection import Rejection
 from schemas.signal import ExitReason, Signal
 from stream import service
@@ -26,6 +27,7 @@ from stream.history.replay_run import Options, plan_of, run_replay
 from stream.history.timeline import Pace, Reorder, Span, Window, parse_bounds
 from stream.ports import Partition, Record
 from stream.settings import Settings
+from stream.stage import Stage
 from stream.telemetry import Metrics
 
 pytest.importorskip("pyarrow")
@@ -513,7 +515,7 @@ def hurried() -> list[Stamped]:
     source.assign([Partition("news.raw", number) for number in range(3)])
     clock, metrics = Ticking(NOW_US + 45 * SECOND_US, 40), Metrics(loaded.max_layers)
     origin = service.origin_of(loaded, using)
-    service.Stage(using, loaded, origin, source, sink, MemoryCache(DAY_US), clock, metrics).run(threading.Event())
+    Stage(using, loaded, origin, source, sink, MemoryCache(DAY_US), clock, metrics).run(threading.Event())
     numbers = dict.fromkeys((using.topics.signals, using.topics.dlq, using.topics.control), 0)
     for sent in sink.sent:
         offset, numbers[sent.topic] = numbers[sent.topic], numbers[sent.topic] + 1
@@ -551,6 +553,13 @@ def test_a_replay_needs_no_comparison_to_repeat_it_and_says_the_same(hurried: li
     assert (tmp_path / "alone" / "signals.parquet").read_bytes() == (
         tmp_path / "compared" / "signals.parquet"
     ).read_bytes()
+
+
+def test_the_last_heartbeat_says_how_many_were_shed(hurried: list[Stamped]) -> None:
+    """Whoever sees signals alone would take a stage that sheds for one that has caught up."""
+    beats = [decode(Heartbeat, s.record.value or b"") for s in hurried if s.record.topic == "signals.control"]
+    shed = sum(b'"shed"' in (s.record.value or b"") for s in hurried if s.record.topic == "raw.dlq")
+    assert (beats[-1].state, beats[-1].shed) == ("stopped", shed) and shed
 
 
 def test_without_its_record_a_replay_computes_in_full(hurried: list[Stamped], tmp_path: Path) -> None:
