@@ -39,7 +39,7 @@ from stream.subscription.instant import Instant, epoch_us
 from stream.subscription.latest import Latest
 from stream.subscription.live import Freshness, Live, StaleSignal
 from stream.subscription.received import Received
-from stream.subscription.recording import Recording, Speed, between
+from stream.subscription.recording import InSample, Recording, Speed, between
 from stream.subscription.selection import REMEMBERED, Gate, Selection
 from stream.subscription.watch import Condition, Patience, Silence, Watch
 
@@ -52,6 +52,7 @@ __all__ = [
     "Constant",
     "Counts",
     "Empirical",
+    "InSample",
     "Latest",
     "OutOfOrder",
     "Patience",
@@ -157,6 +158,7 @@ class Signals(Iterator[Received], AsyncIterator[Received]):
         start: Instant | None = None,
         end: Instant | None = None,
         speed: Speed = "max",
+        strict: bool = False,
         latency: int | Latency = 0,
         symbols: Collection[str] | None = None,
         labels: Collection[str] | None = None,
@@ -173,10 +175,11 @@ class Signals(Iterator[Received], AsyncIterator[Received]):
         `recorded`: a file or folder that `earlybird archive` or `earlybird replay` wrote, a TopicRange, or any iterable
         of (signal, available_us) in the order of availability. `start` (included) to `end` (excluded), by availability.
         `latency` is what the strategy's own path adds: microseconds, or a model of it (`Empirical.measured` of what a
-        live run measured). `speed`: "max", or so many times as fast as it was.
+        live run measured). `speed`: "max", or so many times as fast as it was. A model whose training data reaches into
+        the recording, or nobody knows how far, is logged as in-sample; `strict` refuses it.
 
-        While iterating: OutOfOrder for a recording that would show the future; StreamError for unreadable files and
-        topics.
+        While iterating: InSample as said; OutOfOrder for a recording that would show the future; StreamError for
+        unreadable files and topics.
         """
         selection = Selection.of(symbols, labels, min_confidence, sources, item_types, single_symbol)
         gate = Gate(selection, distinct=distinct, remember=remember, held=held)
@@ -185,7 +188,7 @@ class Signals(Iterator[Received], AsyncIterator[Received]):
         start_us, end_us = (None if bound is None else epoch_us(bound, clock) for bound in (start, end))
         if isinstance(recorded, TopicRange):
             recorded = recorded.signals(start_us, end_us)
-        return cls(Recording(between(recorded, start_us, end_us), gate, model, speed))
+        return cls(Recording(between(recorded, start_us, end_us), gate, model, speed, strict=strict))
 
     def __iter__(self) -> Self:
         return self

@@ -12,6 +12,7 @@ import pytest
 
 from schemas.codec import decode, encode
 from schemas.signal import Signal
+from stream.adapters import parquet
 from stream.errors import SettingsError, SourceError
 from stream.history.archive import ArchiveHistory, read_raw, read_signals
 from stream.history.archive_files import files_of, topics_in
@@ -20,7 +21,7 @@ from stream.history.availability import Stamped, date_signal
 from stream.history.timeline import Span, Window
 from stream.ports import Partition, Record
 
-pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
 
 ROOT = Path(__file__).parents[2]
 BEGIN_US = 1_714_521_600_000_000  # 2024-05-01 00:00 UTC
@@ -120,6 +121,25 @@ def test_compaction_that_was_cut_short_doubles_nothing(tmp_path: Path) -> None:
     assert offsets(tmp_path, "news.raw") == [(0, offset) for offset in range(20)]
     archive(tmp_path, [])
     assert len(list(tmp_path.rglob("*.parquet"))) == 1
+
+
+def test_a_file_says_what_it_holds(tmp_path: Path) -> None:
+    """An hour of one partition, zstd, sorted by availability; schema, models, offsets and a hash in its metadata."""
+    times = [BEGIN_US + n for n in (5, 1, 3)]
+    archive(tmp_path, [a_signal(offset, at_us) for offset, at_us in enumerate(times)])
+    (file,) = files_of(tmp_path, ["signals"])
+    about = parquet.metadata_of(file.path)
+    assert file.path.relative_to(tmp_path).as_posix() == (
+        "signals/date=2024-05-01/T00-p0-00000000000000000000-00000000000000000003.parquet"
+    )
+    assert [about[name] for name in ("schema", "models", "rows", "first_offset", "next_offset")] == [
+        Signal.SCHEMA, "s:c:n", "3", "0", "3",
+    ]  # fmt: skip
+    rows = list(parquet.read_rows(file.path))
+    assert [row["available_us"] for row in rows] == sorted(times)
+    assert about["content_sha256"] == parquet.rows_sha256(rows)
+    column = pq.ParquetFile(file.path).metadata.row_group(0).column(0)
+    assert column.compression == "ZSTD"
 
 
 def test_sparse_history_makes_few_files(tmp_path: Path) -> None:

@@ -6,21 +6,25 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
+from time import sleep
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from schemas.codec import decode, encode
 from schemas.rejection import Reason
 from schemas.signal import Signal, SignalAction
-from stream.client import Constant, Empirical, Latest, OutOfOrder, Signals
+from stream.client import Constant, Empirical, InSample, Latest, OutOfOrder, Signals
 from stream.history.availability import Stamped
 from stream.inflight import Entry
 from stream.outcome import signal_record
 from stream.ports import Position, Record
 from stream.preprocess import Refusal
 from stream.strategies.invented import invented
+from stream.subscription.buffer import Buffer, Waiting
 from stream.subscription.recording import Recording
 from stream.subscription.selection import Facts, Gate, Selection
 
@@ -137,6 +141,24 @@ def test_what_follows_on_a_delivered_item_passes_every_filter(flipped: Signal) -
     assert list(Signals.replay(tape(flipped), **wanted)) == []  # type: ignore[arg-type]
     held = Signals.replay(tape(flipped), held=["wire:1"], **wanted)  # type: ignore[arg-type]
     assert [signal.item_key for signal in held] == ["wire:1"]
+
+
+def test_what_a_model_learned_from_tests_nothing() -> None:
+    """Once a model, at its first signal: known to reach into the recording, or not known; strict refuses both."""
+
+    def by(model: str, known_us: int | None) -> Signal:
+        signal = invented(model, T0)
+        about = {"id": model, "sha256": model, "knowledge_until_us": known_us}
+        return signal.model_copy(update={"model": signal.model.model_copy(update=about)})
+
+    honest, told = by("honest", T0 - 1), [by("seen", T0 + 60 * SECOND), by("unknown", None)]
+    with capture_logs() as lines:
+        assert len(list(Signals.replay(tape(honest, *told, *told)))) == 5
+    assert [line["model"] for line in lines if line["event"] == "replay.in_sample"] == ["seen", "unknown"]
+    for signal in told:
+        with pytest.raises(InSample, match=f"model {signal.model.id}"):
+            list(Signals.replay(tape(signal), strict=True))
+    assert len(list(Signals.replay(tape(honest), strict=True))) == 1
 
 
 def test_the_memory_of_delivered_items_is_bounded() -> None:
@@ -371,6 +393,28 @@ def test_a_closed_replay_ends() -> None:
     with Signals.replay(tape(invented("a", T0), invented("b", T0))) as signals:
         next(signals)
     assert list(signals) == []
+
+
+def test_a_full_line_stops_the_reading() -> None:
+    """No more than its capacity is ever held, the reader is told to idle meanwhile, and nothing is lost."""
+    buffer, idled = Buffer(2, "block"), list[int]()
+    records = [replace(as_record(invented(str(number), T0)), offset=number) for number in range(5)]
+
+    def read() -> None:
+        for record in records:
+            buffer.put(Waiting(record, opens=True), lambda: idled.append(len(buffer)))
+
+    reader = Thread(target=read)
+    reader.start()
+    taken: list[Record | None] = []
+    while len(taken) < 5:
+        buffer.wait(5)
+        known = len(idled)
+        while len(buffer) == 2 and len(idled) == known and len(taken) < 3:
+            sleep(0.01)  # until the reader has met the full line
+        taken.append(buffer.take())
+    reader.join()
+    assert taken == records and idled and set(idled) == {2}
 
 
 def test_batches_hold_one_row_a_signal() -> None:
