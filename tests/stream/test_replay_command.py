@@ -6,13 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from schemas.signal import Signal
 from stream import cli
+from stream.adapters.embedded import EmbeddedRedis
 from stream.history.archiver import Archiver
 from stream.history.availability import Stamped
 from stream.history.compare import Comparison
@@ -57,6 +60,37 @@ def test_dry_run_says_what_would_be_read_and_writes_nothing(
     assert cli.main([*arguments, "--dry-run"]) == 0
     plan = json.loads(capsys.readouterr().out)
     assert (plan["spans"], plan["records"], output.exists()) == ({"news.raw/0": [0, 7]}, 7, False)
+
+
+def test_progress_shows_the_replayed_clock_on_a_terminal(archive: Path, tmp_path: Path) -> None:
+    """How far, how fast, and which instant of the recording; where nobody looks nothing is drawn."""
+    here = ["recompute", "--archive", archive, "--to", "offset=100", "--slack", "1s"]
+    terminal, screen = os.openpty()
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "120"}
+    with subprocess.Popen(
+        command(*here, "--output", tmp_path / "a"), cwd=ROOT, stderr=screen, env=environment
+    ) as drawn:
+        os.close(screen)
+        seen = b""
+        with suppress(OSError):  # how Linux says that nobody writes to a terminal any more
+            while part := os.read(terminal, 4096):
+                seen += part
+    os.close(terminal)
+    silent = subprocess.run(command(*here, "--output", tmp_path / "b"), cwd=ROOT, stderr=subprocess.PIPE, check=False)
+    assert drawn.returncode == silent.returncode == 0
+    assert b"2026-02-02 02:4" in seen and b"/100" in seen
+    assert b"/100" not in silent.stderr
+
+
+def test_a_recomputation_leaves_no_key_in_the_live_redis(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the settings name it, and repeated texts are there to be remembered."""
+    with EmbeddedRedis() as server, closing(Redis.from_url(server.url)) as client:
+        monkeypatch.setenv("EARLYBIRD_REDIS__URL", server.url)
+        before = client.info("stats")["total_connections_received"]
+        assert cli.main(["replay", "recompute", "--archive", str(archive), "--output", str(tmp_path / "out")]) == 0
+        assert client.dbsize() == 0 and client.info("stats")["total_connections_received"] == before
 
 
 def test_refusals_name_what_was_wrong(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
