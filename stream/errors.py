@@ -7,7 +7,9 @@ StreamError
 ├── SinkError         a message could not be delivered and the process must end rather than lose it
 ├── FeedError         a file that cannot be published
 ├── StaleSignal       a strategy asked to be told of old signals (stream.subscription.live)
-└── OutOfOrder        a recording that is not in the order of availability (stream.subscription.delay)
+├── OutOfOrder        a recording that is not in the order of availability (stream.subscription.delay)
+├── EngineGone        a feeder's engine is gone; what it has not answered is read again
+└── FeederLost        a feeder ended unasked; the whole service must be started again
 """
 
 
@@ -33,3 +35,15 @@ class SinkError(StreamError):
 
 class FeedError(StreamError):
     """A file that cannot be published."""
+
+
+class EngineGone(StreamError):
+    """The process that has the engine ended."""
+
+
+class FeederLost(StreamError):
+    """A feeder ended, and nobody had asked it to."""
+
+    def __init__(self, number: int, status: int) -> None:
+        super().__init__(f"feeder {number} ended with status {status}; what it had under way is read again")
+        self.number, self.status = number, status

@@ -36,7 +36,8 @@ class Inference(Protocol):
     """Where requests go; their answers arrive at the publisher."""
 
     def submit(self, requests: list[TimedRequest]) -> None:
-        """Queue requests. Never blocks: the pipeline's budget bounds what is in flight."""
+        """Queue requests. Never blocks: the pipeline's budget bounds what is in flight. Called each turn, without any
+        as well: what had no room before may have some now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ class Pipeline:
                 self._take_in(records)
         else:
             self._settle(0.01)
-        self._submit(self._duplicates.recheck(self._clock.now_us()))
+        self._inference.submit(self._duplicates.recheck(self._clock.now_us()))
         self._commit_when_due()
 
     def drain(self, each_turn: Callable[[], None] = lambda: None) -> None:
@@ -117,7 +118,7 @@ class Pipeline:
         while self.in_flight and time.monotonic() < deadline_s:
             self.beat_s = time.monotonic()
             self._settle(0.01)
-            self._submit(self._duplicates.recheck(self._clock.now_us()))
+            self._inference.submit(self._duplicates.recheck(self._clock.now_us()))
             each_turn()
         if self.in_flight:
             log.warning("drain.incomplete", in_flight=self.in_flight)
@@ -137,7 +138,7 @@ class Pipeline:
         requests = self._duplicates.look_up(entries)
         self.in_flight += len(entries)
         self._publish(Entries(entries))  # before the requests, so that no answer can overtake its entry
-        self._submit(requests)
+        self._inference.submit(requests)
 
     def _entries(self, record: Record, now_us: int) -> list[Entry]:
         partition = Partition(record.topic, record.partition)
@@ -180,10 +181,6 @@ class Pipeline:
             return self._encoder.encode([text])[0]
         except Exception as error:
             return error
-
-    def _submit(self, requests: list[TimedRequest]) -> None:
-        if requests:
-            self._inference.submit(requests)
 
     # --- out: finished entries -> ledger -> commit --------------------------------------------------------------
 
@@ -274,7 +271,7 @@ class Pipeline:
         deadline_s = time.monotonic() + self._budget.revoke_timeout_ms / 1000
         while self.ledger.unfinished(partitions) and time.monotonic() < deadline_s:
             self._settle(0.01)
-            self._submit(self._duplicates.recheck(self._clock.now_us()))
+            self._inference.submit(self._duplicates.recheck(self._clock.now_us()))
         self._commit(partitions)
         self._let_go(partitions, "partitions.revoked")
 

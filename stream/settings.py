@@ -115,6 +115,10 @@ class Engine(Group):
     """How the model runs. Nothing here but `dtype` can change a result beyond rounding."""
 
     threads: PositiveInt = Field(default_factory=_usable_cores, description="engine threads, one core each")
+    feeders: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="processes that read, tokenise and publish for the one that has the engine; 0: it does it itself",
+    )
     slots: PositiveInt = Field(default=16, description="texts in the model at once, per thread")
     token_budget: PositiveInt = Field(default=512, description="tokens in the model at once, per thread")
     dtype: Literal["float32", "float64", "bfloat16", "float16"] = Field(

@@ -3,10 +3,10 @@
 import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
+from typing import Protocol, runtime_checkable
 
 import structlog
 
-from engine.engine import Engine
 from engine.errors import DeviceLost
 from engine.slots.runner import Runner
 from engine.types import Verdict
@@ -17,12 +17,30 @@ from stream.ports import Clock
 log = structlog.get_logger(__name__)
 
 
+@runtime_checkable
+class Computing(Protocol):
+    """What is asked of an Engine here; see there."""
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def slots(self) -> int: ...
+
+    @property
+    def in_flight(self) -> int: ...
+
+    def runner(self) -> Runner: ...
+
+    def alone(self) -> Runner: ...
+
+
 class EngineThreads:
     """Requests in, answers out through `deliver` (called on the engine threads: it must be a queue's put)."""
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Computing,
         threads: int,
         clock: Clock,
         deliver: Callable[[Answers], None],

@@ -41,6 +41,10 @@ class Tokenizer:
         """Ids per text, the frame included, uncut. Every text must be valid Unicode."""
         return [encoding.ids for encoding in self.pieces.encode_batch_fast(list(texts))]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled whole; what is not part of the serialised form is set again."""
+        return _unpickled, (self.pieces.to_str(), self.sha256)
+
 
 def bundled(folder: Path) -> Tokenizer:
     """The tokenizer.json of a folder in our own format; its hash is the file's. Raises NotAModel."""
@@ -79,6 +83,10 @@ def duplicate_key(token_ids: Sequence[int], model_sha256: str, config_hash: str,
     key = hashlib.sha256(f"{model_sha256}:{config_hash}:{numerics}:".encode())
     key.update(struct.pack(f"<{len(token_ids)}I", *token_ids))
     return key.hexdigest()[:32]
+
+
+def _unpickled(serialised: str, sha256: str) -> Tokenizer:
+    return Tokenizer(_plain(Pieces.from_str(serialised)), sha256)
 
 
 def _plain(pieces: Any) -> Any:

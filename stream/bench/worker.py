@@ -25,8 +25,9 @@ from stream.adapters.kafka_sink import KafkaSink
 from stream.bench import null
 from stream.pipeline import Pipeline
 from stream.ports import Partition
-from stream.service import SWITCH_INTERVAL_S, Stage, load_engine, open_cache, origin_of
+from stream.service import load_engine, origin_of
 from stream.settings import Settings, load
+from stream.stage import SWITCH_INTERVAL_S, Stage, open_cache
 from stream.telemetry import Metrics, configure_logging
 
 IDLE_S = 3.0  # nothing new for so long, and nothing under way: everything was read

@@ -20,7 +20,7 @@ def run(args: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: stop.set())
     settings = load(args.config)
     configure_logging(settings.log.level, settings.log.format)
-    from stream.service import Service  # torch takes a second: settings should have been checked by then
+    from stream.service import serve  # torch takes a second: settings should have been checked by then
 
-    Service(settings).run(stop)
+    serve(settings, stop)
     return 0

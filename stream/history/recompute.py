@@ -40,8 +40,9 @@ from stream.ports import (
     RebalanceListener,
     Record,
 )
-from stream.service import Stage, origin_of
+from stream.service import origin_of
 from stream.settings import Settings
+from stream.stage import Stage
 from stream.telemetry import Metrics
 
 COMMIT_MS = 20  # a commit releases what is finished; nothing is stored

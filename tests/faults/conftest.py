@@ -17,8 +17,9 @@ from stream.adapters.tail import Tail
 from stream.adapters.topics import create_topics, stage_topics
 from stream.audit import Audit
 from stream.ports import Outgoing, Record
-from stream.service import Stage, load_engine, open_cache, origin_of
+from stream.service import load_engine, origin_of
 from stream.settings import Settings
+from stream.stage import Stage, open_cache
 from stream.telemetry import Metrics
 
 NOW_US = 1_770_000_000_000_000

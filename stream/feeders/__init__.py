@@ -1,0 +1,1 @@
+"""Several processes that read, tokenise and publish, and one engine that answers them all."""

@@ -1,0 +1,40 @@
+"""What a feeder is told when it starts."""
+
+import mmap
+import os
+import pickle
+from dataclasses import dataclass
+
+from engine.text.encoder import TextEncoder
+from stream.feeders.line import Line
+from stream.outcome import Origin
+from stream.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """Everything, the text side of the model included: no feeder opens a model folder, so all read alike."""
+
+    settings: Settings
+    origin: Origin
+    encoder: TextEncoder
+    languages: tuple[str, ...]
+    line: Line
+    number: int
+
+    def written(self) -> int:
+        """The descriptor of memory with a copy, for `read` in a child that inherits it. It has no name, since the
+        settings hold secrets."""
+        descriptor = os.memfd_create("earlybird-blueprint")
+        with open(descriptor, "wb", closefd=False) as file:
+            pickle.dump(self, file)
+        return descriptor
+
+    @staticmethod
+    def read(descriptor: int) -> "Blueprint":
+        """What the parent has written; closes the descriptor."""
+        with mmap.mmap(descriptor, 0, prot=mmap.PROT_READ) as content:
+            blueprint = pickle.loads(content)
+        os.close(descriptor)
+        assert isinstance(blueprint, Blueprint), f"no blueprint, was {blueprint!r}. This is a bug."
+        return blueprint

@@ -1,0 +1,131 @@
+"""The process that has the engine, and the feeders that it starts.
+
+They are one service: when a feeder ends unasked, the others drain and the service ends with an error, so that its
+supervisor starts it again as a whole. When this process dies, the pipe that each feeder has as stdin closes and they
+end at once. Nothing is lost by either: what was under way is read again, as after any death.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from queue import Empty, SimpleQueue
+from typing import IO
+
+import structlog
+
+from engine.engine import Engine
+from stream.adapters.clock import SystemClock
+from stream.errors import FeederLost, SettingsError
+from stream.feeders.blueprint import Blueprint
+from stream.feeders.device import Device
+from stream.feeders.line import Line
+from stream.feeders.vitals import Vitals
+from stream.health import HealthServer
+from stream.inflight import Failed
+from stream.outcome import Origin
+from stream.settings import Http, Settings
+from stream.stage import LAST_WORD_S, SWITCH_INTERVAL_S
+from stream.telemetry import Metrics
+
+log = structlog.get_logger(__name__)
+
+WATCH_S = 0.1
+
+
+class Crew:
+    """The feeders' processes. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._feeders: list[subprocess.Popen[bytes]] = []
+
+    def start(self, blueprint: Blueprint) -> None:
+        """One more."""
+        descriptor = blueprint.written()
+        self._feeders.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "stream.feeders.member", str(descriptor)],
+                stdin=subprocess.PIPE,
+                pass_fds=(descriptor, *blueprint.line.descriptors),
+                start_new_session=True,  # Ctrl-C in a terminal is for this process, which tells them
+            )
+        )
+        os.close(descriptor)
+
+    def watch(self, stop: threading.Event, failures: "SimpleQueue[Failed]", turn: Callable[[], None]) -> None:
+        """Until all have drained and ended, after `stop` or because one of them ended. Raises FeederLost for one that
+        ended unasked or badly, and what is in `failures`."""
+        lost: FeederLost | None = None
+        telling = True
+        while True:
+            with suppress(Empty):
+                raise failures.get_nowait().error
+            ended = [feeder.poll() for feeder in self._feeders]
+            asked = stop.is_set()  # in this order: a signal may go to all processes at once
+            for number, status in enumerate(ended):
+                if status is not None and (status or (telling and not asked)):
+                    lost = lost or FeederLost(number, status)
+            if telling and (asked or lost):
+                telling = False
+                for feeder in self._feeders:
+                    feeder.terminate()
+            turn()
+            if None not in ended:
+                break
+            time.sleep(WATCH_S)
+        if lost:
+            raise lost
+
+    def close(self) -> None:
+        """End those that still run: their lifelines are cut."""
+        for feeder in self._feeders:
+            _lifeline(feeder).close()
+        for feeder in self._feeders:
+            try:
+                feeder.wait(2 * LAST_WORD_S)
+            except subprocess.TimeoutExpired:
+                feeder.kill()
+                feeder.wait()
+
+
+def serve_crew(settings: Settings, engine: Engine, origin: Origin, metrics: Metrics, stop: threading.Event) -> None:
+    """`settings.engine.feeders` members of the group around one engine, until `stop` is set; then they finish, commit
+    and leave. Raises EngineError, StreamError."""
+    if not hasattr(os, "eventfd"):
+        raise SettingsError(f"engine.feeders: needs Linux, was {settings.engine.feeders} on {sys.platform}")
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    lines = [Line.create(settings.limits.max_in_flight, engine.max_tokens) for _ in range(settings.engine.feeders)]
+    failures: SimpleQueue[Failed] = SimpleQueue()
+    device = Device(lines, engine, settings.engine.threads, SystemClock(), failures.put)
+    vitals, crew, http = Vitals(device.ports, metrics.exposition), Crew(), settings.http
+    with ExitStack() as stack:
+        for line in lines:
+            stack.callback(line.close)
+        health = HealthServer(
+            http.host, http.port, beat_age_s=vitals.beat_age_s, readiness=vitals.readiness, metrics=vitals.exposition
+        )
+        stack.callback(health.close)
+        device.start()
+        stack.callback(device.close)
+        stack.callback(crew.close)
+        # What a feeder serves is for this process alone, which passes it on.
+        own = settings.model_copy(update={"http": Http(host="127.0.0.1", port=0)})
+        for number, line in enumerate(lines):
+            crew.start(Blueprint(own, origin, engine.encoder, tuple(engine.languages), line, number))
+        log.info("service.started", feeders=len(lines), health=health.url)
+        threads = device.threads
+
+        def turn() -> None:
+            metrics.slots(threads.active, threads.capacity)
+            metrics.passes(threads.steps)
+
+        crew.watch(stop, failures, turn)
+    log.info("service.stopped", feeders=len(lines))
+
+
+def _lifeline(feeder: "subprocess.Popen[bytes]") -> IO[bytes]:
+    assert feeder.stdin is not None
+    return feeder.stdin

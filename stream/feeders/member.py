@@ -1,0 +1,51 @@
+"""A feeder: a member of the group in a process of its own, without a model; another process has the engine.
+
+    python -m stream.feeders.member BLUEPRINT
+
+Started by stream.feeders.crew only. stdin is its lifeline: a pipe that the engine's process holds open. SIGTERM and
+SIGINT drain it, as they do a worker; it exits 0 then.
+"""
+
+import signal
+import sys
+import threading
+from functools import partial
+
+import structlog
+
+from stream.errors import StreamError
+from stream.feeders.blueprint import Blueprint
+from stream.feeders.remote import Remote
+from stream.health import HealthServer
+from stream.stage import work
+from stream.telemetry import Metrics, configure_logging
+
+log = structlog.get_logger(__name__)
+
+
+def main() -> int:
+    """Serve; 0 when it was asked to stop and nothing that it read is lost."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    blueprint = Blueprint.read(int(sys.argv[1]))
+    settings, origin, feeder = blueprint.settings, blueprint.origin, blueprint.number
+    configure_logging(settings.log.level, settings.log.format)
+    end = blueprint.line.feeder_end()
+
+    def started(worker: str, health: HealthServer) -> None:
+        end.port = health.port
+        log.info("feeder.started", feeder=feeder, worker=worker)
+
+    serve = partial(Remote, end, sys.stdin.fileno())
+    try:
+        finished = work(settings, blueprint, origin, Metrics(origin.max_layers), stop, started, serve)
+    except StreamError as error:
+        log.error("feeder.failed", feeder=feeder, error=str(error))
+        return 2
+    log.info("feeder.stopped", feeder=feeder, finished=finished)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

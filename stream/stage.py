@@ -1,0 +1,234 @@
+"""One member of the group: pipeline, publisher and whatever runs the requests, as threads; live and in a replay.
+
+Knows no model beyond its text side, so that a process without torch can be a member.
+"""
+
+import gc
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from typing import Protocol
+
+from engine.text.encoder import TextEncoder
+from engine.text.tokenizer import duplicate_key
+from stream.adapters.clock import SystemClock
+from stream.adapters.kafka import KafkaSource
+from stream.adapters.kafka_sink import KafkaSink
+from stream.adapters.memory import NoCache
+from stream.adapters.redis import RedisCache
+from stream.duplicates import Duplicates
+from stream.haste import ByClock, Haste
+from stream.health import HealthServer, Readiness
+from stream.heartbeat import Pulse
+from stream.inflight import Answers, Failed, Stop
+from stream.outcome import Origin
+from stream.pipeline import Budget, Inference, Pipeline
+from stream.ports import Clock, DuplicateCache, Sink, Source
+from stream.preprocess import Limits
+from stream.publisher import Publisher
+from stream.settings import Settings
+from stream.telemetry import Metrics
+from stream.worker import Computing, EngineThreads
+
+# Python hands the interpreter over between threads at this interval; the default of 5 ms adds itself to every latency
+# while an engine thread is between two operators. It costs no throughput: 129 us a text at 0.5 ms, 134 at 5 ms.
+SWITCH_INTERVAL_S = 0.0005
+# Nothing on a text's way holds itself: after 20,000 texts a collection found no object. To look every 700 allocations
+# took a sixth of the Python side's time (in memory, no engine, with the freeze: 103 -> 86 us a text, means of 3 runs).
+GC_THRESHOLDS = (50_000, 20, 50)
+LAST_WORD_S = 10.0  # for the last acknowledgements; by then only a heartbeat can be under way
+
+
+class Reading(Protocol):
+    """What reads texts: an Engine's text side."""
+
+    @property
+    def encoder(self) -> TextEncoder: ...
+
+    @property
+    def languages(self) -> tuple[str, ...]: ...
+
+
+class Serving(Inference, Protocol):
+    """An Inference with a life of its own."""
+
+    @property
+    def active(self) -> int:
+        """Slots in use."""
+
+    @property
+    def capacity(self) -> int:
+        """Slots there are."""
+
+    @property
+    def steps(self) -> int:
+        """Passes of the shared layer so far."""
+
+    def start(self) -> None:
+        """Begin to serve."""
+
+    def close(self) -> None:
+        """End; nothing is submitted any more."""
+
+
+Serve = Callable[[Callable[[Answers], None], Callable[[Failed], None]], Serving]
+"""What runs the requests, from the queues that take its answers and its failure."""
+
+
+class Stage:
+    """Pipeline, publisher and engine threads around one engine; live and replay differ only in what is passed in."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Reading,
+        origin: Origin,
+        source: Source,
+        sink: Sink,
+        cache: DuplicateCache,
+        clock: Clock,
+        metrics: Metrics,
+        haste: Haste | None = None,
+        serve: Serve | None = None,
+    ) -> None:
+        """`haste`: what judges texts in the clock's place. `serve`: what computes in the engine's place."""
+        self.worker = f"{socket.gethostname()}-{os.getpid()}"
+        self._cache, self._sink, self._metrics = cache, sink, metrics
+        self._publisher = Publisher(sink, origin, settings.topics.control, clock, metrics)
+        publish = self._publisher.inbox.put
+        if serve is None:
+            assert isinstance(engine, Computing), f"nothing computes, was {engine!r}. This is a bug."
+            serve = partial(EngineThreads, engine, settings.engine.threads, clock)
+        self._inference = serve(publish, self._publisher.finished.put)
+        duplicates = Duplicates(
+            cache,
+            partial(
+                duplicate_key,
+                model_sha256=origin.model.sha256,
+                config_hash=origin.model.config_hash,
+                numerics=origin.model.numerics,
+            ),
+            settings.redis.ttl_s * 1_000_000,
+            answered=lambda answers: publish(Answers(answers)),
+        )
+        self.pipeline = Pipeline(
+            source,
+            engine.encoder,
+            duplicates,
+            self._inference,
+            publish,
+            self._publisher.finished,
+            clock,
+            metrics,
+            _limits(settings, engine),
+            _budget(settings),
+            haste or _haste(settings),
+        )
+        interval_ms = settings.timing.heartbeat_interval_ms
+        self._pulse = Pulse(self.pipeline, source, self.worker, origin.model, publish, clock, metrics, interval_ms)
+
+    def run(self, stop: threading.Event) -> None:
+        """Until `stop`, or the end of a bounded source. Raises what any of the threads raised."""
+        gc.collect()
+        gc.freeze()  # a full collection over model and libraries holds all threads up: 130 ms, frozen 0
+        gc.set_threshold(*GC_THRESHOLDS)
+        publisher = threading.Thread(target=self._publisher.run, name="publisher", daemon=True)
+        publisher.start()
+        self._inference.start()
+        try:
+            self.pipeline.run(stop.is_set, self._turn)
+            self._pulse.last()
+        finally:  # in this order: nothing may be handed to a thread that has ended
+            self._inference.close()
+            self._publisher.inbox.put(Stop())
+            publisher.join(timeout=LAST_WORD_S)
+            self._sink.close()
+
+    def readiness(self) -> Readiness:
+        """For /readyz: an assignment is held; without its cache the stage serves, and computes everything."""
+        waiting = () if self.pipeline.assigned_once else ("assignment",)
+        degraded = () if getattr(self._cache, "available", True) else ("redis",)
+        return Readiness(waiting, degraded)
+
+    def _turn(self) -> None:
+        self._metrics.slots(self._inference.active, self._inference.capacity)
+        self._metrics.passes(self._inference.steps)
+        self._pulse.turn()
+
+
+def work(
+    settings: Settings,
+    engine: Reading,
+    origin: Origin,
+    metrics: Metrics,
+    stop: threading.Event,
+    started: Callable[[str, HealthServer], None],
+    serve: Serve | None = None,
+) -> int:
+    """One member of the group on the sources and sinks that the settings name, from joining it to leaving it. How many
+    outcomes it has published. `started` is told its name and where it is asked for its health. `serve`: as for Stage.
+    Raises EngineError, StreamError."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    kafka, http = settings.kafka, settings.http
+    with ExitStack() as stack:
+        names = [topic.name for topic in settings.topics.raw]
+        source = KafkaSource(
+            kafka.bootstrap_servers, names, settings.group, protocol=kafka.group_protocol, options=kafka.options
+        )
+        sink = KafkaSink(kafka.bootstrap_servers, options=kafka.options)
+        cache = open_cache(settings)
+        stack.callback(cache.close)
+        stage = Stage(settings, engine, origin, source, sink, cache, SystemClock(), metrics, serve=serve)
+        health = HealthServer(
+            http.host,
+            http.port,
+            beat_age_s=lambda: time.monotonic() - stage.pipeline.beat_s,
+            readiness=stage.readiness,
+            metrics=metrics.exposition,
+        )
+        stack.callback(health.close)
+        started(stage.worker, health)
+        stage.run(stop)
+    return stage.pipeline.finished_total
+
+
+def open_cache(settings: Settings) -> DuplicateCache:
+    """Redis where there is one, else nothing is remembered beyond what is in flight."""
+    redis = settings.redis
+    if redis.url is None:
+        return NoCache()
+    return RedisCache(redis.url, ttl_us=redis.ttl_s * 1_000_000, lease_ms=redis.lease_ms, budget_ms=redis.budget_ms)
+
+
+def _limits(settings: Settings, engine: Reading) -> Limits:
+    """What is refused before the model."""
+    age_s = settings.limits.max_age_s
+    return Limits(
+        max_record_bytes=settings.limits.max_record_bytes,
+        max_age_us=None if age_s is None else round(age_s * 1_000_000),
+        languages=tuple(engine.languages),
+    )
+
+
+def _haste(settings: Settings) -> ByClock:
+    """How old a text may get."""
+    limits = settings.limits
+    return ByClock(limits.deadline_ms * 1000 or None, limits.shed_after_ms * 1000 or None)
+
+
+def _budget(settings: Settings) -> Budget:
+    """How much may be under way."""
+    timing = settings.timing
+    return Budget(
+        max_in_flight=settings.limits.max_in_flight,
+        poll_timeout_ms=timing.poll_timeout_ms,
+        commit_interval_ms=timing.commit_interval_ms,
+        revoke_timeout_ms=timing.revoke_timeout_ms,
+        shutdown_timeout_ms=round(timing.drain_timeout_s * 1000),
+        commit_map=settings.commit_map,
+    )
