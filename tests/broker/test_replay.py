@@ -20,7 +20,7 @@ from stream.adapters.kafka_sink import KafkaSink
 from stream.adapters.topic_range import TopicHistory
 from stream.adapters.topics import Topic, create_topics
 from stream.client import Signals
-from stream.history.archive import read_signals
+from stream.history.archive import ArchiveHistory, read_signals
 from stream.history.archiver import Archiver
 from stream.history.availability import Stamped
 from stream.history.timeline import Span, Window
@@ -225,6 +225,33 @@ def test_a_strategy_reads_a_replay_to_its_end(
     ]
     assert isinstance(said, ReplayComplete) and [end.offset for end in said.ends] == [50]
     assert (said.run_id, said.signals, said.content_sha256) == ("again", 50, manifest["counts"]["content_sha256"])
+
+
+@pytest.mark.broker
+@pytest.mark.faults
+def test_an_archive_that_is_killed_goes_on_where_its_files_end(
+    kafka: Any, live: dict[str, str], tmp_path: Path
+) -> None:
+    """Killed again and again while records come, then run to the end: each record once, none missing."""
+    command = [sys.executable, "-m", "stream.cli", "archive", str(tmp_path), "--topic", live["raw"], "--flush", "0.05"]
+    published = 0
+    for _ in range(3):
+        with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+            files = len(list(tmp_path.glob("*/date=*/T*.parquet")))
+            deadline = time.monotonic() + 60
+            while len(list(tmp_path.glob("*/date=*/T*.parquet"))) < files + 2:
+                assert time.monotonic() < deadline and process.poll() is None
+                publish(kafka.bootstrap_servers, live["raw"], 50)
+                published += 50
+            os.kill(process.pid, signal.SIGKILL)
+    assert cli.main([*command[3:5], "--topic", live["raw"], "--once"]) == 0
+    archive, places = ArchiveHistory(tmp_path), list[tuple[int, int]]()
+    spans = archive.spans([live["raw"]], Window())
+    for rows in archive.read(spans, Window()):
+        places += [(stamped.record.partition, stamped.record.offset) for stamped in rows]
+    assert len(places) == published and sorted(places) == [
+        (place.number, offset) for place, span in spans.items() for offset in range(span.end)
+    ]
 
 
 @pytest.mark.broker
