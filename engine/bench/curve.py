@@ -1,57 +1,90 @@
-"""Latency against throughput of the bundled model: what `slots` and `token_budget` buy.
+"""Latency against throughput of a real model: what `slots` and `token_budget`, or a device's tiers, buy.
 
-Texts arrive at random (Poisson) on a clock that advances by the CPU time of each step and jumps when nothing is under
-way, so a busy neighbour on the machine does not show as latency.
+Texts arrive at random (Poisson). On one CPU thread the clock advances by the CPU time of each step, so a busy neighbour
+on the machine does not show as latency; on a card it is the wall clock. It jumps when nothing is under way.
 """
 
-import json
 import random
-from dataclasses import asdict, dataclass
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
 
 from engine.bench.clock import stopwatch
 from engine.bench.measure import torch_threads
-from engine.bench.workload import usual_lengths
-from engine.config import EngineConfig
+from engine.bench.ours import Alone, drained
+from engine.bench.ours_resident import AloneOnGraph
+from engine.bench.row import Setting
+from engine.bench.twin import Twin
+from engine.bench.workload import text, usual_lengths
+from engine.config import CUDA_TIERS, EngineConfig
 from engine.engine import Engine
-from engine.slots.packed import Packed
 from engine.slots.runner import Runner
 from engine.types import Request
 
 SETTINGS = ((1, 128), (4, 128), (8, 256), (16, 512), (32, 1024), (64, 2048))
-LOADS = (0.1, 0.5, 0.8, 0.95)  # of what the default setting can do
+LOADS = (0.1, 0.5, 0.8, 0.95)  # of what the shipped setting can do
+IDLE_TEXTS = 32
+TEXTS, QUICK_TEXTS = 1500, 200  # on a card twenty times that
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
     """One setting under one load. Latency from arrival to verdict, waiting included."""
 
-    slots: int
-    token_budget: int
+    setting: str
     most_per_s: float  # texts, with the queue never empty
+    idle_ms: float  # one text at a time, median
     load_per_s: float
     p50_ms: float
     p99_ms: float
 
 
-def curve(*, as_json: bool, quick: bool) -> int:
-    """Prints the points; one thread, deterministic, the bundled model under its own policy."""
-    engine = Engine.load(EngineConfig(runner="packed", device="cpu"))
-    requests = _requests(engine, 200 if quick else 1500)
-    with torch_threads(1):
-        most = {setting: _most(_runner(engine, setting), requests) for setting in SETTINGS}
-        default = most[(engine.config.slots, engine.config.token_budget)]
-        points = [
-            Point(
-                *setting, most[setting], load * default, *_latency(_runner(engine, setting), requests, load * default)
-            )
-            for setting in SETTINGS
-            for load in LOADS
-        ]
-    if as_json:
-        print(json.dumps([asdict(point) for point in points]))
+def curve(config: EngineConfig, *, quick: bool, tell: Callable[[str], None]) -> dict[str, Any]:
+    """The points of `config`'s model and device under the model's own policy, and what a batch-1 early exit takes.
+    Packed slots on the CPU, one thread, deterministic; the resident loop in bfloat16 on a card."""
+    card = config.device == "cuda"
+    if card:
+        config = replace(config, runner="resident", dtype="bfloat16", deterministic=False)
     else:
-        _show(points)
-    return 0
+        config = replace(config, runner="packed")
+    shipped = Engine.load(config)
+    requests = _requests(shipped, (QUICK_TEXTS if quick else TEXTS) * (20 if card else 1))
+    with torch_threads(1):
+        runners = dict(_settings(config))
+        most = {name: _most(runner, requests, card) for name, runner in runners.items()}
+        idle = {name: _idle(runner, requests, card) for name, runner in runners.items()}
+        loads = [load * most[_name(config)] for load in LOADS]
+        points = []
+        for name, runner in runners.items():
+            for load in loads:
+                tell(f"{name} at {load:.0f} texts/s")
+                points.append(Point(name, most[name], idle[name], load, *_latency(runner, requests, load, card)))
+        alone_ms = _alone(shipped, requests, card)
+    return {
+        "model": shipped.model_id,
+        "dtype": shipped.dtype,
+        "alone_ms": alone_ms,
+        "points": [asdict(point) for point in points],
+    }
+
+
+def _settings(config: EngineConfig) -> Iterator[tuple[str, Runner]]:
+    """Each by its name, the shipped one among them."""
+    if config.device == "cuda":
+        several = [replace(config, tiers=tiers) for tiers in (*((tier,) for tier in CUDA_TIERS), CUDA_TIERS)]
+    else:
+        several = [replace(config, slots=slots, token_budget=tokens) for slots, tokens in SETTINGS]
+    for each in several:
+        yield _name(each), Engine.load(each).runner()
+
+
+def _name(config: EngineConfig) -> str:
+    if config.device == "cuda":
+        return ", ".join(f"{slots} x {tokens}" for slots, tokens, _ in config.tiers or CUDA_TIERS)
+    return f"{config.slots} slots, {config.token_budget} tokens"
 
 
 def _requests(engine: Engine, count: int) -> list[Request]:
@@ -63,30 +96,40 @@ def _requests(engine: Engine, count: int) -> list[Request]:
     ]
 
 
-def _point(engine: Engine, setting: tuple[int, int], most: float, load: float, requests: list[Request]) -> Point:
-    return Point(*setting, most, load, *_latency(_runner(engine, setting), requests, load))
-
-
-def _runner(engine: Engine, setting: tuple[int, int]) -> Runner:
-    return Packed(engine.model, engine.policy, *setting)
-
-
-def _most(runner: Runner, requests: list[Request]) -> float:
+def _most(runner: Runner, requests: Sequence[Request], wall: bool) -> float:
     """Texts a second with all of them waiting."""
-    runner.submit(requests[:32])
-    _empty(runner)  # warm
-    runner.submit(requests)
-    elapsed = stopwatch()
-    _empty(runner)
-    return len(requests) / elapsed()
+    _spent(runner, requests[:32], wall)  # warm
+    return len(requests) / _spent(runner, requests, wall)
 
 
-def _empty(runner: Runner) -> None:
-    while runner.waiting or runner.active:
-        runner.step()
+def _idle(runner: Runner, requests: Sequence[Request], wall: bool) -> float:
+    """Milliseconds a text, the median over texts that come one at a time."""
+    return 1e3 * statistics.median(_spent(runner, [request], wall) for request in requests[:IDLE_TEXTS])
 
 
-def _latency(runner: Runner, requests: list[Request], per_s: float) -> tuple[float, float]:
+def _alone(engine: Engine, requests: Sequence[Request], card: bool) -> float:
+    """As `_idle`, of a batch-1 early exit on the same kernels, each text leaving where the policy lets it out."""
+    config, dtype = engine.checkpoint.config, engine.config.dtype
+    setting = Setting(config, Twin(None, engine.model.tensors), 1, 1, 1, torch.device(engine.device))
+    row = AloneOnGraph(setting, dtype) if card else Alone(setting, dtype)
+    some, times = requests[:IDLE_TEXTS], list[float]()
+    depths = {verdict.ticket: verdict.exit_layer for verdict in drained(engine.runner(), some)}
+    for request in some:
+        alone = [text(request.ticket, request.token_ids, depths[request.ticket])]
+        row.run(alone)  # a card captures
+        elapsed = stopwatch(wall=card)
+        row.run(alone)
+        times.append(elapsed())
+    return 1e3 * statistics.median(times)
+
+
+def _spent(runner: Runner, requests: Sequence[Request], wall: bool) -> float:
+    elapsed = stopwatch(wall=wall)
+    drained(runner, requests)
+    return elapsed()
+
+
+def _latency(runner: Runner, requests: Sequence[Request], per_s: float, wall: bool) -> tuple[float, float]:
     """p50 and p99 in milliseconds. A load above what the runner can do gives a queue that grows to the end."""
     chance, now, due = random.Random(11), 0.0, 0.0
     arrivals = []
@@ -97,7 +140,7 @@ def _latency(runner: Runner, requests: list[Request], per_s: float) -> tuple[flo
     while following < len(requests) or runner.active or runner.waiting:
         if not (runner.active or runner.waiting):
             now = max(now, arrivals[following])
-        elapsed = stopwatch()
+        elapsed = stopwatch(wall=wall)
         while following < len(requests) and arrivals[following] <= now:
             runner.submit([requests[following]])
             following += 1
@@ -106,17 +149,3 @@ def _latency(runner: Runner, requests: list[Request], per_s: float) -> tuple[flo
         waits += [now - arrivals[verdict.ticket] for verdict in said]
     waits.sort()
     return waits[len(waits) // 2] * 1e3, waits[int(len(waits) * 0.99)] * 1e3
-
-
-def _show(points: list[Point]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("slots", "token budget", "most texts/s", title="p50 / p99 ms of the bundled model, one core")
-    for load in sorted({point.load_per_s for point in points}):
-        table.add_column(f"{load:.0f} texts/s", justify="right")
-    for slots, budget in SETTINGS:
-        row = [point for point in points if (point.slots, point.token_budget) == (slots, budget)]
-        cells = [f"{point.p50_ms:.0f} / {point.p99_ms:.0f}" for point in row]
-        table.add_row(str(slots), str(budget), f"{row[0].most_per_s:.0f}", *cells)
-    Console().print(table)

@@ -1,41 +1,55 @@
 """The engine and its peers on this machine: the same texts, weights and exits, rows in turn, medians of the rounds.
 
 Peers that are not installed are named, never dropped. Exits are computed for real and overruled by a depth per text,
-so that every row does the same work; `bench flips` says what a dtype does to real decisions.
+so that every row does the same work; `bench flips` says what a dtype does to real decisions. Beside the rows: what an
+idle engine costs a single text, what determinism costs, what one more thread brings, and what memory an engine needs.
+Instead of all that: --curve, --profile or --million.
 """
 
 import argparse
 import json
-import resource
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
-from engine.bench import ours, peers_hf, peers_ort
+import torch
+
 from engine.bench.curve import curve
+from engine.bench.idle import PAIRS, idle
+from engine.bench.limit import peaks
 from engine.bench.machine import machine
-from engine.bench.measure import Pace, Result, measure
+from engine.bench.measure import Pace, deterministic, measure, torch_threads
+from engine.bench.memory import memory, peak_mb
+from engine.bench.profile import profile
 from engine.bench.real import lengths_and_depths
-from engine.bench.row import Setting
+from engine.bench.registry import BUILDS, ROWS
+from engine.bench.row import Build, Row, Setting
+from engine.bench.threads import scaling
 from engine.bench.twin import twin
 from engine.bench.workload import BLOCK, GEOMETRIES, forced_depths, lengths_of, texts, usual_lengths
-from engine.config import EngineConfig, ModelConfig
+from engine.config import BUNDLED, CUDA_TIERS, Dtype, EngineConfig, ModelConfig
 from engine.errors import ConfigError
+from engine.slots.resident_step import Tier
 
-_SCHEDULES = ("exit_b1", "barrel_b32", "shrink_b32", "algorithm1")
-ORDER = (*(name for name in peers_hf.ROWS if name not in _SCHEDULES), *peers_ort.ROWS, *_SCHEDULES, *ours.ROWS)
-BUILDS = {**peers_hf.ROWS, **peers_ort.ROWS, **ours.ROWS}
 FULL = Pace(rounds=3, seconds=4.0, patience=15.0, checked=2 * BLOCK)
-QUICK = Pace(rounds=2, seconds=0.3, patience=1.0, checked=BLOCK)
-_MOST_BLOCKS = 32
+QUICK = Pace(rounds=3, seconds=0.3, patience=0.9, checked=BLOCK // 2, enough=30.0)
+MEMORY_TEXTS = {True: BLOCK, False: 16 * BLOCK}  # --quick or not
+PROFILED = {"cpu": ("packed_fp32_det", "packed_int8_det"), "cuda": ("resident_bf16",)}
+_MOST_BLOCKS = {"cpu": 32, "cuda": 1024}
+_GEOMETRY = {"cpu": "mini", "cuda": "large"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `earlybird bench engine`."""
     defaults = EngineConfig()
-    parser.add_argument("--geometry", choices=GEOMETRIES, default="mini", help="ALBERT of this size (default: mini)")
-    parser.add_argument("--rows", nargs="+", choices=ORDER, default=ORDER, metavar="ROW", help=" ".join(ORDER))
-    parser.add_argument("--lengths", type=Path, metavar="FILE", help="token counts, one a line (default: headlines')")
+    parser.add_argument("--device", choices=ROWS, default="cpu", help="(default: cpu)")
+    parser.add_argument("--geometry", choices=GEOMETRIES, help="ALBERT of this size (default: mini; on cuda large)")
+    parser.add_argument("--rows", nargs="+", choices=BUILDS, metavar="ROW", help=f"of {' '.join(BUILDS)}")
+    parser.add_argument(
+        "--lengths", metavar="FILE|COUNT", help="token counts, one a line, or one for all (default: headlines')"
+    )
     parser.add_argument("--mean-exit", type=float, default=0.4, help="share of the depth (default: %(default)s)")
     parser.add_argument("--model", metavar="FOLDER", help="sizes, lengths and exit depths of this model on --texts")
     parser.add_argument(
@@ -44,38 +58,101 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=1, help="1: CPU time is measured; more: wall clock")
     parser.add_argument("--slots", type=int, default=defaults.slots, help="of a packed runner (default: %(default)s)")
     parser.add_argument("--token-budget", type=int, default=defaults.token_budget, help="(default: %(default)s)")
+    parser.add_argument(
+        "--tiers", nargs="+", type=_tier, metavar="SLOTSxTOKENSxSTEPS", help="of resident loops (default: as shipped)"
+    )
     parser.add_argument("--quick", action="store_true", help="within a minute")
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    parser.add_argument("--curve", action="store_true", help="latency against throughput of the bundled model instead")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--curve", action="store_true", help="latency against throughput of --model, or the bundled")
+    instead.add_argument("--profile", action="store_true", help="where a step's time goes, for --rows of ours")
+    instead.add_argument(
+        "--million", type=int, nargs="?", const=1_000_000, metavar="TEXTS", help="memory over so many texts"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """0, also where a peer is missing. Raises EngineError."""
     if args.threads < 1:
         raise ConfigError(f"threads: at least 1 required, was {args.threads}")
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device: no CUDA device is usable here, torch was {torch.__version__}")
     if args.curve:
-        return curve(as_json=args.json, quick=args.quick)
+        settings = EngineConfig(args.model or BUNDLED, device=args.device)
+        report = {"machine": machine(1, args.device), **curve(settings, quick=args.quick, tell=_tell)}
+    else:
+        report = _report(args)
+    _print(report, as_json=args.json)
+    return 0
+
+
+def _report(args: argparse.Namespace) -> dict[str, Any]:
     config, lengths, depths = _work(args)
-    setting = Setting(config, twin(config), args.threads, args.slots, args.token_budget)
-    work = texts(config, lengths, depths, _MOST_BLOCKS)
-    builds = {name: BUILDS[name] for name in args.rows}
-    limit, results = measure(builds, setting, work, QUICK if args.quick else FULL, _tell)
-    weights = sum(tensor.nbytes for tensor in setting.twin.tensors.values())
-    report = {
-        "machine": machine(args.threads),
-        "geometry": args.model or args.geometry,
+    head: dict[str, Any] = {
+        "machine": machine(args.threads, args.device),
+        "geometry": args.model or args.geometry or _GEOMETRY[args.device],
         "layers": config.layers,
         "mean_tokens": sum(lengths) / len(lengths),
         "mean_exit": sum(depths) / len(depths),
-        "memory": {
-            "weights_mb": weights / 1e6,
-            "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
-        },
+    }
+    tiers = tuple(args.tiers or (Tier(*tier) for tier in CUDA_TIERS if args.device == "cuda"))
+    device = torch.device(args.device)
+    setting = Setting(config, twin(config), args.threads, args.slots, args.token_budget, device, tiers)
+    if args.million is not None:
+        if args.million < BLOCK:
+            raise ConfigError(f"million: at least {BLOCK} texts required, was {args.million}")
+        return {**head, "memory": [asdict(memory(config, "float32", lengths, depths, args.million, setting))]}
+    work = texts(config, lengths, depths, _MOST_BLOCKS[args.device])
+    if args.profile:
+        return {**head, **_profiles(args, setting, work)}
+    pace = QUICK if args.quick else FULL
+    names = args.rows or ROWS[args.device]
+    builds = {name: _build(name, args, head) for name in names}
+    limit, results = measure(builds, setting, work, pace, _tell)
+    sampled: dict[str, Any] = {}
+    if args.rows is None:
+        pairs = {name: other for name, other in PAIRS[args.device].items() if not _slow(name, args, head)}
+        sampled["idle"] = [asdict(each) for each in idle(pairs, setting, work[: BLOCK // 2], _tell)]
+    if args.rows is None and args.device == "cpu":
+        count, cores = MEMORY_TEXTS[args.quick], head["machine"]["cores_usable"]
+        _tell("memory")
+        dtypes: tuple[Dtype, ...] = ("float32",) if args.quick else ("float32", "int8")
+        sampled["memory"] = [asdict(memory(config, dtype, lengths, depths, count, setting)) for dtype in dtypes]
+        _tell("threads")
+        sampled["threads"] = [asdict(each) for each in scaling(setting, work, cores, pace)]
+    return {
+        **head,
+        "bench_peak_mb": peak_mb(),
         "limit": limit,
         "rows": [asdict(result) for result in results],
+        "deterministic": deterministic(results),
+        **sampled,
     }
-    _print(report, results, as_json=args.json)
-    return 0
+
+
+def _build(name: str, args: argparse.Namespace, head: Mapping[str, Any]) -> Build:
+    def build(_: Setting) -> Row:
+        raise ConfigError(f"left out by --quick; --rows {name} runs it")
+
+    return build if args.rows is None and _slow(name, args, head) else BUILDS[name]
+
+
+def _slow(name: str, args: argparse.Namespace, head: Mapping[str, Any]) -> bool:
+    """Whether --quick does without: bfloat16 on a CPU without units for it, and what another row shows, too."""
+    if not args.quick or args.device != "cpu":
+        return False
+    emulated = not {"avx512_bf16", "amx_tile"} & set(head["machine"]["units"])
+    return (emulated and "bf16" in name) or (name == "hf_pipeline_b32" and head["geometry"] != "mini")
+
+
+def _profiles(args: argparse.Namespace, setting: Setting, work: list[Any]) -> dict[str, Any]:
+    names = args.rows or PROFILED[args.device]
+    with torch_threads(1):
+        rows = {name: BUILDS[name](setting) for name in names}
+        limit = peaks(setting.config, [row.dtype for row in rows.values()], setting.device)
+        some = work[: (4 if args.device == "cpu" else 256) * BLOCK]
+        found = [profile(name, row, setting, some, limit[row.dtype]) for name, row in rows.items()]
+    return {"limit": limit, "profiles": [asdict(each) for each in found]}
 
 
 def _work(args: argparse.Namespace) -> tuple[ModelConfig, list[int], list[int]]:
@@ -88,12 +165,20 @@ def _work(args: argparse.Namespace) -> tuple[ModelConfig, list[int], list[int]]:
             config, embedding=form.embedding, pool=form.pool, activation=form.activation, classifiers=form.classifiers
         )
         return config, lengths, depths
-    config = GEOMETRIES[args.geometry]
-    lengths = lengths_of(args.lengths, config.max_positions) if args.lengths else usual_lengths(config.max_positions)
-    return config, lengths, forced_depths(config.layers, args.mean_exit)
+    config = GEOMETRIES[args.geometry or _GEOMETRY[args.device]]
+    if args.lengths is None:
+        return config, usual_lengths(config.max_positions), forced_depths(config.layers, args.mean_exit)
+    lengths = lengths_of(args.lengths, config.max_positions)
+    # Slots padded to the longest allowed text are padded to the longest there is.
+    return replace(config, max_positions=max(lengths)), lengths, forced_depths(config.layers, args.mean_exit)
 
 
-def _print(report: dict[str, object], results: list[Result], *, as_json: bool) -> None:
+def _tier(text: str) -> Tier:
+    slots, tokens, steps = text.split("x")
+    return Tier(int(slots), int(tokens), int(steps))
+
+
+def _print(report: Mapping[str, Any], *, as_json: bool) -> None:
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr)
     if as_json:
@@ -101,7 +186,7 @@ def _print(report: dict[str, object], results: list[Result], *, as_json: bool) -
         return
     from engine.bench.table import show
 
-    show(report, results)
+    show(report)
 
 
 def _tell(what: str) -> None:

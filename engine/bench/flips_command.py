@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from engine.bench.measure import torch_threads
-from engine.bench.real import drain, requests_of
+from engine.bench.ours import drained
+from engine.bench.real import requests_of
 from engine.config import BUNDLED, EngineConfig
 from engine.engine import Engine
 from engine.types import Verdict
@@ -42,7 +43,9 @@ def run(args: argparse.Namespace) -> int:
             for dtype in ("float32", args.dtype)
         )
         requests = requests_of(exact, args.file)
-        report = flips(drain(exact.runner(), requests), drain(other.runner(), requests))
+        report = flips(
+            *({verdict.ticket: verdict for verdict in drained(each.runner(), requests)} for each in (exact, other))
+        )
     if args.json:
         print(json.dumps({"model": exact.model_id, "policy": exact.policy.spec, "dtype": args.dtype, **report}))
         return 0

@@ -6,40 +6,50 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from engine.bench.clock import spent
+from engine.bench.row import CPU
 from engine.config import Dtype, ModelConfig
 from engine.slots.int8 import product, weight_range
 from engine.slots.kernels import linears, noise
 
-ROWS = 512  # tokens: enough for a GEMM's full speed
+ROWS = {"cpu": 512, "cuda": 8192}  # tokens: enough for a GEMM's full speed
+SQUARE = 8192  # of the product that a card's rate is quoted for
 
 
-def peak(config: ModelConfig, dtype: Dtype) -> float:
-    """G operations a second of the best kernel over the layer's maps, each the median of its tries. On as many
-    threads as torch has."""
-    hidden, wide = config.hidden_size, config.ffn_size
-    return max(
-        2e-9 * ROWS * inputs * outputs / spent(call, tries=3)
-        for inputs, outputs in ((hidden, 3 * hidden), (hidden, wide), (wide, hidden))
-        for call in _kernels(ROWS, inputs, outputs, dtype)
-    )
-
-
-def peaks(config: ModelConfig, dtypes: Iterable[Dtype]) -> dict[str, float]:
-    """By dtype; see `peak`."""
+def peaks(config: ModelConfig, dtypes: Iterable[Dtype], device: torch.device = CPU) -> dict[str, float]:
+    """By dtype, G operations a second of the best kernel over the layer's maps, each the median of its tries; on a
+    card a large square product is among them. On a CPU with as many threads as torch has."""
     with torch.inference_mode():
-        return {dtype: peak(config, dtype) for dtype in sorted(set(dtypes))}
+        return {
+            dtype: max(_rate(*shape, dtype, device) for shape in _shapes(config, device))
+            for dtype in sorted(set(dtypes))
+        }
 
 
-def _kernels(rows: int, inputs: int, outputs: int, dtype: Dtype) -> Iterator[Callable[[], object]]:
+def _shapes(config: ModelConfig, device: torch.device) -> list[tuple[int, int, int]]:
+    """Rows, inputs and outputs."""
+    hidden, wide, rows = config.hidden_size, config.ffn_size, ROWS[device.type]
+    layer = [(rows, hidden, 3 * hidden), (rows, hidden, wide), (rows, wide, hidden)]
+    return [*layer, (SQUARE, SQUARE, SQUARE)] if device.type == "cuda" else layer
+
+
+def _rate(rows: int, inputs: int, outputs: int, dtype: Dtype, device: torch.device) -> float:
+    kernels = _kernels(rows, inputs, outputs, dtype, device)
+    return max(2e-9 * rows * inputs * outputs / spent(call, tries=3, device=device) for call in kernels)
+
+
+def _kernels(
+    rows: int, inputs: int, outputs: int, dtype: Dtype, device: torch.device
+) -> Iterator[Callable[[], object]]:
     if dtype == "int8":
         weight = torch.ones(outputs, inputs, dtype=torch.int8) * weight_range()
         multiply, quantized = product(weight, torch.ones(outputs)), torch.ones(rows, inputs, dtype=torch.uint8)
         yield lambda: multiply(quantized)
         return
     kind: torch.dtype = getattr(torch, dtype)
-    states, weight = noise(rows, inputs, kind), noise(outputs, inputs, kind)
-    bias, across = noise(1, outputs, kind)[0], weight.t().contiguous()
+    states, weight = noise(rows, inputs, kind).to(device), noise(outputs, inputs, kind).to(device)
+    bias, across = noise(1, outputs, kind)[0].to(device), weight.t().contiguous()
     yield lambda: F.linear(states, weight, bias)
     yield lambda: torch.addmm(bias, states, across)
-    best = linears(deterministic=False)(weight, bias, None)
-    yield lambda: best(states)
+    if device.type == "cpu":
+        best = linears(deterministic=False)(weight, bias, None)
+        yield lambda: best(states)

@@ -18,6 +18,7 @@ from engine.exits.fixed import FullDepth
 from engine.slots.reference import trace
 from engine.types import Request
 
+PART = 8  # texts that a row is first tried on, its slots permitting
 REFILLS = 20  # of every slot; with fewer the emptying table at the end is what is measured
 MISSING = "not installed: pip install 'earlybird[bench]'"
 BASELINE = "hf_b1"
@@ -25,12 +26,14 @@ BASELINE = "hf_b1"
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How much is run. `seconds`: of one row in one round, about; every row runs a block at least."""
+    """How much is run. `seconds`: of one row in one round, about; every row runs a block at least. `enough`: seconds
+    after which no new round begins."""
 
     rounds: int
     seconds: float
-    patience: float  # seconds: whose block takes longer runs it once; slot rows may take twice that for their refills
+    patience: float  # seconds: who takes longer runs a block once, or a part of it; slot rows may take twice that
     checked: int  # texts that are held to the oracle
+    enough: float = math.inf
 
 
 @dataclass(slots=True)
@@ -42,6 +45,7 @@ class Result:
     dtype: str = ""
     peer: bool = False
     slots: int = 0
+    refilled: bool = False
     texts: int = 0
     refills: float = 0.0
     texts_per_s: float | None = None
@@ -62,7 +66,8 @@ class _Lane:
     result: Result
     row: Row
     texts: Sequence[Text]
-    needed: float  # operations of one round
+    average: float  # so many average texts are they: a part of a block may be light or heavy
+    needed: float  # operations of an average text
     seconds: list[float] = field(default_factory=list)
     done: bool = False  # too slow for more
 
@@ -73,7 +78,9 @@ def measure(
     """The limit by dtype in G/s, and a result for each name, in order. `texts`: whole blocks, the most that a row
     gets. `tell` hears what is going on."""
     results, lanes = [], []
+    wall = setting.device.type == "cuda"
     with torch_threads(setting.threads):
+        so_far = stopwatch(wall=wall)
         tell("oracle")
         oracle = _oracle(setting, texts[: pace.checked])
         for name, build in builds.items():
@@ -82,15 +89,18 @@ def measure(
             results.append(result)
             lanes += [lane] if lane else []
         for number in range(pace.rounds):
+            if number and so_far() > pace.enough:
+                break
             for lane in (lane for lane in lanes if not lane.done):
                 tell(f"round {number + 1} of {pace.rounds}: {lane.result.name}")
-                elapsed = stopwatch()
+                elapsed = stopwatch(wall=wall)
                 lane.row.run(lane.texts)
                 lane.seconds.append(elapsed())
         tell("limit")
-        limit = peaks(setting.config, [lane.row.dtype for lane in lanes])
+        dtypes = [lane.row.dtype for lane in lanes]
+        limit = peaks(setting.config, [*dtypes, "bfloat16"] if wall else dtypes, setting.device)
     for lane in lanes:
-        _settle(lane, limit)
+        _settle(lane, limit["bfloat16" if wall else lane.row.dtype])
     _compare(results)
     return limit, results
 
@@ -104,19 +114,32 @@ def _prepare(
         return Result(name, note=f"{error.name} {MISSING}"), None
     except ConfigError as error:
         return Result(name, note=str(error)), None
-    row.run(texts[:2])
-    elapsed = stopwatch()
-    said = row.run(texts[:BLOCK])
-    block_s = elapsed()
-    mine = texts[: BLOCK * _blocks(row, block_s, pace, len(texts) // BLOCK)]
-    said += row.run(texts[BLOCK : pace.checked]) if pace.checked > BLOCK and block_s < pace.patience else []
-    result = Result(name, "", row.dtype, row.peer, row.slots, len(mine), len(mine) / row.slots - 1)
+    wall = setting.device.type == "cuda"
+    row.run(texts[: max(BLOCK, row.slots) if wall else 2])  # warm: a device compiles and captures
+
+    def timed(count: int) -> tuple[list[Said], float]:
+        elapsed = stopwatch(wall=wall)
+        return list(row.run(texts[:count])), elapsed()
+
+    part = min(BLOCK, max(PART, row.slots))
+    said, took = timed(part)
+    slow = took > pace.patience * part / BLOCK
+    if not slow:
+        part = BLOCK
+        said, took = timed(BLOCK)
+    mine = texts[:part] if slow else texts[: BLOCK * _blocks(row, took, pace, len(texts) // BLOCK)]
+    if not slow and pace.checked > BLOCK:
+        said += row.run(texts[BLOCK : pace.checked])
+    result = Result(name, "", row.dtype, row.peer, row.slots, row.refilled, len(mine), len(mine) / row.slots - 1)
     _check(result, said, texts, oracle)
-    full = all(each.depth == setting.config.layers for each in said)
-    depths = [setting.config.layers if full else text.depth for text in mine]
-    needed = sum(flops(setting.config, len(text.ids), depth) for text, depth in zip(mine, depths, strict=True))
-    slow = block_s > pace.patience
-    return result, _Lane(result, row, mine, needed, [block_s] if slow else [], slow)
+    layers = setting.config.layers
+    full = all(each.exit_layer == layers for each in said)
+
+    def needed(some: Sequence[Text]) -> float:
+        return sum(flops(setting.config, len(text.ids), layers if full else text.depth) for text in some)
+
+    mean = needed(texts[:BLOCK]) / BLOCK
+    return result, _Lane(result, row, mine, needed(mine) / mean, mean, [took] if slow else [], slow)
 
 
 def _blocks(row: Row, block_s: float, pace: Pace, most: int) -> int:
@@ -124,7 +147,7 @@ def _blocks(row: Row, block_s: float, pace: Pace, most: int) -> int:
     by_time = round(pace.seconds / block_s)
     if row.refilled:
         by_time = max(by_time, min(math.ceil((REFILLS + 1) * row.slots / BLOCK), int(2 * pace.patience / block_s)))
-    return max(1, min(most, by_time))
+    return max(math.ceil(row.slots / BLOCK), min(most, by_time))
 
 
 def _oracle(setting: Setting, texts: Sequence[Text]) -> dict[int, torch.Tensor]:
@@ -136,27 +159,27 @@ def _oracle(setting: Setting, texts: Sequence[Text]) -> dict[int, torch.Tensor]:
 def _check(result: Result, said: Sequence[Said], texts: Sequence[Text], oracle: Mapping[int, torch.Tensor]) -> None:
     """A row without early exits is right to say the last layer's answer for all texts."""
     layers = len(next(iter(oracle.values())))
-    full = all(each.depth == layers for each in said)
+    full = all(each.exit_layer == layers for each in said)
     checked = [each for each in said if each.ticket in oracle]
     labels = depths = 0
     worst = 0.0
     for each in checked:
-        expected = oracle[each.ticket][each.depth - 1]
+        expected = oracle[each.ticket][each.exit_layer - 1]
         logits = torch.tensor(each.logits)
         labels += int(logits.argmax()) == int(expected.argmax())
-        depths += each.depth == (layers if full else texts[each.ticket].depth)
+        depths += each.exit_layer == (layers if full else texts[each.ticket].depth)
         worst = max(worst, float((logits - expected).abs().max()))
     result.label_agreement, result.depth_agreement = labels / len(checked), depths / len(checked)
     result.max_logit_diff = worst
 
 
-def _settle(lane: _Lane, limit: Mapping[str, float]) -> None:
-    rates = [len(lane.texts) / seconds for seconds in lane.seconds]
+def _settle(lane: _Lane, limit: float) -> None:
+    rates = [lane.average / seconds for seconds in lane.seconds]
     middle = statistics.median(rates)
     result = lane.result
     result.texts_per_s, result.slowest, result.fastest = middle, min(rates), max(rates)
     result.slots, result.refills = lane.row.slots, len(lane.texts) / lane.row.slots - 1
-    result.share = lane.needed / len(lane.texts) * middle / (limit[lane.row.dtype] * 1e9)
+    result.share = lane.needed * middle / (limit * 1e9)
 
 
 def _compare(results: Sequence[Result]) -> None:
@@ -166,6 +189,13 @@ def _compare(results: Sequence[Result]) -> None:
         if result.texts_per_s:
             result.ratio = result.texts_per_s / rates[BASELINE] if BASELINE in rates else None
             result.ratio_best_peer = result.texts_per_s / best_peer if best_peer else None
+
+
+def deterministic(results: Sequence[Result]) -> dict[str, float]:
+    """Row -> the share of the time that it takes more than the same row in fast mode."""
+    rates = {result.name: result.texts_per_s for result in results if result.texts_per_s}
+    fast = {name: rates.get(name.removesuffix("_det")) for name in rates if name.endswith("_det")}
+    return {name: rate / rates[name] - 1 for name, rate in fast.items() if rate}
 
 
 @contextmanager

@@ -1,36 +1,24 @@
-"""Our rows: packed slots, each text leaving at its depth."""
+"""Our rows on the CPU: packed slots, each text leaving at its depth; and one text at a time with the same kernels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import get_args
+from dataclasses import replace
 
 import torch
 
-from engine.bench.row import Build, Exits, Row, Said, Setting
+from engine.bench.row import CPU, Build, Overruled, Row, Said, Setting, Told
 from engine.bench.workload import Text
 from engine.config import Dtype
-from engine.exits.policy import Answer, Decision
+from engine.exits.policy import answer, at_last_layer, at_limit
 from engine.model import Elbert
 from engine.slots.int8 import EightBits
 from engine.slots.kernels import linears
 from engine.slots.layered import Layered
 from engine.slots.packed import Packed
-from engine.types import Request
+from engine.slots.runner import Runner
+from engine.types import Request, Verdict
 
-
-class Forced(Packed):
-    """Packed slots whose exit rule is computed and then overruled by each text's own depth."""
-
-    def __init__(self, model: Layered, slots: int, token_budget: int, depths: Mapping[int, int]) -> None:
-        super().__init__(model, Exits.policy, slots, token_budget)
-        self._exits = depths  # by ticket
-
-    def _decide(self, now: Answer) -> Decision:
-        decision = super()._decide(now)
-        due = [
-            depth >= self._exits[request.ticket] for request, depth in zip(self._requests, self._depths, strict=True)
-        ]
-        return decision._replace(leaving=torch.tensor(due))
+SHORT: dict[str, Dtype] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "int8": "int8"}
 
 
 class PackedRow:
@@ -40,9 +28,9 @@ class PackedRow:
 
     def __init__(self, setting: Setting, dtype: Dtype, deterministic: bool) -> None:
         self.dtype, self.slots, self._setting = dtype, setting.slots * setting.threads, setting
-        self._model = elbert(setting, dtype, deterministic)
+        self.model: Layered = elbert(setting, dtype, deterministic)
 
-    def run(self, texts: Sequence[Text]) -> list[Said]:
+    def run(self, texts: Sequence[Text]) -> Sequence[Said]:
         threads = self._setting.threads
         if threads == 1:
             return self._drain(texts)
@@ -51,36 +39,85 @@ class PackedRow:
                 said for part in pool.map(self._drain, [texts[n::threads] for n in range(threads)]) for said in part
             ]
 
-    def _drain(self, texts: Sequence[Text]) -> list[Said]:
-        depths = {text.ticket: text.depth for text in texts}
-        runner = Forced(self._model, self._setting.slots, self._setting.token_budget, depths)
-        runner.submit([Request(text.ticket, text.ids) for text in texts])
-        found: list[Said] = []
-        while runner.waiting or runner.active:
-            found += [Said(verdict.ticket, verdict.exit_layer, verdict.logits) for verdict in runner.step()]
-        return found
+    def _drain(self, texts: Sequence[Text]) -> list[Verdict]:
+        runner = Packed(self.model, Overruled(), self._setting.slots, self._setting.token_budget)
+        return drained(runner, [text.request for text in texts])
+
+
+class Idle:
+    """One text at a time through a runner that is otherwise idle: what a text costs when nothing else is there."""
+
+    peer, refilled, slots = False, False, 1
+
+    def __init__(self, dtype: Dtype, runner: Runner) -> None:
+        self.dtype, self._runner = dtype, runner
+
+    def run(self, texts: Sequence[Text]) -> Sequence[Said]:
+        return [verdict for text in texts for verdict in drained(self._runner, [text.request])]
+
+
+class Alone:
+    """Batch 1 with early exit on our kernels and nothing around it: what an idle engine is held to."""
+
+    peer, refilled, slots = False, False, 1
+
+    def __init__(self, setting: Setting, dtype: Dtype) -> None:
+        self.dtype, self._model, self._policy = dtype, elbert(setting, dtype, False), Overruled()
+
+    @torch.inference_mode()
+    def run(self, texts: Sequence[Text]) -> Sequence[Said]:
+        return [self._one(text) for text in texts]
+
+    def _one(self, text: Text) -> Told:
+        model, lengths, depth, leaves = self._model, [len(text.ids)], 0, False
+        state, limit = self._policy.fresh(1, torch.empty(0)), torch.tensor([text.depth])
+        hidden = model.embed(torch.tensor(text.ids), lengths)
+        while not leaves:
+            depth += 1
+            hidden = model.advance(hidden, lengths)
+            now, passes = answer(model.classify(hidden, lengths, [depth])), torch.tensor([depth])
+            decision = at_last_layer(self._policy.decide(now, passes, state), passes, model.config.layers)
+            leaves, state = bool(at_limit(decision, passes, limit).leaving), decision.state
+        return Told(text.ticket, depth, tuple(now.logits[0].tolist()))
+
+
+def drained(runner: Runner, requests: Sequence[Request]) -> list[Verdict]:
+    """What an empty runner says of these, in the order of leaving."""
+    runner.submit(requests)
+    said: list[Verdict] = []
+    while runner.waiting or runner.active:
+        said += runner.step()
+    return said
 
 
 def elbert(setting: Setting, dtype: Dtype, deterministic: bool) -> Elbert:
-    """The twin's weights in our model. Raises ConfigError where this machine cannot."""
-    states = torch.float32 if dtype == "int8" else getattr(torch, dtype)
-    tensors = {name: tensor.to(states) for name, tensor in setting.twin.tensors.items()}
+    """The twin's weights in our model, on the CPU. Raises ConfigError where this machine cannot."""
     layer = EightBits(deterministic) if dtype == "int8" else None
+    tensors = replace(setting, device=CPU).tensors(dtype)
     return Elbert(setting.config, tensors, 1.0, linears(deterministic), layer)
 
 
-def _build(dtype: Dtype, deterministic: bool) -> Build:
+def _packed(dtype: Dtype, deterministic: bool) -> Build:
+    return lambda setting: PackedRow(setting, dtype, deterministic)
+
+
+def _idle(dtype: Dtype) -> Build:
     def build(setting: Setting) -> Row:
-        return PackedRow(setting, dtype, deterministic)
+        model = elbert(setting, dtype, False)
+        return Idle(dtype, Packed(model, Overruled(), setting.slots, setting.token_budget))
 
     return build
 
 
-_SHORT: dict[str, Dtype] = {"fp32": "float32", "bf16": "bfloat16", "int8": "int8"}
-assert set(_SHORT.values()) <= set(get_args(Dtype))
+def _alone(dtype: Dtype) -> Build:
+    return lambda setting: Alone(setting, dtype)
+
+
+_DTYPES = {short: dtype for short, dtype in SHORT.items() if short != "fp16"}
 
 ROWS: dict[str, Build] = {
-    f"packed_{short}{suffix}": _build(dtype, deterministic)
-    for deterministic, suffix in ((False, ""), (True, "_det"))
-    for short, dtype in _SHORT.items()
+    **{f"packed_{short}": _packed(dtype, False) for short, dtype in _DTYPES.items()},
+    **{f"packed_{short}_det": _packed(dtype, True) for short, dtype in _DTYPES.items()},
+    **{f"alone_{short}": _alone(dtype) for short, dtype in _DTYPES.items()},
+    **{f"idle_{short}": _idle(dtype) for short, dtype in _DTYPES.items()},
 }

@@ -1,10 +1,12 @@
-"""Peers on transformers' own layer: the plain model, its pipeline, and the known schedules for early exits.
+"""Peers on transformers' own layer: the plain model, its pipeline, and the known schedules for early exits. On a CUDA
+device in bfloat16; what their host must know, it waits for.
 
 The schedules are the four of the FSA system paper: one text at a time (Case 2), a fixed batch that waits for its last
 text, the wooden barrel (Case 4), a batch that shrinks as texts leave (FastBERT), and Algorithm 1 as printed, with slots
 padded to the longest allowed text.
 """
 
+import copy
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -13,9 +15,8 @@ import torch
 from torch import Tensor
 
 from engine.bench.clock import spent
-from engine.bench.row import Build, Exits, Row, Said, Setting, batches, said
+from engine.bench.row import Build, Exits, Row, Said, Setting, Told, batches, told
 from engine.bench.workload import Text
-from engine.config import Dtype
 
 BATCH = 32
 SLOT_COUNTS = (4, 8, 16, 32)  # of which Algorithm 1 gets the one that is best here
@@ -24,11 +25,14 @@ SLOT_COUNTS = (4, 8, 16, 32)  # of which Algorithm 1 gets the one that is best h
 class HuggingFace:
     """transformers' ALBERT, in eval mode with its SDPA attention."""
 
-    dtype: Dtype = "float32"
     peer, refilled = True, False
 
     def __init__(self, setting: Setting, slots: int) -> None:
-        self.slots, self._config, self._model = slots, setting.config, setting.twin.theirs
+        self.slots, self.dtype, self._config = slots, setting.peer_dtype, setting.config
+        self._device = setting.device
+        self._model = setting.twin.theirs
+        if setting.device.type == "cuda":
+            self._model = copy.deepcopy(self._model).to(setting.device, getattr(torch, self.dtype))
         self._layer = self._model.albert.encoder.albert_layer_groups[0].albert_layers[0]
         self._exits = Exits(setting.config.layers)
 
@@ -36,7 +40,8 @@ class HuggingFace:
         """Token ids and mask, (S, width) each; width None: the longest."""
         width = width or max(len(text.ids) for text in texts)
         ids = torch.tensor([text.ids + (0,) * (width - len(text.ids)) for text in texts])
-        return ids, torch.tensor([[place < len(text.ids) for place in range(width)] for text in texts])
+        mask = torch.arange(width) < torch.tensor([len(text.ids) for text in texts])[:, None]
+        return ids.to(self._device), mask.to(self._device)
 
     def embed(self, ids: Tensor) -> Tensor:
         """(S, L) -> (S, L, H)"""
@@ -50,24 +55,35 @@ class HuggingFace:
         return wide
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """(S, L, H) -> (S, C)"""
+        """(S, L, H) -> (S, C) float32, on the host."""
+        return self.answers(hidden[:, 0]).float().cpu()
+
+    def answers(self, first: Tensor) -> Tensor:
+        """First tokens (S, H) -> (S, C)"""
         model = self._model
-        pooled = model.albert.pooler_activation(model.albert.pooler(hidden[:, 0]))
-        logits: Tensor = model.classifier(pooled)
+        logits: Tensor = model.classifier(model.albert.pooler_activation(model.albert.pooler(first)))
         return logits
+
+    def deepest(self, texts: Sequence[Text], logits: Tensor) -> list[Told]:
+        """Of texts that all made every pass."""
+        return told(texts, [self._config.layers] * len(texts), logits.float())
 
 
 class Eager(HuggingFace):
     """The plain model in batches, full depth."""
 
     @torch.inference_mode()
-    def run(self, texts: Sequence[Text]) -> list[Said]:
-        found: list[Said] = []
+    def run(self, texts: Sequence[Text]) -> Sequence[Said]:
+        found: list[Told] = []
         for batch in batches(texts, self.slots):
             ids, mask = self.padded(batch)
-            logits = self._model(ids, attention_mask=mask.long() if len(batch) > 1 else None).logits
-            found += said(batch, [self._config.layers] * len(batch), logits)
+            found += self.deepest(batch, self.whole(ids, mask.long() if len(batch) > 1 else None))
         return found
+
+    def whole(self, ids: Tensor, mask: Tensor | None) -> Tensor:
+        """Ids and mask (S, L) -> logits (S, C)"""
+        logits: Tensor = self._model(ids, attention_mask=mask).logits
+        return logits
 
 
 class Pipeline(HuggingFace):
@@ -78,18 +94,21 @@ class Pipeline(HuggingFace):
         from transformers import pipeline
 
         self._pipeline: Any = pipeline(
-            "text-classification", model=self._model, tokenizer=_numbers(setting.config.vocab_size), device="cpu"
+            "text-classification",
+            model=self._model,
+            tokenizer=_numbers(setting.config.vocab_size),
+            device=str(setting.device),
         )
 
     @torch.inference_mode()
-    def run(self, texts: Sequence[Text]) -> list[Said]:
+    def run(self, texts: Sequence[Text]) -> Sequence[Said]:
         lines = [" ".join(map(str, text.ids)) for text in texts]
-        told = self._pipeline(lines, batch_size=self.slots, top_k=None, function_to_apply="none")
+        scored = self._pipeline(lines, batch_size=self.slots, top_k=None, function_to_apply="none")
         found = []
-        for text, scores in zip(texts, told, strict=True):
+        for text, scores in zip(texts, scored, strict=True):
             by_label = {score["label"]: score["score"] for score in scores}
             logits = tuple(by_label[f"LABEL_{number}"] for number in range(len(by_label)))
-            found.append(Said(text.ticket, self._config.layers, logits))
+            found.append(Told(text.ticket, self._config.layers, logits))
         return found
 
 
@@ -101,13 +120,13 @@ class Together(HuggingFace):
         self._shrink = shrink
 
     @torch.inference_mode()
-    def run(self, texts: Sequence[Text]) -> list[Said]:
+    def run(self, texts: Sequence[Text]) -> Sequence[Said]:
         return [answer for batch in batches(texts, self.slots) for answer in self._batch(batch)]
 
-    def _batch(self, batch: Sequence[Text]) -> list[Said]:
+    def _batch(self, batch: Sequence[Text]) -> list[Told]:
         ids, padding = self.padded(batch)
         mask = padding if len(batch) > 1 else None
-        hidden, state, found = self.embed(ids), self._exits.fresh(len(batch)), list[Said]()
+        hidden, state, found = self.embed(ids), self._exits.fresh(len(batch)), list[Told]()
         open_ = set(range(len(batch)))  # places in the first batch
         places = list(range(len(batch)))
         for depth in range(1, self._config.layers + 1):
@@ -115,7 +134,7 @@ class Together(HuggingFace):
             logits = self.logits(hidden)
             leaving, state = self._exits.test([batch[place] for place in places], logits, [depth] * len(places), state)
             gone = [row for row, place in enumerate(places) if leaving[row] and place in open_]
-            found += said([batch[places[row]] for row in gone], [depth] * len(gone), logits[gone])
+            found += told([batch[places[row]] for row in gone], [depth] * len(gone), logits[gone])
             open_ -= {places[row] for row in gone}
             if not open_:
                 break
@@ -138,10 +157,10 @@ class AlgorithmOne(HuggingFace):
         self._choose = slots is None
 
     @torch.inference_mode()
-    def run(self, texts: Sequence[Text]) -> list[Said]:
+    def run(self, texts: Sequence[Text]) -> Sequence[Said]:
         if self._choose:
             self._choose, self.slots = False, self._best(texts)
-        waiting, found = list(reversed(texts)), list[Said]()
+        waiting, found = list(reversed(texts)), list[Told]()
         inside, depths = list[Text](), list[int]()
         hidden, mask, state = torch.empty(0), torch.empty(0), self._exits.fresh(0)
         while waiting or inside:
@@ -158,7 +177,7 @@ class AlgorithmOne(HuggingFace):
             leaving, state = self._exits.test(inside, logits, depths, state)
             gone = [row for row, leaves in enumerate(leaving) if leaves]
             if gone:
-                found += said([inside[row] for row in gone], [depths[row] for row in gone], logits[gone])
+                found += told([inside[row] for row in gone], [depths[row] for row in gone], logits[gone])
                 rows = [row for row, leaves in enumerate(leaving) if not leaves]
                 keep = torch.tensor(rows, dtype=torch.int64)
                 hidden, mask, state = hidden[keep], mask[keep], tuple(memory[keep] for memory in state)
@@ -171,7 +190,7 @@ class AlgorithmOne(HuggingFace):
         for count in SLOT_COUNTS:
             ids, mask = self.padded((list(texts) * count)[:count], self._width)
             hidden = self.embed(ids)
-            costs[count] = spent(partial(self.advance, hidden, mask)) / count
+            costs[count] = spent(partial(self.advance, hidden, mask), device=self._device) / count
         return min(costs, key=lambda count: costs[count])
 
 
@@ -188,9 +207,11 @@ def _numbers(vocab_size: int) -> Any:
     return library.PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=pad, unk_token=unknown)
 
 
-def _row(row: type[HuggingFace], *arguments: Any) -> Build:
+def row(kind: type[HuggingFace], *arguments: Any) -> Build:
+    """How to make one."""
+
     def build(setting: Setting) -> Row:
-        made: Any = row(setting, *arguments)
+        made: Any = kind(setting, *arguments)
         checked: Row = made
         return checked
 
@@ -198,12 +219,12 @@ def _row(row: type[HuggingFace], *arguments: Any) -> Build:
 
 
 ROWS: dict[str, Build] = {
-    "hf_b1": _row(Eager, 1),
-    "hf_b32": _row(Eager, BATCH),
-    "hf_pipeline_b1": _row(Pipeline, 1),
-    "hf_pipeline_b32": _row(Pipeline, BATCH),
-    "exit_b1": _row(Together, 1, True),
-    "barrel_b32": _row(Together, BATCH, False),
-    "shrink_b32": _row(Together, BATCH, True),
-    "algorithm1": _row(AlgorithmOne),
+    "hf_b1": row(Eager, 1),
+    "hf_b32": row(Eager, BATCH),
+    "hf_pipeline_b1": row(Pipeline, 1),
+    "hf_pipeline_b32": row(Pipeline, BATCH),
+    "exit_b1": row(Together, 1, True),
+    "barrel_b32": row(Together, BATCH, False),
+    "shrink_b32": row(Together, BATCH, True),
+    "algorithm1": row(AlgorithmOne),
 }

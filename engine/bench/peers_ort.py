@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from engine.bench.row import Build, Exits, Row, Said, Setting, said
+from engine.bench.row import Build, Exits, Row, Said, Setting, Told, told
 from engine.bench.workload import Text
 from engine.config import Dtype
 from engine.slots.int8 import weight_range
@@ -45,11 +45,11 @@ class Full(OnnxRuntime):
 
         self._session = self.session(ort_graph.full(self._config, self._tensors), dtype)
 
-    def run(self, texts: Sequence[Text]) -> list[Said]:
+    def run(self, texts: Sequence[Text]) -> Sequence[Said]:
         found = []
         for text in texts:
             (logits,) = self._session.run(None, {"ids": [text.ids]})
-            found.append(Said(text.ticket, self._config.layers, tuple(logits[0].tolist())))
+            found.append(Told(text.ticket, self._config.layers, tuple(logits[0].tolist())))
         return found
 
 
@@ -65,17 +65,17 @@ class LayerExit(OnnxRuntime):
         self._exits = Exits(self._config.layers)
 
     @torch.inference_mode()
-    def run(self, texts: Sequence[Text]) -> list[Said]:
+    def run(self, texts: Sequence[Text]) -> Sequence[Said]:
         return [self._one(text) for text in texts]
 
-    def _one(self, text: Text) -> Said:
+    def _one(self, text: Text) -> Told:
         (hidden,) = self._embed.run(None, {"ids": [text.ids]})
         state, depth, leaves = self._exits.fresh(1), 0, False
         while not leaves:
             hidden, rows = self._pass.run(None, {"hidden": hidden})
             logits, depth = torch.from_numpy(rows), depth + 1
             (leaves,), state = self._exits.test([text], logits, [depth], state)
-        return said([text], [depth], logits)[0]
+        return told([text], [depth], logits)[0]
 
 
 def _row(row: type[OnnxRuntime], dtype: Dtype) -> Build:

@@ -1,16 +1,15 @@
 """Real texts from a file, through a real model."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
+from engine.bench.ours import drained
 from engine.bench.workload import BLOCK
 from engine.config import EngineConfig, ModelConfig
 from engine.engine import Engine
 from engine.errors import ConfigError
-from engine.slots.runner import Runner
 from engine.text.encoder import Text
-from engine.types import Request, Verdict
+from engine.types import Request
 
 
 def requests_of(engine: Engine, path: Path) -> list[Request]:
@@ -27,22 +26,13 @@ def requests_of(engine: Engine, path: Path) -> list[Request]:
     return found
 
 
-def drain(runner: Runner, requests: Sequence[Request]) -> dict[int, Verdict]:
-    """Verdicts by ticket."""
-    runner.submit(requests)
-    found: dict[int, Verdict] = {}
-    while runner.waiting or runner.active:
-        found.update((verdict.ticket, verdict) for verdict in runner.step())
-    return found
-
-
 def lengths_and_depths(model: str, path: Path) -> tuple[ModelConfig, list[int], list[int]]:
     """The model's sizes, and BLOCK quantiles each of its texts' token counts and exit depths under its own policy."""
     engine = Engine.load(EngineConfig(model=model, runner="packed", device="cpu"))
     requests = requests_of(engine, path)
-    said = drain(engine.runner(), requests)
+    said = drained(engine.runner(), requests)
     lengths = sorted(len(request.token_ids) for request in requests)
-    depths = sorted(verdict.exit_layer for verdict in said.values())
+    depths = sorted(verdict.exit_layer for verdict in said)
     places = [int((number + 0.5) / BLOCK * len(requests)) for number in range(BLOCK)]
     return engine.checkpoint.config, [lengths[place] for place in places], [depths[place] for place in places]
 

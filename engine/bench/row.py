@@ -11,15 +11,30 @@ from engine.bench.twin import Twin
 from engine.bench.workload import Text
 from engine.config import Dtype, ModelConfig
 from engine.exits.cwb import ConfidenceWindow
-from engine.exits.policy import State, answer, at_last_layer
+from engine.exits.policy import Answer, Decision, State, answer, at_last_layer
+from engine.slots.resident_step import Tier
+
+CPU = torch.device("cpu")
+_RULE = ConfidenceWindow(delta=0.1, window=4)
+
+
+class Said(Protocol):
+    """What a row said of a text. A Verdict is one."""
+
+    @property
+    def ticket(self) -> int: ...
+    @property
+    def exit_layer(self) -> int: ...
+    @property
+    def logits(self) -> tuple[float, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """What a row said of a text."""
+class Told:
+    """Of rows that have no verdicts."""
 
     ticket: int
-    depth: int
+    exit_layer: int
     logits: tuple[float, ...]
 
 
@@ -31,8 +46,8 @@ class Row(Protocol):
     slots: int  # texts under way at once
     refilled: bool  # one by one as they fall free
 
-    def run(self, texts: Sequence[Text]) -> list[Said]:
-        """One for each text, in any order."""
+    def run(self, texts: Sequence[Text]) -> Sequence[Said]:
+        """One for each text, in any order; every answer is on the host when it returns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,39 +59,67 @@ class Setting:
     threads: int
     slots: int
     token_budget: int
+    device: torch.device = CPU
+    tiers: tuple[Tier, ...] = ()  # of resident loops, small to large; (): one of `slots` and `token_budget`
+    fuse: bool = False  # resident on CUDA: compiled before it is captured
+
+    @property
+    def peer_dtype(self) -> Dtype:
+        """What others run in: bfloat16 is what a card is fast in."""
+        return "bfloat16" if self.device.type == "cuda" else "float32"
+
+    def tensors(self, dtype: Dtype) -> dict[str, Tensor]:
+        """The twin's weights, where the rows run. int8 starts from float32."""
+        kind = torch.float32 if dtype == "int8" else getattr(torch, dtype)
+        return {name: tensor.to(self.device, kind) for name, tensor in self.twin.tensors.items()}
 
 
 Build = Callable[[Setting], Row]
 """Raises ModuleNotFoundError where a package is missing, ConfigError where the machine cannot run the row."""
 
 
-class Exits:
-    """The exit test of every row with early exits: computed for real after each pass, and then overruled by the
-    text's own depth, so that all rows do the same work."""
+@dataclass(frozen=True, slots=True)
+class Overruled:
+    """An exit policy that is computed for real and then never obeyed: texts leave at their own depth, so that every
+    row does the same work."""
 
-    policy = ConfidenceWindow(delta=0.1, window=4)
+    spec: str = "overruled"
+
+    def fresh(self, slots: int, like: Tensor) -> State:
+        return _RULE.fresh(slots, like)
+
+    def decide(self, answer: Answer, depth: Tensor, state: State) -> Decision:
+        decision = _RULE.decide(answer, depth, state)
+        return decision._replace(leaving=decision.leaving & (depth < 0))
+
+    def margin(self, trail: Answer) -> float:
+        return _RULE.margin(trail)
+
+
+class Exits:
+    """The exit test of peers with early exits: the same rule, as overruled."""
 
     def __init__(self, layers: int) -> None:
-        self._layers = layers
+        self._layers, self._policy = layers, Overruled()
 
     def fresh(self, count: int) -> State:
         """The state of `count` new texts."""
-        return self.policy.fresh(count, torch.empty(0))
+        return self._policy.fresh(count, torch.empty(0))
 
     def test(
         self, texts: Sequence[Text], logits: Tensor, depths: Sequence[int], state: State
     ) -> tuple[list[bool], State]:
-        """Who leaves, and the state of all (S, ...). logits (S, C) float32."""
+        """Who leaves, and the state of all (S, ...). logits (S, C) float32, on the host."""
         passes = torch.tensor(depths)
-        decision = at_last_layer(self.policy.decide(answer(logits), passes, state), passes, self._layers)
+        decision = at_last_layer(self._policy.decide(answer(logits), passes, state), passes, self._layers)
         decision.leaving.tolist()
         return [depth >= text.depth for text, depth in zip(texts, depths, strict=True)], decision.state
 
 
-def said(texts: Sequence[Text], depths: Sequence[int], logits: Tensor) -> list[Said]:
+def told(texts: Sequence[Text], depths: Sequence[int], logits: Tensor) -> list[Told]:
     """Rows of logits (S, C) as answers."""
     rows = logits.tolist()
-    return [Said(text.ticket, depth, tuple(row)) for text, depth, row in zip(texts, depths, rows, strict=True)]
+    return [Told(text.ticket, depth, tuple(row)) for text, depth, row in zip(texts, depths, rows, strict=True)]
 
 
 def batches(texts: Sequence[Text], size: int) -> Iterator[Sequence[Text]]:

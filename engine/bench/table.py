@@ -1,58 +1,143 @@
-"""The figures for people."""
+"""The figures for people. Each part of a report is shown where it is there."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from engine.bench.measure import REFILLS, Result
+from engine.bench.measure import REFILLS
+from engine.bench.memory import LOOKS
 
 _WIDTH = 132
 
 
-def show(report: Mapping[str, Any], results: Sequence[Result]) -> None:
-    """Machine and limit, then a line for each row."""
-    console, machine = Console(width=_WIDTH), report["machine"]
+def show(report: Mapping[str, Any]) -> None:
+    """Machine and work on top, then the parts."""
+    console = Console(width=_WIDTH, highlight=False, soft_wrap=True)
+    _head(console, report)
+    parts = {
+        "rows": _rows,
+        "idle": _idle,
+        "deterministic": _deterministic,
+        "threads": _threads,
+        "memory": _memory,
+        "profiles": _profiles,
+        "points": _points,
+    }
+    for name, part in parts.items():
+        if report.get(name):
+            part(console, report)
+
+
+def _head(console: Console, report: Mapping[str, Any]) -> None:
+    machine, versions = report["machine"], report["machine"]["versions"]
+    topology = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in machine["topology"].items())
     console.print(
-        f"{machine['cpu']} ({machine['family_model']}), {machine['threads']} of {machine['cores_usable']} cores, "
+        f"{machine['cpu']} ({machine['family_model']}), {topology}, {machine['threads']} of "
+        f"{machine['cores_usable']} usable cores, "
         f"{' '.join(f'{name} {size}' for name, size in machine['caches'].items())}, {' '.join(machine['units'])}, "
-        f"load {machine['load_average']}",
-        ", ".join(f"{name} {version}" for name, version in machine["versions"].items()),
-        f"geometry {report['geometry']}, mean length {report['mean_tokens']:.1f} tokens, mean exit "
-        f"{report['mean_exit']:.2f} of {report['layers']} layers",
-        "limit (best GEMM here): " + ", ".join(f"{name} {value:.0f} G/s" for name, value in report["limit"].items()),
-        "memory: weights {weights_mb:.1f} MB in float32, process {rss_mb:.0f} MB".format_map(report["memory"]),
-        sep="\n",
-        highlight=False,
-        soft_wrap=True,
+        f"load {machine['load_average']}"
     )
-    table = Table()
-    for heading in ("row", "texts/s (rounds)", "ratio", "to best peer", "of limit", "label", "exit", "max logit diff"):
-        table.add_column(heading, justify="left" if heading == "row" else "right")
-    for result in results:
-        table.add_row(*_cells(result))
+    if "card" in machine:
+        console.print(", ".join(f"{name} {value}" for name, value in machine["card"].items()))
+    console.print(", ".join(f"{name} {version}" for name, version in versions.items()))
+    if "mean_exit" in report:
+        console.print(
+            f"geometry {report['geometry']}, mean length {report['mean_tokens']:.1f} tokens, mean exit "
+            f"{report['mean_exit']:.2f} of {report['layers']} layers"
+        )
+    if "limit" in report:
+        rates = ", ".join(f"{name} {value:,.0f} G/s" for name, value in report["limit"].items())
+        console.print(f"limit (best GEMM here): {rates}")
+
+
+def _rows(console: Console, report: Mapping[str, Any]) -> None:
+    of_limit = "of bf16 limit" if "card" in report["machine"] else "of limit"
+    table = _table("row", "texts/s (rounds)", "ratio", "to best peer", of_limit, "label", "exit", "max logit diff")
+    for row in report["rows"]:
+        table.add_row(*_cells(row))
     console.print(table)
-    if any(_drains(result) for result in results):
+    if any(_drains(row) for row in report["rows"]):
         console.print(f"* fewer than {REFILLS} refills of every slot: the emptying table weighs on it")
 
 
-def _cells(result: Result) -> list[str]:
-    if result.texts_per_s is None:
-        return [result.name, result.note]
-    several = f" ({result.slots} slots)" if result.name == "algorithm1" else ""
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    if row["texts_per_s"] is None:
+        return [row["name"], row["note"]]
+    several = f" ({row['slots']} slots)" if row["name"] == "algorithm1" else ""
     return [
-        result.name + several + (" *" if _drains(result) else ""),
-        f"{result.texts_per_s:.1f} ({result.slowest:.1f}-{result.fastest:.1f})",
-        *(f"{value:.2f}" if value is not None else "-" for value in (result.ratio, result.ratio_best_peer)),
-        *(
-            f"{value:.0%}"
-            for value in (result.share or 0.0, result.label_agreement or 0.0, result.depth_agreement or 0.0)
-        ),
-        f"{result.max_logit_diff:.1e}",
+        row["name"] + several + (" *" if _drains(row) else ""),
+        f"{row['texts_per_s']:,.1f} ({row['slowest']:,.1f}-{row['fastest']:,.1f})",
+        *(f"{row[name]:.2f}" if row[name] is not None else "-" for name in ("ratio", "ratio_best_peer")),
+        *(f"{row[name]:.0%}" for name in ("share", "label_agreement", "depth_agreement")),
+        f"{row['max_logit_diff']:.1e}",
     ]
 
 
-def _drains(result: Result) -> bool:
-    refilled = result.name == "algorithm1" or not result.peer
-    return result.texts_per_s is not None and refilled and result.refills < REFILLS
+def _drains(row: Mapping[str, Any]) -> bool:
+    return row["texts_per_s"] is not None and row["refilled"] and row["refills"] < REFILLS
+
+
+def _idle(console: Console, report: Mapping[str, Any]) -> None:
+    for each in report["idle"]:
+        console.print(
+            f"idle latency, {each['name']}: {each['idle_ms']:.2f} ms a text, batch-1 early exit "
+            f"{each['alone_ms']:.2f} ms: {each['ratio']:.2f}x"
+        )
+
+
+def _deterministic(console: Console, report: Mapping[str, Any]) -> None:
+    costs = ", ".join(f"{name} {cost:+.1%}" for name, cost in report["deterministic"].items())
+    console.print(f"what determinism costs: {costs}")
+
+
+def _threads(console: Console, report: Mapping[str, Any]) -> None:
+    for each in report["threads"]:
+        console.print(
+            f"engine threads {each['threads']}: {each['texts_per_s']:,.1f} texts/s, {each['ratio']:.2f}x, "
+            f"{each['cpu_ms']:.2f} ms of CPU each"
+        )
+
+
+def _memory(console: Console, report: Mapping[str, Any]) -> None:
+    for each in report["memory"]:
+        looks = zip(LOOKS, each["resident_mb"], strict=True)
+        console.print(
+            f"memory of an engine, {report['geometry']} {each['dtype']}: weights {each['weights_mb']:.1f} MB, process "
+            f"{each['bare_mb']:.0f} MB bare, {', '.join(f'{mb:.1f} MB at {share:.0%}' for share, mb in looks)} of "
+            f"{each['texts']:,} texts, peak {each['peak_mb']:.0f} MB"
+        )
+    if "bench_peak_mb" in report:
+        console.print(f"peak of this bench, peers included: {report['bench_peak_mb']:.0f} MB")
+
+
+def _profiles(console: Console, report: Mapping[str, Any]) -> None:
+    for each in report["profiles"]:
+        table = _table(f"{each['name']}, {each['us_per_text']:,.0f} us a text", "us a text", "share")
+        for part in (*each["parts"], *each["kernels"]):
+            table.add_row(part["kind"], f"{part['us_per_text']:,.1f}", f"{part['share']:.1%}")
+        console.print(table)
+        console.print(f"products at {each['products_of_limit']:.0%} of the limit")
+
+
+def _points(console: Console, report: Mapping[str, Any]) -> None:
+    loads = sorted({point["load_per_s"] for point in report["points"]})
+    columns = ("setting", "most texts/s", "idle ms", "to batch 1", *(f"{load:,.0f} texts/s" for load in loads))
+    table = _table(*columns, title=f"p50 / p99 ms of {report['model']}, {report['dtype']}")
+    for setting in dict.fromkeys(point["setting"] for point in report["points"]):
+        row = [point for point in report["points"] if point["setting"] == setting]
+        cells = [f"{point['p50_ms']:.1f} / {point['p99_ms']:.1f}" for point in row]
+        idle = row[0]["idle_ms"]
+        table.add_row(
+            setting, f"{row[0]['most_per_s']:,.0f}", f"{idle:.2f}", f"{idle / report['alone_ms']:.2f}x", *cells
+        )
+    console.print(table)
+    console.print(f"batch-1 early exit, idle: {report['alone_ms']:.2f} ms")
+
+
+def _table(*columns: str, title: str | None = None) -> Table:
+    table = Table(title=title)
+    for number, heading in enumerate(columns):
+        table.add_column(heading, justify="right" if number else "left")
+    return table

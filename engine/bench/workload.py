@@ -13,6 +13,7 @@ from statistics import NormalDist
 
 from engine.config import ModelConfig
 from engine.errors import ConfigError
+from engine.types import Request
 
 BLOCK = 32
 MEDIAN, SPREAD = 24.0, math.log(60 / 24) / NormalDist().inv_cdf(0.95)  # of headlines: half under 24, 5 % over 60
@@ -50,6 +51,12 @@ class Text:
     ticket: int
     ids: tuple[int, ...]
     depth: int
+    request: Request  # for our runners, which are told to let it go no deeper
+
+
+def text(ticket: int, ids: tuple[int, ...], depth: int) -> Text:
+    """A text that leaves after `depth` passes."""
+    return Text(ticket, ids, depth, Request(ticket, ids, depth))
 
 
 def texts(config: ModelConfig, lengths: Sequence[int], depths: Sequence[int], blocks: int) -> list[Text]:
@@ -58,7 +65,7 @@ def texts(config: ModelConfig, lengths: Sequence[int], depths: Sequence[int], bl
     for _ in range(blocks):
         for length, depth in zip(chance.sample(lengths, BLOCK), chance.sample(depths, BLOCK), strict=True):
             ids = tuple(chance.randrange(5, config.vocab_size) for _ in range(length))
-            found.append(Text(len(found), ids, depth))
+            found.append(text(len(found), ids, depth))
     return found
 
 
@@ -68,8 +75,12 @@ def usual_lengths(longest: int) -> list[int]:
     return [max(3, min(longest, round(math.exp(normal.inv_cdf(share))))) for share in _shares()]
 
 
-def lengths_of(path: Path, longest: int) -> list[int]:
-    """The quantiles of a file of token counts, one a line. Raises ConfigError."""
+def lengths_of(source: str, longest: int) -> list[int]:
+    """The quantiles of a file of token counts, one a line; or one length for all, given as a number. Raises
+    ConfigError."""
+    path = Path(source)
+    if source.isdecimal() and 0 < int(source) <= longest:
+        return [int(source)] * BLOCK
     try:
         found = sorted(int(line) for line in path.read_text("utf-8").split())
     except (OSError, ValueError) as error:

@@ -1,0 +1,56 @@
+"""What one text costs an engine that is otherwise idle, against a batch-1 early exit on the same kernels."""
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from engine.bench import ours, ours_resident
+from engine.bench.clock import stopwatch
+from engine.bench.measure import torch_threads
+from engine.bench.row import Build, Row, Setting
+from engine.bench.workload import Text
+from engine.config import Dtype
+
+BUILDS: dict[str, Build] = {**ours.ROWS, **ours_resident.ROWS}
+PAIRS: dict[str, dict[str, str]] = {
+    "cpu": {f"idle_{short}": f"alone_{short}" for short in ("fp32", "bf16", "int8")},
+    "cuda": {f"idle_resident_{short}": f"alone_graph_{short}" for short in ("bf16", "fp16", "fp32")},
+}
+"""By kind of device: a row on an idle engine, and the row that it is held to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """Milliseconds a text, medians; `ratio` is the median over texts, each run both ways in turn."""
+
+    name: str
+    dtype: Dtype
+    idle_ms: float
+    alone_ms: float
+    ratio: float
+
+
+def idle(pairs: Mapping[str, str], setting: Setting, texts: Sequence[Text], tell: Callable[[str], None]) -> list[Idle]:
+    """One of each pair that this machine can run. Raises ConfigError for one that it cannot."""
+    wall, found = setting.device.type == "cuda", list[Idle]()
+
+    def took(row: Row, text: Text) -> float:
+        elapsed = stopwatch(wall=wall)
+        row.run([text])
+        return 1e3 * elapsed()
+
+    with torch_threads(1):
+        for name, other in pairs.items():
+            tell(name)
+            both = [BUILDS[each](setting) for each in (name, other)]
+            for row in both:
+                row.run(texts if wall else texts[:2])  # warm: a device captures a graph a length
+            times = []
+            for number, text in enumerate(texts):
+                turn = both if number % 2 else both[::-1]  # the second finds the caches warm
+                spent = {row: took(row, text) for row in turn}
+                times.append([spent[row] for row in both])
+            medians = [statistics.median(each) for each in zip(*times, strict=True)]
+            ratio = statistics.median(mine / alone for mine, alone in times)
+            found.append(Idle(name, both[0].dtype, medians[0], medians[1], ratio))
+    return found

@@ -1,0 +1,98 @@
+"""What an engine needs of the memory, and that it stays flat: a process of its own with nothing but the weights and one
+runner, looked at after 10, 50 and 100 % of its texts."""
+
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.bench.measure import torch_threads
+from engine.bench.ours import elbert
+from engine.bench.row import Overruled, Setting
+from engine.bench.twin import Twin
+from engine.bench.workload import texts
+from engine.config import Dtype, ModelConfig
+from engine.slots.packed import Packed
+from engine.weights import shapes
+
+LOOKS = (0.1, 0.5, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Of one engine process. MB are 10^6 bytes."""
+
+    dtype: Dtype
+    texts: int
+    weights_mb: float  # as read; kernels keep copies of their own
+    bare_mb: float  # resident before the model: Python and torch
+    resident_mb: tuple[float, ...]  # after LOOKS of the texts
+    peak_mb: float
+
+    @property
+    def growth_mb(self) -> float:
+        """From the first look to the last."""
+        return self.resident_mb[-1] - self.resident_mb[0]
+
+
+def memory(
+    config: ModelConfig, dtype: Dtype, lengths: Sequence[int], depths: Sequence[int], count: int, setting: Setting
+) -> Memory:
+    """Measured over `count` texts, at least 10, on packed slots as shipped."""
+    job = {"config": asdict(config), "dtype": dtype, "lengths": lengths, "depths": depths, "count": count}
+    job |= {"slots": setting.slots, "token_budget": setting.token_budget}
+    command = [sys.executable, "-m", "engine.bench.memory", json.dumps(job)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=Path(__file__).parents[2])
+    found = json.loads(done.stdout.splitlines()[-1])
+    return Memory(**{**found, "resident_mb": tuple(found["resident_mb"])})
+
+
+def _measured(job: dict[str, Any]) -> Memory:
+    config, count, dtype = ModelConfig(**job["config"]), job["count"], job["dtype"]
+    bare = resident_mb()
+    chance = torch.Generator().manual_seed(0)
+    tensors = {name: torch.randn(shape, generator=chance) for name, shape in shapes(config).items()}
+    setting = Setting(config, Twin(None, tensors), 1, job["slots"], job["token_budget"])
+    weights = sum(tensor.nbytes for tensor in setting.tensors(dtype).values()) / 1e6
+    with torch_threads(1):
+        runner = Packed(elbert(setting, dtype, True), Overruled(), setting.slots, setting.token_budget)
+        del tensors, setting
+        requests = [text.request for text in texts(config, job["lengths"], job["depths"], 8)]
+        said, looks = 0, list[float]()
+        for start in range(0, count, len(requests)):
+            some = requests[: count - start]
+            runner.submit([replace(request, ticket=start + number) for number, request in enumerate(some)])
+            while runner.waiting or (runner.active and start + len(some) == count):
+                said += len(runner.step())
+                while len(looks) < len(LOOKS) and said >= LOOKS[len(looks)] * count:
+                    looks.append(resident_mb())
+    return Memory(dtype, count, weights, bare, tuple(looks), peak_mb())
+
+
+def resident_mb() -> float:
+    """Of this process, now; where Linux does not tell, at most so far."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text("utf-8").split()[1])
+    except OSError:
+        return peak_mb()
+    return pages * resource.getpagesize() / 1e6
+
+
+def peak_mb() -> float:
+    """Of this process, at most so far. Linux hands getrusage's figure on from a parent to what it starts."""
+    try:
+        lines = Path("/proc/self/status").read_text("utf-8").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
+    except (OSError, StopIteration):
+        pass
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0) / 1e6
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(_measured(json.loads(sys.argv[1])))))

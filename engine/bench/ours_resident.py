@@ -1,0 +1,224 @@
+"""Our rows on a device: the resident loop in each dtype, tier and mode, and what it is held to. All of them run on the
+CPU, too, where the tests run them.
+
+Has run: on the CPU. Has not run: on a CUDA device.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from engine.bench.ours import SHORT, Idle, drained
+from engine.bench.row import Build, Overruled, Row, Said, Setting, Told
+from engine.bench.workload import Text
+from engine.config import CUDA_TIERS, Dtype, ModelConfig
+from engine.errors import ConfigError
+from engine.exits.policy import answer, at_last_layer, at_limit
+from engine.slots.packed import Packed
+from engine.slots.resident import Resident
+from engine.slots.resident_device import CudaDevice, Device, Immediate
+from engine.slots.resident_layer import Spread, StaticElbert, Tiles
+from engine.slots.resident_step import Tier
+
+TIERS = ("small", "middle", "large")
+assert len(TIERS) == len(CUDA_TIERS)
+
+
+class ResidentRow:
+    """The shipped loop, captured when it is built."""
+
+    peer, refilled = False, True
+
+    def __init__(self, setting: Setting, dtype: Dtype, deterministic: bool) -> None:
+        self.dtype, self.slots = dtype, tiers_of(setting)[-1].slots
+        self._runner = resident(setting, dtype, deterministic)
+
+    def run(self, texts: Sequence[Text]) -> Sequence[Said]:
+        return drained(self._runner, [text.request for text in texts])
+
+
+class HostRow:
+    """The same slots, driven by a host that waits for every step's answers: packed slots over the device's model."""
+
+    peer, refilled = False, True
+
+    def __init__(self, setting: Setting, dtype: Dtype) -> None:
+        *_, (self.slots, tokens, _) = tiers_of(setting)
+        self.dtype, self._tokens, self._model = dtype, tokens, Synchronous(static(setting, dtype))
+
+    def run(self, texts: Sequence[Text]) -> Sequence[Said]:
+        return drained(Packed(self._model, Overruled(), self.slots, self._tokens), [text.request for text in texts])
+
+
+class Synchronous:
+    """A Layered model (engine.slots.layered) whose states stay on the device; its answers come back at once."""
+
+    def __init__(self, model: StaticElbert) -> None:
+        self._model, self._spread = model, spread([1], model.where)
+
+    @property
+    def config(self) -> ModelConfig:
+        """As Layered.config."""
+        return self._model.config
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """As Layered.dtype."""
+        return self._model.dtype
+
+    def embed(self, token_ids: Tensor, lengths: Sequence[int]) -> Tensor:
+        """As Layered.embed."""
+        return self._model.embed(token_ids.to(self._model.where), spread(lengths, self._model.where).place)
+
+    def advance(self, hidden: Tensor, lengths: Sequence[int]) -> Tensor:
+        """As Layered.advance."""
+        self._spread = spread(lengths, self._model.where)
+        return self._model.advance(hidden, self._spread)
+
+    def classify(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Tensor:  # noqa: ARG002
+        """As Layered.classify, of the texts that were advanced last."""
+        return self._model.classify(hidden, self._spread, torch.tensor(depths, device=self._model.where)).cpu()
+
+
+class AloneOnGraph:
+    """Batch 1 with early exit under a graph, one a length: what an idle loop is held to. The host looks after every
+    pass."""
+
+    peer, refilled, slots = False, False, 1
+
+    def __init__(self, setting: Setting, dtype: Dtype) -> None:
+        self.dtype, self._model, self._device = dtype, static(setting, dtype), device_of(setting)
+        self._passes: dict[int, _Pass] = {}  # by length
+
+    @torch.no_grad()
+    def run(self, texts: Sequence[Text]) -> Sequence[Said]:
+        return [self._one(text) for text in texts]
+
+    def _one(self, text: Text) -> Told:
+        length = len(text.ids)
+        if length not in self._passes:
+            self._passes[length] = _Pass(self._model, self._device, length)
+        return self._passes[length].through(text)
+
+
+class _Pass:
+    """Buffers and two captured pieces for one text of one length."""
+
+    def __init__(self, model: StaticElbert, device: Device, length: int) -> None:
+        where, config = model.where, model.config
+        self._model, self._policy, self._device = model, Overruled(), device
+        self._spread = spread([length], where)
+        self._ids = torch.zeros(length, dtype=torch.int64, device=where)
+        self._hidden = torch.zeros(length, config.hidden_size, dtype=model.dtype, device=where)
+        self._depth, self._limit = (torch.zeros(1, dtype=torch.int64, device=where) for _ in range(2))
+        self._state = self._policy.fresh(1, torch.zeros(0, dtype=model.exit_dtype, device=where))
+        self._said = torch.zeros(1 + config.n_labels, dtype=model.exit_dtype, device=where)  # leaves, logits
+        self._heard, self._sent = device.pinned(self._said), device.pinned(self._ids)
+        self._embed, self._advance = device.graph(self._start), device.graph(self._pass)
+
+    def through(self, text: Text) -> Told:
+        """Until it leaves."""
+        run, depth = self._device.compute.run, 0
+        self._sent.copy_(torch.tensor(text.ids))
+        run(partial(self._ids.copy_, self._sent, non_blocking=True))
+        run(partial(self._limit.fill_, text.depth))
+        run(self._embed)
+        self._heard[0] = 0.0
+        while not self._heard[0]:
+            run(self._advance)
+            run(partial(self._heard.copy_, self._said, non_blocking=True))
+            self._device.compute.mark().wait()
+            depth += 1
+        return Told(text.ticket, depth, tuple(self._heard[1:].tolist()))
+
+    @torch.no_grad()
+    def _start(self) -> None:
+        self._hidden.copy_(self._model.embed(self._ids, self._spread.place))
+        for each in (self._depth, *self._state):
+            each.zero_()
+
+    @torch.no_grad()
+    def _pass(self) -> None:
+        self._hidden.copy_(self._model.advance(self._hidden, self._spread))
+        self._depth.add_(1)
+        now = answer(self._model.classify(self._hidden, self._spread, self._depth))
+        decision = self._policy.decide(now, self._depth, self._state)
+        decision = at_limit(at_last_layer(decision, self._depth, self._model.config.layers), self._depth, self._limit)
+        for kept, memory in zip(self._state, decision.state, strict=True):
+            kept.copy_(memory)
+        self._said.copy_(torch.cat([decision.leaving.to(self._said.dtype), now.logits[0]]))
+
+
+def static(setting: Setting, dtype: Dtype, tiles: Tiles | None = None) -> StaticElbert:
+    """The twin's weights in static shapes, where the rows run. Raises ConfigError where this machine cannot."""
+    return StaticElbert(setting.config, setting.tensors(dtype), 1.0, tiles)
+
+
+def resident(setting: Setting, dtype: Dtype, deterministic: bool) -> Resident:
+    """An empty loop over the setting's tiers."""
+    tiers = tiers_of(setting)
+    tiles = Tiles(tiers[0].tokens, tiers[0].slots) if deterministic else None
+    return Resident(static(setting, dtype, tiles), Overruled(), tiers, device_of(setting))
+
+
+def tiers_of(setting: Setting) -> tuple[Tier, ...]:
+    """Small to large."""
+    return setting.tiers or (Tier(setting.slots, setting.token_budget),)
+
+
+def device_of(setting: Setting) -> Device:
+    """A new one: lanes have one owner."""
+    return CudaDevice(setting.device, setting.fuse) if setting.device.type == "cuda" else Immediate()
+
+
+def spread(lengths: Sequence[int], where: torch.device) -> Spread:
+    """Texts of these lengths, one after the other, no row to spare."""
+    sizes, ends = torch.tensor(lengths), torch.tensor([0, *accumulate(lengths)])
+    slot = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
+    place = torch.arange(len(slot)) - ends[slot]
+    parts = (torch.ones_like(slot, dtype=torch.bool), slot, place, ends[:-1], sizes, ends.to(torch.int32))
+    return Spread(*(part.to(where) for part in parts))
+
+
+def _resident(dtype: Dtype, *, deterministic: bool = False, tier: int | None = None, fuse: bool = False) -> Build:
+    def build(setting: Setting) -> Row:
+        tiers = tiers_of(setting)
+        if tier is not None and tier >= len(tiers):
+            raise ConfigError(f"tiers: {len(tiers)} here, none is the {TIERS[tier]} one")
+        mine = tiers if tier is None else (tiers[tier],)
+        return ResidentRow(replace(setting, tiers=mine, fuse=fuse), dtype, deterministic)
+
+    return build
+
+
+def _host(dtype: Dtype) -> Build:
+    return lambda setting: HostRow(setting, dtype)
+
+
+def _alone(dtype: Dtype) -> Build:
+    return lambda setting: AloneOnGraph(setting, dtype)
+
+
+def _idle(dtype: Dtype) -> Build:
+    return lambda setting: Idle(dtype, resident(setting, dtype, False))
+
+
+_DTYPES = {short: SHORT[short] for short in ("bf16", "fp16", "fp32")}
+
+ROWS: dict[str, Build] = {
+    **{f"packed_host_{short}": _host(dtype) for short, dtype in _DTYPES.items()},
+    **{f"resident_{short}": _resident(dtype) for short, dtype in _DTYPES.items()},
+    **{f"resident_{short}_det": _resident(dtype, deterministic=True) for short, dtype in _DTYPES.items()},
+    **{f"resident_{short}_fused": _resident(dtype, fuse=True) for short, dtype in _DTYPES.items()},
+    **{
+        f"resident_{short}_{name}": _resident(dtype, tier=number)
+        for short, dtype in _DTYPES.items()
+        for number, name in enumerate(TIERS)
+    },
+    **{f"alone_graph_{short}": _alone(dtype) for short, dtype in _DTYPES.items()},
+    **{f"idle_resident_{short}": _idle(dtype) for short, dtype in _DTYPES.items()},
+}

@@ -1,0 +1,99 @@
+"""Peers on transformers' own layer as one would run them on a card: large batches, compiled, and without padding. All
+of them run on the CPU, too, where the tests run them.
+
+Has run: on the CPU. Has not run: on a CUDA device.
+"""
+
+import copy
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from engine.bench.peers_hf import Eager, HuggingFace, row
+from engine.bench.row import Build, Said, Setting, Told, batches
+from engine.bench.workload import Text
+
+LARGE = 256  # texts of a batch
+COMPILER = "inductor"
+_ATTENTION = "texts_end_to_end"  # our name in transformers' table of attentions
+
+
+class Compiled(Eager):
+    """The plain model, compiled for batches of any size."""
+
+    def __init__(self, setting: Setting, slots: int) -> None:
+        super().__init__(setting, slots)
+        self._compiled = torch.compile(super().whole, dynamic=True, backend=COMPILER)
+
+    def whole(self, ids: Tensor, mask: Tensor | None) -> Tensor:
+        return self._compiled(ids, mask)
+
+
+class Varlen(HuggingFace):
+    """transformers' layer over texts that lie end to end, each attending to itself: no padding, full depth."""
+
+    def __init__(self, setting: Setting, slots: int, compiled: bool) -> None:
+        super().__init__(setting, slots)
+        from transformers import AttentionInterface
+
+        AttentionInterface.register(_ATTENTION, _attend)
+        self._model = copy.deepcopy(setting.twin.theirs).to(setting.device, getattr(torch, self.dtype))
+        self._model.config._attn_implementation = _ATTENTION
+        self._layer = self._model.albert.encoder.albert_layer_groups[0].albert_layers[0]
+        self._whole = torch.compile(self.whole, dynamic=True, backend=COMPILER) if compiled else self.whole
+
+    @torch.inference_mode()
+    def run(self, texts: Sequence[Text]) -> Sequence[Said]:
+        found: list[Told] = []
+        for batch in batches(texts, self.slots):
+            ids = torch.tensor([token for text in batch for token in text.ids])
+            places = torch.cat([torch.arange(len(text.ids)) for text in batch])
+            offsets = torch.tensor([0, *accumulate(len(text.ids) for text in batch)], dtype=torch.int32)
+            found += self.deepest(batch, self._whole(*(part.to(self._device) for part in (ids, places, offsets))))
+        return found
+
+    def whole(self, ids: Tensor, places: Tensor, offsets: Tensor) -> Tensor:
+        """Ids and places in their texts (T,), offsets (S + 1,) -> logits (S, C)"""
+        albert = self._model.albert
+        embedded = albert.embeddings(ids[None], position_ids=places[None])
+        hidden = albert.encoder.embedding_hidden_mapping_in(embedded)
+        for _ in range(self._config.layers):
+            hidden = self._layer(hidden, None, offsets=offsets, longest=self._config.max_positions)
+        return self.answers(hidden[0].index_select(0, offsets[:-1].long()))
+
+
+def _attend(
+    module: Any,  # noqa: ARG001
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,  # noqa: ARG001
+    *,
+    offsets: Tensor,
+    longest: int,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """As transformers calls an attention: each (1, heads, T, size) -> (1, T, heads, size)."""
+    if query.is_cuda:
+        from torch.nn.attention.varlen import varlen_attn
+
+        query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))  # each (T, heads, size)
+        mixed = varlen_attn(query, key, value, offsets, offsets, longest, longest)
+        assert isinstance(mixed, Tensor), "attention with auxiliary output. This is a bug."
+        return mixed[None], None
+    place = torch.arange(query.shape[2])
+    text = torch.searchsorted(offsets, place, right=True)  # (T,)
+    mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=text[:, None] == text)
+    return mixed.transpose(1, 2), None
+
+
+ROWS: dict[str, Build] = {
+    f"hf_b{LARGE}": row(Eager, LARGE),
+    f"hf_compiled_b{LARGE}": row(Compiled, LARGE),
+    f"hf_varlen_b{LARGE}": row(Varlen, LARGE, False),
+    f"hf_varlen_compiled_b{LARGE}": row(Varlen, LARGE, True),
+}

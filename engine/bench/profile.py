@@ -1,0 +1,156 @@
+"""Where a step's time goes: matrix products, attention, pointwise work, exits, moving states, and Python; on a card by
+kernel, and what the card waits for.
+
+Operators are timed under torch's profiler, the whole without it; what is left of the whole is the host's own.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, record_function
+
+from engine.bench.clock import wait
+from engine.bench.ours import PackedRow
+from engine.bench.row import Row, Setting
+from engine.bench.workload import Text, flops
+from engine.errors import ConfigError
+from engine.slots.layered import Geometry, Layered
+
+_ADVANCE, _EMBED, _CLASSIFY = "earlybird::advance", "earlybird::embed", "earlybird::classify"
+_MOVES = ("cat", "split", "index_select", "narrow", "select", "index", "copy_", "slice", "clone")
+_ATTENDS = ("attention", "flash", "fmha", "split", "cat", "permute", "transpose", "unbind", "squeeze", "view", "select")
+_MULTIPLIES = ("linear", "addmm", "::mm", "matmul")
+_QUANTIZES = ("byte_prepack",)
+_CARD = {"attention": ("flash", "fmha", "attention"), "products": ("gemm", "nvjet", "cutlass", "xmma", "splitk")}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Of one row's time."""
+
+    kind: str
+    us_per_text: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """`products_of_limit`: what the products' time would be at the GEMM's peak, over what it is."""
+
+    name: str
+    us_per_text: float
+    parts: tuple[Part, ...]
+    products_of_limit: float
+    kernels: tuple[Part, ...] = ()  # on a card: the longest, by name
+
+
+class Scoped:
+    """A model whose verbs show in the profile."""
+
+    def __init__(self, model: Layered) -> None:
+        self._model = model
+
+    @property
+    def config(self) -> Geometry:
+        """As Layered.config."""
+        return self._model.config
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """As Layered.dtype."""
+        return self._model.dtype
+
+    def embed(self, token_ids: Tensor, lengths: Sequence[int]) -> Tensor:
+        """As Layered.embed."""
+        with record_function(_EMBED):
+            return self._model.embed(token_ids, lengths)
+
+    def advance(self, hidden: Tensor, lengths: Sequence[int]) -> Tensor:
+        """As Layered.advance."""
+        with record_function(_ADVANCE):
+            return self._model.advance(hidden, lengths)
+
+    def classify(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Tensor:
+        """As Layered.classify."""
+        with record_function(_CLASSIFY):
+            return self._model.classify(hidden, lengths, depths)
+
+
+def profile(name: str, row: Row, setting: Setting, texts: Sequence[Text], limit: float) -> Profile:
+    """Of one row of ours over these texts. `limit`: its dtype's GEMM peak in G/s. Raises ConfigError."""
+    if row.peer:
+        raise ConfigError(f"profile: a row of ours required, was {name}")
+    if isinstance(row, PackedRow):
+        row.model = Scoped(row.model)
+    row.run(texts)  # warm
+
+    def timed() -> float:
+        start = time.perf_counter()
+        row.run(texts)
+        wait(setting.device)
+        return time.perf_counter() - start
+
+    card = setting.device.type == "cuda"
+    activity = ProfilerActivity.CUDA if card else ProfilerActivity.CPU
+    whole = min(timed() for _ in range(3))
+    with torch.profiler.profile(activities=[activity]) as profiler:
+        timed()
+    events = [event for event in profiler.events() or () if not event.name.startswith("ProfilerStep")]
+    by_kernel = Counter[str]()
+    for event in events:
+        microseconds = event.self_device_time_total if card else event.self_cpu_time_total
+        by_kernel[event.name if card else _kind(event)] += round(microseconds)
+    by_kind = _card(by_kernel) if card else Counter({kind: us for kind, us in by_kernel.items() if kind})
+    by_kind["card waits" if card else "Python"] = max(0, round(whole * 1e6) - by_kind.total())
+    needed = sum(flops(setting.config, len(text.ids), text.depth) for text in texts)
+    attended = sum(4 * len(text.ids) ** 2 * setting.config.hidden_size * text.depth for text in texts)
+
+    def parts(found: Counter[str], most: int) -> tuple[Part, ...]:
+        return tuple(Part(kind, us / len(texts), us / 1e6 / whole) for kind, us in found.most_common(most))
+
+    return Profile(
+        name,
+        whole * 1e6 / len(texts),
+        parts(by_kind, 12),
+        (needed - attended) / (limit * 1e3) / max(by_kind["products"], 1),
+        parts(by_kernel, 15) if card else (),
+    )
+
+
+def _kind(event: Any) -> str:
+    """Of an operator's own time; "" for our scopes, whose own time is Python's."""
+    if event.name.startswith("earlybird::"):
+        return ""
+    line = [event.name]  # from the inside out
+    scope, parent = "", event.cpu_parent
+    while parent is not None and not scope:
+        if parent.name.startswith("earlybird::"):
+            scope = parent.name
+        else:
+            line.append(parent.name)
+        parent = parent.cpu_parent
+    if scope in (_EMBED, _CLASSIFY):
+        return "embedding" if scope == _EMBED else "exits"
+    if scope == "" and not _any(line, (*_MULTIPLIES, "attention")):
+        return "moving states" if _any(line[-1:], _MOVES) else "exits"
+    for kind, names in (("quantising", _QUANTIZES), ("products", _MULTIPLIES), ("attention", _ATTENDS)):
+        if _any(line, names):
+            return kind
+    return "pointwise"
+
+
+def _card(by_kernel: Counter[str]) -> Counter[str]:
+    found = Counter[str]()
+    for name, us in by_kernel.items():
+        kinds = [kind for kind, names in _CARD.items() if _any([name.lower()], names)]
+        found[kinds[0] if kinds else "copies" if "mem" in name.lower() else "pointwise and slots"] += us
+    return found
+
+
+def _any(line: Iterable[str], names: Sequence[str]) -> bool:
+    return any(name in each for each in line for name in names)

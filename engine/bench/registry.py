@@ -1,0 +1,29 @@
+"""Every row by name, and which of them a run has when none is asked for."""
+
+from collections.abc import Iterable
+
+from engine.bench import idle, ours, ours_resident, peers_hf, peers_hf_device, peers_ort
+from engine.bench.row import Build
+
+BUILDS: dict[str, Build] = {
+    **peers_hf.ROWS,
+    **peers_hf_device.ROWS,
+    **peers_ort.ROWS,
+    **ours.ROWS,
+    **ours_resident.ROWS,
+}
+
+_SCHEDULES = ("exit_b1", "barrel_b32", "shrink_b32", "algorithm1")
+_PLAIN = tuple(name for name in peers_hf.ROWS if name not in _SCHEDULES)
+
+
+def _without_idle(names: Iterable[str]) -> list[str]:
+    """engine.bench.idle runs those in turn, text by text."""
+    pairs = {name for pairs in idle.PAIRS.values() for pair in pairs.items() for name in pair}
+    return [name for name in names if name not in pairs]
+
+
+ROWS: dict[str, tuple[str, ...]] = {
+    "cpu": (*_PLAIN, *peers_ort.ROWS, *_SCHEDULES, *_without_idle(ours.ROWS), "resident_fp32"),
+    "cuda": ("hf_b1", "hf_b32", *peers_hf_device.ROWS, *_SCHEDULES, *_without_idle(ours_resident.ROWS)),
+}

@@ -1,0 +1,50 @@
+"""What one more engine thread brings: the same texts over one copy of the weights, wall clock."""
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from engine.bench.measure import Pace, torch_threads
+from engine.bench.ours import PackedRow
+from engine.bench.row import Setting
+from engine.bench.workload import BLOCK, Text
+
+
+@dataclass(frozen=True, slots=True)
+class Threads:
+    """`ratio` to one thread: the median over rounds in which both ran one after the other. `cpu_ms` a text of all
+    threads: where it is that of one thread and the ratio is low, the cores were not free."""
+
+    threads: int
+    texts_per_s: float
+    ratio: float
+    cpu_ms: float
+
+
+def scaling(setting: Setting, texts: Sequence[Text], most: int, pace: Pace) -> list[Threads]:
+    """One engine thread, two and so on up to `most`, doubled each time: packed slots in float32, deterministic, as
+    shipped."""
+    counts = sorted({min(2**power, most) for power in range(most.bit_length() + 1)})
+    rows = {count: PackedRow(replace(setting, threads=count), "float32", True) for count in counts}
+
+    def seconds(count: int, some: Sequence[Text]) -> tuple[float, float]:
+        start, cpu = time.perf_counter(), time.process_time()
+        rows[count].run(some)
+        return time.perf_counter() - start, time.process_time() - cpu
+
+    with torch_threads(1):
+        block_s, _ = seconds(1, texts[:BLOCK])
+        # Every thread fills and empties its slots once: with few texts that would be what is measured.
+        blocks = max(round(pace.seconds / block_s), -(-8 * most * setting.slots // BLOCK))
+        mine = texts[: BLOCK * min(blocks, len(texts) // BLOCK, max(1, int(2 * pace.patience / block_s)))]
+        found = [{count: seconds(count, mine) for count in counts} for _ in range(min(2, pace.rounds))]
+    return [
+        Threads(
+            count,
+            len(mine) / statistics.median(each[count][0] for each in found),
+            statistics.median(each[1][0] / each[count][0] for each in found),
+            1e3 * statistics.median(each[count][1] for each in found) / len(mine),
+        )
+        for count in counts
+    ]
