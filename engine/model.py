@@ -44,6 +44,7 @@ class Elbert:
             return prepare(tensors[f"{name}.weight"], tensors.get(f"{name}.bias"), activation)
 
         self.project = linear(prepare, "embedding.project")  # E -> H
+        self._filled = layer.filled
         self.query_key_value = linear(layer, "layer.query_key_value")  # H -> 3 H
         self.attended = linear(layer, "layer.attended")  # H -> H
         self.widen = linear(layer, "layer.widen", config.activation)  # H -> ffn
@@ -82,9 +83,12 @@ class Elbert:
     @torch.inference_mode()
     def advance(self, hidden: Tensor, lengths: Sequence[int]) -> Tensor:
         """One pass of the shared layer, post-norm: hidden (T, H) -> (T, H)."""
-        attended = self.attended(self._attention(hidden, lengths))
-        hidden = self._norm("layer.attended_norm", hidden + attended)
-        return self._norm("layer.norm", self.narrow(self.widen(hidden)) + hidden)
+        n_tokens = len(hidden)
+        spare = hidden.new_zeros(self._filled(n_tokens) - n_tokens, self.config.hidden_size)
+        hidden = torch.cat([hidden, spare])  # once for all four maps; what becomes of these rows touches no text
+        attended = self.attended(self._attention(hidden, lengths, spare))
+        hidden = self._norm("layer.attended_norm", attended.add_(hidden))
+        return self._norm("layer.norm", self.narrow(self.widen(hidden)).add_(hidden))[:n_tokens]
 
     @torch.inference_mode()
     def classify(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Tensor:
@@ -96,15 +100,17 @@ class Elbert:
         rows = [self.classifiers[depth - 1](pooled[slot : slot + 1]) for slot, depth in enumerate(depths)]
         return torch.cat(rows) / self.temperature
 
-    def _attention(self, hidden: Tensor, lengths: Sequence[int]) -> Tensor:
-        """Every text attends to itself alone: (T, H) -> (T, H)."""
+    def _attention(self, hidden: Tensor, lengths: Sequence[int], spare: Tensor) -> Tensor:
+        """Every text attends to itself alone: (T + spare, H) -> (T + spare, H)."""
         heads, size = self.config.heads, self.config.hidden_size // self.config.heads
-        triples = self.query_key_value(hidden).view(-1, 3, heads, size)  # (T, 3, heads, size)
-        texts = torch.split(triples.permute(1, 2, 0, 3).unsqueeze(1), list(lengths), dim=3)
-        attended = []
-        for query, key, value in texts:  # each (1, heads, t, size)
-            attended.append(F.scaled_dot_product_attention(query, key, value)[0].transpose(0, 1))
-        return torch.cat(attended).view(-1, heads * size)
+        triples = self.query_key_value(hidden)[: len(hidden) - len(spare)].view(1, -1, 3, heads, size)
+        parts = triples.permute(2, 0, 3, 1, 4).unbind()
+        query, key, value = (torch.split(part, list(lengths), dim=2) for part in parts)
+        attended = [
+            F.scaled_dot_product_attention(*text).transpose(1, 2)  # (1, t, heads, size)
+            for text in zip(query, key, value, strict=True)  # each (1, heads, t, size)
+        ]
+        return torch.cat([*attended, spare.view(1, -1, heads, size)], dim=1).view(-1, heads * size)
 
     def _pooled(self, hidden: Tensor, lengths: Sequence[int]) -> Tensor:
         """One row a text: (T, H) -> (S, H)."""

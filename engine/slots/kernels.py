@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -24,9 +24,19 @@ from engine.errors import ConfigError
 
 Kernel = Literal["plain", "prepacked"]
 Linear = Callable[[Tensor], Tensor]
-"""(T, I) -> (T, O), activation included. Any T, 0 too."""
-LinearFactory = Callable[[Tensor, Tensor | None, str | None], Linear]
-"""weight (O, I), bias (O,) or None, activation None | "gelu" (erf) | "gelu_new" (tanh) -> Linear."""
+"""(T, I) -> (T, O), activation included. Any T, 0 too. The result is the caller's, to change as it likes."""
+
+
+class LinearFactory(Protocol):
+    """Prepares maps."""
+
+    def __call__(self, weight: Tensor, bias: Tensor | None, activation: str | None) -> Linear:
+        """weight (O, I), bias (O,) or None, activation None | "gelu" (erf) | "gelu_new" (tanh)."""
+
+    def filled(self, n_rows: int) -> int:
+        """The least number of rows, from `n_rows` up, that its maps take as they are. Others they fill up, each call
+        anew: whoever sends the same rows through several maps fills them up once."""
+
 
 _Into = Callable[[Tensor, Tensor], Tensor]  # rows (height, I), out (height, O) -> out, filled
 
@@ -36,10 +46,11 @@ _APPROXIMATION = {"gelu": "none", "gelu_new": "tanh"}
 _LINE = 2.0 * math.sqrt(2.0 / math.pi)
 _CUBE = 0.044715 * _LINE
 
-# A tile is as tall as the rows that are there, rounded up to a height of this list: one call for most steps, few rows
-# of filling. Every height is a multiple of 8, so that no kernel works off a scalar rest.
-_FINE, _COARSE, _SHORT, _TALLEST = 8, 16, 64, 256
-_HEIGHTS = (*range(_FINE, _SHORT, _FINE), *range(_SHORT, _TALLEST + 1, _COARSE))
+# A tile is as tall as the rows that are there, rounded up to a height of this list: one call for most steps (each call
+# lays the weights out anew), few rows of filling. Every height is a multiple of 8, so that no kernel works off a scalar
+# rest. Where the tallest give other bits, 256 rows are the limit: whatever 512 takes unfilled, 256 does too.
+_FINE, _COARSE, _SHORT, _TALLEST = 8, 16, 128, (512, 256)
+_HEIGHTS = (*range(_FINE, _SHORT, _FINE), *range(_SHORT, _TALLEST[0] + 1, _COARSE))
 _WIDTHS = 16  # inputs and outputs are filled up to a multiple of this
 
 
@@ -60,8 +71,12 @@ class Linears:
             kernel = "plain"
         if not self.deterministic:
             return _whole(weight, bias, activation, kernel)
-        _prove(weight.shape[1], weight.shape[0], weight.dtype, activation, kernel)
-        return _tiled(weight, bias, activation, kernel)
+        tallest = _prove(weight.shape[1], weight.shape[0], weight.dtype, activation, kernel)
+        return _tiled(weight, bias, activation, kernel, tallest)
+
+    def filled(self, n_rows: int) -> int:
+        """See LinearFactory."""
+        return _filled(n_rows, _TALLEST[0]) if self.deterministic else n_rows
 
 
 def linears(deterministic: bool, kernel: Kernel | None = None) -> Linears:
@@ -117,7 +132,7 @@ def _prepacked(weight: Tensor, bias: Tensor | None, activation: str | None) -> L
     return lambda rows: operators._linear_pointwise(rows.contiguous(), packed, bias, post, [], approximate)
 
 
-def _tiled(weight: Tensor, bias: Tensor | None, activation: str | None, kernel: Kernel) -> Linear:
+def _tiled(weight: Tensor, bias: Tensor | None, activation: str | None, kernel: Kernel, tallest: int) -> Linear:
     """Tiles of the listed heights only. Inputs and outputs are filled up too: a narrow map, such as a classifier, is
     otherwise not bit-stable in float64."""
     outputs, inputs = weight.shape
@@ -129,7 +144,7 @@ def _tiled(weight: Tensor, bias: Tensor | None, activation: str | None, kernel: 
 
     def run(rows: Tensor) -> Tensor:
         rows = F.pad(rows, (0, more_inputs)) if more_inputs else rows.contiguous()
-        out = _in_tiles(into, rows, outputs + more_outputs, left, _TALLEST)
+        out = _in_tiles(into, rows, outputs + more_outputs, left, tallest)
         return out[:, :outputs] if more_outputs else out
 
     return run
@@ -149,14 +164,12 @@ def _into(weight: Tensor, bias: Tensor | None, activation: str | None, kernel: K
 def _in_tiles(into: _Into, rows: Tensor, outputs: int, activation: str | None, tallest: int) -> Tensor:
     """(T, I) -> (T, outputs) in tiles of `tallest` rows and a last one, which zeros fill up to its height."""
     n_rows = rows.shape[0]
-    whole = n_rows - n_rows % tallest
-    rest = _height(n_rows - whole)
-    out = rows.new_empty(whole + rest, outputs)
+    whole, filled = n_rows - n_rows % tallest, _filled(n_rows, tallest)
+    out = rows.new_empty(filled, outputs)
     for start in range(0, whole, tallest):
         into(rows[start : start + tallest], out[start : start + tallest])
-    if rest:
-        filling = whole + rest - n_rows
-        last = F.pad(rows[whole:], (0, 0, 0, filling)) if filling else rows[whole:]
+    if filled > whole:
+        last = F.pad(rows[whole:], (0, 0, 0, filled - n_rows)) if filled > n_rows else rows[whole:]
         into(last, out[whole:])
     return activate(out, activation)[:n_rows]
 
@@ -172,32 +185,41 @@ def activate(rows: Tensor, activation: str | None) -> Tensor:
     return slope.mul_(rows).sigmoid_().mul_(rows)
 
 
-def _height(n_rows: int) -> int:
-    """The lowest listed height that holds so many rows."""
-    return n_rows + -n_rows % (_FINE if n_rows <= _SHORT else _COARSE)
+def _filled(n_rows: int, tallest: int) -> int:
+    """The number of rows with the last tile filled up to the lowest listed height that holds it."""
+    rest = n_rows % tallest
+    return n_rows + -rest % (_FINE if rest <= _SHORT else _COARSE)
 
 
 @cache
-def _prove(inputs: int, outputs: int, dtype: torch.dtype, activation: str | None, kernel: Kernel) -> None:
-    """Raises ConfigError unless, for this shape, a row's bits are the same in a tile of every height, at other places
-    in it and beside other rows. On one thread, as engines run; about 0.2 s for all maps of a 3.6 M model."""
+def _prove(inputs: int, outputs: int, dtype: torch.dtype, activation: str | None, kernel: Kernel) -> int:
+    """The tallest tile up to which, for this shape, a row's bits are the same in a tile of every height, at other
+    places in it and beside other rows. On one thread, as engines run; about 0.5 s for all maps of a 3.6 M model.
+    Raises ConfigError if there is none."""
     inputs, outputs = inputs + -inputs % _WIDTHS, outputs + -outputs % _WIDTHS
     into = _into(noise(outputs, inputs, dtype), noise(1, outputs, dtype)[0], activation, kernel)
     left = activation if kernel == "plain" else None
-    rows = noise(_TALLEST, inputs, dtype)
     with one_thread(), torch.inference_mode():
-        expected = _in_tiles(into, rows, outputs, left, _FINE)
+        for tallest in _TALLEST:
+            if _proven(into, noise(tallest, inputs, dtype), outputs, left):
+                return tallest
+    raise ConfigError(
+        f"deterministic: not possible on this machine; a {dtype} map of {inputs} to {outputs} gives other bits "
+        f"in other company ({kernel} kernel). Switch deterministic off: results then hold to a tolerance"
+    )
 
-        def holds(first: int, last: int) -> bool:
-            return torch.equal(_in_tiles(into, rows[first:last], outputs, left, _TALLEST), expected[first:last])
 
-        by_height = all(holds(0, height) for height in _HEIGHTS)
-        by_place = all(holds(first, _TALLEST) for first in (1, _TALLEST - 71, _TALLEST - 13, _TALLEST - 1))
-    if not (by_height and by_place):
-        raise ConfigError(
-            f"deterministic: not possible on this machine; a {dtype} map of {inputs} to {outputs} gives other bits "
-            f"in other company ({kernel} kernel). Switch deterministic off: results then hold to a tolerance"
-        )
+def _proven(into: _Into, rows: Tensor, outputs: int, activation: str | None) -> bool:
+    """Whether each of the rows comes out the same in every tile of up to so many."""
+    tallest = len(rows)
+    expected = _in_tiles(into, rows, outputs, activation, _FINE)
+
+    def holds(first: int, last: int) -> bool:
+        found = _in_tiles(into, rows[first:last], outputs, activation, tallest)
+        return torch.equal(found, expected[first:last])
+
+    by_height = all(holds(0, height) for height in _HEIGHTS if height <= tallest)
+    return by_height and all(holds(first, tallest) for first in (1, tallest - 71, tallest - 13, tallest - 1))
 
 
 @contextmanager
