@@ -3,7 +3,8 @@
 Beside it a Faust agent and a transformers pipeline in a consumer loop; how far it keeps a faster device fed; and the
 latency at a steady rate.
 
-`--engine null:RATE` puts a device of RATE texts a second behind it, with one process and with two.
+`--engine null:RATE` puts a device of RATE texts a second behind it, with one process and with two. With `--feeders 1,2`
+only this is measured: so many processes that feed one device (`engine.feeders`), and what one more adds.
 """
 
 import argparse
@@ -11,12 +12,14 @@ import contextlib
 import json
 import uuid
 from collections.abc import Iterator
+from dataclasses import asdict
 from importlib.util import find_spec
 
 from rich.console import Console
 
 from stream.adapters.embedded import CLIENT_OPTIONS, EmbeddedBroker, EmbeddedRedis
 from stream.adapters.topics import Topic, admin_client, create_topics
+from stream.bench.feeders import conclusion, feed, table
 from stream.bench.latency import latency
 from stream.bench.load import fill
 from stream.bench.null import rate_of
@@ -43,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine", default="null", metavar="null[:RATE]", help="texts a second of the simulated device"
     )
+    parser.add_argument("--feeders", metavar="1,2,...", type=_counts, help="how many feed one device, a run each")
     parser.add_argument("--texts", type=int, help=f"how many (default {TEXTS}, with --quick {QUICK_TEXTS})")
     parser.add_argument("--quick", action="store_true", help="a minute or so: fewer texts, shorter latency run")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout; the tables go to stderr")
@@ -58,6 +62,13 @@ def run(args: argparse.Namespace) -> int:
         report = Report(args.bootstrap or "embedded")
         with console.status("filling the raw topic"):
             fill(place.bootstrap_servers, place.raw, count)
+        if args.feeders:
+            with console.status("measuring"):
+                runs = [feed(place, args.engine, feeders) for feeders in args.feeders]
+            console.print(table(runs), conclusion(runs, rate), sep="\n")
+            if args.json:
+                print(json.dumps({"machine": report.machine, "feeders": [asdict(run) for run in runs]}))
+            return 0
         with console.status("measuring"):
             report.steps += steps(place, min(count, QUICK_TEXTS))
             report.wholes += _stages(place, args.engine, rate)
@@ -68,6 +79,14 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(report.as_json()))
     return 0
+
+
+def _counts(given: str) -> list[int]:
+    """`1,2,3`, each at most the raw topic's partitions."""
+    counts = [int(one) for one in given.split(",")]
+    if not all(1 <= one <= PARTITIONS for one in counts):
+        raise argparse.ArgumentTypeError(f"1 to {PARTITIONS} feeders required, was {given}")
+    return counts
 
 
 @contextlib.contextmanager

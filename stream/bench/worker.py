@@ -1,6 +1,6 @@
 """One worker under measurement: the stage as shipped, on an engine of choice, in a process of its own.
 
-    python -m stream.bench.worker --engine null:70000 [--encoder bundled] [--until-idle]
+    python -m stream.bench.worker --engine null:70000 [--encoder bundled] [--until-idle] [--line LINE]
 
 Settings come from the environment. It joins its group with every partition paused and tells on stdout what it was
 assigned (`{"assigned": 8}`); a line on stdin lets it go; the end of stdin ends it. Last line: what it measured.
@@ -13,6 +13,7 @@ import threading
 import time
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -23,6 +24,8 @@ from stream.adapters.clock import SystemClock
 from stream.adapters.kafka import KafkaSource
 from stream.adapters.kafka_sink import KafkaSink
 from stream.bench import null
+from stream.feeders.line import Line
+from stream.feeders.remote import Remote
 from stream.pipeline import Pipeline
 from stream.ports import Partition
 from stream.service import load_engine, origin_of
@@ -97,6 +100,7 @@ def main() -> int:
     parser.add_argument("--engine", required=True)
     parser.add_argument("--encoder", choices=["null", "bundled"], default="null")
     parser.add_argument("--until-idle", action="store_true")
+    parser.add_argument("--line", type=Line.inherited, help="to the process that computes in the engine's place")
     args = parser.parse_args()
     settings = load()
     configure_logging("error", "json")
@@ -109,7 +113,8 @@ def main() -> int:
     race = Race(source, topic, until_idle=args.until_idle)
     with closing(open_cache(settings)) as cache:
         metrics = Metrics(origin.max_layers)
-        stage = Stage(settings, engine, origin, source, sink, cache, SystemClock(), metrics)
+        serve = args.line and partial(Remote, args.line.feeder_end(), None)
+        stage = Stage(settings, engine, origin, source, sink, cache, SystemClock(), metrics, serve=serve)
         race.pipeline = stage.pipeline
         stage.run(race)
     print(json.dumps(asdict(race.measured())), flush=True)

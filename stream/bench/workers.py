@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from stream.errors import StreamError
+from stream.feeders.line import Line
 from stream.settings import child_environment
 
 
@@ -31,7 +32,8 @@ class Place:
 class Child:
     """A process that is told `go` on stdin and says one JSON object a line on stdout."""
 
-    def __init__(self, command: Sequence[str], environment: dict[str, str]) -> None:
+    def __init__(self, command: Sequence[str], environment: dict[str, str], pass_fds: Sequence[int] = ()) -> None:
+        """`pass_fds`: descriptors that it inherits."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", *command],
             stdin=subprocess.PIPE,
@@ -40,6 +42,7 @@ class Child:
             env=environment,
             cwd=Path(__file__).parents[2],
             start_new_session=True,
+            pass_fds=pass_fds,
         )
 
     def hear(self, patience_s: float = 120.0) -> dict[str, Any]:
@@ -72,8 +75,18 @@ class Child:
 class Workers:
     """`count` members of a new group. Use as a context manager: they hold their partitions when it is entered."""
 
-    def __init__(self, place: Place, engine: str, count: int = 1, *, tokenise: bool = False, idle: bool = True) -> None:
-        """`idle`: they end when nothing is left to read; else when they are closed."""
+    def __init__(
+        self,
+        place: Place,
+        engine: str,
+        count: int = 1,
+        *,
+        tokenise: bool = False,
+        idle: bool = True,
+        lines: Sequence[Line] = (),
+    ) -> None:
+        """`idle`: they end when nothing is left to read; else when they are closed. `lines`: one for each, to an engine
+        that another process has."""
         command = ["stream.bench.worker", "--engine", engine, "--encoder", "bundled" if tokenise else "null"]
         self._command = [*command, *(["--until-idle"] if idle else [])]
         variables = {
@@ -90,13 +103,17 @@ class Workers:
         if place.redis_url is not None:
             variables["redis__url"] = place.redis_url
         self._environment = child_environment(("engine", "model", "policy"), **variables)
-        self._place, self._count = place, count
+        self._place, self._count, self._lines = place, count, lines
         self._children: list[Child] = []
 
     def __enter__(self) -> Self:
         with ExitStack() as starting:
-            for _ in range(self._count):
-                child = Child(self._command, self._environment)
+            for number in range(self._count):
+                command, descriptors = self._command, list[int]()
+                if self._lines:
+                    command = [*command, "--line", self._lines[number].spelt()]
+                    descriptors += self._lines[number].descriptors
+                child = Child(command, self._environment, descriptors)
                 starting.callback(child.close)
                 self._children.append(child)
             self._await_shares()
@@ -126,7 +143,7 @@ class Workers:
 
     def _await_shares(self) -> None:
         """Until the partitions are spread evenly."""
-        share = self._place.partitions // self._count
+        share, more = divmod(self._place.partitions, self._count)
         for child in self._children:
-            while child.hear().get("assigned") != share:
+            while child.hear().get("assigned") not in (share, share + bool(more)):
                 pass

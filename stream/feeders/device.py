@@ -25,6 +25,7 @@ class Device:
         self._said: SimpleQueue[Answers | None] = SimpleQueue()
         self.threads = EngineThreads(engine, threads, clock, deliver=self._said.put, fail=fail)
         self._fail = fail
+        self.answered = 0  # texts so far
         self._ended = os.eventfd(0, os.EFD_CLOEXEC)
         self._intake = threading.Thread(target=self._guarded, args=(self._take,), name="intake", daemon=True)
         self._outlet = threading.Thread(target=self._guarded, args=(self._tell,), name="outlet", daemon=True)
@@ -79,3 +80,4 @@ class Device:
                     shares[answer.ticket % len(shares)].append(answer)
             for end, share in zip(self._ends, shares, strict=True):
                 end.answers.put(share)
+                self.answered += len(share)

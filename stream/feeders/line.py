@@ -115,6 +115,15 @@ class Line:
         counts = [os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(2)]
         return cls(places, longest, memory, *counts)
 
+    @classmethod
+    def inherited(cls, spelt: str) -> "Line":
+        """The one that the parent process has spelt for a child that inherits its descriptors."""
+        return cls(*map(int, spelt.split(":")))
+
+    def spelt(self) -> str:
+        """See `inherited`."""
+        return f"{self.places}:{self.longest}:{self.memory}:{self.requested}:{self.answered}"
+
     @property
     def descriptors(self) -> tuple[int, int, int]:
         """What a child must inherit to hold the other end."""

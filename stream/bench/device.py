@@ -1,0 +1,43 @@
+"""A simulated device behind feeders, in a process of its own, as `earlybird run` has one.
+
+    python -m stream.bench.device --engine null:70000 LINE ...
+
+It serves until stdin has a line or ends, and says on stdout when it is ready (`{"ready": true}`) and, at the end, what
+it measured.
+"""
+
+import argparse
+import json
+import sys
+import time
+from queue import SimpleQueue
+
+from stream.adapters.clock import SystemClock
+from stream.bench.null import NullEncoder, NullEngine, rate_of
+from stream.feeders.device import Device
+from stream.feeders.line import Line
+from stream.inflight import Failed
+from stream.stage import SWITCH_INTERVAL_S
+
+
+def main() -> int:
+    """0: every request was answered."""
+    parser = argparse.ArgumentParser(prog="python -m stream.bench.device", description=__doc__)
+    parser.add_argument("--engine", required=True)
+    parser.add_argument("lines", nargs="+", type=Line.inherited)
+    args = parser.parse_args()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    failures: SimpleQueue[Failed] = SimpleQueue()
+    device = Device(args.lines, NullEngine(NullEncoder(), rate_of(args.engine)), 1, SystemClock(), failures.put)
+    device.start()
+    start_s = time.process_time()
+    print(json.dumps({"ready": True}), flush=True)
+    sys.stdin.readline()
+    device.close()
+    found = {"cpu_s": time.process_time() - start_s, "texts": device.answered}
+    print(json.dumps(found), flush=True)
+    return 0 if failures.empty() else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
