@@ -6,7 +6,7 @@ on the machine does not show as latency; on a card it is the wall clock. It jump
 
 import random
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -27,6 +27,7 @@ from engine.types import Request
 SETTINGS = ((1, 128), (4, 128), (8, 256), (16, 512), (32, 1024), (64, 2048))
 LOADS = (0.1, 0.5, 0.8, 0.95)  # of what the shipped setting can do
 IDLE_TEXTS = 32
+ALONE = "alone"
 TEXTS, QUICK_TEXTS = 1500, 200  # on a card twenty times that
 
 
@@ -55,18 +56,17 @@ def curve(config: EngineConfig, *, quick: bool, tell: Callable[[str], None]) -> 
     with torch_threads(1):
         runners = dict(_settings(config))
         most = {name: _most(runner, requests, card) for name, runner in runners.items()}
-        idle = {name: _idle(runner, requests, card) for name, runner in runners.items()}
+        idle = _idle(shipped, runners, requests[:IDLE_TEXTS], card)
         loads = [load * most[_name(config)] for load in LOADS]
         points = []
         for name, runner in runners.items():
             for load in loads:
                 tell(f"{name} at {load:.0f} texts/s")
                 points.append(Point(name, most[name], idle[name], load, *_latency(runner, requests, load, card)))
-        alone_ms = _alone(shipped, requests, card)
     return {
         "model": shipped.model_id,
         "dtype": shipped.dtype,
-        "alone_ms": alone_ms,
+        "alone_ms": idle[ALONE],
         "points": [asdict(point) for point in points],
     }
 
@@ -102,25 +102,23 @@ def _most(runner: Runner, requests: Sequence[Request], wall: bool) -> float:
     return len(requests) / _spent(runner, requests, wall)
 
 
-def _idle(runner: Runner, requests: Sequence[Request], wall: bool) -> float:
-    """Milliseconds a text, the median over texts that come one at a time."""
-    return 1e3 * statistics.median(_spent(runner, [request], wall) for request in requests[:IDLE_TEXTS])
-
-
-def _alone(engine: Engine, requests: Sequence[Request], card: bool) -> float:
-    """As `_idle`, of a batch-1 early exit on the same kernels, each text leaving where the policy lets it out."""
+def _idle(engine: Engine, runners: Mapping[str, Runner], requests: Sequence[Request], wall: bool) -> dict[str, float]:
+    """Milliseconds a text, medians over texts that come one at a time, through each runner in turn and, as ALONE,
+    through a batch-1 early exit on the same kernels, where every text leaves at the depth of its verdict."""
     config, dtype = engine.checkpoint.config, engine.config.dtype
     setting = Setting(config, Twin(None, engine.model.tensors), 1, 1, 1, torch.device(engine.device))
-    row = AloneOnGraph(setting, dtype) if card else Alone(setting, dtype)
-    some, times = requests[:IDLE_TEXTS], list[float]()
-    depths = {verdict.ticket: verdict.exit_layer for verdict in drained(engine.runner(), some)}
-    for request in some:
-        alone = [text(request.ticket, request.token_ids, depths[request.ticket])]
-        row.run(alone)  # a card captures
-        elapsed = stopwatch(wall=card)
-        row.run(alone)
-        times.append(elapsed())
-    return 1e3 * statistics.median(times)
+    row = AloneOnGraph(setting, dtype) if wall else Alone(setting, dtype)
+    depths = {verdict.ticket: verdict.exit_layer for verdict in drained(engine.runner(), requests)}
+    texts = [text(each.ticket, each.token_ids, depths[each.ticket]) for each in requests]
+    row.run(texts)  # warm: a card captures
+    times: dict[str, list[float]] = {name: [] for name in (*runners, ALONE)}
+    for request, each in zip(requests, texts, strict=True):
+        for name, runner in runners.items():
+            times[name].append(_spent(runner, [request], wall))
+        elapsed = stopwatch(wall=wall)
+        row.run([each])
+        times[ALONE].append(elapsed())
+    return {name: 1e3 * statistics.median(several) for name, several in times.items()}
 
 
 def _spent(runner: Runner, requests: Sequence[Request], wall: bool) -> float:
