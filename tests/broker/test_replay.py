@@ -102,6 +102,7 @@ def test_open_transaction_is_not_waited_for(real_broker: Any) -> None:
         if end != "open":
             (producer.commit_transaction if end == "commit" else producer.abort_transaction)()
     assert found(real_broker, topic, Window()) == [0, 1, 2]
+    assert found(real_broker, topic, Window(last={None: 3})) == [0, 1]  # the last offset of the range is no record
     producer.abort_transaction()
 
 

@@ -142,6 +142,18 @@ def test_a_file_says_what_it_holds(tmp_path: Path) -> None:
     assert column.compression == "ZSTD"
 
 
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    """Under its name there is never half of one: readers may come at any time, and writers may die."""
+    path = tmp_path / "file.parquet"
+    file = parquet.TableFile(path, "raw")
+    for offset in range(parquet.ROW_GROUP + 1):  # so that a part of it is written
+        file.add(parquet.record_row(raw(offset, BEGIN_US), BEGIN_US))
+    assert not path.exists() and list(tmp_path.iterdir())
+    file.close()
+    assert [each.name for each in tmp_path.iterdir()] == ["file.parquet"]
+    assert len(list(parquet.read_rows(path))) == parquet.ROW_GROUP + 1
+
+
 def test_sparse_history_makes_few_files(tmp_path: Path) -> None:
     """A text an hour for ten days: a file a day."""
     with Archiver(tmp_path, []) as archiver:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from threading import Thread
+from threading import Thread, current_thread
 from time import sleep
 
 import pytest
@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from schemas.codec import decode, encode
 from schemas.rejection import Reason
 from schemas.signal import Signal, SignalAction
-from stream.client import Constant, Empirical, InSample, Latest, OutOfOrder, Signals
+from stream.client import Constant, Empirical, InSample, Latest, OutOfOrder, Received, Signals
 from stream.history.availability import Stamped
 from stream.inflight import Entry
 from stream.outcome import signal_record
@@ -77,6 +77,12 @@ def test_headers_tell_what_the_signal_tells(
     """So a live filter, which sees headers, and a replayed one, which sees signals, decide alike."""
     signal = invented("1", T0, score, symbols=symbols, action=action, item_type=item_type)
     assert Facts.of_record(as_record(signal)) == Facts.of_signal(signal)
+
+
+def test_a_record_is_judged_before_it_is_decoded() -> None:
+    """By key and headers alone: what nobody wants costs no parsing, whatever its body holds."""
+    signal = invented("1", T0)
+    assert Facts.of_record(replace(as_record(signal), value=b"not read")) == Facts.of_signal(signal)
 
 
 def test_a_record_that_lost_its_headers_is_read_instead() -> None:
@@ -388,6 +394,22 @@ def test_the_same_class_iterates_asynchronously() -> None:
     assert asyncio.run(collect()) == ["wire:a", "wire:b"]
 
 
+def test_signals_are_taken_on_the_event_loop_itself() -> None:
+    """Taken on another thread, one would be lost with a task that is cancelled in that moment."""
+    threads: set[Thread] = set()
+
+    class Feed(Recording):
+        def take(self) -> Received | None:
+            threads.add(current_thread())
+            return super().take()
+
+    async def everything() -> int:
+        feed = Feed(tape(invented("a", T0), invented("b", T0)), Gate(Selection(), distinct=False), Constant(0), 10.0)
+        return len([signal async for signal in Signals(feed)])
+
+    assert asyncio.run(everything()) == 2 and threads == {current_thread()}
+
+
 def test_a_closed_replay_ends() -> None:
     """As a live one does."""
     with Signals.replay(tape(invented("a", T0), invented("b", T0))) as signals:
@@ -422,10 +444,18 @@ def test_batches_hold_one_row_a_signal() -> None:
     pytest.importorskip("pyarrow", reason="NO PYARROW: pip install earlybird[strategies]")
     recorded = tape(invented("1", T0, 0.9), invented("1", T0, revision=1, action=RETRACT), invented("2", T0, -0.5))
     signals = Signals.replay(recorded, latency=7)
-    table = signals.to_arrow(2)
-    assert table["available_us"].to_pylist() == [T0 + 7, T0 + SECOND + 7]
-    assert table["score"].to_pylist() == [0.9, None]
-    assert table["symbols"].to_pylist() == [["NVDA"], ["NVDA"]]
+    first, retraction = signals.to_arrow(2).to_pylist()
+    assert first == {
+        "available_us": T0 + 7, "event_us": T0, "ingested_us": T0, "signal_id": recorded[0][0].signal_id,
+        "item_key": "wire:1", "revision": 0, "action": "new", "source": "wire", "item_type": "news",
+        "symbols": ["NVDA"], "label": "positive", "score": 0.9, "confidence": 0.9, "negative": 0.0, "neutral": 0.1,
+        "positive": 0.9, "exit_layer": 1, "exit_reason": "fixed", "dup_of": None, "model": "invented",
+        "config_hash": "0" * 16, "run_id": "live",
+    }  # fmt: skip
+    assert {name for name, value in retraction.items() if value is None} == {
+        "label", "score", "confidence", "negative", "neutral", "positive", "exit_layer", "exit_reason", "dup_of",
+    }  # fmt: skip
+    assert (retraction["available_us"], retraction["action"]) == (T0 + SECOND + 7, "retract")
     assert signals.to_arrow(2).num_rows == 1
     assert signals.to_arrow(2).num_rows == 0
 

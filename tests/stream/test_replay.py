@@ -3,9 +3,10 @@
 import itertools
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -21,11 +22,12 @@ from stream.adapters.memory import MemoryCache, MemorySink, MemorySource
 from stream.errors import SettingsError, SourceError
 from stream.history.archive import read_signals
 from stream.history.availability import Constant, Empirical, Stamped, date_raw
+from stream.history.recompute import HistorySource, Outcome, Repeats
 from stream.history.recorded import in_order
 from stream.history.replay_output import TopicOutput
 from stream.history.replay_run import Options, plan_of, run_replay
-from stream.history.timeline import Pace, Reorder, Span, Window, parse_bounds
-from stream.ports import Partition, Record
+from stream.history.timeline import Pace, Reorder, Span, Window, merge, parse_bounds
+from stream.ports import Commit, Outgoing, Partition, Position, Record
 from stream.settings import Settings
 from stream.stage import Stage
 from stream.telemetry import Metrics
@@ -208,6 +210,43 @@ def test_novelty_counts_by_recorded_times(unbroken: Path) -> None:
     repeats = [s for s, _ in signals(unbroken) if s.novelty and s.input and s.item_key[7:] in map(str, range(0, 60, 3))]
     assert [s.novelty.dup_count for s in repeats if s.novelty] == list(range(len(repeats)))
     assert {s.novelty.dup_of for s in repeats[1:] if s.novelty} == {repeats[0].item_key}
+
+
+def test_a_text_is_new_again_when_its_time_is_over() -> None:
+    """As in the live stage, by recorded times: within it a repetition, behind it an original."""
+    repeats = Repeats(ttl_us=10 * SECOND_US)
+    said = [repeats.novelty("text", f"wire:{n}", NOW_US + at * SECOND_US) for n, at in enumerate((0, 10, 21, 30))]
+    assert [(each.cache_hit, each.dup_of, each.dup_count) for each in said] == [
+        (False, None, 0), (True, "wire:0", 1), (False, None, 0), (True, "wire:2", 1),
+    ]  # fmt: skip
+
+
+def test_outcomes_of_a_record_leave_in_the_order_of_its_elements() -> None:
+    """Whatever exits first; and no record leaves before those ahead of it are finished."""
+    stamped, place = history()[:3], Partition("news.raw", 0)
+    reached = merge([iter([date_raw(each, "auto") for each in stamped])], Window())
+    arrived: SimpleQueue[Outcome] = SimpleQueue()
+    released: list[tuple[int, list[int]]] = []
+    source = HistorySource(
+        reached, [place], arrived,
+        lambda each, outcomes: released.append((each.dated.record.offset, [o.position.index for o in outcomes])),
+    )  # fmt: skip
+    source.subscribe(Listener())
+    assert len(source.poll(0, 10)) == 3
+    for offset, index in ((1, 0), (0, 2), (0, 0), (0, 1)):
+        arrived.put(Outcome(Position(*place, offset, index), Outgoing("signals", None, None), ""))
+    source.commit({place: Commit(0, "map of what is finished above")}, wait=False)
+    assert released == []
+    source.commit({place: Commit(2)}, wait=False)
+    assert released == [(0, [0, 1, 2]), (1, [0])] and source.unreleased == 1
+
+
+class Listener:
+    """Takes what it is given."""
+
+    def assigned(self, committed: Mapping[Partition, Commit | None]) -> None: ...
+    def revoked(self, partitions: Sequence[Partition]) -> None: ...
+    def lost(self, partitions: Sequence[Partition]) -> None: ...
 
 
 class Killed(BaseException):
