@@ -2,8 +2,9 @@
 Kafka to Kafka (with a Redis of its own), and through a transformers pipeline in a consumer loop.
 
 The rows take turns, round after round, each in a process of its own that loads its model beforehand and may use every
-core. `--archive` takes the raw items of an archive, in order of availability: those that a plain loop can read, one
-item a record. Without it they are invented.
+core. A recomputation is timed from the first record read to the manifest written, the others from the first items that
+are done to the last: their beginning is left out, with some items. `--archive` takes the raw items of an archive, in
+order of availability: those that a plain loop can read, one item a record. Without it they are invented.
 """
 
 import argparse
@@ -137,11 +138,11 @@ def _rows(archive: Path, place: Place, peer_count: int, console: Console) -> dic
         command += ["--batch", str(batch), "--threads", str(os.cpu_count())]
         return _heard([*command, "--options", json.dumps(dict(place.options))], child_environment(()))
 
-    rows = {"recompute, from files": recompute, "live stage, Kafka to Kafka": live}
+    rows = {"recompute": recompute, "live stage": live}
     if find_spec("transformers") is None:
         console.print("transformers pipeline: not installed, pip install 'earlybird[engine]'")
         return rows
-    peers = {f"transformers pipeline, {size} a batch": (lambda size=size: pipeline(size)) for size in BATCHES}
+    peers = {f"pipeline, batch {size}": (lambda size=size: pipeline(size)) for size in BATCHES}
     return rows | peers
 
 

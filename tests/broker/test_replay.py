@@ -18,7 +18,7 @@ from schemas.control import CONTROL, ReplayComplete
 from stream import cli
 from stream.adapters.kafka_sink import KafkaSink
 from stream.adapters.topic_range import TopicHistory
-from stream.adapters.topics import Topic, create_topics
+from stream.adapters.topics import Topic, admin_client, create_topics
 from stream.client import Signals
 from stream.history.archive import ArchiveHistory, read_signals
 from stream.history.archiver import Archiver
@@ -152,15 +152,17 @@ def publish(bootstrap_servers: str, topic: str, count: int) -> None:
     sink.close()
 
 
-def state(kafka: Any, live: dict[str, str]) -> tuple[dict[str, int], list[tuple[int, str]]]:
-    """The end of every live topic, and what the group has committed."""
+def state(kafka: Any, live: dict[str, str]) -> tuple[dict[str, int], set[str], list[tuple[int, str]]]:
+    """The end of every live topic, all groups there are, and what the live one has committed."""
     history = TopicHistory(kafka.bootstrap_servers)
     names = [live[name] for name in ("raw", "signals", "control", "dlq")]
     ends = {f"{p.topic}/{p.number}": span.end for p, span in history.spans(names, Window()).items()}
     consumer = Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": live["group"]})
     places = consumer.committed([TopicPartition(live["raw"], number) for number in range(2)], timeout=10)
     consumer.close()
-    return ends, [(place.offset, place.metadata or "") for place in places]
+    admin = admin_client(kafka.bootstrap_servers)  # must outlive its answer
+    groups = {each.group_id for each in admin.list_consumer_groups().result().valid}
+    return ends, groups, [(place.offset, place.metadata or "") for place in places]
 
 
 @pytest.mark.broker
