@@ -114,7 +114,8 @@ class Signals(Iterator[Received], AsyncIterator[Received]):
         clock: Clock | None = None,
     ) -> Self:
         """Signals from Kafka as they appear; it ends by `close`, or with the replay whose topic it reads (give it
-        `control_topic` "NAME.control" and, as recorded instants are long past, `max_age_us` None).
+        `control_topic` "NAME.control", `max_age_us` None, as recorded instants are long past, and `patience`: it sends
+        no heartbeats).
 
         `start`: "now", "beginning" or an instant. Without a `group` nothing is committed and every strategy sees
         everything; in a group its members share the partitions, each goes on where the group stopped, and `start`
