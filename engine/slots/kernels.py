@@ -164,13 +164,12 @@ def _into(weight: Tensor, bias: Tensor | None, activation: str | None, kernel: K
 def _in_tiles(into: _Into, rows: Tensor, outputs: int, activation: str | None, tallest: int) -> Tensor:
     """(T, I) -> (T, outputs) in tiles of `tallest` rows and a last one, which zeros fill up to its height."""
     n_rows = rows.shape[0]
-    whole, filled = n_rows - n_rows % tallest, _filled(n_rows, tallest)
+    filled = _filled(n_rows, tallest)
+    if filled > n_rows:
+        rows = F.pad(rows, (0, 0, 0, filled - n_rows))
     out = rows.new_empty(filled, outputs)
-    for start in range(0, whole, tallest):
+    for start in range(0, filled, tallest):
         into(rows[start : start + tallest], out[start : start + tallest])
-    if filled > whole:
-        last = F.pad(rows[whole:], (0, 0, 0, filled - n_rows)) if filled > n_rows else rows[whole:]
-        into(last, out[whole:])
     return activate(out, activation)[:n_rows]
 
 

@@ -65,6 +65,18 @@ def test_verdicts_are_equal_to_the_last_bit_in_any_company(
         assert said == alone
 
 
+@pytest.mark.parametrize("config", [ALBERT, LATE_NORM], ids=["albert", "late-norm"])
+def test_rows_of_filling_touch_no_text(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many rows are added behind the texts, the texts' states are the same to the last bit."""
+    model, lengths = elbert(config, torch.float32, deterministic=True), [3, 40, 1, 17]
+    hidden = model.embed(torch.arange(sum(lengths)), lengths)
+    expected = model.advance(hidden, lengths)
+    assert expected.shape == hidden.shape
+    for more in (3, 64, 512):
+        monkeypatch.setattr(model, "_filled", lambda n_rows, more=more: n_rows + more)
+        assert torch.equal(model.advance(hidden, lengths), expected)
+
+
 def test_the_bundled_models_shapes_are_deterministic_too(hostile: Callable, drain: Callable) -> None:
     """384 wide, 1536 between: other kernels than a tiny model's."""
     model = elbert(AS_BUNDLED, torch.float32, deterministic=True)
