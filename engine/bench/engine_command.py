@@ -33,7 +33,10 @@ from engine.config import BUNDLED, CUDA_TIERS, Dtype, EngineConfig, ModelConfig
 from engine.errors import ConfigError
 from engine.slots.resident_step import Tier
 
-FULL = Pace(rounds=3, seconds=4.0, patience=15.0, checked=2 * BLOCK)
+FULL = {
+    "cpu": Pace(rounds=3, seconds=4.0, patience=15.0, checked=2 * BLOCK),
+    "cuda": Pace(rounds=3, seconds=1.0, patience=15.0, checked=2 * BLOCK),
+}
 QUICK = Pace(rounds=3, seconds=0.3, patience=0.9, checked=BLOCK // 2, enough=30.0)
 MEMORY_TEXTS = {True: BLOCK, False: 16 * BLOCK}  # --quick or not
 PROFILED = {"cpu": ("packed_fp32_det", "packed_int8_det"), "cuda": ("resident_bf16",)}
@@ -105,7 +108,7 @@ def _report(args: argparse.Namespace) -> dict[str, Any]:
     work = texts(config, lengths, depths, _MOST_BLOCKS[args.device])
     if args.profile:
         return {**head, **_profiles(args, setting, work)}
-    pace = QUICK if args.quick else FULL
+    pace = QUICK if args.quick else FULL[args.device]
     names = args.rows or ROWS[args.device]
     builds = {name: _build(name, args, head) for name in names}
     limit, results = measure(builds, setting, work, pace, _tell)

@@ -108,14 +108,19 @@ def measure(
 def _prepare(
     name: str, build: Build, setting: Setting, texts: Sequence[Text], pace: Pace, oracle: Mapping[int, torch.Tensor]
 ) -> tuple[Result, _Lane | None]:
+    wall = setting.device.type == "cuda"
     try:
         row = build(setting)
+        row.run(texts[: max(BLOCK, row.slots) if wall else 2])  # warm: a device compiles and captures
     except ModuleNotFoundError as error:
         return Result(name, note=f"{error.name} {MISSING}"), None
     except ConfigError as error:
         return Result(name, note=str(error)), None
-    wall = setting.device.type == "cuda"
-    row.run(texts[: max(BLOCK, row.slots) if wall else 2])  # warm: a device compiles and captures
+    except Exception as error:
+        if not wall:
+            raise
+        # What compilers and cards of all kinds may say against one row must not cost the others.
+        return Result(name, note=f"{type(error).__name__}: {error}"[:200]), None
 
     def timed(count: int) -> tuple[list[Said], float]:
         elapsed = stopwatch(wall=wall)

@@ -213,12 +213,12 @@ ROWS: dict[str, Build] = {
     **{f"packed_host_{short}": _host(dtype) for short, dtype in _DTYPES.items()},
     **{f"resident_{short}": _resident(dtype) for short, dtype in _DTYPES.items()},
     **{f"resident_{short}_det": _resident(dtype, deterministic=True) for short, dtype in _DTYPES.items()},
-    **{f"resident_{short}_fused": _resident(dtype, fuse=True) for short, dtype in _DTYPES.items()},
     **{
         f"resident_{short}_{name}": _resident(dtype, tier=number)
         for short, dtype in _DTYPES.items()
         for number, name in enumerate(TIERS)
     },
+    "resident_bf16_large_fused": _resident("bfloat16", tier=2, fuse=True),
     **{f"alone_graph_{short}": _alone(dtype) for short, dtype in _DTYPES.items()},
     **{f"idle_resident_{short}": _idle(dtype) for short, dtype in _DTYPES.items()},
 }

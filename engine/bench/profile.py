@@ -129,7 +129,8 @@ def _kernels(work: Callable[[], object], *, scoped: bool, card: bool) -> Counter
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
             work()
         for event in profiler.events() or ():
-            found[event.name] += round(event.self_device_time_total)
+            if event.device_type.name != "CPU":
+                found[event.name] += round(event.self_device_time_total)
         return found
     with torch.autograd.profiler.profile(use_kineto=False) as profiler:
         work()

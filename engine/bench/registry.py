@@ -25,5 +25,12 @@ def _without_idle(names: Iterable[str]) -> list[str]:
 
 ROWS: dict[str, tuple[str, ...]] = {
     "cpu": (*_PLAIN, *peers_ort.ROWS, *_SCHEDULES, *_without_idle(ours.ROWS), "resident_fp32"),
-    "cuda": ("hf_b1", "hf_b32", *peers_hf_device.ROWS, *_SCHEDULES, *_without_idle(ours_resident.ROWS)),
+    "cuda": (
+        "hf_b1",
+        "hf_b32",
+        *peers_hf_device.ROWS,
+        *_SCHEDULES,
+        "packed_host_bf16",
+        *(name for name in _without_idle(ours_resident.ROWS) if not name.startswith("packed_host")),
+    ),
 }
