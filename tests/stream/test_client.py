@@ -442,14 +442,14 @@ def test_a_full_line_stops_the_reading() -> None:
 def test_batches_hold_one_row_a_signal() -> None:
     """Instants whole and in UTC, nulls where a retraction has no result, the rest for the next batch."""
     pytest.importorskip("pyarrow", reason="NO PYARROW: pip install earlybird[strategies]")
-    recorded = tape(invented("1", T0, 0.9), invented("1", T0, revision=1, action=RETRACT), invented("2", T0, -0.5))
+    recorded = tape(invented("1", T0, -0.9), invented("1", T0, revision=1, action=RETRACT), invented("2", T0, -0.5))
     signals = Signals.replay(recorded, latency=7)
     first, retraction = signals.to_arrow(2).to_pylist()
     assert first == {
         "available_us": T0 + 7, "event_us": T0, "ingested_us": T0, "signal_id": recorded[0][0].signal_id,
         "item_key": "wire:1", "revision": 0, "action": "new", "source": "wire", "item_type": "news",
-        "symbols": ["NVDA"], "label": "positive", "score": 0.9, "confidence": 0.9, "negative": 0.0, "neutral": 0.1,
-        "positive": 0.9, "exit_layer": 1, "exit_reason": "fixed", "dup_of": None, "model": "invented",
+        "symbols": ["NVDA"], "label": "negative", "score": -0.9, "confidence": 0.9, "negative": 0.9, "neutral": 0.1,
+        "positive": 0.0, "exit_layer": 1, "exit_reason": "fixed", "dup_of": None, "model": "invented",
         "config_hash": "0" * 16, "run_id": "live",
     }  # fmt: skip
     assert {name for name, value in retraction.items() if value is None} == {
