@@ -134,9 +134,7 @@ class Stage:
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop`, or the end of a bounded source. Raises what any of the threads raised."""
-        gc.collect()
-        gc.freeze()  # a full collection over model and libraries holds all threads up: 130 ms, frozen 0
-        gc.set_threshold(*GC_THRESHOLDS)
+        calm()
         publisher = threading.Thread(target=self._publisher.run, name="publisher", daemon=True)
         publisher.start()
         self._inference.start()
@@ -173,7 +171,6 @@ def work(
     """One member of the group on the sources and sinks that the settings name, from joining it to leaving it. How many
     outcomes it has published. `started` is told its name and where it is asked for its health. `serve`: as for Stage.
     Raises EngineError, StreamError."""
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
     kafka, http = settings.kafka, settings.http
     with ExitStack() as stack:
         names = [topic.name for topic in settings.topics.raw]
@@ -195,6 +192,14 @@ def work(
         started(stage.worker, health)
         stage.run(stop)
     return stage.pipeline.finished_total
+
+
+def calm() -> None:
+    """Set the interpreter up for threads that answer one another, once everything large is loaded."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    gc.collect()
+    gc.freeze()  # a full collection over model and libraries holds all threads up: 130 ms, frozen 0
+    gc.set_threshold(*GC_THRESHOLDS)
 
 
 def open_cache(settings: Settings) -> DuplicateCache:

@@ -17,7 +17,7 @@ from stream.bench.null import NullEncoder, NullEngine, rate_of
 from stream.feeders.device import Device
 from stream.feeders.line import Line
 from stream.inflight import Failed
-from stream.stage import SWITCH_INTERVAL_S
+from stream.stage import calm
 
 
 def main() -> int:
@@ -26,9 +26,9 @@ def main() -> int:
     parser.add_argument("--engine", required=True)
     parser.add_argument("lines", nargs="+", type=Line.inherited)
     args = parser.parse_args()
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
     failures: SimpleQueue[Failed] = SimpleQueue()
     device = Device(args.lines, NullEngine(NullEncoder(), rate_of(args.engine)), 1, SystemClock(), failures.put)
+    calm()
     device.start()
     start_s = time.process_time()
     print(json.dumps({"ready": True}), flush=True)

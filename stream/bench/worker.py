@@ -30,7 +30,7 @@ from stream.pipeline import Pipeline
 from stream.ports import Partition
 from stream.service import load_engine, origin_of
 from stream.settings import Settings, load
-from stream.stage import SWITCH_INTERVAL_S, Stage, open_cache
+from stream.stage import Stage, open_cache
 from stream.telemetry import Metrics, configure_logging
 
 IDLE_S = 3.0  # nothing new for so long, and nothing under way: everything was read
@@ -105,7 +105,6 @@ def main() -> int:
     settings = load()
     configure_logging("error", "json")
     torch.set_num_threads(1)
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
     kafka, topic = settings.kafka, settings.topics.raw[0].name
     engine, origin = _engine(settings, args.engine, args.encoder)
     source = KafkaSource(kafka.bootstrap_servers, [topic], settings.group, options=kafka.options)

@@ -6,6 +6,7 @@ end at once. Nothing is lost by either: what was under way is read again, as aft
 """
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -28,7 +29,7 @@ from stream.health import HealthServer
 from stream.inflight import Failed
 from stream.outcome import Origin
 from stream.settings import Http, Settings
-from stream.stage import LAST_WORD_S, SWITCH_INTERVAL_S
+from stream.stage import LAST_WORD_S, calm
 from stream.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
@@ -66,7 +67,10 @@ class Crew:
             ended = [feeder.poll() for feeder in self._feeders]
             asked = stop.is_set()  # in this order: a signal may go to all processes at once
             for number, status in enumerate(ended):
-                if status is not None and (status or (telling and not asked)):
+                well = status in (0, -signal.SIGTERM) and (
+                    asked or not telling
+                )  # told before it could listen: -SIGTERM
+                if status is not None and not well:
                     lost = lost or FeederLost(number, status)
             if telling and (asked or lost):
                 telling = False
@@ -96,7 +100,6 @@ def serve_crew(settings: Settings, engine: Engine, origin: Origin, metrics: Metr
     and leave. Raises EngineError, StreamError."""
     if not hasattr(os, "eventfd"):
         raise SettingsError(f"engine.feeders: needs Linux, was {settings.engine.feeders} on {sys.platform}")
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
     lines = [Line.create(settings.limits.max_in_flight, engine.max_tokens) for _ in range(settings.engine.feeders)]
     failures: SimpleQueue[Failed] = SimpleQueue()
     device = Device(lines, engine, settings.engine.threads, SystemClock(), failures.put)
@@ -108,6 +111,7 @@ def serve_crew(settings: Settings, engine: Engine, origin: Origin, metrics: Metr
             http.host, http.port, beat_age_s=vitals.beat_age_s, readiness=vitals.readiness, metrics=vitals.exposition
         )
         stack.callback(health.close)
+        calm()
         device.start()
         stack.callback(device.close)
         stack.callback(crew.close)

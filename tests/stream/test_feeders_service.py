@@ -155,6 +155,13 @@ def test_the_engines_process_takes_its_feeders_with_it(broker: EmbeddedBroker, s
     assert audit(broker.bootstrap_servers, 300).missing == []
 
 
+def test_a_crew_that_is_stopped_before_it_has_begun_exits_0(start_stage: StartStage) -> None:
+    """No feeder listens to signals yet, and none has read anything."""
+    stage = start_stage("127.0.0.1:1", ENGINE__FEEDERS="2")
+    stage.wait_for("service.started")
+    assert stage.end(signal.SIGTERM) == 0
+
+
 def series(url: str) -> list[str]:
     """The lines of the exposition."""
     with urllib.request.urlopen(f"{url}/metrics", timeout=5) as answer:

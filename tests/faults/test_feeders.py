@@ -1,0 +1,68 @@
+"""Feeders on a real Kafka: stopped and killed under load, they lose nothing; stopped, they repeat nothing."""
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.faults, pytest.mark.broker]
+
+TEXTS = 900
+
+
+def shares(stage: Any) -> list[set[str]]:
+    """The partitions of the two feeders: the first was given all, and some went to the second. Before that, commits may
+    be refused, and more is repeated."""
+    given = [set(event["partitions"]) for event in stage.events("partitions.assigned")]
+    gone = [set(event["partitions"]) for event in stage.events("partitions.revoked")]
+    last = next((each for each in given[1:] if each), set[str]())
+    return [set[str]().union(*given[:1]) - set[str]().union(*gone), last]
+
+
+def test_a_crew_that_is_stopped_repeats_nothing(
+    ground: Any, start_stage: Callable[..., Any], make_item: Callable[[int], Any]
+) -> None:
+    """SIGTERM in the middle of the work: all feeders drain and commit, and the next service does the rest."""
+    settings = ground.environment(ENGINE__FEEDERS="2", LIMITS__MAX_IN_FLIGHT="60")
+    crew = start_stage(ground.bootstrap_servers, **settings)
+    with ground.watch() as watch:
+        watch.until(lambda: [len(each) for each in shares(crew)] == [3, 3])
+        ground.publish([make_item(number) for number in range(TEXTS)])
+        watch.until(lambda: watch.answered >= TEXTS // 3)
+        assert crew.end() == 0
+        heir = start_stage(ground.bootstrap_servers, **settings)
+        found = watch.until_answered(TEXTS)
+        heir.wait_for("feeder.started", count=2)
+        assert heir.end() == 0
+        watch.until_read()
+    finished = [event["finished"] for event in crew.events("feeder.stopped")]
+    print(f"finished by each feeder before the stop: {finished}, {found.repeated} repeated")
+    assert len(finished) == 2 and all(finished) and sum(finished) < TEXTS
+    assert found.balanced and found.repeated == 0 and not found.strays
+
+
+@pytest.mark.parametrize("victim", ["feeder", "engine"])
+def test_a_crew_that_loses_a_process_loses_no_text(
+    ground: Any, start_stage: Callable[..., Any], make_item: Callable[[int], Any], victim: str
+) -> None:
+    """`kill -9` for one of its processes: the service ends as a whole, and the next one does the rest."""
+    settings = ground.environment(ENGINE__FEEDERS="2", TIMING__COMMIT_INTERVAL_MS="50")
+    crew = start_stage(ground.bootstrap_servers, **settings)
+    with ground.watch() as watch:
+        watch.until(lambda: [len(each) for each in shares(crew)] == [3, 3])
+        ground.publish([make_item(number) for number in range(TEXTS)])
+        watch.until(lambda: watch.answered >= TEXTS // 3)
+        if victim == "feeder":
+            os.kill(int(crew.events("feeder.started")[0]["worker"].rpartition("-")[2]), signal.SIGKILL)
+            assert crew.process.wait(60) == 2
+        else:
+            crew.end(signal.SIGKILL)
+        heir = start_stage(ground.bootstrap_servers, **settings)
+        found = watch.until_answered(TEXTS)
+        heir.wait_for("feeder.started", count=2)
+        assert heir.end() == 0
+        watch.until_read()
+    print(f"{victim} killed in {TEXTS} texts: {found.repeated} repeated, {len(found.missing)} lost")
+    assert found.balanced and not found.strays
