@@ -72,6 +72,7 @@ def test_package_init_files_hold_a_docstring_only() -> None:
         ("schemas.signal, schemas.raw, schemas.rejection, schemas.control, schemas.codec", CLIENTS | {"torch"}),
         ("engine.types, engine.errors, engine.config", CLIENTS | {"torch", "transformers"}),
         ("stream.ports, stream.ledger, stream.commit_map", CLIENTS | {"torch", "transformers", "rich"}),
+        ("stream.feeders.member", {"torch", "transformers"}),
         ("stream.cli", CLIENTS | {"torch", "transformers", "rich", "pydantic_settings", "prometheus_client"}),
     ],
 )

@@ -60,20 +60,19 @@ class Crew:
         """Until all have drained and ended, after `stop` or because one of them ended. Raises FeederLost for one that
         ended unasked or badly, and what is in `failures`."""
         lost: FeederLost | None = None
-        telling = True
+        told = False
         while True:
             with suppress(Empty):
                 raise failures.get_nowait().error
             ended = [feeder.poll() for feeder in self._feeders]
             asked = stop.is_set()  # in this order: a signal may go to all processes at once
             for number, status in enumerate(ended):
-                well = status in (0, -signal.SIGTERM) and (
-                    asked or not telling
-                )  # told before it could listen: -SIGTERM
+                # SIGTERM: it was told before it could listen.
+                well = status in (0, -signal.SIGTERM) and (asked or told)
                 if status is not None and not well:
                     lost = lost or FeederLost(number, status)
-            if telling and (asked or lost):
-                telling = False
+            if not told and (asked or lost):
+                told = True
                 for feeder in self._feeders:
                     feeder.terminate()
             turn()
