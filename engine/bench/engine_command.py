@@ -37,7 +37,7 @@ FULL = {
     "cpu": Pace(rounds=3, seconds=4.0, patience=15.0, checked=2 * BLOCK),
     "cuda": Pace(rounds=3, seconds=1.0, patience=15.0, checked=2 * BLOCK),
 }
-QUICK = Pace(rounds=3, seconds=0.3, patience=0.9, checked=BLOCK // 2, enough=30.0)
+QUICK = Pace(rounds=3, seconds=0.3, patience=0.7, checked=BLOCK // 2, enough=30.0)
 MEMORY_TEXTS = {True: BLOCK, False: 16 * BLOCK}  # --quick or not
 PROFILED = {"cpu": ("packed_fp32_det", "packed_int8_det"), "cuda": ("resident_bf16",)}
 _MOST_BLOCKS = {"cpu": 32, "cuda": 1024}

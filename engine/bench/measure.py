@@ -31,7 +31,7 @@ class Pace:
 
     rounds: int
     seconds: float
-    patience: float  # seconds: who takes longer runs a block once, or a part of it; slot rows may take twice that
+    patience: float  # seconds: who takes longer runs a block once, or a part of it; slot rows may take thrice that
     checked: int  # texts that are held to the oracle
     enough: float = math.inf
 
@@ -151,7 +151,7 @@ def _blocks(row: Row, block_s: float, pace: Pace, most: int) -> int:
     """How many blocks of texts a round of this row is."""
     by_time = round(pace.seconds / block_s)
     if row.refilled:
-        by_time = max(by_time, min(math.ceil((REFILLS + 1) * row.slots / BLOCK), int(2 * pace.patience / block_s)))
+        by_time = max(by_time, min(math.ceil((REFILLS + 1) * row.slots / BLOCK), int(3 * pace.patience / block_s)))
     return max(math.ceil(row.slots / BLOCK), min(most, by_time))
 
 
