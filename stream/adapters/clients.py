@@ -3,12 +3,14 @@
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import structlog
 from confluent_kafka import KafkaError
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 QUIET_S = 10.0  # one line of a kind in this time; librdkafka itself writes twenty a second while no broker answers
 
@@ -37,24 +39,34 @@ class Closable(Protocol):
         """Leave the group, let go of the connections."""
 
 
-def leave(consumer: Closable, client: str, timeout_s: float = LEAVING_S) -> bool:
-    """Close a consumer within `timeout_s`; whether it did. Its callbacks run on another thread, while this one waits;
-    what they raise is raised here. librdkafka now and then never comes back from leaving a group that has thrown it
-    out: then the group's session timeout says it."""
+def within(timeout_s: float, call: Callable[[], T]) -> T:
+    """What `call` returns or raises; on another thread, while this one waits. Raises TimeoutError when it has not come
+    back by then, and leaves it behind: some of librdkafka's calls have no bound of their own."""
+    outcome: list[T] = []
     raised: list[BaseException] = []
 
-    def close() -> None:
+    def run() -> None:
         try:
-            consumer.close()
+            outcome.append(call())
         except BaseException as error:
             raised.append(error)
 
-    leaving = threading.Thread(target=close, name="leaving", daemon=True)
-    leaving.start()
-    leaving.join(timeout_s)
+    thread = threading.Thread(target=run, name="within", daemon=True)
+    thread.start()
+    thread.join(timeout_s)
     if raised:
         raise raised[0]
-    if leaving.is_alive():
+    if not outcome:
+        raise TimeoutError
+    return outcome[0]
+
+
+def leave(consumer: Closable, client: str, timeout_s: float = LEAVING_S) -> bool:
+    """Close a consumer within `timeout_s`; whether it did. librdkafka now and then never comes back from leaving a
+    group that has thrown it out: then the group's session timeout says it."""
+    try:
+        within(timeout_s, consumer.close)
+    except TimeoutError:
         log.warning("client.not_left", client=client, waited_s=timeout_s, hint="its group goes by the session timeout")
         return False
     return True

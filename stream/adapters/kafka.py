@@ -15,7 +15,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from stream.adapters.clients import DENIED, MISSING, ClientLog, leave
+from stream.adapters.clients import DENIED, MISSING, ClientLog, leave, within
 from stream.adapters.options import Protocol, consumer_options
 from stream.errors import SettingsError, SourceError
 from stream.ports import Commit, Partition, RebalanceListener, Record
@@ -23,6 +23,7 @@ from stream.ports import Commit, Partition, RebalanceListener, Record
 log = structlog.get_logger(__name__)
 
 COMMITTED_TIMEOUT_S = 5.0
+COMMIT_TIMEOUT_S = 10.0  # of one that is waited for at the end
 LARGEST_METADATA = 4095  # UTF-16 units that a broker takes; 4096 is refused (offset.metadata.max.bytes)
 
 
@@ -56,6 +57,7 @@ class KafkaSource:
         self._consumer = _client(settings | callbacks)
         self._listener: RebalanceListener | None = None
         self._starts: dict[Partition, int] = {}  # ours, with the offset each was started at
+        self._handing_over = False
         self._paused: set[Partition] = set()
         self._stored: dict[Partition, Commit] = {}  # of ours: the last commit that the broker has, as far as we know
         self._gone: set[Partition] = set()  # taken from us since the present poll's first record
@@ -88,9 +90,16 @@ class KafkaSource:
             if not wait:
                 self._consumer.commit(offsets=offsets, asynchronous=True)
                 return False
-            return self._accepted(None, self._consumer.commit(offsets=offsets, asynchronous=False))
+
+            def stored() -> list[TopicPartition]:
+                return self._consumer.commit(offsets=offsets, asynchronous=False)
+
+            # Inside a rebalance the client only takes it from the thread that it has called.
+            return self._accepted(None, stored() if self._handing_over else within(COMMIT_TIMEOUT_S, stored))
         except KafkaException as error:
             return self._accepted(error.args[0], offsets)
+        except TimeoutError:
+            return self._accepted(KafkaError(KafkaError._TIMED_OUT), offsets)
 
     def pause(self, partitions: Sequence[Partition]) -> None:
         """As Source.pause. Holds until `resume` or until the partition leaves us, over rebalances that leave it."""
@@ -152,7 +161,11 @@ class KafkaSource:
     def _revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         ours = [_partition(place) for place in partitions]
         assert self._listener is not None, "partitions revoked before subscribe. This is a bug."
-        self._listener.revoked(ours)
+        self._handing_over = True
+        try:
+            self._listener.revoked(ours)
+        finally:
+            self._handing_over = False
         self._forget(consumer, partitions)
         log.info("partitions.revoked", partitions=_names(ours))
 

@@ -96,8 +96,8 @@ def consumer_options(
 def producer_options(bootstrap_servers: str, overrides: Mapping[str, str | int | float | bool]) -> Options:
     """For a writer of signals and dead letters."""
     return {
-        # Half a millisecond lets signals that exit together share a request: 125 instead of 149 us of CPU a text with no
-        # engine behind (1 ms: 117), and the broker has fewer requests to serve.
+        # Half a millisecond lets signals that exit together share a request: 125 instead of 149 us of CPU a text with
+        # no engine behind (1 ms: 117), and the broker has fewer requests to serve.
         "linger.ms": 0.5,
         "compression.type": "lz4",
         # The client's own default, said because the largest dead letter (about 700 KB) must stay below it.

@@ -149,6 +149,21 @@ def test_an_outage_delays_and_loses_nothing(own_broker: Any, how: str) -> None:
     sink.close()
 
 
+@pytest.mark.faults
+def test_a_commit_to_a_broker_that_hangs_is_given_up(own_broker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """librdkafka would wait for ever, and with it whoever hands a partition over or ends."""
+    monkeypatch.setattr("stream.adapters.kafka.COMMIT_TIMEOUT_S", 1.0)
+    topic = own_broker.topic()
+    own_broker.publish(topic, VALUES)
+    member = own_broker.join(topic, "group")
+    member.poll_until(lambda: len(member.records) == len(VALUES))
+    own_broker.server.pause()
+    assert member.source.commit({Partition(topic, 0): Commit(7, "")}, wait=True) is False
+    assert member.source.commits_refused == 1
+    own_broker.server.resume()
+    assert member.source.commit({Partition(topic, 0): Commit(8, "")}, wait=True)
+
+
 def test_topics_are_made_once_and_described(real_broker: Any) -> None:
     """A second run changes nothing and says so; signals carry the broker's append time."""
     names = [real_broker.unique(name) for name in ("news", "signals", "control", "dlq")]
