@@ -6,6 +6,7 @@ It owns the source, the duplicate cache, the single flight and the ledger. Verdi
 engine threads straight to the publisher, which hands entries back when the broker has their outcome.
 """
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,6 +30,7 @@ from stream.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
 
+LAST_COMMIT_S = 3.0  # for a rebalance to end, so that the last commit is taken
 PAUSE_AFTER_S = 0.2  # a budget spent for this long means that the engine is the limit
 
 
@@ -113,16 +115,20 @@ class Pipeline:
         self._commit_when_due()
 
     def drain(self, each_turn: Callable[[], None] = lambda: None) -> None:
-        """Finish what is in flight, then commit. What does not finish in time is done again by the next owner."""
+        """Finish what is in flight, then commit. What does not finish in time is done again by the next owner. The
+        group is served meanwhile: one that is between two generations takes no commit."""
         deadline_s = time.monotonic() + self._budget.shutdown_timeout_ms / 1000
         while self.in_flight and time.monotonic() < deadline_s:
             self.beat_s = time.monotonic()
             self._settle(0.01)
             self._inference.submit(self._duplicates.recheck(self._clock.now_us()))
+            self._source.attend(0)
             each_turn()
         if self.in_flight:
             log.warning("drain.incomplete", in_flight=self.in_flight)
-        self._commit(self.ledger.partitions())
+        deadline_s = time.monotonic() + LAST_COMMIT_S
+        while not self._commit(self.ledger.partitions()) and time.monotonic() < deadline_s:
+            self._source.attend(50)
 
     # --- in: record -> elements -> requests ---------------------------------------------------------------------
 
@@ -214,10 +220,13 @@ class Pipeline:
             stored = self._source.commit(commits, wait=False)  # 3. the group may forget it, too
             self.ledger.committed(commits, confirmed=stored)
 
-    def _commit(self, partitions: Sequence[Partition]) -> None:
+    def _commit(self, partitions: Sequence[Partition]) -> bool:
+        """Whether the group knows all that is finished in these."""
         commits = self.ledger.commits(partitions)
-        if commits and self._source.commit(commits, wait=True):
-            self.ledger.committed(commits, confirmed=True)
+        if commits and not self._source.commit(commits, wait=True):
+            return False
+        self.ledger.committed(commits, confirmed=True)
+        return True
 
     # --- flow -----------------------------------------------------------------------------------------------------
 
@@ -285,4 +294,5 @@ class Pipeline:
         self._publish(Revoked(epochs))
         self.ledger.forget(partitions)
         self._paused.difference_update(partitions)
-        log.info(event, partitions=[f"{p.topic}/{p.number}" for p in partitions], unfinished=unfinished)
+        level = logging.WARNING if event == "partitions.lost" else logging.INFO
+        log.log(level, event, partitions=[f"{p.topic}/{p.number}" for p in partitions], unfinished=unfinished)

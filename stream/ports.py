@@ -84,6 +84,10 @@ class Source(Protocol):
     def resume(self, partitions: Sequence[Partition]) -> None:
         """Fetch these again."""
 
+    def attend(self, timeout_ms: int) -> None:
+        """Serve the group and take nothing, for at most so long: a rebalance goes on while we end. Only `commit`,
+        `attend` and `close` may follow."""
+
     def lag(self) -> Mapping[Partition, int]:
         """Records between our read position and the broker's end per assigned partition, from what the client already
         knows (no round trip); a partition whose end is unknown is left out."""

@@ -111,6 +111,12 @@ class KafkaSource:
         self._paused.difference_update(partitions)
         self._consumer.resume([_named(partition) for partition in partitions if partition in self._starts])
 
+    def attend(self, timeout_ms: int) -> None:
+        """As Source.attend."""
+        self._consumer.pause([_named(partition) for partition in self._starts])
+        self._consumer.poll(timeout_ms / 1000)  # a record of a partition that has just come is its next owner's
+        self._raise_failure()
+
     def lag(self) -> Mapping[Partition, int]:
         """As Source.lag; as of the last fetch of each partition."""
         lags = {}
@@ -139,7 +145,7 @@ class KafkaSource:
         paused = [_named(partition) for partition in committed if partition in self._paused]
         if paused:
             consumer.pause(paused)
-        log.info("partitions.assigned", partitions=_names(committed))
+        log.info("partitions.assigned", partitions=[f"{place.topic}/{place.number}" for place in sorted(committed)])
 
     def _ask_committed(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
         """Committed offsets with their notes. Asked until they come: to start elsewhere would lose or repeat records.
@@ -167,14 +173,12 @@ class KafkaSource:
         finally:
             self._handing_over = False
         self._forget(consumer, partitions)
-        log.info("partitions.revoked", partitions=_names(ours))
 
     def _lose(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         ours = [_partition(place) for place in partitions]
         assert self._listener is not None, "partitions lost before subscribe. This is a bug."
         self._listener.lost(ours)
         self._forget(consumer, partitions)
-        log.warning("partitions.lost", partitions=_names(ours))
 
     def _forget(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         # The client remembers a pause beyond the assignment: the partition would come back and rest for ever.
@@ -281,10 +285,6 @@ def _partition(place: TopicPartition | Message) -> Partition:
 
 def _named(partition: Partition) -> TopicPartition:
     return TopicPartition(partition.topic, partition.number)
-
-
-def _names(partitions: Sequence[Partition] | Mapping[Partition, object]) -> list[str]:
-    return [f"{partition.topic}/{partition.number}" for partition in sorted(partitions)]
 
 
 def _commit(place: TopicPartition) -> Commit | None:

@@ -101,6 +101,11 @@ class MemorySource:
         """As Source.resume."""
         self.paused.difference_update(partitions)
 
+    def attend(self, timeout_ms: int) -> None:  # noqa: ARG002
+        """As Source.attend, but it never waits."""
+        while self._events:
+            self._events.popleft()()
+
     def lag(self) -> Mapping[Partition, int]:
         """As Source.lag."""
         return {

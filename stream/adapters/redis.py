@@ -99,6 +99,7 @@ class RedisCache:
         long others leave a claimed text to us. `budget_ms`: the longest a connection or an answer may take.
         Raises SettingsError on a URL that is none; no server is asked."""
         self.calls = self.failures = self.skipped = self.corrupt = self.unstored = 0
+        self._full = False
         self._ttl_us, self._lease_ms = ttl_us, lease_ms
         self._token = uuid.uuid4().hex
         self._breaker = Breaker(FAILURES, PROBE_S, monotonic)
@@ -145,7 +146,12 @@ class RedisCache:
             arguments += ["", 0, ""] if first is None else [write_first(first), first.seen_us, _place(first.position)]
             arguments.append(repeats.get(key, 0))
         refused = self._ask(lambda: self._store(keys=[PREFIX + key for key in keys], args=arguments))
-        self.unstored += refused or 0
+        if refused is None:
+            return
+        if refused and not self._full:
+            log.warning("cache.full", refused=refused, hint="later duplicates are computed; give Redis memory or evict")
+        self._full = refused > 0
+        self.unstored += refused
 
     def close(self) -> None:
         """As DuplicateCache.close."""

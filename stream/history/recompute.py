@@ -98,6 +98,9 @@ class HistorySource:
         self._delivered.extend(taken)
         return [reached.dated.record for reached in taken]
 
+    def attend(self, timeout_ms: int) -> None:
+        """As Source.attend: there is no group."""
+
     def commit(self, commits: Mapping[Partition, Commit], *, wait: bool) -> bool:  # noqa: ARG002
         """As Source.commit: releases what is finished."""
         self._finished.update({partition: commit.offset for partition, commit in commits.items()})

@@ -163,6 +163,25 @@ def test_a_partition_gone_and_back_within_one_wait_skips_nothing(broker: Any) ->
     assert member.values()[40:] == [b"after"]
 
 
+def test_a_member_that_ends_serves_its_group_and_takes_nothing(broker: Any) -> None:
+    """While it finishes its work a newcomer gets its share; what is published meanwhile is not read."""
+    topic, group = broker.topic(partitions=4), broker.unique("group")
+    broker.publish(topic, [b"before"])
+    ending = broker.join(topic, group)
+    ending.poll_until(lambda: len(ending.records) == 1)
+    broker.publish(topic, VALUES)
+    newcomer = broker.join(topic, group)
+
+    def attended() -> bool:
+        ending.source.attend(20)
+        return len(newcomer.owned) == 2
+
+    newcomer.poll_until(attended)
+    assert len(ending.owned) == 2
+    ending.source.close()
+    newcomer.poll_until(lambda: len(newcomer.records) == 1 + len(VALUES))  # nothing was committed
+
+
 def test_lag_counts_what_is_still_to_read(broker: Any) -> None:
     """Lag falls to zero as records are handed over."""
     topic = broker.topic()

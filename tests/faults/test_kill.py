@@ -3,8 +3,8 @@
     KILLS=6 TEXTS=6000 .venv/bin/python -m pytest tests/faults/test_kill.py -m faults -s
 
 is the longer run, with the figures. What the map spares is counted at the same deaths: published texts that no commit
-names, against those at or above the committed offsets, which is what a successor without the map would repeat. Two runs,
-one with and one without it, die at different moments and cannot be compared by their totals.
+names, against those at or above the committed offsets, which is what a successor without the map would repeat. Two
+runs, one with and one without it, die at different moments and cannot be compared by their totals.
 """
 
 import os

@@ -413,6 +413,19 @@ def test_drain_finishes_and_commits(worlds: Worlds, three: list[Record]) -> None
     assert world.source.closed
 
 
+def test_the_last_commit_is_offered_again_until_the_group_takes_it(worlds: Worlds, three: list[Record]) -> None:
+    """A group between two generations refuses commits; whoever stops just then must not repeat its work on others."""
+    world = worlds()
+    world.source.append(three)
+    world.turn(1)
+    world.source.refusals = 1_000
+    world.finish()
+    assert P0 not in world.source.committed
+    world.source.refusals = 2
+    world.pipeline.drain()
+    assert world.source.committed[P0] == Commit(3)
+
+
 def _until(happened: Callable[[], Any]) -> None:
     for _ in range(2_000):
         if happened():

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from redis import Redis
+from structlog.testing import capture_logs
 
 from engine.types import Verdict
 from schemas.signal import ExitReason
@@ -189,7 +190,7 @@ def test_a_paused_server_costs_its_budget_three_times_and_no_more(redis_server: 
 
 @pytest.mark.faults
 def test_a_full_server_still_answers_what_it_has(redis_server: Any) -> None:
-    """When no memory is left, hits go on, claims are mine and results are dropped and counted."""
+    """When no memory is left, hits go on, claims are mine, results are dropped and counted, and it is said once."""
     ours = cache(redis_server)
     ours.store({"k": first()}, {})
     redis = Redis.from_url(redis_server.url)
@@ -197,8 +198,11 @@ def test_a_full_server_still_answers_what_it_has(redis_server: Any) -> None:
     redis.config_set("maxmemory", "1")
     redis.close()
     assert [type(answer) for answer in ours.claim([claim(offset=1), claim("new")])] == [Hit, type(MINE)]
-    ours.store({"new": first()}, {})
-    assert (ours.unstored, ours.failures) == (1, 0)
+    with capture_logs() as lines:
+        ours.store({"new": first()}, {})
+        ours.store({"newer": first()}, {})
+    assert (ours.unstored, ours.failures) == (2, 0)
+    assert [line["event"] for line in lines] == ["cache.full"]
 
 
 def test_a_flushed_script_cache_goes_unnoticed(redis_server: Any) -> None:
