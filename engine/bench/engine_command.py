@@ -28,6 +28,7 @@ from engine.bench.registry import BUILDS, ROWS
 from engine.bench.row import Build, Row, Setting
 from engine.bench.threads import scaling
 from engine.bench.twin import twin
+from engine.bench.waste import waste
 from engine.bench.workload import BLOCK, GEOMETRIES, forced_depths, lengths_of, texts, usual_lengths
 from engine.config import BUNDLED, CUDA_TIERS, Dtype, EngineConfig, ModelConfig
 from engine.errors import ConfigError
@@ -97,6 +98,7 @@ def _report(args: argparse.Namespace) -> dict[str, Any]:
         "layers": config.layers,
         "mean_tokens": sum(lengths) / len(lengths),
         "mean_exit": sum(depths) / len(depths),
+        "waste": asdict(waste(texts(config, lengths, depths, 64), BLOCK)),
     }
     tiers = tuple(args.tiers or (Tier(*tier) for tier in CUDA_TIERS if args.device == "cuda"))
     device = torch.device(args.device)

@@ -47,6 +47,10 @@ def _head(console: Console, report: Mapping[str, Any]) -> None:
             f"geometry {report['geometry']}, mean length {report['mean_tokens']:.1f} tokens, mean exit "
             f"{report['mean_exit']:.2f} of {report['layers']} layers"
         )
+        console.print(
+            "tokens through a layer for each that needs it, batches of 32: {both:.1f}; padding alone {padding:.1f}, "
+            "the barrel alone {barrel:.1f}".format_map(report["waste"])
+        )
     if "limit" in report:
         rates = ", ".join(f"{name} {value:,.0f} G/s" for name, value in report["limit"].items())
         console.print(f"limit (best GEMM here): {rates}")
