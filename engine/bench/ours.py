@@ -1,7 +1,9 @@
 """Our rows on the CPU: packed slots, each text leaving at its depth; and one text at a time with the same kernels."""
 
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 
 import torch
@@ -22,7 +24,7 @@ SHORT: dict[str, Dtype] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float
 
 
 class PackedRow:
-    """One runner a thread over one copy of the weights; the texts are dealt out in turn."""
+    """One runner a thread over one copy of the weights."""
 
     peer, refilled = False, True
 
@@ -34,14 +36,26 @@ class PackedRow:
         threads = self._setting.threads
         if threads == 1:
             return self._drain(texts)
+        waiting = deque(text.request for text in texts)
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return [
-                said for part in pool.map(self._drain, [texts[n::threads] for n in range(threads)]) for said in part
-            ]
+            return [said for part in pool.map(self._share, [waiting] * threads) for said in part]
 
     def _drain(self, texts: Sequence[Text]) -> list[Verdict]:
-        runner = Packed(self.model, Overruled(), self._setting.slots, self._setting.token_budget)
-        return drained(runner, [text.request for text in texts])
+        return drained(self._runner(), [text.request for text in texts])
+
+    def _share(self, waiting: deque[Request]) -> list[Verdict]:
+        """As the stage's engine threads do: each takes from one queue what it has room for."""
+        runner, said = self._runner(), list[Verdict]()
+        while True:
+            with suppress(IndexError):  # another thread took the last one
+                while runner.waiting + runner.active < 2 * self._setting.slots:
+                    runner.submit([waiting.popleft()])
+            if not runner.waiting and not runner.active:
+                return said
+            said += runner.step()
+
+    def _runner(self) -> Packed:
+        return Packed(self.model, Overruled(), self._setting.slots, self._setting.token_budget)
 
 
 class Idle:
