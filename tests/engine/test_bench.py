@@ -13,7 +13,7 @@ from engine.bench import ours, peers_hf_device, peers_ort
 from engine.bench.flips_command import flips
 from engine.bench.limit import peaks
 from engine.bench.machine import machine
-from engine.bench.measure import Pace, Result, measure
+from engine.bench.measure import MISSING, Pace, Result, measure
 from engine.bench.registry import BUILDS, ROWS
 from engine.bench.row import Build, Row, Setting, Told
 from engine.bench.twin import twin
@@ -92,7 +92,7 @@ def measured(setting: Setting) -> tuple[dict[str, float], dict[str, Result]]:
 def test_every_row_says_what_the_oracle_says(name: str, measured: tuple[dict[str, float], dict[str, Result]]) -> None:
     """At its depth or the last, with the oracle's logits: within what the dtype allows."""
     limit, result = measured[0], measured[1][name]
-    if name in peers_ort.ROWS and result.note:
+    if name in peers_ort.ROWS and result.note.endswith(MISSING):  # a row that breaks fails
         pytest.skip(result.note.upper())
     assert result.note == ""
     assert result.depth_agreement == 1.0
