@@ -50,7 +50,7 @@ broker: setup-all
 faults: setup-all
 	$(PYTEST) -q -m faults --durations=5
 
-# A real Apache Kafka on 127.0.0.1:19092, without Docker: Java 17 and Maven are all it needs.
+# A real Apache Kafka on 127.0.0.1:9092, without Docker: Java 17 and Maven are all it needs.
 kafka: setup
 	$(BIN)/python deploy/kafka/local.py start
 
