@@ -21,6 +21,8 @@ class Audit:
     exit_layers: Counter[int] = field(default_factory=Counter)  # of texts that were computed
     cache_hits: int = 0
     digests: dict[Position, str] = field(default_factory=dict)
+    first_us: int | None = None  # when the broker got the first outcome, and the last
+    last_us: int | None = None
     unreadable: int = 0  # records of our own topics that are no messages of ours
     _rejected: set[Position] = field(default_factory=set)
     _differing: list[Position] = field(default_factory=list)  # published twice with different digests
@@ -32,6 +34,7 @@ class Audit:
 
     def add_signal(self, record: Record) -> None:
         """One record of the signals topic."""
+        self._dated(record)
         try:
             signal = decode(Signal, record.value or b"")
         except DecodeError:
@@ -54,6 +57,7 @@ class Audit:
 
     def add_rejection(self, record: Record) -> None:
         """One record of the dead-letter topic."""
+        self._dated(record)
         try:
             rejection = decode(Rejection, record.value or b"")
         except DecodeError:
@@ -66,6 +70,16 @@ class Audit:
             self.rejections[rejection.reason.value] += 1
             self._rejected.add(position)
         self.outcomes[position] += 1
+
+    def _dated(self, record: Record) -> None:
+        if (at_us := record.timestamp_us) is not None:
+            self.first_us = min(at_us, self.first_us or at_us)
+            self.last_us = max(at_us, self.last_us or at_us)
+
+    @property
+    def span_s(self) -> float:
+        """From the first outcome to the last, in seconds."""
+        return ((self.last_us or 0) - (self.first_us or 0)) / 1e6
 
     @property
     def disagreeing(self) -> list[Position]:
@@ -107,6 +121,8 @@ class Audit:
             "missing": len(self.missing),
             "strays": len(self.strays),
             "disagreeing": len(self.disagreeing),
+            "span_s": self.span_s,
+            "outcomes_per_s": round(sum(self.outcomes.values()) / self.span_s, 1) if self.span_s else None,
             "balanced": self.balanced,
         }
 

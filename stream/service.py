@@ -34,8 +34,8 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     if settings.engine.feeders:
         serve_crew(settings, engine, origin, metrics, stop)
         return
-    finished = work(settings, engine, origin, metrics, stop, _started)
-    log.info("service.stopped", finished=finished)
+    done = work(settings, engine, origin, metrics, stop, _started)
+    log.info("service.stopped", **done.account())
 
 
 def load_engine(settings: Settings) -> Engine:
@@ -51,6 +51,8 @@ def load_engine(settings: Settings) -> Engine:
             slots=wanted.slots,
             token_budget=wanted.token_budget,
             deterministic=wanted.deterministic,
+            tiers=wanted.tiers,
+            fuse=wanted.fuse,
         )
     )
 

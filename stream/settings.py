@@ -17,6 +17,7 @@ from pydantic_settings import SettingsError as UnreadableVariable
 
 from stream.errors import SettingsError
 from stream.settings_report import explain, misspelt
+from stream.settings_secrets import tree_with_secrets, variables_with_secrets
 
 PREFIX = "EARLYBIRD_"
 CONFIG_VARIABLE = "EARLYBIRD_CONFIG"
@@ -119,10 +120,20 @@ class Engine(Group):
         default=0,
         description="processes that read, tokenise and publish for the one that has the engine; 0: it does it itself",
     )
-    slots: PositiveInt = Field(default=16, description="texts in the model at once, per thread")
-    token_budget: PositiveInt = Field(default=512, description="tokens in the model at once, per thread")
-    dtype: Literal["float32", "float64", "bfloat16", "float16"] = Field(
-        default="float32", description="arithmetic of the model; bfloat16 or float16 is what a GPU is fast in"
+    slots: PositiveInt = Field(default=16, description="texts in the model at once, per thread; on a GPU see tiers")
+    token_budget: PositiveInt = Field(
+        default=512, description="tokens in the model at once, per thread; on a GPU see tiers"
+    )
+    tiers: Annotated[tuple[tuple[PositiveInt, PositiveInt, PositiveInt], ...], Field(min_length=1)] | None = Field(
+        default=None,
+        description="a resident loop's sizes of step, small to large: [[slots, tokens, steps between two looks], "
+        "...]; the smallest that holds the queue runs",
+    )
+    fuse: bool = Field(default=False, description="on a GPU: compile each step before it is captured; a slower start")
+    dtype: Literal["float32", "float64", "bfloat16", "float16", "int8"] = Field(
+        default="float32",
+        description="arithmetic of the model; bfloat16 or float16 is what a GPU is fast in, "
+        "int8 (the layer's products) a CPU",
     )
     deterministic: bool = Field(
         default=True, description="a text's bits depend on the text alone, whatever runs beside it"
@@ -216,7 +227,7 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Environment before file; the file's tree is what the constructor gets."""
         assert isinstance(env_settings, EnvSettingsSource)
-        env_settings.env_vars = _with_secrets_read(env_settings.env_vars)
+        env_settings.env_vars = variables_with_secrets(env_settings.env_vars, PREFIX)
         return env_settings, init_settings
 
 
@@ -252,38 +263,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: {error.strerror}") from None
     except ValueError as error:  # not TOML, or not UTF-8
         raise SettingsError(f"{path}: {error}") from None
-    return _tree_with_secrets_read(tree)
-
-
-def _tree_with_secrets_read(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Replaces `NAME_file = "PATH"` by NAME and the file's content."""
-    result: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            result[name] = _tree_with_secrets_read(value)
-        elif name.endswith("_file"):
-            result[name.removesuffix("_file")] = _secret(name, str(value))
-        else:
-            result[name] = value
-    return result
-
-
-def _with_secrets_read(variables: Mapping[str, str | None]) -> dict[str, str | None]:
-    """Replaces EARLYBIRD_..._FILE by the variable without _FILE and the file's content. Keys are lower case here."""
-    prefix, result = PREFIX.lower(), dict(variables)
-    for name, value in variables.items():
-        if name.startswith(prefix) and name.endswith("_file") and value:
-            del result[name]
-            result[name.removesuffix("_file")] = _secret(name.upper(), value)
-    return result
-
-
-def _secret(name: str, path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise SettingsError(f"{name}: cannot read {path}: {reason}") from None
+    return tree_with_secrets(tree)
 
 
 def child_environment(inherited: tuple[str, ...], **variables: str) -> dict[str, str]:

@@ -3,17 +3,16 @@
 Knows no model beyond its text side, so that a process without torch can be a member.
 """
 
-import gc
 import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from engine.calm import calm
 from engine.text.encoder import TextEncoder
 from engine.text.tokenizer import duplicate_key
 from stream.adapters.clock import SystemClock
@@ -35,12 +34,6 @@ from stream.settings import Settings
 from stream.telemetry import Metrics
 from stream.worker import Computing, EngineThreads
 
-# Python hands the interpreter over between threads at this interval; the default of 5 ms adds itself to every latency
-# while an engine thread is between two operators. It costs no throughput: 129 us a text at 0.5 ms, 134 at 5 ms.
-SWITCH_INTERVAL_S = 0.0005
-# Nothing on a text's way holds itself: after 20,000 texts a collection found no object. To look every 700 allocations
-# took a sixth of the Python side's time (in memory, no engine, with the freeze: 103 -> 86 us a text, means of 3 runs).
-GC_THRESHOLDS = (50_000, 20, 50)
 LAST_WORD_S = 10.0  # for the last acknowledgements; by then only a heartbeat can be under way
 
 
@@ -74,6 +67,17 @@ class Serving(Inference, Protocol):
 
     def close(self) -> None:
         """End; nothing is submitted any more."""
+
+
+class Done(NamedTuple):
+    """What a member has done."""
+
+    finished: int  # outcomes published
+    cpu_s: float  # of its process, from joining the group to leaving it
+
+    def account(self) -> dict[str, float]:
+        """For its last log event."""
+        return {"finished": self.finished, "cpu_ms_per_text": round(1e3 * self.cpu_s / max(1, self.finished), 3)}
 
 
 Serve = Callable[[Callable[[Answers], None], Callable[[Failed], None]], Serving]
@@ -167,11 +171,11 @@ def work(
     stop: threading.Event,
     started: Callable[[str, HealthServer], None],
     serve: Serve | None = None,
-) -> int:
-    """One member of the group on the sources and sinks that the settings name, from joining it to leaving it. How many
-    outcomes it has published. `started` is told its name and where it is asked for its health. `serve`: as for Stage.
+) -> Done:
+    """One member of the group on the sources and sinks that the settings name, from joining it to leaving it.
+    `started` is told its name and where it is asked for its health. `serve`: as for Stage.
     Raises EngineError, StreamError."""
-    kafka, http = settings.kafka, settings.http
+    kafka, http, before_s = settings.kafka, settings.http, time.process_time()
     with ExitStack() as stack:
         names = [topic.name for topic in settings.topics.raw]
         source = KafkaSource(
@@ -191,15 +195,7 @@ def work(
         stack.callback(health.close)
         started(stage.worker, health)
         stage.run(stop)
-    return stage.pipeline.finished_total
-
-
-def calm() -> None:
-    """Set the interpreter up for threads that answer one another, once everything large is loaded."""
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    gc.collect()
-    gc.freeze()  # a full collection over model and libraries holds all threads up: 130 ms, frozen 0
-    gc.set_threshold(*GC_THRESHOLDS)
+    return Done(stage.pipeline.finished_total, time.process_time() - before_s)
 
 
 def open_cache(settings: Settings) -> DuplicateCache:

@@ -1,17 +1,15 @@
 """What one more engine thread brings: the same texts over one copy of the weights, wall clock."""
 
-import gc
 import statistics
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from engine.bench.measure import Pace, torch_threads
 from engine.bench.ours import PackedRow
 from engine.bench.row import Setting
 from engine.bench.workload import BLOCK, Text
+from engine.calm import calmed
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,26 +23,6 @@ class Threads:
     cpu_ms: float
 
 
-# As the stage's processes run.
-SWITCH_INTERVAL_S = 0.0005
-GC_THRESHOLDS = (50_000, 20, 50)
-
-
-@contextmanager
-def _calm() -> Iterator[None]:
-    interval_s, thresholds = sys.getswitchinterval(), gc.get_threshold()
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*thresholds)
-        gc.unfreeze()
-        sys.setswitchinterval(interval_s)
-
-
 def scaling(setting: Setting, texts: Sequence[Text], most: int, pace: Pace) -> list[Threads]:
     """One engine thread, two and so on up to `most`, doubled each time: packed slots in float32, deterministic, as
     shipped."""
@@ -56,7 +34,7 @@ def scaling(setting: Setting, texts: Sequence[Text], most: int, pace: Pace) -> l
         rows[count].run(some)
         return time.perf_counter() - start, time.process_time() - cpu
 
-    with torch_threads(1), _calm():
+    with torch_threads(1), calmed():
         block_s, _ = seconds(1, texts[:BLOCK])
         # Every thread fills and empties its slots once: with few texts that would be what is measured.
         blocks = max(round(pace.seconds / block_s), -(-8 * most * setting.slots // BLOCK))

@@ -12,12 +12,12 @@ import sys
 import time
 from queue import SimpleQueue
 
+from engine.calm import calm
 from stream.adapters.clock import SystemClock
 from stream.bench.null import NullEncoder, NullEngine, rate_of
 from stream.feeders.device import Device
 from stream.feeders.line import Line
 from stream.inflight import Failed
-from stream.stage import calm
 
 
 def main() -> int:

@@ -18,6 +18,7 @@ from typing import IO
 
 import structlog
 
+from engine.calm import calm
 from engine.engine import Engine
 from stream.adapters.clock import SystemClock
 from stream.errors import FeederLost, SettingsError
@@ -29,7 +30,7 @@ from stream.health import HealthServer
 from stream.inflight import Failed
 from stream.outcome import Origin
 from stream.settings import Http, Settings
-from stream.stage import LAST_WORD_S, calm
+from stream.stage import LAST_WORD_S
 from stream.telemetry import Metrics
 
 log = structlog.get_logger(__name__)

@@ -39,11 +39,11 @@ def main() -> int:
 
     serve = partial(Remote, end, sys.stdin.fileno())
     try:
-        finished = work(settings, blueprint, origin, Metrics(origin.max_layers), stop, started, serve)
+        done = work(settings, blueprint, origin, Metrics(origin.max_layers), stop, started, serve)
     except StreamError as error:
         log.error("feeder.failed", feeder=feeder, error=str(error))
         return 2
-    log.info("feeder.stopped", feeder=feeder, finished=finished)
+    log.info("feeder.stopped", feeder=feeder, **done.account())
     return 0
 
 

@@ -13,6 +13,7 @@ class Condition(StrEnum):
     ALIVE = "alive"  # it beats, and no text waits long
     QUIET = "quiet"  # alive, and yet no signal for long: there is no news
     LAGGING = "lagging"  # it beats, but a text has waited for long
+    SHEDDING = "shedding"  # it beats, and leaves texts out that were too old when it read them
     STOPPED = "stopped"  # every worker said that it ends
     DEAD = "dead"  # no heartbeat: it hangs, it died, or it cannot be reached
     COMPLETE = "complete"  # it was a replay, and this was its last signal
@@ -28,12 +29,14 @@ class Silence:
     quiet_us: int  # since the last signal (or the start)
     unheard_us: int  # since the last heartbeat (or the start)
     lag_us: int  # age of the oldest text that a worker has not finished
+    shed: int  # texts left out since the watch began
     workers: tuple[str, ...]  # those heard last
 
     def __str__(self) -> str:
         return (
             f"the stage is {self.condition} (was {self.before}): no signal for {self.quiet_us / 1e6:.1f} s, "
-            f"no heartbeat for {self.unheard_us / 1e6:.1f} s, oldest unfinished text {self.lag_us / 1e6:.1f} s old"
+            f"no heartbeat for {self.unheard_us / 1e6:.1f} s, oldest unfinished text {self.lag_us / 1e6:.1f} s old, "
+            f"{self.shed} texts left out"
         )
 
 
@@ -42,7 +45,7 @@ class Patience:
     """When to worry, in microseconds. Workers beat once a second; None: never."""
 
     dead_after_us: int = 5_000_000
-    lag_after_us: int = 5_000_000
+    lag_after_us: int = 5_000_000  # also: so long after the last text that was left out it counts as shedding
     quiet_after_us: int | None = None
 
 
@@ -55,6 +58,7 @@ class Watch:
         self._patience = patience
         self._last_signal_us = self._last_beat_us = now_us
         self._complete = False
+        self._shed, self._last_shed_us = 0, now_us
         self._beats: dict[str, tuple[Heartbeat, int]] = {}  # by worker, with the instant it was heard
 
     def signalled(self, now_us: int) -> None:
@@ -64,6 +68,11 @@ class Watch:
     def heard(self, heartbeat: Heartbeat, now_us: int) -> None:
         """A heartbeat came."""
         self._last_beat_us = now_us
+        known = self._beats.get(heartbeat.worker)
+        # The first beat that is heard of a worker tells of a time before the watch.
+        if known is not None and heartbeat.shed > known[0].shed:
+            self._shed += heartbeat.shed - known[0].shed
+            self._last_shed_us = now_us
         self._beats[heartbeat.worker] = (heartbeat, now_us)
 
     def completed(self) -> None:
@@ -86,6 +95,7 @@ class Watch:
             now_us - self._last_signal_us,
             now_us - self._last_beat_us,
             lag_us,
+            self._shed,
             tuple(sorted(self._beats)),
         )
 
@@ -97,6 +107,8 @@ class Watch:
             if last is not None and last[0].state == "stopped":
                 return Condition.STOPPED
             return Condition.DEAD if now_us - self._last_beat_us > self._patience.dead_after_us else self.condition
+        if self._shed and now_us - self._last_shed_us <= self._patience.lag_after_us:
+            return Condition.SHEDDING
         if lag_us > self._patience.lag_after_us:
             return Condition.LAGGING
         quiet_after_us = self._patience.quiet_after_us

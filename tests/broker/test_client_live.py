@@ -54,7 +54,7 @@ class Stage:
         self._sink.send(Outgoing(topic, None, value))
         self.broker.settle(self._sink)
 
-    def beat(self, state: str = "running", oldest_us: int | None = None) -> None:
+    def beat(self, state: str = "running", oldest_us: int | None = None, shed: int = 0) -> None:
         """A heartbeat of its worker."""
         progress = PartitionProgress(
             topic="news.raw",
@@ -63,8 +63,8 @@ class Stage:
             oldest_unfinished_ingested_us=oldest_us,
         )
         heartbeat = Heartbeat.model_validate(
-            {"worker": "w1", "sequence": 1, "state": state, "partitions": (progress,), "model_sha256": "0",
-             "config_hash": "0", "numerics": "0", "sent_us": now_us()}
+            {"worker": "w1", "sequence": 1, "state": state, "partitions": (progress,), "shed": shed,
+             "model_sha256": "0", "config_hash": "0", "numerics": "0", "sent_us": now_us()}
         )  # fmt: skip
         self.send(self.control, encode(heartbeat))
 
@@ -302,6 +302,12 @@ def test_lag_death_and_quiet_are_told_apart(stage: Stage) -> None:
         stage.beat()
         until(Condition.QUIET)
         stage.publish(*named("news"))
+        until(Condition.ALIVE)
+        stage.beat(shed=3)
+        until(Condition.SHEDDING)
+        assert told[-1].shed == 3
+        clock.advance(6 * SECOND)
+        stage.beat(shed=3)
         until(Condition.ALIVE)
         stage.beat("stopped")
         until(Condition.STOPPED)

@@ -1,6 +1,8 @@
-"""A whole stage in one thread: the real model, pipeline and publisher between in-memory ports, stepped by hand."""
+"""A whole stage in one thread: the real model, pipeline and publisher between in-memory ports, stepped by hand. And for
+stages that are processes an embedded broker that publishes and audits."""
 
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,19 +18,25 @@ from schemas.codec import decode
 from schemas.rejection import Rejection
 from schemas.signal import Model, Signal
 from stream.adapters.clock import ManualClock
+from stream.adapters.embedded import EmbeddedBroker
+from stream.adapters.kafka_sink import KafkaSink
 from stream.adapters.memory import MemoryCache, MemorySink, MemorySource
+from stream.adapters.tail import Tail
+from stream.audit import Audit
 from stream.duplicates import Duplicates
 from stream.haste import Deadlines, Haste
 from stream.inflight import Answer, Answers, TimedRequest
 from stream.outcome import Origin
 from stream.pipeline import Budget, Pipeline
-from stream.ports import Commit, DuplicateCache, Partition, Record
+from stream.ports import Commit, DuplicateCache, Outgoing, Partition, Record
 from stream.preprocess import Limits
 from stream.publisher import Publisher
 from stream.telemetry import Metrics
 
 NOW_US = 1_770_000_000_000_000
 DAY_US = 86_400_000_000
+TOPICS = {"news.raw": 4, "tweets.raw": 2, "signals": 4, "signals.control": 1, "raw.dlq": 1, "signals.again": 4}
+PATIENCE_S = 60.0
 
 
 @pytest.fixture(scope="session")
@@ -186,3 +194,53 @@ def make_news() -> Callable[..., dict[str, Any]]:
 @pytest.fixture
 def make_record() -> Callable[..., Record]:
     return record
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Fails when it does not come to hold."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.001)
+
+
+@pytest.fixture(name="until")
+def _until() -> Callable[[Callable[[], bool]], None]:
+    return until
+
+
+class Ground(EmbeddedBroker):
+    """A broker of one's own, with somebody who publishes to it and somebody who keeps the account."""
+
+    def publish(self, count: int, start: int = 0, *, garbage: bool = False) -> None:
+        """So many different news items, and one record that is none."""
+        sink = KafkaSink(self.bootstrap_servers)
+        for number in range(start, start + count):
+            item = news(str(number), f"Acme wins order number {number} worth {number} million")
+            item["ingested_us"] += number
+            sink.send(Outgoing("news.raw", item["item_key"].encode(), json.dumps(item).encode()))
+        if garbage:
+            sink.send(Outgoing("news.raw", b"x", b"\x00garbage"))
+        while sink.unacknowledged():
+            sink.receipts(100)
+        sink.close()
+
+    def audit(self, records: int) -> Audit:
+        """Reads until each of so many records has an outcome."""
+        result = Audit()
+        add = {"news.raw": result.add_raw, "signals": result.add_signal, "raw.dlq": result.add_rejection}
+        tail = Tail(self.bootstrap_servers, list(add), start="beginning", options={"fetch.wait.max.ms": 5})
+        deadline = time.monotonic() + PATIENCE_S
+        while len(result.raw) < records or result.raw - result.outcomes.keys():
+            assert time.monotonic() < deadline, result.report()
+            for record in tail.poll(100):
+                add[record.topic](record)
+        tail.close()
+        return result
+
+
+@pytest.fixture
+def ground() -> Iterator[Ground]:
+    """Started, with the topics that a stage needs."""
+    with Ground(TOPICS) as running:
+        yield running

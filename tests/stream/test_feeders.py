@@ -4,7 +4,6 @@ import dataclasses
 import os
 import subprocess
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -71,14 +70,6 @@ def bits(answer: Answer) -> object:
     said = answer.verdict
     floats = pack("<7d", *said.probs, *said.logits, said.puzzlement)
     return (answer.ticket, said.ticket, said.label, said.exit_layer, said.exit_reason, floats, answer.engine_in_us)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Fails when it does not come to hold."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.001)
 
 
 # --- rings ----------------------------------------------------------------------------------------------------------
@@ -177,7 +168,9 @@ def answered(
     remote.close()
 
 
-def test_a_full_line_holds_requests_back_until_answers_are_taken(line: Line) -> None:
+def test_a_full_line_holds_requests_back_until_answers_are_taken(
+    line: Line, until: Callable[[Callable[[], bool]], None]
+) -> None:
     """It never blocks and never overflows: what found no room goes with a later call, in its order."""
     engine = line.engine_end(Tickets())
     with answered(line) as (remote, said, _):

@@ -6,62 +6,16 @@ import socket
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stream.adapters.embedded import EmbeddedBroker, EmbeddedRedis
-from stream.adapters.kafka_sink import KafkaSink
-from stream.adapters.tail import Tail
-from stream.audit import Audit
-from stream.ports import Outgoing
-
-TOPICS = {"news.raw": 4, "tweets.raw": 2, "signals": 4, "signals.control": 1, "raw.dlq": 1}
-NOW_US = 1_770_000_000_000_000
+from stream import cli
+from stream.adapters.embedded import EmbeddedRedis
 
 StartStage = Callable[..., Any]
-
-
-@pytest.fixture
-def broker() -> Iterator[EmbeddedBroker]:
-    """A broker of one's own."""
-    with EmbeddedBroker(TOPICS) as running:
-        yield running
-
-
-def publish(bootstrap_servers: str, count: int, start: int = 0) -> None:
-    """So many different news items, and one record that is none."""
-    sink = KafkaSink(bootstrap_servers)
-    for number in range(start, start + count):
-        item = {
-            "item_key": f"wire:{number}",
-            "source": "wire",
-            "source_item_id": str(number),
-            "item_type": "news",
-            "ingested_us": NOW_US + number,
-            "headline": f"Acme wins order number {number} worth {number} million",
-        }
-        sink.send(Outgoing("news.raw", item["item_key"].encode(), json.dumps(item).encode()))
-    sink.send(Outgoing("news.raw", b"x", b"\x00garbage"))
-    while sink.unacknowledged():
-        sink.receipts(100)
-    sink.close()
-
-
-def audit(bootstrap_servers: str, outcomes: int, timeout_s: float = 60.0) -> Audit:
-    """Reads until so many outcomes are there."""
-    result = Audit()
-    add = {"news.raw": result.add_raw, "signals": result.add_signal, "raw.dlq": result.add_rejection}
-    tail = Tail(bootstrap_servers, list(add), start="beginning", options={"fetch.wait.max.ms": 5})
-    deadline = time.monotonic() + timeout_s
-    while sum(result.outcomes.values()) < outcomes or len(result.raw) < outcomes:
-        assert time.monotonic() < deadline, result.report()
-        for record in tail.poll(100):
-            add[record.topic](record)
-    tail.close()
-    return result
 
 
 def ask(url: str) -> tuple[int, bytes]:
@@ -73,29 +27,50 @@ def ask(url: str) -> tuple[int, bytes]:
             return error.code, error.read()
 
 
-def test_sigterm_drains_commits_and_exits_0(broker: EmbeddedBroker, start_stage: StartStage) -> None:
+def test_sigterm_drains_commits_and_exits_0(ground: Any, start_stage: StartStage) -> None:
     """Everything that was read has its outcome, the next worker repeats nothing."""
-    publish(broker.bootstrap_servers, 300)
-    stage = start_stage(broker.bootstrap_servers)
+    ground.publish(300, garbage=True)
+    stage = start_stage(ground.bootstrap_servers)
     stage.wait_for("partitions.assigned")
     assert stage.end(signal.SIGTERM) == 0
     stopped = stage.events("service.stopped")[0]
-    second = start_stage(broker.bootstrap_servers)
+    second = start_stage(ground.bootstrap_servers)
     second.wait_for("partitions.assigned")
-    found = audit(broker.bootstrap_servers, 301)
+    found = ground.audit(301)
     assert second.end() == 0
     assert second.events("service.stopped")[0]["finished"] + stopped["finished"] == 301
     assert found.balanced and found.repeated == 0
     assert found.rejections == {"malformed": 1}
 
 
-def test_health_readiness_and_metrics(broker: EmbeddedBroker, start_stage: StartStage) -> None:
+def test_the_account_is_a_command(
+    ground: Any, start_stage: StartStage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`earlybird audit`, in eight bits for once: what came, what became of it, how fast; 1 while something is open."""
+    monkeypatch.setenv("EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS", ground.bootstrap_servers)
+    ground.publish(30, garbage=True)
+    assert cli.main(["audit", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out.splitlines()[0])["missing"] == 31
+    stage = start_stage(ground.bootstrap_servers, ENGINE__DTYPE="int8")
+    ground.audit(31)
+    assert stage.end() == 0
+    assert stage.events("service.stopped")[0]["cpu_ms_per_text"] > 0
+    assert cli.main(["audit", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert {name: report[name] for name in ("records", "signals", "missing", "repeated", "balanced")} == {
+        "records": 31, "signals": 30, "missing": 0, "repeated": 0, "balanced": True
+    }  # fmt: skip
+    assert report["span_s"] > 0
+    assert report["outcomes_per_s"] == pytest.approx(31 / report["span_s"], abs=0.1)
+
+
+def test_health_readiness_and_metrics(ground: Any, start_stage: StartStage) -> None:
     """What an orchestrator and a dashboard ask for."""
-    stage = start_stage(broker.bootstrap_servers)
+    stage = start_stage(ground.bootstrap_servers)
     url = stage.wait_for("service.started")["health"]
     stage.wait_for("partitions.assigned")
-    publish(broker.bootstrap_servers, 20)
-    audit(broker.bootstrap_servers, 21)
+    ground.publish(20, garbage=True)
+    ground.audit(21)
     assert ask(f"{url}/healthz")[0] == 200
     assert ask(f"{url}/readyz")[0] == 200
     metrics = ask(f"{url}/metrics")[1].decode()
@@ -135,19 +110,19 @@ def test_unknown_topic_format_is_refused(start_stage: StartStage) -> None:
     assert "telex" in stage.log.read_text() or "earlybird" in stage.log.read_text()
 
 
-def test_redis_that_dies_changes_nothing_but_speed(broker: EmbeddedBroker, start_stage: StartStage) -> None:
+def test_redis_that_dies_changes_nothing_but_speed(ground: Any, start_stage: StartStage) -> None:
     """No stall and no loss with the cache killed under way; it is used again when it is back."""
     with EmbeddedRedis() as redis:
-        stage = start_stage(broker.bootstrap_servers, REDIS__URL=redis.url)
+        stage = start_stage(ground.bootstrap_servers, REDIS__URL=redis.url)
         stage.wait_for("partitions.assigned")
-        publish(broker.bootstrap_servers, 50)
-        audit(broker.bootstrap_servers, 51)
+        ground.publish(50, garbage=True)
+        ground.audit(51)
         redis.kill()
-        publish(broker.bootstrap_servers, 50, start=50)
-        audit(broker.bootstrap_servers, 102)
+        ground.publish(50, start=50, garbage=True)
+        ground.audit(102)
         stage.wait_for("cache.lost")
         redis.restart()
-        publish(broker.bootstrap_servers, 50, start=100)
-        found = audit(broker.bootstrap_servers, 153)
+        ground.publish(50, start=100, garbage=True)
+        found = ground.audit(153)
         assert stage.end() == 0
     assert found.balanced and found.repeated == 0

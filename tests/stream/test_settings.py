@@ -1,5 +1,6 @@
 """Settings: where they come from, which wins, and how a mistake is told."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,8 @@ import pytest
 from engine.config import EngineConfig
 from stream import settings
 from stream.errors import SettingsError
-from stream.settings import Settings, load
+from stream.service import load_engine
+from stream.settings import Engine, Settings, load
 from stream.settings_report import HIDDEN, effective, fields, table
 
 README = Path(__file__).parents[2] / "README.md"
@@ -168,8 +170,22 @@ def test_readme_holds_the_table_of_settings() -> None:
     assert between.strip() == table(Settings)
 
 
+def test_every_engine_setting_reaches_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A setting that changes nothing would be a lie."""
+    monkeypatch.setenv("EARLYBIRD_ENGINE__RUNNER", "resident")
+    monkeypatch.setenv("EARLYBIRD_ENGINE__TIERS", "[[4, 128, 1], [16, 512, 2]]")
+    monkeypatch.setenv("EARLYBIRD_ENGINE__FUSE", "true")
+    resident = load_engine(load()).config
+    assert (resident.runner, resident.tiers, resident.fuse) == ("resident", ((4, 128, 1), (16, 512, 2)), True)
+    monkeypatch.setenv("EARLYBIRD_ENGINE__RUNNER", "packed")
+    monkeypatch.setenv("EARLYBIRD_ENGINE__DTYPE", "int8")
+    assert load_engine(load()).dtype == "int8"
+    doors = {field.name for field in dataclasses.fields(EngineConfig)}
+    assert doors - set(Engine.model_fields) == {"model", "policy", "max_tokens"}  # the first two are settings, too
+
+
 def test_engine_defaults_are_the_engines_own() -> None:
     """One default a setting, whichever door it comes through."""
     ours, theirs = load().engine, EngineConfig()
-    shared = ("slots", "token_budget", "dtype", "deterministic", "runner", "device")
+    shared = ("slots", "token_budget", "tiers", "fuse", "dtype", "deterministic", "runner", "device")
     assert {name: getattr(ours, name) for name in shared} == {name: getattr(theirs, name) for name in shared}
