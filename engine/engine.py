@@ -21,7 +21,7 @@ from engine.slots.kernels import linears
 from engine.slots.packed import Packed
 from engine.slots.reference import Reference
 from engine.slots.resident import Resident
-from engine.slots.resident_device import CudaDevice, Immediate
+from engine.slots.resident_device import CudaDevice, Device, Immediate
 from engine.slots.resident_layer import StaticElbert, Tiles
 from engine.slots.resident_step import Tier
 from engine.slots.runner import Runner
@@ -68,14 +68,13 @@ class Engine:
         if self.config.runner == "reference":
             return Reference(self.model, self.policy)
         if self.config.runner == "resident":
-            assert self.numerics, "no fingerprint. This is a bug."
-            return self._resident(self._tiers)
+            return self._resident(self._static_and_numerics[0])
         return Packed(self.model, self.policy, self.config.slots, self.config.token_budget)
 
     def alone(self) -> Runner:
         """A new runner for one text at a time: what a step that failed is done again with."""
         if self.config.runner == "resident":
-            return self._resident(self._tiers)
+            return self.runner()
         return Reference(self.model, self.policy)
 
     @property
@@ -158,21 +157,7 @@ class Engine:
     def numerics(self) -> str:
         """See engine.numerics: computed at first use, by running the built-in probes; a resident loop runs them
         through every tier. Raises ConfigError, see `runner`."""
-        if self.config.runner != "resident":
-            return numerics(self.model)
-        said = [
-            spoken(self._resident((tier,)), self._static, backwards=backwards)
-            for tier in self._tiers
-            for backwards in (False, True)
-        ]
-        if not self.config.deterministic:
-            return hashlib.sha256("".join(said).encode()).hexdigest()[:16]
-        if len(set(said)) > 1:
-            raise ConfigError(
-                f"deterministic: not possible on this {self.config.device}; the probe texts get other bits in other "
-                f"company or tiers, fingerprints were {said}. Switch it off: results then hold to a tolerance"
-            )
-        return said[0]
+        return numerics(self.model) if self.config.runner != "resident" else self._static_and_numerics[1]
 
     @cached_property
     def _tiers(self) -> tuple[Tier, ...]:
@@ -181,19 +166,43 @@ class Engine:
         return tuple(Tier(*tier) for tier in tiers)
 
     @cached_property
-    def _static(self) -> StaticElbert:
-        """The weights where the resident loop runs, shared by its runners."""
+    def _static_and_numerics(self) -> tuple[StaticElbert, str]:
+        """The weights where the resident loop runs, shared by its runners, and what they say of the probe texts. In
+        deterministic mode the fastest kind of tiles whose bits do not hang on tier and company."""
         tensors = {name: tensor.to(self._where) for name, tensor in self.model.tensors.items()}
-        tiles = Tiles(self._tiers[0].tokens, self._tiers[0].slots) if self.config.deterministic else None
-        return StaticElbert(self.checkpoint.config, tensors, self.model.temperature, tiles, self.max_tokens)
+        small = self._tiers[0]
+        kinds = [Tiles(small.tokens, small.slots, batched) for batched in (True, False)]
+        heard = list[list[str]]()
+        for tiles in kinds if self.config.deterministic else [None]:
+            static = StaticElbert(self.checkpoint.config, tensors, self.model.temperature, tiles, self.max_tokens)
+            said = self._said(static)
+            if not self.config.deterministic:
+                return static, hashlib.sha256("".join(said).encode()).hexdigest()[:16]
+            if len(set(said)) == 1:
+                return static, said[0]
+            heard.append(said)
+        raise ConfigError(
+            f"deterministic: not possible on this {self.config.device}; the probe texts get other bits in other "
+            f"company or tiers, fingerprints were {heard}. Switch it off: results then hold to a tolerance"
+        )
+
+    def _said(self, static: StaticElbert) -> list[str]:
+        """Fingerprints by tier, and by the company that the probe texts have there."""
+        loop, said = self._resident(static), list[str]()
+        for tier in self._tiers:
+            loop.only(tier)
+            said += [spoken(loop, static, backwards=backwards) for backwards in (False, True)]
+        return said
 
     @property
     def _where(self) -> torch.device:
         return torch.device("cuda:0" if self.config.device == "cuda" else "cpu")
 
-    def _resident(self, tiers: tuple[Tier, ...]) -> Resident:
-        device = CudaDevice(self._where, self.config.fuse) if self._where.type == "cuda" else Immediate()
-        return Resident(self._static, self.policy, tiers, device)
+    def _resident(self, static: StaticElbert) -> Resident:
+        device: Device = Immediate()
+        if self._where.type == "cuda":
+            device = CudaDevice(self._where, self.config.fuse, self.config.deterministic)
+        return Resident(static, self.policy, self._tiers, device)
 
 
 def _resolved(config: EngineConfig) -> EngineConfig:

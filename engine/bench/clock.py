@@ -9,7 +9,9 @@ import torch
 
 def stopwatch(*, wall: bool = False) -> Callable[[], float]:
     """Seconds since this call: of CPU time on one thread; of wall clock on several, where CPU time adds up, and where
-    `wall` says that somebody else does the work."""
+    `wall` says that somebody else does the work; then it starts once a card has nothing left of what went before."""
+    if wall and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.synchronize()
     clock = time.perf_counter if wall or torch.get_num_threads() > 1 else time.process_time
     start = clock()
     return lambda: clock() - start

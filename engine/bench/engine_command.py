@@ -17,11 +17,12 @@ from typing import Any
 import torch
 
 from engine.bench.curve import curve
+from engine.bench.host import host
 from engine.bench.idle import PAIRS, idle
 from engine.bench.limit import peaks
 from engine.bench.machine import machine
 from engine.bench.measure import Pace, deterministic, measure, torch_threads
-from engine.bench.memory import memory, peak_mb
+from engine.bench.memory import card_mb, memory, peak_mb
 from engine.bench.profile import profile
 from engine.bench.real import lengths_and_depths
 from engine.bench.registry import BUILDS, ROWS
@@ -104,6 +105,8 @@ def _report(args: argparse.Namespace) -> dict[str, Any]:
     device = torch.device(args.device)
     setting = Setting(config, twin(config), args.threads, args.slots, args.token_budget, device, tiers)
     if args.million is not None:
+        if args.device == "cuda":
+            raise ConfigError("million: memory is measured on packed slots of the CPU, was asked of cuda")
         if args.million < BLOCK:
             raise ConfigError(f"million: at least {BLOCK} texts required, was {args.million}")
         return {**head, "memory": [asdict(memory(config, "float32", lengths, depths, args.million, setting))]}
@@ -118,6 +121,8 @@ def _report(args: argparse.Namespace) -> dict[str, Any]:
     if args.rows is None:
         pairs = {name: other for name, other in PAIRS[args.device].items() if not _slow(name, args, head)}
         sampled["idle"] = [asdict(each) for each in idle(pairs, setting, work[: BLOCK // 2], _tell)]
+        _tell("host")
+        sampled["host"] = asdict(host(config, work[: 64 * BLOCK]))
     if args.rows is None and args.device == "cpu":
         count, cores = MEMORY_TEXTS[args.quick], head["machine"]["cores_usable"]
         _tell("memory")
@@ -128,6 +133,7 @@ def _report(args: argparse.Namespace) -> dict[str, Any]:
     return {
         **head,
         "bench_peak_mb": peak_mb(),
+        **({"card_peak_mb": card_mb(device)} if args.device == "cuda" else {}),
         "limit": limit,
         "rows": [asdict(result) for result in results],
         "deterministic": deterministic(results),

@@ -14,7 +14,10 @@ from engine.config import Dtype
 BUILDS: dict[str, Build] = {**ours.ROWS, **ours_resident.ROWS}
 PAIRS: dict[str, dict[str, str]] = {
     "cpu": {f"idle_{short}": f"alone_{short}" for short in ("fp32", "bf16", "int8")},
-    "cuda": {f"idle_resident_{short}": f"alone_graph_{short}" for short in ("bf16", "fp16", "fp32")},
+    "cuda": {
+        **{f"idle_resident_{short}": f"alone_graph_{short}" for short in ("bf16", "fp16", "fp32")},
+        "idle_resident_bf16_fused": "alone_graph_bf16",
+    },
 }
 """By kind of device: a row on an idle engine, and the row that it is held to."""
 

@@ -199,7 +199,9 @@ def _compare(results: Sequence[Result]) -> None:
 def deterministic(results: Sequence[Result]) -> dict[str, float]:
     """Row -> the share of the time that it takes more than the same row in fast mode."""
     rates = {result.name: result.texts_per_s for result in results if result.texts_per_s}
-    fast = {name: rates.get(name.removesuffix("_det")) for name in rates if name.endswith("_det")}
+    fast = {
+        name: rates.get(name.removesuffix("_det").removesuffix("_tiled")) for name in rates if name.endswith("_det")
+    }
     return {name: rate / rates[name] - 1 for name, rate in fast.items() if rate}
 
 

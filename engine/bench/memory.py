@@ -94,5 +94,11 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0) / 1e6
 
 
+def card_mb(device: torch.device) -> dict[str, float]:
+    """Of the card's memory, at most so far: in tensors, and taken from the driver for them."""
+    found = {"tensors": torch.cuda.max_memory_allocated(device), "taken": torch.cuda.max_memory_reserved(device)}
+    return {name: count / 1e6 for name, count in found.items()}
+
+
 if __name__ == "__main__":
     print(json.dumps(asdict(_measured(json.loads(sys.argv[1])))))

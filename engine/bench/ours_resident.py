@@ -24,7 +24,7 @@ from engine.slots.resident_device import CudaDevice, Device, Immediate
 from engine.slots.resident_layer import Spread, StaticElbert, Tiles
 from engine.slots.resident_step import Tier
 
-TIERS = ("small", "middle", "large")
+TIERS = ("idle", "small", "middle", "large")
 assert len(TIERS) == len(CUDA_TIERS)
 
 
@@ -33,9 +33,9 @@ class ResidentRow:
 
     peer, refilled = False, True
 
-    def __init__(self, setting: Setting, dtype: Dtype, deterministic: bool) -> None:
+    def __init__(self, setting: Setting, dtype: Dtype, tiles: Tiles | None) -> None:
         self.dtype, self.slots = dtype, tiers_of(setting)[-1].slots
-        self._runner = resident(setting, dtype, deterministic)
+        self._runner = resident(setting, dtype, tiles)
 
     def run(self, texts: Sequence[Text]) -> Sequence[Said]:
         return drained(self._runner, [text.request for text in texts])
@@ -158,11 +158,10 @@ def static(setting: Setting, dtype: Dtype, tiles: Tiles | None = None) -> Static
     return StaticElbert(setting.config, setting.tensors(dtype), 1.0, tiles)
 
 
-def resident(setting: Setting, dtype: Dtype, deterministic: bool) -> Resident:
-    """An empty loop over the setting's tiers."""
-    tiers = tiers_of(setting)
-    tiles = Tiles(tiers[0].tokens, tiers[0].slots) if deterministic else None
-    return Resident(static(setting, dtype, tiles), Overruled(), tiers, device_of(setting))
+def resident(setting: Setting, dtype: Dtype, tiles: Tiles | None = None) -> Resident:
+    """An empty loop over the setting's tiers; deterministic with `tiles`."""
+    device = device_of(setting, deterministic=tiles is not None)
+    return Resident(static(setting, dtype, tiles), Overruled(), tiers_of(setting), device)
 
 
 def tiers_of(setting: Setting) -> tuple[Tier, ...]:
@@ -170,9 +169,11 @@ def tiers_of(setting: Setting) -> tuple[Tier, ...]:
     return setting.tiers or (Tier(setting.slots, setting.token_budget),)
 
 
-def device_of(setting: Setting) -> Device:
+def device_of(setting: Setting, *, deterministic: bool = False) -> Device:
     """A new one: lanes have one owner."""
-    return CudaDevice(setting.device, setting.fuse) if setting.device.type == "cuda" else Immediate()
+    if setting.device.type != "cuda":
+        return Immediate()
+    return CudaDevice(setting.device, setting.fuse, deterministic)
 
 
 def spread(lengths: Sequence[int], where: torch.device) -> Spread:
@@ -184,13 +185,21 @@ def spread(lengths: Sequence[int], where: torch.device) -> Spread:
     return Spread(*(part.to(where) for part in parts))
 
 
-def _resident(dtype: Dtype, *, deterministic: bool = False, tier: int | None = None, fuse: bool = False) -> Build:
+def _resident(
+    dtype: Dtype,
+    *,
+    deterministic: bool = False,
+    batched: bool = True,
+    tier: int | None = None,
+    fuse: bool = False,
+) -> Build:
     def build(setting: Setting) -> Row:
         tiers = tiers_of(setting)
         if tier is not None and tier >= len(tiers):
             raise ConfigError(f"tiers: {len(tiers)} here, none is the {TIERS[tier]} one")
         mine = tiers if tier is None else (tiers[tier],)
-        return ResidentRow(replace(setting, tiers=mine, fuse=fuse), dtype, deterministic)
+        tiles = Tiles(mine[0].tokens, mine[0].slots, batched) if deterministic else None
+        return ResidentRow(replace(setting, tiers=mine, fuse=fuse), dtype, tiles)
 
     return build
 
@@ -203,8 +212,8 @@ def _alone(dtype: Dtype) -> Build:
     return lambda setting: AloneOnGraph(setting, dtype)
 
 
-def _idle(dtype: Dtype) -> Build:
-    return lambda setting: Idle(dtype, resident(setting, dtype, False))
+def _idle(dtype: Dtype, *, fuse: bool = False) -> Build:
+    return lambda setting: Idle(dtype, resident(replace(setting, fuse=fuse), dtype))
 
 
 _DTYPES = {short: SHORT[short] for short in ("bf16", "fp16", "fp32")}
@@ -218,7 +227,10 @@ ROWS: dict[str, Build] = {
         for short, dtype in _DTYPES.items()
         for number, name in enumerate(TIERS)
     },
-    "resident_bf16_large_fused": _resident("bfloat16", tier=2, fuse=True),
+    "resident_bf16_tiled_det": _resident("bfloat16", deterministic=True, batched=False),
+    "resident_bf16_fused": _resident("bfloat16", fuse=True),
+    "resident_bf16_fused_det": _resident("bfloat16", deterministic=True, fuse=True),
     **{f"alone_graph_{short}": _alone(dtype) for short, dtype in _DTYPES.items()},
     **{f"idle_resident_{short}": _idle(dtype) for short, dtype in _DTYPES.items()},
+    "idle_resident_bf16_fused": _idle("bfloat16", fuse=True),
 }

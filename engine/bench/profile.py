@@ -164,7 +164,7 @@ def _on_card(by_kernel: Counter[str]) -> Counter[str]:
     found = Counter[str]()
     for name, us in by_kernel.items():
         kinds = [kind for kind, names in _CARD.items() if _any([name.lower()], names)]
-        found[kinds[0] if kinds else "copies" if "mem" in name.lower() else _REST] += us
+        found[kinds[0] if kinds else "copies" if name.startswith(("Memcpy", "Memset")) else _REST] += us
     return found
 
 

@@ -22,6 +22,9 @@ def show(report: Mapping[str, Any]) -> None:
         "deterministic": _deterministic,
         "threads": _threads,
         "memory": _memory,
+        "host": _host,
+        "bench_peak_mb": _peak,
+        "card_peak_mb": _card_peak,
         "profiles": _profiles,
         "points": _points,
     }
@@ -112,8 +115,23 @@ def _memory(console: Console, report: Mapping[str, Any]) -> None:
             f"{each['bare_mb']:.0f} MB bare, {', '.join(f'{mb:.1f} MB at {share:.0%}' for share, mb in looks)} of "
             f"{each['texts']:,} texts, peak {each['peak_mb']:.0f} MB"
         )
-    if "bench_peak_mb" in report:
-        console.print(f"peak of this bench, peers included: {report['bench_peak_mb']:.0f} MB")
+
+
+def _peak(console: Console, report: Mapping[str, Any]) -> None:
+    console.print(f"peak of this bench, peers included: {report['bench_peak_mb']:.0f} MB")
+
+
+def _card_peak(console: Console, report: Mapping[str, Any]) -> None:
+    peak = report["card_peak_mb"]
+    console.print(f"the card's memory, at most: {peak['tensors']:,.0f} MB in tensors, {peak['taken']:,.0f} MB taken")
+
+
+def _host(console: Console, report: Mapping[str, Any]) -> None:
+    each = report["host"]
+    console.print(
+        f"the resident loop's host side alone, steps played: {each['texts_per_s']:,.0f} texts/s, "
+        f"{each['us_per_text']:.1f} us each"
+    )
 
 
 def _profiles(console: Console, report: Mapping[str, Any]) -> None:

@@ -13,8 +13,10 @@ fits into it.
 Has run: on the CPU, at once and on lanes that are late. Has not run: on a CUDA device.
 """
 
+from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate, pairwise
@@ -75,6 +77,7 @@ class Resident:
         table, pinned = self.table, device.pinned
         self._queue, self._queue_tokens = pinned(table.queue), pinned(table.queue_tokens)
         self._limits = pinned(table.limits).fill_(model.config.layers)
+        self._limit_at = self._limits.numpy()  # the same memory: to set an item of a tensor takes 2 us
         self._limited: set[int] = set()  # seats with a limit of their own
         self._limits_changed = False
         self._landings = deque(
@@ -83,6 +86,7 @@ class Resident:
         self._steps: dict[Tier, Work] = {
             tier: device.graph(Step(model, policy, table, tier)) for tier in reversed(self._tiers)
         }
+        self._only: Tier | None = None
         self._waiting: deque[Request] = deque()
         self._batches: deque[_Batch] = deque()
         self._free = deque(range(self._entries))  # seats
@@ -116,6 +120,19 @@ class Resident:
                 replace(request, depth_limit=1) if request.ticket in late else request for request in self._waiting
             )
 
+    def only(self, tier: Tier | None) -> None:
+        """Run no other tier until told otherwise; None: the smallest that serves. Of an empty loop only."""
+        assert not (self._flying or self._waiting), "texts are under way. This is a bug."
+        assert tier is None or tier in self._steps, f"no such tier, was {tier}. This is a bug."
+        self._only = tier
+
+    def __del__(self) -> None:
+        """Waits for the steps under way, which may outlast the last verdict by a batch: they write into memory that
+        somebody else may be given next."""
+        for batch in getattr(self, "_batches", ()):
+            with suppress(DeviceError):
+                batch.done.wait()
+
     @torch.no_grad()
     def step(self) -> list[Verdict]:
         """Launch a batch of steps if anything is under way, and return what the batches read meanwhile say. Waits
@@ -131,10 +148,10 @@ class Resident:
     def _publish(self) -> None:
         """Move the head of the queue into the device's ring, as far as there is room."""
         taken: list[Request] = []
-        tokens = 0
+        tokens, room = 0, len(self._queue_tokens) - self._queued_tokens
         while self._waiting and len(self._flying) + len(taken) < self._entries:
             size = len(self._waiting[0].token_ids)
-            if self._queued_tokens + tokens + size > len(self._queue_tokens):
+            if tokens + size > room:
                 break
             tokens += size
             taken.append(self._waiting.popleft())
@@ -156,10 +173,14 @@ class Resident:
         sizes = [len(request.token_ids) for request in taken]
         ring = len(self._queue_tokens)
         starts = accumulate(sizes[:-1], initial=self._published_tokens)
-        entries = [(start % ring, size, seat) for start, size, seat in zip(starts, sizes, seats, strict=True)]
-        ids = [token for request in taken for token in request.token_ids]
-        self._upload(self._queue, self.table.queue, self._published, torch.tensor(entries))
-        self._upload(self._queue_tokens, self.table.queue_tokens, self._published_tokens, torch.tensor(ids))
+        entries, ids = array("q"), array("q")  # what torch.tensor makes of lists takes seven times as long
+        for start, size, seat, request in zip(starts, sizes, seats, taken, strict=True):
+            entries.extend((start % ring, size, seat))
+            ids.extend(request.token_ids)
+        entry_rows = torch.frombuffer(entries, dtype=torch.int64).view(-1, 3)
+        self._upload(self._queue, self.table.queue, self._published, entry_rows)
+        token_rows = torch.frombuffer(ids, dtype=torch.int64)
+        self._upload(self._queue_tokens, self.table.queue_tokens, self._published_tokens, token_rows)
         self._flying.update(zip(seats, taken, strict=True))
         self._seats.update((request.ticket, seat) for seat, request in zip(seats, taken, strict=True))
         self._queued.extend(sizes)
@@ -169,7 +190,7 @@ class Resident:
         self._flying_tokens += sum(sizes)
 
     def _limit(self, seat: int, limit: int) -> None:
-        self._limits[seat] = limit
+        self._limit_at[seat] = limit
         self._limited.add(seat)
         self._limits_changed = True
 
@@ -184,6 +205,8 @@ class Resident:
 
     def _tier(self) -> Tier:
         """The smallest that holds everything published and not known to be finished; else the largest."""
+        if self._only:
+            return self._only
         for tier in self._tiers:
             if len(self._flying) <= tier.slots and self._flying_tokens <= tier.tokens:
                 return tier

@@ -10,12 +10,13 @@ first.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 Work = Callable[[], object]
+RECOMPILE_LIMIT = 256
 WARM_UPS = 3  # torch's own advice before a capture: libraries set themselves up outside the graph
 
 
@@ -63,7 +64,8 @@ class Device(Protocol):
         """Zeros on the host, of the shape and dtype of `like`, that copies may read and write without the host."""
 
     def graph(self, step: Callable[[], None]) -> Work:
-        """Make a step ready to be repeated on the compute lane. It is run a few times first, on an empty table."""
+        """Make a step ready to be repeated on the compute lane. It is run a few times first, on an empty table. The
+        work keeps the step: what the step holds lies at addresses that a captured graph has burnt in."""
 
 
 class _Done:
@@ -136,14 +138,26 @@ class _Stream:
         self.stream.wait_event(mark.event)
 
 
+@dataclass(frozen=True)
+class Captured:
+    """A graph, and what owns the memory that it reads."""
+
+    replayed: torch.cuda.CUDAGraph
+    owners: tuple[object, ...]
+
+    def __call__(self) -> None:
+        self.replayed.replay()
+
+
 class CudaDevice:
     """Streams of their own, pinned memory, CUDA graphs in one shared pool: they run one after the other.
 
     `fuse` compiles a step before it is captured, so that pointwise work becomes few kernels; a compile takes its time
-    at start, once a tier. Not yet run on a card."""
+    at start, once a tier. `deterministic` keeps the compiler from choosing kernels by stopwatch and by the number of
+    rows. Not yet run on a card."""
 
-    def __init__(self, where: torch.device, fuse: bool = False) -> None:
-        self.where = where
+    def __init__(self, where: torch.device, fuse: bool = False, deterministic: bool = False) -> None:
+        self.where, self._deterministic = where, deterministic
         self._compute, self.uploads, self.downloads = _Stream(where), _Stream(where), _Stream(where)
         self._fuse, self._pool = fuse, torch.cuda.graph_pool_handle()
         # Weights and tables were made on the current stream, which these lanes do not follow otherwise.
@@ -158,16 +172,23 @@ class CudaDevice:
         return torch.zeros(like.shape, dtype=like.dtype, pin_memory=True)
 
     def graph(self, step: Callable[[], None]) -> Work:
-        if self._fuse:
-            step = torch.compile(step, fullgraph=True, dynamic=False)
+        work = self._fused(step) if self._fuse else step
         stream = self._compute.stream
         stream.wait_stream(torch.cuda.current_stream(self.where))
-        with torch.cuda.stream(stream):
+        # Every tier, dtype and model is one more compilation of the same lines, which the compiler takes for a fault.
+        with torch.cuda.stream(stream), torch._dynamo.config.patch(recompile_limit=RECOMPILE_LIMIT):
             for _ in range(WARM_UPS):
-                step()
+                work()
         stream.synchronize()
         captured = torch.cuda.CUDAGraph()
         # thread_local: what other threads of the stage do meanwhile is no part of this graph and must not break it.
         with torch.cuda.graph(captured, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
-            step()
-        return captured.replay
+            work()
+        return Captured(captured, (step, work))
+
+    def _fused(self, step: Callable[[], None]) -> Work:
+        from torch._inductor import config
+
+        wanted = ("deterministic", "batch_invariant") if self._deterministic else ()
+        options: dict[str, Any] = {name: True for name in wanted if hasattr(config, name)}
+        return torch.compile(step, fullgraph=True, dynamic=False, options=options)

@@ -10,6 +10,7 @@ Letters: T token rows of which the first few are real, N slots, L longest text, 
 
 from collections.abc import Mapping
 from importlib.util import find_spec
+from inspect import signature
 from typing import NamedTuple
 
 import torch
@@ -25,10 +26,14 @@ _APPROXIMATION = {"gelu": "none", "gelu_new": "tanh"}
 
 class Tiles(NamedTuple):
     """Heights in which a matrix is worked off in deterministic mode. A GEMM or a reduction picks its kernel by its
-    shape, so only equal shapes give equal bits: token rows and slots of every tier are multiples of these."""
+    shape, so only equal shapes give equal bits: token rows and slots of every tier are multiples of these.
+
+    `batched`: all tiles of a product in one launch, which fills a card; that their number changes no bits is likely
+    and not promised, so whoever asks for it compares. Else one launch a tile."""
 
     tokens: int
     slots: int
+    batched: bool = False
 
 
 class Spread(NamedTuple):
@@ -87,13 +92,13 @@ class StaticElbert:
         return self._norm("layer.norm", self._linear("layer.narrow", wide) + hidden)
 
     def classify(self, hidden: Tensor, spread: Spread, depth: Tensor) -> Tensor:
-        """Calibrated logits (N, C) of texts that have made `depth` (N,) int64 passes; finite for empty slots."""
+        """Calibrated logits (N, C) of texts that have made `depth` (N,) int64 passes; anything for empty slots."""
         pooled = self._pooled(hidden, spread).to(self.exit_dtype)
         number = torch.zeros_like(depth) if self.config.classifiers == "shared" else (depth - 1).clamp_min(0)
         weight, bias = self._classifier.index_select(0, number), self._classifier_bias.index_select(0, number)
         # A product and a sum in place of a GEMM: no TF32, whatever the process has set.
         logits = [(p[:, None] * w).sum(dim=-1) for p, w in zip(self._slots(pooled), self._slots(weight), strict=True)]
-        return (torch.cat(logits) + bias) / self.temperature
+        return (_joined(logits) + bias) / self.temperature
 
     def _attention(self, hidden: Tensor, spread: Spread) -> Tensor:
         heads, size = self.config.heads, self.config.hidden_size // self.config.heads
@@ -129,8 +134,7 @@ class StaticElbert:
     def _pooled(self, hidden: Tensor, spread: Spread) -> Tensor:
         """One row a slot: (T, H) -> (N, H)."""
         if self.config.pool == "first":
-            first = hidden.index_select(0, spread.starts)
-            return torch.cat([self._dense("pooler", rows) for rows in self._slots(first)]).tanh()
+            return self._linear("pooler", hidden.index_select(0, spread.starts), self.tiles and self.tiles.slots).tanh()
         # One thread a slot and column adds a text's rows in order: no atomics, and no company in the sum. Unsafe means
         # unchecked: checking offsets would wait for the device.
         total = torch.segment_reduce(
@@ -139,23 +143,38 @@ class StaticElbert:
         return total / spread.lengths.clamp_min(1)[:, None]
 
     def _slots(self, rows: Tensor) -> tuple[Tensor, ...]:
-        return torch.split(rows, self.tiles.slots) if self.tiles else (rows,)
+        return torch.split(rows, self.tiles.slots) if self.tiles and not self.tiles.batched else (rows,)
 
-    def _linear(self, name: str, rows: Tensor) -> Tensor:
-        if self.tiles is None or rows.shape[0] <= self.tiles.tokens:
-            return self._dense(name, rows)
-        return torch.cat([self._dense(name, tile) for tile in torch.split(rows, self.tiles.tokens)])
-
-    def _dense(self, name: str, rows: Tensor) -> Tensor:
-        return F.linear(rows, self._tensors[f"{name}.weight"], self._tensors.get(f"{name}.bias"))
+    def _linear(self, name: str, rows: Tensor, height: int | None = None) -> Tensor:
+        """(R, I) -> (R, O), in tiles of `height`, or of the token rows'."""
+        weight, bias = self._tensors[f"{name}.weight"], self._tensors.get(f"{name}.bias")
+        if self.tiles is None:
+            return F.linear(rows, weight, bias)
+        height = height or self.tiles.tokens
+        if not self.tiles.batched:
+            return _joined([F.linear(tile, weight, bias) for tile in torch.split(rows, height)])
+        tiles = rows.view(-1, height, rows.shape[1])
+        weights = weight.t().expand(len(tiles), -1, -1)
+        product = torch.bmm(tiles, weights) if bias is None else torch.baddbmm(bias, tiles, weights)
+        return product.view(rows.shape[0], -1)
 
     def _norm(self, name: str, states: Tensor) -> Tensor:
         weight, bias = self._tensors[f"{name}.weight"], self._tensors[f"{name}.bias"]
         return F.layer_norm(states, weight.shape, weight, bias, self.config.layer_norm_eps)
 
 
+def _joined(tiles: list[Tensor]) -> Tensor:
+    return tiles[0] if len(tiles) == 1 else torch.cat(tiles)
+
+
 def _require_varlen() -> None:
-    if find_spec("torch.nn.attention.varlen") is None:
+    found = find_spec("torch.nn.attention.varlen") is not None
+    if found:
+        from torch.nn.attention.varlen import varlen_attn
+
+        found = "num_splits" in signature(varlen_attn).parameters
+    if not found:
         raise ConfigError(
-            f"runner: resident in half precision needs torch.nn.attention.varlen, torch was {torch.__version__}"
+            f"runner: resident in half precision needs torch.nn.attention.varlen with num_splits, as in torch 2.15, "
+            f"was {torch.__version__}"
         )

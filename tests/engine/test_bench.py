@@ -11,6 +11,7 @@ import torch
 
 from engine.bench import ours, peers_hf_device, peers_ort
 from engine.bench.flips_command import flips
+from engine.bench.host import host
 from engine.bench.limit import peaks
 from engine.bench.machine import machine
 from engine.bench.measure import MISSING, Pace, Result, measure
@@ -31,7 +32,7 @@ PACE = Pace(rounds=1, seconds=0.0, patience=0.0, checked=BLOCK)
 
 @pytest.fixture(scope="module")
 def setting() -> Setting:
-    tiers = (Tier(2, 40), Tier(4, 80, 2), Tier(8, 160, 3))
+    tiers = (Tier(2, 20), Tier(4, 40), Tier(4, 80, 2), Tier(8, 160, 3))
     return Setting(SMALL, twin(SMALL), threads=1, slots=4, token_budget=100, tiers=tiers)
 
 
@@ -197,6 +198,11 @@ def test_flips_of_a_file_are_told(capsys: pytest.CaptureFixture[str], tmp_path: 
     assert cli.main(["bench", "flips", "--dtype", "int8", "--json", str(tmp_path / "lines")]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["texts"] == 2 and 0 < report["max_change_same_layer"] < 0.2
+
+
+def test_the_host_side_answers_what_it_was_given(work: list[Text]) -> None:
+    """Around played steps: every text leaves once, whatever they are played with."""
+    assert host(SMALL, work).texts_per_s > 0
 
 
 def test_the_limit_is_positive_for_every_dtype() -> None:

@@ -130,11 +130,14 @@ def test_texts_are_admitted_as_packed_slots_admit_them(pair: Callable, hostile: 
         assert (ours.waiting, ours.active) == (0, 0)
 
 
+@pytest.mark.parametrize("batched", [False, True])
 @pytest.mark.parametrize("geometry", ["albert", "late-norm"])
-def test_tiles_make_a_texts_bits_its_own(pair: Callable, hostile: Callable, drain: Callable, geometry: str) -> None:
+def test_tiles_make_a_texts_bits_its_own(
+    pair: Callable, hostile: Callable, drain: Callable, geometry: str, batched: bool
+) -> None:
     """float32 with tiles: any company, order and tier, to the last bit. (On the CPU; what a card's kernels do is for
     the fingerprint at start to find out.)"""
-    models, policy = pair(geometry, torch.float32, Tiles(64, 4)), parse("cwb:delta=0.4,window=3", 6)
+    models, policy = pair(geometry, torch.float32, Tiles(64, 4, batched)), parse("cwb:delta=0.4,window=3", 6)
     requests = hostile("mixed", 60)
     seen = []
     for number, tiers in enumerate(((Tier(4, 64),), (Tier(16, 256),), (Tier(4, 64), Tier(8, 128, 2), Tier(20, 512)))):

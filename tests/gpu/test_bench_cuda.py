@@ -30,7 +30,7 @@ TOLERANCE = {"float32": 1e-3, "bfloat16": 1.0, "float16": 0.2}
 
 @pytest.fixture(scope="module")
 def setting() -> Setting:
-    tiers = (Tier(4, 128, 1), Tier(16, 512, 2), Tier(64, 2048, 4))
+    tiers = (Tier(2, 128, 1), Tier(4, 256, 1), Tier(16, 512, 2), Tier(64, 2048, 4))
     return Setting(CONFIG, twin(CONFIG), 1, 16, 512, torch.device("cuda"), tiers)
 
 
@@ -48,6 +48,6 @@ def test_every_row_runs_on_the_card_and_agrees_with_the_oracle(setting: Setting)
 def test_idle_latency_and_profile_are_measured_on_the_card(setting: Setting) -> None:
     """Without a claim on the figures."""
     work = texts(CONFIG, usual_lengths(80), forced_depths(8, 0.4), 8)
-    assert len(idle(PAIRS["cuda"], setting, work[:8], print)) == 3
+    assert len(idle(PAIRS["cuda"], setting, work[:8], print)) == len(PAIRS["cuda"])
     found = profile("resident_bf16", BUILDS["resident_bf16"](setting), setting, work, 1e5)
     assert {part.kind for part in found.parts} >= {"products", "attention", "card waits"} and found.kernels

@@ -1,0 +1,83 @@
+"""What a resident loop leaves to the host: rings, launches and verdicts, around steps that are only played. No card is
+needed, and none is in the figure: its launches, copies and waits come on top."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from engine.bench.clock import stopwatch
+from engine.bench.measure import torch_threads
+from engine.bench.ours import drained
+from engine.bench.row import Overruled
+from engine.bench.workload import Text
+from engine.config import CUDA_TIERS, ModelConfig
+from engine.slots.resident import Resident
+from engine.slots.resident_device import Immediate, Work
+from engine.slots.resident_layer import StaticElbert
+from engine.slots.resident_step import Table, Tier
+from engine.weights import shapes
+
+ROUNDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """Of one thread. Texts come without limits of their own, as the stage's do."""
+
+    texts_per_s: float
+    us_per_text: float
+
+
+class Played:
+    """A card that says of every text in its turn that it has left: as many a step as leave it in the mean."""
+
+    where = torch.device("cpu")
+
+    def __init__(self, leaving: int) -> None:
+        self.compute = self.uploads = self.downloads = Immediate().compute
+        self.table: Table | None = None
+        self.seconds = 0.0  # spent on playing
+        self._leaving = leaving
+
+    def pinned(self, like: Tensor) -> Tensor:
+        """As Device.pinned."""
+        return torch.zeros(like.shape, dtype=like.dtype)
+
+    def graph(self, step: Callable[[], None]) -> Work:  # noqa: ARG002
+        """As Device.graph, but for the step."""
+        return self._play
+
+    def _play(self) -> None:
+        assert self.table is not None
+        elapsed, table = stopwatch(), self.table
+        admitted = int(table.tail)
+        finished = int(table.counts[1])
+        leaving = min(self._leaving, admitted - finished)
+        rows = torch.arange(finished, finished + leaving) % len(table.queue)
+        facts = torch.tensor([0, 1, 1]).repeat(leaving, 1)  # seat, depth, reason
+        facts[:, 0] = table.queue[rows, 2]
+        table.said_facts[rows] = facts
+        table.counts.copy_(torch.tensor([admitted, finished + leaving]))
+        self.seconds += elapsed()
+
+
+def host(config: ModelConfig, texts: Sequence[Text]) -> Host:
+    """Measured over `texts`, through the shipped tiers: the best of a few rounds."""
+    mean_depth = sum(text.depth for text in texts) / len(texts)
+    small = replace(config, vocab_size=8, embedding_size=8, hidden_size=8, heads=1, ffn_size=8)
+    model = StaticElbert(small, {name: torch.zeros(shape) for name, shape in shapes(small).items()})
+    device = Played(round(CUDA_TIERS[-1][0] / mean_depth))
+    runner = Resident(model, Overruled(), [Tier(*tier) for tier in CUDA_TIERS], device)
+    device.table = runner.table
+    requests = [replace(text.request, depth_limit=None) for text in texts]
+
+    def seconds() -> float:
+        device.seconds, elapsed = 0.0, stopwatch()
+        drained(runner, requests)
+        return elapsed() - device.seconds
+
+    with torch_threads(1):
+        best = min(seconds() for _ in range(ROUNDS))
+    return Host(len(requests) / best, 1e6 * best / len(requests))
