@@ -29,12 +29,13 @@ from stream.bench.report import Whole, figures, machine
 from stream.bench.workers import Child, Place, Workers
 from stream.bench_stage import open_place
 from stream.errors import SourceError
+from stream.extras import cure
 from stream.history.archive import read_raw
 from stream.history.archiver import Archiver
 from stream.history.availability import Stamped
+from stream.logs import configure_logging
 from stream.ports import Record
 from stream.settings import child_environment
-from stream.telemetry import configure_logging
 
 TOPIC = "bench"
 TEXTS, PEER_TEXTS = 5_000, 320
@@ -59,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0: measured."""
     configure_logging("error", "console")
-    console = Console(stderr=args.json, highlight=False)
+    console = Console(stderr=args.json, highlight=False, markup=False)
     if args.archive is None:
         items = invented_items(args.texts)
     else:
@@ -140,7 +141,7 @@ def _rows(archive: Path, place: Place, peer_count: int, console: Console) -> dic
 
     rows = {"recompute": recompute, "live stage": live}
     if find_spec("transformers") is None:
-        console.print("transformers pipeline: not installed, pip install 'earlybird[engine]'")
+        console.print(f"transformers pipeline: not installed; {cure('engine')}")
         return rows
     peers = {f"pipeline, batch {size}": (lambda size=size: pipeline(size)) for size in BATCHES}
     return rows | peers

@@ -26,8 +26,9 @@ from stream.bench.null import rate_of
 from stream.bench.report import Report, Whole
 from stream.bench.steps import steps
 from stream.bench.workers import Child, Place, Workers
+from stream.extras import cure
+from stream.logs import configure_logging
 from stream.settings import child_environment
-from stream.telemetry import configure_logging
 
 PARTITIONS = 8
 # The embedded broker keeps 5 MiB of a partition: 8 of them hold this many records of 450 bytes.
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     configure_logging("error", "console")
     rate = rate_of(args.engine)
     count = args.texts or (QUICK_TEXTS if args.quick else TEXTS)
-    console = Console(stderr=args.json, highlight=False)
+    console = Console(stderr=args.json, highlight=False, markup=False)
     with open_place(args.bootstrap) as place:
         report = Report(args.bootstrap or "embedded")
         with console.status("filling the raw topic"):
@@ -140,7 +141,7 @@ def _peers(place: Place, count: int, missing: list[str]) -> Iterator[Whole]:
     for peer, (name, extra, fewer) in PEERS.items():
         module = "faust" if peer == "faust" else "transformers"
         if find_spec(module) is None:
-            missing.append(f"{name}: not installed, pip install 'earlybird[{extra}]'")
+            missing.append(f"{name}: not installed; {cure(extra)}")
             continue
         command = ["stream.adapters.bench_peers", peer, "--bootstrap", place.bootstrap_servers, "--raw", place.raw]
         command += ["--signals", f"{place.raw}-peer", "--count", str(count // fewer)]

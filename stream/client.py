@@ -30,6 +30,7 @@ from stream.adapters.subscriber import Start, Subscriber
 from stream.errors import SourceEnded
 from stream.history.availability import Constant, Empirical
 from stream.history.recorded import TopicRange
+from stream.logs import speak_up
 from stream.ports import Clock
 from stream.subscription.batches import arrow_table
 from stream.subscription.buffer import Buffer, SlowReader
@@ -82,6 +83,7 @@ class Signals(Iterator[Received], AsyncIterator[Received]):
 
     def __init__(self, feed: Feed) -> None:
         """Use `live` or `replay`."""
+        speak_up()
         self._feed = feed
         self._handlers: list[Handler] = []
         self._silence_handlers: list[SilenceHandler] = []

@@ -1,12 +1,12 @@
 """Files of texts to raw topics: read, merge by the instant each became available, pace, publish; no line is lost."""
 
-import gzip
 import heapq
 import json
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Literal, cast
@@ -15,8 +15,9 @@ from pydantic import ValidationError
 
 from schemas.codec import describe
 from schemas.raw import RAW
-from stream.errors import FeedError
+from stream.errors import FeedError, StreamError
 from stream.field_map import FieldMap, UnmappableError
+from stream.packed import DAMAGED, unpacked
 from stream.ports import Outgoing, Sink
 
 TOPICS = {"news": "news.raw", "tweet": "tweets.raw"}
@@ -26,6 +27,11 @@ BACK_DATED_US = 3_600_000_000
 """A record dated longer ago than this is history; a topic that deletes by time may delete it at once."""
 
 _LONGEST_SILENCE_S = 60.0
+_LAST_SILENCE_S = 5.0  # of what is under way when publishing is interrupted
+_NO_INGEST_TIME = (
+    "no ingest time. Map one (--map ingested_us=...), or say with --assume-delay SECONDS how long after publication a "
+    "text was available to trade on"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +57,23 @@ class BadLine:
 @dataclass(frozen=True, slots=True)
 class LineFormat:
     """What a line means. Without `fields` it is a raw item already; `assume_delay_us` stands in for a missing ingest
-    time (published + delay, marked as assumed); `topic` overrides TOPICS."""
+    time (published + delay, marked as assumed); `topic` overrides TOPICS. Raises FeedError where no line could have an
+    ingest time."""
 
     fields: FieldMap | None = None
     assume_delay_us: int | None = None
     topic: str | None = None
 
-    def item(self, content: bytes, place: str) -> FeedItem | BadLine:
-        """One line. Raises FeedError when the whole file lacks ingest times and no delay was given for them."""
+    def __post_init__(self) -> None:
+        if self.fields is not None and self.assume_delay_us is None and not self.fields.maps("ingested_us"):
+            raise FeedError(_NO_INGEST_TIME)
+
+    def item(self, content: bytes, place: str, *, first: bool = False) -> FeedItem | BadLine:
+        """One line. Raises FeedError where the `first` line of a file that is not mapped has no ingest time: most
+        likely none has."""
         try:
             record = json.loads(content)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             return BadLine(place, f"no JSON: {error}")
         if not isinstance(record, dict):
             return BadLine(place, f"an object expected, was {type(record).__name__}")
@@ -69,7 +81,9 @@ class LineFormat:
             fields = record if self.fields is None else self.fields.item(record)
             changed = self.fields is not None
             if fields.get("ingested_us") is None:
-                fields, changed = self._with_assumed_ingest(fields, place), True
+                if first and self.fields is None and self.assume_delay_us is None:
+                    raise FeedError(f"{place}: {_NO_INGEST_TIME}")
+                fields, changed = self._with_assumed_ingest(fields), True
             value = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode() if changed else content
             item = RAW.validate_json(value)
         except (UnmappableError, UnicodeEncodeError) as error:
@@ -79,12 +93,9 @@ class LineFormat:
         topic = self.topic or TOPICS[item.item_type]
         return FeedItem(place, topic, item.item_key.encode(), value, item.ingested_us)
 
-    def _with_assumed_ingest(self, fields: dict[str, object], place: str) -> dict[str, object]:
+    def _with_assumed_ingest(self, fields: dict[str, object]) -> dict[str, object]:
         if self.assume_delay_us is None:
-            raise FeedError(
-                f"{place}: no ingest time. Map one (--map ingested_us=...), or say with --assume-delay SECONDS "
-                "how long after publication a text was available to trade on"
-            )
+            raise UnmappableError("ingested_us: none, and no --assume-delay for lines without one")
         published_us = fields.get("published_us")
         if not isinstance(published_us, int):
             raise UnmappableError("published_us: none, so no ingest time can be assumed")
@@ -114,29 +125,18 @@ class FeedFile:
 
     def items(self, form: LineFormat) -> Iterator[FeedItem | BadLine]:
         """Every line's item, empty lines aside."""
-        name, at_us = self.path.name, 0
+        name, at_us, first = self.path.name, 0, True
         try:
-            with self._raw, self._unpacked() as lines:
+            with self._raw, unpacked(self._raw, self.path.suffix) as lines:
                 for number, content in enumerate(lines, 1):
                     if content.strip():
-                        item = form.item(content.strip(), f"{name}:{number}")
+                        item = form.item(content.strip(), f"{name}:{number}", first=first)
                         if isinstance(item, BadLine):
                             item = BadLine(item.place, item.why, at_us)
-                        at_us = item.at_us
+                        at_us, first = item.at_us, False
                         yield item
-        except (OSError, EOFError) as error:  # a cut or damaged archive
+        except DAMAGED as error:
             raise FeedError(f"{self.path}: {error}") from None
-
-    def _unpacked(self) -> IO[bytes]:
-        if self.path.suffix == ".gz":
-            return cast(IO[bytes], gzip.open(self._raw))
-        if self.path.suffix == ".zst":
-            import io
-
-            import zstandard
-
-            return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(self._raw, read_across_frames=True))
-        return self._raw
 
 
 def merged(files: Sequence[FeedFile], form: LineFormat) -> Iterator[FeedItem | BadLine]:
@@ -165,13 +165,37 @@ class Tally:
 
     topics: Counter[str] = field(default_factory=Counter)
     bad_lines: int = 0
-    acknowledged: int = 0
     seconds: float = 0.0
+    open: dict[int, str] = field(default_factory=dict)  # places that are not acknowledged, in the order of sending
+    reached: dict[str, str] = field(default_factory=dict)  # the last place of each file that was sent
 
     @property
     def texts(self) -> int:
         """Records handed to the broker."""
         return sum(self.topics.values())
+
+    @property
+    def acknowledged(self) -> int:
+        """Records that the broker has for certain."""
+        return self.texts - len(self.open)
+
+    def sent(self, item: FeedItem) -> None:
+        """One more; its receipt is the number of texts before it."""
+        self.open[self.texts] = self.reached[_file(item.place)] = item.place
+        self.topics[item.topic] += 1
+
+    def settle(self, receipts: Iterable[object]) -> int:
+        """These have been acknowledged; how many."""
+        count = len(self.open)
+        for receipt in receipts:
+            self.open.pop(cast(int, receipt), None)
+        return count - len(self.open)
+
+    def resume(self) -> list[str]:
+        """The place in each file at which to go on, so that nothing is missing."""
+        places = {name: f"{name}:{int(place.rpartition(':')[2]) + 1}" for name, place in self.reached.items()}
+        places |= {_file(place): place for place in reversed(self.open.values())}
+        return list(places.values())
 
 
 def publish(
@@ -184,45 +208,55 @@ def publish(
     on_line: Callable[[FeedItem | BadLine], None] = lambda _: None,
     now_s: Callable[[], float] = time.monotonic,
     wait: Callable[[float], None] = time.sleep,
+    tally: Tally | None = None,
 ) -> Tally:
     """Publish every item and return when the broker has acknowledged all. `on_line` sees each line just before.
 
-    Raises SinkError when a record cannot be delivered, FeedError when the broker has been silent for a minute.
+    Raises SinkError when a record cannot be delivered, FeedError when the broker has been silent for a minute. However
+    it ends, the given `tally` is right: what was under way is waited for, up to 5 s without a word.
     """
-    tally, start_s, first_us = Tally(), now_s(), None
-    for line in lines:
-        if limit is not None and tally.texts >= limit:
-            break
-        if isinstance(line, BadLine):
+    tally, start_s, first_us = Tally() if tally is None else tally, now_s(), None
+    try:
+        for line in lines:
+            if limit is not None and tally.texts >= limit:
+                break
+            if isinstance(line, BadLine):
+                on_line(line)
+                tally.bad_lines += 1
+                continue
+            first_us = line.at_us if first_us is None else first_us
+            _await(start_s + pace.due_s(tally.texts, line.at_us - first_us), sink, tally, now_s, wait)
             on_line(line)
-            tally.bad_lines += 1
-            continue
-        first_us = line.at_us if first_us is None else first_us
-        _await(start_s + pace.due_s(tally.texts, line.at_us - first_us), sink, tally, now_s, wait)
-        on_line(line)
-        stamp_us = line.at_us if timestamps == "recorded" else None
-        sink.send(Outgoing(line.topic, line.key, line.value, timestamp_us=stamp_us), receipt=line.place)
-        tally.topics[line.topic] += 1
-        if tally.texts % 256 == 0:
-            tally.acknowledged += len(sink.receipts())
-    _settle(sink, tally, now_s)
-    tally.seconds = now_s() - start_s
+            stamp_us = line.at_us if timestamps == "recorded" else None
+            sink.send(Outgoing(line.topic, line.key, line.value, timestamp_us=stamp_us), receipt=tally.texts)
+            tally.sent(line)
+            if tally.texts % 256 == 0:
+                tally.settle(sink.receipts())
+        _settle(sink, tally, now_s, _LONGEST_SILENCE_S)
+    except (KeyboardInterrupt, StreamError):
+        with suppress(StreamError):
+            _settle(sink, tally, now_s, _LAST_SILENCE_S)
+        raise
+    finally:
+        tally.seconds = now_s() - start_s
     return tally
+
+
+def _file(place: str) -> str:
+    return place.rpartition(":")[0]
 
 
 def _await(due_s: float, sink: Sink, tally: Tally, now_s: Callable[[], float], wait: Callable[[float], None]) -> None:
     while (left_s := due_s - now_s()) > 0:
-        tally.acknowledged += len(sink.receipts())
+        tally.settle(sink.receipts())
         wait(min(left_s, 0.05))
 
 
-def _settle(sink: Sink, tally: Tally, now_s: Callable[[], float]) -> None:
+def _settle(sink: Sink, tally: Tally, now_s: Callable[[], float], silence_s: float) -> None:
     heard_s = now_s()
-    while tally.acknowledged < tally.texts:
-        news = len(sink.receipts(timeout_ms=100))
-        tally.acknowledged += news
-        if news:
+    while tally.open:
+        if tally.settle(sink.receipts(timeout_ms=100)):
             heard_s = now_s()
-        elif now_s() - heard_s > _LONGEST_SILENCE_S:
-            left = tally.texts - tally.acknowledged
-            raise FeedError(f"the broker acknowledged nothing for {_LONGEST_SILENCE_S:.0f} s, {left} records are open")
+        elif now_s() - heard_s > silence_s:
+            left = len(tally.open)
+            raise FeedError(f"the broker acknowledged nothing for {silence_s:.0f} s, {left} records are open")

@@ -86,6 +86,10 @@ class FieldMap:
     def __init__(self, specs: Sequence[str]) -> None:
         self._rules = {rule.target: rule for rule in map(Rule.parse, specs)}
 
+    def maps(self, target: str) -> bool:
+        """Whether it has a rule for this field."""
+        return target in self._rules
+
     def item(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Fields of a RawNews or RawTweet, its key included; `ingested_us` only if it was mapped. A news item's `text`
         is its headline. Without an id, the id is a hash of what the item says. Raises UnmappableError."""

@@ -54,7 +54,10 @@ class HealthServer:
         try:
             self._server = ThreadingHTTPServer((host, port), Answer)
         except OSError as error:
-            raise SettingsError(f"http: cannot listen on {host}:{port}: {error.strerror}") from None
+            raise SettingsError(
+                f"http: cannot listen on {host}:{port}: {error.strerror}; http.port (EARLYBIRD_HTTP__PORT) takes "
+                "another, 0 any free one"
+            ) from None
         self._server.daemon_threads = True
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="health", daemon=True

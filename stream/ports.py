@@ -121,6 +121,11 @@ class Sink(Protocol):
     def unacknowledged(self) -> int:
         """Records handed over that the broker has not acknowledged yet."""
 
+    @property
+    def awaited(self) -> tuple[str, ...]:
+        """What stands in the way of publishing: topics that are not there, `acknowledgements` that do not come. May
+        be asked on any thread."""
+
     def close(self) -> None:
         """Give up what is not delivered; call `receipts` until `unacknowledged` is 0 first."""
 

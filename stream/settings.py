@@ -18,6 +18,7 @@ from pydantic_settings import SettingsError as UnreadableVariable
 from stream.errors import SettingsError
 from stream.settings_report import explain, misspelt
 from stream.settings_secrets import tree_with_secrets, variables_with_secrets
+from stream.settings_types import Brokers, RedisUrl, TopicName
 
 PREFIX = "EARLYBIRD_"
 CONFIG_VARIABLE = "EARLYBIRD_CONFIG"
@@ -55,9 +56,7 @@ class Group(BaseModel):
 class Kafka(Group):
     """How to reach the broker."""
 
-    bootstrap_servers: str = Field(
-        default="127.0.0.1:9092", min_length=1, description="brokers to start from, host:port,..."
-    )
+    bootstrap_servers: Brokers = Field(default="127.0.0.1:9092", description="brokers to start from, host:port,...")
     group_protocol: Literal["classic", "consumer"] = Field(
         default="classic", description="classic (cooperative) or the broker-side protocol of Kafka 4"
     )
@@ -72,7 +71,7 @@ class Kafka(Group):
 class RawTopic(Group):
     """One topic to read."""
 
-    name: str = Field(min_length=1)
+    name: TopicName
     format: Literal["earlybird"] = "earlybird"
 
 
@@ -84,9 +83,9 @@ class Topics(Group):
         min_length=1,
         description="topics to read, each with the format of its records",
     )
-    signals: str = Field(default="signals", min_length=1, description="where signals go")
-    control: str = Field(default="signals.control", min_length=1, description="where heartbeats go")
-    dlq: str = Field(default="raw.dlq", min_length=1, description="where rejections go, with the original bytes")
+    signals: TopicName = Field(default="signals", description="where signals go")
+    control: TopicName = Field(default="signals.control", description="where heartbeats go")
+    dlq: TopicName = Field(default="raw.dlq", description="where rejections go, with the original bytes")
 
     @model_validator(mode="after")
     def _no_topic_twice(self) -> Self:
@@ -100,7 +99,7 @@ class Topics(Group):
 class Redis(Group):
     """The duplicate cache. It may be absent or down: then every text is computed."""
 
-    url: str | None = Field(
+    url: RedisUrl | None = Field(
         default=None, repr=False, description="redis://[user:password@]host:port/db; none: no cache"
     )
     ttl_s: PositiveInt = Field(
@@ -169,7 +168,7 @@ class Timing(Group):
         default=1_000, description="between two messages on topics.control, in ms"
     )
     drain_timeout_s: Annotated[float, Field(gt=0)] = Field(
-        default=30.0, description="for texts in flight when stopping, in seconds; the rest is the next worker's"
+        default=15.0, description="for texts in flight when stopping, in seconds; the rest is the next worker's"
     )
     revoke_timeout_ms: PositiveInt = Field(
         default=500, description="for texts in flight of a partition that moves, in ms; the rest is its next owner's"

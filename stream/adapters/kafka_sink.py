@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import structlog
@@ -15,6 +15,9 @@ from stream.ports import Outgoing
 
 log = structlog.get_logger(__name__)
 
+LOOK_S = 1.0  # between two looks for topics that are not there
+LOOK_TIMEOUT_S = 0.5
+STALLED_S = 5.0  # without a single acknowledgement: nothing gets out
 AGAIN_S = 0.5  # pause before failed deliveries are produced again
 FULL_POLL_S = 0.05
 
@@ -31,11 +34,13 @@ class KafkaSink:
         self,
         bootstrap_servers: str,
         *,
+        topics: Sequence[str] = (),
         options: Mapping[str, str | int | float | bool] | None = None,
         largest_backlog: int = 100_000,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`options` are librdkafka's, passed through. Raises SettingsError for those that are not the user's."""
+        """`topics`: looked for from the start on, see `awaited`. `options` are librdkafka's, passed through. Raises
+        SettingsError for those that are not the user's."""
         self.produced_again = 0
         self._log = ClientLog("sink", bootstrap_servers, monotonic)
         settings = producer_options(bootstrap_servers, options or {})
@@ -50,10 +55,15 @@ class KafkaSink:
         self._again_at = 0.0
         self._ready: list[object] = []
         self._failure: str | None = None
+        self._unseen = frozenset(topics)
+        self._looked_at = -LOOK_S
+        self._moved_at = monotonic()  # the last acknowledgement, or the last time that none was due
 
     def send(self, outgoing: Outgoing, receipt: object | None = None) -> None:
         """As Sink.send."""
         self._raise_failure()
+        if not self.unacknowledged():
+            self._moved_at = self._monotonic()
         if self._again:
             self._again.append((outgoing, receipt))
             while len(self._again) > self._largest_backlog:
@@ -64,6 +74,8 @@ class KafkaSink:
     def receipts(self, timeout_ms: int = 0) -> list[object]:
         """As Sink.receipts."""
         deadline = self._monotonic() + timeout_ms / 1000
+        if self._unseen and self._monotonic() - self._looked_at >= LOOK_S:
+            self._look()
         self._serve(0)
         while not self._ready and self.unacknowledged():
             left = deadline - self._monotonic()
@@ -77,11 +89,30 @@ class KafkaSink:
         """As Sink.unacknowledged."""
         return self._in_flight + len(self._again)
 
+    @property
+    def awaited(self) -> tuple[str, ...]:
+        """As Sink.awaited."""
+        stalled = self.unacknowledged() and self._monotonic() - self._moved_at > STALLED_S
+        return (*sorted(self._unseen), *(("acknowledgements",) if stalled else ()))
+
     def close(self) -> None:
         """As Sink.close."""
         self._again.clear()
         self._producer.purge()
         self._producer.flush(1.0)
+
+    def _look(self) -> None:
+        """Ask for the topics that were not there yet. Brokers that make topics when asked make these."""
+        try:
+            for topic in sorted(self._unseen):
+                found = self._producer.list_topics(topic, LOOK_TIMEOUT_S).topics[topic].error
+                if found is None:
+                    self._unseen -= {topic}
+                elif found.code() in MISSING and self._log.due(f"awaited {topic}"):
+                    log.warning("topic.awaited", topic=topic, hint="earlybird topics create")
+        except KafkaException:
+            pass  # no broker yet, which the client says by itself
+        self._looked_at = self._monotonic()
 
     def _produce(self, outgoing: Outgoing, receipt: object | None) -> None:
         report = partial(self._delivered, outgoing, receipt)
@@ -133,7 +164,7 @@ class KafkaSink:
         if error is not None:
             self._failed(error, outgoing, receipt)
             return
-        self._log.worked = True
+        self._log.worked, self._moved_at = True, self._monotonic()
         if receipt is not None:
             self._ready.append(receipt)
 

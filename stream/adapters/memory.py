@@ -168,6 +168,11 @@ class MemorySink:
         """As Sink.unacknowledged."""
         return len(self._waiting)
 
+    @property
+    def awaited(self) -> tuple[str, ...]:
+        """As Sink.awaited: nothing."""
+        return ()
+
     def close(self) -> None:
         """As Sink.close."""
         self._waiting.clear()

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from schemas.signal import Signal
 from stream.errors import SettingsError, SourceError
+from stream.extras import cure
 from stream.history.availability import Stamped
 from stream.ports import Record
 
@@ -31,7 +32,7 @@ def arrow() -> Any:
         import_module("pyarrow.ipc")
         import_module("pyarrow.parquet")
     except ModuleNotFoundError:
-        raise SettingsError("Parquet and Arrow files need pyarrow: pip install 'earlybird[archive]'") from None
+        raise SettingsError(f"Parquet and Arrow files need pyarrow: {cure('archive')}") from None
     return pa
 
 

@@ -8,20 +8,29 @@ from schemas.control import ReplayComplete, TopicEnd
 from stream.adapters.kafka_sink import KafkaSink
 from stream.adapters.retention import deletes_by_record_time
 from stream.adapters.topic_range import TopicHistory
-from stream.adapters.topics import Topic, admin_client, create_topics
+from stream.adapters.topics import Topic, create_topics, known_topics
 from stream.errors import SettingsError
 from stream.history.replay_output import Account
 from stream.history.timeline import Window
 from stream.ports import Outgoing
 
-_ANSWER_S = 10.0
 _Options = Mapping[str, str | int | float | bool]
+
+
+def refuse_used(bootstrap_servers: str, topic: str, options: _Options | None = None) -> None:
+    """Raises SettingsError where `topic` or its control topic holds records: who reads it would get two replays."""
+    known = known_topics(bootstrap_servers, options)
+    there = [name for name in (topic, control_of(topic)) if name in known]
+    spans = TopicHistory(bootstrap_servers, options).spans(there, Window())
+    used = sorted({place.topic for place, span in spans.items() if span.start < span.end})
+    if used:
+        raise SettingsError(f"--topic: {used[0]} has records, a replay is there already; --resume it, or name another")
 
 
 def open_topic(bootstrap_servers: str, topic: str, options: _Options | None = None) -> KafkaSink:
     """A sink whose topics, `topic` and its control topic, are there; a `topic` that is not is made with a single
     partition, so that its order is the replay's. Raises SettingsError for one that would delete history for its age."""
-    known = admin_client(bootstrap_servers, options).list_topics(timeout=_ANSWER_S).topics
+    known = known_topics(bootstrap_servers, options)
     wanted = [
         Topic(topic, 1, -1, {"message.timestamp.type": "CreateTime", "retention.ms": "-1"}),
         Topic(control_of(topic), 1, -1),

@@ -1,5 +1,6 @@
 """Topics: made once, by hand or by deployment; the stage itself never makes one."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -7,7 +8,7 @@ from typing import Literal
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, ClusterMetadata, NewTopic  # type: ignore[attr-defined]
 
 from stream.adapters.clients import DENIED, QUIET_S, ClientLog
 from stream.adapters.options import client_options
@@ -57,9 +58,10 @@ def create_topics(
     options: Mapping[str, str | int | float | bool] | None = None,
     timeout_s: float = 30.0,
 ) -> list[Made]:
-    """Create what is not there; says of each what became of it. Raises StreamError with the broker's reason."""
+    """Create what is not there; says of each what became of it. Raises StreamError with the broker's reason, or when
+    none has answered after `timeout_s`."""
     admin = admin_client(bootstrap_servers, options)
-    wait_for_broker(admin, bootstrap_servers)
+    wait_for_broker(admin, bootstrap_servers, timeout_s)
     wanted = [
         NewTopic(
             topic.name, num_partitions=topic.partitions, replication_factor=topic.replication, config=dict(topic.config)
@@ -72,6 +74,17 @@ def create_topics(
     return [_made(admin, topic, answers[topic.name]) for topic in topics]
 
 
+def known_topics(
+    bootstrap_servers: str,
+    options: Mapping[str, str | int | float | bool] | None = None,
+    *,
+    timeout_s: float = 10.0,
+) -> dict[str, int]:
+    """Every topic there is, with the number of its partitions. Raises StreamError when no broker answers in time."""
+    known = wait_for_broker(admin_client(bootstrap_servers, options), bootstrap_servers, timeout_s).topics
+    return {name: len(topic.partitions) for name, topic in known.items()}
+
+
 def admin_client(bootstrap_servers: str, options: Mapping[str, str | int | float | bool] | None = None) -> AdminClient:
     """An admin client that logs as the others do. Raises SettingsError."""
     notes = ClientLog("admin", bootstrap_servers)
@@ -82,18 +95,19 @@ def admin_client(bootstrap_servers: str, options: Mapping[str, str | int | float
         raise SettingsError(f"Kafka options: {error.args[0].str()}") from None
 
 
-def wait_for_broker(admin: AdminClient, bootstrap_servers: str, *, give_up: Callable[[], bool] = lambda: False) -> None:
-    """Return once a broker answers; says that it waits about each ten seconds. Raises StreamError when the broker
-    refuses us, or when `give_up` says so (asked each two seconds)."""
-    tries = 0
+def wait_for_broker(
+    admin: AdminClient, bootstrap_servers: str, timeout_s: float, monotonic: Callable[[], float] = time.monotonic
+) -> ClusterMetadata:
+    """What a broker knows, once one answers; says that it waits about each ten seconds. Raises StreamError when the
+    broker refuses us, or when none has answered in time."""
+    tries, give_up_at = 0, monotonic() + timeout_s
     while True:
         try:
-            admin.list_topics(timeout=ANSWER_S)
-            return
+            return admin.list_topics(timeout=min(ANSWER_S, timeout_s))
         except KafkaException as failure:
             error: KafkaError = failure.args[0]
         admin.poll(0)
-        if error.code() in DENIED or give_up():
+        if error.code() in DENIED or monotonic() >= give_up_at:
             raise StreamError(f"no Kafka at {bootstrap_servers}: {error.str()}")
         if tries % (QUIET_S // ANSWER_S) == 0:
             log.warning("broker.awaited", client="admin", brokers=bootstrap_servers, reason=error.str())

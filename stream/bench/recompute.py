@@ -19,9 +19,9 @@ from stream.history.archive import ArchiveHistory
 from stream.history.availability import Stamped
 from stream.history.replay_run import Options, plan_of, run_replay
 from stream.history.timeline import Span, Window
+from stream.logs import configure_logging
 from stream.ports import Partition
 from stream.settings import load
-from stream.telemetry import configure_logging
 
 
 class Timed(ArchiveHistory):

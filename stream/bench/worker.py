@@ -26,12 +26,13 @@ from stream.adapters.kafka_sink import KafkaSink
 from stream.bench import null
 from stream.feeders.line import Line
 from stream.feeders.remote import Remote
+from stream.logs import configure_logging
 from stream.pipeline import Pipeline
 from stream.ports import Partition
 from stream.service import load_engine, origin_of
 from stream.settings import Settings, load
 from stream.stage import Stage, open_cache
-from stream.telemetry import Metrics, configure_logging
+from stream.telemetry import Metrics
 
 IDLE_S = 3.0  # nothing new for so long, and nothing under way: everything was read
 MOST_PARTITIONS = 64

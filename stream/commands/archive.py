@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stream import settings as settings_module
 from stream.cli import version
-from stream.telemetry import configure_logging
+from stream.logs import configure_logging
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,7 +1,8 @@
 """Texts in, sentiment out, without Kafka: JSON lines with `text` from a file or stdin, one JSON line each to stdout.
 
 Output: label, probs, score, confidence and exit (layer, reason), in input order; other fields of an input line are
-passed on. A line that cannot be answered gives {"error": ...} in its place, and exit status 1 at the end.
+passed on. A line that cannot be answered gives {"error": ...} in its place, and exit status 1 at the end. Blank lines
+are skipped: nothing stands in their place.
 """
 
 import argparse

@@ -21,10 +21,10 @@ from stream.adapters.tail import Tail
 from stream.demo.feed import demo_feed, rebased
 from stream.demo.playback import RAW_TOPICS, Playback
 from stream.demo.stage import DemoStage
+from stream.logs import configure_logging
 from stream.settings import load
 from stream.tape.rows import Kind, Row, Tape, liveliest, picture
 from stream.tape.tally import TapeTally
-from stream.telemetry import configure_logging
 
 _PICTURE_COLUMNS, _PICTURE_ROWS = 100, 26
 _READY_S, _OUTCOME_S = 30.0, 15.0
@@ -44,6 +44,8 @@ def run(args: argparse.Namespace) -> int:
     load()  # a wrong setting is said here rather than by the worker
     console = Console(stderr=args.json, highlight=False)
     with DemoStage(_READY_S) as stage:
+        if not args.once:
+            _invite(stage, console)
         rows, tally, seconds, surprises = _play(stage, console, args.seconds)
         console.print(tally.picture(seconds))
         for surprise in surprises:
@@ -80,12 +82,17 @@ def _play(stage: DemoStage, console: Console, length_s: float) -> tuple[list[Row
     return shown, tally, time.time_ns() / 1e9 - start_us / 1e6, playback.surprises()
 
 
-def _stay(stage: DemoStage, console: Console) -> None:
+def _invite(stage: DemoStage, console: Console) -> None:
     console.print(
-        f"\nThe stage stays up until Ctrl-C. Beside it, in another terminal:\n"
-        f"  EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS={stage.bootstrap_servers} earlybird signals --from beginning --raw",
+        f"Beside it, in another terminal:\n"
+        f"  EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS={stage.bootstrap_servers} earlybird signals --from beginning --raw\n",
         soft_wrap=True,
     )
+
+
+def _stay(stage: DemoStage, console: Console) -> None:
+    console.print("\nThe stage stays up until Ctrl-C.")
+    _invite(stage, console)
     try:
         while True:
             stage.check()

@@ -7,22 +7,24 @@ A line is a raw item of ours, or anything that --map or --preset can turn into o
 
 TARGET=PATH[:TIME] takes a field of the line, dotted (`entities.cashtags.*.tag`); TIME is s, ms, us, ns, iso, iso-utc,
 rfc2822 or a strptime pattern. TARGET='text' is a constant. The order is that in which texts became available
-(ingested_us), over all files. Lines that cannot be published are named on stderr; then the exit status is 1.
+(ingested_us), over all files. Lines that cannot be published are named on stderr; then the exit status is 1. What was
+interrupted (Ctrl-C) or failed says how much the broker has acknowledged, and at which line to go on.
 """
 
 import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
 
 from stream import settings as settings_module
-from stream.errors import FeedError
+from stream.errors import FeedError, StreamError
 from stream.feed import BACK_DATED_US, BadLine, FeedFile, FeedItem, LineFormat, Pace, Tally, merged, publish
 from stream.field_map import FLAT, FieldMap
-from stream.telemetry import configure_logging
+from stream.logs import configure_logging
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0: every line is published and acknowledged; 1: some lines were bad."""
+    """0: every line is published and acknowledged; 1: some lines were bad. However it ends, it says how far it came."""
     from stream.adapters.kafka_sink import KafkaSink
 
     settings = settings_module.load(args.config)
@@ -64,22 +66,27 @@ def run(args: argparse.Namespace) -> int:
     files = [FeedFile(path) for path in args.files]
     check = _Retention(settings) if args.timestamps == "recorded" else None
     sink = KafkaSink(settings.kafka.bootstrap_servers, options=settings.kafka.options)
-    with _Progress(files) as progress:
+    tally, progress = Tally(), _Progress(files)
 
-        def on_line(line: Line) -> None:
-            if check is not None and isinstance(line, FeedItem):
-                check(line)
-            progress(line)
+    def on_line(line: Line) -> None:
+        if check is not None and isinstance(line, FeedItem):
+            check(line)
+        progress(line)
 
-        try:
-            tally = publish(
+    try:
+        with progress:
+            publish(
                 merged(files, form), sink, pace=Pace(args.speed, args.rate), timestamps=args.timestamps,
-                limit=args.limit, on_line=on_line,
+                limit=args.limit, on_line=on_line, tally=tally,
             )  # fmt: skip
-        finally:
-            sink.close()
-            for file in files:
-                file.close()
+    except (KeyboardInterrupt, StreamError):
+        if tally.texts:
+            print(f"{summary(tally)}; {tally.acknowledged:,} acknowledged, go on at {', '.join(tally.resume())}")
+        raise
+    finally:
+        sink.close()
+        for file in files:
+            file.close()
     print(summary(tally))
     return 1 if tally.bad_lines else 0
 
@@ -156,18 +163,18 @@ class _Progress:
 
 
 def _positive_int(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"at least 1 expected, was {text}")
-    return number
+    with suppress(ValueError):
+        if (number := int(text)) > 0:
+            return number
+    raise argparse.ArgumentTypeError(f"a whole number above 0 expected, was {text!r}")
 
 
-def _positive_float(text: str) -> float:
-    number = float(text)
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"above 0 expected, was {text}")
-    return number
+def _positive_float(text: str, also: str = "") -> float:
+    with suppress(ValueError):
+        if 0 < (number := float(text)) < float("inf"):
+            return number
+    raise argparse.ArgumentTypeError(f"a number above 0{also} expected, was {text!r}")
 
 
 def _speed(text: str) -> float | None:
-    return None if text == "max" else _positive_float(text)
+    return None if text == "max" else _positive_float(text, " or max")

@@ -17,11 +17,13 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from stream import settings as settings_module
-from stream.telemetry import configure_logging
+from stream.errors import SettingsError
+from stream.logs import configure_logging
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +63,8 @@ def run(args: argparse.Namespace) -> int:
     settings = settings_module.load(args.config)
     configure_logging(settings.log.level, settings.log.format)
     chosen = {name: value for name in ("model", "policy") if (value := getattr(args, name)) is not None}
+    if chosen and args.mode == "recorded":
+        raise SettingsError(f"--{next(iter(chosen))}: recorded signals stay as they are; use it with recompute")
     settings = settings.model_copy(update=chosen)
     options = Options(
         args.output, args.mode, args.format, args.topic, args.archive, args.start, args.end, args.slack, args.available,
@@ -146,7 +150,7 @@ def _records(spans: Any) -> int:
 def _speed(text: str) -> float | None:
     if text == "max":
         return None
-    number = float(text)
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"above 0 expected, was {text}")
-    return number
+    with suppress(ValueError):
+        if 0 < (number := float(text)) < float("inf"):
+            return number
+    raise argparse.ArgumentTypeError(f"a number above 0 or max expected, was {text!r}")

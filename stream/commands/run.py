@@ -4,8 +4,8 @@ import argparse
 import signal
 import threading
 
+from stream.logs import configure_logging
 from stream.settings import add_config_option, load
-from stream.telemetry import configure_logging
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

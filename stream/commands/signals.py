@@ -16,10 +16,10 @@ from schemas.codec import DecodeError, decode
 from schemas.rejection import Rejection
 from schemas.signal import Signal
 from stream.adapters.tail import Tail
+from stream.logs import configure_logging
 from stream.ports import Position, Record
 from stream.settings import Settings, add_config_option, load
 from stream.tape.rows import Row, heading, headline, line
-from stream.telemetry import configure_logging
 
 _HEADLINES_KEPT = 100_000
 _JOIN_S = 1.0

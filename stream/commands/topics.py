@@ -5,11 +5,11 @@
 
 import argparse
 
-from stream.adapters.topics import Topic, admin_client, create_topics, stage_topics
+from stream.adapters.topics import Topic, create_topics, known_topics, stage_topics
+from stream.logs import configure_logging
 from stream.settings import Settings, add_config_option, load
-from stream.telemetry import configure_logging
 
-_ANSWER_S = 10.0
+_SHOWN_S, _CREATED_S = 10.0, 30.0  # longest wait for a broker
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 when every topic is there."""
+    """0: every topic is there; 1: some are missing. Raises StreamError when no broker answers."""
     settings = load(args.config)
     configure_logging(settings.log.level, settings.log.format)
     return _create(settings, args) if args.verb == "create" else _show(settings)
@@ -36,7 +36,7 @@ def _create(settings: Settings, args: argparse.Namespace) -> int:
     )
     if args.keep_raw:
         topics = [_kept(topic) if topic.name in raw else topic for topic in topics]
-    for made in create_topics(kafka.bootstrap_servers, topics, options=kafka.options):
+    for made in create_topics(kafka.bootstrap_servers, topics, options=kafka.options, timeout_s=_CREATED_S):
         print(f"{made.outcome:<8} {made.topic.name}  {made.partitions} partitions")
     return 0
 
@@ -47,10 +47,10 @@ def _kept(topic: Topic) -> Topic:
 
 def _show(settings: Settings) -> int:
     names, kafka = settings.topics, settings.kafka
-    known = admin_client(kafka.bootstrap_servers, kafka.options).list_topics(timeout=_ANSWER_S).topics
+    known = known_topics(kafka.bootstrap_servers, kafka.options, timeout_s=_SHOWN_S)
     missing = False
     for name in [*(topic.name for topic in names.raw), names.signals, names.control, names.dlq]:
-        partitions = len(known[name].partitions) if name in known else 0
+        partitions = known.get(name, 0)
         missing |= partitions == 0
         print(f"{'missing' if partitions == 0 else 'there':<8} {name}  {partitions} partitions")
     return 1 if missing else 0

@@ -17,8 +17,9 @@ from stream.errors import StreamError
 from stream.feeders.blueprint import Blueprint
 from stream.feeders.remote import Remote
 from stream.health import HealthServer
+from stream.logs import configure_logging
 from stream.stage import work
-from stream.telemetry import Metrics, configure_logging
+from stream.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
 

@@ -166,6 +166,11 @@ class OutcomeSink:
         """As Sink.unacknowledged: never any."""
         return 0
 
+    @property
+    def awaited(self) -> tuple[str, ...]:
+        """As Sink.awaited: nothing."""
+        return ()
+
     def close(self) -> None:
         """As Sink.close."""
 

@@ -84,6 +84,10 @@ def plan_of(settings: Settings, options: Options, history: History) -> Plan:
     for name in (options.output / MANIFEST, work):
         if name.exists():
             raise SettingsError(f"{name}: a replay is there already; --resume it, or use another --output")
+    if options.topic is not None:
+        from stream.adapters.replay_topic import refuse_used
+
+        refuse_used(settings.kafka.bootstrap_servers, options.topic, settings.kafka.options)
     window = _window(options)
     topics = settings.topics
     raw, signals = [topic.name for topic in topics.raw], [topics.signals]

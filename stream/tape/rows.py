@@ -80,7 +80,7 @@ def line(row: Row, width: int) -> Text:
     """The row in at most `width` columns."""
     text = Text(no_wrap=True, overflow="ellipsis")
     text.append(time.strftime("%H:%M:%S", time.gmtime(row.at_us / 1e6)), "bright_black")
-    text.append(f"  {row.symbol[:6]:<6} ", "bold")
+    text.append(f"  {_printable(row.symbol)[:6]:<6} ", "bold")
     if row.label is None:
         text.append_text(_without_result(row, width))
     else:
@@ -117,7 +117,7 @@ def headline(value: bytes | None) -> str:
     """What a person would call this raw record: its headline or text, else the beginning of its bytes."""
     try:
         fields = json.loads(value or b"null")
-    except ValueError:
+    except (ValueError, RecursionError):  # anything may stand in a raw topic, and this only shows it
         fields = None
     if isinstance(fields, dict):
         return str(fields.get("headline") or fields.get("text") or "")

@@ -97,6 +97,13 @@ class Broker:
         self.settle(sink)
         sink.close()
 
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Fails when it does not come to hold."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < deadline, "it never came"
+            time.sleep(0.01)
+
     def settle(self, sink: KafkaSink) -> list[object]:
         """All receipts of what was handed over."""
         receipts: list[object] = []

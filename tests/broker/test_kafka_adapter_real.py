@@ -123,6 +123,19 @@ def test_a_topic_that_comes_later_is_waited_for(real_broker: Any) -> None:
 
 
 @pytest.mark.faults
+def test_a_topic_to_write_to_is_missed_before_anything_is_written(real_broker: Any) -> None:
+    """By name, in `awaited` and in the log, until somebody has made it."""
+    topic, there = real_broker.unique("later"), real_broker.topic()
+    sink = KafkaSink(real_broker.bootstrap_servers, topics=[topic, there])
+    assert set(sink.awaited) == {topic, there}
+    with capture_logs() as lines:
+        real_broker.until(lambda: not sink.receipts() and sink.awaited == (topic,))
+    assert [line["topic"] for line in lines if line["event"] == "topic.awaited"] == [topic]
+    create_topics(real_broker.bootstrap_servers, [Topic(topic)])
+    real_broker.until(lambda: not sink.receipts() and not sink.awaited)
+    sink.close()
+
+
 @pytest.mark.parametrize("how", ["killed", "paused"])
 def test_an_outage_delays_and_loses_nothing(own_broker: Any, how: str) -> None:
     """Records sent while the broker is away arrive once it is back, each once and in order; the reader goes on."""

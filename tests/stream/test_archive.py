@@ -292,3 +292,12 @@ def test_kill_9_loses_and_doubles_nothing(tmp_path: Path) -> None:
     archive(tmp_path, [], day_rows=10_000)
     assert len(offsets(tmp_path, "news.raw")) > 100
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_without_pyarrow_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From an index and in a checkout."""
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(
+        SettingsError, match=r"pip install 'earlybird\[archive\]'; in a checkout pip install -e '\.\[archive\]'"
+    ):
+        parquet.arrow()

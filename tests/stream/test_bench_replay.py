@@ -1,14 +1,18 @@
 """The bench of replays compares like with like: every row the same items, and all of them counted."""
 
 import json
+from argparse import Namespace
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from schemas.raw import Action
+from stream import bench_replay
 from stream.bench.recompute import measure
 from stream.bench.report import Whole
+from stream.bench.workers import Place
 from stream.bench_replay import TOPIC, archived_items, invented_items, rates
 from stream.history.archiver import Archiver
 from stream.history.availability import Stamped
@@ -58,3 +62,15 @@ def test_rates_are_medians_over_the_rounds() -> None:
     table = rates(runs)
     cells = [list(column.cells) for column in table.columns]
     assert cells[2:5] == [["50", "10"], ["10", "10"], ["100", "10"]] and cells[-1] == ["1.00", "5.00"]
+
+
+def test_a_missing_peer_is_named_with_its_cure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As it is to be typed: what stands in brackets is no markup."""
+    monkeypatch.setattr(bench_replay, "find_spec", lambda _: None)
+    monkeypatch.setattr(bench_replay, "open_place", lambda _: nullcontext(Place("", {}, "raw", 1, "signals")))
+    monkeypatch.setattr(bench_replay, "publish", lambda *_: None)
+    bench_replay.run(Namespace(archive=None, texts=1, peer_texts=1, rounds=0, bootstrap=None, json=False))
+    said = " ".join(capsys.readouterr().out.split())
+    assert "pip install 'earlybird[engine]'; in a checkout pip install -e '.[engine]'" in said

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from stream import cli
+from stream.adapters.embedded import EmbeddedBroker
+from stream.commands import topics
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,7 +37,8 @@ def test_a_missing_package_names_its_extra() -> None:
         "sys.exit(cli.main(['config', 'check']))"
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "earlybird: `earlybird config` needs pydantic_settings: pip install 'earlybird[stream]'\n"
+    cure = "install the extra, e.g. pip install 'earlybird[stream]'; in a checkout pip install -e '.[stream]'"
+    assert done.stderr == f"earlybird: `earlybird config` needs pydantic_settings: {cure}\n"
 
 
 def test_a_missing_module_of_our_own_stays_a_traceback() -> None:
@@ -98,3 +101,36 @@ def test_a_reader_that_goes_away_ends_it_quietly() -> None:
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize(("verb", "patience"), [("show", "_SHOWN_S"), ("create", "_CREATED_S")])
+def test_topics_without_a_broker_gives_up_with_one_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verb: str, patience: str
+) -> None:
+    """Status 2: 1 would say that a topic is missing."""
+    monkeypatch.setenv("EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    monkeypatch.setenv("EARLYBIRD_LOG__LEVEL", "error")
+    monkeypatch.setattr(topics, patience, 0.05)
+    assert cli.main(["topics", verb]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("earlybird: no Kafka at 127.0.0.1:1: ")
+
+
+def test_topics_that_are_there_and_missing_are_shown(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, ground: EmbeddedBroker
+) -> None:
+    """Status 1 when one is missing."""
+    monkeypatch.setenv("EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS", ground.bootstrap_servers)
+    assert cli.main(["topics", "show"]) == 0
+    assert "there    news.raw  4 partitions" in capsys.readouterr().out
+    monkeypatch.setenv("EARLYBIRD_TOPICS__SIGNALS", "nowhere")
+    assert cli.main(["topics", "show"]) == 1
+    assert "missing  nowhere  0 partitions" in capsys.readouterr().out
+
+
+def test_classify_says_that_blank_lines_are_skipped(capsys: pytest.CaptureFixture[str]) -> None:
+    """Who pairs its lines with those of the input must know."""
+    with pytest.raises(SystemExit):
+        cli.main(["classify", "--help"])
+    assert "Blank lines" in capsys.readouterr().out

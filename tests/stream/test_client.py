@@ -28,6 +28,7 @@ from stream.subscription.buffer import Buffer, Waiting
 from stream.subscription.recording import Recording
 from stream.subscription.selection import Facts, Gate, Selection
 
+ROOT = Path(__file__).parents[2]
 T0 = 1_700_000_000_000_000
 SECOND = 1_000_000
 CORRECT, RETRACT = SignalAction.CORRECT, SignalAction.RETRACT
@@ -51,9 +52,25 @@ def test_the_client_needs_no_model_and_no_service() -> None:
     """A strategy's environment holds neither torch nor what the stage runs on."""
     absent = {"torch", "transformers", "prometheus_client", "pydantic_settings", "redis", "pandas", "pyarrow", "numpy"}
     code = f"import sys\nfrom stream.client import Signals\nprint(sorted({absent!r} & set(sys.modules)))"
-    root = Path(__file__).parents[2]
-    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=root)
+    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
     assert ran.stdout.strip() == "[]"
+
+
+def test_a_strategys_stdout_is_its_own() -> None:
+    """structlog's default prints everything there. Unless the process has set it up: warnings, to stderr."""
+    code = (
+        "import structlog; from stream.client import Signals; Signals.replay([]);"
+        "log = structlog.get_logger(); log.debug('chatter'); log.warning('news'); print('position')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "position\n"
+    assert "news" in done.stderr and "chatter" not in done.stderr
+    code = (
+        "import structlog; structlog.configure(processors=[]); from stream.client import Signals; Signals.replay([]);"
+        "print(structlog.get_config()['processors'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_a_received_signal_is_the_signal_and_its_instant() -> None:

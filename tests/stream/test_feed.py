@@ -3,7 +3,7 @@
 import gzip
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.raw import RAW
+from stream import cli
+from stream.adapters.embedded import EmbeddedBroker
 from stream.adapters.memory import MemorySink
+from stream.commands import feed
 from stream.errors import FeedError
-from stream.feed import BadLine, FeedFile, FeedItem, LineFormat, Pace, merged, publish
+from stream.feed import BadLine, FeedFile, FeedItem, LineFormat, Pace, Tally, merged, publish
 from stream.field_map import FLAT, FieldMap, Rule, UnmappableError, instant_us
 
 T0 = 1_700_000_000_000_000
@@ -113,6 +116,27 @@ def test_without_an_ingest_time_the_whole_feed_is_refused_unless_a_delay_is_assu
     """When a text could be traded on is never guessed in silence."""
     with pytest.raises(FeedError, match="--assume-delay"):
         LineFormat(FieldMap(FLAT)).item(json.dumps(FLAT_LINE).encode(), "f:1")
+
+
+def test_a_line_without_an_ingest_time_is_as_bad_as_others(tmp_path: Path) -> None:
+    """It is named and the file goes on, whether its lines are raw items or mapped."""
+    raw = [own_line(1), own_line(2) | {"ingested_us": None}, own_line(3)]
+    form = LineFormat(FieldMap([*FLAT, "ingested_us=seen:us"]))
+    mapped = [FLAT_LINE, FLAT_LINE | {"seen": T0}, FLAT_LINE]
+    for lines, fits, bad in ((raw, LineFormat(), ["f.jsonl:2"]), (mapped, form, ["f.jsonl:1", "f.jsonl:3"])):
+        found = list(merged([FeedFile(write(tmp_path / "f.jsonl", lines))], fits))
+        complaints = [line for line in found if isinstance(line, BadLine)]
+        assert [line.place for line in complaints] == bad and len(found) == 3
+        assert all("ingested_us" in line.why for line in complaints)
+
+
+def test_a_foreign_file_is_refused_before_anything_is_published(tmp_path: Path) -> None:
+    """Its first line says that nobody has said where its times are; how to say it comes with the refusal."""
+    ours, foreign = write(tmp_path / "a.jsonl", [own_line(1)]), write(tmp_path / "b.jsonl", [b"", {"title": "T"}])
+    sink = MemorySink()
+    with pytest.raises(FeedError, match=r"b\.jsonl:2: no ingest time\. Map one"):
+        publish(merged([FeedFile(ours), FeedFile(foreign)], LineFormat()), sink)
+    assert not sink.sent
 
 
 def test_an_item_without_any_time_is_a_bad_line() -> None:
@@ -234,3 +258,109 @@ def test_a_file_that_cannot_be_read_is_an_error_with_its_name(tmp_path: Path) ->
     cut.write_bytes(cut.read_bytes()[:-20])
     with pytest.raises(FeedError, match=r"cut\.jsonl\.gz"):
         list(merged([FeedFile(cut)], LineFormat()))
+
+
+@pytest.mark.parametrize("name", ["x.zst", "x.gz"])
+@pytest.mark.parametrize("damage", ["garbage", "cut", "spoilt"])
+def test_a_damaged_archive_is_one_sentence(tmp_path: Path, name: str, damage: str) -> None:
+    """Neither a traceback nor, where it was cut between two blocks, an early end."""
+    whole = write(tmp_path / name, [own_line(n) | {"body": f"{n * n}" * 50} for n in range(5_000)])
+    content = whole.read_bytes()
+    middle = len(content) // 2
+    whole.write_bytes(
+        {"garbage": b"garbage", "cut": content[:middle], "spoilt": content[:middle] + bytes(99) + content[middle:]}[
+            damage
+        ]
+    )
+    with pytest.raises(FeedError, match=rf"{name}: ."):
+        list(merged([FeedFile(whole)], LineFormat()))
+
+
+def test_a_zst_file_may_have_several_frames_and_none(tmp_path: Path) -> None:
+    """Appended to, or empty: neither is damage."""
+    path = write(tmp_path / "two.zst", [own_line(1)])
+    path.write_bytes(path.read_bytes() + write(tmp_path / "more.zst", [own_line(2), own_line(3)]).read_bytes())
+    assert len(list(merged([FeedFile(path)], LineFormat()))) == 3
+    path.write_bytes(b"")
+    assert not list(merged([FeedFile(path)], LineFormat()))
+
+
+class Slow(MemorySink):
+    """Acknowledges nothing of its second half."""
+
+    def receipts(self, timeout_ms: int = 0) -> list[object]:
+        ready, half = super().receipts(timeout_ms), len(self.sent) // 2
+        return [receipt for receipt in ready if isinstance(receipt, int) and receipt < half]
+
+
+def test_an_interrupted_feed_knows_where_to_go_on() -> None:
+    """Behind what is acknowledged, in each of its files; what was under way is not waited for without end."""
+    clock = Time()
+
+    def interrupted() -> Iterator[FeedItem]:
+        for number in range(8):
+            yield FeedItem(f"{'ab'[number % 2]}:{number + 1}", "news.raw", b"k", b"v", T0)
+        raise KeyboardInterrupt
+
+    def passing() -> float:
+        clock.now_s += 0.1
+        return clock.now_s
+
+    for sink, acknowledged, places in ((MemorySink(), 8, ["a:8", "b:9"]), (Slow(), 4, ["a:5", "b:6"])):
+        tally = Tally()
+        with pytest.raises(KeyboardInterrupt):
+            publish(interrupted(), sink, now_s=passing, wait=clock.wait, tally=tally)
+        assert (tally.texts, tally.acknowledged, tally.resume()) == (8, acknowledged, places)
+
+
+def items_then(error: BaseException) -> Callable[..., Iterator[FeedItem]]:
+    def lines(*_: object) -> Iterator[FeedItem]:
+        yield from (FeedItem(f"f.jsonl:{number}", "news.raw", b"k", b"v", T0) for number in (1, 2, 3))
+        raise error
+
+    return lines
+
+
+@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), 130), (FeedError("f.jsonl: cut"), 2)])
+def test_what_was_published_is_said_however_it_ends(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    ground: EmbeddedBroker,
+    error: BaseException,
+    status: int,
+) -> None:
+    """Also at Ctrl-C."""
+    monkeypatch.setenv("EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS", ground.bootstrap_servers)
+    monkeypatch.setattr(feed, "merged", items_then(error))
+    path = write(tmp_path / "f.jsonl", [])
+    assert cli.main(["feed", str(path), "--timestamps", "now"]) == status
+    said = capsys.readouterr().out
+    assert said.startswith("published 3 texts (news.raw 3)")
+    assert said.endswith("; 3 acknowledged, go on at f.jsonl:4\n")
+
+
+def test_bad_lines_are_counted_and_the_rest_is_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ground: EmbeddedBroker
+) -> None:
+    """As --help promises: named on stderr, and status 1."""
+    monkeypatch.setenv("EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS", ground.bootstrap_servers)
+    path = write(tmp_path / "f.jsonl", [own_line(1), own_line(2) | {"ingested_us": None}, own_line(3)])
+    assert cli.main(["feed", str(path), "--timestamps", "now"]) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith("published 2 texts") and out.endswith("; 1 bad lines left out\n")
+    assert "f.jsonl:2: ingested_us: none" in err
+
+
+@pytest.mark.parametrize(
+    ("option", "allowed"),
+    [("--speed", "a number above 0 or max"), ("--rate", "a number above 0"), ("--limit", "a whole number above 0")],
+)
+def test_an_option_that_is_no_number_says_what_it_may_be(
+    capsys: pytest.CaptureFixture[str], option: str, allowed: str
+) -> None:
+    """In words of its user."""
+    for text in ("fast", "-1"):
+        with pytest.raises(SystemExit):
+            cli.main(["feed", "f.jsonl", f"{option}={text}"])
+        assert f"{allowed} expected, was '{text}'" in capsys.readouterr().err

@@ -13,13 +13,18 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from schemas.codec import encode
 from schemas.signal import Signal
 from stream import cli
-from stream.adapters.embedded import EmbeddedRedis
+from stream.adapters.embedded import EmbeddedBroker, EmbeddedRedis
+from stream.adapters.kafka_sink import KafkaSink
+from stream.adapters.topic_range import TopicHistory
 from stream.history.archiver import Archiver
 from stream.history.availability import Stamped
 from stream.history.compare import Comparison
-from stream.ports import Record
+from stream.history.timeline import Window
+from stream.ports import Outgoing, Record
+from stream.strategies.invented import invented
 
 pytest.importorskip("pyarrow")
 
@@ -103,11 +108,56 @@ def test_refusals_name_what_was_wrong(archive: Path, tmp_path: Path, capsys: pyt
         (["recompute", *here, "--from", "now", "--to", "-2h"], "before"),
         (["recompute", *here, "--latency", "empirical"], "signals"),
         (["recorded", *here, "--compare"], "--compare"),
+        (["recorded", *here, "--policy", "full"], "--policy: recorded signals stay as they are"),
+        ([*here, "--model", "bundled"], "--model: recorded signals stay as they are"),
         (["recompute", *here, "--order", "event", "--strict"], "looks ahead"),
     ):
         assert cli.main(["replay", *arguments]) == 2, arguments
         assert reason in capsys.readouterr().err
     assert not list(tmp_path.rglob("*.parquet")) and not (tmp_path / "out" / ".replay").exists()
+
+
+def test_a_topic_that_has_a_replay_gets_no_second_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who reads it would get every signal twice; nor does one whose control topic says that it is over."""
+    with Archiver(tmp_path / "archive", ["signals"]) as archiver:
+        for offset in range(5):
+            signal = invented(str(offset), NOW_US + offset)
+            archiver.add(Stamped(Record("signals", 0, offset, b"k", encode(signal), NOW_US + offset), True))
+    topics = ["again", "again.control", "done", "done.control"]
+    with EmbeddedBroker(dict.fromkeys(topics, 1)) as broker:
+        monkeypatch.setenv("EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS", broker.bootstrap_servers)
+        monkeypatch.setattr("stream.adapters.retention._ANSWER_S", 0.1)  # this broker does not tell
+
+        def replay(output: str, topic: str) -> int:
+            to = ["--output", str(tmp_path / output), "--format", "topic", "--topic", topic]
+            return cli.main(["replay", "recorded", "--archive", str(tmp_path / "archive"), *to])
+
+        def counts() -> list[int]:
+            spans = TopicHistory(broker.bootstrap_servers).spans(topics, Window())
+            return [span.end for _, span in sorted(spans.items())]
+
+        assert replay("one", "again") == 0
+        assert counts() == [5, 1, 0, 0]
+        capsys.readouterr()
+        assert replay("two", "again") == 2
+        assert "--topic: again has records, a replay is there already" in capsys.readouterr().err
+        sink = KafkaSink(broker.bootstrap_servers)
+        sink.send(Outgoing("done.control", b"run", b"{}"))
+        while sink.unacknowledged():
+            sink.receipts(100)
+        sink.close()
+        assert replay("two", "done") == 2
+        assert "--topic: done.control has records" in capsys.readouterr().err
+        assert counts() == [5, 1, 0, 1] and not (tmp_path / "two").exists()
+
+
+def test_a_speed_that_is_no_number_says_what_it_may_be(capsys: pytest.CaptureFixture[str]) -> None:
+    """In words of its user."""
+    with pytest.raises(SystemExit):
+        cli.main(["replay", "--output", "x", "--speed", "fast"])
+    assert "a number above 0 or max expected, was 'fast'" in capsys.readouterr().err
 
 
 @pytest.mark.faults

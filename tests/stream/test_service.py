@@ -1,6 +1,7 @@
 """The service as a process on the embedded broker: what an operator does to it, and what goes wrong around it."""
 
 import json
+import os
 import signal
 import socket
 import time
@@ -16,6 +17,7 @@ from stream import cli
 from stream.adapters.embedded import EmbeddedRedis
 
 StartStage = Callable[..., Any]
+Until = Callable[[Callable[[], bool]], None]
 
 
 def ask(url: str) -> tuple[int, bytes]:
@@ -77,6 +79,20 @@ def test_health_readiness_and_metrics(ground: Any, start_stage: StartStage) -> N
     assert 'earlybird_texts_consumed_total{item_type="news",topic="news.raw"} 20.0' in metrics
     assert 'earlybird_dlq_total{reason="malformed"} 1.0' in metrics
     assert 'policy="cwb:delta=0.3,window=2"' in metrics
+
+
+def test_a_broker_that_stops_answering_is_not_ready(ground: Any, start_stage: StartStage, until: Until) -> None:
+    """Nothing gets out, so no text is served; the process is well all the same, and ready again with the broker."""
+    stage = start_stage(ground.bootstrap_servers)
+    url = stage.wait_for("service.started")["health"]
+    until(lambda: ask(f"{url}/readyz")[0] == 200)
+    os.kill(ground.pid, signal.SIGSTOP)
+    until(lambda: ask(f"{url}/readyz")[0] == 503)
+    assert json.loads(ask(f"{url}/readyz")[1])["waiting"] == ["acknowledgements"]
+    assert ask(f"{url}/healthz")[0] == 200
+    os.kill(ground.pid, signal.SIGCONT)
+    until(lambda: ask(f"{url}/readyz")[0] == 200)
+    assert stage.end() == 0
 
 
 def test_broker_that_is_not_there_yet_is_waited_for(start_stage: StartStage) -> None:

@@ -75,9 +75,11 @@ def test_secrets_are_read_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyP
     secret = tmp_path / "secret"
     secret.write_text("hunter2\n", encoding="utf-8")
     monkeypatch.setenv("EARLYBIRD_KAFKA__OPTIONS__SASL_PASSWORD_FILE", str(secret))
-    chosen = load(write(tmp_path, f'[redis]\nurl_file = "{secret}"'))
+    address = tmp_path / "address"
+    address.write_text("redis://user:hunter2@cache\n", encoding="utf-8")
+    chosen = load(write(tmp_path, f'[redis]\nurl_file = "{address}"'))
     assert chosen.kafka.options == {"sasl.password": "hunter2"}
-    assert chosen.redis.url == "hunter2"
+    assert chosen.redis.url == "redis://user:hunter2@cache"
 
 
 def test_a_secret_file_that_is_not_there_names_its_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,6 +150,43 @@ def test_secrets_are_hidden_in_what_is_shown_and_in_reprs(monkeypatch: pytest.Mo
     assert shown["redis.url"] == f"redis://{HIDDEN}@cache:6379/0"
     assert shown["kafka.options"] == {"sasl.password": HIDDEN, "sasl.username": "quant", "ssl.key.pem": HIDDEN}
     assert "hunter2" not in f"{shown} {chosen!r} {chosen}"
+    assert shown["engine.token_budget"] == 512, "a number of tokens is no secret"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sasl.password", "ssl.key.password", "ssl.keystore.password", "ssl.key.pem", "sasl.jaas.config",
+        "sasl.oauthbearer.config", "sasl.oauthbearer.client.secret", "sasl.oauthbearer.token",
+        "sasl.oauthbearer.assertion.private.key.passphrase",
+    ],
+)  # fmt: skip
+def test_client_options_that_hold_secrets_are_hidden_by_name(name: str) -> None:
+    """Whatever librdkafka calls them."""
+    assert effective(Settings(kafka={"options": {name: "hunter2"}}))["kafka.options"] == {name: HIDDEN}
+
+
+def test_what_is_no_secret_is_shown() -> None:
+    """Of our own settings, whatever their names; of client options those that say where and how."""
+    options = {"sasl.mechanism": "PLAIN", "ssl.ca.location": "/ca.pem", "client.rack": "a"}
+    shown = effective(Settings(kafka={"options": options}, model="models/v1@prod", engine={"token_budget": 64}))
+    assert (shown["kafka.options"], shown["model"], shown["engine.token_budget"]) == (options, "models/v1@prod", 64)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://:hunter2@c", "rediss://u:1/hunter2@c", "redis://u:hunter2@hunter2@c", "redis://c?password=hunter2"],
+)
+def test_no_spelling_of_a_url_shows_its_password(url: str) -> None:
+    """Nor those that should have been escaped."""
+    assert "hunter2" not in str(effective(Settings(redis={"url": url}))["redis.url"])
+
+
+def test_options_that_are_no_table_are_refused_and_not_repeated(tmp_path: Path) -> None:
+    """They would have held a password as well."""
+    with pytest.raises(SettingsError, match=r"kafka\.options: must be a valid dictionary") as caught:
+        load(write(tmp_path, '[kafka]\noptions = "sasl.password=hunter2"'))
+    assert "hunter2" not in str(caught.value)
 
 
 def test_a_faulty_secret_is_not_repeated_in_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,6 +195,46 @@ def test_a_faulty_secret_is_not_repeated_in_the_error(monkeypatch: pytest.Monkey
     with pytest.raises(SettingsError) as caught:
         load()
     assert "kafka.sasl_password: no such setting" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("TOPICS__SIGNALS", "bad topic!", "topics.signals: letters, digits"),
+        ("TOPICS__CONTROL", "..", "topics.control: letters, digits"),
+        ("TOPICS__RAW", '[{"name": "a/b"}]', "topics.raw.0.name: letters, digits"),
+        ("KAFKA__BOOTSTRAP_SERVERS", "kafka:99999", "kafka.bootstrap_servers: host:port"),
+        ("KAFKA__BOOTSTRAP_SERVERS", "a:1,,b:2", "kafka.bootstrap_servers: host:port"),
+        ("KAFKA__BOOTSTRAP_SERVERS", "http://a:1", "kafka.bootstrap_servers: host:port"),
+        ("TOPICS__DLQ", "x" * 250, "topics.dlq: letters, digits"),
+        ("REDIS__URL", "localhost:6379", "redis.url: redis://"),
+        ("REDIS__URL", "redis://cache:99999", "redis.url: redis://"),
+    ],
+)
+def test_what_no_broker_and_no_cache_can_be_called_is_refused(
+    name: str, value: str, complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything runs."""
+    monkeypatch.setenv(f"EARLYBIRD_{name}", value)
+    with pytest.raises(SettingsError, match=complaint):
+        load()
+
+
+@pytest.mark.parametrize(
+    "servers", ["kafka-1:9092,kafka-2:9092", "kafka", "[::1]:9092", "SASL_SSL://kafka:9093,plaintext://b"]
+)
+def test_every_way_to_name_a_broker_is_taken(servers: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As librdkafka does."""
+    monkeypatch.setenv("EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS", servers)
+    assert load().kafka.bootstrap_servers == servers
+
+
+def test_a_faulty_url_does_not_tell_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its scheme, too."""
+    monkeypatch.setenv("EARLYBIRD_REDIS__URL", "user:hunter2@cache")
+    with pytest.raises(SettingsError) as caught:
+        load()
     assert "hunter2" not in str(caught.value)
 
 

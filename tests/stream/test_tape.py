@@ -66,6 +66,11 @@ def test_a_texts_control_characters_do_not_reach_the_terminal() -> None:
     assert drawn.endswith("a [2Jb c d e")
 
 
+def test_a_symbols_control_characters_do_not_reach_the_terminal() -> None:
+    """A symbol is the provider's, too."""
+    assert "\x1b" not in line(Row(0, Kind.REJECTION, 0, symbol="N\x1b[31m"), 80).plain
+
+
 def test_markup_in_a_headline_is_shown_and_not_obeyed() -> None:
     """Square brackets are common in headlines."""
     out = io.StringIO()
@@ -125,6 +130,11 @@ def test_a_raw_records_headline_is_found_whatever_it_holds() -> None:
     """News, tweets, deletes and rubbish."""
     found = [headline(value) for value in (b'{"headline":"H"}', b'{"text":"T"}', b"[1]", b"rubb\xff", None, b"")]
     assert found == ["H", "T", "[1]", "rubb\ufffd", "", ""]
+
+
+def test_a_raw_record_that_no_parser_takes_is_shown_all_the_same() -> None:
+    """It is in the topic, and whoever looks at the topic must not fall over it."""
+    assert headline(b"[" * 100_000) == "[" * 80
 
 
 def test_the_still_picture_shows_the_liveliest_stretch() -> None:

@@ -14,8 +14,9 @@ from schemas.rejection import Reason
 from schemas.signal import Signal
 from stream.errors import SettingsError
 from stream.health import LONGEST_BEAT_S, HealthServer, Readiness
+from stream.logs import configure_logging
 from stream.ports import Partition
-from stream.telemetry import STAGES, Metrics, configure_logging
+from stream.telemetry import STAGES, Metrics
 
 T0 = 1_700_000_000_000_000
 
@@ -209,5 +210,6 @@ def test_metrics_are_served_and_other_paths_are_not() -> None:
 
 def test_a_port_in_use_is_a_setting_that_cannot_work() -> None:
     """Two workers on one machine need two ports; the error names the one."""
-    with served() as server, pytest.raises(SettingsError, match=rf"cannot listen on 127\.0\.0\.1:{server.port}"):
+    said = r"cannot listen on 127\.0\.0\.1:{}: .*EARLYBIRD_HTTP__PORT"
+    with served() as server, pytest.raises(SettingsError, match=said.format(server.port)):
         HealthServer("127.0.0.1", server.port, beat_age_s=lambda: 0.0, readiness=Readiness, metrics=lambda: b"")

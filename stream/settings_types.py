@@ -1,0 +1,41 @@
+"""Kinds of text that a setting can hold, checked before anything runs."""
+
+import re
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator
+
+_TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}", re.ASCII)
+_BROKER = re.compile(r"(?:(?i:(?:sasl_)?(?:plaintext|ssl))://)?(?:\[[0-9a-fA-F:.%]+\]|[^\s:/\[\],]+)(?::(\d{1,5}))?")
+_REDIS = ("redis://", "rediss://", "unix://")
+
+
+def _topic(name: str) -> str:
+    if not _TOPIC.fullmatch(name) or name in (".", ".."):
+        raise ValueError("letters, digits, '.', '_' and '-' required, at most 249, as Kafka has it")
+    return name
+
+
+def _brokers(servers: str) -> str:
+    for server in servers.split(","):
+        found = _BROKER.fullmatch(server.strip())
+        if not found or (found[1] is not None and not 0 < int(found[1]) < 65_536):
+            raise ValueError("host:port,... required, with ports from 1 to 65535")
+    return servers
+
+
+def _redis(url: str) -> str:
+    if not url.startswith(_REDIS):
+        raise ValueError(f"{', '.join(_REDIS)} required at its beginning")
+    try:
+        _ = urlsplit(url).port
+    except ValueError:  # whose own text may hold a part of the password
+        raise ValueError("redis://[user:password@]host:port/db required, with a port up to 65535") from None
+    return url
+
+
+TopicName = Annotated[str, AfterValidator(_topic)]
+Brokers = Annotated[str, AfterValidator(_brokers)]
+"""What a client starts from: host:port, separated by commas; librdkafka also takes PROTOCOL://host:port."""
+RedisUrl = Annotated[str, AfterValidator(_redis)]
