@@ -20,7 +20,7 @@ from engine.types import Request
 
 PART = 8  # texts that a row is first tried on, its slots permitting
 REFILLS = 20  # of every slot; with fewer the emptying table at the end is what is measured
-MISSING = "not installed: pip install 'earlybird[bench]'"
+MISSING = "not installed: install the extra 'bench', in a checkout pip install -e '.[bench]'"
 BASELINE = "hf_b1"
 
 

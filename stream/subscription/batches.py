@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from stream.errors import StreamError
+from stream.extras import cure
 from stream.subscription.received import Received
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ def arrow_table(signals: Sequence[Received]) -> "pa.Table":
     pyarrow."""
     try:
         import pyarrow as pa
-    except ImportError as error:
-        raise StreamError(f"Arrow batches need `pip install earlybird[strategies]` ({error})") from None
+    except ImportError:
+        raise StreamError(f"Arrow batches need pyarrow: {cure('strategies')}") from None
     kinds = {"list": pa.list_(pa.string())}
     return pa.table(
         {

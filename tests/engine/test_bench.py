@@ -161,7 +161,9 @@ def test_a_missing_peer_is_named_with_its_cure(setting: Setting, work: list[Text
     _, (missing, there) = measure(
         {"ort_fp32_b1": absent, "packed_fp32": ours.ROWS["packed_fp32"]}, setting, work, PACE, lambda _: None
     )
-    assert missing.note == "onnxruntime not installed: pip install 'earlybird[bench]'"
+    assert (
+        missing.note == "onnxruntime not installed: install the extra 'bench', in a checkout pip install -e '.[bench]'"
+    )
     assert missing.texts_per_s is None and there.texts_per_s
 
 
