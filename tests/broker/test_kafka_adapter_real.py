@@ -122,7 +122,6 @@ def test_a_topic_that_comes_later_is_waited_for(real_broker: Any) -> None:
     sink.close()
 
 
-@pytest.mark.faults
 def test_a_topic_to_write_to_is_missed_before_anything_is_written(real_broker: Any) -> None:
     """By name, in `awaited` and in the log, until somebody has made it."""
     topic, there = real_broker.unique("later"), real_broker.topic()
@@ -136,6 +135,7 @@ def test_a_topic_to_write_to_is_missed_before_anything_is_written(real_broker: A
     sink.close()
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("how", ["killed", "paused"])
 def test_an_outage_delays_and_loses_nothing(own_broker: Any, how: str) -> None:
     """Records sent while the broker is away arrive once it is back, each once and in order; the reader goes on."""
