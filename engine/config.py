@@ -16,7 +16,8 @@ RunnerName = Literal["auto", "packed", "resident", "reference"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["float32", "float64", "bfloat16", "float16", "int8"]  # int8: the layer's four maps; all else float32
 CUDA_TIERS = ((8, 128, 1), (32, 512, 1), (128, 2048, 2), (512, 8192, 4))
-"""The first answers an idle queue, the last fills a large card; from a cost model, not from a measurement."""
+"""The first answers an idle queue, the last fills a large card; from a cost model, not from a measurement. Each has
+rows for one text of max_tokens, so the first is small only where that is."""
 
 
 @dataclass(frozen=True, slots=True)

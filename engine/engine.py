@@ -1,13 +1,13 @@
 """Engine: a loaded model with its text side and its exit policy; what a process needs one of."""
 
 import dataclasses
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from engine.config import BUNDLED, CUDA_TIERS, EngineConfig, ModelConfig
 from engine.errors import ConfigError, NotTrainedForExits
@@ -15,7 +15,7 @@ from engine.exits.policy import ExitPolicy
 from engine.exits.spec import parse
 from engine.manifest import LABELS
 from engine.model import Elbert
-from engine.numerics import numerics, spoken
+from engine.numerics import numerics
 from engine.slots.int8 import EightBits
 from engine.slots.kernels import linears
 from engine.slots.packed import Packed
@@ -27,6 +27,7 @@ from engine.slots.resident_step import Tier
 from engine.slots.runner import Runner
 from engine.text.encoder import TextEncoder
 from engine.text.profiles import profile
+from engine.tiling import answers, fingerprint, steady
 from engine.weights import Checkpoint, load
 from schemas.identity import config_hash
 
@@ -68,7 +69,7 @@ class Engine:
         if self.config.runner == "reference":
             return Reference(self.model, self.policy)
         if self.config.runner == "resident":
-            return self._resident(self._static_and_numerics[0])
+            return self._loop(self._resident.tiles)
         return Packed(self.model, self.policy, self.config.slots, self.config.token_budget)
 
     def alone(self) -> Runner:
@@ -157,7 +158,12 @@ class Engine:
     def numerics(self) -> str:
         """See engine.numerics: computed at first use, by running the built-in probes; a resident loop runs them
         through every tier. Raises ConfigError, see `runner`."""
-        return numerics(self.model) if self.config.runner != "resident" else self._static_and_numerics[1]
+        return self._resident.numerics if self.config.runner == "resident" else numerics(self.model)
+
+    @property
+    def tiles(self) -> str | None:
+        """Which of engine.tiling's kinds a resident loop runs in; None: not deterministic, or another runner."""
+        return self._resident.kind if self.config.runner == "resident" else None
 
     @cached_property
     def _tiers(self) -> tuple[Tier, ...]:
@@ -166,43 +172,37 @@ class Engine:
         return tuple(Tier(*tier) for tier in tiers)
 
     @cached_property
-    def _static_and_numerics(self) -> tuple[StaticElbert, str]:
-        """The weights where the resident loop runs, shared by its runners, and what they say of the probe texts. In
-        deterministic mode the fastest kind of tiles whose bits do not hang on tier and company."""
-        tensors = {name: tensor.to(self._where) for name, tensor in self.model.tensors.items()}
-        small = self._tiers[0]
-        kinds = [Tiles(small.tokens, small.slots, batched) for batched in (True, False)]
-        heard = list[list[str]]()
-        for tiles in kinds if self.config.deterministic else [None]:
-            static = StaticElbert(self.checkpoint.config, tensors, self.model.temperature, tiles, self.max_tokens)
-            said = self._said(static)
-            if not self.config.deterministic:
-                return static, hashlib.sha256("".join(said).encode()).hexdigest()[:16]
-            if len(set(said)) == 1:
-                return static, said[0]
-            heard.append(said)
-        raise ConfigError(
-            f"deterministic: not possible on this {self.config.device}; the probe texts get other bits in other "
-            f"company or tiers, fingerprints were {heard}. Switch it off: results then hold to a tolerance"
-        )
+    def _resident(self) -> "_Resident":
+        if self.config.deterministic:
+            return _Resident(*steady(self._loop, self._tiers))
+        loop = self._loop(None)
+        return _Resident(None, None, fingerprint(loop, answers(loop, self._tiers)))
 
-    def _said(self, static: StaticElbert) -> list[str]:
-        """Fingerprints by tier, and by the company that the probe texts have there."""
-        loop, said = self._resident(static), list[str]()
-        for tier in self._tiers:
-            loop.only(tier)
-            said += [spoken(loop, static, backwards=backwards) for backwards in (False, True)]
-        return said
+    def _loop(self, tiles: Tiles | None) -> Resident:
+        """A new resident loop."""
+        device: Device = Immediate()
+        if self._where.type == "cuda":
+            device = CudaDevice(self._where, self.config.fuse, self.config.deterministic)
+        config, temperature = self.checkpoint.config, self.model.temperature
+        model = StaticElbert(config, self._tensors_there, temperature, tiles, self.max_tokens)
+        return Resident(model, self.policy, self._tiers, device)
+
+    @cached_property
+    def _tensors_there(self) -> dict[str, Tensor]:
+        """The weights where the resident loop runs, shared by its runners."""
+        return {name: tensor.to(self._where) for name, tensor in self.model.tensors.items()}
 
     @property
     def _where(self) -> torch.device:
         return torch.device("cuda:0" if self.config.device == "cuda" else "cpu")
 
-    def _resident(self, static: StaticElbert) -> Resident:
-        device: Device = Immediate()
-        if self._where.type == "cuda":
-            device = CudaDevice(self._where, self.config.fuse, self.config.deterministic)
-        return Resident(static, self.policy, self._tiers, device)
+
+class _Resident(NamedTuple):
+    """How this engine's resident loops compute."""
+
+    kind: str | None
+    tiles: Tiles | None
+    numerics: str
 
 
 def _resolved(config: EngineConfig) -> EngineConfig:

@@ -88,4 +88,5 @@ def _announce(engine: Engine, metrics: Metrics) -> None:
         "numerics": engine.numerics,
     }
     metrics.model(**facts)
-    log.info("model.loaded", **facts, dtype=engine.dtype, device=engine.device, runner=engine.config.runner)
+    runner = {"runner": engine.config.runner, "deterministic": engine.config.deterministic, "tiles": engine.tiles}
+    log.info("model.loaded", **facts, dtype=engine.dtype, device=engine.device, **runner)

@@ -2,7 +2,8 @@
 
 Peers that are not installed are named, never dropped. Exits are computed for real and overruled by a depth per text,
 so that every row does the same work; `bench flips` says what a dtype does to real decisions. Beside the rows: what an
-idle engine costs a single text, what determinism costs, what one more thread brings, and what memory an engine needs.
+idle engine costs a single text, what determinism costs, what a resident loop leaves to the host, what one more thread
+brings, and what memory an engine needs.
 Instead of all that: --curve, --profile or --million.
 """
 

@@ -68,7 +68,9 @@ def host(config: ModelConfig, texts: Sequence[Text]) -> Host:
     mean_depth = sum(text.depth for text in texts) / len(texts)
     small = replace(config, vocab_size=8, embedding_size=8, hidden_size=8, heads=1, ffn_size=8)
     model = StaticElbert(small, {name: torch.zeros(shape) for name, shape in shapes(small).items()})
-    device = Played(round(CUDA_TIERS[-1][0] / mean_depth))
+    mean_tokens = sum(len(text.ids) for text in texts) / len(texts)
+    slots, tokens, _ = CUDA_TIERS[-1]
+    device = Played(round(min(slots, tokens / mean_tokens) / mean_depth))
     runner = Resident(model, Overruled(), [Tier(*tier) for tier in CUDA_TIERS], device)
     device.table = runner.table
     requests = [replace(text.request, depth_limit=None) for text in texts]

@@ -1,6 +1,7 @@
 """One run: rows in turn, round after round, each answer held to the oracle."""
 
 import math
+import re
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,12 +17,14 @@ from engine.bench.workload import BLOCK, Text, flops
 from engine.errors import ConfigError
 from engine.exits.fixed import FullDepth
 from engine.slots.reference import trace
+from engine.tiling import KINDS
 from engine.types import Request
 
 PART = 8  # texts that a row is first tried on, its slots permitting
 REFILLS = 20  # of every slot; with fewer the emptying table at the end is what is measured
 MISSING = "not installed: install the extra 'bench', in a checkout pip install -e '.[bench]'"
 BASELINE = "hf_b1"
+_DETERMINISTIC = re.compile(rf"(_({'|'.join(KINDS)}))?_det$")  # what such a row's name adds
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,9 +202,7 @@ def _compare(results: Sequence[Result]) -> None:
 def deterministic(results: Sequence[Result]) -> dict[str, float]:
     """Row -> the share of the time that it takes more than the same row in fast mode."""
     rates = {result.name: result.texts_per_s for result in results if result.texts_per_s}
-    fast = {
-        name: rates.get(name.removesuffix("_det").removesuffix("_tiled")) for name in rates if name.endswith("_det")
-    }
+    fast = {name: rates.get(_DETERMINISTIC.sub("", name)) for name in rates if _DETERMINISTIC.search(name)}
     return {name: rate / rates[name] - 1 for name, rate in fast.items() if rate}
 
 

@@ -23,8 +23,9 @@ from engine.slots.resident import Resident
 from engine.slots.resident_device import CudaDevice, Device, Immediate
 from engine.slots.resident_layer import Spread, StaticElbert, Tiles
 from engine.slots.resident_step import Tier
+from engine.tiling import KINDS, answers, holds, tiles_of
 
-TIERS = ("idle", "small", "middle", "large")
+TIERS = ("tiny", "small", "middle", "large")
 assert len(TIERS) == len(CUDA_TIERS)
 
 
@@ -33,12 +34,12 @@ class ResidentRow:
 
     peer, refilled = False, True
 
-    def __init__(self, setting: Setting, dtype: Dtype, tiles: Tiles | None) -> None:
+    def __init__(self, setting: Setting, dtype: Dtype, tiles: Tiles | None = None) -> None:
         self.dtype, self.slots = dtype, tiers_of(setting)[-1].slots
-        self._runner = resident(setting, dtype, tiles)
+        self.loop = resident(setting, dtype, tiles)
 
     def run(self, texts: Sequence[Text]) -> Sequence[Said]:
-        return drained(self._runner, [text.request for text in texts])
+        return drained(self.loop, [text.request for text in texts])
 
 
 class HostRow:
@@ -188,8 +189,7 @@ def spread(lengths: Sequence[int], where: torch.device) -> Spread:
 def _resident(
     dtype: Dtype,
     *,
-    deterministic: bool = False,
-    batched: bool = True,
+    kind: str | None = None,
     tier: int | None = None,
     fuse: bool = False,
 ) -> Build:
@@ -197,11 +197,21 @@ def _resident(
         tiers = tiers_of(setting)
         if tier is not None and tier >= len(tiers):
             raise ConfigError(f"tiers: {len(tiers)} here, none is the {TIERS[tier]} one")
-        mine = tiers if tier is None else (tiers[tier],)
-        tiles = Tiles(mine[0].tokens, mine[0].slots, batched) if deterministic else None
-        return ResidentRow(replace(setting, tiers=mine, fuse=fuse), dtype, tiles)
+        mine = replace(setting, tiers=tiers if tier is None else (tiers[tier],), fuse=fuse)
+        return ResidentRow(mine, dtype) if kind is None else _steady(mine, dtype, kind)
 
     return build
+
+
+def _steady(setting: Setting, dtype: Dtype, kind: str) -> Row:
+    """Engine takes the first kind that holds; what the others would cost is of no use to anybody."""
+    tiles = tiles_of(kind, setting.tiers)
+    if tiles is None:
+        raise ConfigError(f"tiers: an odd smallest one, was {tuple(setting.tiers[0])}")
+    row = ResidentRow(setting, dtype, tiles)
+    if not holds(row.loop, answers(row.loop, setting.tiers)):
+        raise ConfigError("a text's bits hang on its company here")
+    return row
 
 
 def _host(dtype: Dtype) -> Build:
@@ -221,15 +231,18 @@ _DTYPES = {short: SHORT[short] for short in ("bf16", "fp16", "fp32")}
 ROWS: dict[str, Build] = {
     **{f"packed_host_{short}": _host(dtype) for short, dtype in _DTYPES.items()},
     **{f"resident_{short}": _resident(dtype) for short, dtype in _DTYPES.items()},
-    **{f"resident_{short}_det": _resident(dtype, deterministic=True) for short, dtype in _DTYPES.items()},
+    **{
+        f"resident_{short}_{kind}_det": _resident(dtype, kind=kind)
+        for short, dtype in _DTYPES.items()
+        for kind in KINDS
+    },
     **{
         f"resident_{short}_{name}": _resident(dtype, tier=number)
         for short, dtype in _DTYPES.items()
         for number, name in enumerate(TIERS)
     },
-    "resident_bf16_tiled_det": _resident("bfloat16", deterministic=True, batched=False),
     "resident_bf16_fused": _resident("bfloat16", fuse=True),
-    "resident_bf16_fused_det": _resident("bfloat16", deterministic=True, fuse=True),
+    **{f"resident_bf16_fused_{kind}_det": _resident("bfloat16", kind=kind, fuse=True) for kind in KINDS},
     **{f"alone_graph_{short}": _alone(dtype) for short, dtype in _DTYPES.items()},
     **{f"idle_resident_{short}": _idle(dtype) for short, dtype in _DTYPES.items()},
     "idle_resident_bf16_fused": _idle("bfloat16", fuse=True),

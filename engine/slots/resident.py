@@ -72,7 +72,7 @@ class Resident:
         if ahead < 1:
             raise ConfigError(f"ahead: at least 1 required, was {ahead}")
         self._entries = entries or max(256, 4 * self._tiers[-1].slots)
-        self._model, self._device, self._ahead = model, device, ahead
+        self.model, self._device, self._ahead = model, device, ahead
         self.table = Table.empty(model, policy, self._tiers, self._entries)
         table, pinned = self.table, device.pinned
         self._queue, self._queue_tokens = pinned(table.queue), pinned(table.queue_tokens)
@@ -107,7 +107,7 @@ class Resident:
         return self._admitted - self._finished
 
     def submit(self, requests: Sequence[Request]) -> None:
-        check_lengths(requests, self._model.longest)
+        check_lengths(requests, self.model.longest)
         self._waiting.extend(requests)
 
     def expire(self, tickets: Iterable[int]) -> None:
@@ -127,11 +127,12 @@ class Resident:
         self._only = tier
 
     def __del__(self) -> None:
-        """Waits for the steps under way, which may outlast the last verdict by a batch: they write into memory that
+        """Waits for what is under way, which may outlast the last verdict by a batch: it writes into memory that
         somebody else may be given next."""
-        for batch in getattr(self, "_batches", ()):
+        device: Device | None = getattr(self, "_device", None)  # None: it was refused before it had one
+        for lane in (device.uploads, device.compute, device.downloads) if device else ():
             with suppress(DeviceError):
-                batch.done.wait()
+                lane.mark().wait()
 
     @torch.no_grad()
     def step(self) -> list[Verdict]:
@@ -259,7 +260,7 @@ class Resident:
         del self._seats[request.ticket]
         self._free.append(seat)
         if seat in self._limited:
-            self._limit(seat, self._model.config.layers)
+            self._limit(seat, self.model.config.layers)
             self._limited.discard(seat)
         return request
 

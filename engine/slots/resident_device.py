@@ -9,6 +9,7 @@ first.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 Work = Callable[[], object]
-RECOMPILE_LIMIT = 256
+RECOMPILE_LIMIT = 256  # of one function; torch's own limit for all that a process compiles
 WARM_UPS = 3  # torch's own advice before a capture: libraries set themselves up outside the graph
 
 
@@ -140,7 +141,8 @@ class _Stream:
 
 @dataclass(frozen=True)
 class Captured:
-    """A graph, and what owns the memory that it reads."""
+    """A graph, and what owns the memory that it reads. Compiled code belongs to the compiler's cache: a process that
+    resets that loses its fused steps."""
 
     replayed: torch.cuda.CUDAGraph
     owners: tuple[object, ...]
@@ -153,8 +155,8 @@ class CudaDevice:
     """Streams of their own, pinned memory, CUDA graphs in one shared pool: they run one after the other.
 
     `fuse` compiles a step before it is captured, so that pointwise work becomes few kernels; a compile takes its time
-    at start, once a tier. `deterministic` keeps the compiler from choosing kernels by stopwatch and by the number of
-    rows. Not yet run on a card."""
+    at start, once a tier. `deterministic` keeps the compiler from choosing kernels by stopwatch and, where it has a
+    rule for that, by the number of rows. Not yet run on a card."""
 
     def __init__(self, where: torch.device, fuse: bool = False, deterministic: bool = False) -> None:
         self.where, self._deterministic = where, deterministic
@@ -175,8 +177,7 @@ class CudaDevice:
         work = self._fused(step) if self._fuse else step
         stream = self._compute.stream
         stream.wait_stream(torch.cuda.current_stream(self.where))
-        # Every tier, dtype and model is one more compilation of the same lines, which the compiler takes for a fault.
-        with torch.cuda.stream(stream), torch._dynamo.config.patch(recompile_limit=RECOMPILE_LIMIT):
+        with torch.cuda.stream(stream), _many_compilations() if self._fuse else nullcontext():
             for _ in range(WARM_UPS):
                 work()
         stream.synchronize()
@@ -192,3 +193,9 @@ class CudaDevice:
         wanted = ("deterministic", "batch_invariant") if self._deterministic else ()
         options: dict[str, Any] = {name: True for name in wanted if hasattr(config, name)}
         return torch.compile(step, fullgraph=True, dynamic=False, options=options)
+
+
+def _many_compilations() -> AbstractContextManager[None]:
+    """Every tier, dtype and model is one more compilation of the same lines, which the compiler takes for a fault."""
+    patched: AbstractContextManager[None] = torch._dynamo.config.patch(recompile_limit=RECOMPILE_LIMIT)
+    return patched

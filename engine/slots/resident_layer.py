@@ -28,8 +28,8 @@ class Tiles(NamedTuple):
     """Heights in which a matrix is worked off in deterministic mode. A GEMM or a reduction picks its kernel by its
     shape, so only equal shapes give equal bits: token rows and slots of every tier are multiples of these.
 
-    `batched`: all tiles of a product in one launch, which fills a card; that their number changes no bits is likely
-    and not promised, so whoever asks for it compares. Else one launch a tile."""
+    `batched`: all tiles of a product in one launch, which fills a card; that neither their number nor a tile's place
+    changes bits is likely and not promised, so engine.tiling compares. Else one launch a tile."""
 
     tokens: int
     slots: int
@@ -97,7 +97,8 @@ class StaticElbert:
         number = torch.zeros_like(depth) if self.config.classifiers == "shared" else (depth - 1).clamp_min(0)
         weight, bias = self._classifier.index_select(0, number), self._classifier_bias.index_select(0, number)
         # A product and a sum in place of a GEMM: no TF32, whatever the process has set.
-        logits = [(p[:, None] * w).sum(dim=-1) for p, w in zip(self._slots(pooled), self._slots(weight), strict=True)]
+        tiles = zip(self._slot_tiles(pooled), self._slot_tiles(weight), strict=True)
+        logits = [(p[:, None] * w).sum(dim=-1) for p, w in tiles]
         return (_joined(logits) + bias) / self.temperature
 
     def _attention(self, hidden: Tensor, spread: Spread) -> Tensor:
@@ -142,7 +143,8 @@ class StaticElbert:
         )
         return total / spread.lengths.clamp_min(1)[:, None]
 
-    def _slots(self, rows: Tensor) -> tuple[Tensor, ...]:
+    def _slot_tiles(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """What is reduced by itself: (N, ...) in tiles, or whole."""
         return torch.split(rows, self.tiles.slots) if self.tiles and not self.tiles.batched else (rows,)
 
     def _linear(self, name: str, rows: Tensor, height: int | None = None) -> Tensor:
