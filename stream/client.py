@@ -22,15 +22,13 @@ from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
-import structlog
-
 from schemas.signal import Signal
 from stream.adapters.clock import SystemClock
 from stream.adapters.subscriber import Start, Subscriber
 from stream.errors import SourceEnded
 from stream.history.availability import Constant, Empirical
 from stream.history.recorded import TopicRange
-from stream.logs import speak_up
+from stream.logs import get_logger
 from stream.ports import Clock
 from stream.subscription.batches import arrow_table
 from stream.subscription.buffer import Buffer, SlowReader
@@ -65,7 +63,7 @@ __all__ = [
     "TopicRange",
 ]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 Handler = Callable[[Received], object]
 SilenceHandler = Callable[[Silence], object]
@@ -83,7 +81,6 @@ class Signals(Iterator[Received], AsyncIterator[Received]):
 
     def __init__(self, feed: Feed) -> None:
         """Use `live` or `replay`."""
-        speak_up()
         self._feed = feed
         self._handlers: list[Handler] = []
         self._silence_handlers: list[SilenceHandler] = []

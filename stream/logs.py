@@ -1,8 +1,12 @@
-"""The log, to stderr. Events are named `noun.verb`; what varies stands in fields."""
+"""The log, to stderr. Events are named `noun.verb`; what varies stands in fields.
+
+A command sets structlog up for its process. A library must not: whatever a strategy loads takes its logger from
+`get_logger`, and the strategy's own log stays as it was.
+"""
 
 import logging
 import sys
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO, cast
 
 import structlog
 
@@ -14,32 +18,52 @@ def configure_logging(
 ) -> None:
     """structlog to stderr (or `stream`), for people or as one JSON object a line. Call once, at the process's start."""
     out = sys.stderr if stream is None else stream
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-    ]
-    if form == "json":
-        rendered: list[structlog.typing.Processor] = [
-            structlog.processors.dict_tracebacks,
-            structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
-        ]
-    else:
-        rendered = [
-            structlog.dev.ConsoleRenderer(
-                colors=out.isatty(), timestamp_key="time", exception_formatter=structlog.dev.plain_traceback
-            )
-        ]
     structlog.configure(
-        processors=[*shared, *rendered],
+        processors=_processors(form, out),
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.WriteLoggerFactory(out),
         cache_logger_on_first_use=False,  # loggers made at import must follow this call
     )
 
 
-def speak_up() -> None:
-    """Warnings to stderr where the process has not set structlog up by itself: its own default is to print everything,
-    to stdout."""
-    if not structlog.is_configured():
-        configure_logging("warning", "console")
+def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
+    """structlog's logger where the process has set structlog up, before or after this call. Until then warnings go to
+    stderr and the rest nowhere: structlog's own default would print everything to the strategy's stdout."""
+    return cast(structlog.typing.FilteringBoundLogger, _Guest(name))
+
+
+class _Guest:
+    """Chooses anew at each call, and configures nothing."""
+
+    def __init__(self, name: str) -> None:
+        self._hosts = structlog.get_logger(name)
+
+    def __getattr__(self, method: str) -> Any:
+        return getattr(self._hosts if structlog.is_configured() else _warnings(), method)
+
+
+def _warnings() -> Any:
+    return structlog.wrap_logger(
+        structlog.WriteLogger(sys.stderr),
+        processors=_processors("console", sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+    )
+
+
+def _processors(form: Literal["console", "json"], out: TextIO) -> list[structlog.typing.Processor]:
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+    ]
+    if form == "json":
+        return [
+            *shared,
+            structlog.processors.dict_tracebacks,
+            structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
+        ]
+    plain = structlog.dev.plain_traceback
+    return [
+        *shared,
+        structlog.dev.ConsoleRenderer(colors=out.isatty(), timestamp_key="time", exception_formatter=plain),
+    ]

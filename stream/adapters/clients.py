@@ -5,10 +5,11 @@ import time
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-import structlog
 from confluent_kafka import KafkaError
 
-log = structlog.get_logger(__name__)
+from stream.logs import get_logger
+
+log = get_logger(__name__)
 
 T = TypeVar("T")
 

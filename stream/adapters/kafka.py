@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
-import structlog
 from confluent_kafka import (
     OFFSET_BEGINNING,
     TIMESTAMP_NOT_AVAILABLE,
@@ -18,9 +17,10 @@ from confluent_kafka import (
 from stream.adapters.clients import DENIED, MISSING, ClientLog, leave, within
 from stream.adapters.options import Protocol, consumer_options
 from stream.errors import SettingsError, SourceError
+from stream.logs import get_logger
 from stream.ports import Commit, Partition, RebalanceListener, Record
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 COMMITTED_TIMEOUT_S = 5.0
 COMMIT_TIMEOUT_S = 10.0  # of one that is waited for at the end

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Literal, TypeVar
 
-import structlog
 from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
@@ -19,9 +18,10 @@ from stream.adapters.clients import DENIED, MISSING, ClientLog, leave
 from stream.adapters.kafka import record_of
 from stream.adapters.options import client_options
 from stream.errors import SettingsError, SourceError
+from stream.logs import get_logger
 from stream.ports import Partition, Record
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 Start = Literal["now", "beginning"] | int
 """Where reading begins: an instant is in epoch microseconds, by the broker's timestamps."""

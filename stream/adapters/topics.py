@@ -6,15 +6,15 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Literal
 
-import structlog
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ClusterMetadata, NewTopic  # type: ignore[attr-defined]
 
 from stream.adapters.clients import DENIED, QUIET_S, ClientLog
 from stream.adapters.options import client_options
 from stream.errors import SettingsError, StreamError
+from stream.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 ANSWER_S = 2.0
 

@@ -4,8 +4,6 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-import structlog
-
 from schemas.codec import DecodeError, decode
 from schemas.signal import Signal
 from stream.adapters import parquet
@@ -13,9 +11,10 @@ from stream.errors import SourceError
 from stream.history.archive_files import ArchiveFile, files_of, topics_in
 from stream.history.availability import Stamped
 from stream.history.timeline import Span, Window
+from stream.logs import get_logger
 from stream.ports import Partition, Record
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class ArchiveHistory:

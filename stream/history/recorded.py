@@ -4,15 +4,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import starmap
 
-import structlog
-
 from schemas.codec import DecodeError, decode
 from schemas.signal import Signal
 from stream.history.availability import Dated, Rule, Stamped, date_signal
 from stream.history.timeline import SLACK_US, History, Reached, Reorder, Span, Window, merge
+from stream.logs import get_logger
 from stream.ports import Partition
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

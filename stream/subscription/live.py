@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from threading import Event, Thread
 from typing import Literal, Protocol
 
-import structlog
 from pydantic import ValidationError
 
 from schemas.codec import DecodeError, decode
@@ -16,6 +15,7 @@ from schemas.control import CONTROL, Heartbeat, ReplayComplete
 from schemas.signal import Signal, SignalAction
 from stream.errors import SourceEnded, StreamError
 from stream.history.availability import date_signal
+from stream.logs import get_logger
 from stream.ports import Clock, Partition, Record
 from stream.subscription.buffer import Buffer, Waiting
 from stream.subscription.feed import Counts
@@ -24,7 +24,7 @@ from stream.subscription.received import Received
 from stream.subscription.selection import REMEMBERED, Facts, Gate
 from stream.subscription.watch import Condition, Silence, Watch
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _POLL_MS = 50
 _COMMIT_S = 1.0

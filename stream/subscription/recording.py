@@ -6,18 +6,17 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
-import structlog
-
 from schemas.signal import Model, Signal
 from stream.errors import SourceEnded, StreamError
 from stream.history.availability import in_sample
+from stream.logs import get_logger
 from stream.subscription.delay import Latency, delayed
 from stream.subscription.feed import Counts
 from stream.subscription.received import Received
 from stream.subscription.selection import Facts, Gate
 from stream.subscription.watch import Condition, Silence
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 Speed = float | Literal["max"]
 

@@ -1,6 +1,7 @@
 """The client without a broker: what passes, in which order, when, and what is remembered."""
 
 import asyncio
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -56,21 +57,50 @@ def test_the_client_needs_no_model_and_no_service() -> None:
     assert ran.stdout.strip() == "[]"
 
 
-def test_a_strategys_stdout_is_its_own() -> None:
-    """structlog's default prints everything there. Unless the process has set it up: warnings, to stderr."""
-    code = (
-        "import structlog; from stream.client import Signals; Signals.replay([]);"
-        "log = structlog.get_logger(); log.debug('chatter'); log.warning('news'); print('position')"
+_ONE_WARNING = (  # a recording whose model may have learned from it
+    "from stream.client import Signals; from stream.strategies.invented import invented;"
+    f"list(Signals.replay([(invented('1', {T0}, 0.7), {T0})]));"
+)
+
+
+def process_of(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+
+
+def test_the_log_of_a_strategy_stays_as_it_was() -> None:
+    """Its lines go where structlog's defaults take them; ours go to stderr, and only warnings."""
+    done = process_of(
+        f"import structlog; log = structlog.get_logger(); {_ONE_WARNING}"
+        "from stream.adapters import clients; clients.log.info('chatter');"
+        "log.info('order sent'); log.warning('order refused'); print(structlog.is_configured())"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout == "position\n"
-    assert "news" in done.stderr and "chatter" not in done.stderr
-    code = (
-        "import structlog; structlog.configure(processors=[]); from stream.client import Signals; Signals.replay([]);"
-        "print(structlog.get_config()['processors'])"
+    assert "order sent" in done.stdout and "order refused" in done.stdout and "False" in done.stdout
+    assert done.stderr.count("\n") == 1 and "replay.in_sample" in done.stderr
+    assert "replay.in_sample" not in done.stdout and "chatter" not in done.stdout + done.stderr
+
+
+def test_a_strategy_that_sets_its_log_up_gets_ours_there() -> None:
+    """Also when it does so after the import, and with everything that it has set."""
+    done = process_of(
+        f"import structlog, stream.client; {_ONE_WARNING} structlog.configure("
+        "processors=[structlog.processors.add_log_level, structlog.processors.JSONRenderer()],"
+        f"wrapper_class=structlog.make_filtering_bound_logger(0)); {_ONE_WARNING}"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
+    assert done.stderr.count("\n") == 1, "the one before"
+    assert done.stdout.count("\n") == 1
+    assert json.loads(done.stdout)["event"] == "replay.in_sample"
+
+
+def test_whatever_a_strategy_loads_has_a_logger_that_leaves_structlog_alone() -> None:
+    """A plain one would print to the strategy's stdout."""
+    process_of(
+        "import sys, stream.client, stream.adapters.topic_range, stream.history.archive, stream.logs;"
+        "ours = {name: module.log for name, module in sys.modules.items() if name.startswith('stream.')"
+        " and hasattr(module, 'log')};"
+        "assert 'stream.adapters.topics' in ours and 'stream.history.archive' in ours, ours;"
+        "wrong = [name for name, log in ours.items() if not isinstance(log, stream.logs._Guest)];"
+        "assert not wrong, wrong"
+    )
 
 
 def test_a_received_signal_is_the_signal_and_its_instant() -> None:
