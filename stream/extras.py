@@ -8,5 +8,5 @@ HELD = {
 
 
 def cure(extra: str) -> str:
-    """What to type, from an index and in a checkout."""
-    return f"install the extra, e.g. pip install 'earlybird[{extra}]'; in a checkout pip install -e '.[{extra}]'"
+    """What to type. In a checkout: on a package index nobody knows whose `earlybird` that would be."""
+    return f"install the extra, in a checkout pip install -e '.[{extra}]'"

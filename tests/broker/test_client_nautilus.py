@@ -12,7 +12,7 @@ from stream.adapters.kafka_sink import KafkaSink
 from stream.ports import Outgoing
 from stream.strategies.invented import invented
 
-pytest.importorskip("nautilus_trader", reason="NO NAUTILUS: pip install earlybird[nautilus] (glibc 2.35)")
+pytest.importorskip("nautilus_trader", reason="NO NAUTILUS: pip install -e '.[nautilus]' (glibc 2.35)")
 
 from nautilus_trader.config import LoggingConfig, TradingNodeConfig
 from nautilus_trader.live.node import TradingNode

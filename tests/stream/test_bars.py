@@ -12,8 +12,8 @@ from schemas.signal import Signal, SignalAction
 from stream.client import Signals
 from stream.strategies.invented import invented
 
-pd = pytest.importorskip("pandas", reason="NO PANDAS: pip install earlybird[strategies]")
-pytest.importorskip("exchange_calendars", reason="NO CALENDARS: pip install earlybird[strategies]")
+pd = pytest.importorskip("pandas", reason="NO PANDAS: pip install -e '.[strategies]'")
+pytest.importorskip("exchange_calendars", reason="NO CALENDARS: pip install -e '.[strategies]'")
 
 from stream.strategies.bars import Hours, to_bars  # noqa: E402
 

@@ -73,4 +73,4 @@ def test_a_missing_peer_is_named_with_its_cure(
     monkeypatch.setattr(bench_replay, "publish", lambda *_: None)
     bench_replay.run(Namespace(archive=None, texts=1, peer_texts=1, rounds=0, bootstrap=None, json=False))
     said = " ".join(capsys.readouterr().out.split())
-    assert "pip install 'earlybird[engine]'; in a checkout pip install -e '.[engine]'" in said
+    assert "install the extra, in a checkout pip install -e '.[engine]'" in said

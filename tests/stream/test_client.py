@@ -290,7 +290,7 @@ def test_a_range_is_cut_by_availability() -> None:
 
 def test_an_archive_is_played_like_the_signals_themselves(tmp_path: Path) -> None:
     """From Parquet files, without Kafka: the same objects, filters and range."""
-    pytest.importorskip("pyarrow", reason="NO PYARROW: pip install earlybird[strategies]")
+    pytest.importorskip("pyarrow", reason="NO PYARROW: pip install -e '.[strategies]'")
     from stream.history.archiver import Archiver
 
     recorded = tape(*(invented(str(number), T0, 0.9 - number % 2) for number in range(20)))
@@ -488,7 +488,7 @@ def test_a_full_line_stops_the_reading() -> None:
 
 def test_batches_hold_one_row_a_signal() -> None:
     """Instants whole and in UTC, nulls where a retraction has no result, the rest for the next batch."""
-    pytest.importorskip("pyarrow", reason="NO PYARROW: pip install earlybird[strategies]")
+    pytest.importorskip("pyarrow", reason="NO PYARROW: pip install -e '.[strategies]'")
     recorded = tape(invented("1", T0, -0.9), invented("1", T0, revision=1, action=RETRACT), invented("2", T0, -0.5))
     signals = Signals.replay(recorded, latency=7)
     first, retraction = signals.to_arrow(2).to_pylist()
@@ -509,7 +509,7 @@ def test_batches_hold_one_row_a_signal() -> None:
 
 def test_a_frame_is_indexed_by_availability() -> None:
     """Ready to be joined with prices: time-zone aware, microseconds kept."""
-    pd = pytest.importorskip("pandas", reason="NO PANDAS: pip install earlybird[strategies]")
+    pd = pytest.importorskip("pandas", reason="NO PANDAS: pip install -e '.[strategies]'")
     frame = Signals.replay(tape(invented("1", T0), invented("2", T0, 0.0))).to_pandas(10)
     assert list(frame.index) == [pd.Timestamp(T0, unit="us", tz="UTC"), pd.Timestamp(T0 + SECOND, unit="us", tz="UTC")]
     assert list(frame["label"]) == ["positive", "neutral"]

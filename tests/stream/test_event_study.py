@@ -6,8 +6,8 @@ from schemas.signal import Signal
 from stream.client import Signals
 from stream.strategies.invented import invented
 
-pd = pytest.importorskip("pandas", reason="NO PANDAS: pip install earlybird[strategies]")
-pytest.importorskip("exchange_calendars", reason="NO CALENDARS: pip install earlybird[strategies]")
+pd = pytest.importorskip("pandas", reason="NO PANDAS: pip install -e '.[strategies]'")
+pytest.importorskip("exchange_calendars", reason="NO CALENDARS: pip install -e '.[strategies]'")
 
 import numpy as np  # noqa: E402
 

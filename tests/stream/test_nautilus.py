@@ -11,7 +11,7 @@ from schemas.signal import Signal, SignalAction
 from stream.client import Signals
 from stream.strategies.invented import invented
 
-pytest.importorskip("nautilus_trader", reason="NO NAUTILUS: pip install earlybird[nautilus] (glibc 2.35)")
+pytest.importorskip("nautilus_trader", reason="NO NAUTILUS: pip install -e '.[nautilus]' (glibc 2.35)")
 
 from nautilus_trader.backtest.engine import BacktestEngine, BacktestEngineConfig
 from nautilus_trader.config import LoggingConfig
