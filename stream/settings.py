@@ -34,14 +34,16 @@ def _client_options(given: object) -> object:
     return dict(_dotted(given)) if isinstance(given, Mapping) else given
 
 
-def _dotted(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _dotted(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
     for name, value in tree.items():
         # log_level is the one name with an underscore that a file or environment can set.
         path = prefix + (name if name.lower() == "log_level" else name.lower().replace("_", "."))
         if isinstance(value, Mapping):
             yield from _dotted(value, f"{path}.")
-        else:
+        elif isinstance(value, str | int | float):
             yield path, str(value).lower() if isinstance(value, bool) else str(value)
+        else:
+            yield path, value  # a list, say: pydantic refuses it by its name
 
 
 ClientOptions = Annotated[dict[str, str], BeforeValidator(_client_options)]

@@ -15,8 +15,11 @@ HIDDEN = "<hidden>"
 _SECRET_NAME = re.compile(
     r"password|passphrase|secret|token|credential|private|\bkey\b|\.pem$|sasl\.jaas|oauthbearer\.config", re.IGNORECASE
 )
-# Up to the last @, since people put passwords with / and @ into URLs as they are.
-_URL_SECRET = re.compile(r"(?<=://)\S+(?=@)|(?<=password=)[^&\s]+")
+# Of a URL only what must be an address is shown. Up to the last @, since people put passwords with /, @ and spaces into
+# URLs as they are; and nothing from the first option on, since its name can be spelt in many ways.
+_URL_SECRET = re.compile(
+    r"(?<=://)(?P<user>.*@)?(?P<address>[^?#&;=]*[?#&;=]?)(?P<options>.*)|(?<=password=).+", re.DOTALL | re.IGNORECASE
+)
 
 
 def explain(
@@ -106,7 +109,9 @@ def _complaint(fault: ErrorDetails, place: str, known: Mapping[str, FieldInfo]) 
     message = fault["msg"][0].lower() + fault["msg"][1:]
     message = message.replace("input should be ", "must be ").replace("value error, ", "")
     given = fault.get("input")
-    secret = any(f"{place}.".startswith(f"{name}.") for name, field in known.items() if not field.repr)
+    secrets = [f"{name}." for name, field in known.items() if not field.repr]
+    # In one, or a text where its whole group should be.
+    secret = any(f"{place}.".startswith(name) or name.startswith(f"{place}.") for name in secrets) or "@" in str(given)
     if isinstance(given, str | int | float | bool) and not secret and _shown(given) == given:
         return f"{message}, was {given!r}"
     return message
@@ -126,7 +131,13 @@ def _shown(value: Any) -> Any:
         return [_shown(content) for content in value]
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
-    return _URL_SECRET.sub(HIDDEN, value) if isinstance(value, str) else value
+    return _URL_SECRET.sub(_hidden, value) if isinstance(value, str) else value
+
+
+def _hidden(found: re.Match[str]) -> str:
+    if found["address"] is None:
+        return HIDDEN
+    return f"{HIDDEN}@" * bool(found["user"]) + found["address"] + HIDDEN * bool(found["options"])
 
 
 def _without_secrets(name: str, value: Any) -> Any:

@@ -28,6 +28,8 @@ def _brokers(servers: str) -> str:
 def _redis(url: str) -> str:
     if not url.startswith(_REDIS):
         raise ValueError(f"{', '.join(_REDIS)} required at its beginning")
+    if " " in url or not url.isprintable():  # urlsplit drops some of these without a word
+        raise ValueError("no blanks and no line ends allowed; in a password they are written %20, %0A, ...")
     try:
         _ = urlsplit(url).port
     except ValueError:  # whose own text may hold a part of the password

@@ -9,7 +9,7 @@ from engine.config import EngineConfig
 from stream import settings
 from stream.errors import SettingsError
 from stream.service import load_engine
-from stream.settings import Engine, Settings, load
+from stream.settings import Engine, Redis, Settings, load
 from stream.settings_report import HIDDEN, effective, fields, table
 
 README = Path(__file__).parents[2] / "README.md"
@@ -175,17 +175,64 @@ def test_what_is_no_secret_is_shown() -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["redis://:hunter2@c", "rediss://u:1/hunter2@c", "redis://u:hunter2@hunter2@c", "redis://c?password=hunter2"],
-)
+    [
+        "redis://:hunter2@c", "rediss://u:1/hunter2@c", "redis://u:hunter2@hunter2@c", "redis://c?password=hunter2",
+        "redis://u:%68unter2@c", "redis://u:1?hunter2@c", "redis://u:1#hunter2@c", "redis://u:hunter2@c,redis://:hunter2@d",
+        "redis://c?PASSWORD=hunter2", "redis://c?pass%77ord=hunter2", "redis://c?ssl_password=a&hunter2",
+        "redis://c/0&password=hunter2", "redis://c/0;password=hunter2", "redis://c#password=hunter2",
+        "unix://u:hunter2@/run/redis.sock", "unix:///run/redis.sock?db=1&password=hunter2",
+    ],
+)  # fmt: skip
 def test_no_spelling_of_a_url_shows_its_password(url: str) -> None:
     """Nor those that should have been escaped."""
-    assert "hunter2" not in str(effective(Settings(redis={"url": url}))["redis.url"])
+    assert "unter2" not in str(effective(Settings(redis={"url": url}))["redis.url"])
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://u:hun ter2@c", "redis://c?password=hun ter2", "redis://u:hun\nter2@c", "redis://u:hun\xa0ter2@c"]
+)
+def test_a_blank_in_a_url_is_refused_and_would_be_hidden(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part of Python's URL reader drops line ends and tabs: another password than the one that was meant."""
+    monkeypatch.setenv("EARLYBIRD_REDIS__URL", url)
+    with pytest.raises(SettingsError, match=r"redis\.url: no blanks .* %20") as caught:
+        load()
+    assert "ter2" not in str(caught.value)
+    assert "ter2" not in str(effective(Settings.model_construct(redis=Redis.model_construct(url=url)))["redis.url"])
+
+
+def test_an_address_is_shown_as_far_as_it_is_one() -> None:
+    """Whoever looks for a wrong host must see it."""
+    shown = {
+        "redis://cache:6379/0": "redis://cache:6379/0",
+        "redis://cache:6379/0?db=1": f"redis://cache:6379/0?{HIDDEN}",
+        "rediss://u:hunter2@[::1]:6379": f"rediss://{HIDDEN}@[::1]:6379",
+    }
+    assert {url: effective(Settings(redis={"url": url}))["redis.url"] for url in shown} == shown
+    servers = "SASL_SSL://kafka-1:9093, plaintext://kafka-2:9092"
+    assert effective(Settings(kafka={"bootstrap_servers": servers}))["kafka.bootstrap_servers"] == servers
 
 
 def test_options_that_are_no_table_are_refused_and_not_repeated(tmp_path: Path) -> None:
     """They would have held a password as well."""
     with pytest.raises(SettingsError, match=r"kafka\.options: must be a valid dictionary") as caught:
         load(write(tmp_path, '[kafka]\noptions = "sasl.password=hunter2"'))
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[[kafka.options.sasl]]\npassword = "hunter2"',
+        '[kafka.options]\nsasl = ["password", "hunter2"]',
+        'redis = "cache:hunter2"',
+        'kafka = "sasl.password hunter2"',
+        '[kafka]\nbootstrap_servers = "user:hunter2@kafka:9092"',
+    ],
+)
+def test_a_secret_in_the_wrong_shape_or_place_is_refused_and_not_repeated(tmp_path: Path, text: str) -> None:
+    """A table of tables, a text for a group, an address that has no room for a password."""
+    with pytest.raises(SettingsError, match=r"1 setting cannot work") as caught:
+        load(write(tmp_path, text))
     assert "hunter2" not in str(caught.value)
 
 
