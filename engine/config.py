@@ -76,7 +76,10 @@ class EngineConfig:
     tiers: tuple[tuple[int, int, int], ...] | None = None
     """Resident only: (slots, tokens, steps between two looks of the host) of every captured step, small to large.
     None: CUDA_TIERS on a GPU; slots and token_budget on a CPU."""
-    fuse: bool = False  # resident on CUDA: compile the step before it is captured
+    fuse: bool = False
+    """Resident on CUDA only: compile the step before it is captured.
+    It and tiers are refused where no machine could use them; where there is no CUDA the loaded engine's config is
+    without them."""
 
     def __post_init__(self) -> None:
         _at_least("slots", self.slots, 1)
@@ -90,6 +93,15 @@ class EngineConfig:
             raise ConfigError(f"device: cuda needs the resident runner, was {self.runner}")
         if self.dtype == "int8" and (self.runner == "resident" or self.device == "cuda"):
             raise ConfigError("dtype: int8 runs in packed slots on the CPU only, was asked of the resident runner")
+        beside = f"was set beside runner {self.runner}, device {self.device}, dtype {self.dtype}"
+        packed = self.runner == "auto" and (self.device == "cpu" or self.dtype == "int8")  # on every machine
+        if packed or self.runner in ("packed", "reference"):
+            if self.tiers is not None:
+                raise ConfigError(f"tiers: only a resident runner has them, {beside}")
+            if self.fuse:
+                raise ConfigError(f"fuse: only a resident runner has steps to compile, {beside}")
+        if self.fuse and self.device == "cpu":
+            raise ConfigError(f"fuse: steps are compiled on CUDA only, {beside}")
         for tier in self.tiers or ():
             for name, value in zip(("slots", "tokens", "steps"), tier, strict=True):
                 _at_least(f"tiers: {name}", value, 1)

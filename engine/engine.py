@@ -206,7 +206,8 @@ class _Resident(NamedTuple):
 
 
 def _resolved(config: EngineConfig) -> EngineConfig:
-    """Without any `auto`."""
+    """Without any `auto`, and without what only a resident loop or CUDA has where `auto` found none: one configuration
+    serves hosts with a GPU and without."""
     cuda = torch.cuda.is_available()
     if config.device == "cuda" and not cuda:
         raise ConfigError(f"device: no CUDA device is usable here, torch was {torch.__version__}")
@@ -215,7 +216,8 @@ def _resolved(config: EngineConfig) -> EngineConfig:
         device = "cuda" if cuda and runner in ("auto", "resident") and config.dtype != "int8" else "cpu"
     if runner == "auto":
         runner = "resident" if device == "cuda" else "packed"
-    return dataclasses.replace(config, runner=runner, device=device)
+    tiers = config.tiers if runner == "resident" else None
+    return dataclasses.replace(config, runner=runner, device=device, tiers=tiers, fuse=config.fuse and device == "cuda")
 
 
 def _policy(config: EngineConfig, checkpoint: Checkpoint) -> ExitPolicy:

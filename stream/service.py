@@ -11,13 +11,13 @@ from importlib.metadata import version
 import structlog
 import torch
 
-from engine.config import EngineConfig
 from engine.engine import Engine
 from schemas.signal import Model
 from stream.feeders.crew import serve_crew
 from stream.health import HealthServer
 from stream.outcome import Origin
 from stream.settings import Settings
+from stream.settings_check import engine_config
 from stream.stage import work
 from stream.telemetry import Metrics
 
@@ -39,22 +39,14 @@ def serve(settings: Settings, stop: threading.Event) -> None:
 
 
 def load_engine(settings: Settings) -> Engine:
-    """The engine that the settings name."""
-    wanted = settings.engine
-    return Engine.load(
-        EngineConfig(
-            model=settings.model,
-            policy=settings.policy,
-            runner=wanted.runner,
-            device=wanted.device,
-            dtype=wanted.dtype,
-            slots=wanted.slots,
-            token_budget=wanted.token_budget,
-            deterministic=wanted.deterministic,
-            tiers=wanted.tiers,
-            fuse=wanted.fuse,
-        )
-    )
+    """The engine that the settings name. What they ask of a GPU that is not there is logged and left aside."""
+    wanted = engine_config(settings)
+    engine = Engine.load(wanted)
+    runs = engine.config
+    unused = [f"engine.{name}" for name in ("tiers", "fuse") if getattr(wanted, name) != getattr(runs, name)]
+    if unused:
+        log.warning("settings.unused", settings=unused, runner=runs.runner, device=runs.device)
+    return engine
 
 
 def origin_of(engine: Engine, settings: Settings, run_id: str = "live") -> Origin:

@@ -97,7 +97,7 @@ class RedisCache:
     ) -> None:
         """`ttl_us`: how far apart two recorded instants may be for the texts to count as duplicates. `lease_ms`: how
         long others leave a claimed text to us. `budget_ms`: the longest a connection or an answer may take.
-        Raises SettingsError on a URL that is none; no server is asked."""
+        Raises SettingsError on a URL that is none, or whose options redis-py cannot take; no server is asked."""
         self.calls = self.failures = self.skipped = self.corrupt = self.unstored = 0
         self._full = False
         self._ttl_us, self._lease_ms = ttl_us, lease_ms
@@ -110,7 +110,9 @@ class RedisCache:
                 socket_connect_timeout=budget_ms / 1000,
                 retry=Retry(NoBackoff(), 0),  # redis-py's own retries cost seconds a call while the server is away
             )
-        except ValueError as error:
+            pool = self._redis.connection_pool
+            pool.connection_class(**pool.connection_kwargs)  # else a misspelt option ends the worker at its first claim
+        except (TypeError, ValueError, AttributeError, RedisError) as error:  # AttributeError: text for an object
             raise SettingsError(f"Redis URL: {error}") from None
         self._claim = self._redis.register_script(CLAIM)
         self._store = self._redis.register_script(STORE)

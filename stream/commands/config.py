@@ -21,13 +21,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Raises SettingsError, which is how `check` fails."""
+    """Raises SettingsError and ConfigError, which is how `check` fails."""
     if args.verb == "table":
         print(table(settings_module.Settings))
         return 0
     settings = settings_module.load(args.config)
     if args.verb == "check":
-        _check_client_options(settings)
+        from stream.settings_check import check
+
+        check(settings)
         print("settings: ok")
         return 0
     shown = effective(settings)
@@ -38,10 +40,3 @@ def run(args: argparse.Namespace) -> int:
     for name, value in shown.items():
         print(f"{name:<{width}}  {value if isinstance(value, str) else json.dumps(value)}")
     return 0
-
-
-def _check_client_options(settings: settings_module.Settings) -> None:
-    """Refuses the client options that the stage owns, as its start would."""
-    from stream.adapters.options import kafka_options
-
-    kafka_options(settings.kafka.options)

@@ -20,7 +20,10 @@ def run(args: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: stop.set())
     settings = load(args.config)
     configure_logging(settings.log.level, settings.log.format)
-    from stream.service import serve  # torch takes a second: settings should have been checked by then
+    from stream.settings_check import check
+
+    check(settings)
+    from stream.service import serve  # torch and the model take seconds: settings should have been checked by then
 
     serve(settings, stop)
     return 0

@@ -1,5 +1,6 @@
 """The resident loop says what one text at a time says, on the CPU and at once; late lanes are another file's."""
 
+import dataclasses
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -199,7 +200,8 @@ def test_the_bundled_model_runs_resident_and_says_what_packed_slots_say() -> Non
     texts = [tuple((ticket * 131 + place * 17) % 900 + 5 for place in range(ticket % 30 + 2)) for ticket in range(24)]
     said = {}
     for name in ("packed", "resident"):
-        engine = Engine.load(EngineConfig(runner=name, device="cpu", tiers=((4, 128, 1), (16, 512, 2))))
+        tiers = ((4, 128, 1), (16, 512, 2)) if name == "resident" else None
+        engine = Engine.load(EngineConfig(runner=name, device="cpu", tiers=tiers))
         assert (engine.config.runner, engine.device) == (name, "cpu")
         runner = engine.runner()
         runner.submit([Request(ticket, ids) for ticket, ids in enumerate(texts)])
@@ -211,12 +213,23 @@ def test_the_bundled_model_runs_resident_and_says_what_packed_slots_say() -> Non
     assert said["packed"] == said["resident"]
 
 
+def test_what_a_card_is_asked_for_stays_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing touches the card before a runner is asked for."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    config = Engine.load(EngineConfig(tiers=((4, 128, 1),), fuse=True)).config
+    assert (config.runner, config.device, config.tiers, config.fuse) == ("resident", "cuda", ((4, 128, 1),), True)
+
+
 def test_auto_is_resolved_by_what_is_there() -> None:
     """Without CUDA: packed slots on the CPU, and cuda is refused by name."""
     if torch.cuda.is_available():
         pytest.skip("a CUDA device is here: tests/gpu")
     engine = Engine.load(EngineConfig())
     assert (engine.config.runner, engine.device, engine.slots, engine.in_flight) == ("packed", "cpu", 16, 16)
+    card = EngineConfig(tiers=((4, 128, 1),), fuse=True)
+    packed, resident = (Engine.load(dataclasses.replace(card, runner=name)).config for name in ("auto", "resident"))
+    assert (packed.runner, packed.tiers, packed.fuse) == ("packed", None, False), "one configuration for both hosts"
+    assert (resident.device, resident.tiers, resident.fuse) == ("cpu", card.tiers, False)
     with pytest.raises(ConfigError, match="device: no CUDA device is usable here"):
         Engine.load(EngineConfig(device="cuda"))
     with pytest.raises(ConfigError, match="cuda needs the resident runner, was packed"):

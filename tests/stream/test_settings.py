@@ -1,14 +1,19 @@
 """Settings: where they come from, which wins, and how a mistake is told."""
 
 import dataclasses
+import json
+import re
+import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+from structlog.testing import capture_logs
 
 from engine.config import EngineConfig
-from stream import settings
+from stream import cli, service, settings
 from stream.errors import SettingsError
-from stream.service import load_engine
 from stream.settings import Engine, Redis, Settings, load
 from stream.settings_report import HIDDEN, effective, fields, table
 
@@ -297,17 +302,65 @@ def test_readme_holds_the_table_of_settings() -> None:
 
 
 def test_every_engine_setting_reaches_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A setting that changes nothing would be a lie."""
-    monkeypatch.setenv("EARLYBIRD_ENGINE__RUNNER", "resident")
-    monkeypatch.setenv("EARLYBIRD_ENGINE__TIERS", "[[4, 128, 1], [16, 512, 2]]")
+    """A setting that changes nothing would be a lie. Each is set to what is not its default."""
+    given = {
+        "model": "models/v1", "policy": "fixed:2", "runner": "resident", "device": "cuda", "dtype": "bfloat16",
+        "slots": 3, "token_budget": 99, "deterministic": False, "tiers": ((4, 128, 1), (16, 512, 2)), "fuse": True,
+    }  # fmt: skip
+    for name, value in given.items():
+        variable = name.upper() if name in Settings.model_fields else f"ENGINE__{name.upper()}"
+        monkeypatch.setenv(f"EARLYBIRD_{variable}", value if isinstance(value, str) else json.dumps(value))
+    # What comes back has the configuration that was asked for: no model, no GPU.
+    monkeypatch.setattr(service.Engine, "load", lambda config: SimpleNamespace(config=config))
+    reached = dataclasses.asdict(service.load_engine(load()).config)
+    assert reached == given | {"max_tokens": None}, "max_tokens is no setting"
+    default = dataclasses.asdict(EngineConfig())
+    assert [name for name in given if given[name] == default[name]] == []
+    assert set(Engine.model_fields) - set(given) == {"threads", "feeders"}, "which are the stage's"
+
+
+def test_what_a_missing_gpu_leaves_unused_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One file serves a laptop and a GPU host: there it is used, here it is a warning."""
+    if torch.cuda.is_available():
+        pytest.skip("a CUDA device is here")
+    monkeypatch.setenv("EARLYBIRD_ENGINE__TIERS", "[[4, 128, 1]]")
     monkeypatch.setenv("EARLYBIRD_ENGINE__FUSE", "true")
-    resident = load_engine(load()).config
-    assert (resident.runner, resident.tiers, resident.fuse) == ("resident", ((4, 128, 1), (16, 512, 2)), True)
-    monkeypatch.setenv("EARLYBIRD_ENGINE__RUNNER", "packed")
-    monkeypatch.setenv("EARLYBIRD_ENGINE__DTYPE", "int8")
-    assert load_engine(load()).dtype == "int8"
-    doors = {field.name for field in dataclasses.fields(EngineConfig)}
-    assert doors - set(Engine.model_fields) == {"model", "policy", "max_tokens"}  # the first two are settings, too
+    with capture_logs() as logs:
+        service.load_engine(load())
+    told = {"settings": ["engine.tiers", "engine.fuse"], "runner": "packed", "device": "cpu"}
+    assert logs == [{"event": "settings.unused", "log_level": "warning", **told}]
+    monkeypatch.setenv("EARLYBIRD_ENGINE__RUNNER", "resident")
+    with capture_logs() as logs:
+        service.load_engine(load())
+    assert [entry["settings"] for entry in logs] == [["engine.fuse"]]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "complaint"),
+    [
+        ("ENGINE__RUNNER", "packed", "tiers: only a resident runner has them"),
+        ("REDIS__URL", "redis://h:6379/0?socket_timeout=abc", "Redis URL: Invalid value for 'socket_timeout'"),
+        ("REDIS__URL", "redis://h:6379/0?socket_timeot=1", "Redis URL: .*'socket_timeot'"),
+        ("REDIS__URL", "redis://h:6379/0?cache_config=1", "Redis URL: "),
+        ("KAFKA__OPTIONS__ACKS", "1", "acks: "),
+    ],
+)
+@pytest.mark.parametrize("command", [["config", "check"], ["run"]], ids=["check", "run"])
+def test_what_a_start_would_refuse_is_found_before_a_model_is_loaded(
+    command: list[str],
+    variable: str,
+    value: str,
+    complaint: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """By `config check` and by `run`, in the same words; no server is asked."""
+    monkeypatch.setattr(service.Engine, "load", lambda _: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # `run` would keep Ctrl-C to itself
+    monkeypatch.setenv("EARLYBIRD_ENGINE__TIERS", "[[4, 128, 1]]")
+    monkeypatch.setenv(f"EARLYBIRD_{variable}", value)
+    assert cli.main(command) == 2
+    assert re.search(complaint, capsys.readouterr().err)
 
 
 def test_engine_defaults_are_the_engines_own() -> None:
