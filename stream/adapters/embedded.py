@@ -38,7 +38,8 @@ LIFELINE = '"$@" >/dev/null 2>&1 </dev/null & echo $!; read -r _; kill -9 $! 2>/
 
 
 class EmbeddedBroker:
-    """A Kafka broker in a process of its own. Use as a context manager."""
+    """A Kafka broker in a process of its own. Use as a context manager. `pause` and `resume` are for tests of what
+    depends on it."""
 
     def __init__(self, topics: Mapping[str, int]) -> None:
         """`topics`: partitions by name. Topics not named here come to be with 4 partitions when first used."""
@@ -73,10 +74,19 @@ class EmbeddedBroker:
         self.close()
 
     def close(self) -> None:
-        """End the broker; everything in it is gone."""
+        """End the broker, a paused one too; everything in it is gone."""
         if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)  # it ends by itself, which one that is stopped cannot
             self._process.communicate()
             self._process = None
+
+    def pause(self) -> None:
+        """Stop the broker where it stands: connections stay open and nothing answers."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Undo `pause`."""
+        os.kill(self.pid, signal.SIGCONT)
 
 
 class EmbeddedRedis:

@@ -1,7 +1,10 @@
 """The embedded servers: there at once, gone with their owner."""
 
+import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -35,6 +38,19 @@ def test_two_brokers_know_nothing_of_each_other() -> None:
     with EmbeddedBroker({"a": 1}) as one, EmbeddedBroker({"b": 1}) as other:
         assert one.bootstrap_servers != other.bootstrap_servers
         assert partitions(one.bootstrap_servers).keys() == {"a"}
+
+
+def test_a_paused_broker_can_be_closed() -> None:
+    """A test that fails between pause and resume must end."""
+    broker = EmbeddedBroker({"t": 1}).__enter__()
+    broker.pause()
+    closing = threading.Thread(target=broker.close, daemon=True)
+    closing.start()
+    closing.join(30)
+    ended = not closing.is_alive()
+    if not ended:
+        os.kill(broker.pid, signal.SIGCONT)
+    assert ended
 
 
 def test_without_the_c_interface_the_public_option_serves() -> None:
