@@ -203,7 +203,7 @@ class Pipeline:
         if not finished:
             return
         self.in_flight -= len(finished)
-        self.finished_total += len(finished)
+        self.finished_total += sum(not entry.void for entry in finished)
         for entry in finished:  # 1. the broker has their outcomes (the ledger ignores those of older assignments)
             self.ledger.finish(entry.partition, entry.record.offset, entry.epoch)
         forgotten = self._duplicates.settle(finished)  # 2. only now may others be answered with it

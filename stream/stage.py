@@ -72,12 +72,14 @@ class Serving(Inference, Protocol):
 class Done(NamedTuple):
     """What a member has done."""
 
-    finished: int  # outcomes published
+    finished: int  # texts whose outcome the broker has acknowledged
     cpu_s: float  # of its process, from joining the group to leaving it
 
     def account(self) -> dict[str, float]:
-        """For its last log event."""
-        return {"finished": self.finished, "cpu_ms_per_text": round(1e3 * self.cpu_s / max(1, self.finished), 3)}
+        """For its last log event; nothing finished has no cost a text."""
+        if not self.finished:
+            return {"finished": 0}
+        return {"finished": self.finished, "cpu_ms_per_text": round(1e3 * self.cpu_s / self.finished, 3)}
 
 
 Serve = Callable[[Callable[[Answers], None], Callable[[Failed], None]], Serving]

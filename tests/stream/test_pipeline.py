@@ -311,6 +311,7 @@ def test_revoked_texts_get_no_outcome_here(worlds: Worlds, make_news: News, make
     world.finish()
     assert [signal.item_key for signal in world.signals] == ["wire:2"]
     assert world.pipeline.in_flight == 0
+    assert world.pipeline.finished_total == 1  # the other is its next owner's to count
     assert P0 not in world.source.committed
 
 

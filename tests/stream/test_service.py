@@ -1,7 +1,6 @@
 """The service as a process on the embedded broker: what an operator does to it, and what goes wrong around it."""
 
 import json
-import os
 import signal
 import socket
 import time
@@ -15,6 +14,7 @@ import pytest
 
 from stream import cli
 from stream.adapters.embedded import EmbeddedRedis
+from stream.stage import Done
 
 StartStage = Callable[..., Any]
 Until = Callable[[Callable[[], bool]], None]
@@ -66,6 +66,12 @@ def test_the_account_is_a_command(
     assert report["outcomes_per_s"] == pytest.approx(31 / report["span_s"], abs=0.1)
 
 
+def test_a_worker_that_finished_nothing_names_no_cost_a_text() -> None:
+    """Its whole CPU time is not that of a text."""
+    assert Done(0, 0.8).account() == {"finished": 0}
+    assert Done(4, 0.8).account() == {"finished": 4, "cpu_ms_per_text": 200.0}
+
+
 def test_health_readiness_and_metrics(ground: Any, start_stage: StartStage) -> None:
     """What an orchestrator and a dashboard ask for."""
     stage = start_stage(ground.bootstrap_servers)
@@ -86,11 +92,11 @@ def test_a_broker_that_stops_answering_is_not_ready(ground: Any, start_stage: St
     stage = start_stage(ground.bootstrap_servers)
     url = stage.wait_for("service.started")["health"]
     until(lambda: ask(f"{url}/readyz")[0] == 200)
-    os.kill(ground.pid, signal.SIGSTOP)
+    ground.pause()
     until(lambda: ask(f"{url}/readyz")[0] == 503)
     assert json.loads(ask(f"{url}/readyz")[1])["waiting"] == ["acknowledgements"]
     assert ask(f"{url}/healthz")[0] == 200
-    os.kill(ground.pid, signal.SIGCONT)
+    ground.resume()
     until(lambda: ask(f"{url}/readyz")[0] == 200)
     assert stage.end() == 0
 
