@@ -7,8 +7,9 @@ from functools import partial
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka.admin import TopicMetadata  # type: ignore[attr-defined]
 
-from stream.adapters.clients import MISSING, ClientLog
+from stream.adapters.clients import DENIED, MISSING, ClientLog
 from stream.adapters.options import producer_options
 from stream.errors import SettingsError, SinkError
 from stream.ports import Outgoing
@@ -16,7 +17,7 @@ from stream.ports import Outgoing
 log = structlog.get_logger(__name__)
 
 LOOK_S = 1.0  # between two looks for topics that are not there
-LOOK_TIMEOUT_S = 0.5
+LOOK_TIMEOUT_S = 2.0  # the answer names every topic of the cluster
 STALLED_S = 5.0  # without a single acknowledgement: nothing gets out
 AGAIN_S = 0.5  # pause before failed deliveries are produced again
 FULL_POLL_S = 0.05
@@ -102,17 +103,27 @@ class KafkaSink:
         self._producer.flush(1.0)
 
     def _look(self) -> None:
-        """Ask for the topics that were not there yet. Brokers that make topics when asked make these."""
+        """Look for the topics that were not there yet among all that there are. Asked for by name, they would be made
+        where brokers make topics when asked, with the brokers' defaults."""
         try:
+            there = self._producer.list_topics(timeout=LOOK_TIMEOUT_S).topics
+        except KafkaException as failure:
+            self._log.error(failure.args[0])
+        else:
             for topic in sorted(self._unseen):
-                found = self._producer.list_topics(topic, LOOK_TIMEOUT_S).topics[topic].error
-                if found is None:
-                    self._unseen -= {topic}
-                elif found.code() in MISSING and self._log.due(f"awaited {topic}"):
-                    log.warning("topic.awaited", topic=topic, hint="earlybird topics create")
-        except KafkaException:
-            pass  # no broker yet, which the client says by itself
+                self._judge(topic, there.get(topic))
         self._looked_at = self._monotonic()
+
+    def _judge(self, topic: str, found: TopicMetadata | None) -> None:
+        error = None if found is None else found.error
+        if found is not None and error is None:
+            self._unseen -= {topic}
+        elif error is not None and error.code() in DENIED:
+            self._failure = self._failure or f"{topic}: {error.name()}: {error.str()}"
+        elif self._log.due(f"awaited {topic}"):
+            reason = "not there, or not ours to see" if error is None else error.str()
+            hint = "earlybird topics create, or the permission to describe it"
+            log.warning("topic.awaited", topic=topic, reason=reason, hint=hint)
 
     def _produce(self, outgoing: Outgoing, receipt: object | None) -> None:
         report = partial(self._delivered, outgoing, receipt)

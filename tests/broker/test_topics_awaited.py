@@ -1,0 +1,91 @@
+"""A broker that makes topics when asked for one, and lets not everybody see all of them."""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
+from structlog.testing import capture_logs
+
+from stream.adapters.kafka_sink import KafkaSink
+from stream.adapters.topics import Topic, create_topics, known_topics
+
+pytestmark = pytest.mark.broker
+
+PATIENCE_S = 60.0
+THERE = ("signals", "signals.control", "raw.dlq")
+LISTENERS = {
+    "listeners": "PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controller_port},GUARDED://127.0.0.1:%d",
+    "advertised.listeners": "PLAINTEXT://127.0.0.1:${port},GUARDED://127.0.0.1:%d",
+    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,GUARDED:SASL_PLAINTEXT",
+    "listener.name.guarded.sasl.enabled.mechanisms": "PLAIN",
+    "listener.name.guarded.plain.sasl.jaas.config": (
+        'org.apache.kafka.common.security.plain.PlainLoginModule required user_earlybird="secret";'
+    ),
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "super.users": "User:ANONYMOUS",
+    "auto.create.topics.enable": "true",
+}
+LOGIN = {
+    "security.protocol": "SASL_PLAINTEXT",
+    "sasl.mechanism": "PLAIN",
+    "sasl.username": "earlybird",
+    "sasl.password": "secret",
+}
+
+
+class Guarded(NamedTuple):
+    """Two doors of one broker."""
+
+    open: str  # who comes here may do everything
+    guarded: str  # `earlybird` may write to signals and signals.control, and knows of nothing else
+
+
+@pytest.fixture(scope="module")
+def doors(new_kafka: Callable[..., Any]) -> Guarded:
+    """With the topics of a stage."""
+    from deploy.kafka.local import free_port
+
+    port = free_port()
+    kafka = new_kafka(**{name: value.replace("%d", str(port)) for name, value in LISTENERS.items()})
+    create_topics(kafka.bootstrap_servers, [Topic(name) for name in THERE])
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    who, allow = ("User:earlybird", "*"), (AclOperation.WRITE, AclPermissionType.ALLOW)
+    allowed = AclBinding(ResourceType.TOPIC, "signals", ResourcePatternType.PREFIXED, *who, *allow)
+    for answer in admin.create_acls([allowed]).values():
+        answer.result()
+    return Guarded(kafka.bootstrap_servers, f"127.0.0.1:{port}")
+
+
+def looked(sink: KafkaSink, awaited: tuple[str, ...]) -> list[dict[str, Any]]:
+    """What it said of topics by the time that it awaits just these and has said so."""
+    deadline = time.monotonic() + PATIENCE_S
+    with capture_logs() as lines:
+        while sink.awaited != awaited or not (said := [line for line in lines if line["event"] == "topic.awaited"]):
+            assert time.monotonic() < deadline, f"awaits {sink.awaited}, said {lines}"
+            sink.receipts()
+            time.sleep(0.01)
+    sink.close()
+    return [dict(line) for line in said]
+
+
+def test_looking_for_a_topic_does_not_make_it(doors: Guarded) -> None:
+    """It would have the broker's own number of partitions and no append time, and the stage would look ready."""
+    (said,) = looked(KafkaSink(doors.open, topics=["signals", "later"]), ("later",))
+    assert said["topic"] == "later"
+    assert "later" not in known_topics(doors.open)
+
+
+def test_a_topic_that_we_may_not_see_is_named(doors: Guarded) -> None:
+    """To us it is as if it were not there; the line says that it may be either."""
+    (said,) = looked(KafkaSink(doors.guarded, topics=THERE, options=LOGIN), ("raw.dlq",))
+    assert (said["topic"], said["reason"]) == ("raw.dlq", "not there, or not ours to see")
+    assert "permission" in said["hint"]
