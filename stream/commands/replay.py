@@ -17,11 +17,11 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from stream import settings as settings_module
+from stream.arguments import speed
 from stream.errors import SettingsError
 from stream.logs import configure_logging
 
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--latency", default="0", metavar="DURATION", help="added to availability: 250ms, or empirical (the live run's)"
     )
     parser.add_argument("--order", choices=["available", "event"], default="available", help="event looks ahead")
-    parser.add_argument("--speed", type=_speed, metavar="X", help="1, 10, ... times as fast as recorded; max (default)")
+    parser.add_argument("--speed", type=speed, metavar="X", help="1, 10, ... times as fast as recorded; max (default)")
     parser.add_argument("--model", help="for recompute: another model")
     parser.add_argument("--policy", help="for recompute: another exit policy")
     parser.add_argument("--compare", action="store_true", help="for recompute: hold every signal against the record")
@@ -145,12 +145,3 @@ class _Progress:
 
 def _records(spans: Any) -> int:
     return sum(end - start for start, end in spans)
-
-
-def _speed(text: str) -> float | None:
-    if text == "max":
-        return None
-    with suppress(ValueError):
-        if 0 < (number := float(text)) < float("inf"):
-            return number
-    raise argparse.ArgumentTypeError(f"a number above 0 or max expected, was {text!r}")
