@@ -5,6 +5,7 @@ StreamError
 ├── SourceEnded       a bounded source has given everything (the normal end of a replay)
 ├── SourceError       raw topics cannot be read any more
 ├── SinkError         a message could not be delivered and the process must end rather than lose it
+│   └── RecordTooLarge   one that does not fit into a message; it alone was not taken
 ├── FeedError         a file that cannot be published
 ├── StaleSignal       a strategy asked to be told of old signals (stream.subscription.live)
 ├── OutOfOrder        a recording that is not in the order of availability (stream.subscription.delay)
@@ -30,7 +31,22 @@ class SourceError(StreamError):
 
 
 class SinkError(StreamError):
-    """A message could not be delivered; to go on would lose it."""
+    """A message could not be delivered; to go on would lose it. `receipt` is that of the message, where it is known."""
+
+    def __init__(self, reason: str, receipt: object | None = None) -> None:
+        super().__init__(reason)
+        self.receipt = receipt
+
+
+class RecordTooLarge(SinkError):
+    """A record that does not fit into a message; others are not concerned."""
+
+    def __init__(self, topic: str, size: int, limit: int, receipt: object | None = None) -> None:
+        super().__init__(
+            f"not delivered: {topic}: MSG_SIZE_TOO_LARGE: {size:,} bytes do not fit into message.max.bytes={limit:,}",
+            receipt,
+        )
+        self.topic, self.size, self.limit = topic, size, limit
 
 
 class FeedError(StreamError):

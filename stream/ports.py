@@ -112,11 +112,13 @@ class Sink(Protocol):
 
     def send(self, outgoing: Outgoing, receipt: object | None = None) -> None:
         """Hand over one record. Order is kept per (topic, key). When the client's buffer is full it serves delivery
-        reports until there is room: that is the back-pressure. Raises SinkError when delivery can never succeed."""
+        reports until there is room: that is the back-pressure. Raises SinkError when delivery can never succeed, and
+        RecordTooLarge for a record that was not taken for its size; then the sink goes on."""
 
     def receipts(self, timeout_ms: int = 0) -> list[object]:
         """Receipts of the records that the broker has acknowledged since the last call; waits up to `timeout_ms` for
-        the first. Raises SinkError when a record could not be delivered."""
+        the first. Raises SinkError when a record could not be delivered, once the broker has answered for all that
+        were under way and their receipts have been handed out."""
 
     def unacknowledged(self) -> int:
         """Records handed over that the broker has not acknowledged yet."""

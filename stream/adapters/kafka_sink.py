@@ -11,7 +11,7 @@ from confluent_kafka.admin import TopicMetadata  # type: ignore[attr-defined]
 
 from stream.adapters.clients import DENIED, MISSING, ClientLog
 from stream.adapters.options import producer_options
-from stream.errors import SettingsError, SinkError
+from stream.errors import RecordTooLarge, SettingsError, SinkError
 from stream.ports import Outgoing
 
 log = structlog.get_logger(__name__)
@@ -49,13 +49,14 @@ class KafkaSink:
             self._producer = Producer(settings | {"error_cb": self._log.error, "logger": self._log})
         except KafkaException as error:
             raise SettingsError(f"Kafka options: {error.args[0].str()}") from None
+        self._largest = int(settings["message.max.bytes"])
         self._monotonic = monotonic
         self._largest_backlog = largest_backlog
         self._in_flight = 0
         self._again: deque[tuple[Outgoing, object]] = deque()  # failed, and everything after it, in order
         self._again_at = 0.0
         self._ready: list[object] = []
-        self._failure: str | None = None
+        self._failure: SinkError | None = None  # of the first record that can never be delivered
         self._unseen = frozenset(topics)
         self._looked_at = -LOOK_S
         self._moved_at = monotonic()  # the last acknowledgement, or the last time that none was due
@@ -69,6 +70,7 @@ class KafkaSink:
             self._again.append((outgoing, receipt))
             while len(self._again) > self._largest_backlog:
                 self._serve(FULL_POLL_S)
+                self._raise_failure()
         else:
             self._produce(outgoing, receipt)
 
@@ -78,17 +80,19 @@ class KafkaSink:
         if self._unseen and self._monotonic() - self._looked_at >= LOOK_S:
             self._look()
         self._serve(0)
-        while not self._ready and self.unacknowledged():
+        while not self._ready and self.unacknowledged() and not self._over():
             left = deadline - self._monotonic()
             if left <= 0:
                 break
             self._serve(left)
         ready, self._ready = self._ready, []
+        if not ready and self._over():
+            self._raise_failure()
         return ready
 
     def unacknowledged(self) -> int:
         """As Sink.unacknowledged."""
-        return self._in_flight + len(self._again)
+        return self._in_flight + len(self._again) + (self._failure is not None)
 
     @property
     def awaited(self) -> tuple[str, ...]:
@@ -138,11 +142,16 @@ class KafkaSink:
                     on_delivery=report,
                 )
             except BufferError:
-                self._serve_reports(FULL_POLL_S)
+                self._producer.poll(FULL_POLL_S)
+                self._raise_failure()
                 if self._again:  # something earlier just failed: queue behind it
                     self._again.append((outgoing, receipt))
                     return
             except KafkaException as error:
+                if error.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE:
+                    headers = sum(len(name) + len(value) for name, value in outgoing.headers)
+                    size = len(outgoing.key or b"") + len(outgoing.value or b"") + headers
+                    raise RecordTooLarge(outgoing.topic, size, self._largest, receipt) from None
                 self._failed(error.args[0], outgoing, receipt)
                 self._raise_failure()
                 return
@@ -152,21 +161,17 @@ class KafkaSink:
 
     def _serve(self, timeout_s: float) -> None:
         """Take reports; produce again what failed once nothing is under way that it could overtake."""
-        if self._again and not self._in_flight:
+        if self._again and not self._in_flight and self._failure is None:
             wait_s = self._again_at - self._monotonic()
             if wait_s > 0:
-                self._serve_reports(min(wait_s, timeout_s))
+                self._producer.poll(min(wait_s, timeout_s))
                 return
             waiting, self._again = self._again, deque()
             while waiting and not self._again:
                 self.produced_again += 1
                 self._produce(*waiting.popleft())
             self._again.extend(waiting)
-        self._serve_reports(timeout_s)
-
-    def _serve_reports(self, timeout_s: float) -> None:
         self._producer.poll(timeout_s)
-        self._raise_failure()
 
     def _delivered(
         self, outgoing: Outgoing, receipt: object | None, error: KafkaError | None, _message: Message
@@ -186,9 +191,14 @@ class KafkaSink:
             if self._log.due(f"again {outgoing.topic}"):
                 log.warning("delivery.repeated", topic=outgoing.topic, error=error.name(), reason=error.str())
         elif self._failure is None and error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
-            self._failure = f"{outgoing.topic}: {error.name()}: {error.str()}"
+            self._failure = SinkError(f"not delivered: {outgoing.topic}: {error.name()}: {error.str()}", receipt)
+
+    def _over(self) -> bool:
+        """No acknowledgement will come any more."""
+        return self._log.failure is not None or (self._failure is not None and not self._in_flight)
 
     def _raise_failure(self) -> None:
-        failure = self._failure or self._log.failure
-        if failure is not None:
-            raise SinkError(f"not delivered: {failure}")
+        if self._failure is not None:
+            raise self._failure
+        if self._log.failure is not None:
+            raise SinkError(f"not delivered: {self._log.failure}")

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from stream.adapters.kafka import KafkaSource
 from stream.adapters.kafka_sink import KafkaSink
 from stream.adapters.options import OWNED, kafka_options
-from stream.errors import SettingsError, SinkError
+from stream.errors import RecordTooLarge, SettingsError
 from stream.ports import Commit, Outgoing, Partition
 
 VALUES = [b"%d" % number for number in range(20)]
@@ -229,11 +229,16 @@ def test_the_largest_dead_letter_passes(broker: Any) -> None:
     sink.close()
 
 
-def test_a_record_that_can_never_be_delivered_is_an_error(broker: Any) -> None:
-    """Too large for the broker: to go on would lose it."""
+def test_a_record_that_is_too_large_is_refused_alone(broker: Any) -> None:
+    """It was never under way, and those around it arrive: whoever may leave it out can go on."""
+    topic = broker.topic()
     sink = KafkaSink(broker.bootstrap_servers)
-    with pytest.raises(SinkError, match="MSG_SIZE_TOO_LARGE"):
-        sink.send(Outgoing(broker.topic(), b"k", b"x" * 1_100_000))
+    sink.send(Outgoing(topic, b"k", b"before"), "before")
+    with pytest.raises(RecordTooLarge, match=r"MSG_SIZE_TOO_LARGE: 1,100,001 bytes do not fit") as refused:
+        sink.send(Outgoing(topic, b"k", b"x" * 1_100_000), "large")
+    assert refused.value.receipt == "large"
+    sink.send(Outgoing(topic, b"k", b"after"), "after")
+    assert broker.settle(sink) == ["before", "after"]
     sink.close()
 
 
