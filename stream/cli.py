@@ -1,7 +1,7 @@
 """`earlybird COMMAND ...`: finds `stream.commands.COMMAND` and imports nothing before it must.
 
 A command's module has `add_arguments(parser)` and `run(args) -> int`. Exit status: 0 done, 1 done but something in the
-input was wrong, 2 could not be done (one line on stderr says why), 130 interrupted.
+input was wrong, 2 could not be done (one line on stderr says why), 130 or 143 interrupted (SIGINT, SIGTERM).
 """
 
 import argparse

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from schemas.codec import describe
 from schemas.raw import RAW
-from stream.errors import FeedError, StreamError
+from stream.errors import FeedError, RecordTooLarge, SinkError, StreamError
 from stream.field_map import FieldMap, UnmappableError
 from stream.packed import DAMAGED, unpacked
 from stream.ports import Outgoing, Sink
@@ -27,7 +27,8 @@ BACK_DATED_US = 3_600_000_000
 """A record dated longer ago than this is history; a topic that deletes by time may delete it at once."""
 
 _LONGEST_SILENCE_S = 60.0
-_LAST_SILENCE_S = 5.0  # of what is under way when publishing is interrupted
+_LAST_SILENCE_S = 5.0  # of what is under way when publishing is stopped
+_MOST_OPEN = 10_000  # well below what fills the client, where `send` waits for the broker and looks for no stop
 _NO_INGEST_TIME = (
     "no ingest time. Map one (--map ingested_us=...), or say with --assume-delay SECONDS how long after publication a "
     "text was available to trade on"
@@ -108,6 +109,8 @@ class FeedFile:
     def __init__(self, path: Path) -> None:
         """Raises FeedError when it cannot be opened."""
         self.path = path
+        self.name = str(path)  # of its places; the whole path, as files in several folders may share a last part
+        self.finished = False  # every line was given
         try:
             self._raw: IO[bytes] = sys.stdin.buffer if str(path) == "-" else path.open("rb")
             self.size = 0 if str(path) == "-" else path.stat().st_size
@@ -125,18 +128,19 @@ class FeedFile:
 
     def items(self, form: LineFormat) -> Iterator[FeedItem | BadLine]:
         """Every line's item, empty lines aside."""
-        name, at_us, first = self.path.name, 0, True
+        at_us, first = 0, True
         try:
             with self._raw, unpacked(self._raw, self.path.suffix) as lines:
                 for number, content in enumerate(lines, 1):
                     if content.strip():
-                        item = form.item(content.strip(), f"{name}:{number}", first=first)
+                        item = form.item(content.strip(), f"{self.name}:{number}", first=first)
                         if isinstance(item, BadLine):
                             item = BadLine(item.place, item.why, at_us)
                         at_us, first = item.at_us, False
                         yield item
         except DAMAGED as error:
             raise FeedError(f"{self.path}: {error}") from None
+        self.finished = True
 
 
 def merged(files: Sequence[FeedFile], form: LineFormat) -> Iterator[FeedItem | BadLine]:
@@ -167,7 +171,7 @@ class Tally:
     bad_lines: int = 0
     seconds: float = 0.0
     open: dict[int, str] = field(default_factory=dict)  # places that are not acknowledged, in the order of sending
-    reached: dict[str, str] = field(default_factory=dict)  # the last place of each file that was sent
+    reached: dict[str, int] = field(default_factory=dict)  # the last line of each file that was sent
 
     @property
     def texts(self) -> int:
@@ -181,7 +185,8 @@ class Tally:
 
     def sent(self, item: FeedItem) -> None:
         """One more; its receipt is the number of texts before it."""
-        self.open[self.texts] = self.reached[_file(item.place)] = item.place
+        name, number = _parts(item.place)
+        self.open[self.texts], self.reached[name] = item.place, number
         self.topics[item.topic] += 1
 
     def settle(self, receipts: Iterable[object]) -> int:
@@ -191,11 +196,12 @@ class Tally:
             self.open.pop(cast(int, receipt), None)
         return count - len(self.open)
 
-    def resume(self) -> list[str]:
-        """The place in each file at which to go on, so that nothing is missing."""
-        places = {name: f"{name}:{int(place.rpartition(':')[2]) + 1}" for name, place in self.reached.items()}
-        places |= {_file(place): place for place in reversed(self.open.values())}
-        return list(places.values())
+    def resume(self, unread: Iterable[str]) -> list[str]:
+        """The places at which to go on, so that nothing is missing: of the files that were not read to their end
+        (`unread`, their names), and of those with lines that are not acknowledged."""
+        lines = {name: self.reached.get(name, 0) + 1 for name in unread}
+        lines |= dict(_parts(place) for place in reversed(self.open.values()))
+        return [f"{name}:{number}" for name, number in lines.items()]
 
 
 def publish(
@@ -206,11 +212,13 @@ def publish(
     timestamps: Literal["recorded", "now"] = "recorded",
     limit: int | None = None,
     on_line: Callable[[FeedItem | BadLine], None] = lambda _: None,
+    stop: Callable[[], bool] = lambda: False,
     now_s: Callable[[], float] = time.monotonic,
     wait: Callable[[float], None] = time.sleep,
     tally: Tally | None = None,
 ) -> Tally:
-    """Publish every item and return when the broker has acknowledged all. `on_line` sees each line just before.
+    """Publish every item and return when the broker has acknowledged all, or `stop` says so. `on_line` sees each line
+    just before; an item that is too large for a message comes again, as a bad line.
 
     Raises SinkError when a record cannot be delivered, FeedError when the broker has been silent for a minute. However
     it ends, the given `tally` is right: what was under way is waited for, up to 5 s without a word.
@@ -218,45 +226,68 @@ def publish(
     tally, start_s, first_us = Tally() if tally is None else tally, now_s(), None
     try:
         for line in lines:
-            if limit is not None and tally.texts >= limit:
+            if stop() or (limit is not None and tally.texts >= limit):
                 break
             if isinstance(line, BadLine):
                 on_line(line)
                 tally.bad_lines += 1
                 continue
             first_us = line.at_us if first_us is None else first_us
-            _await(start_s + pace.due_s(tally.texts, line.at_us - first_us), sink, tally, now_s, wait)
+            _await(start_s + pace.due_s(tally.texts, line.at_us - first_us), sink, tally, now_s, wait, stop)
+            if stop():
+                break
             on_line(line)
             stamp_us = line.at_us if timestamps == "recorded" else None
-            sink.send(Outgoing(line.topic, line.key, line.value, timestamp_us=stamp_us), receipt=tally.texts)
+            try:
+                sink.send(Outgoing(line.topic, line.key, line.value, timestamp_us=stamp_us), receipt=tally.texts)
+            except RecordTooLarge as error:
+                on_line(BadLine(line.place, str(error), line.at_us))
+                tally.bad_lines += 1
+                continue
             tally.sent(line)
             if tally.texts % 256 == 0:
                 tally.settle(sink.receipts())
-        _settle(sink, tally, now_s, _LONGEST_SILENCE_S)
-    except (KeyboardInterrupt, StreamError):
+            while len(tally.open) >= _MOST_OPEN and not stop():
+                tally.settle(sink.receipts(timeout_ms=100))
+        _settle(sink, tally, now_s, stop)
+    except StreamError as error:
         with suppress(StreamError):
-            _settle(sink, tally, now_s, _LAST_SILENCE_S)
+            _settle(sink, tally, now_s, stop=lambda: True)
+        if isinstance(error, SinkError) and (place := tally.open.get(cast(int, error.receipt))):
+            raise SinkError(f"{place}: {error}", error.receipt) from error
         raise
     finally:
         tally.seconds = now_s() - start_s
     return tally
 
 
-def _file(place: str) -> str:
-    return place.rpartition(":")[0]
+def _parts(place: str) -> tuple[str, int]:
+    name, _, number = place.rpartition(":")
+    return name, int(number)
 
 
-def _await(due_s: float, sink: Sink, tally: Tally, now_s: Callable[[], float], wait: Callable[[float], None]) -> None:
-    while (left_s := due_s - now_s()) > 0:
+def _await(
+    due_s: float,
+    sink: Sink,
+    tally: Tally,
+    now_s: Callable[[], float],
+    wait: Callable[[float], None],
+    stop: Callable[[], bool],
+) -> None:
+    while (left_s := due_s - now_s()) > 0 and not stop():
         tally.settle(sink.receipts())
         wait(min(left_s, 0.05))
 
 
-def _settle(sink: Sink, tally: Tally, now_s: Callable[[], float], silence_s: float) -> None:
+def _settle(sink: Sink, tally: Tally, now_s: Callable[[], float], stop: Callable[[], bool]) -> None:
     heard_s = now_s()
     while tally.open:
         if tally.settle(sink.receipts(timeout_ms=100)):
             heard_s = now_s()
-        elif now_s() - heard_s > silence_s:
+            continue
+        silent_s = now_s() - heard_s
+        if stop() and silent_s > _LAST_SILENCE_S:
+            return
+        if silent_s > _LONGEST_SILENCE_S:
             left = len(tally.open)
-            raise FeedError(f"the broker acknowledged nothing for {silence_s:.0f} s, {left} records are open")
+            raise FeedError(f"the broker acknowledged nothing for {_LONGEST_SILENCE_S:.0f} s, {left} records are open")

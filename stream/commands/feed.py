@@ -8,19 +8,22 @@ A line is a raw item of ours, or anything that --map or --preset can turn into o
 TARGET=PATH[:TIME] takes a field of the line, dotted (`entities.cashtags.*.tag`); TIME is s, ms, us, ns, iso, iso-utc,
 rfc2822 or a strptime pattern. TARGET='text' is a constant. The order is that in which texts became available
 (ingested_us), over all files. Lines that cannot be published are named on stderr; then the exit status is 1. What was
-interrupted (Ctrl-C) or failed says how much the broker has acknowledged, and at which line to go on.
+interrupted (Ctrl-C, SIGTERM) or failed says how much the broker has acknowledged, and at which line of each file that
+is not finished to go on; a second signal ends it at once.
 """
 
 import argparse
+import os
+import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import structlog
 
 from stream import settings as settings_module
+from stream.arguments import positive_float, positive_int, speed
 from stream.errors import FeedError, StreamError
 from stream.feed import BACK_DATED_US, BadLine, FeedFile, FeedItem, LineFormat, Pace, Tally, merged, publish
 from stream.field_map import FLAT, FieldMap
@@ -30,6 +33,7 @@ log = structlog.get_logger(__name__)
 
 Line = FeedItem | BadLine
 _MOST_COMPLAINTS = 20
+_SHOW_CURSOR = b"\x1b[?25h"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,10 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="JSONL, .jsonl.gz, .jsonl.zst, or -")
     settings_module.add_config_option(parser)
     parser.add_argument("--topic", help="one topic for all (default: news.raw and tweets.raw, by item type)")
-    parser.add_argument("--limit", type=_positive_int, metavar="N", help="stop after N texts")
-    speed = parser.add_mutually_exclusive_group()
-    speed.add_argument("--speed", type=_speed, metavar="X", help="X times as fast as recorded, or max (default)")
-    speed.add_argument("--rate", type=_positive_float, metavar="N", help="N texts a second, whatever was recorded")
+    parser.add_argument("--limit", type=positive_int, metavar="N", help="stop after N texts")
+    pace = parser.add_mutually_exclusive_group()
+    pace.add_argument("--speed", type=speed, metavar="X", help="X times as fast as recorded, or max (default)")
+    pace.add_argument("--rate", type=positive_float, metavar="N", help="N texts a second, whatever was recorded")
     parser.add_argument(
         "--timestamps", choices=["recorded", "now"], default="recorded",
         help="date Kafka records at ingested_us (default), or at the instant of sending",
@@ -55,7 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0: every line is published and acknowledged; 1: some lines were bad. However it ends, it says how far it came."""
+    """0: every line is published and acknowledged; 1: some lines were bad; 130, 143: SIGINT, SIGTERM. However it ends,
+    it says how far it came."""
     from stream.adapters.kafka_sink import KafkaSink
 
     settings = settings_module.load(args.config)
@@ -73,22 +78,23 @@ def run(args: argparse.Namespace) -> int:
             check(line)
         progress(line)
 
-    try:
-        with progress:
-            publish(
-                merged(files, form), sink, pace=Pace(args.speed, args.rate), timestamps=args.timestamps,
-                limit=args.limit, on_line=on_line, tally=tally,
-            )  # fmt: skip
-    except (KeyboardInterrupt, StreamError):
-        if tally.texts:
-            print(f"{summary(tally)}; {tally.acknowledged:,} acknowledged, go on at {', '.join(tally.resume())}")
-        raise
-    finally:
-        sink.close()
-        for file in files:
-            file.close()
-    print(summary(tally))
-    return 1 if tally.bad_lines else 0
+    with Interruption() as interruption:
+        try:
+            with progress:
+                publish(
+                    interruption.until(merged(files, form)), sink, pace=Pace(args.speed, args.rate),
+                    timestamps=args.timestamps, limit=args.limit, on_line=on_line, stop=interruption.came, tally=tally,
+                )  # fmt: skip
+        except StreamError:
+            if tally.texts:
+                print(account(tally, files))
+            raise
+        finally:
+            sink.close()
+            for file in files:
+                file.close()
+        print(account(tally, files) if interruption.came() else summary(tally))
+    return interruption.status or (1 if tally.bad_lines else 0)
 
 
 def summary(tally: Tally) -> str:
@@ -97,6 +103,67 @@ def summary(tally: Tally) -> str:
     rate = tally.texts / tally.seconds if tally.seconds > 0 else 0.0
     bad = f"; {tally.bad_lines:,} bad lines left out" if tally.bad_lines else ""
     return f"published {tally.texts:,} texts ({per_topic}) in {tally.seconds:.1f} s, {rate:,.0f} texts/s{bad}"
+
+
+def account(tally: Tally, files: Sequence[FeedFile]) -> str:
+    """How far it came, in one line."""
+    places = ", ".join(tally.resume(file.name for file in files if not file.finished))
+    return f"{summary(tally)}; {tally.acknowledged:,} acknowledged" + (f", go on at {places}" if places else "")
+
+
+class Interruption:
+    """SIGINT and SIGTERM while it is entered: the first asks for an end, the second is one.
+
+    Only a wait for lines is broken off by an exception: one raised while the client reports a delivery is swallowed by
+    its C code.
+    """
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._reading = False
+
+    def __enter__(self) -> "Interruption":
+        self._before = {number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @property
+    def status(self) -> int:
+        """The exit status that says so; 0 when none came."""
+        return 128 + self._number if self._number else 0
+
+    def came(self) -> bool:
+        """Whether one of them has come."""
+        return self._number != 0
+
+    def until(self, lines: Iterable[Line]) -> Iterator[Line]:
+        """Those that come before it does."""
+        source = iter(lines)
+        try:
+            while True:
+                self._reading = True  # before the look: what comes in between raises
+                line = None if self._number else next(source, None)
+                self._reading = False
+                if line is None:
+                    return
+                yield line
+        except KeyboardInterrupt:
+            return
+        finally:
+            self._reading = False
+
+    def _take(self, number: int, _frame: object) -> None:
+        if self._number:
+            if sys.stderr.isatty():
+                os.write(sys.stderr.fileno(), _SHOW_CURSOR)  # the bar hides it
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self._number = number
+        if self._reading:
+            raise KeyboardInterrupt
 
 
 class _Retention:
@@ -160,21 +227,3 @@ class _Progress:
             self._bar.update(
                 self._task, completed=sum(file.position for file in self._files), texts=self._texts, clock=clock
             )
-
-
-def _positive_int(text: str) -> int:
-    with suppress(ValueError):
-        if (number := int(text)) > 0:
-            return number
-    raise argparse.ArgumentTypeError(f"a whole number above 0 expected, was {text!r}")
-
-
-def _positive_float(text: str, also: str = "") -> float:
-    with suppress(ValueError):
-        if 0 < (number := float(text)) < float("inf"):
-            return number
-    raise argparse.ArgumentTypeError(f"a number above 0{also} expected, was {text!r}")
-
-
-def _speed(text: str) -> float | None:
-    return None if text == "max" else _positive_float(text, " or max")

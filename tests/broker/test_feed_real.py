@@ -1,6 +1,8 @@
 """`earlybird feed` on a real broker: back-dated records, topics that are not there, and every line acknowledged."""
 
 import json
+import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,9 @@ import pytest
 
 from stream import cli
 from stream.adapters.tail import Tail
+from stream.adapters.topic_range import TopicHistory
 from stream.adapters.topics import Topic, create_topics
+from stream.history.timeline import Window
 
 pytestmark = pytest.mark.broker
 
@@ -17,12 +21,12 @@ LONG_AGO_US = 1_400_000_000_000_000
 
 
 @pytest.fixture
-def feed(kafka: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], int]:
-    """Feeds so many items of 2014 to a topic; the exit status."""
+def feed(kafka: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Feeds so many items of 2014 to a topic, the last of them with a body; the exit status."""
     monkeypatch.setenv("EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
     monkeypatch.setenv("EARLYBIRD_LOG__LEVEL", "error")
 
-    def run(topic: str, count: int) -> int:
+    def run(topic: str, count: int, body: str = "") -> int:
         path = tmp_path / "feed.jsonl"
         with path.open("w", encoding="utf-8") as lines:
             for number in range(count):
@@ -33,7 +37,8 @@ def feed(kafka: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
                     "headline": f"Item {number}",
                 }
                 stamps = {"source_item_id": str(number), "ingested_us": LONG_AGO_US + number * 1_000}
-                lines.write(json.dumps(item | stamps) + "\n")
+                text = {"body": body} if body and number == count - 1 else {}
+                lines.write(json.dumps(item | stamps | text) + "\n")
         return cli.main(["feed", str(path), "--topic", topic])
 
     return run
@@ -51,6 +56,22 @@ def test_history_goes_to_a_topic_that_keeps_it_under_its_recorded_times(
     records = [record for _ in range(100) for record in tail.poll(100)][:300]
     tail.close()
     assert [record.timestamp_us for record in records] == [LONG_AGO_US + number * 1_000 for number in range(300)]
+
+
+def test_a_record_that_the_broker_refuses_is_named_and_the_account_holds(
+    feed: Callable[..., int], kafka: Any, unique: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Too large for its topic: its whole batch is refused, and what was acknowledged is what is there."""
+    topic = unique("narrow")
+    create_topics(kafka.bootstrap_servers, [Topic(topic, 1, 1, {"retention.ms": "-1", "max.message.bytes": "100000"})])
+    assert feed(topic, 3_000, random.Random(1).randbytes(200_000).hex()) == 2
+    out, err = capsys.readouterr()
+    refused = re.search(r"feed\.jsonl:(\d+): not delivered: \S+: MSG_SIZE_TOO_LARGE", err)
+    account = re.search(r"; ([\d,]+) acknowledged, go on at \S+/feed\.jsonl:(\d+)\n", out)
+    assert refused is not None and account is not None, out + err
+    spans = TopicHistory(kafka.bootstrap_servers).spans([topic], Window())
+    assert sum(span.end for span in spans.values()) == int(account[1].replace(",", "")) < 3_000
+    assert account[2] == refused[1]
 
 
 def test_history_is_refused_where_it_would_be_deleted_for_its_age(

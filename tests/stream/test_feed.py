@@ -3,22 +3,36 @@
 import gzip
 import itertools
 import json
+import os
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
+from confluent_kafka import KafkaError
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.raw import RAW
 from stream import cli
+from stream.adapters import kafka_sink
 from stream.adapters.embedded import EmbeddedBroker
+from stream.adapters.kafka_sink import KafkaSink
 from stream.adapters.memory import MemorySink
+from stream.adapters.topic_range import TopicHistory
 from stream.commands import feed
-from stream.errors import FeedError
+from stream.errors import FeedError, SinkError
 from stream.feed import BadLine, FeedFile, FeedItem, LineFormat, Pace, Tally, merged, publish
 from stream.field_map import FLAT, FieldMap, Rule, UnmappableError, instant_us
+from stream.history.timeline import Window
+from stream.ports import Outgoing
 
 T0 = 1_700_000_000_000_000
 FLAT_LINE = {
@@ -32,6 +46,11 @@ def own_line(number: int, at_us: int = T0) -> dict[str, object]:
         "item_type": "news", "item_key": f"wire:{number}", "source": "wire", "source_item_id": str(number),
         "ingested_us": at_us, "headline": f"Norvex item {number}",
     }  # fmt: skip
+
+
+def items(numbers: Iterable[int]) -> Iterator[FeedItem]:
+    """Of f.jsonl, the lines of these numbers."""
+    return (FeedItem(f"f.jsonl:{number}", "news.raw", b"k", b"v", T0) for number in numbers)
 
 
 def write(path: Path, lines: Iterable[object]) -> Path:
@@ -56,6 +75,11 @@ class Time:
     def wait(self, seconds: float) -> None:
         self.now_s += seconds
 
+    def passing(self) -> float:
+        """It moves by itself, each time it is looked at."""
+        self.now_s += 0.1
+        return self.now_s
+
 
 @pytest.mark.parametrize("name", ["feed.jsonl", "feed.jsonl.gz", "feed.jsonl.zst"])
 def test_a_file_of_our_own_items_is_published_byte_for_byte(tmp_path: Path, name: str) -> None:
@@ -72,9 +96,10 @@ def test_a_file_of_our_own_items_is_published_byte_for_byte(tmp_path: Path, name
 def test_every_bad_line_is_named_with_its_place(tmp_path: Path) -> None:
     """None is dropped silently, none stops the file."""
     lines = [own_line(1), b"{broken", [1], own_line(2) | {"ingested_us": 5}, b"\xff", b"", own_line(3)]
-    found = list(merged([FeedFile(write(tmp_path / "f.jsonl", lines))], LineFormat()))
+    path = write(tmp_path / "f.jsonl", lines)
+    found = list(merged([FeedFile(path)], LineFormat()))
     bad = [line for line in found if isinstance(line, BadLine)]
-    assert [line.place for line in bad] == ["f.jsonl:2", "f.jsonl:3", "f.jsonl:4", "f.jsonl:5"]
+    assert [line.place for line in bad] == [f"{path}:{number}" for number in (2, 3, 4, 5)]
     assert "no JSON" in bad[0].why
     assert bad[1].why == "an object expected, was list"
     assert "ingested_us" in bad[2].why
@@ -123,10 +148,11 @@ def test_a_line_without_an_ingest_time_is_as_bad_as_others(tmp_path: Path) -> No
     raw = [own_line(1), own_line(2) | {"ingested_us": None}, own_line(3)]
     form = LineFormat(FieldMap([*FLAT, "ingested_us=seen:us"]))
     mapped = [FLAT_LINE, FLAT_LINE | {"seen": T0}, FLAT_LINE]
-    for lines, fits, bad in ((raw, LineFormat(), ["f.jsonl:2"]), (mapped, form, ["f.jsonl:1", "f.jsonl:3"])):
-        found = list(merged([FeedFile(write(tmp_path / "f.jsonl", lines))], fits))
+    for lines, fits, bad in ((raw, LineFormat(), [2]), (mapped, form, [1, 3])):
+        path = write(tmp_path / "f.jsonl", lines)
+        found = list(merged([FeedFile(path)], fits))
         complaints = [line for line in found if isinstance(line, BadLine)]
-        assert [line.place for line in complaints] == bad and len(found) == 3
+        assert [line.place for line in complaints] == [f"{path}:{number}" for number in bad] and len(found) == 3
         assert all("ingested_us" in line.why for line in complaints)
 
 
@@ -229,7 +255,7 @@ def test_items_leave_when_they_are_due(pace: Pace, due: list[float]) -> None:
 def test_an_item_out_of_order_leaves_at_once() -> None:
     """Time does not run backwards for it, and nothing waits."""
     clock, sent = Time(), list[float]()
-    items = [FeedItem("f", "news.raw", b"k", b"v", T0 + at_s * 1_000_000) for at_s in (0, 4, 1)]
+    items = [FeedItem("f:1", "news.raw", b"k", b"v", T0 + at_s * 1_000_000) for at_s in (0, 4, 1)]
     publish(
         items, MemorySink(), pace=Pace(speed=1), on_line=lambda _: sent.append(clock.now_s), now_s=clock.now,
         wait=clock.wait,
@@ -239,14 +265,13 @@ def test_an_item_out_of_order_leaves_at_once() -> None:
 
 def test_a_limit_ends_an_endless_feed() -> None:
     """And the tally counts what was sent."""
-    endless = (FeedItem("f", "tweets.raw", b"k", b"v", T0) for _ in itertools.count())
-    assert publish(endless, MemorySink(), limit=700).topics == {"tweets.raw": 700}
+    assert publish(items(itertools.count(1)), MemorySink(), limit=700).topics == {"news.raw": 700}
 
 
 def test_recorded_feeds_keep_their_time_and_others_may_take_the_present() -> None:
     """The record's own timestamp is what a replay by time looks for."""
     sink = MemorySink()
-    publish([FeedItem("f", "news.raw", b"k", b"v", T0)], sink, timestamps="now")
+    publish(items([1]), sink, timestamps="now")
     assert sink.sent[0].timestamp_us is None
 
 
@@ -293,51 +318,253 @@ class Slow(MemorySink):
         return [receipt for receipt in ready if isinstance(receipt, int) and receipt < half]
 
 
-def test_an_interrupted_feed_knows_where_to_go_on() -> None:
+def test_a_stopped_feed_knows_where_to_go_on() -> None:
     """Behind what is acknowledged, in each of its files; what was under way is not waited for without end."""
-    clock = Time()
-
-    def interrupted() -> Iterator[FeedItem]:
-        for number in range(8):
-            yield FeedItem(f"{'ab'[number % 2]}:{number + 1}", "news.raw", b"k", b"v", T0)
-        raise KeyboardInterrupt
-
-    def passing() -> float:
-        clock.now_s += 0.1
-        return clock.now_s
-
-    for sink, acknowledged, places in ((MemorySink(), 8, ["a:8", "b:9"]), (Slow(), 4, ["a:5", "b:6"])):
-        tally = Tally()
-        with pytest.raises(KeyboardInterrupt):
-            publish(interrupted(), sink, now_s=passing, wait=clock.wait, tally=tally)
-        assert (tally.texts, tally.acknowledged, tally.resume()) == (8, acknowledged, places)
+    lines = [FeedItem(f"{'ab'[number % 2]}:{number + 1}", "news.raw", b"k", b"v", T0) for number in range(8)]
+    for sink, acknowledged, places in (
+        (MemorySink(), 8, ["a:8", "b:9", "c:1"]),
+        (Slow(), 4, ["a:5", "b:6", "c:1"]),
+    ):
+        clock, tally, sent = Time(), Tally(), list[object]()
+        publish(
+            itertools.cycle(lines), sink, now_s=clock.passing, tally=tally, on_line=sent.append,
+            stop=lambda sent=sent: len(sent) == len(lines),
+        )  # fmt: skip
+        assert (tally.texts, tally.acknowledged, tally.resume("abc")) == (8, acknowledged, places)
 
 
-def items_then(error: BaseException) -> Callable[..., Iterator[FeedItem]]:
-    def lines(*_: object) -> Iterator[FeedItem]:
-        yield from (FeedItem(f"f.jsonl:{number}", "news.raw", b"k", b"v", T0) for number in (1, 2, 3))
-        raise error
+def test_a_file_read_to_its_end_is_left_out_unless_the_broker_lacks_something_of_it() -> None:
+    """Whoever goes on does not send it again."""
+    tally = publish([FeedItem(f"{name}:1", "news.raw", b"k", b"v", T0) for name in "ab"], MemorySink())
+    assert (tally.resume([]), tally.resume("b")) == ([], ["b:2"])
+    tally.open[0] = "a:1"
+    assert tally.resume("b") == ["b:2", "a:1"]
 
-    return lines
+
+def test_files_that_share_their_last_part_are_told_apart(tmp_path: Path) -> None:
+    """news.jsonl of two years: a place in each, and one in the file of which nothing was sent."""
+    paths = []
+    for year, numbers in ((2014, range(1000)), (2015, range(500, 3000)), (2016, range(9000, 9010))):
+        (tmp_path / str(year)).mkdir()
+        path = tmp_path / str(year) / "news.jsonl"
+        paths.append(write(path, [own_line(year * 10_000 + number, T0 + number) for number in numbers]))
+    files, tally = [FeedFile(path) for path in paths], Tally()
+    publish(merged(files, LineFormat()), MemorySink(), tally=tally, stop=lambda: tally.texts == 800)
+    assert [file.finished for file in files] == [False, False, False]
+    places = tally.resume(file.name for file in files)
+    assert places == [f"{paths[0]}:651", f"{paths[1]}:151", f"{paths[2]}:1"]
+    for file in files:
+        file.close()
 
 
-@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), 130), (FeedError("f.jsonl: cut"), 2)])
+def test_nothing_waits_for_its_time_once_a_feed_is_stopped() -> None:
+    """The next item may be due in years."""
+    sink, clock = MemorySink(), Time()
+    lines = [FeedItem(f"f:{n}", "news.raw", b"k", b"v", T0 + at_us) for n, at_us in enumerate((0, 10**15), 1)]
+    tally = publish(
+        lines, sink, pace=Pace(speed=1), now_s=clock.now, wait=clock.wait, stop=lambda: clock.now_s > 2
+    )  # fmt: skip
+    assert (len(sink.sent), tally.resume("f")) == (1, ["f:2"])
+    assert clock.now_s < 3
+
+
+def test_a_feed_is_stopped_also_while_the_broker_says_nothing() -> None:
+    """What is open stays far below what fills the client: that waits for the broker and for nothing else."""
+    sink, clock = MemorySink(), Time()
+    sink.hold = True
+    tally, patience = Tally(), iter(range(100))
+    publish(
+        items(itertools.count(1)), sink, now_s=clock.passing, tally=tally,
+        stop=lambda: tally.texts == 10_000 and next(patience, None) is None,
+    )  # fmt: skip
+    assert (tally.texts, tally.acknowledged, tally.resume([])) == (10_000, 0, ["f.jsonl:1"])
+
+
+class FailingProducer:
+    """A client whose deliveries are told by hand: each poll reports one, and the record of number 3 is refused."""
+
+    def __init__(self, settings: object) -> None:
+        self._reports: list[tuple[int, Callable[[KafkaError | None, object], None]]] = []
+        self._count = 0
+
+    def produce(self, *_: object, on_delivery: Callable[[KafkaError | None, object], None], **__: object) -> None:
+        self._count += 1
+        self._reports.append((self._count, on_delivery))
+
+    def poll(self, timeout_s: float) -> None:
+        if self._reports:
+            number, report = self._reports.pop(0)
+            report(KafkaError(KafkaError.INVALID_RECORD) if number == 3 else None, None)
+
+    def purge(self) -> None:
+        self._reports.clear()
+
+    def flush(self, timeout_s: float) -> None:
+        pass
+
+
+def test_what_was_under_way_is_counted_after_a_failure_and_the_line_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four of five are on the topic, and the account says so; the one that is not is where to go on."""
+    monkeypatch.setattr(kafka_sink, "Producer", FailingProducer)
+    tally = Tally()
+    with pytest.raises(SinkError, match=r"^f\.jsonl:3: not delivered: news\.raw: INVALID_RECORD"):
+        publish(items(range(1, 6)), KafkaSink("none"), tally=tally)
+    assert (tally.texts, tally.acknowledged, tally.resume([])) == (5, 4, ["f.jsonl:3"])
+
+
+def test_a_sink_that_lost_a_record_says_so_to_whoever_waits_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lost record stays unacknowledged: nobody takes the sink for empty."""
+    monkeypatch.setattr(kafka_sink, "Producer", FailingProducer)
+    sink = KafkaSink("none")
+    for number in range(3):
+        sink.send(Outgoing("t", b"k", b"v"), number)
+    receipts: list[object] = []
+    with pytest.raises(SinkError, match="INVALID_RECORD"):
+        while sink.unacknowledged():
+            receipts += sink.receipts(50)
+    assert receipts == [0, 1]
+    with pytest.raises(SinkError, match="INVALID_RECORD"):
+        sink.send(Outgoing("t", b"k", b"v"))
+
+
+@pytest.fixture
+def on_ground(monkeypatch: pytest.MonkeyPatch, ground: EmbeddedBroker) -> EmbeddedBroker:
+    """The broker that commands under test find in their settings."""
+    monkeypatch.setenv("EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS", ground.bootstrap_servers)
+    return ground
+
+
+def on_topic(broker: EmbeddedBroker, topic: str) -> int:
+    """How many records it has taken."""
+    spans = TopicHistory(broker.bootstrap_servers).spans([topic], Window())
+    return sum(span.end for span in spans.values())
+
+
+def fail() -> None:
+    raise FeedError("f.jsonl: cut")
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [(partial(signal.raise_signal, signal.SIGINT), 130), (fail, 2)],
+    ids=["interrupted", "failed"],
+)
+@pytest.mark.usefixtures("on_ground")
 def test_what_was_published_is_said_however_it_ends(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    ground: EmbeddedBroker,
-    error: BaseException,
+    end: Callable[[], None],
     status: int,
 ) -> None:
-    """Also at Ctrl-C."""
-    monkeypatch.setenv("EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS", ground.bootstrap_servers)
-    monkeypatch.setattr(feed, "merged", items_then(error))
-    path = write(tmp_path / "f.jsonl", [])
-    assert cli.main(["feed", str(path), "--timestamps", "now"]) == status
+    """Also at Ctrl-C, while it waits for a line; whoever had the signals before has them back."""
+
+    def lines(*_: object) -> Iterator[FeedItem]:
+        yield from items((1, 2, 3))
+        end()
+        pytest.fail("the wait was not broken off")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(feed, "merged", lines)
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert cli.main(["feed", str(write(Path("f.jsonl"), [])), "--timestamps", "now"]) == status
     said = capsys.readouterr().out
     assert said.startswith("published 3 texts (news.raw 3)")
     assert said.endswith("; 3 acknowledged, go on at f.jsonl:4\n")
+    assert handlers == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+
+class Interrupted(KafkaSink):
+    """A signal comes while the client reports a delivery: what a handler raises there, its C code swallows."""
+
+    def _delivered(self, *report: Any) -> None:
+        if report[1] == 7:
+            signal.raise_signal(signal.SIGINT)
+        super()._delivered(*report)
+
+
+def test_a_signal_amid_a_delivery_report_is_a_signal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], on_ground: EmbeddedBroker
+) -> None:
+    """Most of them come there when a feed is fast."""
+    monkeypatch.setattr(kafka_sink, "KafkaSink", Interrupted)
+    monkeypatch.chdir(tmp_path)
+    path = write(Path("f.jsonl"), [own_line(number) for number in range(20_000)])
+    assert cli.main(["feed", str(path), "--timestamps", "now"]) == 130
+    count = on_topic(on_ground, "news.raw")
+    assert 0 < count < 20_000
+    assert f"; {count:,} acknowledged, go on at f.jsonl:{count + 1}\n" in capsys.readouterr().out
+
+
+class Feed:
+    """`earlybird feed` as users run it: its own process. Its first file is a pipe that has no end."""
+
+    def __init__(self, folder: Path, *more: str) -> None:
+        self.pipe = folder / "endless.jsonl"
+        os.mkfifo(self.pipe)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "stream.cli", "feed", str(self.pipe), *more, "--timestamps", "now"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
+        )  # fmt: skip
+        self._writer = threading.Thread(target=self._write, daemon=True)
+        self._writer.start()
+
+    def _write(self) -> None:
+        with suppress(BrokenPipeError), self.pipe.open("wb") as lines:
+            for number in itertools.count():
+                lines.write(json.dumps(own_line(number)).encode() + b"\n")
+
+    def end(self, how: int) -> tuple[int, str, str]:
+        """Signal it; exit status, stdout and stderr."""
+        self.process.send_signal(how)
+        out, err = self.process.communicate(timeout=60)
+        self._writer.join(60)
+        return self.process.returncode, out, err
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT] * 4 + [signal.SIGTERM] * 2)
+def test_a_feed_at_full_speed_ends_on_a_signal_with_its_account(
+    tmp_path: Path, on_ground: EmbeddedBroker, until: Callable[[Callable[[], bool]], None], how: int
+) -> None:
+    """What it says is what the broker has: in the file that it was in, and in the one that it had not come to."""
+    later = write(tmp_path / "later.jsonl", [own_line(1, T0 + 1)])
+    running = Feed(tmp_path, str(later))
+    try:
+        until(lambda: running.process.poll() is not None or on_topic(on_ground, "news.raw") > 1_000)
+        status, out, err = running.end(how)
+    finally:
+        running.process.kill()
+    count = on_topic(on_ground, "news.raw")
+    assert (status, err) == (128 + how, "")
+    assert out.startswith(f"published {count:,} texts")
+    assert out.endswith(f"; {count:,} acknowledged, go on at {running.pipe}:{count + 1}, {later}:1\n")
+
+
+def test_a_second_signal_is_the_end() -> None:
+    """Whatever the first is waiting for."""
+    code = (
+        "import signal; from stream.commands.feed import Interruption\n"
+        "with Interruption() as asked:\n"
+        "    signal.raise_signal(signal.SIGTERM); print(asked.came(), flush=True)\n"
+        "    signal.raise_signal(signal.SIGINT); print('still here')"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=60
+    )
+    assert (ran.returncode, ran.stdout) == (-signal.SIGINT, "True\n")
+
+
+def test_a_line_that_is_too_large_is_as_bad_as_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], on_ground: EmbeddedBroker
+) -> None:
+    """It is named, and the rest of the file is published."""
+    monkeypatch.chdir(tmp_path)
+    lines = [own_line(number) | ({"body": "y" * 1_200_000} if number == 41 else {}) for number in range(1, 51)]
+    assert cli.main(["feed", str(write(Path("f.jsonl"), lines)), "--timestamps", "now"]) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith("published 49 texts") and out.endswith("; 1 bad lines left out\n")
+    assert err.startswith("f.jsonl:41: not delivered: news.raw: MSG_SIZE_TOO_LARGE: 1,200,")
+    assert on_topic(on_ground, "news.raw") == 49
 
 
 def test_bad_lines_are_counted_and_the_rest_is_published(
