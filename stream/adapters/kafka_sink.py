@@ -123,7 +123,7 @@ class KafkaSink:
         if found is not None and error is None:
             self._unseen -= {topic}
         elif error is not None and error.code() in DENIED:
-            self._failure = self._failure or f"{topic}: {error.name()}: {error.str()}"
+            self._failure = self._failure or SinkError(f"not delivered: {topic}: {error.name()}: {error.str()}")
         elif self._log.due(f"awaited {topic}"):
             reason = "not there, or not ours to see" if error is None else error.str()
             hint = "earlybird topics create, or the permission to describe it"
