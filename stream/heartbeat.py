@@ -43,7 +43,7 @@ class Pulse:
         self._gauge(progress)
         finished, idle = self._pipeline.finished_total, self._pipeline.in_flight == 0
         if finished > self._finished_before or idle:
-            self._send("running" if self._pipeline.assigned_once else "starting", progress)
+            self._send("running" if self._source.member else "starting", progress)
         self._finished_before = finished
 
     def last(self) -> None:

@@ -81,7 +81,6 @@ class Pipeline:
         self.in_flight = 0  # entries handed to the publisher and not back yet
         self.finished_total = 0  # entries whose outcome the broker has acknowledged
         self.shed_total = 0  # entries that were too old when they came
-        self.assigned_once = False
         self.beat_s = time.monotonic()  # when the loop last turned, for /healthz
         self._paused: set[Partition] = set()
         self._all_paused = False
@@ -272,7 +271,6 @@ class Pipeline:
     def assigned(self, committed: Mapping[Partition, Commit | None]) -> None:
         """Begin these where their last owner stopped."""
         self.ledger.assign(committed)
-        self.assigned_once = True
         self._paused.difference_update(committed)
 
     def revoked(self, partitions: Sequence[Partition]) -> None:

@@ -92,6 +92,11 @@ class Source(Protocol):
         """Records between our read position and the broker's end per assigned partition, from what the client already
         knows (no round trip); a partition whose end is unknown is left out."""
 
+    @property
+    def member(self) -> bool:
+        """Whether the group counts us in and has told us our share, which may be nothing; False again from the moment
+        that it has thrown us out until we are back. May be asked on any thread."""
+
     def close(self) -> None:
         """Leave the group. Calls the listener's `revoked` for what is still ours."""
 

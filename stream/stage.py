@@ -104,7 +104,7 @@ class Stage:
     ) -> None:
         """`haste`: what judges texts in the clock's place. `serve`: what computes in the engine's place."""
         self.worker = f"{socket.gethostname()}-{os.getpid()}"
-        self._cache, self._sink, self._metrics = cache, sink, metrics
+        self._source, self._sink, self._cache, self._metrics = source, sink, cache, metrics
         self._publisher = Publisher(sink, origin, settings.topics.control, clock, metrics)
         publish = self._publisher.inbox.put
         if serve is None:
@@ -154,9 +154,9 @@ class Stage:
             self._sink.close()
 
     def readiness(self) -> Readiness:
-        """For /readyz: an assignment is held and outcomes get out; without its cache the stage serves, and computes
-        everything."""
-        waiting = (*(() if self.pipeline.assigned_once else ("assignment",)), *self._sink.awaited)
+        """For /readyz: the group has given us our share, if only nothing, and outcomes get out; without its cache the
+        stage serves, and computes everything."""
+        waiting = (*(() if self._source.member else ("assignment",)), *self._sink.awaited)
         degraded = () if getattr(self._cache, "available", True) else ("redis",)
         return Readiness(waiting, degraded)
 

@@ -15,6 +15,7 @@ from confluent_kafka import (
 )
 
 from stream.adapters.clients import DENIED, MISSING, ClientLog, leave, within
+from stream.adapters.group import Membership, commit_of, offset_of
 from stream.adapters.options import Protocol, consumer_options
 from stream.errors import SettingsError, SourceError
 from stream.logs import get_logger
@@ -24,7 +25,6 @@ log = get_logger(__name__)
 
 COMMITTED_TIMEOUT_S = 5.0
 COMMIT_TIMEOUT_S = 10.0  # of one that is waited for at the end
-LARGEST_METADATA = 4095  # UTF-16 units that a broker takes; 4096 is refused (offset.metadata.max.bytes)
 
 
 class KafkaSource:
@@ -55,6 +55,7 @@ class KafkaSource:
         settings = consumer_options(bootstrap_servers, group, protocol, options or {})
         callbacks = {"error_cb": self._log.error, "on_commit": self._committed, "logger": self._log}
         self._consumer = _client(settings | callbacks)
+        self._membership = Membership(self._consumer, protocol, monotonic)
         self._listener: RebalanceListener | None = None
         self._starts: dict[Partition, int] = {}  # ours, with the offset each was started at
         self._handing_over = False
@@ -72,6 +73,7 @@ class KafkaSource:
         of them."""
         first = self._consumer.poll(timeout_ms / 1000)
         self._raise_failure()
+        self._membership.look()
         if first is None:
             return []
         self._gone.clear()  # only now: within one wait a partition may have left us, come back and given this record
@@ -83,7 +85,7 @@ class KafkaSource:
 
     def commit(self, commits: Mapping[Partition, Commit], *, wait: bool) -> bool:
         """As Source.commit. A note longer than a broker takes is a ValueError: the ledger bounds it."""
-        offsets = [_offset(*commit) for commit in commits.items() if self._stored.get(commit[0]) != commit[1]]
+        offsets = [offset_of(*commit) for commit in commits.items() if self._stored.get(commit[0]) != commit[1]]
         if not offsets:
             return True
         try:
@@ -128,17 +130,23 @@ class KafkaSource:
                 lags[partition] = max(0, high - position)
         return lags
 
+    @property
+    def member(self) -> bool:
+        """As Source.member."""
+        return self._membership.settled
+
     def close(self) -> None:
         """Leave the group, after `revoked` for what is still ours (on another thread, while this one waits)."""
         leave(self._consumer, "source")
 
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        committed = {_partition(place): _commit(place) for place in self._ask_committed(partitions)}
+        committed = {_partition(place): commit_of(place) for place in self._ask_committed(partitions)}
         self._log.worked = True
         for partition, commit in committed.items():
             self._starts[partition] = OFFSET_BEGINNING if commit is None else commit.offset
         assert self._listener is not None, "partitions assigned before subscribe. This is a bug."
         self._listener.assigned(committed)
+        self._membership.assigned()
         consumer.incremental_assign(
             [TopicPartition(partition.topic, partition.number, self._starts[partition]) for partition in committed]
         )
@@ -177,6 +185,7 @@ class KafkaSource:
     def _lose(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         ours = [_partition(place) for place in partitions]
         assert self._listener is not None, "partitions lost before subscribe. This is a bug."
+        self._membership.lost()
         self._listener.lost(ours)
         self._forget(consumer, partitions)
 
@@ -285,14 +294,3 @@ def _partition(place: TopicPartition | Message) -> Partition:
 
 def _named(partition: Partition) -> TopicPartition:
     return TopicPartition(partition.topic, partition.number)
-
-
-def _commit(place: TopicPartition) -> Commit | None:
-    return Commit(place.offset, place.metadata or "") if place.offset >= 0 else None
-
-
-def _offset(partition: Partition, commit: Commit) -> TopicPartition:
-    units = len(commit.metadata.encode("utf-16-le")) // 2
-    if units > LARGEST_METADATA:
-        raise ValueError(f"{partition}: commit metadata of at most {LARGEST_METADATA} characters, was {units}")
-    return TopicPartition(partition.topic, partition.number, commit.offset, commit.metadata)

@@ -32,6 +32,7 @@ class MemorySource:
         self.paused: set[Partition] = set()
         self.refusals = 0  # so many commits to come are refused
         self.closed = False
+        self.member = False
         self._bounded = bounded
         self._logs: dict[Partition, list[Record]] = {}
         self._positions: dict[Partition, int] = {}  # ours, with the offset to read next
@@ -125,10 +126,12 @@ class MemorySource:
         for partition, commit in committed.items():
             self._positions[partition] = 0 if commit is None else commit.offset
         self._listener.assigned(committed)
+        self.member = True
 
     def _leave(self, partitions: Sequence[Partition], *, lost: bool) -> None:
         assert self._listener is not None, "subscribe comes first"
         (self._listener.lost if lost else self._listener.revoked)(partitions)
+        self.member = self.member and not lost
         for partition in partitions:
             self._positions.pop(partition, None)
             self.paused.discard(partition)

@@ -73,7 +73,7 @@ class HistorySource:
     ) -> None:
         self._history, self._partitions, self._arrived, self._release = history, partitions, outcomes, release
         self._listener: RebalanceListener | None = None
-        self._assigned = False
+        self.member = False  # as Source.member, in a group of one
         self._paused: set[Partition] = set()
         self._delivered: deque[Reached] = deque()  # not released yet
         self._finished: dict[Partition, int] = {}  # offset up to which everything is finished
@@ -86,8 +86,8 @@ class HistorySource:
     def poll(self, timeout_ms: int, limit: int) -> list[Record]:
         """As Source.poll. While any partition is paused nothing is read: the order is that of all."""
         assert self._listener is not None, "subscribe comes first"
-        if not self._assigned:
-            self._assigned = True
+        if not self.member:
+            self.member = True
             self._listener.assigned(dict.fromkeys(self._partitions))
         if self._paused:
             time.sleep(timeout_ms / 1000)

@@ -26,6 +26,7 @@ class Member:
     records: list[Record] = field(default_factory=list)
     at_assignment: Callable[[], None] = lambda: None
     at_revocation: Callable[[], None] = lambda: None
+    at_loss: Callable[[], None] = lambda: None
 
     def assigned(self, committed: Mapping[Partition, Commit | None]) -> None:
         self.events.append(("assigned", sorted(committed)))
@@ -39,6 +40,7 @@ class Member:
 
     def lost(self, partitions: Sequence[Partition]) -> None:
         self.events.append(("lost", sorted(partitions)))
+        self.at_loss()
         self._forget(partitions)
 
     def poll(self, timeout_ms: int = 50, limit: int = 500) -> list[Record]:

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from stream import cli
-from stream.adapters.embedded import EmbeddedRedis
+from stream.adapters.embedded import EmbeddedBroker, EmbeddedRedis
+from stream.adapters.kafka_sink import KafkaSink
+from stream.ports import Outgoing
 from stream.stage import Done
 
 StartStage = Callable[..., Any]
@@ -27,6 +29,14 @@ def ask(url: str) -> tuple[int, bytes]:
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read()
+
+
+def waiting(url: str) -> list[str]:
+    """What keeps it from being ready."""
+    status, said = ask(f"{url}/readyz")
+    found: list[str] = json.loads(said)["waiting"]
+    assert status == (503 if found else 200)
+    return found
 
 
 def test_sigterm_drains_commits_and_exits_0(ground: Any, start_stage: StartStage) -> None:
@@ -94,11 +104,51 @@ def test_a_broker_that_stops_answering_is_not_ready(ground: Any, start_stage: St
     until(lambda: ask(f"{url}/readyz")[0] == 200)
     ground.pause()
     until(lambda: ask(f"{url}/readyz")[0] == 503)
-    assert json.loads(ask(f"{url}/readyz")[1])["waiting"] == ["acknowledgements"]
+    assert waiting(url) == ["acknowledgements"]
     assert ask(f"{url}/healthz")[0] == 200
     ground.resume()
     until(lambda: ask(f"{url}/readyz")[0] == 200)
     assert stage.end() == 0
+
+
+def test_a_topic_that_is_missing_is_not_ready(ground: Any, start_stage: StartStage, until: Until) -> None:
+    """By name, until somebody has made it; the stage looks for it and makes nothing."""
+    stage = start_stage(ground.bootstrap_servers, TOPICS__DLQ="later.dlq")
+    url = stage.wait_for("service.started")["health"]
+    until(lambda: waiting(url) == ["later.dlq"])
+    assert stage.wait_for("topic.awaited")["topic"] == "later.dlq"
+    sink = KafkaSink(ground.bootstrap_servers)
+    sink.send(Outgoing("later.dlq", b"k", b"v"))  # this broker makes a topic that is written to
+    until(lambda: not sink.receipts() and not sink.unacknowledged())
+    sink.close()
+    until(lambda: not waiting(url))
+    assert stage.end() == 0
+
+
+def test_a_worker_that_its_group_has_lost_is_not_ready(ground: Any, start_stage: StartStage, until: Until) -> None:
+    """Whatever it had is another's; once it is back it is ready again."""
+    stage = start_stage(ground.bootstrap_servers, KAFKA__OPTIONS__SESSION_TIMEOUT_MS="1500")
+    url = stage.wait_for("service.started")["health"]
+    until(lambda: not waiting(url))
+    ground.pause()
+    until(lambda: "assignment" in waiting(url))
+    stage.wait_for("partitions.lost")
+    ground.resume()
+    until(lambda: not waiting(url))
+    assert stage.end() == 0
+
+
+def test_a_worker_without_partitions_is_ready(start_stage: StartStage, until: Until) -> None:
+    """A spare serves when it is needed: a rolling update must not wait for it."""
+    settings = {"TOPICS__RAW": '[{"name": "news.raw"}]', "KAFKA__GROUP_PROTOCOL": "consumer"}
+    with EmbeddedBroker({"news.raw": 1, "signals": 1, "signals.control": 1, "raw.dlq": 1}) as broker:
+        owner = start_stage(broker.bootstrap_servers, **settings)
+        owner.wait_for("partitions.assigned")
+        spare = start_stage(broker.bootstrap_servers, **settings)
+        url = spare.wait_for("service.started")["health"]
+        until(lambda: not waiting(url))
+        assert not spare.events("partitions.assigned")
+        assert (owner.end(), spare.end()) == (0, 0)
 
 
 def test_broker_that_is_not_there_yet_is_waited_for(start_stage: StartStage) -> None:
