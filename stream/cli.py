@@ -8,8 +8,10 @@ import argparse
 import difflib
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from typing import Protocol, cast
 
@@ -51,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the `earlybird` command. Returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        status = _dispatch(arguments)
+        with _interruptible():
+            status = _dispatch(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return _INTERRUPTED
@@ -71,6 +74,31 @@ def version() -> str:
         return metadata.version("earlybird")
     except metadata.PackageNotFoundError:
         return "0+source"
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """A SIGINT amid a callback of the Kafka client is lost in its C code, which then fails with a SystemError: that is
+    the interrupt."""
+    came: list[int] = []
+
+    def interrupt(number: int, _frame: object) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:  # ignored, say, as of a job in the background
+        yield
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    except SystemError:
+        if not came:
+            raise
+        raise KeyboardInterrupt from None
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _dispatch(arguments: list[str]) -> int:

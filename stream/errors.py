@@ -46,7 +46,6 @@ class RecordTooLarge(SinkError):
             f"not delivered: {topic}: MSG_SIZE_TOO_LARGE: {size:,} bytes do not fit into message.max.bytes={limit:,}",
             receipt,
         )
-        self.topic, self.size, self.limit = topic, size, limit
 
 
 class FeedError(StreamError):

@@ -220,10 +220,9 @@ def test_what_a_card_is_asked_for_stays_where_there_is_one(monkeypatch: pytest.M
     assert (config.runner, config.device, config.tiers, config.fuse) == ("resident", "cuda", ((4, 128, 1),), True)
 
 
-def test_auto_is_resolved_by_what_is_there() -> None:
+def test_auto_is_resolved_by_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without CUDA: packed slots on the CPU, and cuda is refused by name."""
-    if torch.cuda.is_available():
-        pytest.skip("a CUDA device is here: tests/gpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     engine = Engine.load(EngineConfig())
     assert (engine.config.runner, engine.device, engine.slots, engine.in_flight) == ("packed", "cpu", 16, 16)
     card = EngineConfig(tiers=((4, 128, 1),), fuse=True)

@@ -1,11 +1,13 @@
 """The command: what it says when it cannot, and that it needs nothing before it must."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
 
 from stream import cli
 from stream.adapters.embedded import EmbeddedBroker
@@ -85,6 +87,32 @@ def test_an_interrupt_ends_quietly(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     monkeypatch.setattr(cli, "_dispatch", interrupted)
     assert cli.main(["run"]) == 130
     assert capsys.readouterr() == ("", "")
+
+
+def test_an_interrupt_amid_a_callback_of_the_kafka_client_is_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ground: EmbeddedBroker
+) -> None:
+    """The client's C code makes another error of it; without an interrupt that stays one."""
+
+    def delivers(_: list[str]) -> int:
+        def report(*_: object) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+        producer = Producer({"bootstrap.servers": ground.bootstrap_servers, "log_level": 0})
+        producer.produce("news.raw", b"{}", on_delivery=report)
+        return producer.flush(30)
+
+    monkeypatch.setattr(cli, "_dispatch", delivers)
+    assert cli.main(["replay"]) == 130
+    assert capsys.readouterr() == ("", "")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    def broken(_: list[str]) -> int:
+        raise SystemError("poll returned NULL")
+
+    monkeypatch.setattr(cli, "_dispatch", broken)
+    with pytest.raises(SystemError, match="NULL"):
+        cli.main(["replay"])
 
 
 def test_a_reader_that_goes_away_ends_it_quietly() -> None:
