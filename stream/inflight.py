@@ -1,6 +1,6 @@
 """What is on its way through the stage, and the messages between its threads.
 
-consumer --[Entries, Answers, Revoked, Forget, Control, Stop]--> publisher --[finished entries]--> consumer
+consumer --[Entries, Answers, Revoked, Forget, Control, Stop]--> publisher --[finished entries, Revoked]--> consumer
 consumer --[timed requests]--> engine threads --[Answers]--> publisher
 """
 
@@ -100,7 +100,8 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Revoked:
-    """Entries of these partitions up to these epochs get no outcome from us any more."""
+    """Entries of these partitions up to these epochs get no outcome from us any more. It comes back as soon as the
+    broker has all that had left before."""
 
     epochs: Mapping[Partition, int]
 
@@ -132,4 +133,4 @@ class Failed:
 
 
 ToPublisher = Entries | Answers | Revoked | Forget | Control | Stop
-FromPublisher = list[Entry] | Failed
+FromPublisher = list[Entry] | Revoked | Failed

@@ -9,7 +9,7 @@ engine threads straight to the publisher, which hands entries back when the brok
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -17,15 +17,16 @@ from typing import Protocol
 
 import structlog
 
-from engine.text.encoder import Encoded, Text, TextEncoder
+from engine.text.encoder import TextEncoder
 from schemas.rejection import Reason
 from stream.duplicates import Duplicates
 from stream.errors import SourceEnded
 from stream.haste import ByClock, Haste
 from stream.inflight import Entries, Entry, Failed, Forget, FromPublisher, Revoked, TimedRequest, ToPublisher
+from stream.intake import Intake
 from stream.ledger import Ledger
-from stream.ports import Clock, Commit, Partition, Position, Record, Source
-from stream.preprocess import Element, Limits, Readable, Refusal, read, text_of
+from stream.ports import Clock, Commit, Partition, Record, Source
+from stream.preprocess import Limits, Refusal
 from stream.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
@@ -52,6 +53,7 @@ class Budget:
     poll_timeout_ms: int = 20
     commit_interval_ms: int = 250
     revoke_timeout_ms: int = 500  # to finish what is in flight before a partition goes; its next owner does the rest
+    acknowledge_timeout_ms: int = 2_000  # then for the broker to have what had left
     shutdown_timeout_ms: int = 30_000
     commit_map: bool = True  # commits carry what is finished above them
 
@@ -73,15 +75,16 @@ class Pipeline:
         budget: Budget,
         haste: Haste | None = None,
     ) -> None:
-        self._source, self._encoder, self._duplicates = source, encoder, duplicates
+        self._source, self._intake, self._duplicates = source, Intake(encoder, limits), duplicates
         self._inference, self._publish, self._finished = inference, publish, finished
-        self._clock, self._metrics, self._limits, self._budget = clock, metrics, limits, budget
+        self._clock, self._metrics, self._budget = clock, metrics, budget
         self._haste = haste or ByClock()
         self.ledger = Ledger(maps=budget.commit_map)
         self.in_flight = 0  # entries handed to the publisher and not back yet
         self.finished_total = 0  # entries whose outcome the broker has acknowledged
         self.shed_total = 0  # entries that were too old when they came
         self.beat_s = time.monotonic()  # when the loop last turned, for /healthz
+        self._ceding: Revoked | None = None  # until the broker has all that had left of it
         self._paused: set[Partition] = set()
         self._all_paused = False
         self._full_since_s: float | None = None
@@ -105,7 +108,8 @@ class Pipeline:
         self._settle(0.0)
         if self._has_room():
             self._bound_spans()
-            records = self._source.poll(self._poll_timeout_ms(), self._budget.batch)
+            room = self._budget.max_in_flight - self.in_flight  # of texts; a record may hold several
+            records = self._source.poll(self._poll_timeout_ms(), min(self._budget.batch, room))
             if records:
                 self._take_in(records)
         else:
@@ -139,7 +143,7 @@ class Pipeline:
         for entry in entries:
             self._haste.judge(entry)
             self.shed_total += isinstance(entry.element, Refusal) and entry.element.reason is Reason.SHED
-        self._encode(entries)
+        self._intake.encode(entries)
         requests = self._duplicates.look_up(entries)
         self.in_flight += len(entries)
         self._publish(Entries(entries))  # before the requests, so that no answer can overtake its entry
@@ -150,42 +154,11 @@ class Pipeline:
         epoch = self.ledger.epoch(partition)
         if epoch is None:
             return []
-        elements = self._read(record)
+        elements = self._intake.read(record)
         ingested_us = min([at for element in elements if (at := element.ingested_us) is not None], default=None)
         if not self.ledger.deliver(partition, record.offset, len(elements), ingested_us):
             return []
         return [Entry(element, record, epoch, now_us) for element in elements]
-
-    def _read(self, record: Record) -> list[Element]:
-        try:
-            return read(record, self._limits)
-        except Exception as error:  # a record that breaks our code becomes a dead letter, not a crash loop
-            log.exception("record.failed", topic=record.topic, partition=record.partition, offset=record.offset)
-            position = Position(record.topic, record.partition, record.offset)
-            return [Refusal(position, Reason.POISON, f"{type(error).__name__}: {error}"[:500])]
-
-    def _encode(self, entries: Iterable[Entry]) -> None:
-        """Turn readable elements into token ids, all in one call; one that breaks the call becomes a dead letter."""
-        readable = [(entry, entry.element) for entry in entries if isinstance(entry.element, Readable)]
-        texts = [text_of(element.item) for _, element in readable]
-        try:
-            encoded: list[Encoded | Exception | None] = list(self._encoder.encode(texts))
-        except Exception:
-            log.exception("encode.failed", texts=len(texts))
-            encoded = [self._encode_alone(text) for text in texts]
-        for (entry, element), result in zip(readable, encoded, strict=True):
-            if isinstance(result, Encoded):
-                entry.encoded = result
-            elif result is None:
-                entry.element = element.refused(Reason.EMPTY_TEXT, "nothing left to read after cleaning")
-            else:
-                entry.element = element.refused(Reason.POISON, f"{type(result).__name__}: {result}"[:500])
-
-    def _encode_alone(self, text: Text) -> Encoded | Exception | None:
-        try:
-            return self._encoder.encode([text])[0]
-        except Exception as error:
-            return error
 
     # --- out: finished entries -> ledger -> commit --------------------------------------------------------------
 
@@ -197,13 +170,17 @@ class Pipeline:
             while True:
                 if isinstance(batch, Failed):
                     raise batch.error
-                finished.extend(batch)
+                if isinstance(batch, Revoked):
+                    self._ceding = None if batch is self._ceding else self._ceding
+                else:
+                    finished.extend(batch)
                 batch = self._finished.get_nowait()
         if not finished:
             return
         self.in_flight -= len(finished)
-        self.finished_total += sum(not entry.void for entry in finished)
-        for entry in finished:  # 1. the broker has their outcomes (the ledger ignores those of older assignments)
+        answered = [entry for entry in finished if not entry.void]
+        self.finished_total += len(answered)
+        for entry in answered:  # 1. the broker has their outcomes (the ledger ignores those of older assignments)
             self.ledger.finish(entry.partition, entry.record.offset, entry.epoch)
         forgotten = self._duplicates.settle(finished)  # 2. only now may others be answered with it
         if forgotten:
@@ -236,7 +213,7 @@ class Pipeline:
         """Whether to poll for records. A spent budget is waited out; when that takes long, the partitions are paused
         and the group is served meanwhile (a pause throws prefetched records away, so it is not for every moment)."""
         now_s, budget = time.monotonic(), self._budget
-        if self.in_flight <= budget.max_in_flight - min(budget.batch, budget.max_in_flight // 4):
+        if self.in_flight <= budget.max_in_flight - max(1, min(budget.batch, budget.max_in_flight // 4)):
             self._full_since_s = None
             if self._all_paused:
                 self._all_paused = False
@@ -274,22 +251,34 @@ class Pipeline:
         self._paused.difference_update(committed)
 
     def revoked(self, partitions: Sequence[Partition]) -> None:
-        """Finish what is in flight here within the budget, commit, and drop the rest."""
-        deadline_s = time.monotonic() + self._budget.revoke_timeout_ms / 1000
-        while self.ledger.unfinished(partitions) and time.monotonic() < deadline_s:
-            self._settle(0.01)
-            self._inference.submit(self._duplicates.recheck(self._clock.now_us()))
+        """Finish what is in flight here within the budget. Then let nothing more out, wait until the broker has what
+        had left, and commit: the next owner does the rest, and repeats nothing."""
+        self._settle_until(lambda: not self.ledger.unfinished(partitions), self._budget.revoke_timeout_ms)
+        self._ceding = self._cede(partitions)
+        self._settle_until(lambda: self._ceding is None, self._budget.acknowledge_timeout_ms)
         self._commit(partitions)
         self._let_go(partitions, "partitions.revoked")
 
     def lost(self, partitions: Sequence[Partition]) -> None:
         """Another member has them already: commit nothing, publish nothing more."""
+        self._cede(partitions)
         self._let_go(partitions, "partitions.lost")
+
+    def _settle_until(self, condition: Callable[[], bool], timeout_ms: int) -> None:
+        """Or until the time is over: the group waits."""
+        deadline_s = time.monotonic() + timeout_ms / 1000
+        while not condition() and time.monotonic() < deadline_s:
+            self._settle(0.01)
+            self._inference.submit(self._duplicates.recheck(self._clock.now_us()))
+
+    def _cede(self, partitions: Sequence[Partition]) -> Revoked:
+        """What has not left gets no outcome from us."""
+        ceded = Revoked({p: epoch for p in partitions if (epoch := self.ledger.epoch(p)) is not None})
+        self._publish(ceded)
+        return ceded
 
     def _let_go(self, partitions: Sequence[Partition], event: str) -> None:
         unfinished = self.ledger.unfinished(partitions)
-        epochs = {p: epoch for p in partitions if (epoch := self.ledger.epoch(p)) is not None}
-        self._publish(Revoked(epochs))
         self.ledger.forget(partitions)
         self._paused.difference_update(partitions)
         level = logging.WARNING if event == "partitions.lost" else logging.INFO

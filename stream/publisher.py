@@ -4,7 +4,7 @@ A signal is produced the moment its verdict arrives; an entry is finished when t
 records. Outcomes of one item_key leave in raw order: a correction waits for the text that it corrects.
 """
 
-from collections import deque
+from collections import Counter, deque
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
@@ -57,6 +57,8 @@ class Publisher:
         self._waiting: dict[int, list[Entry]] = {}  # ticket -> entries without an answer
         self._chains: dict[str, deque[Entry]] = {}  # item_key -> entries not sent yet, in raw order
         self._void_below: dict[Partition, int] = {}
+        self._under_way = Counter[Partition]()  # entries that the broker has not acknowledged yet
+        self._revoked: list[Revoked] = []  # of which something is still under way
         self._settled: list[Entry] = []  # finished in this turn
         self._stopping = False
 
@@ -78,6 +80,8 @@ class Publisher:
         if self._settled:
             self.finished.put(self._settled)
             self._settled = []
+        if self._revoked:
+            self._hand_back_revoked()
 
     def _received(self, wait_s: float) -> list[ToPublisher]:
         messages: list[ToPublisher] = []
@@ -100,6 +104,7 @@ class Publisher:
                     self._answers.pop(ticket, None)
             case Revoked(epochs):
                 self._void_below.update(epochs)
+                self._revoked.append(message)
             case Control(heartbeat):
                 self._sink.send(Outgoing(self._control_topic, heartbeat.worker.encode(), encode(heartbeat)))
             case Stop():
@@ -146,6 +151,7 @@ class Publisher:
             log.exception("outcome.failed", position=entry.element.position)
             records = self._dead_letter(entry, _poison(entry, error))
         entry.unacknowledged = len(records)
+        self._under_way[entry.partition] += 1
         for record in records:
             self._sink.send(record, entry)
 
@@ -182,6 +188,7 @@ class Publisher:
         entry.unacknowledged -= 1
         if entry.unacknowledged:
             return
+        self._under_way[entry.partition] -= 1
         self._settled.append(entry)
         for one in entry.told:
             if isinstance(one, Rejection):
@@ -189,6 +196,16 @@ class Publisher:
             else:
                 self._metrics.published(one)
         entry.told = []
+
+    def _hand_back_revoked(self) -> None:
+        """After the entries that were finished with them."""
+        under_way: list[Revoked] = []
+        for revoked in self._revoked:
+            if any(self._under_way[partition] for partition in revoked.epochs):
+                under_way.append(revoked)
+            else:
+                self.finished.put(revoked)
+        self._revoked = under_way
 
 
 def _poison(entry: Entry, error: Exception) -> Refusal:

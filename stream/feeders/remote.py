@@ -66,5 +66,5 @@ class Remote:
             if self._lifeline in ready:
                 raise EngineGone("the process that has the engine ended; what it has not answered is read again")
             answers = self._end.answers.take()
+            self._answered += len(answers)  # first: whoever hears of them may submit as many
             self._deliver(Answers(answers))
-            self._answered += len(answers)

@@ -25,7 +25,7 @@ from stream.adapters.tail import Tail
 from stream.audit import Audit
 from stream.duplicates import Duplicates
 from stream.haste import Deadlines, Haste
-from stream.inflight import Answer, Answers, TimedRequest
+from stream.inflight import Answer, Answers, TimedRequest, ToPublisher
 from stream.outcome import Origin
 from stream.pipeline import Budget, Pipeline
 from stream.ports import Commit, DuplicateCache, Outgoing, Partition, Record
@@ -107,7 +107,12 @@ class World:
         self.metrics = metrics = Metrics(engine.max_layers)
         origin = Origin(model, engine.max_layers, engine.calibrated)
         self.publisher = Publisher(self.sink, origin, "signals.control", self.clock, metrics)
-        publish = self.publisher.inbox.put
+        self.said: list[ToPublisher] = []  # to the publisher, by the pipeline and the model
+
+        def publish(message: ToPublisher) -> None:
+            self.said.append(message)
+            self.publisher.inbox.put(message)
+
         self.model = Held(engine, publish, self.clock.now_us)
         duplicates = Duplicates(
             cache or MemoryCache(DAY_US),
@@ -125,7 +130,7 @@ class World:
             self.clock,
             metrics,
             limits or Limits(),
-            budget or Budget(commit_interval_ms=0, revoke_timeout_ms=1),
+            budget or Budget(commit_interval_ms=0, revoke_timeout_ms=1, acknowledge_timeout_ms=1),
             haste,
         )
         self.source.subscribe(self.pipeline)

@@ -186,6 +186,18 @@ def test_a_full_line_holds_requests_back_until_answers_are_taken(
         assert [request.ticket for request in engine.requests.take()] == [PLACES, PLACES + 1]
 
 
+def test_whoever_hears_an_answer_has_its_room(line: Line) -> None:
+    """It may submit at once: nothing else would wake it when these were the last answers under way."""
+    engine, rooms = line.engine_end(Tickets()), SimpleQueue[int]()
+    failed = SimpleQueue[Failed]()
+    remote = Remote(line.feeder_end(), None, lambda _: rooms.put(remote.room), failed.put)
+    remote.start()
+    remote.submit([TimedRequest(number, (1, 2)) for number in range(PLACES)])
+    engine.answers.put([Answer(request.ticket, None, error="x") for request in engine.requests.take()])
+    assert rooms.get(timeout=PATIENCE_S) == PLACES
+    remote.close()
+
+
 def test_the_end_of_the_engines_process_fails_the_feeder(line: Line) -> None:
     """Its texts would wait for ever."""
     read, write = os.pipe()

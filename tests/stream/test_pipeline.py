@@ -8,6 +8,7 @@ import pytest
 from schemas.rejection import Reason
 from schemas.signal import SignalAction
 from stream.adapters.memory import MemoryCache
+from stream.inflight import Revoked
 from stream.pipeline import Budget
 from stream.ports import Commit, Partition, Record
 
@@ -181,7 +182,7 @@ def test_outcome_of_two_records_is_done_with_the_second(
 
 def test_revoked_partition_is_committed_before_it_goes(worlds: Worlds, three: list[Record]) -> None:
     """Between two commits, too: its next owner repeats nothing that is finished."""
-    world = worlds(budget=Budget(commit_interval_ms=3_600_000, revoke_timeout_ms=1))
+    world = worlds(budget=Budget(commit_interval_ms=3_600_000, revoke_timeout_ms=1, acknowledge_timeout_ms=1))
     world.turn(1)  # the first interval begins
     world.source.append(three)
     world.finish()
@@ -189,6 +190,39 @@ def test_revoked_partition_is_committed_before_it_goes(worlds: Worlds, three: li
     world.source.revoke([P0])
     world.turn()
     assert world.source.committed[P0] == Commit(3)
+
+
+def test_revoked_partition_waits_for_what_has_left(
+    worlds: Worlds, three: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A text in a slot goes to the next owner when the time is over; one on its way to the broker is ours, and on the
+    map that the next owner reads. Once the partition is given up, nothing leaves any more."""
+    world = worlds(budget=Budget(commit_interval_ms=3_600_000, revoke_timeout_ms=1, acknowledge_timeout_ms=60_000))
+    world.turn(1)  # the first interval begins
+    world.source.append(three)
+    world.turn()
+    world.sink.hold = True
+    world.model.exit(2)
+    world.publisher.turn(0.001)
+    submit = world.model.submit
+
+    def turn(requests: list[Any]) -> None:
+        submit(requests)
+        if world.model.requests and any(isinstance(message, Revoked) for message in world.said):
+            world.model.exit()
+            world.publisher.turn(0)
+            world.sink.acknowledge()
+        world.publisher.turn(0)
+
+    monkeypatch.setattr(world.model, "submit", turn)
+    world.source.revoke([P0])
+    world.turn()
+    assert [signal.item_key for signal in world.signals] == ["wire:2"]
+    second = worlds(committed=world.source.committed)
+    second.source.append(three)
+    second.finish()
+    assert sorted(signal.item_key for signal in second.signals) == ["wire:0", "wire:1"]
+    assert second.source.committed[P0] == Commit(3)
 
 
 def test_same_text_in_flight_is_computed_once(worlds: Worlds, make_news: News, make_record: MakeRecord) -> None:
@@ -366,9 +400,21 @@ def test_budget_bounds_what_is_in_flight(worlds: Worlds, make_news: News, make_r
     while len(world.signals) < 50:
         world.model.exit()
         world.turn(1)
-        assert world.pipeline.in_flight <= 8 + 4
+        assert world.pipeline.in_flight <= 8
     world.turn(3)
     assert world.source.committed[P0] == Commit(50)
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 60])
+def test_budget_below_a_batch_holds(worlds: Worlds, make_news: News, make_record: MakeRecord, most: int) -> None:
+    """Also the smallest: no poll asks for more than there is room for."""
+    world = worlds(budget=Budget(max_in_flight=most, commit_interval_ms=0))
+    world.source.append([make_record(i, make_news(str(i), f"Acme raises its outlook by {i} %")) for i in range(150)])
+    world.turn(5)
+    assert world.pipeline.in_flight == most
+    world.finish()
+    world.turn(1)
+    assert world.pipeline.in_flight == most
 
 
 def test_span_of_a_partition_is_bounded(worlds: Worlds, make_news: News, make_record: MakeRecord) -> None:
