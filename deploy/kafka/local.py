@@ -9,6 +9,7 @@ Needs Java 17 and, the first time, Maven (44 MB into ~/.cache/earlybird). Tests 
 import argparse
 import base64
 import contextlib
+import fcntl
 import os
 import random
 import shutil
@@ -49,14 +50,16 @@ def libraries() -> Path:
     if shutil.which("mvn") is None:
         raise KafkaUnavailable(f"no mvn on PATH and no jars in {LIBS}; {HOW_TO_GET}")
     LIBS.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=LIBS.parent) as scratch:
+    with (LIBS.parent / "kafka.lock").open("w") as turn, tempfile.TemporaryDirectory(dir=LIBS.parent) as scratch:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        if LIBS.is_dir():  # another process was first
+            return LIBS
         fetch = ["mvn", "-q", "-B", "-f", str(HERE / "pom.xml"), "dependency:copy-dependencies"]
         fetch += ["-DincludeScope=runtime", f"-DoutputDirectory={scratch}/libs"]
         done = subprocess.run(fetch, capture_output=True, text=True, check=False)
         if done.returncode:
             raise KafkaUnavailable(f"Maven could not fetch Kafka's jars:\n{done.stdout[-2000:]}")
-        with contextlib.suppress(OSError):  # another process was first
-            (Path(scratch) / "libs").rename(LIBS)
+        (Path(scratch) / "libs").rename(LIBS)
     return LIBS
 
 
