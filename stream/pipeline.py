@@ -210,18 +210,17 @@ class Pipeline:
         return min(self._budget.poll_timeout_ms, 10) if self._duplicates.waiting else self._budget.poll_timeout_ms
 
     def _has_room(self) -> bool:
-        """Whether to poll for records. A spent budget is waited out; when that takes long, the partitions are paused
-        and the group is served meanwhile (a pause throws prefetched records away, so it is not for every moment)."""
+        """Whether to poll for records. A spent budget is waited out until there is room for half of it or a batch:
+        small batches cost more a text. When that takes long, the partitions are paused and the group is served
+        meanwhile (a pause throws prefetched records away, so it is not for every moment)."""
         now_s, budget = time.monotonic(), self._budget
-        if self.in_flight <= budget.max_in_flight - max(1, min(budget.batch, budget.max_in_flight // 4)):
+        if self.in_flight <= budget.max_in_flight - max(1, min(budget.batch, budget.max_in_flight // 2)):
             self._full_since_s = None
             if self._all_paused:
                 self._all_paused = False
                 self._source.resume([p for p in self.ledger.partitions() if p not in self._paused])
             return True
         if self._full_since_s is None:
-            if self.in_flight < budget.max_in_flight:
-                return True
             self._full_since_s = now_s
         if not self._all_paused and now_s - self._full_since_s > PAUSE_AFTER_S:
             self._all_paused = True
