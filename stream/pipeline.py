@@ -170,10 +170,10 @@ class Pipeline:
             while True:
                 if isinstance(batch, Failed):
                     raise batch.error
-                if isinstance(batch, Revoked):
-                    self._ceding = None if batch is self._ceding else self._ceding
-                else:
+                if isinstance(batch, list):
                     finished.extend(batch)
+                elif batch is self._ceding:
+                    self._ceding = None
                 batch = self._finished.get_nowait()
         if not finished:
             return

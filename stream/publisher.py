@@ -141,7 +141,8 @@ class Publisher:
             self._chains.pop(item_key, None)
 
     def _publish(self, entry: Entry) -> None:
-        if entry.epoch <= self._void_below.get(entry.partition, -1):
+        partition = entry.partition
+        if entry.epoch <= self._void_below.get(partition, -1):
             entry.void = True
             self._settled.append(entry)
             return
@@ -151,7 +152,7 @@ class Publisher:
             log.exception("outcome.failed", position=entry.element.position)
             records = self._dead_letter(entry, _poison(entry, error))
         entry.unacknowledged = len(records)
-        self._under_way[entry.partition] += 1
+        self._under_way[partition] += 1
         for record in records:
             self._sink.send(record, entry)
 
