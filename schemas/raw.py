@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, TypeAdapter
 
 from schemas.base import EpochUs, Message, Share
+from schemas.symbols import Canonical
 
 
 class Action(StrEnum):
@@ -20,10 +21,19 @@ class Action(StrEnum):
     DELETE = "delete"
 
 
+class RevisionKind(StrEnum):
+    """What the number of a revision counts. Numbers of different kinds say nothing about each other."""
+
+    COUNTER = "counter"  # the source's own `revision`
+    UPDATED = "updated_us"
+    PUBLISHED = "published_us"
+    NONE = "none"  # the source gave none of these: nothing to compare
+
+
 class Symbol(Message):
     """One instrument that a text is said to be about."""
 
-    symbol: Annotated[str, Field(min_length=1, max_length=32)]
+    symbol: Annotated[str, Field(min_length=1, max_length=32), Canonical]
     origin: Literal["provider", "cashtag", "exchange_tag", "linked"]
     exchange: str | None = None
     relevance: Share | None = None
@@ -64,10 +74,19 @@ class RawItem(Message):
     vendor_sentiment: float | None = None
 
     @property
+    def revision_kind(self) -> RevisionKind:
+        """What `effective_revision` is: the first of these that the source gave."""
+        if self.revision is not None:
+            return RevisionKind.COUNTER
+        if self.updated_us is not None:
+            return RevisionKind.UPDATED
+        return RevisionKind.NONE if self.published_us is None else RevisionKind.PUBLISHED
+
+    @property
     def effective_revision(self) -> int:
         """The source's counter, else `updated_us`, else `published_us`, else 0; a delete without any: `ingested_us`.
 
-        For one item_key the highest (revision, retract last) wins, whatever the order of arrival.
+        What it decides about an item's earlier and later versions is told in schemas.order.
         """
         for candidate in (self.revision, self.updated_us, self.published_us):
             if candidate is not None:

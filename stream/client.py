@@ -8,8 +8,9 @@
         ...  # the same loop, and the same objects
 
 Delivery is at least once: after a crash of the stage or of the strategy a signal may come twice, with the same
-`signal_id` (`distinct=True` drops those). For one `item_key` the highest revision wins, a retraction last, whatever the
-order of arrival: `Latest` keeps that. The model reads whole texts, so a score is shared by all symbols of its text.
+`signal_id` and raw position (`distinct=True` drops those). `Latest` keeps which signal of an `item_key` stands,
+whatever the order of arrival; the rule is in schemas.order. The model reads whole texts, so a score is shared by all
+symbols of its text. Symbols may be written in any spelling (schemas.symbols).
 """
 
 import asyncio
@@ -120,10 +121,10 @@ class Signals(Iterator[Received], AsyncIterator[Received]):
         everything; in a group its members share the partitions, each goes on where the group stopped, and `start`
         counts where it never was. Commits follow delivery: a signal is done when the next one is asked for.
 
-        Filters (see Selection) are decided on headers; what corrects or retracts an item that was delivered passes
-        them all, for the last `remember` item keys. A strategy that restarts names the item keys it still acts upon in
-        `held`. `max_age_us`: older signals are skipped and counted, or raise StaleSignal; by default a minute when
-        `start` is "now", else no limit. `slow_reader` says what happens when `buffer` records wait for the strategy.
+        Filters (see Selection) are decided on headers; what follows on an item that was delivered passes them all, for
+        the last `remember` item keys. A strategy that restarts names the item keys it still acts upon in `held`.
+        `max_age_us`: older signals are skipped and counted, or raise StaleSignal; by default a minute when `start` is
+        "now", else no limit. `slow_reader` says what happens when `buffer` records wait for the strategy.
         `read_committed` False shows signals of open and aborted transactions. `options` are librdkafka's (TLS, SASL).
 
         Raises SourceError when no broker or topic is found within 10 s, or when reading can never go on; ValueError and

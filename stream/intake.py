@@ -8,8 +8,8 @@ from engine.text.encoder import Encoded, Text, TextEncoder
 from schemas.rejection import Reason
 from stream import preprocess
 from stream.inflight import Entry
-from stream.ports import Position, Record
-from stream.preprocess import Element, Limits, Readable, Refusal, text_of
+from stream.ports import Record
+from stream.preprocess import Element, Limits, Readable, refused_record, text_of
 
 log = structlog.get_logger(__name__)
 
@@ -26,8 +26,7 @@ class Intake:
             return preprocess.read(record, self._limits)
         except Exception as error:
             log.exception("record.failed", topic=record.topic, partition=record.partition, offset=record.offset)
-            position = Position(record.topic, record.partition, record.offset)
-            return [Refusal(position, Reason.POISON, f"{type(error).__name__}: {error}"[:500])]
+            return [refused_record(record, Reason.POISON, f"{type(error).__name__}: {error}"[:500])]
 
     def encode(self, entries: Iterable[Entry]) -> None:
         """Turn readable elements into token ids, all in one call; one that breaks the call becomes a dead letter."""

@@ -1,10 +1,13 @@
 """Record -> what it says: items to read, deletions, or the reason why it cannot be read. Pure functions.
 
-A record holds one item, or a JSON array of items; every element becomes exactly one outcome.
+A record holds one item, or a JSON array of items; every element becomes exactly one outcome. A refused element whose
+item_key is known also takes back what stood before it: its source has replaced that text by one that cannot be read.
+Nobody here knows what was published before, so this holds for every refusal.
 """
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -13,8 +16,9 @@ from pydantic import ValidationError
 from engine.text.encoder import Text
 from schemas.base import EARLIEST_US, LATEST_US
 from schemas.codec import describe
-from schemas.raw import RAW, Action, RawNews, RawTweet, Symbol
+from schemas.raw import RAW, Action, RawNews, RawTweet, RevisionKind, Symbol
 from schemas.rejection import Reason
+from schemas.symbols import canonical_symbol
 from stream.ports import Position, Record
 
 UNKNOWN_LANGUAGES = frozenset({"", "und", "qme", "zxx", "art"})  # what X and others send for "no idea"
@@ -45,23 +49,24 @@ class Readable:
     def deletion(self) -> "Deletion":
         """What takes this item back."""
         item = self.item
-        return Deletion(self.position, item.item_key, item.effective_revision, item.ingested_us, item)
+        revision, kind = item.effective_revision, item.revision_kind
+        return Deletion(self.position, item.item_key, revision, item.ingested_us, item, kind)
 
     def refused(self, reason: Reason, detail: str) -> "Refusal":
-        """The refusal of an item that was understood; an update's refusal retracts the earlier text."""
-        update = self.item.action is Action.UPDATE
-        return Refusal(self.position, reason, detail, self.item.item_key, self.deletion() if update else None)
+        """The refusal of an item that was understood."""
+        return Refusal(self.position, reason, detail, self.item.item_key, self.deletion())
 
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """The source took its item back; a bare null record says no more than the key."""
+    """What stood of an item is taken back; a bare null record says no more than the key."""
 
     position: Position
     item_key: str
     revision: int
-    ingested_us: int
+    ingested_us: int | None  # None: neither the item nor the broker says when
     item: RawNews | RawTweet | None = None
+    kind: RevisionKind = RevisionKind.NONE
 
     @property
     def item_type(self) -> str:
@@ -71,7 +76,7 @@ class Deletion:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An element that cannot become a signal. A refused update takes back what was said of the earlier text, too."""
+    """An element that cannot become a signal, and what takes back the earlier text of its item."""
 
     item_type: ClassVar[str] = "unknown"
     ingested_us: ClassVar[None] = None
@@ -103,37 +108,43 @@ def read(record: Record, limits: Limits) -> list[Element]:
         return [_tombstone(record, position)]
     if len(value) > limits.max_record_bytes:
         detail = f"at most {limits.max_record_bytes} bytes allowed, was {len(value)}"
-        return [Refusal(position, Reason.TOO_LARGE, detail, _key_text(record.key))]
+        return [refused_record(record, Reason.TOO_LARGE, detail)]
     if value.lstrip()[:1] != b"[":
-        return [read_element(value, position, limits)]
-    return _read_array(value, position, limits)
+        return [_read_element(value, position, limits, record)]
+    return _read_array(value, position, limits, record)
 
 
-def _read_array(value: bytes, position: Position, limits: Limits) -> list[Element]:
+def refused_record(record: Record, reason: Reason, detail: str) -> Refusal:
+    """The refusal of a record as a whole: nothing in it was read, but its key may name an item."""
+    return _refusal(Position(record.topic, record.partition, record.offset), reason, detail, record, {})
+
+
+def _read_array(value: bytes, position: Position, limits: Limits, record: Record) -> list[Element]:
     try:
         parts = json.loads(value)
     except (ValueError, RecursionError) as error:
-        return [Refusal(position, Reason.MALFORMED, f"record: not JSON ({type(error).__name__})")]
+        return [refused_record(record, Reason.MALFORMED, f"record: not JSON ({type(error).__name__})")]
     if not parts:
-        return [Refusal(position, Reason.MALFORMED, "record: an array without elements")]
+        return [refused_record(record, Reason.MALFORMED, "record: an array without elements")]
+    unkeyed = replace(record, key=None)  # its key need not be that of the element at fault
     # Lone surrogates come back as escapes, so each element is judged by the same parser as a record of its own.
     return [
-        read_element(json.dumps(part).encode(), replace(position, index=index), limits)
+        _read_element(json.dumps(part).encode(), replace(position, index=index), limits, unkeyed)
         for index, part in enumerate(parts)
     ]
 
 
-def read_element(value: bytes, position: Position, limits: Limits) -> Element:
+def _read_element(value: bytes, position: Position, limits: Limits, record: Record) -> Element:
     """One JSON object -> one element."""
     try:
         item = RAW.validate_json(value)
     except ValidationError as error:
-        return _refuse(value, position, _reason(error), describe(error))
+        return _refusal(position, _reason(error), describe(error), record, _fields(value))
     expected_key = f"{item.source}:{item.source_item_id}"
+    readable = Readable(position, item)
     if item.item_key != expected_key:
         detail = f"item_key: source:source_item_id is {expected_key!r}, was {item.item_key!r}"
-        return Refusal(position, Reason.MALFORMED, detail, item.item_key)
-    readable = Readable(position, item)
+        return readable.refused(Reason.MALFORMED, detail)
     if item.action is Action.DELETE:
         return readable.deletion()
     if (language := _primary_language(item.lang)) and limits.languages and language not in limits.languages:
@@ -154,22 +165,16 @@ def text_of(item: RawNews | RawTweet) -> Text:
 
 
 def symbols_of(item: RawNews | RawTweet) -> tuple[Symbol, ...]:
-    """The provider's symbols, and a tweet's cashtags it did not list. Upper case, '-' and '/' written '.', each
-    symbol once, the first mention wins."""
+    """The provider's symbols, and a tweet's cashtags it did not list; each symbol once, the first mention wins."""
     found: dict[str, Symbol] = {}
     for symbol in item.symbols:
-        name = _canonical_symbol(symbol.symbol)
-        found.setdefault(name, symbol if name == symbol.symbol else symbol.model_copy(update={"symbol": name}))
+        found.setdefault(symbol.symbol, symbol)
     if isinstance(item, RawTweet):
         for tag in item.cashtags:
-            name = _canonical_symbol(tag.removeprefix("$"))
-            if name and len(name) <= 32:
+            with suppress(ValueError):  # what the author typed may name nothing
+                name = canonical_symbol(tag)
                 found.setdefault(name, Symbol(symbol=name, origin="cashtag"))
     return tuple(found.values())
-
-
-def _canonical_symbol(symbol: str) -> str:
-    return symbol.strip().upper().replace("-", ".").replace("/", ".")
 
 
 def _primary_language(lang: str | None) -> str | None:
@@ -184,9 +189,11 @@ def _tombstone(record: Record, position: Position) -> Element:
     item_key = _key_text(record.key)
     if not item_key:
         return Refusal(position, Reason.MISSING_FIELD, "key: a null record is a delete and needs the item_key as key")
-    if record.timestamp_us is None or not EARLIEST_US <= record.timestamp_us <= LATEST_US:
-        return Refusal(position, Reason.BAD_TIME, f"timestamp: not usable, was {record.timestamp_us}", item_key)
-    return Deletion(position, item_key, record.timestamp_us, record.timestamp_us)
+    at_us = _instant(record.timestamp_us)
+    if at_us is None:
+        detail = f"timestamp: not usable, was {record.timestamp_us}"
+        return Refusal(position, Reason.BAD_TIME, detail, item_key, Deletion(position, item_key, 0, None))
+    return Deletion(position, item_key, at_us, at_us)
 
 
 def _key_text(key: bytes | None) -> str | None:
@@ -210,26 +217,43 @@ def _reason(error: ValidationError) -> Reason:
     return Reason.MALFORMED
 
 
-def _refuse(value: bytes, position: Position, reason: Reason, detail: str) -> Refusal:
-    """Refuse an element that did not validate. What can still be seen of it (its key; that it is an update, and
-    which) is used, so that a strategy does not go on trading on a text that its source has replaced."""
+def _refusal(position: Position, reason: Reason, detail: str, record: Record, fields: dict[str, Any]) -> Refusal:
+    """Refuse an element that did not validate, by what can still be seen of it: its key, its revision, its time."""
+    item_key = _item_key(fields.get("item_key")) or _item_key(_key_text(record.key))
+    if item_key is None:
+        return Refusal(position, reason, detail)
+    ingested_us = _instant(fields.get("ingested_us")) or _instant(record.timestamp_us)
+    revision, kind = _revision(fields)
+    return Refusal(position, reason, detail, item_key, Deletion(position, item_key, revision, ingested_us, kind=kind))
+
+
+def _fields(value: bytes) -> dict[str, Any]:
+    """What JSON can still be read as an object."""
     try:
         fields = json.loads(value)
     except (ValueError, RecursionError):
-        return Refusal(position, reason, detail)
-    item_key = fields.get("item_key") if isinstance(fields, dict) else None
-    if not isinstance(item_key, str) or not 0 < len(item_key) <= 512 or not item_key.isprintable():
-        return Refusal(position, reason, detail)
-    ingested_us = _instant(fields.get("ingested_us"))
-    revision = _count(fields.get("revision")) or _instant(fields.get("updated_us"))
-    if fields.get("action") != Action.UPDATE or ingested_us is None or revision is None:
-        return Refusal(position, reason, detail, item_key)
-    return Refusal(position, reason, detail, item_key, Deletion(position, item_key, revision, ingested_us))
+        return {}
+    return fields if isinstance(fields, dict) else {}
 
 
-def _instant(value: Any) -> int | None:
-    return value if isinstance(value, int) and EARLIEST_US <= value <= LATEST_US else None
+def _item_key(value: object) -> str | None:
+    """`source:source_item_id`, if this has that form."""
+    if not isinstance(value, str) or len(value) > 512 or not value.isprintable():
+        return None
+    source, colon, item_id = value.partition(":")
+    return value if source and colon and item_id else None
 
 
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63 else None
+def _revision(fields: dict[str, Any]) -> tuple[int, RevisionKind]:
+    """As RawItem's, of those that are valid."""
+    revision = fields.get("revision")
+    if type(revision) is int and revision >= 0:
+        return revision, RevisionKind.COUNTER
+    for kind in (RevisionKind.UPDATED, RevisionKind.PUBLISHED):
+        if (at_us := _instant(fields.get(kind.value))) is not None:
+            return at_us, kind
+    return 0, RevisionKind.NONE
+
+
+def _instant(value: object) -> int | None:
+    return value if type(value) is int and EARLIEST_US <= value <= LATEST_US else None

@@ -6,6 +6,7 @@ records. Outcomes of one item_key leave in raw order: a correction waits for the
 
 from collections import Counter, deque
 from contextlib import suppress
+from dataclasses import replace
 from queue import Empty, SimpleQueue
 
 import structlog
@@ -35,7 +36,7 @@ from stream.outcome import (
     signal_record,
 )
 from stream.ports import Clock, Outgoing, Partition, Sink
-from stream.preprocess import Deletion, Refusal
+from stream.preprocess import Deletion, Readable, Refusal
 from stream.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
@@ -212,4 +213,8 @@ class Publisher:
 def _poison(entry: Entry, error: Exception) -> Refusal:
     element = entry.element
     detail = f"{type(error).__name__}: {error}"[:500]
+    if isinstance(element, Readable):
+        # Without the item: what broke our code on it must not break its retraction.
+        retraction = replace(element.deletion(), item=None)
+        return Refusal(element.position, Reason.POISON, detail, element.item_key, retraction)
     return Refusal(element.position, Reason.POISON, detail, element.item_key)

@@ -1,11 +1,12 @@
-"""The state of each item, by revision and never by arrival."""
+"""The state of each item, by the rule of schemas.order and never by arrival."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
-from schemas.signal import Signal, SignalAction
-from stream.subscription.received import rank
+from schemas.order import Versions, same_result
+from schemas.signal import Signal
+from schemas.symbols import canonical_symbol
 
 S = TypeVar("S", bound=Signal)
 
@@ -13,48 +14,65 @@ S = TypeVar("S", bound=Signal)
 class Latest(Generic[S]):
     """What is known of each item_key. A signal that comes late, twice or out of order changes nothing it should not.
 
-    Of the last `size` item keys; older ones are forgotten. Not thread-safe.
+    Of the last `size` item keys that stand, and of as many that do not; older ones are forgotten. Not thread-safe.
     """
 
     def __init__(self, size: int = 100_000) -> None:
         self._size = size
-        self._states: OrderedDict[str, S] = OrderedDict()  # the one that changed last at the end
+        self._standing: OrderedDict[str, tuple[Versions[S], S]] = OrderedDict()  # the one that changed last at the end
+        self._gone: OrderedDict[str, Versions[S]] = OrderedDict()  # all taken back: late signals must not revive them
         self._about: dict[str, dict[str, None]] = {}  # symbol -> item keys that stand, in the same order
 
     def update(self, signal: S) -> bool:
-        """Take a signal in; whether it changed the item's state."""
-        known = self._states.get(signal.item_key)
-        if known is not None and rank(signal) <= rank(known):
+        """Take a signal in; whether another one stands now, or none. It need not be this one: see `get`."""
+        item_key = signal.item_key
+        known = self._standing.get(item_key)
+        versions, before = known or (self._gone.get(item_key) or Versions(), None)
+        versions.add(signal)
+        after = versions.standing()
+        if before is not None and same_result(before, after):
             return False
-        if known is not None:
-            self._unlist(known)
-        self._states[signal.item_key] = signal
-        self._states.move_to_end(signal.item_key)
-        if signal.action is not SignalAction.RETRACT:
-            for named in signal.symbols:
-                self._about.setdefault(named.symbol, {})[signal.item_key] = None
-        if len(self._states) > self._size:
-            self._unlist(self._states.popitem(last=False)[1])
-        return True
+        if before is not None:
+            self._unlist(before)
+        self._standing.pop(item_key, None)
+        self._gone.pop(item_key, None)
+        if after is None:
+            self._gone[item_key] = versions
+        else:
+            self._list(versions, after)
+        self._forget()
+        return before is not None or after is not None
 
     def get(self, item_key: str) -> S | None:
         """The item's latest state; None if it is unknown or was retracted."""
-        state = self._states.get(item_key)
-        return None if state is None or state.action is SignalAction.RETRACT else state
+        known = self._standing.get(item_key)
+        return None if known is None else known[1]
 
     def about(self, symbol: str) -> list[S]:
-        """States that stand and name this instrument, the one that changed last at the end."""
-        return [self._states[item_key] for item_key in self._about.get(symbol, ())]
+        """States that stand and name this instrument, the one that changed last at the end. Any spelling will do;
+        raises ValueError for what can name none."""
+        return [self._standing[item_key][1] for item_key in self._about.get(canonical_symbol(symbol), ())]
 
     def __iter__(self) -> Iterator[S]:
-        return iter([state for state in self._states.values() if state.action is not SignalAction.RETRACT])
+        return iter([state for _, state in self._standing.values()])
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)
+        return len(self._standing)
+
+    def _list(self, versions: Versions[S], state: S) -> None:
+        self._standing[state.item_key] = versions, state
+        for named in state.symbols:
+            self._about.setdefault(named.symbol, {})[state.item_key] = None
 
     def _unlist(self, state: S) -> None:
         for named in state.symbols:
-            listed = self._about.get(named.symbol, {})
-            listed.pop(state.item_key, None)
-            if not listed:
+            about = self._about.get(named.symbol, {})
+            about.pop(state.item_key, None)
+            if not about:
                 self._about.pop(named.symbol, None)
+
+    def _forget(self) -> None:
+        if len(self._standing) > self._size:
+            self._unlist(self._standing.popitem(last=False)[1][1])
+        if len(self._gone) > self._size:
+            self._gone.popitem(last=False)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from schemas.codec import DecodeError, decode
 from schemas.control import CONTROL, Heartbeat, ReplayComplete
-from schemas.signal import Signal, SignalAction
+from schemas.signal import Signal
 from stream.errors import SourceEnded, StreamError
 from stream.history.availability import date_signal
 from stream.logs import get_logger
@@ -65,7 +65,7 @@ class Subscription(Protocol):
 @dataclass(frozen=True, slots=True)
 class Freshness:
     """How old a signal may be when the strategy gets it, by the broker's append time and this machine's clock. What
-    corrects or retracts an item that was delivered is never too old."""
+    follows on an item that was delivered is never too old."""
 
     max_age_us: int | None
     policy: Literal["skip", "raise"] = "skip"
@@ -178,7 +178,7 @@ class Live:
 
     def _fresh(self, received: Received) -> bool:
         age_us, limit_us = self._clock.now_us() - received.available_us, self._freshness.max_age_us
-        follows = received.action is not SignalAction.NEW and received.item_key in self._handed
+        follows = received.item_key in self._handed  # an edit without an action word is `new`, too
         if limit_us is not None and age_us > limit_us and not follows:
             self._stale += 1
             if self._freshness.policy == "raise":

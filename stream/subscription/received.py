@@ -5,7 +5,7 @@ from typing import Annotated, Self
 from pydantic import Field
 
 from schemas.base import EpochUs
-from schemas.signal import Signal, SignalAction
+from schemas.signal import Signal
 
 
 class Received(Signal):
@@ -31,13 +31,3 @@ class Received(Signal):
     def tickers(self) -> tuple[str, ...]:
         """Names of the instruments, in the text's order."""
         return tuple(symbol.symbol for symbol in self.symbols)
-
-    @property
-    def rank(self) -> tuple[int, bool]:
-        """The order of the states of one item_key: the highest wins, whatever arrived last."""
-        return rank(self)
-
-
-def rank(signal: Signal) -> tuple[int, bool]:
-    """By revision; of one revision the retraction is last."""
-    return signal.revision, signal.action is SignalAction.RETRACT

@@ -6,6 +6,7 @@ from typing import NamedTuple, Self
 
 from schemas.codec import decode
 from schemas.signal import Label, Signal
+from schemas.symbols import canonical_symbol
 from stream.ports import Record
 from stream.subscription.keys import Keys
 
@@ -22,10 +23,12 @@ class Facts(NamedTuple):
     confidence: float | None
     source: str
     item_type: str
+    raw: str = ""  # the raw position; empty where a writer of signal 1.0 did not tell
 
     @classmethod
     def of_signal(cls, signal: Signal) -> Self:
         """The same facts, where there is no record."""
+        raw = signal.raw
         return cls(
             signal.signal_id,
             signal.item_key,
@@ -34,6 +37,7 @@ class Facts(NamedTuple):
             signal.confidence,
             signal.source,
             signal.item_type or "",
+            f"{raw.topic}/{raw.partition}/{raw.offset}/{raw.index}",
         )
 
     @classmethod
@@ -45,11 +49,12 @@ class Facts(NamedTuple):
         return cls(
             told["signal-id"],
             record.key.decode(),
-            tuple(told["symbols"].split(",")) if told["symbols"] else (),
+            tuple(map(canonical_symbol, told["symbols"].split(","))) if told["symbols"] else (),
             told["label"],
             float(told["confidence"]) if told["confidence"] else None,
             told["source"],
             told["item-type"],
+            told.get("raw", ""),
         )
 
 
@@ -58,7 +63,7 @@ _NEEDED = {"signal-id", "symbols", "label", "confidence", "source", "item-type"}
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a signal must be; None asks for nothing.
+    """What a signal must be; None asks for nothing. Symbols are canonical (`of` takes any spelling).
 
     `symbols`: about at least one of them. `min_confidence` and `labels` are never met by a retraction, which carries
     neither. `single_symbol`: about exactly one instrument, for texts whose score is nobody else's.
@@ -88,13 +93,13 @@ class Selection:
             ("labels", labels, {label.value for label in Label}),
             ("item_types", item_types, {"news", "tweet"}),
         ):
-            if given is not None and not set(given) <= known:
+            if given is not None and not set(_names(name, given)) <= known:
                 raise ValueError(f"{name}: of {', '.join(sorted(known))}, was {sorted(given)}")
         return cls(
-            None if symbols is None else frozenset(symbol.upper() for symbol in _names("symbols", symbols)),
+            None if symbols is None else frozenset(map(_symbol, _names("symbols", symbols))),
             None if labels is None else frozenset(str(label) for label in labels),
             min_confidence,
-            None if sources is None else frozenset(_names("sources", sources)),
+            None if sources is None else frozenset(map(_source, _names("sources", sources))),
             None if item_types is None else frozenset(item_types),
             single_symbol,
         )
@@ -138,7 +143,8 @@ class Gate:
         if facts.item_key not in self._passed and not self._selection.matches(facts):
             self.filtered += 1
             return False
-        if self._ids is not None and not self._ids.add(facts.signal_id):
+        # One text sent twice (a correction that is taken back, say) has one signal_id, and two places.
+        if self._ids is not None and not self._ids.add(f"{facts.signal_id} {facts.raw}"):
             self.repeated += 1
             return False
         self._passed.add(facts.item_key)
@@ -149,3 +155,16 @@ def _names(field: str, given: Collection[str]) -> Collection[str]:
     if isinstance(given, str):
         raise ValueError(f"{field}: a list of names required, was the string {given!r}")
     return given
+
+
+def _symbol(written: str) -> str:
+    try:
+        return canonical_symbol(written)
+    except ValueError as error:
+        raise ValueError(f"symbols: {written!r} matches no signal: {error}") from None
+
+
+def _source(name: str) -> str:
+    if not 0 < len(name) <= 64:
+        raise ValueError(f"sources: {name!r} matches no signal: 1 to 64 characters required, was {len(name)}")
+    return name
