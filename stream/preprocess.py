@@ -197,7 +197,9 @@ def _tombstone(record: Record, position: Position) -> Element:
 
 
 def _key_text(key: bytes | None) -> str | None:
-    return None if key is None else key.decode("utf-8", "replace")[:512]
+    """As far as it can be an item_key: never a part of one, which might be another's."""
+    text = "" if key is None else key.decode("utf-8", "replace")
+    return text if 0 < len(text) <= 512 else None
 
 
 def _reason(error: ValidationError) -> Reason:

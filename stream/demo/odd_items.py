@@ -25,7 +25,7 @@ class Odd:
     """One odd record and its outcome.
 
     `at_s` is its place in the feed, seconds after the first item. `of` is the item_key of the item that a hit repeats.
-    A refused update is a rejection and a retraction (`also_retracts`).
+    What is refused and names its item is a rejection and a retraction (`also_retracts`).
     """
 
     name: str
@@ -198,7 +198,7 @@ class _Builder:
 
     def raw(self, name: str, at_s: float, value: bytes, reason: Reason) -> Odd:
         """Bytes that are no item."""
-        return Odd(name, at_s, "news.raw", None, value, "reject", reason=reason)
+        return Odd(name, at_s, "news.raw", None, value, "reject", reason=reason, also_retracts=_names_its_item(value))
 
     def fields(self, kind: str, name: str, at_s: float, source: str | None = None, **more: Any) -> dict[str, Any]:
         """A whole item."""
@@ -219,7 +219,10 @@ class _Builder:
         reason = said.get("reason")
         fields = self.fields(kind, name, at_s, source, **{key: said[key] for key in said if key != "reason"})
         outcome = "reject" if reason else outcome
-        return Odd(name, at_s, _topic(fields), fields["item_key"], _json(fields), outcome, reason, of, truncated)
+        return Odd(
+            name, at_s, _topic(fields), fields["item_key"], _json(fields), outcome, reason, of, truncated,
+            also_retracts=reason is not None,
+        )  # fmt: skip
 
     def _again(self, original: str, at_s: float) -> dict[str, Any]:
         at_us = self._start_us + round(at_s * 1e6)
@@ -229,6 +232,13 @@ class _Builder:
 
 def _topic(fields: Mapping[str, Any]) -> str:
     return "tweets.raw" if fields["item_type"] == "tweet" else "news.raw"
+
+
+def _names_its_item(value: bytes) -> bool:
+    try:
+        return "item_key" in json.loads(value)
+    except ValueError:
+        return False
 
 
 def _json(fields: Mapping[str, Any]) -> bytes:
