@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from schemas import release
 from schemas.codec import DecodeError, decode, encode
 from schemas.control import CONTROL, Heartbeat, PartitionProgress, ReplayComplete, TopicEnd
-from schemas.raw import RAW, RawNews, RawTweet
+from schemas.raw import RAW, RawNews, RawTweet, RevisionKind
 from schemas.rejection import Reason, Rejection
 from schemas.signal import RawPosition, Signal
 
@@ -181,3 +181,13 @@ def test_an_older_schema_of_a_message_stays_and_its_readers_are_told_apart() -> 
     assert Rejection(reason=Reason.SHED, schema_version="1.1", **about)
     with pytest.raises(ValidationError, match="shed needs schema_version"):
         Rejection(reason=Reason.SHED, **about)
+
+
+def test_readers_of_the_first_signal_read_the_second() -> None:
+    """A field more, which they ignore; today's reader takes what lacks it."""
+    old, new = (json.loads(release.released(f"signal-{version}")) for version in ("1.0", "1.1"))
+    assert new["properties"].pop("revision_kind")["default"] is None
+    new["$defs"].pop("RevisionKind")
+    assert {**new, "description": ""} == {**old, "description": ""}
+    assert decode(Signal, as_json(SIGNAL)).revision_kind is None
+    assert decode(Signal, as_json(SIGNAL | {"revision_kind": "counter"})).revision_kind is RevisionKind.COUNTER

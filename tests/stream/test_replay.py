@@ -165,11 +165,11 @@ def test_recompute_gives_the_same_bytes_on_any_layout(
 
 
 def test_every_record_has_its_outcome_in_order_of_availability(unbroken: Path) -> None:
-    """Two partitions merged, the array's two elements, the correction, the retraction and the rejection."""
+    """Two partitions merged, the array's two elements, the correction, the retraction, and the rejection with its own."""
     replayed = signals(unbroken)
     manifest = json.loads((unbroken / "manifest.json").read_text())
     assert [at for _, at in replayed] == sorted(at for _, at in replayed)
-    assert manifest["counts"]["actions"] == {"correct": 1, "new": 122, "retract": 1}
+    assert manifest["counts"]["actions"] == {"correct": 1, "new": 122, "retract": 2}
     assert manifest["counts"]["rejections"] == {"malformed": 1}
     assert {signal.run_id for signal, _ in replayed} == {"again"}
     assert len(manifest["models"]) == 1 and manifest["output"]["sha256"] and not (unbroken / ".replay").exists()
