@@ -103,7 +103,9 @@ class _Seen:
 
 def _events(scores: pd.DataFrame, prices: pd.DataFrame) -> pd.DataFrame:
     """One row a symbol-day: score, and abnormal returns as fractions."""
-    prices = prices.assign(symbol=prices["symbol"].map(canonical_symbol)).sort_values(["symbol", "date"])
+    prices = prices.assign(symbol=prices["symbol"].map(canonical_symbol, na_action="ignore")).sort_values(
+        ["symbol", "date"]
+    )
     by_symbol = prices.groupby("symbol")
     returns = pd.DataFrame(
         {

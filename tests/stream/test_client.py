@@ -233,6 +233,17 @@ def test_duplicates_are_dropped_on_request_only() -> None:
     assert signals.counts.repeated == 2
 
 
+def test_a_text_that_came_back_is_no_duplicate() -> None:
+    """A correction that was taken back has the first text's signal_id, and its own place in the raw topic."""
+    first, second, third = (invented("1", T0, score, offset=n) for n, score in enumerate((0.9, -0.9, 0.9)))
+    assert first.signal_id == third.signal_id
+    latest = Latest[Received]()
+    for received in Signals.replay(tape(first, second, third, first), distinct=True):
+        latest.update(received)
+    (stands,) = latest
+    assert stands.raw.offset == 2
+
+
 @given(st.permutations(range(5)))
 def test_the_latest_state_does_not_depend_on_arrival(order: list[int]) -> None:
     """Highest revision, a retraction after the correction of the same revision."""
