@@ -86,6 +86,10 @@ class Versions(Generic[S]):
 
     def standing(self) -> S | None:
         """The signal that stands among those read so far."""
+        if len(self._partitions) == 1:  # nearly every item: one partition, one version
+            (only,) = self._partitions.values()
+            if len(only.versions) < 2 and not only.floors:
+                return only.versions[0] if only.versions else None
         ordered = sorted(self._partitions.items(), key=lambda item: (item[1].latest_us, item[0]))
         since = max((number for number, (_, one) in enumerate(ordered) if one.cut is not None), default=0)
         floors = [one.floors for _, one in ordered]
@@ -125,6 +129,9 @@ class _Partition(Generic[S]):
             self.versions = [version for version in self.versions if _place(version) >= place]
 
     def _insert(self, signal: S) -> None:
+        if not self.versions:
+            self.versions.append(signal)
+            return
         place = _place(signal)
         for number, version in enumerate(self.versions):
             if _place(version) == place:

@@ -244,7 +244,7 @@ def test_memory_does_not_grow_with_versions() -> None:
     latest = Latest[Signal]()
     for number in range(1_000):
         latest.update(signal(number, COUNTER, number))
-    (partition,) = latest._standing["wire:1"][0]._partitions.values()
+    (partition,) = latest._versions["wire:1"]._partitions.values()
     assert len(partition.versions) == 1
     for number in range(1_000, 2_000):
         latest.update(signal(number, COUNTER, 2_000 - number))
