@@ -19,7 +19,8 @@ its revision. A feed that sends its originals again after a restart does not und
 
 **Raw topic**: by offset, then index (`raw` in every signal), since records of one key share a partition. When an item's
 signals come from several (partitions were added, or two topics hold the item), the partition whose latest `ingested_us`
-is later counts as the later, as a whole.
+is later counts as the later, as a whole; of equals the one that holds a retraction. A raw topic that was deleted and
+made again counts offsets anew: read what is published of it apart from what came before.
 """
 
 from bisect import insort
@@ -90,7 +91,9 @@ class Versions(Generic[S]):
             (only,) = self._partitions.values()
             if len(only.versions) < 2 and not only.floors:
                 return only.versions[0] if only.versions else None
-        ordered = sorted(self._partitions.items(), key=lambda item: (item[1].latest_us, item[0]))
+        ordered = sorted(
+            self._partitions.items(), key=lambda item: (item[1].latest_us, item[1].cut is not None, item[0])
+        )
         since = max((number for number, (_, one) in enumerate(ordered) if one.cut is not None), default=0)
         floors = [one.floors for _, one in ordered]
         alive = [

@@ -34,7 +34,7 @@ _SEPARATORS = re.compile(r"[ ./_-]+")
 
 def canonical_symbol(written: str) -> str:
     """The name of an instrument. Raises ValueError for what can name none: blanks, commas, control characters."""
-    if len(written) > _LONGEST_WRITTEN:
+    if len(written) > _LONGEST_WRITTEN:  # not even looked at: names are remembered
         raise ValueError(f"at most {LONGEST} characters allowed, was {len(written)}")
     return _name(written)
 

@@ -46,15 +46,17 @@ class Facts(NamedTuple):
         told = {name: value.decode() for name, value in record.headers if value is not None}
         if record.key is None or not told.keys() >= _NEEDED:
             return cls.of_signal(decode(Signal, record.value or b""))
+        raw = told.get("raw", "")
+        symbols = told["symbols"].split(",") if told["symbols"] else ()
         return cls(
             told["signal-id"],
             record.key.decode(),
-            tuple(map(canonical_symbol, told["symbols"].split(","))) if told["symbols"] else (),
+            tuple(symbols if raw else map(canonical_symbol, symbols)),  # before 1.1 BTC/USD was BTC.USD
             told["label"],
             float(told["confidence"]) if told["confidence"] else None,
             told["source"],
             told["item-type"],
-            told.get("raw", ""),
+            raw,
         )
 
 
@@ -122,7 +124,7 @@ class Gate:
     A correction or retraction of an item that was let through passes every filter: it may have lost the label, the
     symbols or the confidence that the strategy acted on. The last `remember` item keys are known; whoever waits for a
     correction of something older must ask again with wider filters, and whoever restarts names what it still holds in
-    `held`.
+    `held`. What was filtered is not remembered: an old version that comes late may pass where the newer one did not.
     """
 
     def __init__(

@@ -162,7 +162,8 @@ def oracle(signals: list[Signal]) -> Signal | None:
 
     def place(one: Signal) -> Any:
         partition = one.raw.partition
-        return latest_us[partition], partition, one.raw.offset, one.raw.index, one.revision
+        retracts = any(gone.raw.partition == partition for gone in signals if gone.action is RETRACT)
+        return latest_us[partition], retracts, partition, one.raw.offset, one.raw.index, one.revision
 
     results: dict[Any, Signal] = {}
     for one in sorted(signals, key=lambda one: (one.ts.emitted_us, one.digest), reverse=True):

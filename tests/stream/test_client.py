@@ -524,3 +524,11 @@ def test_a_frame_is_indexed_by_availability() -> None:
     frame = Signals.replay(tape(invented("1", T0), invented("2", T0, 0.0))).to_pandas(10)
     assert list(frame.index) == [pd.Timestamp(T0, unit="us", tz="UTC"), pd.Timestamp(T0 + SECOND, unit="us", tz="UTC")]
     assert list(frame["label"]) == ["positive", "neutral"]
+
+
+def test_headers_of_before_signal_1_1_are_read_in_todays_spelling() -> None:
+    """A pair had a dot then; a filter finds it live as in a replay."""
+    record = as_record(invented("1", T0, symbols=["BTC-USD"]))
+    headers = {name: value for name, value in record.headers if name != "raw"} | {"symbols": b"BTC.USD,BRK.B"}
+    facts = Facts.of_record(replace(record, headers=tuple(headers.items())))
+    assert facts.symbols == ("BTC/USD", "BRK.B")
