@@ -33,7 +33,13 @@ def _module(path: Path) -> ModuleType:
     return module
 
 
-faults = _module(Path(__file__).with_name("released.py")).faults
+faults: Callable[[str, bytes], list[str]] = _module(Path(__file__).with_name("released.py")).faults
+
+
+@pytest.fixture
+def released_faults() -> Callable[[str, bytes], list[str]]:
+    """What is wrong with a message, by its released schemas."""
+    return faults
 
 
 @pytest.fixture(autouse=True)

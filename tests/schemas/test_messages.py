@@ -1,6 +1,7 @@
 """The messages: what is accepted, what is refused, and that yesterday's readers can read today's writers."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -191,3 +192,19 @@ def test_readers_of_the_first_signal_read_the_second() -> None:
     assert {**new, "description": ""} == {**old, "description": ""}
     assert decode(Signal, as_json(SIGNAL)).revision_kind is None
     assert decode(Signal, as_json(SIGNAL | {"revision_kind": "counter"})).revision_kind is RevisionKind.COUNTER
+
+
+def test_the_check_of_published_messages_finds_what_is_wrong(
+    released_faults: Callable[[str, bytes], list[str]],
+) -> None:
+    """The one that every test's messages go through."""
+    assert released_faults("signal/1", as_json(SIGNAL)) == []
+    symbols = [{"symbol": "", "origin": "provider"}]
+    wrong: dict[str, Any] = {"symbols": symbols, "score": 2, "label": "good", "model": None, "ts": {"ingested_us": 5}}
+    for name, value in wrong.items():
+        found = released_faults("signal/1", as_json(SIGNAL | {name: value}))
+        assert found and all(f"signal.{name}" in fault for fault in found)
+    assert released_faults("signal/1", as_json({name: SIGNAL[name] for name in SIGNAL if name != "digest"}))
+    assert (
+        released_faults("signal/1", b"{") and released_faults("signal/1", b"[]") and released_faults("signal/1", b"{}")
+    )
