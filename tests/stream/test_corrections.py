@@ -1,5 +1,6 @@
 """Corrections and deletes from the raw topic to a strategy's state: through a whole stage, live and in a replay."""
 
+import argparse
 from collections.abc import Callable
 from itertools import permutations
 from typing import Any
@@ -10,6 +11,7 @@ from schemas.rejection import Reason
 from schemas.signal import Signal
 from schemas.symbols import canonical_symbol
 from stream.client import Latest, Received, Signals
+from stream.commands import signals as signals_command
 from stream.haste import ByClock
 from stream.ports import Record
 
@@ -179,3 +181,13 @@ def test_a_name_is_its_own_name() -> None:
     }  # fmt: skip
     assert {written: canonical_symbol(written) for written in names} == names
     assert {name: canonical_symbol(name) for name in names.values()} == {name: name for name in names.values()}
+
+
+def test_the_command_takes_any_spelling_and_refuses_what_can_never_match(capsys: pytest.CaptureFixture[str]) -> None:
+    """`earlybird signals --symbol`."""
+    parser = argparse.ArgumentParser()
+    signals_command.add_arguments(parser)
+    assert parser.parse_args(["--symbol", "nrvx", "--symbol", "$brk-b"]).symbol == ["NRVX", "BRK.B"]
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--symbol", " "])
+    assert "--symbol: ' ' matches no signal" in capsys.readouterr().err
