@@ -5,21 +5,25 @@ Signals of an item may be read in any order, twice, or again after a crash: in t
 | Of two signals of one `item_key` | this one counts |
 |---|---|
 | of the same raw element, which was read twice | the result, not the retraction; of two results the one emitted first |
-| a retraction, and what stood before it in the raw topic | the retraction |
-| revisions of one scale that differ | the higher; a retraction's takes back lower ones that come after it, too |
+| a delete, and what stood before it in the raw topic | the delete |
+| revisions of one scale that differ | the higher; a delete's takes back lower ones that come after it, too |
 | the unedited original, and an edited version of the same or a later publication | the edited version |
 | anything else | the later in the raw topic |
+
+**Delete and refused version**: both are retractions. A version that could not be read (`refused`) counts like any
+other; where it is the one that counts, nothing stands. So a refused edit takes its item back, and a refused old version
+that comes late takes nothing.
 
 **Scale**: `revision_kind`. Numbers of different kinds are never compared, and `none` is no number at all. A source's
 counter that looks like an epoch is a scale of its own in each unit (s, ms, us, ns). Signals written before 1.1 have no
 `revision_kind`: it is inferred from the times beside it.
 
-**Original and edited**: an original is `new` and has nothing but `published_us`; an edited version has `updated_us` for
-its revision. A feed that sends its originals again after a restart does not undo what was edited since.
+**Original and edited**: an original was created and has nothing but `published_us`; the revision of an edited version is
+`updated_us`. A feed that sends its originals again after a restart does not undo what was edited since.
 
 **Raw topic**: by offset, then index (`raw` in every signal), since records of one key share a partition. When an item's
 signals come from several (partitions were added, or two topics hold the item), the partition whose latest `ingested_us`
-is later counts as the later, as a whole; of equals the one that holds a retraction. A raw topic that was deleted and
+is later counts as the later, as a whole; of equals the one that holds a delete. A raw topic that was deleted and
 made again counts offsets anew: read what is published of it apart from what came before.
 """
 
@@ -90,7 +94,7 @@ class Versions(Generic[S]):
         if len(self._partitions) == 1:  # nearly every item: one partition, one version
             (only,) = self._partitions.values()
             if len(only.versions) < 2 and not only.floors:
-                return only.versions[0] if only.versions else None
+                return _result(only.versions[0]) if only.versions else None
         ordered = sorted(
             self._partitions.items(), key=lambda item: (item[1].latest_us, item[1].cut is not None, item[0])
         )
@@ -102,7 +106,8 @@ class Versions(Generic[S]):
             for version in one.versions
             if not any(version.revision < floor.get(scale_of(version), 0) for floor in floors)
         ]
-        return next((one for one in reversed(alive) if not any(_supersedes(other, one) for other in alive)), None)
+        current = (one for one in reversed(alive) if not any(_supersedes(other, one) for other in alive))
+        return next(map(_result, current), None)
 
 
 class _Partition(Generic[S]):
@@ -112,18 +117,18 @@ class _Partition(Generic[S]):
 
     def __init__(self) -> None:
         self.latest_us = 0  # ingested
-        self.cut: Place | None = None  # of the last retraction
-        self.floors: dict[str | None, int] = {}  # the highest revision of a retraction, by scale
+        self.cut: Place | None = None  # of the last delete
+        self.floors: dict[str | None, int] = {}  # the highest revision of a delete, by scale
         self.versions: list[S] = []  # after the cut, in raw order; only those that may still matter
 
     def add(self, signal: S) -> None:
         self.latest_us = max(self.latest_us, signal.ts.ingested_us)
-        if signal.action is SignalAction.RETRACT:
-            self._retract(signal)
+        if signal.action is SignalAction.RETRACT and not signal.refused:
+            self._delete(signal)
         elif self.cut is None or _place(signal) >= self.cut:
             self._insert(signal)
 
-    def _retract(self, signal: S) -> None:
+    def _delete(self, signal: S) -> None:
         place, scale = _place(signal), scale_of(signal)
         if scale is not None:
             self.floors[scale] = max(signal.revision, self.floors.get(scale, 0))
@@ -147,6 +152,10 @@ class _Partition(Generic[S]):
         del self.versions[:-_KEPT]
 
 
+def _result(signal: S) -> S | None:
+    return None if signal.refused else signal
+
+
 def _supersedes(one: Signal, other: Signal) -> bool:
     """Whether the revisions alone say that `one` replaces `other`."""
     scale, other_scale = scale_of(one), scale_of(other)
@@ -168,7 +177,8 @@ def _covers(later: Signal, earlier: Signal) -> bool:
 
 
 def _original(signal: Signal) -> bool:
-    return signal.action is SignalAction.NEW and scale_of(signal) == RevisionKind.PUBLISHED
+    created = signal.action is SignalAction.NEW or signal.refused == "create"
+    return created and scale_of(signal) == RevisionKind.PUBLISHED
 
 
 def _published_us(signal: Signal) -> int:
@@ -179,8 +189,8 @@ def _place(signal: Signal) -> Place:
     return signal.raw.offset, signal.raw.index, signal.revision
 
 
-def _emission(signal: Signal) -> tuple[int, str]:
-    return signal.ts.emitted_us, signal.digest
+def _emission(signal: Signal) -> tuple[bool, int, str]:
+    return signal.refused is not None, signal.ts.emitted_us, signal.digest
 
 
 def _inferred(signal: Signal) -> RevisionKind:

@@ -127,6 +127,7 @@ class Signal(Message):
     revision: Annotated[int, Field(ge=0)]
     revision_kind: RevisionKind | None = None  # what `revision` counts (since 1.1; null: written before)
     action: SignalAction
+    refused: Literal["create", "update"] | None = None  # a retraction that is no delete: unreadable (1.1)
     source: str
     item_type: Literal["news", "tweet"] | None = None  # null where a delete came as a bare null record
     lang: str | None = None

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import ValidationError
 
@@ -47,10 +47,10 @@ class Readable:
         return self.item.ingested_us
 
     def deletion(self) -> "Deletion":
-        """What takes this item back."""
+        """What takes this item back, by its source's word or because this version of it cannot be read."""
         item = self.item
         revision, kind = item.effective_revision, item.revision_kind
-        return Deletion(self.position, item.item_key, revision, item.ingested_us, item, kind)
+        return Deletion(self.position, item.item_key, revision, item.ingested_us, item, kind, _refused(item.action))
 
     def refused(self, reason: Reason, detail: str) -> "Refusal":
         """The refusal of an item that was understood."""
@@ -67,6 +67,7 @@ class Deletion:
     ingested_us: int | None  # None: neither the item nor the broker says when
     item: RawNews | RawTweet | None = None
     kind: RevisionKind = RevisionKind.NONE
+    refused: Literal["create", "update"] | None = None  # no delete: a version that cannot be read
 
     @property
     def item_type(self) -> str:
@@ -226,7 +227,15 @@ def _refusal(position: Position, reason: Reason, detail: str, record: Record, fi
         return Refusal(position, reason, detail)
     ingested_us = _instant(fields.get("ingested_us")) or _instant(record.timestamp_us)
     revision, kind = _revision(fields)
-    return Refusal(position, reason, detail, item_key, Deletion(position, item_key, revision, ingested_us, kind=kind))
+    refused = _refused(fields.get("action"))
+    retraction = Deletion(position, item_key, revision, ingested_us, kind=kind, refused=refused)
+    return Refusal(position, reason, detail, item_key, retraction)
+
+
+def _refused(action: object) -> Literal["create", "update"] | None:
+    if action == Action.DELETE:
+        return None
+    return "update" if action == Action.UPDATE else "create"
 
 
 def _fields(value: bytes) -> dict[str, Any]:

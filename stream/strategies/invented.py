@@ -47,6 +47,7 @@ def invented(
     item_type: Literal["news", "tweet"] = "news",
     offset: int | None = None,
     kind: RevisionKind | None = RevisionKind.COUNTER,
+    refused: Literal["create", "update"] | None = None,
 ) -> Signal:
     """A whole, valid signal of an item that came to be, and left the stage, at `at_us`. The score's sign decides the
     label (0: neutral), its size the confidence. A retraction has no score. `offset` is its place in the raw topic; by
@@ -69,6 +70,7 @@ def invented(
         revision=revision,
         revision_kind=kind,
         action=action,
+        refused=refused,
         source=source,
         item_type=item_type,
         symbols=named,

@@ -67,6 +67,9 @@ class SignalData(Data):  # type: ignore[misc]
         return self.action == SignalAction.RETRACT.value
 
 
+_NOTHING = {"action": SignalAction.RETRACT, **dict.fromkeys(("label", "probs", "score", "confidence", "exit"))}
+"""What a retraction says."""
+
 SIGNAL_TYPE = DataType(SignalData)
 
 
@@ -103,7 +106,9 @@ class Changes:
         if not self._latest.update(signal):
             return []
         state = self._latest.get(signal.item_key)
-        return [signal_data(signal if state is None else Received.of(state, signal.available_us))]
+        if state is None:
+            return [signal_data(signal.model_copy(update=_NOTHING))]
+        return [signal_data(Received.of(state, signal.available_us))]
 
 
 def backtest_data(signals: Iterable[Received]) -> list[CustomData]:

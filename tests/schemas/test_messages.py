@@ -188,6 +188,7 @@ def test_readers_of_the_first_signal_read_the_second() -> None:
     """A field more, which they ignore; today's reader takes what lacks it."""
     old, new = (json.loads(release.released(f"signal-{version}")) for version in ("1.0", "1.1"))
     assert new["properties"].pop("revision_kind")["default"] is None
+    assert new["properties"].pop("refused")["default"] is None
     new["$defs"].pop("RevisionKind")
     assert {**new, "description": ""} == {**old, "description": ""}
     assert decode(Signal, as_json(SIGNAL)).revision_kind is None

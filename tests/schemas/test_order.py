@@ -28,11 +28,12 @@ def signal(
     published_us: int | None = None,
     emitted_us: int = T0,
     ingested_us: int = T0,
+    refused: Any = None,
 ) -> Signal:
     """A signal of one item at a place of the raw topic; `score` tells versions apart."""
     updated_us = revision if kind is UPDATED else None
     published_us = revision if kind is PUBLISHED else published_us
-    base = invented("1", T0, (offset + 1) / 10_000, revision=revision, action=action, kind=kind)
+    base = invented("1", T0, (offset + 1) / 10_000, revision=revision, action=action, kind=kind, refused=refused)
     times = Times(
         published_us=published_us,
         updated_us=updated_us,
@@ -117,8 +118,22 @@ CASES: dict[str, tuple[list[Signal], int | None]] = {
         0,
     ),
     "read again after a crash, and refused then": (
-        [signal(0, NONE), signal(1, NONE, action=CORRECT), signal(1, NONE, action=RETRACT, emitted_us=T0 + 1)],
+        [signal(0, NONE), signal(1, NONE, action=CORRECT), signal(1, NONE, action=RETRACT, refused="create")],
         1,
+    ),
+    "a refused edit": ([signal(0, COUNTER, 1), signal(1, COUNTER, 2, RETRACT, refused="create")], None),
+    "a refused edit with equal times": (
+        [signal(0, PUBLISHED, T0), signal(1, PUBLISHED, T0, RETRACT, refused="create")],
+        None,
+    ),
+    "a refused old version comes late": ([signal(0, COUNTER, 2), signal(1, COUNTER, 1, RETRACT, refused="create")], 0),
+    "an old version after a refused edit": (
+        [signal(0, COUNTER, 1), signal(1, COUNTER, 3, RETRACT, refused="create"), signal(2, COUNTER, 2)],
+        None,
+    ),
+    "a good version after a refused edit": (
+        [signal(0, COUNTER, 1), signal(1, COUNTER, 3, RETRACT, refused="create"), signal(2, COUNTER, 3)],
+        2,
     ),
 }
 
@@ -156,20 +171,20 @@ def test_the_unit_of_a_counter_is_part_of_its_scale() -> None:
 
 def oracle(signals: list[Signal]) -> Signal | None:
     """The table, rule by rule, over all signals at once."""
+    retractions = [one for one in signals if one.action is RETRACT and not one.refused]
     latest_us: dict[int, int] = {}
     for one in signals:
         latest_us[one.raw.partition] = max(one.ts.ingested_us, latest_us.get(one.raw.partition, 0))
 
     def place(one: Signal) -> Any:
         partition = one.raw.partition
-        retracts = any(gone.raw.partition == partition for gone in signals if gone.action is RETRACT)
-        return latest_us[partition], retracts, partition, one.raw.offset, one.raw.index, one.revision
+        deletes = any(gone.raw.partition == partition for gone in retractions)
+        return latest_us[partition], deletes, partition, one.raw.offset, one.raw.index, one.revision
 
     results: dict[Any, Signal] = {}
-    for one in sorted(signals, key=lambda one: (one.ts.emitted_us, one.digest), reverse=True):
-        if one.action is not RETRACT:
+    for one in sorted(signals, key=lambda one: (one.refused is not None, one.ts.emitted_us, one.digest), reverse=True):
+        if one not in retractions:
             results[place(one)] = one
-    retractions = [one for one in signals if one.action is RETRACT]
     last = max(map(place, retractions), default=None)
     alive = [
         one
@@ -184,50 +199,53 @@ def oracle(signals: list[Signal]) -> Signal | None:
         mine = scale_of(one)
         same = [other for other in alive if mine is not None and scale_of(other) == mine]
         edited = [other for other in alive if scale_of(other) == "updated_us"]
-        original = one.action is NEW and mine == "published_us"
+        original = (one.action is NEW or one.refused == "create") and mine == "published_us"
         return any(other.revision > one.revision for other in same) or (
             original and any((other.ts.published_us or 0) >= one.revision for other in edited)
         )
 
-    return next((one for one in reversed(alive) if not replaced(one)), None)
+    last_one = next((one for one in reversed(alive) if not replaced(one)), None)
+    return None if last_one is None or last_one.refused is not None else last_one
 
 
 instants = st.integers(T0, T0 + 3)
-elements = st.builds(
-    signal,
-    st.integers(0, 5),
-    st.just(COUNTER),
-    st.integers(0, 3),
-    st.sampled_from([NEW, CORRECT, RETRACT]),
-    partition=st.integers(0, 1),
-    ingested_us=instants,
-    emitted_us=instants,
-) | st.builds(
-    signal,
-    st.integers(0, 5),
-    st.sampled_from([UPDATED, PUBLISHED, NONE]),
-    instants,
-    st.sampled_from([NEW, CORRECT, RETRACT]),
-    partition=st.sampled_from([0, 0, 0, 1]),
-    published_us=st.none() | instants,
-    ingested_us=instants,
-    emitted_us=instants,
-)
+actions = st.sampled_from([(NEW, None), (CORRECT, None), (RETRACT, None), (RETRACT, "create"), (RETRACT, "update")])
 
 
-@given(st.lists(elements, max_size=9), st.randoms(use_true_random=False))
+@st.composite
+def elements(draw: st.DrawFn) -> Signal:
+    kind = draw(st.sampled_from(RevisionKind))
+    action, refused = draw(actions)
+    return signal(
+        draw(st.integers(0, 5)),
+        kind,
+        draw(st.integers(0, 3) if kind is COUNTER else instants),
+        action,
+        partition=draw(st.sampled_from([0, 0, 0, 1])),
+        published_us=draw(st.none() | instants),
+        ingested_us=draw(instants),
+        emitted_us=draw(instants),
+        refused=refused,
+    )
+
+
+def _element(one: Signal) -> Any:
+    return one.raw.partition, one.raw.offset
+
+
+def _version(one: Signal) -> Any:
+    """What two outcomes of one element have in common."""
+    action = one.refused or {NEW: "create", CORRECT: "update", RETRACT: "delete"}[one.action]
+    return action, one.revision_kind, one.revision, one.ts.published_us
+
+
+@given(st.lists(elements(), max_size=9), st.randoms(use_true_random=False))
 def test_any_order_of_reading_gives_what_the_table_says(signals: list[Signal], random: Any) -> None:
     """Duplicates included; several elements at one place stand for reads before and after a crash."""
-    once: dict[Any, Signal] = {}  # what is read twice has one revision
+    said: dict[Any, Any] = {}  # what is read twice is the same version, a result or refused
     for one in signals:
-        once.setdefault((one.raw.partition, one.raw.offset, one.action is RETRACT, one.ts.emitted_us), one)
-    by_place: dict[Any, tuple[Any, int]] = {}
-    fit = [
-        one
-        for one in once.values()
-        if by_place.setdefault((one.raw.partition, one.raw.offset), (one.revision_kind, one.revision))
-        == (one.revision_kind, one.revision)
-    ]
+        said.setdefault(_element(one), _version(one))
+    fit = [one for one in signals if said[_element(one)] == _version(one)]
     read = fit + random.choices(fit, k=len(fit)) if fit else []
     random.shuffle(read)
     latest = Latest[Signal]()

@@ -66,13 +66,18 @@ CASES: dict[str, tuple[list[dict[str, Any] | None], int | None]] = {
     ),
     "an edit that is too large": ([{"published_us": NOW_US}, {"published_us": NOW_US, "body": "x" * 1_100_000}], None),
     "an edit to nothing": ([{}, {"headline": " "}], None),
-    "an edit that is malformed": ([{"revision": 1}, {"revision": 0, "headline": 7}], None),
+    "an edit that is malformed": ([{"revision": 0}, {"revision": 0, "headline": 7}], None),
     "a refused edit, then a good one": (
         [{"updated_us": NOW_US}, {"updated_us": LATER, "lang": "de"}, {"updated_us": LATER, "headline": CUTS}],
         2,
     ),
     "a late old revision after a delete": (
         [{"revision": 1}, {"revision": 3, "action": "delete"}, {"revision": 2, "headline": CUTS}],
+        None,
+    ),
+    "a late old revision that is refused": ([{"revision": 2}, {"revision": 1, "lang": "de"}], 0),
+    "an old revision after a refused edit": (
+        [{"revision": 1}, {"revision": 3, "lang": "de"}, {"revision": 2, "headline": CUTS}],
         None,
     ),
     "the original again, after its edit": (

@@ -151,7 +151,8 @@ def test_a_refused_element_takes_back_the_earlier_text(
     assert (language.retraction.revision, language.retraction.kind) == (revision, kind)
     invalid = only(news(action=action, headline=7, **changes))
     assert invalid.reason is Reason.MALFORMED
-    assert invalid.retraction == Deletion(PLACE, "wire:1", revision, NOW_US, kind=kind)
+    assert invalid.retraction == Deletion(PLACE, "wire:1", revision, NOW_US, kind=kind, refused=action)
+    assert language.retraction.refused == action
 
 
 @pytest.mark.parametrize(
@@ -171,7 +172,7 @@ def test_a_delete_that_cannot_be_read_still_takes_its_item_back(changes: dict[st
     element = only(news(action="delete", headline=None, **changes))
     assert element.reason in (reason, Reason.MALFORMED, Reason.BAD_TIME)
     assert (element.retraction.item_key, element.retraction.kind) == ("wire:1", RevisionKind.NONE)
-    assert element.retraction.ingested_us == NOW_US
+    assert element.retraction.ingested_us == NOW_US and element.retraction.refused is None
 
 
 @pytest.mark.parametrize(
