@@ -18,7 +18,7 @@ that comes late takes nothing.
 counter that looks like an epoch is a scale of its own in each unit (s, ms, us, ns). Signals written before 1.1 have no
 `revision_kind`: it is inferred from the times beside it.
 
-**Original and edited**: an original was created and has nothing but `published_us`; the revision of an edited version is
+**Original and edited**: an original was created and has only `published_us`; the revision of an edited version is its
 `updated_us`. A feed that sends its originals again after a restart does not undo what was edited since.
 
 **Raw topic**: by offset, then index (`raw` in every signal), since records of one key share a partition. When an item's
