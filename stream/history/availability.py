@@ -7,15 +7,14 @@ dated by `updated_us`.
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
-from schemas.base import EARLIEST_US, LATEST_US
 from schemas.raw import Action
 from schemas.signal import Signal, SignalAction
 from stream.errors import SettingsError
+from stream.instants import plausible_us
 from stream.ports import Record
 
 Rule = Literal["auto", "appended", "ingested"]
@@ -50,10 +49,10 @@ def date_raw(stamped: Stamped, rule: Rule) -> Dated:
     read counts from the broker's time."""
     record = stamped.record
     items = _items(record.value)
-    ingested = [at for item in items if (at := _instant(item.get("ingested_us"))) is not None]
+    ingested = [at for item in items if (at := plausible_us(item.get("ingested_us"))) is not None]
     by_broker = rule == "appended" or (rule == "auto" and stamped.appended) or not ingested
     base_us = (record.timestamp_us or 0) if by_broker else max(ingested)
-    edits = [(at, item) for item in items if (at := _instant(item.get("updated_us"))) is not None and at > base_us]
+    edits = [(at, item) for item in items if (at := plausible_us(item.get("updated_us"))) is not None and at > base_us]
     return Dated(
         record,
         max([base_us, *(at for at, _ in edits)]),
@@ -129,14 +128,6 @@ def stage_latency_us(record: Record, signal: Signal) -> int | None:
     return None if record.timestamp_us is None else record.timestamp_us - signal.ts.consumed_us
 
 
-def parse_duration_us(text: str) -> int:
-    """`250ms`, `1.5s`, `2h`, `40us`, `0`; without a unit: seconds. Raises SettingsError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(us|ms|s|m|h|d|)", text.strip())
-    if not match:
-        raise SettingsError(f"a duration like 250ms, 1.5s or 2h expected, was {text!r}")
-    return round(float(match[1]) * _UNITS_US[match[2]])
-
-
 def in_sample(begins_us: int, knowledge_until_us: int | None) -> str | None:
     """Why results from this instant on are no test of the model; None where they are one."""
     if knowledge_until_us is None:
@@ -146,10 +137,6 @@ def in_sample(begins_us: int, knowledge_until_us: int | None) -> str | None:
     return None
 
 
-_UNITS_US = {"us": 1, "ms": 1_000, "s": 1_000_000, "": 1_000_000, "m": 60_000_000, "h": 3_600_000_000}
-_UNITS_US["d"] = 24 * _UNITS_US["h"]
-
-
 def _items(value: bytes | None) -> list[dict[str, Any]]:
     """The JSON objects in a record, as far as it can be read at all."""
     try:
@@ -157,7 +144,3 @@ def _items(value: bytes | None) -> list[dict[str, Any]]:
     except (ValueError, RecursionError):
         return []
     return [item for item in (content if isinstance(content, list) else [content]) if isinstance(item, dict)]
-
-
-def _instant(value: Any) -> int | None:
-    return value if type(value) is int and EARLIEST_US <= value <= LATEST_US else None
