@@ -62,11 +62,20 @@ def date_raw(stamped: Stamped, rule: Rule) -> Dated:
     )
 
 
-def date_signal(record: Record, signal: Signal, rule: Rule) -> Dated:
-    """A record of the signals topic, or of a replay's: that tells the instant itself, which Kafka would round."""
+def appended_us(record: Record) -> int | None:
+    """When the broker had this signal; a replay's record tells the instant itself, which Kafka would round."""
     told = next((value for name, value in record.headers if name == AVAILABLE), None)
-    appended_us = int(told) if told else record.timestamp_us or signal.ts.emitted_us
-    base_us = signal.ts.ingested_us if rule == "ingested" else appended_us
+    return int(told) if told else record.timestamp_us
+
+
+def available_us(record: Record, signal: Signal) -> int:
+    """When this signal could be known: once the broker had it, and not before its text's last edit."""
+    return max(appended_us(record) or signal.ts.emitted_us, signal.ts.updated_us or 0)
+
+
+def date_signal(record: Record, signal: Signal, rule: Rule) -> Dated:
+    """A record of the signals topic, or of a replay's."""
+    base_us = signal.ts.ingested_us if rule == "ingested" else appended_us(record) or signal.ts.emitted_us
     updated_us = signal.ts.updated_us or 0
     edited = updated_us > base_us and signal.action is SignalAction.NEW
     return Dated(record, max(base_us, updated_us), base_us, edited, signal=signal)
