@@ -246,8 +246,7 @@ class Signals(Iterator[Received], AsyncIterator[Received]):
         """The same as a DataFrame, indexed by the instant of availability in UTC."""
         table = self.to_arrow(n, timeout_s)
         frame: pd.DataFrame = table.to_pandas()
-        instants = table["available_us"].cast("timestamp[us]").to_pandas().dt.tz_localize("UTC")
-        return frame.set_index(instants.rename("available"))
+        return frame.set_index(frame["available_us"].rename("available"))
 
     @property
     def counts(self) -> Counts:
