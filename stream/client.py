@@ -69,6 +69,7 @@ Handler = Callable[[Received], object]
 SilenceHandler = Callable[[Silence], object]
 
 _WAIT_S = 0.1
+_PLACES: dict[Instant, Start] = {"now": "now", "beginning": "beginning"}
 MAX_AGE_US = 60_000_000
 
 
@@ -142,13 +143,7 @@ class Signals(Iterator[Received], AsyncIterator[Received]):
             commits=group is not None,
             held=held,
         )
-        begin: Start = (
-            "now"
-            if start == "now"
-            else "beginning"
-            if start == "beginning"
-            else instant_us(start, clock.now_us(), "start")
-        )
+        begin = _PLACES.get(start) or instant_us(start, clock.now_us(), "start")
         reader = partial(Subscriber, bootstrap_servers, read_committed=read_committed, options=options)
         subscription = reader([topic], start=begin, group=group, revoked=feed.revoked)
         # Of every worker: heartbeats are not shared out.
@@ -251,8 +246,7 @@ class Signals(Iterator[Received], AsyncIterator[Received]):
         """The same as a DataFrame, indexed by the instant of availability in UTC."""
         table = self.to_arrow(n, timeout_s)
         frame: pd.DataFrame = table.to_pandas()
-        instants = table["available_us"].cast("timestamp[us]").to_pandas().dt.tz_localize("UTC")
-        return frame.set_index(instants.rename("available"))
+        return frame.set_index(frame["available_us"].rename("available"))
 
     @property
     def counts(self) -> Counts:

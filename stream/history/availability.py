@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
+from schemas.base import LATEST_US
 from schemas.raw import Action
 from schemas.signal import Signal, SignalAction
 from stream.errors import SettingsError
@@ -23,6 +24,7 @@ append time, else ingested_us; for signals the broker's."""
 
 QUANTILES = 1_000
 AVAILABLE = "available-us"  # header of a replay's records
+_DIGITS = 16  # of an instant until 2100
 
 
 class Stamped(NamedTuple):
@@ -51,7 +53,7 @@ def date_raw(stamped: Stamped, rule: Rule) -> Dated:
     items = _items(record.value)
     ingested = [at for item in items if (at := plausible_us(item.get("ingested_us"))) is not None]
     by_broker = rule == "appended" or (rule == "auto" and stamped.appended) or not ingested
-    base_us = (record.timestamp_us or 0) if by_broker else max(ingested)
+    base_us = broker_us(record) if by_broker else max(ingested)
     edits = [(at, item) for item in items if (at := plausible_us(item.get("updated_us"))) is not None and at > base_us]
     return Dated(
         record,
@@ -60,12 +62,6 @@ def date_raw(stamped: Stamped, rule: Rule) -> Dated:
         any(item.get("action") not in (Action.UPDATE, Action.DELETE) for _, item in edits),
         any(item.get("ingested_origin") == "assumed" for item in items),
     )
-
-
-def appended_us(record: Record) -> int | None:
-    """When the broker had this signal; a replay's record tells the instant itself, which Kafka would round."""
-    told = next((value for name, value in record.headers if name == AVAILABLE), None)
-    return int(told) if told else record.timestamp_us
 
 
 def available_us(record: Record, signal: Signal) -> int:
@@ -79,6 +75,19 @@ def date_signal(record: Record, signal: Signal, rule: Rule) -> Dated:
     updated_us = signal.ts.updated_us or 0
     edited = updated_us > base_us and signal.action is SignalAction.NEW
     return Dated(record, max(base_us, updated_us), base_us, edited, signal=signal)
+
+
+def appended_us(record: Record) -> int | None:
+    """When the broker had this signal; a replay's record tells the instant itself, which Kafka would round. A foreign
+    header of that name may hold anything, and says nothing."""
+    told = next((value for name, value in record.headers if name == AVAILABLE), None)
+    told_us = plausible_us(int(told)) if told and len(told) <= _DIGITS and told.isdigit() else None
+    return told_us or broker_us(record) or None
+
+
+def broker_us(record: Record) -> int:
+    """The record's timestamp, which its sender may have set to anything, within 1970 to 2100; 0: none."""
+    return min(max(record.timestamp_us or 0, 0), LATEST_US)
 
 
 class Latency(Protocol):

@@ -123,7 +123,7 @@ def test_options_in_seconds_take_durations_too() -> None:
 @pytest.mark.parametrize("command", [["replay", "--output", "x"], ["replay", "--output", "x", "--to", "now"]])
 def test_a_bound_that_is_no_instant_names_its_option(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Not the words of another command."""
-    with pytest.raises(SettingsError, match="--from: .*was '2024-05-01T09:00 ET'"):
+    with pytest.raises(SettingsError, match=r"--from: .*was '2024-05-01T09:00 ET'"):
         parse_bounds(["2024-05-01T09:00 ET"], T0, "--from")
     assert cli.main([*command, "--from", "2024-13-01", "--archive", "."]) == 2
     assert "--from: month must be in 1..12, was '2024-13-01'" in capsys.readouterr().err
