@@ -92,6 +92,8 @@ def signal_row(signal: Signal | None) -> Row:
         "updated_us": times.updated_us,
         "ingested_us": times.ingested_us,
         "emitted_us": times.emitted_us,
+        "dup_of": None if signal.novelty is None else signal.novelty.dup_of,
+        "model_id": signal.model.id,
     }
 
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from schemas.codec import decode
-from schemas.signal import Signal
+from stream.adapters.columns import SIGNAL
 from stream.adapters.parquet import arrow
 from stream.errors import SourceError
 from stream.logs import get_logger
@@ -132,17 +131,24 @@ class Rows:
         chosen = chosen if numbers is None else chosen.take(arrow().array(numbers, "int64"))
         return [chosen[name].to_pylist() for name in names]
 
-    def signal(self, number: int) -> Signal:
-        """The message of a row. Fast where numbers ascend from call to call. Raises DecodeError."""
+    def whole(self, numbers: Sequence[int]) -> Any | None:
+        """These rows with all columns of a signal; None where they were not asked for, or an older file has fewer."""
+        if not set(SIGNAL) <= set(self.table.column_names):
+            return None
+        table = self.table.take(arrow().array(numbers, "int64"))
+        return None if table["model_id"].null_count else table
+
+    def message(self, number: int) -> bytes:
+        """The message of a row. Fast where numbers ascend from call to call."""
         file, row = self.places[number]
-        return decode(Signal, self.files[file].message(row) or b"")
+        return self.files[file].message(row) or b""
 
 
 def read_signal_rows(
     places: Sequence[Place], columns: Sequence[str], start_us: int | None, end_us: int | None
 ) -> Iterator[Rows]:
     """All rows of these files that are signals with `start_us <= available_us < end_us`, in order of availability,
-    ties by topic, partition and offset. Records that are none are left out and counted in the log. Raises SourceError."""
+    ties by topic, partition and offset. Records that are no signals are counted in the log. Raises SourceError."""
     unreadable = 0
     for files, table in _windows(places, [*_ORDER, *columns]):
         inside = table.filter(_inside(table, start_us, end_us))

@@ -199,7 +199,9 @@ class Subscriber:
 
     def _first(self, partition: Partition, start: Start) -> int:
         low, high = self._watermarks(partition)
-        first = low if start == "beginning" else high if start == "now" else self._offset_at(partition, start, low, high)
+        first = (
+            low if start == "beginning" else high if start == "now" else self._offset_at(partition, start, low, high)
+        )
         if first < high:
             self.ends[partition] = high
         return OFFSET_BEGINNING if start == "beginning" else first

@@ -4,6 +4,7 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from schemas.codec import decode
 from schemas.signal import Signal
 from stream.adapters import parquet
 from stream.adapters.signal_files import FACTS, Place, read_signal_rows
@@ -12,6 +13,7 @@ from stream.history.archive_files import ArchiveFile, files_of, topics_in
 from stream.history.availability import Stamped
 from stream.history.timeline import Span, Window
 from stream.ports import Partition, Record
+
 
 class ArchiveHistory:
     """A History of archived topics."""
@@ -60,7 +62,7 @@ def read_signals(
     for rows in read_signal_rows(signal_files(path, start_us, end_us, topic), FACTS, start_us, end_us):
         (instants,) = rows.columns(["available_us"])
         for number, available_us in enumerate(instants):
-            yield rows.signal(number), available_us
+            yield decode(Signal, rows.message(number)), available_us
 
 
 def signal_files(path: Path, start_us: int | None, end_us: int | None, topic: str | None = None) -> list[Place]:

@@ -2,11 +2,12 @@
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Generator, Iterable
-from typing import Protocol, TypeVar
+from collections.abc import Generator, Iterable, Iterator
+from typing import Protocol
 
 from stream.errors import StreamError
 from stream.history.availability import Constant
+from stream.subscription.recorded_items import Item
 
 _KEYS = 100_000
 
@@ -19,28 +20,11 @@ class Latency(Protocol):
         cannot change what came before."""
 
 
-class Item(Protocol):
-    """A recorded signal, which may not have been read yet."""
-
-    @property
-    def available_us(self) -> int: ...
-    @property
-    def item_key(self) -> str: ...
-    @property
-    def signal_id(self) -> str: ...
-
-    def read(self) -> "Item":
-        """The same, when what it is read from may go on meanwhile."""
-
-
-I = TypeVar("I", bound=Item)  # noqa: E741
-
-
 class OutOfOrder(StreamError):
     """A recording that is not in the order of availability: read like this, it would show the future."""
 
 
-def in_order(recorded: Iterable[I]) -> Generator[I, None, None]:
+def in_order(recorded: Iterable[Item]) -> Iterator[Item]:
     """The same. Raises OutOfOrder at the first that is available before the one ahead of it."""
     before_us = 0
     for item in recorded:

@@ -102,7 +102,7 @@ class Selection:
 
     @classmethod
     def of(cls, **wanted: Unpack[Wanted]) -> Self:
-        """From what a caller writes. Raises ValueError for what no signal can ever be, TypeError for an unknown name."""
+        """From what a caller writes. Raises ValueError for what no signal can be, TypeError for an unknown name."""
         if unknown := wanted.keys() - Wanted.__annotations__.keys():
             raise TypeError(f"filters: of {', '.join(Wanted.__annotations__)}, was {', '.join(sorted(unknown))}")
         min_confidence = wanted.get("min_confidence", 0.0)

@@ -369,7 +369,7 @@ def test_enormous_headers_fill_no_memory(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_an_archive_of_the_first_version_is_read(tmp_path: Path) -> None:
-    """Its columns are as they were."""
+    """Its columns are as they were; two of signals were added since."""
     archive(tmp_path, [a_signal(0, BEGIN_US), raw(0, BEGIN_US)])
     kinds = {path.parts[-3]: pq.read_schema(path) for path in tmp_path.rglob("*.parquet")}
     assert {str(field.type) for field in kinds["signals"] if field.name.endswith("_us")} == {"int64"}
