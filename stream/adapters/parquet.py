@@ -29,6 +29,7 @@ def arrow() -> Any:
     """The pyarrow module, with its Parquet part loaded. Raises SettingsError where it is not installed."""
     try:
         pa = import_module("pyarrow")
+        import_module("pyarrow.compute")
         import_module("pyarrow.ipc")
         import_module("pyarrow.parquet")
     except ModuleNotFoundError:

@@ -19,7 +19,9 @@ from stream.logs import get_logger
 log = get_logger(__name__)
 
 FACTS = ("signal_id", "item_key", "symbols", "label", "confidence", "source", "item_type")
-_ORDER = ("available_us", "topic", "partition", "offset", "row")
+_ORDER = ("available_us", "partition", "offset", "row")
+# Few values in many rows: read as dictionaries.
+_REPEATING = ["model_sha256", "config_hash", "numerics", "model_id", "run_id"]
 _MESSAGES = 1_024  # read from a file at once
 _FOREVER = 2**63 - 1
 
@@ -57,7 +59,7 @@ class SignalFile:
         self.path = path
         self._pa = arrow()
         with _reading(self._pa, path):
-            self._file = self._pa.parquet.ParquetFile(path)
+            self._file = self._pa.parquet.ParquetFile(path, read_dictionary=_REPEATING)
         metadata = self._file.metadata
         self.names = set(self._file.schema_arrow.names)
         if not {"available_us", "value", *FACTS} <= self.names:
@@ -109,7 +111,7 @@ class SignalFile:
 class Rows:
     """Signals of some files in the order of availability. Never empty."""
 
-    table: Any  # Arrow: available_us, FACTS (all columns where they were asked for), `file` and `row`
+    table: Any  # of Arrow, in one piece: available_us, FACTS (all columns where they were asked for), `file` and `row`
     files: Mapping[int, SignalFile]
     places: Sequence[tuple[int, int]]  # file, row
 
@@ -135,7 +137,10 @@ class Rows:
         """These rows with all columns of a signal; None where they were not asked for, or an older file has fewer."""
         if not set(SIGNAL) <= set(self.table.column_names):
             return None
-        table = self.table.take(arrow().array(numbers, "int64"))
+        if numbers[-1] - numbers[0] == len(numbers) - 1:  # as they ascend
+            table = self.table.slice(numbers[0], len(numbers))
+        else:
+            table = self.table.take(arrow().array(numbers, "int64"))
         return None if table["model_id"].null_count else table
 
     def message(self, number: int) -> bytes:
@@ -148,14 +153,18 @@ def read_signal_rows(
     places: Sequence[Place], columns: Sequence[str], start_us: int | None, end_us: int | None
 ) -> Iterator[Rows]:
     """All rows of these files that are signals with `start_us <= available_us < end_us`, in order of availability,
-    ties by topic, partition and offset. Records that are no signals are counted in the log. Raises SourceError."""
-    unreadable = 0
+    ties by partition and offset. Records that are no signals are counted in the log. Raises SourceError."""
+    pc = arrow().compute
+    unreadable, reached_us = 0, 0
     for files, table in _windows(places, [*_ORDER, *columns]):
-        inside = table.filter(_inside(table, start_us, end_us))
+        inside = _between(table, start_us, end_us)
         unreadable += inside["signal_id"].null_count
-        kept = inside.filter(arrow().compute.is_valid(inside["signal_id"]))
+        kept = inside.filter(pc.is_valid(inside["signal_id"])) if inside["signal_id"].null_count else inside
         if kept.num_rows:
-            kept = kept.sort_by([(name, "ascending") for name in _ORDER if name in kept.column_names])
+            kept = _sorted(kept)
+            if kept["available_us"][0].as_py() < reached_us:
+                raise SourceError(f"{places[0].path.parent}: rows are not in the order of availability")
+            reached_us = kept["available_us"][-1].as_py()
             yield Rows(kept, files, list(zip(kept["file"].to_pylist(), kept["row"].to_pylist(), strict=True)))
     if unreadable:
         log.warning("archive.unreadable", path=str(places[0].path.parent), records=unreadable)
@@ -189,15 +198,21 @@ def _among(column: Any, names: Collection[str]) -> Any:
     return pa.compute.is_in(column, pa.array(sorted(names), column.type))
 
 
-def _inside(table: Any, start_us: int | None, end_us: int | None) -> Any:
-    pc, at = arrow().compute, table["available_us"]
-    begun = pc.greater_equal(at, -_FOREVER if start_us is None else start_us)
-    return pc.and_(begun, pc.less(at, _FOREVER if end_us is None else end_us))
+def _between(table: Any, start_us: int | None, end_us: int | None) -> Any:
+    pc = arrow().compute
+    if start_us is not None:
+        table = table.filter(pc.greater_equal(table["available_us"], start_us))
+    return table if end_us is None else table.filter(pc.less(table["available_us"], end_us))
+
+
+def _sorted(table: Any) -> Any:
+    names = [name for name in _ORDER if name in table.column_names]
+    order = arrow().compute.sort_indices(table.select(names), [(name, "ascending") for name in names])
+    return table.combine_chunks().take(order).combine_chunks()
 
 
 def _windows(places: Sequence[Place], columns: Sequence[str]) -> Iterator[tuple[dict[int, SignalFile], Any]]:
     """Rows that nothing to come can precede, window by window, unsorted within; each with the number of its file."""
-    pa = arrow()
     waiting = sorted(enumerate(places), key=lambda each: (each[1].begins_us, each[1].path), reverse=True)
     files: dict[int, SignalFile] = {}
     rest: dict[int, Any] = {}  # by file, the rows that were read and are not due
@@ -208,12 +223,12 @@ def _windows(places: Sequence[Place], columns: Sequence[str]) -> Iterator[tuple[
             if files[number].more:
                 rest[number] = _next_rows(files[number], number, columns)
         cut = min([_cut(files, rest), *(place.begins_us for _, place in waiting[-1:])])
-        due = {number: pa.compute.less(table["available_us"], cut) for number, table in rest.items()}
+        due = {number: _count_before(table, cut) for number, table in rest.items()}
         if due:
-            window = _joined([rest[number].filter(mask) for number, mask in due.items()])
+            window = _joined([rest[number].slice(0, count) for number, count in due.items()])
             yield {number: files[number] for number in due}, window
-        for number, mask in due.items():
-            rest[number] = rest[number].filter(pa.compute.invert(mask))
+        for number, count in due.items():
+            rest[number] = rest[number].slice(count)
             while files[number].more and _last(rest[number], cut) <= cut:
                 rest[number] = _joined([rest[number], _next_rows(files[number], number, columns)])
             if not rest[number].num_rows:
@@ -232,6 +247,11 @@ def _joined(tables: Sequence[Any]) -> Any:
 def _cut(files: Mapping[int, SignalFile], rest: Mapping[int, Any]) -> int:
     """What comes from these files is not available earlier: the last that was read of a file with more."""
     return min((_last(table, 0) for number, table in rest.items() if files[number].more), default=_FOREVER)
+
+
+def _count_before(table: Any, cut: int) -> int:
+    count: int = arrow().compute.sum(arrow().compute.less(table["available_us"], cut)).as_py() or 0
+    return count
 
 
 def _last(table: Any, default: int) -> int:

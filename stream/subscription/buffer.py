@@ -40,6 +40,7 @@ class Buffer:
         self.caught_up = False  # the mark was taken
         self.policy = policy
         self._capacity = capacity
+        self._marked = False  # the mark is in the line, where it takes no record's place
         self._line: deque[Waiting] = deque()
         self._coming: deque[Waiting] = deque()  # of the chunk that is being put, what has found no room yet
         self._in_hand: Record | None = None  # given to the strategy, which has not asked for the next one yet
@@ -52,11 +53,12 @@ class Buffer:
         with self._changed:
             self._coming.extend(chunk)
             while self._coming:
-                if len(self._line) >= self._capacity:
+                if self._full and self._coming[0] is not CAUGHT_UP:
                     self._make_room(while_full)
                 if self._closed:
                     return
                 if self._coming:  # `forget` may have taken them
+                    self._marked |= self._coming[0] is CAUGHT_UP
                     self._line.append(self._coming.popleft())
             self._notify()
 
@@ -67,7 +69,8 @@ class Buffer:
             if not self._line:
                 return None
             self._in_hand, _ = self._line.popleft()
-            self.caught_up |= self._in_hand is None
+            if self._in_hand is None:
+                self.caught_up, self._marked = True, False
             if len(self._line) == self._capacity // 2:  # a reader that waits for room gets some at once
                 self._changed.notify_all()
             return self._in_hand
@@ -139,9 +142,13 @@ class Buffer:
     def __len__(self) -> int:
         return len(self._line)
 
+    @property
+    def _full(self) -> bool:
+        return len(self._line) - self._marked >= self._capacity
+
     def _make_room(self, while_full: Callable[[], None]) -> None:
         self._notify()  # of what this chunk has brought so far
-        while len(self._line) >= self._capacity and not self._closed:
+        while self._full and not self._closed:
             if self.policy == "drop_oldest":
                 self._drop()
             elif not self._changed.wait(_ROOM_S):

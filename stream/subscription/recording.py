@@ -165,9 +165,8 @@ class Recording:
         """Of archived rows whose columns tell everything; where they do not, the messages are read."""
         first = run[0][0]
         if isinstance(first, Row) and (columns := first.rows.whole([_number(item) for item, _ in run])) is not None:
-            for number, sha256 in enumerate(columns["model_sha256"].to_pylist()):
-                if sha256 not in self._models:
-                    self._read(*run[number])
+            for sha256 in set(columns["model_sha256"].unique().to_pylist()) - self._models:
+                self._read(*run[columns["model_sha256"].to_pylist().index(sha256)])
             return archived_table(columns, [seen_us for _, seen_us in run])
         read = (self._read(item, seen_us) for item, seen_us in run)
         return arrow_table([received for received in read if received is not None])

@@ -125,6 +125,6 @@ def _waited_us(beat: Heartbeat, now_us: int) -> int:
 def _shed_since(heartbeat: Heartbeat, before: Heartbeat | None) -> int:
     """The count starts with the worker: one that was started again under its name, or for the first time, starts at 0;
     what one that ran before the watch had left out by then is not ours to tell."""
-    if before is not None and heartbeat.sequence > before.sequence:
+    if before is not None and heartbeat.sequence >= before.sequence:
         return heartbeat.shed - before.shed
     return heartbeat.shed if before is not None or heartbeat.sequence <= 1 else 0
