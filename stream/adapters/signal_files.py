@@ -59,9 +59,10 @@ class SignalFile:
         self.path = path
         self._pa = arrow()
         with _reading(self._pa, path):
-            self._file = self._pa.parquet.ParquetFile(path, read_dictionary=_REPEATING)
+            self.names = set(self._pa.parquet.read_schema(path).names)
+            repeating = [name for name in _REPEATING if name in self.names]
+            self._file = self._pa.parquet.ParquetFile(path, read_dictionary=repeating)
         metadata = self._file.metadata
-        self.names = set(self._file.schema_arrow.names)
         if not {"available_us", "value", *FACTS} <= self.names:
             raise SourceError(f"{path}: holds no signals of ours")
         sizes = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]

@@ -17,7 +17,7 @@ def arrow_table(signals: Sequence[Received]) -> "pa.Table":
     """One row a signal, in the given order, with the columns of an archive; instants (`*_us`) are timestamps in UTC. A
     retraction has nulls where there is no result. Raises StreamError without pyarrow."""
     pa = _arrow()
-    table: pa.Table = table_of(pa, [_row(signal) for signal in signals], schema_of(pa, "frame"), "frame")
+    table: Any = table_of(pa, [_row(signal) for signal in signals], schema_of(pa, "frame"), "frame")
     return table
 
 
@@ -29,14 +29,14 @@ def archived_table(rows: Any, available_us: Sequence[int]) -> "pa.Table":
     event_us = pa.compute.coalesce(rows["updated_us"], rows["published_us"], rows["ingested_us"])
     told = {"available_us": pa.array(available_us, "int64"), "event_us": event_us}
     columns = [told[field.name] if field.name in told else rows[field.name] for field in schema]
-    table: pa.Table = pa.table([column.cast(field.type) for column, field in zip(columns, schema, strict=True)], schema)
+    table: Any = pa.table([column.cast(field.type) for column, field in zip(columns, schema, strict=True)], schema)
     return table
 
 
 def joined(tables: Sequence["pa.Table"]) -> "pa.Table":
     """One below the other; of none, a table without rows."""
     pa = _arrow()
-    table: pa.Table = pa.concat_tables(tables) if tables else schema_of(pa, "frame").empty_table()
+    table: Any = pa.concat_tables(tables) if tables else schema_of(pa, "frame").empty_table()
     return table
 
 

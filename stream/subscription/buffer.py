@@ -45,7 +45,7 @@ class Buffer:
         self._coming: deque[Waiting] = deque()  # of the chunk that is being put, what has found no room yet
         self._in_hand: Record | None = None  # given to the strategy, which has not asked for the next one yet
         self._changed = Condition()  # reentrant: a signal handler of the strategy's thread may close
-        self._wakers: list[Callable[[], None]] = []
+        self._wakers: list[Callable[[], object]] = []
         self._closed = False
 
     def put(self, chunk: Sequence[Waiting], while_full: Callable[[], None] = lambda: None) -> None:
@@ -99,7 +99,7 @@ class Buffer:
                 self._changed.wait(timeout_s)
 
     @contextmanager
-    def waking(self, waker: Callable[[], None]) -> Iterator[bool]:
+    def waking(self, waker: Callable[[], object]) -> Iterator[bool]:
         """Whether there is something to take; while inside, `waker` is called where a `wait` would end."""
         with self._changed:
             self._wakers.append(waker)

@@ -1,9 +1,12 @@
 """A signal as a strategy meets it, live and in a backtest alike."""
 
+from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Self
 
 from schemas.base import EpochUs, Message
 from schemas.signal import Signal, SignalAction
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Received(Signal):
@@ -29,6 +32,11 @@ class Received(Signal):
             }
         )
         return received
+
+    @property
+    def available_at(self) -> datetime:
+        """The same as a datetime in UTC."""
+        return _EPOCH + timedelta(microseconds=self.available_us)
 
     @property
     def event_us(self) -> int:

@@ -130,18 +130,8 @@ def between(
 def _admitted(rows: "Rows", gate: Gate) -> Iterator[Item]:
     numbers = rows.candidates(gate.selection, list(gate.passed))
     gate.filtered += len(rows) - len(numbers)
-    ids, keys, symbols, labels, confidences, sources, item_types, instants = rows.columns(
-        [*Facts._fields, "available_us"], numbers
-    )
-    for place, number in enumerate(numbers):
-        facts = Facts(
-            ids[place],
-            keys[place],
-            tuple(symbols[place]),
-            labels[place] or "",
-            confidences[place],
-            sources[place],
-            item_types[place] or "",
-        )
+    columns = rows.columns(["available_us", *Facts._fields], numbers)
+    for number, available_us, *told in zip(numbers, *columns, strict=True):
+        facts = Facts.of_columns(*told)
         if gate.admits(facts):
-            yield Row(rows, number, instants[place], facts.item_key, facts.signal_id)
+            yield Row(rows, number, available_us, facts.item_key, facts.signal_id)

@@ -1,6 +1,6 @@
 """Which signals a strategy wants, decided on a record's headers, before anything is decoded."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self, TypedDict, Unpack
 
@@ -35,6 +35,20 @@ class Facts(NamedTuple):
             signal.source,
             signal.item_type or "",
         )
+
+    @classmethod
+    def of_columns(
+        cls,
+        signal_id: str,
+        item_key: str,
+        symbols: Sequence[str],
+        label: str | None,
+        confidence: float | None,
+        source: str,
+        item_type: str | None,
+    ) -> Self:
+        """The same facts, from the columns of an archive."""
+        return cls(signal_id, item_key, _symbols(",".join(symbols)), label or "", confidence, source, item_type or "")
 
     @classmethod
     def of_record(cls, record: Record) -> Self:
