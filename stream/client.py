@@ -155,7 +155,7 @@ class Signals(Iteration):
         what a live run measured). `speed`: "max", or so many times as fast as it was. A model whose training data
         reaches into the recording, or nobody knows how far, is logged as in-sample; `strict` refuses it.
 
-        Filters are decided on the columns of files: what they leave out is never decoded.
+        Filters are decided on the columns of files and the headers of topics: what they leave out is never decoded.
 
         While iterating: InSample as said; OutOfOrder for a recording that would show the future; StreamError for
         unreadable files and topics.
@@ -166,7 +166,7 @@ class Signals(Iteration):
         if isinstance(recorded, str | Path):
             return cls(Recording(Archived(Path(recorded), start_us, end_us), gate, model, speed, strict=strict))
         if isinstance(recorded, TopicRange):
-            recorded = recorded.signals(start_us, end_us)
+            recorded = recorded.signals(start_us, end_us, gate.forerunner())
         return cls(Recording(between(recorded, start_us, end_us), gate, model, speed, strict=strict))
 
 

@@ -65,7 +65,7 @@ def to_bars(
     if landed.empty:
         return pd.DataFrame()
     opens, labels = _openings(calendar, freq, landed["known"].min(), landed["known"].max())
-    landed["bar"] = opens.searchsorted(landed["known"], side="right")  # opens strictly after
+    landed["bar"] = opens.searchsorted(landed["known"].array, side="right")  # opens strictly after
     landed = landed[landed["bar"] < len(opens)]
     # The last state of an item within a bar; retractions (no score) take their rows with them.
     last = landed.groupby(["bar", "item_key"], sort=False)["state"].transform("max")

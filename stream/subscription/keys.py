@@ -10,7 +10,7 @@ class Keys:
     def __init__(self, size: int, known: Iterable[str] = ()) -> None:
         if size < 1:
             raise ValueError(f"size of a memory: at least 1 required, was {size}")
-        self._size = size
+        self.size = size
         self._used: OrderedDict[str, None] = OrderedDict()
         for name in known:
             self.add(name)
@@ -29,6 +29,6 @@ class Keys:
         new = name not in self._used
         self._used[name] = None
         self._used.move_to_end(name)
-        if len(self._used) > self._size:
+        if len(self._used) > self.size:
             self._used.popitem(last=False)
         return new

@@ -335,6 +335,20 @@ def test_a_replay_that_is_over_ends_the_loop(stage: Stage) -> None:
         assert told == ["complete"] and signals.condition is Condition.COMPLETE
 
 
+def test_a_replay_of_a_topic_decodes_what_passes(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Headers decide, as they do live; what follows on a delivered item is among it."""
+    from stream.history import recorded
+
+    stage.publish(*named(*range(20), symbols=["AMD"]), *named("buy"), *named(20, symbols=["AMD"]))
+    stage.publish(*named("buy", symbols=[], revision=1, action=SignalAction.RETRACT))
+    decoded: list[bytes] = []
+    decode = recorded.decode
+    monkeypatch.setattr(recorded, "decode", lambda kind, value: decoded.append(value) or decode(kind, value))
+    there = TopicRange(stage.broker.bootstrap_servers, stage.topic, options=stage.broker.options)
+    replay = Signals.replay(there, symbols=["NVDA"])
+    assert items(list(replay)) == ["buy", "buy"] and len(decoded) == 2 and replay.counts.filtered == 21
+
+
 def test_what_is_no_signal_is_counted_and_passed_over(stage: Stage) -> None:
     """One bad record must not end a strategy."""
     with stage.live(start="beginning") as signals:
