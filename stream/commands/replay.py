@@ -44,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what counts: the broker's time, or ingested_us (for signals of back-dated history)",
     )  # fmt: skip
     parser.add_argument(
-        "--latency", default="0", metavar="DURATION", help="added to availability: 250ms, or empirical (the live run's)"
+        "--latency",
+        metavar="DURATION",
+        help="added to availability: 250ms, or empirical, drawn from what the live stage took (default: 0)",
     )
     parser.add_argument("--order", choices=["available", "event"], default="available", help="event looks ahead")
     parser.add_argument("--speed", type=speed, metavar="X", help="1, 10, ... times as fast as recorded; max (default)")
@@ -92,7 +94,14 @@ def summary(manifest: dict[str, Any]) -> list[str]:
         f"content {counts['content_sha256'][:16]}",
     ]
     if manifest["in_sample"]:
-        lines.append(f"IN-SAMPLE: {manifest['in_sample_reason']}")
+        lines.append(f"IN-SAMPLE: {manifest['in_sample_signals']:,} signals; {manifest['in_sample_reason']}")
+    if (took := manifest["latency_recorded"]) and not manifest["latency_chosen"] and manifest["latency"] == "0us":
+        lines.append(
+            f"NO LATENCY: signals come the instant their texts were available; the live stage took "
+            f"{took['p50_us'] / 1e3:,.1f} ms (p50), {took['p99_us'] / 1e3:,.1f} ms (p99): --latency empirical"
+        )
+    if manifest["novelty_taken_back"]:
+        lines.append(f"novelty taken back, its first was not yet available: {manifest['novelty_taken_back']:,}")
     if manifest["look_ahead"]:
         lines.append("LOOK-AHEAD: in the order of events, not of availability")
     if manifest["edited_history_dated_by_update"]:

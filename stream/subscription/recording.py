@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
-from schemas.signal import Model, Signal
+from schemas.signal import Signal
 from stream.errors import SourceEnded, StreamError
-from stream.history.availability import in_sample
+from stream.history.knowledge import InSampleCheck
+from stream.history.novelty import in_view
 from stream.logs import get_logger
 from stream.subscription.delay import Latency, delayed
 from stream.subscription.feed import Counts
@@ -45,8 +46,8 @@ def between(
 class Recording:
     """A Feed over a recording. `speed` plays availability so many times faster than it was; "max" does not wait.
 
-    Where a model's first signal is from before its training data ends, or nobody knows when that was, a backtest tests
-    nothing: that is logged once a model, and with `strict` it is an InSample.
+    Where a text is not younger than its model's training data, or nobody knows when that ends, a backtest tests
+    nothing: that is logged once per model, and with `strict` it is an InSample (see stream.history.knowledge).
     """
 
     def __init__(
@@ -63,8 +64,8 @@ class Recording:
         if speed != "max" and not speed > 0:
             raise ValueError(f"speed: above 0 or max, was {speed}")
         self.events: deque[Silence] = deque()
-        self._gate, self._speed, self._strict, self._now_s, self._sleep = gate, speed, strict, now_s, sleep
-        self._models: set[str] = set()  # of which a signal was met
+        self._gate, self._speed, self._now_s, self._sleep = gate, speed, now_s, sleep
+        self._in_sample = InSampleCheck(InSample if strict else None)
         self._seen = delayed(recorded, latency)
         self._ahead: Received | None = None
         self._start: tuple[float, int] | None = None  # when the first was played, and when it was available
@@ -109,19 +110,10 @@ class Recording:
 
     def _next(self) -> Received:
         for signal, available_us in self._seen:
-            if signal.model.sha256 not in self._models:
-                self._meet(signal.model, available_us)
             if self._gate.admits(Facts.of_signal(signal)):
-                return Received.of(signal, available_us)
+                self._in_sample.meet(signal, available_us)
+                return Received.of(in_view(signal, available_us), available_us)
         raise SourceEnded("everything was played")
-
-    def _meet(self, model: Model, available_us: int) -> None:
-        self._models.add(model.sha256)
-        reason = in_sample(available_us, model.knowledge_until_us)
-        if reason is not None and self._strict:
-            raise InSample(f"model {model.id}: {reason}")
-        if reason is not None:
-            log.warning("replay.in_sample", model=model.id, reason=reason)
 
     def _due_in_s(self) -> float:
         if self._speed == "max" or self._ahead is None:

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from schemas.codec import decode, encode
 from schemas.rejection import Reason
-from schemas.signal import Signal, SignalAction
+from schemas.signal import Novelty, Signal, SignalAction
 from stream.client import Constant, Empirical, InSample, Latest, OutOfOrder, Received, Signals
 from stream.history.availability import Stamped, appended_us
 from stream.inflight import Entry
@@ -248,6 +248,39 @@ def test_what_a_model_learned_from_tests_nothing() -> None:
         with pytest.raises(InSample, match=f"model {signal.model.id}"):
             list(Signals.replay(tape(signal), strict=True))
     assert len(list(Signals.replay(tape(honest), strict=True))) == 1
+
+
+def test_texts_of_long_ago_that_were_fed_today_are_in_sample() -> None:
+    """Though they became available today: not only the first signal counts, and not only its availability."""
+    known_us = T0 - 86_400 * SECOND
+    fresh, old = (knowing(invented(name, at_us), known_us) for name, at_us in (("fresh", T0), ("old", T0 - 10**14)))
+    with capture_logs() as lines:
+        assert len(list(Signals.replay([(fresh, T0), (old, T0 + 1)]))) == 2
+    assert ["'wire:old' is of 2020-" in line["reason"] for line in lines if line["event"] == "replay.in_sample"] == [
+        True
+    ]
+    signals = Signals.replay([(fresh, T0), (old, T0 + 1)], strict=True)
+    assert next(signals).item_key == "wire:fresh"
+    with pytest.raises(InSample, match="model invented: the text of 'wire:old'"):
+        next(signals)
+    assert len(list(Signals.replay([(fresh, T0)], strict=True))) == 1
+
+
+def knowing(signal: Signal, known_us: int) -> Signal:
+    model = signal.model.model_copy(update={"knowledge_until_us": known_us})
+    return signal.model_copy(update={"model": model})
+
+
+def test_novelty_of_what_comes_later_is_not_shown() -> None:
+    """The first with this text was ingested after the instant at which this view has its repeat."""
+
+    def repeat(name: str, first_us: int) -> Signal:
+        novelty = Novelty(cache_hit=True, dup_of="wire:x", dup_count=1, first_seen_us=first_us)
+        return invented(name, T0).model_copy(update={"novelty": novelty})
+
+    later, before = Signals.replay([(repeat("1", T0 + 1), T0), (repeat("2", T0), T0)])
+    assert later.novelty == Novelty(cache_hit=False)
+    assert before.novelty is not None and before.novelty.dup_of == "wire:x"
 
 
 def test_the_memory_of_delivered_items_is_bounded() -> None:

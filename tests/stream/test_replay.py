@@ -10,18 +10,21 @@ from queue import SimpleQueue
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from engine.engine import Engine
 from schemas.codec import decode, encode
 from schemas.control import Heartbeat
 from schemas.rejection import Rejection
-from schemas.signal import ExitReason, Signal
+from schemas.signal import ExitReason, Novelty, Signal
 from stream import service
 from stream import settings as settings_module
 from stream.adapters.memory import MemoryCache, MemorySink, MemorySource
+from stream.commands.replay import summary
 from stream.errors import SettingsError, SourceError
 from stream.history.archive import read_signals
 from stream.history.availability import Constant, Empirical, Stamped, date_raw
+from stream.history.knowledge import in_sample
 from stream.history.recompute import HistorySource, Outcome, Repeats
 from stream.history.recorded import in_order
 from stream.history.replay_output import TopicOutput
@@ -349,6 +352,92 @@ def test_recorded_signals_of_history_are_dated_by_ingest(unbroken: Path, tmp_pat
     assert [at for _, at in signals(tmp_path)] == sorted(s.ts.ingested_us + 250_000 for s, _ in replayed)
 
 
+def with_novelty(signal: Signal, at_us: int, first: Signal | None) -> Signal:
+    """The signal of a text that was ingested then; `first` is the item that the live cache had it from."""
+    novelty = Novelty(cache_hit=False)
+    if first is not None:
+        named = None if first.item_key == signal.item_key else first.item_key
+        novelty = Novelty(cache_hit=True, dup_of=named, dup_count=1, first_seen_us=first.ts.ingested_us)
+    times = signal.ts.model_copy(update={"ingested_us": at_us, "published_us": None, "updated_us": None})
+    return signal.model_copy(update={"novelty": novelty, "ts": times})
+
+
+@pytest.mark.parametrize("rule", ["ingested", "auto"])
+def test_novelty_never_names_what_is_not_yet_available(unbroken: Path, tmp_path: Path, rule: str) -> None:
+    """A backlog is worked off in any order, and another partition may publish the first item later than its repeat."""
+    plain = [signal for signal, _ in signals(unbroken) if signal.label is not None][:6]
+    at = [NOW_US + n * SECOND_US for n in range(6)]
+    early = with_novelty(plain[0], at[2], None)  # computed first, and yet not the first text of its kind
+    late = with_novelty(plain[1], at[1], early)  # ingested before what it is said to repeat
+    after = with_novelty(plain[2], at[3], early)
+    unseen = with_novelty(plain[3], at[4], with_novelty(plain[5], at[0], None))  # of an item that the range lacks
+    own = with_novelty(plain[0].model_copy(update={"revision": 7}), at[5], early)
+    order = [early, late, after, unseen, own] if rule == "ingested" else [late, early, after, unseen, own]
+    record = [
+        Stamped(Record("signals", n % 2, n // 2, None, encode(signal), NOW_US + 60 * SECOND_US + n), True)
+        for n, signal in enumerate(order)
+    ]
+    manifest = replay(tmp_path / "a", record, mode="recorded", rule=rule)
+    played = {named(signal): (signal, known_us) for signal, known_us in signals(tmp_path / "a")}
+    known: set[str] = set()
+    for signal, available_us in sorted(played.values(), key=lambda pair: pair[1]):
+        assert signal.novelty is not None
+        assert signal.novelty.dup_of is None or signal.novelty.dup_of in known
+        assert (signal.novelty.first_seen_us or 0) <= available_us
+        known.add(signal.item_key)
+    kept = {name for name, (signal, _) in played.items() if signal.novelty and signal.novelty.cache_hit}
+    assert kept == {named(after), named(own)} and manifest["novelty_taken_back"] == 2
+
+
+def named(signal: Signal) -> str:
+    return f"{signal.item_key}@{signal.revision}"
+
+
+def test_what_was_new_before_a_range_is_no_news_in_it(unbroken: Path, tmp_path: Path) -> None:
+    """A first that was ingested well before the range begins was known; in a backlog nothing is known of it."""
+    plain = [signal for signal, _ in signals(unbroken) if signal.label is not None][:3]
+    first = with_novelty(plain[0], NOW_US - 5 * 3_600 * SECOND_US, None)
+    live, backlog = (with_novelty(plain[n], NOW_US + n - (n - 1) * DAY_US, first) for n in (1, 2))
+    record = [
+        Stamped(Record("signals", 0, n, None, encode(signal), NOW_US + n + 1), True)
+        for n, signal in enumerate((live, backlog))
+    ]
+    assert replay(tmp_path / "a", record, mode="recorded", start=[str(NOW_US)])["novelty_taken_back"] == 1
+    assert [signal.novelty and signal.novelty.cache_hit for signal, _ in signals(tmp_path / "a")] == [True, False]
+    assert replay(tmp_path / "b", record, mode="recorded")["novelty_taken_back"] == 2
+
+
+def test_a_replay_without_latency_says_what_the_live_stage_took(unbroken: Path, tmp_path: Path) -> None:
+    """Zero is the default, and the record to measure it from is there."""
+    record = as_record(signals(unbroken), delay_us=7_000)
+    with capture_logs() as logged:
+        manifest = replay(tmp_path / "a", history() + record)
+    assert [line["event"] for line in logged if line["event"] == "replay.no_latency"]
+    took = manifest["latency_recorded"]
+    assert took == {"signals": len(record), "p50_us": 7_000, "p99_us": 7_000}
+    assert (manifest["latency"], manifest["latency_chosen"]) == ("0us", False)
+    told = "\n".join(summary(manifest))
+    assert "NO LATENCY" in told and "7.0 ms (p50)" in told
+    with capture_logs() as logged:
+        chosen = replay(tmp_path / "b", history() + record, latency="0")
+    assert chosen["latency_chosen"] and "NO LATENCY" not in "\n".join(summary(chosen))
+    assert not [line for line in logged if line["event"] == "replay.no_latency"]
+    assert replay(tmp_path / "c", history())["latency_recorded"] is None
+    again = replay(tmp_path / "d", record, mode="recorded", rule="ingested")
+    assert again["latency_recorded"] == took and "NO LATENCY" in "\n".join(summary(again))
+
+
+def test_rejected_texts_are_one_line_of_the_log(tmp_path: Path) -> None:
+    """And a line each in rejections.jsonl: months of history have many."""
+    records = [raw(n, NOW_US + n, value=b"\xff no json") for n in range(50)] + [raw(50, NOW_US + 50)]
+    with capture_logs() as logged:
+        manifest = replay(tmp_path, records)
+    told = [line for line in logged if "reject" in line["event"] and line["log_level"] != "debug"]
+    assert [(line["event"], line["malformed"]) for line in told] == [("replay.rejected", 50)]
+    assert manifest["counts"]["rejections"] == {"malformed": 50}
+    assert len((tmp_path / "rejections.jsonl").read_bytes().splitlines()) == 50
+
+
 def test_empirical_latency_is_the_live_runs_own_and_repeats_itself(unbroken: Path, tmp_path: Path) -> None:
     """Drawn by signal id: the same in each replay, whatever else is replayed."""
     record = as_record(signals(unbroken), delay_us=7_000)
@@ -390,6 +479,39 @@ def test_replay_of_what_the_model_learned_from_is_marked_in_sample(tmp_path: Pat
         replay(tmp_path / "b", records, strict=True)
     assert not (tmp_path / "b" / "signals.parquet").exists()
     assert not replay(tmp_path / "c", records[1:], strict=True)["in_sample"]
+
+
+@pytest.mark.parametrize("told", [{"published_us": YEAR_2015_US}, {"published_us": NOW_US, "updated_us": YEAR_2015_US}])
+def test_history_that_was_fed_late_is_in_sample(tmp_path: Path, told: dict[str, int]) -> None:
+    """It became available this year, and the model may have read it all the same: by a text's own time, too."""
+    records = [raw(0, NOW_US), raw(1, NOW_US + 1, **told), raw(2, NOW_US + 2, published_us=NOW_US)]
+    manifest = replay(tmp_path / "a", records)
+    assert manifest["in_sample"] and manifest["in_sample_signals"] == 1
+    assert "'wire:0-1' is of 2015-01-01T00:00:00Z" in manifest["in_sample_reason"]
+    record = as_record(signals(tmp_path / "a"))
+    assert replay(tmp_path / "b", record, mode="recorded")["in_sample_signals"] == 1
+    for mode, history in (("recompute", records), ("recorded", record)):
+        with pytest.raises(SettingsError, match=r"in-sample: model .* 2015-01-01"):
+            replay(tmp_path / "c", history, mode=mode, strict=True)
+        assert not (tmp_path / "c" / "signals.parquet").exists()
+    fresh = [records[0], records[2]]
+    assert not replay(tmp_path / "d", fresh, strict=True)["in_sample"]
+
+
+def test_a_text_as_old_as_the_models_knowledge_is_in_sample(unbroken: Path) -> None:
+    """To the microsecond; one that is younger by one is not. A retraction says nothing."""
+    signal = next(signal for signal, _ in signals(unbroken) if signal.label is not None)
+    known_us = signal.model.knowledge_until_us
+    assert known_us is not None
+
+    def of(at_us: int | None) -> Signal:
+        return signal.model_copy(update={"ts": signal.ts.model_copy(update={"published_us": at_us})})
+
+    judged = {at_us: in_sample(of(at_us), NOW_US) for at_us in (known_us - 1, known_us, known_us + 1, None)}
+    assert judged == {known_us - 1: True, known_us: True, known_us + 1: False, None: False}
+    assert in_sample(of(None), known_us)  # by availability
+    retraction = next(signal for signal, _ in signals(unbroken) if signal.label is None)
+    assert not in_sample(retraction, known_us)
 
 
 def test_recorded_signals_of_a_model_without_known_data_are_in_sample(unbroken: Path, tmp_path: Path) -> None:
