@@ -116,10 +116,16 @@ def summary(manifest: dict[str, Any]) -> list[str]:
         found = manifest["comparison"]
         verdict = "as expected" if found["holds"] else "NOT AS EXPECTED"
         lines.append(f"against the record: {verdict}; expected {found['expected']} ({found['why']})")
-        figures = [name for name in found if name not in ("expected", "why", "holds")]
+        figures = [name for name, figure in found.items() if isinstance(figure, int | float) and name != "holds"]
         if found["only_recomputed"]:
             lines.append("  some texts have no signal in the record: did the live stage get that far?")
         lines.append("  " + ", ".join(f"{name.replace('_', ' ')} {found[name]}" for name in figures))
+        pairs = [f"{pair['recorded']} -> {pair['recomputed']} {pair['signals']:,}" for pair in found["labels"]]
+        lines.append("  labels: " + (", ".join(pairs) or "none"))
+        for side, layers in found["exit_layers"].items():
+            lines.append(f"  exit layers, {side}: " + ", ".join(f"{layer}: {n:,}" for layer, n in layers.items()))
+        if found["differing"] or found["novelty_differing"] or found["only_recorded"] or found["only_recomputed"]:
+            lines.append("  signal by signal: comparison.jsonl")
     return lines
 
 

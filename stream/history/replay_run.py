@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import structlog
 
-from schemas.rejection import Rejection
 from schemas.signal import Novelty, Signal
 from stream.errors import SettingsError, SourceError
 from stream.history.archive import ArchiveHistory
@@ -30,7 +29,7 @@ from stream.history.replay import (
     recorded_haste,
 )
 from stream.history.replay_manifest import manifest_of
-from stream.history.replay_output import Format, LinesOutput, Output, TableOutput, TopicOutput, write_json
+from stream.history.replay_output import Format, LinesFile, LinesOutput, Output, TableOutput, TopicOutput, write_json
 from stream.history.timeline import SLACK_US, History, Pace, Window, parse_bounds
 from stream.instants import duration_us
 from stream.ports import Record
@@ -40,6 +39,8 @@ log = structlog.get_logger(__name__)
 
 MANIFEST = "manifest.json"
 WORK = ".replay"
+REJECTIONS = "rejections.jsonl"
+DIFFERENCES = "comparison.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +178,8 @@ def _recompute(settings: Settings, options: Options, history: History, plan: Pla
     engine = load_engine(settings)
     if options.strict and engine.knowledge_until_us is None:
         player.in_sample.tell(engine.model_id, UNKNOWN)
-    comparison = Comparison(settings.engine.deterministic) if options.compare else None
+    differences = LinesFile(options.output / DIFFERENCES) if options.compare else None
+    comparison = Comparison(settings.engine.deterministic, differences.write) if differences is not None else None
 
     def record(stamped: Record, signal: Signal) -> None:
         player.measure(stamped, signal)
@@ -191,19 +193,25 @@ def _recompute(settings: Settings, options: Options, history: History, plan: Pla
         said: Novelty | None = None
         if signal.label is not None:
             said = repeats.novelty(text_key, signal.item_key, signal.ts.ingested_us)
-        return signal.model_copy(update={"novelty": said})
+        signal = signal.model_copy(update={"novelty": said})
+        if comparison is not None:
+            comparison.add(signal)
+        return signal
 
     player.recomputed = novelty
     verdicts = Verdicts(options.output / WORK / "verdicts")
-    rejections = (options.output / "rejections.jsonl").open("wb")
+    rejections = LinesFile(options.output / REJECTIONS)
     try:
-        player.rejected = lambda rejection: _write_rejection(rejections, rejection)
+        player.rejected = lambda rejection: rejections.write(rejection.model_dump(mode="json"))
         recompute(plan, raw_history(plan, history), player, engine, settings, verdicts, haste, comparison)
     finally:
         rejections.close()
         verdicts.close()
+        if comparison is not None and differences is not None:
+            comparison.finish()
+            differences.close()
     if player.account.rejections:
-        log.info("replay.rejected", **dict(sorted(player.account.rejections.items())), file="rejections.jsonl")
+        log.info("replay.rejected", **dict(sorted(player.account.rejections.items())), file=REJECTIONS)
     return {
         "deterministic": settings.engine.deterministic,
         "verdicts_resumed": verdicts.resumed,
@@ -211,10 +219,6 @@ def _recompute(settings: Settings, options: Options, history: History, plan: Pla
         "recorded_shed": len(haste.shed),
         **({} if comparison is None else {"comparison": comparison.report()}),
     }
-
-
-def _write_rejection(file: Any, rejection: Rejection) -> None:
-    file.write(rejection.model_dump_json().encode() + b"\n")
 
 
 def _output(settings: Settings, options: Options, plan: Plan) -> Output:

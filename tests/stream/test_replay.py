@@ -3,6 +3,7 @@
 import itertools
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -327,6 +328,63 @@ def test_compare_with_another_policy_expects_nothing(unbroken: Path, tmp_path: P
     found = replay(tmp_path, history() + as_record(signals(unbroken)), other, compare=True)["comparison"]
     assert found["expected"] == "nothing" and found["holds"]
     assert found["exit_shifts"] > 0 and found["largest_probability_change"] > 0
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def test_compare_with_another_policy_shows_what_moved(unbroken: Path, tmp_path: Path) -> None:
+    """Label by label, layer by layer and signal by signal: that is what another policy is tried for."""
+    other = settings().model_copy(update={"policy": "fixed:1"})
+    manifest = replay(tmp_path, history() + as_record(signals(unbroken)), other, compare=True)
+    found, rows = manifest["comparison"], lines(tmp_path / "comparison.jsonl")
+    before = {s.raw.model_dump_json(): s for s, _ in signals(unbroken)}
+    after = {s.raw.model_dump_json(): s for s, _ in signals(tmp_path)}
+    assert before.keys() == after.keys() and len(rows) == len(before) == found["differing"]
+    pairs = Counter(tuple(s.label or "retraction" for s in (before[key], after[key])) for key in before)
+    assert {(each["recorded"], each["recomputed"]): each["signals"] for each in found["labels"]} == pairs
+    deep = Counter(str(s.exit.layer) for s in before.values() if s.exit)
+    assert found["exit_layers"] == {"recorded": dict(sorted(deep.items())), "recomputed": {"1": deep.total()}}
+    for row in rows:
+        place = {name: row[name] for name in ("topic", "partition", "offset", "index")}
+        then, now = (side[json.dumps(place, separators=(",", ":"))] for side in (before, after))
+        assert (row["kind"], row["item_key"]) == ("differs", then.item_key)
+        assert (row["recorded_label"], row["recomputed_label"]) == (then.label, now.label)
+        assert (row["recorded_score"], row["recomputed_score"]) == (then.score, now.score)
+        assert (row["recorded_layer"], row["recomputed_layer"]) == (then.exit and then.exit.layer, now.exit and 1)
+    told = "\n".join(summary(manifest))
+    assert "labels: negative -> " in told and "exit layers, recomputed: 1: " in told and "comparison.jsonl" in told
+
+
+def test_compare_counts_novelty_apart(unbroken: Path, tmp_path: Path) -> None:
+    """It is what the live workers knew at the time: no fault where it differs, and yet to be seen."""
+    record = as_record(signals(unbroken))
+    chosen = [n for n, each in enumerate(record) if decode(Signal, each.record.value or b"").label is not None][:3]
+    for n in chosen:
+        signal = decode(Signal, record[n].record.value or b"")
+        novelty = Novelty(cache_hit=True, dup_of="wire:else", dup_count=1, first_seen_us=NOW_US)
+        value = encode(signal.model_copy(update={"novelty": novelty}))
+        record[n] = Stamped(replace(record[n].record, value=value), True)
+    del record[40]
+    found = replay(tmp_path, history() + record, compare=True)["comparison"]
+    assert (found["novelty_differing"], found["differing"], found["only_recomputed"]) == (3, 0, 1)
+    rows = lines(tmp_path / "comparison.jsonl")
+    assert Counter(row["kind"] for row in rows) == {"novelty differs": 3, "only recomputed": 1}
+    assert {row["recorded_dup_of"] for row in rows} == {"wire:else", None}
+    assert [row["recorded_label"] for row in rows if row["kind"] == "only recomputed"] == [None]
+
+
+def test_what_only_the_record_has_is_named(unbroken: Path, tmp_path: Path) -> None:
+    """Such a signal came from nowhere, or its text is read otherwise now."""
+    record = as_record(signals(unbroken))
+    stray = decode(Signal, record[3].record.value or b"")
+    stray = stray.model_copy(update={"raw": stray.raw.model_copy(update={"index": 9})})
+    record.append(Stamped(Record("signals", 0, len(record), None, encode(stray), NOW_US), True))
+    found = replay(tmp_path, history() + record, compare=True)["comparison"]
+    assert found["only_recorded"] == 1 and not found["holds"]
+    (row,) = [row for row in lines(tmp_path / "comparison.jsonl") if row["kind"] == "only recorded"]
+    assert (row["item_key"], row["index"], row["recomputed_label"]) == (stray.item_key, 9, None)
 
 
 def test_recorded_plays_signals_as_they_were(unbroken: Path, tmp_path: Path) -> None:
