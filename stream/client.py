@@ -189,7 +189,7 @@ class Signals(Iterator[Received], AsyncIterator[Received]):
         bounds = (("start", start), ("end", end))
         start_us, end_us = (None if at is None else instant_us(at, now_us, name) for name, at in bounds)
         if isinstance(recorded, TopicRange):
-            recorded = recorded.signals(start_us, end_us)
+            recorded = recorded.signals(start_us, end_us, strict=strict)
         return cls(Recording(between(recorded, start_us, end_us), gate, model, speed, strict=strict))
 
     def __iter__(self) -> Self:

@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="for recompute: another model")
     parser.add_argument("--policy", help="for recompute: another exit policy")
     parser.add_argument("--compare", action="store_true", help="for recompute: hold every signal against the record")
-    parser.add_argument("--strict", action="store_true", help="refuse in-sample, edited and look-ahead replays")
+    parser.add_argument("--strict", action="store_true", help="refuse in-sample, edited, cut and look-ahead replays")
     parser.add_argument("--run-id", metavar="ID", help="run_id of every signal (default: replay-TIME-RANDOM)")
     parser.add_argument("--resume", action="store_true", help="go on with a replay that was interrupted")
     parser.add_argument("--dry-run", action="store_true", help="say what would be read; write nothing")
@@ -93,6 +93,8 @@ def summary(manifest: dict[str, Any]) -> list[str]:
         f"output: {manifest['output'].get('file') or manifest['output'].get('topic')}, "
         f"content {counts['content_sha256'][:16]}",
     ]
+    for partition, (offset, _) in manifest["cut"].items():
+        lines.append(f"CUT: {partition} begins at offset {offset}; earlier records that were asked for may be gone")
     if manifest["in_sample"]:
         lines.append(f"IN-SAMPLE: {manifest['in_sample_signals']:,} signals; {manifest['in_sample_reason']}")
     if (took := manifest["latency_recorded"]) and not manifest["latency_chosen"] and manifest["latency"] == "0us":

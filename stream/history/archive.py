@@ -10,7 +10,7 @@ from stream.adapters import parquet
 from stream.errors import SourceError
 from stream.history.archive_files import ArchiveFile, files_of, topics_in
 from stream.history.availability import Stamped
-from stream.history.timeline import Span, Window
+from stream.history.timeline import Begin, Span, Window
 from stream.logs import get_logger
 from stream.ports import Partition, Record
 
@@ -36,6 +36,16 @@ class ArchiveHistory:
             there = ", ".join(topics_in(self._root)) or "nothing"
             raise SourceError(f"{self._root}: holds no {', '.join(wanted)}, only {there}")
         return {partition: window.clip(partition, span) for partition, span in sorted(spans.items())}
+
+    def cut(self, topics: Iterable[str], window: Window) -> dict[Partition, Begin]:
+        """As History.cut. Without a bound everything that the archive has is asked for, so nothing is missing."""
+        if window.start_us is None and not window.first:
+            return {}
+        begins: dict[Partition, Begin] = {}
+        for file in files_of(self._root, topics):
+            known = begins.get(file.partition, Begin(file.span.start, file.begins_us))
+            begins[file.partition] = Begin(min(known.offset, file.span.start), min(known.at_us or 0, file.begins_us))
+        return {partition: begin for partition, begin in begins.items() if window.lacks_before(partition, begin)}
 
     def read(self, spans: Mapping[Partition, Span], window: Window) -> list[Iterator[Stamped]]:
         """As History.read."""

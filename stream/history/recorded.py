@@ -1,13 +1,14 @@
 """Published signals as one sequence, in the order in which they could be known."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import starmap
 
 from schemas.codec import DecodeError, decode
 from schemas.signal import Signal
+from stream.errors import SourceError
 from stream.history.availability import Dated, Rule, Stamped, date_signal
-from stream.history.timeline import SLACK_US, History, Reached, Reorder, Span, Window, merge
+from stream.history.timeline import SLACK_US, Begin, History, Reached, Reorder, Span, Window, merge
 from stream.logs import get_logger
 from stream.ports import Partition
 
@@ -32,9 +33,12 @@ class TopicRange:
     slack_us: int | None = SLACK_US
     options: Mapping[str, str | int | float | bool] | None = None
 
-    def signals(self, start_us: int | None = None, end_us: int | None = None) -> Iterator[tuple[Signal, int]]:
+    def signals(
+        self, start_us: int | None = None, end_us: int | None = None, *, strict: bool = False
+    ) -> Iterator[tuple[Signal, int]]:
         """Those that became available at `start_us` or later and before `end_us`, each with that instant. The range is
-        frozen on return. Raises SourceError, and when read, too."""
+        frozen on return; what the broker has deleted of it is logged, and refused if `strict`. Raises SourceError, and
+        when read, too."""
         from stream.adapters.topic_range import TopicHistory
 
         ingested = self.available == "ingested"  # the broker's times then tell nothing
@@ -47,12 +51,24 @@ class TopicRange:
             self._offsets(self.last),
         )
         history = TopicHistory(self.bootstrap_servers, self.options)
+        tell_cut(history.cut([self.topic], window), SourceError if strict else None)
         return in_order(history, history.spans([self.topic], window), window, self.available)
 
     def _offsets(self, given: int | Mapping[int, int] | None) -> dict[Partition | None, int]:
         if given is None:
             return {}
         return {None: given} if isinstance(given, int) else {Partition(self.topic, n): at for n, at in given.items()}
+
+
+def tell_cut(cut: Mapping[Partition, Begin], refuse: Callable[[str], Exception] | None) -> None:
+    """Log which partitions lack records that were asked for, or raise it."""
+    for partition, begin in cut.items():
+        place = f"{partition.topic}/{partition.number}"
+        if refuse is not None:
+            raise refuse(
+                f"{place} begins at offset {begin}: earlier records that were asked for may be gone; strict refuses"
+            )
+        log.warning("replay.cut", partition=place, begins=str(begin), hint="earlier records may be gone: retention?")
 
 
 def in_order(

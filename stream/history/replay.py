@@ -6,7 +6,7 @@ recompute:  raw -> date -> merge -> [the live stage] -> date -> order -> pace ->
 
 import json
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
@@ -34,7 +34,7 @@ from stream.history.knowledge import InSampleCheck
 from stream.history.novelty import LIVE_US, NoveltyView
 from stream.history.recorded import readable, recorded
 from stream.history.replay_output import Account, Output
-from stream.history.timeline import History, Pace, Reached, Reorder, Span, Window, merge
+from stream.history.timeline import Begin, History, Pace, Reached, Reorder, Span, Window, merge
 from stream.ports import Partition, Record
 
 log = structlog.get_logger(__name__)
@@ -56,6 +56,7 @@ class Plan:
     latency: str
     order: Literal["available", "event"]
     rejected: Spans = field(default_factory=dict)  # of its dead letters: to repeat what it shed
+    cut: Mapping[Partition, Begin] = field(default_factory=dict)  # where what is played begins too late
 
     def content(self) -> dict[str, Any]:
         """For the manifest, and for `read_plan`."""
@@ -70,6 +71,7 @@ class Plan:
             "spans": _named(self.spans),
             "record": _named(self.record),
             "rejected": _named(self.rejected),
+            "cut": _named(self.cut),
             "availability": self.rule,
             "latency": self.latency,
             "order": self.order,
@@ -85,6 +87,7 @@ def read_plan(path: Path) -> Plan:
             fields["mode"], fields["run_id"], fields["source"], window, _spans(fields["spans"]),
             _spans(fields["record"]), fields["availability"], fields["latency"], fields["order"],
             _spans(fields.get("rejected", {})),
+            {place: Begin(*begin) for place, begin in _spans(fields.get("cut", {})).items()},
         )  # fmt: skip
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise SettingsError(f"{path}: nothing to resume ({error})") from None
@@ -242,7 +245,7 @@ def _place(dated: Dated) -> str:
     return f"{dated.record.topic}/{dated.record.partition}@{dated.record.offset}"
 
 
-def _named(spans: Spans) -> dict[str, list[int]]:
+def _named(spans: Mapping[Partition, tuple[int, int | None]]) -> dict[str, list[int | None]]:
     return {f"{partition.topic}/{partition.number}": list(span) for partition, span in spans.items()}
 
 

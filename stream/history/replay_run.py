@@ -18,6 +18,7 @@ from stream.history.archive import ArchiveHistory
 from stream.history.availability import Constant, Latency, Rule
 from stream.history.compare import Comparison
 from stream.history.knowledge import UNKNOWN
+from stream.history.recorded import tell_cut
 from stream.history.replay import (
     Plan,
     Player,
@@ -94,6 +95,9 @@ def plan_of(settings: Settings, options: Options, history: History) -> Plan:
     window = _window(options)
     topics = settings.topics
     raw, signals = [topic.name for topic in topics.raw], [topics.signals]
+    played = raw if options.mode == "recompute" else signals
+    cut = history.cut(played, window)
+    tell_cut(cut, SettingsError if options.strict else None)
     recompute, whole = options.mode == "recompute", options.compare or options.latency == "empirical"
     # Outcomes come after their texts, so those before the window need not be read; how long after, nobody knows.
     after = Window() if whole else Window(window.start_us, None, window.slack_us)
@@ -102,12 +106,13 @@ def plan_of(settings: Settings, options: Options, history: History) -> Plan:
         options.run_id or f"replay-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:6]}",
         _source(settings, options),
         window,
-        history.spans(raw if recompute else signals, window),
+        history.spans(played, window),
         history.spans(signals, Window()) if whole else _there(history, signals, after) if recompute else {},
         options.rule,
         options.latency or "0",
         options.order,
         _there(history, [topics.dlq], after) if recompute else {},
+        cut,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from stream.errors import SettingsError, SourceError
 from stream.history.availability import Dated, Stamped
-from stream.instants import instant_us
+from stream.instants import instant_us, written
 from stream.ports import Partition
 
 T = TypeVar("T")
@@ -22,6 +22,16 @@ class Span(NamedTuple):
 
     start: int
     end: int
+
+
+class Begin(NamedTuple):
+    """The first offset that a partition has, and the broker's time of the record there, as far as known."""
+
+    offset: int
+    at_us: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.offset}" if self.at_us is None else f"{self.offset} ({written(self.at_us)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +57,15 @@ class Window:
         end = min(span.end, self.last.get(partition, self.last.get(None, span.end)))
         return Span(start, max(start, end))
 
+    def lacks_before(self, partition: Partition, begin: Begin) -> bool:
+        """Whether the window asks for records before the first that is there. Where the broker's times tell nothing, or
+        there is no first, any that are gone may be among them."""
+        if self.first.get(partition, self.first.get(None, 0)) >= begin.offset:
+            return False
+        if self.start_us is None or not self.seek:
+            return True
+        return begin.at_us is not None and begin.at_us > self.start_us
+
     @property
     def earliest_us(self) -> int | None:
         """Nothing that the broker dated before this can matter; None: anything can."""
@@ -70,6 +89,9 @@ class History(Protocol):
 
     def spans(self, topics: Iterable[str], window: Window) -> dict[Partition, Span]:
         """What there is now for this window, per partition; later records are not part of it."""
+
+    def cut(self, topics: Iterable[str], window: Window) -> dict[Partition, Begin]:
+        """Partitions that lack records at the beginning which the window asks for."""
 
     def read(self, spans: Mapping[Partition, Span], window: Window) -> list[Iterator[Stamped]]:
         """The records, one iterator a partition, each in offset order."""

@@ -19,7 +19,8 @@ from stream import cli
 from stream.adapters.kafka_sink import KafkaSink
 from stream.adapters.topic_range import TopicHistory
 from stream.adapters.topics import Topic, admin_client, create_topics
-from stream.client import Signals
+from stream.client import Signals, TopicRange
+from stream.errors import SourceError
 from stream.history.archive import ArchiveHistory, read_signals
 from stream.history.archiver import Archiver
 from stream.history.availability import Stamped
@@ -198,6 +199,41 @@ def test_feed_run_archive_replay(
     assert len(again) == count and all(dict(r.headers)["run"].startswith(b"replay-") for r in again)
     assert [r.timestamp_us for r in again] == sorted(r.timestamp_us or 0 for r in again)
     assert len(list(read_signals(archive))) == count
+
+
+@pytest.mark.broker
+def test_what_retention_has_deleted_of_a_range_is_said(
+    kafka: Any, live: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """600 of 1,200 signals are no replay of all: strict refuses, the client likewise; what begins later is whole."""
+    sink, topic = KafkaSink(kafka.bootstrap_servers), live["signals"]
+    for number in range(1_200):
+        signal = invented(str(number), BEGIN_US + number)
+        model = signal.model.model_copy(update={"knowledge_until_us": BEGIN_US - 1})
+        sink.send(Outgoing(topic, b"one partition", encode(signal.model_copy(update={"model": model}))))
+    while sink.unacknowledged():
+        sink.receipts(100)
+    sink.close()
+    history = TopicHistory(kafka.bootstrap_servers)
+    place = next(part for part, span in history.spans([topic], Window()).items() if span.end)
+    admin = admin_client(kafka.bootstrap_servers)
+    for deleted in admin.delete_records([TopicPartition(*place, 600)]).values():
+        deleted.result()
+    first_us = history.cut([topic], Window())[place].at_us
+    assert first_us is not None
+
+    def replay(name: str, *arguments: str) -> int:
+        return cli.main(["replay", "--output", str(tmp_path / name), *arguments])
+
+    assert replay("loose") == 0 and f"CUT: {topic}/{place.number} begins at offset 600" in capsys.readouterr().out
+    manifest = json.loads((tmp_path / "loose" / "manifest.json").read_text())
+    assert manifest["cut"] == {f"{topic}/{place.number}": [600, first_us]} and manifest["counts"]["signals"] == 600
+    assert replay("strict", "--strict") == 2 and "begins at offset 600" in capsys.readouterr().err
+    assert replay("whole", "--strict", "--from", str(first_us)) == 0
+    recorded = TopicRange(kafka.bootstrap_servers, topic)
+    with pytest.raises(SourceError, match="begins at offset 600"):
+        Signals.replay(recorded, strict=True)
+    assert len(list(Signals.replay(recorded, start=first_us, strict=True))) == 600
 
 
 @pytest.mark.broker

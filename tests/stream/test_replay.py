@@ -23,14 +23,15 @@ from stream import settings as settings_module
 from stream.adapters.memory import MemoryCache, MemorySink, MemorySource
 from stream.commands.replay import summary
 from stream.errors import SettingsError, SourceError
-from stream.history.archive import read_signals
+from stream.history.archive import ArchiveHistory, read_signals
+from stream.history.archiver import Archiver
 from stream.history.availability import Constant, Empirical, Stamped, date_raw
 from stream.history.knowledge import in_sample
 from stream.history.recompute import HistorySource, Outcome, Repeats
 from stream.history.recorded import in_order
 from stream.history.replay_output import TopicOutput
 from stream.history.replay_run import Options, plan_of, run_replay
-from stream.history.timeline import Pace, Reorder, Span, Window, merge, parse_bounds
+from stream.history.timeline import Begin, Pace, Reorder, Span, Window, merge, parse_bounds
 from stream.ports import Commit, Outgoing, Partition, Position, Record
 from stream.settings import Settings
 from stream.stage import Stage
@@ -76,6 +77,11 @@ class MemoryHistory:
             for place, log in sorted(self._logs.items())
             if place.topic in wanted
         }
+
+    def cut(self, topics: Iterable[str], window: Window) -> dict[Partition, Begin]:
+        firsts = {place: log[0].record for place, log in self._logs.items() if place.topic in set(topics)}
+        begins = {place: Begin(first.offset, first.timestamp_us) for place, first in firsts.items()}
+        return {place: begin for place, begin in begins.items() if window.lacks_before(place, begin)}
 
     def read(self, spans: Mapping[Partition, Span], window: Window) -> list[Iterator[Stamped]]:
         return [self._rows(place, span) for place, span in spans.items()]
@@ -536,7 +542,7 @@ def test_replay_of_what_the_model_learned_from_is_marked_in_sample(tmp_path: Pat
     with pytest.raises(SettingsError, match="in-sample"):
         replay(tmp_path / "b", records, strict=True)
     assert not (tmp_path / "b" / "signals.parquet").exists()
-    assert not replay(tmp_path / "c", records[1:], strict=True)["in_sample"]
+    assert not replay(tmp_path / "c", [raw(0, NOW_US)], strict=True)["in_sample"]
 
 
 @pytest.mark.parametrize("told", [{"published_us": YEAR_2015_US}, {"published_us": NOW_US, "updated_us": YEAR_2015_US}])
@@ -657,6 +663,47 @@ def test_signals_of_partitions_are_one_sequence_by_availability(unbroken: Path) 
     strict = replace(window, slack_us=SECOND_US)
     with pytest.raises(SourceError, match="slack"):
         list(in_order(there, there.spans(["signals"], strict), strict, "auto"))
+
+
+@pytest.mark.parametrize(
+    ("options", "cut"),
+    [
+        ({}, True),
+        ({"start": [str(NOW_US - 1)]}, True),
+        ({"start": [str(NOW_US)]}, False),
+        ({"start": ["offset=600"]}, False),
+        ({"start": ["offset=599"]}, True),
+        ({"start": ["signals/0=700", str(NOW_US - 1)]}, False),
+        ({"start": [str(NOW_US)], "rule": "ingested"}, True),  # the order of times says nothing of what was deleted
+    ],
+)
+def test_a_range_whose_beginning_is_gone_is_said(
+    unbroken: Path, tmp_path: Path, options: dict[str, Any], cut: bool
+) -> None:
+    """Half a month is no month: in the manifest, in the log, and refused by strict."""
+    signal = next(signal for signal, _ in signals(unbroken) if signal.label is not None)
+    record = [Stamped(Record("signals", 0, 600 + n, None, encode(signal), NOW_US + n), True) for n in range(200)]
+    with capture_logs() as logged:
+        manifest = replay(tmp_path / "a", record, mode="recorded", **options)
+    assert manifest["cut"] == ({"signals/0": [600, NOW_US]} if cut else {})
+    assert [line["partition"] for line in logged if line["event"] == "replay.cut"] == ["signals/0"] * cut
+    assert ("CUT: signals/0 begins at offset 600" in "\n".join(summary(manifest))) is cut
+    if cut:
+        with pytest.raises(SettingsError, match="signals/0 begins at offset 600"):
+            replay(tmp_path / "b", record, mode="recorded", strict=True, **options)
+        assert not (tmp_path / "b").exists()
+    else:
+        replay(tmp_path / "b", record, mode="recorded", strict=True, **options)
+
+
+def test_an_archive_that_begins_too_late_is_said(tmp_path: Path) -> None:
+    """Where a time before it is asked for; without a bound all that it has is."""
+    with Archiver(tmp_path, ["signals"]) as archiver:
+        for offset in (600, 601):
+            archiver.add(Stamped(Record("signals", 0, offset, None, b"", NOW_US), True))
+    archive = ArchiveHistory(tmp_path)
+    assert archive.cut(["signals"], Window()) == archive.cut(["signals"], Window(NOW_US)) == {}
+    assert [begin.offset for begin in archive.cut(["signals"], Window(NOW_US - DAY_US)).values()] == [600]
 
 
 def test_bounds_that_mean_nothing_are_refused() -> None:
