@@ -98,12 +98,19 @@ def recorded(
 
 
 def readable(rows: Iterator[Stamped]) -> Iterator[tuple[Stamped, Signal]]:
-    """Those that are signals."""
+    """Those that are signals. The first that is none is logged, and at the end how many there were."""
+    unreadable = 0
     for stamped in rows:
         try:
             yield stamped, decode(Signal, stamped.record.value or b"")
         except DecodeError as error:
-            log.warning("record.unreadable", offset=stamped.record.offset, reason=str(error))
+            unreadable += 1
+            if unreadable == 1:
+                record = stamped.record
+                place = f"{record.topic}/{record.partition}@{record.offset}"
+                log.warning("record.unreadable", position=place, reason=str(error))
+    if unreadable > 1:
+        log.warning("records.unreadable", records=unreadable, first=place)
 
 
 def _dated(rows: Iterator[Stamped], rule: Rule) -> Iterator[Dated]:
