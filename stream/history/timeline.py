@@ -17,6 +17,9 @@ SLACK_US = 3_600_000_000
 """How far, by default, records of a partition may be out of order in time."""
 
 
+_WRONG_CLOCK_US = 24 * 3_600_000_000
+
+
 class Span(NamedTuple):
     """Offsets of one partition, from `start` up to but not including `end`."""
 
@@ -76,12 +79,9 @@ class Window:
     @property
     def latest_us(self) -> int | None:
         """Nothing behind a record that the broker dated after this can matter; None: anything can."""
-        return self.given_up_us if self.seek else None
-
-    @property
-    def given_up_us(self) -> int | None:
-        """Once a partition has reached this availability, nothing of it can matter any more; None: anything can."""
-        return None if self.end_us is None or self.slack_us is None else self.end_us + self.slack_us
+        if not self.seek or self.end_us is None or self.slack_us is None:
+            return None
+        return self.end_us + self.slack_us
 
 
 class History(Protocol):
@@ -106,7 +106,7 @@ class Reached(NamedTuple):
 
 def merge(partitions: Iterable[Iterator[Dated]], window: Window) -> Iterator[Reached]:
     """All partitions as one sequence, each in offset order, by the time that each has reached."""
-    streams = [_climbing(partition, window.given_up_us) for partition in partitions]
+    streams = [_climbing(partition, window.slack_us) for partition in partitions]
     for reached in heapq.merge(*streams, key=_merge_key):
         if window.holds(reached.dated.at_us):
             yield reached
@@ -186,13 +186,17 @@ def parse_bounds(
     return instant, offsets
 
 
-def _climbing(partition: Iterator[Dated], given_up_us: int | None) -> Iterator[Reached]:
-    reached_us = 0
-    for dated in partition:
-        reached_us = max(reached_us, dated.base_us)
-        if given_up_us is not None and reached_us > given_up_us:
-            return
+def _climbing(partition: Iterator[Dated], slack_us: int | None) -> Iterator[Reached]:
+    """Each record with the latest time so far. A record that is far ahead of the next one is a wrong clock's, and moves
+    nothing: else all that follows it would be behind."""
+    reached_us, far_us = 0, max(_WRONG_CLOCK_US, slack_us or 0)
+    dated = next(partition, None)
+    while dated is not None:
+        following = next(partition, None)
+        if following is None or dated.base_us <= following.base_us + far_us:
+            reached_us = max(reached_us, dated.base_us)
         yield Reached(reached_us, dated)
+        dated = following
 
 
 def _merge_key(reached: Reached) -> tuple[int, str, int, int]:

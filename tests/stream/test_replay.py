@@ -597,6 +597,17 @@ def test_order_by_event_is_marked_as_look_ahead(tmp_path: Path) -> None:
     assert [(s.raw.offset, at) for s, at in signals(tmp_path)] == [(1, NOW_US + 20), (0, NOW_US + 10)]
 
 
+@pytest.mark.parametrize("bounds", [{}, {"end": [str(NOW_US + DAY_US)]}])
+def test_one_wrong_clock_neither_ends_nor_cuts_a_replay(tmp_path: Path, bounds: dict[str, Any]) -> None:
+    """A record of the year 2099 in the middle: what follows it is there, in its place."""
+    records = [raw(n, NOW_US + n * SECOND_US) for n in range(30)]
+    records[10] = raw(10, 4_070_908_800_000_000)
+    manifest = replay(tmp_path, records, **bounds)
+    offsets = [signal.raw.offset for signal, _ in signals(tmp_path)]
+    assert offsets == [*range(10), *range(11, 30), *([] if bounds else [10])]
+    assert manifest["counts"]["signals"] == len(offsets)
+
+
 def test_times_out_of_order_are_ordered_within_the_slack(tmp_path: Path) -> None:
     """Beyond it the replay refuses rather than lies; a larger slack mends it."""
     records = [raw(n, NOW_US + (n - n % 5 * 2) * SECOND_US) for n in range(20, 60)]
