@@ -31,7 +31,7 @@ from stream.history.recorded import TopicRange
 from stream.instants import Instant, instant_us
 from stream.logs import get_logger
 from stream.ports import Clock
-from stream.subscription.batches import arrow_table
+from stream.subscription.batches import arrow_table, pandas_frame
 from stream.subscription.buffer import Buffer, SlowReader
 from stream.subscription.delay import Latency, OutOfOrder
 from stream.subscription.feed import Counts, Feed
@@ -244,9 +244,7 @@ class Signals(Iterator[Received], AsyncIterator[Received]):
 
     def to_pandas(self, n: int, timeout_s: float | None = None) -> "pd.DataFrame":
         """The same as a DataFrame, indexed by the instant of availability in UTC."""
-        table = self.to_arrow(n, timeout_s)
-        frame: pd.DataFrame = table.to_pandas()
-        return frame.set_index(frame["available_us"].rename("available"))
+        return pandas_frame(self.to_arrow(n, timeout_s))
 
     @property
     def counts(self) -> Counts:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from schemas.codec import encode
 from schemas.control import CONTROL, ReplayComplete
@@ -88,8 +88,6 @@ def test_end_is_frozen_and_offsets_are_exact(broker: Any) -> None:
 @pytest.mark.broker
 def test_open_transaction_is_not_waited_for(real_broker: Any) -> None:
     """The range ends before what is not committed, and skips what was aborted."""
-    from confluent_kafka import Producer
-
     topic = real_broker.topic()
     producer = Producer(
         {"bootstrap.servers": real_broker.bootstrap_servers, "transactional.id": real_broker.unique("replay")}
@@ -199,6 +197,43 @@ def test_feed_run_archive_replay(
     assert len(again) == count and all(dict(r.headers)["run"].startswith(b"replay-") for r in again)
     assert [r.timestamp_us for r in again] == sorted(r.timestamp_us or 0 for r in again)
     assert len(list(read_signals(archive))) == count
+
+
+@pytest.mark.broker
+def test_odd_texts_are_archived_and_played_again(
+    kafka: Any, live: dict[str, str], start_stage: Callable[..., Any], tmp_path: Path
+) -> None:
+    """From raw records with a revision beyond 64 bits and headers of any bytes, by the stage, to files and frames."""
+    pytest.importorskip("pandas", reason="NO PANDAS: pip install -e '.[strategies]'")
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
+    for number, revision in enumerate((0, 2**63, 10**30, 2**63 - 1)):
+        item = {
+            "item_key": f"wire:{number}", "source": "wire", "source_item_id": str(number), "item_type": "news",
+            "revision": revision, "ingested_us": BEGIN_US + number, "headline": f"Acme wins order {number}",
+        }  # fmt: skip
+        headers: list[tuple[str, bytes | None]] = [
+            ("traceparent", b"\xc3\x28\xff"),
+            ("tracestate", None),
+            ("x", b"\xff"),
+        ]
+        producer.produce(live["raw"], json.dumps(item), f"wire:{number}", headers=headers)
+    assert producer.flush(30) == 0
+    stage = start_stage(kafka.bootstrap_servers)
+    history = TopicHistory(kafka.bootstrap_servers)
+    deadline = time.monotonic() + 60
+    while sum(span.end for span in history.spans([live["signals"]], Window()).values()) < 4:
+        assert time.monotonic() < deadline, stage.log.read_text()[-2000:]
+        time.sleep(0.2)
+    assert stage.end() == 0
+    for _ in range(2):
+        assert cli.main(["archive", "--once", str(tmp_path)]) == 0
+    assert cli.main(["archive", "--compact", str(tmp_path)]) == 0
+    revisions = sorted(signal.revision for signal in Signals.replay(tmp_path))
+    assert revisions == [0, 2**63 - 1, 2**63, 10**30]
+    topic = Signals.replay(TopicRange(kafka.bootstrap_servers, live["signals"]))
+    assert sorted(signal.revision for signal in topic) == revisions
+    frame = Signals.replay(tmp_path).to_pandas(10)
+    assert sorted(frame["revision"].dropna()) == [0, 2**63 - 1] and len(frame) == 4
 
 
 @pytest.mark.broker

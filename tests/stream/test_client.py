@@ -605,3 +605,9 @@ def test_a_frame_is_indexed_by_availability() -> None:
     frame = Signals.replay(tape(invented("1", T0), invented("2", T0, 0.0))).to_pandas(10)
     assert list(frame.index) == [pd.Timestamp(T0, unit="us", tz="UTC"), pd.Timestamp(T0 + SECOND, unit="us", tz="UTC")]
     assert list(frame["label"]) == ["positive", "neutral"]
+    odd = tape(
+        invented("1", T0, revision=2**53 + 1), invented("2", T0, revision=2**63), invented("1", T0, action=RETRACT)
+    )
+    other = Signals.replay(odd).to_pandas(10)
+    assert list(other["revision"].dropna()) == [2**53 + 1, 0]  # no float between, for a null beside it
+    assert (frame.dtypes == other.dtypes).all()
