@@ -47,13 +47,13 @@ SIGNAL = {
     "updated_us": "int64",
     "ingested_us": "int64",
     "emitted_us": "int64",
+    "dup_of": "string",
+    "model_id": "string",
 }
 FRAME = {
     "available_us": "instant",
     "event_us": "instant",
     **{name: "instant" if name.endswith("_us") else kind for name, kind in SIGNAL.items()},
-    "dup_of": "string",
-    "model_id": "string",
 }
 _COLUMNS = {
     "frame": FRAME,

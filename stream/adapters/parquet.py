@@ -29,6 +29,7 @@ def arrow() -> Any:
     """The pyarrow module, with its Parquet part loaded. Raises SettingsError where it is not installed."""
     try:
         pa = import_module("pyarrow")
+        import_module("pyarrow.compute")
         import_module("pyarrow.ipc")
         import_module("pyarrow.parquet")
     except ModuleNotFoundError:
@@ -92,6 +93,8 @@ def signal_row(signal: Signal | None) -> Row:
         "updated_us": times.updated_us,
         "ingested_us": times.ingested_us,
         "emitted_us": times.emitted_us,
+        "dup_of": None if signal.novelty is None else signal.novelty.dup_of,
+        "model_id": signal.model.id,
     }
 
 

@@ -4,17 +4,15 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from schemas.codec import DecodeError, decode
+from schemas.codec import decode
 from schemas.signal import Signal
 from stream.adapters import parquet
+from stream.adapters.signal_files import FACTS, Place, read_signal_rows
 from stream.errors import SourceError
 from stream.history.archive_files import ArchiveFile, files_of, topics_in
 from stream.history.availability import Stamped
 from stream.history.timeline import Begin, Span, Window
-from stream.logs import get_logger
 from stream.ports import Partition, Record
-
-log = get_logger(__name__)
 
 
 class ArchiveHistory:
@@ -69,25 +67,25 @@ class ArchiveHistory:
 def read_signals(
     path: Path, start_us: int | None = None, end_us: int | None = None, topic: str | None = None
 ) -> Iterator[tuple[Signal, int]]:
-    """Signals and the instants from which they were available, in that order, `start_us <= t < end_us`.
+    """Signals and the instants from which they were available, in that order, `start_us <= t < end_us`. Records that
+    are no signals are left out and counted in the log. Raises SourceError."""
+    for rows in read_signal_rows(signal_files(path, start_us, end_us, topic), FACTS, start_us, end_us):
+        (instants,) = rows.columns(["available_us"])
+        for number, available_us in enumerate(instants):
+            yield decode(Signal, rows.message(number)), available_us
 
-    `path` is an archive (with several topics of signals, name the `topic`), or what `replay` wrote: folder or file.
-    Records that are no signals are left out and counted in the log. Raises SourceError.
-    """
-    unreadable = 0
-    replayed = (
-        path / "signals.parquet" if path.is_dir() else path
-    )  # the folder that a replay wrote is as good as its file
-    rows = _replayed(replayed) if replayed.is_file() else _available(path, _signal_topic(path, topic), start_us, end_us)
-    for row in rows:
-        if not _inside(row["available_us"], start_us, end_us):
-            continue
-        try:
-            yield decode(Signal, row["value"] or b""), row["available_us"]
-        except DecodeError:
-            unreadable += 1
-    if unreadable:
-        log.warning("archive.unreadable", path=str(path), records=unreadable)
+
+def signal_files(path: Path, start_us: int | None, end_us: int | None, topic: str | None = None) -> list[Place]:
+    """The files that can hold signals of this time: of an archive (with several topics of signals, name the `topic`),
+    or of what `replay` wrote, folder or file. Raises SourceError."""
+    replayed = path / "signals.parquet" if path.is_dir() else path
+    if replayed.is_file():
+        return [Place(replayed, 0)]
+    return [
+        Place(file.path, file.begins_us)
+        for file in files_of(path, _signal_topic(path, topic))
+        if (start_us is None or file.ends_us > start_us) and (end_us is None or file.begins_us < end_us)
+    ]
 
 
 def read_raw(
@@ -97,12 +95,6 @@ def read_raw(
     for row in _available(path, list(topics), start_us, end_us):
         if _inside(row["available_us"], start_us, end_us):
             yield parquet.record_of(row).record, row["available_us"]
-
-
-def _replayed(path: Path) -> Iterator[parquet.Row]:
-    if not {"available_us", "value"} <= set(parquet.columns_of(path)):
-        raise SourceError(f"{path}: holds no signals of ours")
-    return parquet.read_rows(path, ["available_us", "value"])
 
 
 def _available(root: Path, topics: list[str], start_us: int | None, end_us: int | None) -> Iterator[parquet.Row]:

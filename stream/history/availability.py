@@ -64,6 +64,11 @@ def date_raw(stamped: Stamped, rule: Rule) -> Dated:
     )
 
 
+def available_us(record: Record, signal: Signal) -> int:
+    """When this signal could be known: once the broker had it, and not before its text's last edit."""
+    return max(appended_us(record) or signal.ts.emitted_us, signal.ts.updated_us or 0)
+
+
 def date_signal(record: Record, signal: Signal, rule: Rule) -> Dated:
     """A record of the signals topic, or of a replay's."""
     base_us = signal.ts.ingested_us if rule == "ingested" else appended_us(record) or signal.ts.emitted_us

@@ -1,11 +1,11 @@
 """Signals as columns, for pandas, polars and DuckDB. pyarrow is imported when asked for: extra `strategies`."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stream.adapters.columns import schema_of, table_of
-from stream.adapters.parquet import Row, signal_row
-from stream.errors import StreamError
+from stream.adapters.parquet import Row, arrow, signal_row
+from stream.errors import SettingsError, StreamError
 from stream.extras import cure
 from stream.subscription.received import Received
 
@@ -17,11 +17,8 @@ if TYPE_CHECKING:
 def arrow_table(signals: Sequence[Received]) -> "pa.Table":
     """One row a signal, in the given order, with the columns of an archive; instants (`*_us`) are timestamps in UTC. A
     retraction has nulls where there is no result. Raises StreamError without pyarrow."""
-    try:
-        import pyarrow as pa
-    except ImportError:
-        raise StreamError(f"Arrow batches need pyarrow: {cure('strategies')}") from None
-    table: pa.Table = table_of(pa, [_row(signal) for signal in signals], schema_of(pa, "frame"), "frame")
+    pa = _arrow()
+    table: Any = table_of(pa, [_row(signal) for signal in signals], schema_of(pa, "frame"), "frame")
     return table
 
 
@@ -36,10 +33,31 @@ def pandas_frame(table: "pa.Table") -> "pd.DataFrame":
     return frame.set_index(frame["available_us"].rename("available"))
 
 
+def archived_table(rows: Any, available_us: Sequence[int]) -> "pa.Table":
+    """The same from rows of archive files as they are, without a look at the messages; each with the instant at which a
+    strategy has it."""
+    pa = _arrow()
+    schema = schema_of(pa, "frame")
+    event_us = pa.compute.coalesce(rows["updated_us"], rows["published_us"], rows["ingested_us"])
+    told = {"available_us": pa.array(available_us, "int64"), "event_us": event_us}
+    columns = [told[field.name] if field.name in told else rows[field.name] for field in schema]
+    table: Any = pa.table([column.cast(field.type) for column, field in zip(columns, schema, strict=True)], schema)
+    return table
+
+
+def joined(tables: Sequence["pa.Table"]) -> "pa.Table":
+    """One below the other; of none, a table without rows."""
+    pa = _arrow()
+    table: Any = pa.concat_tables(tables) if tables else schema_of(pa, "frame").empty_table()
+    return table
+
+
+def _arrow() -> Any:
+    try:
+        return arrow()
+    except SettingsError:
+        raise StreamError(f"Arrow batches need pyarrow: {cure('strategies')}") from None
+
+
 def _row(signal: Received) -> Row:
-    return signal_row(signal) | {
-        "available_us": signal.available_us,
-        "event_us": signal.event_us,
-        "dup_of": signal.novelty.dup_of if signal.novelty else None,
-        "model_id": signal.model.id,
-    }
+    return signal_row(signal) | {"available_us": signal.available_us, "event_us": signal.event_us}

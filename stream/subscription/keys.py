@@ -1,7 +1,7 @@
 """A bounded memory of names."""
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class Keys:
@@ -17,6 +17,9 @@ class Keys:
 
     def __contains__(self, name: str) -> bool:
         return name in self._used
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._used)
 
     def __len__(self) -> int:
         return len(self._used)

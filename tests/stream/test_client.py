@@ -133,7 +133,7 @@ def test_whatever_a_strategy_loads_has_a_logger_that_leaves_structlog_alone() ->
         "import sys, stream.client, stream.adapters.topic_range, stream.history.archive, stream.logs;"
         "ours = {name: module.log for name, module in sys.modules.items() if name.startswith('stream.')"
         " and hasattr(module, 'log')};"
-        "assert 'stream.adapters.topics' in ours and 'stream.history.archive' in ours, ours;"
+        "assert 'stream.adapters.topics' in ours and 'stream.adapters.signal_files' in ours, ours;"
         "wrong = [name for name, log in ours.items() if not isinstance(log, stream.logs._Guest)];"
         "assert not wrong, wrong"
     )
@@ -264,6 +264,27 @@ def test_texts_of_long_ago_that_were_fed_today_are_in_sample() -> None:
     with pytest.raises(InSample, match="model invented: the text of 'wire:old'"):
         next(signals)
     assert len(list(Signals.replay([(fresh, T0)], strict=True))) == 1
+
+
+def test_columns_of_an_archive_tell_what_is_in_sample(tmp_path: Path) -> None:
+    """A table is made without a look at the messages; the old text in the middle is found all the same."""
+    pytest.importorskip("pyarrow", reason="NO PYARROW: pip install -e '.[strategies]'")
+    from stream.history.archiver import Archiver
+
+    known_us = T0 - 86_400 * SECOND
+    texts = [invented(str(n), T0 + n if n != 30 else T0 - 10**14) for n in range(60)]
+    with Archiver(tmp_path, ["signals"]) as archiver:
+        for offset, signal in enumerate(texts):
+            record = replace(as_record(knowing(signal, known_us)), offset=offset, timestamp_us=T0 + offset)
+            archiver.add(Stamped(record, appended=True))
+    with capture_logs() as lines:
+        assert Signals.replay(tmp_path).to_arrow(100).num_rows == len(list(Signals.replay(tmp_path))) == 60
+    told = [line["reason"] for line in lines if line["event"] == "replay.in_sample"]
+    assert len(told) == 2 and told[0] == told[1] and "'wire:30' is of 2020-" in told[0]
+    for take in (lambda signals: signals.to_arrow(100), list):
+        with pytest.raises(InSample, match="'wire:30'"):
+            take(Signals.replay(tmp_path, strict=True))
+        take(Signals.replay(tmp_path, start=T0 + 31, strict=True))
 
 
 def knowing(signal: Signal, known_us: int) -> Signal:
@@ -540,7 +561,7 @@ def test_a_full_line_stops_the_reading() -> None:
 
     def read() -> None:
         for record in records:
-            buffer.put(Waiting(record, opens=True), lambda: idled.append(len(buffer)))
+            buffer.put([Waiting(record, opens=True)], lambda: idled.append(len(buffer)))
 
     reader = Thread(target=read)
     reader.start()
