@@ -67,8 +67,15 @@ class ArchiveHistory:
 def read_signals(
     path: Path, start_us: int | None = None, end_us: int | None = None, topic: str | None = None
 ) -> Iterator[tuple[Signal, int]]:
-    """Signals and the instants from which they were available, in that order, `start_us <= t < end_us`. Records that
-    are no signals are left out and counted in the log. Raises SourceError."""
+    """Signals and the instants from which they were available, in that order, `start_us <= t < end_us`; of a replay's
+    file in the file's order. Records that are no signals are left out and counted in the log. Raises SourceError."""
+    if (replayed := _replayed_file(path)) is not None:
+        if not {"available_us", "value"} <= set(parquet.columns_of(replayed)):
+            raise SourceError(f"{replayed}: holds no signals of ours")
+        for row in parquet.read_rows(replayed, ["available_us", "value"]):
+            if _inside(row["available_us"], start_us, end_us):
+                yield decode(Signal, row["value"]), row["available_us"]
+        return
     for rows in read_signal_rows(signal_files(path, start_us, end_us, topic), FACTS, start_us, end_us):
         (instants,) = rows.columns(["available_us"])
         for number, available_us in enumerate(instants):
@@ -78,14 +85,18 @@ def read_signals(
 def signal_files(path: Path, start_us: int | None, end_us: int | None, topic: str | None = None) -> list[Place]:
     """The files that can hold signals of this time: of an archive (with several topics of signals, name the `topic`),
     or of what `replay` wrote, folder or file. Raises SourceError."""
-    replayed = path / "signals.parquet" if path.is_dir() else path
-    if replayed.is_file():
+    if (replayed := _replayed_file(path)) is not None:
         return [Place(replayed, 0)]
     return [
         Place(file.path, file.begins_us)
         for file in files_of(path, _signal_topic(path, topic))
         if (start_us is None or file.ends_us > start_us) and (end_us is None or file.begins_us < end_us)
     ]
+
+
+def _replayed_file(path: Path) -> Path | None:
+    replayed = path / "signals.parquet" if path.is_dir() else path
+    return replayed if replayed.is_file() else None
 
 
 def read_raw(

@@ -7,8 +7,10 @@ text was ingested stands in for it.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
+from schemas.codec import DecodeError
 from schemas.signal import Signal
 from stream.adapters import parquet
 from stream.instants import written
@@ -39,7 +41,6 @@ class InSampleCheck:
         self.signals = 0  # in sample
         self._refuse = refuse
         self._told: set[str] = set()  # sha256 of models
-        self._known_us: dict[str, int | None] = {}  # by sha256
 
     def meet(self, signal: Signal, available_us: int) -> None:
         """The next signal."""
@@ -50,24 +51,24 @@ class InSampleCheck:
             self._told.add(signal.model.sha256)
             self.tell(signal.model.id, _reason(signal, available_us))
 
-    def unmet(self, rows: Any, available_us: Sequence[int], message: Callable[[int], Signal]) -> list[int]:
-        """Of rows of an archive (Arrow, with all columns of a signal) those to `meet`: the first that is in sample of
-        each model that was not told of yet. How far a model's knowledge reaches one `message` of it tells."""
+    def meet_rows(self, rows: Any, available_us: Sequence[int], message: Callable[[int], Signal]) -> None:
+        """Look at rows of an archive (Arrow, with all columns of a signal) until each model was told of. Columns tell
+        how old a text is; how far a model's knowledge reaches one `message` of it tells."""
         pa = parquet.arrow()
         pc, models = pa.compute, rows["model_sha256"]
         times = (rows["published_us"], rows["updated_us"], rows["ingested_us"], pa.array(available_us, "int64"))
         earliest_us, told = pc.min_element_wise(*times), rows["label"].is_valid()
-        found = []
         for sha256 in models.unique().to_pylist():
             if sha256 in self._told:
                 continue
             own = pc.equal(models, sha256)
-            if sha256 not in self._known_us:
-                self._known_us[sha256] = message(pc.index(own, True).as_py()).model.knowledge_until_us
-            known_us = self._known_us[sha256]
-            early = own if known_us is None else pc.and_(own, pc.less_equal(earliest_us, known_us))
-            found += pc.indices_nonzero(pc.and_(early, told)).to_pylist()[:1]
-        return sorted(found)
+            first = pc.index(own, True).as_py()
+            with suppress(DecodeError):  # of another version: columns were read by whoever wrote the file
+                signal = message(first)
+                known_us = signal.model.knowledge_until_us
+                early = own if known_us is None else pc.and_(own, pc.less_equal(earliest_us, known_us))
+                for at in pc.indices_nonzero(pc.and_(early, told)).to_pylist()[:1]:
+                    self.meet(signal if at == first else message(at), available_us[at])
 
     def tell(self, model_id: str, reason: str) -> None:
         """Log why a model is in sample, or raise it."""

@@ -165,8 +165,7 @@ class Recording:
         """Of archived rows whose columns tell everything; where they do not, the messages are read."""
         first = run[0][0]
         if isinstance(first, Row) and (columns := first.rows.whole([_number(item) for item, _ in run])) is not None:
-            for number in self._in_sample.unmet(columns, [seen_us for _, seen_us in run], lambda n: run[n][0].signal()):
-                self._read(*run[number])
+            self._in_sample.meet_rows(columns, [seen_us for _, seen_us in run], lambda number: run[number][0].signal())
             return archived_table(columns, [seen_us for _, seen_us in run])
         read = (self._read(item, seen_us) for item, seen_us in run)
         return arrow_table([received for received in read if received is not None])
