@@ -80,9 +80,11 @@ def date_signal(record: Record, signal: Signal, rule: Rule) -> Dated:
 def appended_us(record: Record) -> int | None:
     """When the broker had this signal; a replay's record tells the instant itself, which Kafka would round. A foreign
     header of that name may hold anything, and says nothing."""
-    told = next((value for name, value in record.headers if name == AVAILABLE), None)
-    told_us = plausible_us(int(told)) if told and len(told) <= _DIGITS and told.isdigit() else None
-    return told_us or broker_us(record) or None
+    for name, told in record.headers:
+        if name == AVAILABLE:
+            told_us = plausible_us(int(told)) if told and len(told) <= _DIGITS and told.isdigit() else None
+            return told_us or broker_us(record) or None
+    return broker_us(record) or None
 
 
 def broker_us(record: Record) -> int:
