@@ -166,7 +166,7 @@ class Signals(Iteration):
         if isinstance(recorded, str | Path):
             return cls(Recording(Archived(Path(recorded), start_us, end_us), gate, model, speed, strict=strict))
         if isinstance(recorded, TopicRange):
-            recorded = recorded.signals(start_us, end_us, gate.forerunner())
+            recorded = recorded.signals(start_us, end_us, gate.forerunner(), strict=strict)
         return cls(Recording(between(recorded, start_us, end_us), gate, model, speed, strict=strict))
 
 

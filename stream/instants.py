@@ -84,6 +84,11 @@ def duration_us(given: Duration, name: str = "duration") -> int:
     return length_us
 
 
+def written(at_us: int) -> str:
+    """ISO 8601 in UTC, for messages."""
+    return (_EPOCH + timedelta(microseconds=at_us)).isoformat().replace("+00:00", "Z")
+
+
 def plausible_us(value: object) -> int | None:
     """The value where it is an instant in epoch microseconds, as decoded JSON has it; else None."""
     return value if type(value) is int and EARLIEST_US <= value <= LATEST_US else None

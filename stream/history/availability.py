@@ -148,15 +148,6 @@ def stage_latency_us(record: Record, signal: Signal) -> int | None:
     return None if record.timestamp_us is None else record.timestamp_us - signal.ts.consumed_us
 
 
-def in_sample(begins_us: int, knowledge_until_us: int | None) -> str | None:
-    """Why results from this instant on are no test of the model; None where they are one."""
-    if knowledge_until_us is None:
-        return "nobody recorded until when the model's training data reaches (knowledge_until_us)"
-    if begins_us < knowledge_until_us:
-        return f"it begins at {begins_us}, and the model learned from texts up to {knowledge_until_us}"
-    return None
-
-
 def _items(value: bytes | None) -> list[dict[str, Any]]:
     """The JSON objects in a record, as far as it can be read at all."""
     try:

@@ -6,8 +6,9 @@ from itertools import starmap
 
 from schemas.codec import DecodeError, decode
 from schemas.signal import Signal
+from stream.errors import SourceError
 from stream.history.availability import Dated, Rule, Stamped, date_signal
-from stream.history.timeline import SLACK_US, History, Reached, Reorder, Span, Window, merge
+from stream.history.timeline import SLACK_US, Begin, History, Reached, Reorder, Span, Window, merge
 from stream.logs import get_logger
 from stream.ports import Partition, Record
 
@@ -36,10 +37,16 @@ class TopicRange:
     options: Mapping[str, str | int | float | bool] | None = None
 
     def signals(
-        self, start_us: int | None = None, end_us: int | None = None, wanted: Wanted | None = None
+        self,
+        start_us: int | None = None,
+        end_us: int | None = None,
+        wanted: Wanted | None = None,
+        *,
+        strict: bool = False,
     ) -> Iterator[tuple[Signal, int]]:
         """Those that became available at `start_us` or later and before `end_us`, each with that instant; records that
-        are not `wanted` are not decoded. The range is frozen on return. Raises SourceError, and when read, too."""
+        are not `wanted` are not decoded. The range is frozen on return; what the broker has deleted of it is logged,
+        and refused if `strict`. Raises SourceError, and when read, too."""
         from stream.adapters.topic_range import TopicHistory
 
         ingested = self.available == "ingested"  # the broker's times then tell nothing
@@ -52,12 +59,24 @@ class TopicRange:
             self._offsets(self.last),
         )
         history = TopicHistory(self.bootstrap_servers, self.options)
+        tell_cut(history.cut([self.topic], window), SourceError if strict else None)
         return in_order(history, history.spans([self.topic], window), window, self.available, wanted)
 
     def _offsets(self, given: int | Mapping[int, int] | None) -> dict[Partition | None, int]:
         if given is None:
             return {}
         return {None: given} if isinstance(given, int) else {Partition(self.topic, n): at for n, at in given.items()}
+
+
+def tell_cut(cut: Mapping[Partition, Begin], refuse: Callable[[str], Exception] | None) -> None:
+    """Log which partitions lack records that were asked for, or raise it."""
+    for partition, begin in cut.items():
+        place = f"{partition.topic}/{partition.number}"
+        if refuse is not None:
+            raise refuse(
+                f"{place} begins at offset {begin}: earlier records that were asked for may be gone; strict refuses"
+            )
+        log.warning("replay.cut", partition=place, begins=str(begin), hint="earlier records may be gone: retention?")
 
 
 def in_order(
@@ -87,12 +106,19 @@ def recorded(
 
 
 def readable(rows: Iterator[Stamped]) -> Iterator[tuple[Stamped, Signal]]:
-    """Those that are signals."""
+    """Those that are signals. The first that is none is logged, and at the end how many there were."""
+    unreadable = 0
     for stamped in rows:
         try:
             yield stamped, decode(Signal, stamped.record.value or b"")
         except DecodeError as error:
-            log.warning("record.unreadable", offset=stamped.record.offset, reason=str(error))
+            unreadable += 1
+            if unreadable == 1:
+                record = stamped.record
+                place = f"{record.topic}/{record.partition}@{record.offset}"
+                log.warning("record.unreadable", position=place, reason=str(error))
+    if unreadable > 1:
+        log.warning("records.unreadable", records=unreadable, first=place)
 
 
 def _chosen(rows: Iterator[Stamped], wanted: Wanted | None) -> Iterator[Stamped]:

@@ -10,6 +10,7 @@ from stream.extras import cure
 from stream.subscription.received import Received
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
 
 
@@ -19,6 +20,17 @@ def arrow_table(signals: Sequence[Received]) -> "pa.Table":
     pa = _arrow()
     table: Any = table_of(pa, [_row(signal) for signal in signals], schema_of(pa, "frame"), "frame")
     return table
+
+
+def pandas_frame(table: "pa.Table") -> "pd.DataFrame":
+    """A table of signals, indexed by availability. Integers and booleans are pandas' nullable ones: a null in a batch
+    changes neither a column's type nor the digits of its other numbers."""
+    import pandas as pd
+    import pyarrow as pa
+
+    kinds = {pa.int64(): pd.Int64Dtype(), pa.int16(): pd.Int16Dtype(), pa.bool_(): pd.BooleanDtype()}
+    frame: pd.DataFrame = table.to_pandas(types_mapper=kinds.get)
+    return frame.set_index(frame["available_us"].rename("available"))
 
 
 def archived_table(rows: Any, available_us: Sequence[int]) -> "pa.Table":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from stream.errors import SourceEnded
 from stream.logs import get_logger
-from stream.subscription.batches import joined
+from stream.subscription.batches import joined, pandas_frame
 from stream.subscription.feed import CaughtUp, Counts, Feed
 from stream.subscription.received import Received
 from stream.subscription.watch import Condition, Silence
@@ -149,8 +149,7 @@ class Iteration(Iterator[Received], AsyncIterator[Received]):
 
     def to_pandas(self, n: int, timeout_s: float | None = None) -> "pd.DataFrame":
         """The same as a DataFrame, indexed by the instant of availability in UTC."""
-        frame: pd.DataFrame = self.to_arrow(n, timeout_s).to_pandas()
-        return frame.set_index(frame["available_us"].rename("available"))
+        return pandas_frame(self.to_arrow(n, timeout_s))
 
     @property
     def counts(self) -> Counts:

@@ -8,9 +8,10 @@ from itertools import groupby, islice
 from typing import TYPE_CHECKING, Literal
 
 from schemas.codec import DecodeError
-from schemas.signal import Model, Signal
+from schemas.signal import Signal
 from stream.errors import SourceEnded, StreamError
-from stream.history.availability import in_sample
+from stream.history.knowledge import InSampleCheck
+from stream.history.novelty import in_view
 from stream.logs import get_logger
 from stream.subscription.batches import archived_table, arrow_table, joined
 from stream.subscription.delay import Latency, delayed, in_order
@@ -35,8 +36,8 @@ class InSample(StreamError):
 class Recording:
     """A Feed over a recording. `speed` plays availability so many times faster than it was; "max" does not wait.
 
-    Where a model's first signal is from before its training data ends, or nobody knows when that was, a backtest tests
-    nothing: that is logged once a model, and with `strict` it is an InSample.
+    Where a text is not younger than its model's training data, or nobody knows when that ends, a backtest tests
+    nothing: that is logged once per model, and with `strict` it is an InSample (see stream.history.knowledge).
     """
 
     def __init__(
@@ -54,8 +55,8 @@ class Recording:
             raise ValueError(f"speed: above 0 or max, was {speed}")
         self.events: deque[Silence | CaughtUp] = deque()
         self._recorded, self._gate, self._latency = recorded, gate, latency
-        self._speed, self._strict, self._now_s, self._sleep = speed, strict, now_s, sleep
-        self._models: set[str] = set()  # of which a signal was met
+        self._speed, self._now_s, self._sleep = speed, now_s, sleep
+        self._in_sample = InSampleCheck(InSample if strict else None)
         self._seen: Generator[tuple[Item, int], None, None] | None = None
         self._ahead: Received | None = None
         self._start: tuple[float, int] | None = None  # when the first was played, and when it was available
@@ -157,27 +158,17 @@ class Recording:
             self._unreadable += 1
             log.warning("signal.unreadable", item_key=item.item_key, reason=str(error))
             return None
-        if signal.model.sha256 not in self._models:
-            self._meet(signal.model, seen_us)
-        return Received.of(signal, seen_us)
+        self._in_sample.meet(signal, seen_us)
+        return Received.of(in_view(signal, seen_us), seen_us)
 
     def _table(self, run: Sequence[tuple[Item, int]]) -> "pa.Table":
         """Of archived rows whose columns tell everything; where they do not, the messages are read."""
         first = run[0][0]
         if isinstance(first, Row) and (columns := first.rows.whole([_number(item) for item, _ in run])) is not None:
-            for sha256 in set(columns["model_sha256"].unique().to_pylist()) - self._models:
-                self._read(*run[columns["model_sha256"].to_pylist().index(sha256)])
+            self._in_sample.meet_rows(columns, [seen_us for _, seen_us in run], lambda number: run[number][0].signal())
             return archived_table(columns, [seen_us for _, seen_us in run])
         read = (self._read(item, seen_us) for item, seen_us in run)
         return arrow_table([received for received in read if received is not None])
-
-    def _meet(self, model: Model, available_us: int) -> None:
-        self._models.add(model.sha256)
-        reason = in_sample(available_us, model.knowledge_until_us)
-        if reason is not None and self._strict:
-            raise InSample(f"model {model.id}: {reason}")
-        if reason is not None:
-            log.warning("replay.in_sample", model=model.id, reason=reason)
 
     def _release(self) -> None:
         for generator in (self._seen, self._recorded):

@@ -377,6 +377,7 @@ def test_an_archive_of_the_first_version_is_read(tmp_path: Path) -> None:
         "available_us", "signal_id", "item_key", "revision", "action", "source", "item_type", "symbols", "label",
         "p_negative", "p_neutral", "p_positive", "score", "confidence", "exit_layer", "exit_reason", "cache_hit",
         "model_sha256", "config_hash", "numerics", "digest", "run_id", "published_us", "updated_us", "ingested_us",
-        "emitted_us", "topic", "partition", "offset", "timestamp_us", "appended", "key", "value", "headers",
+        "emitted_us", "dup_of", "model_id", "topic", "partition", "offset", "timestamp_us", "appended", "key", "value",
+        "headers",
     ]  # fmt: skip
     assert kinds["news.raw"].names == ["available_us", *kinds["signals"].names[-8:]]

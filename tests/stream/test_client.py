@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from schemas.codec import decode, encode
 from schemas.rejection import Reason
-from schemas.signal import Signal, SignalAction
+from schemas.signal import Novelty, Signal, SignalAction
 from stream.client import Constant, Empirical, InSample, Latest, OutOfOrder, Received, Signals
 from stream.history.availability import Stamped, appended_us
 from stream.inflight import Entry
@@ -248,6 +248,60 @@ def test_what_a_model_learned_from_tests_nothing() -> None:
         with pytest.raises(InSample, match=f"model {signal.model.id}"):
             list(Signals.replay(tape(signal), strict=True))
     assert len(list(Signals.replay(tape(honest), strict=True))) == 1
+
+
+def test_texts_of_long_ago_that_were_fed_today_are_in_sample() -> None:
+    """Though they became available today: not only the first signal counts, and not only its availability."""
+    known_us = T0 - 86_400 * SECOND
+    fresh, old = (knowing(invented(name, at_us), known_us) for name, at_us in (("fresh", T0), ("old", T0 - 10**14)))
+    with capture_logs() as lines:
+        assert len(list(Signals.replay([(fresh, T0), (old, T0 + 1)]))) == 2
+    assert ["'wire:old' is of 2020-" in line["reason"] for line in lines if line["event"] == "replay.in_sample"] == [
+        True
+    ]
+    signals = Signals.replay([(fresh, T0), (old, T0 + 1)], strict=True)
+    assert next(signals).item_key == "wire:fresh"
+    with pytest.raises(InSample, match="model invented: the text of 'wire:old'"):
+        next(signals)
+    assert len(list(Signals.replay([(fresh, T0)], strict=True))) == 1
+
+
+def test_columns_of_an_archive_tell_what_is_in_sample(tmp_path: Path) -> None:
+    """A table is made without a look at the messages; the old text in the middle is found all the same."""
+    pytest.importorskip("pyarrow", reason="NO PYARROW: pip install -e '.[strategies]'")
+    from stream.history.archiver import Archiver
+
+    known_us = T0 - 86_400 * SECOND
+    texts = [invented(str(n), T0 + n if n != 30 else T0 - 10**14) for n in range(60)]
+    with Archiver(tmp_path, ["signals"]) as archiver:
+        for offset, signal in enumerate(texts):
+            record = replace(as_record(knowing(signal, known_us)), offset=offset, timestamp_us=T0 + offset)
+            archiver.add(Stamped(record, appended=True))
+    with capture_logs() as lines:
+        assert Signals.replay(tmp_path).to_arrow(100).num_rows == len(list(Signals.replay(tmp_path))) == 60
+    told = [line["reason"] for line in lines if line["event"] == "replay.in_sample"]
+    assert len(told) == 2 and told[0] == told[1] and "'wire:30' is of 2020-" in told[0]
+    for take in (lambda signals: signals.to_arrow(100), list):
+        with pytest.raises(InSample, match="'wire:30'"):
+            take(Signals.replay(tmp_path, strict=True))
+        take(Signals.replay(tmp_path, start=T0 + 31, strict=True))
+
+
+def knowing(signal: Signal, known_us: int) -> Signal:
+    model = signal.model.model_copy(update={"knowledge_until_us": known_us})
+    return signal.model_copy(update={"model": model})
+
+
+def test_novelty_of_what_comes_later_is_not_shown() -> None:
+    """The first with this text was ingested after the instant at which this view has its repeat."""
+
+    def repeat(name: str, first_us: int) -> Signal:
+        novelty = Novelty(cache_hit=True, dup_of="wire:x", dup_count=1, first_seen_us=first_us)
+        return invented(name, T0).model_copy(update={"novelty": novelty})
+
+    later, before = Signals.replay([(repeat("1", T0 + 1), T0), (repeat("2", T0), T0)])
+    assert later.novelty == Novelty(cache_hit=False)
+    assert before.novelty is not None and before.novelty.dup_of == "wire:x"
 
 
 def test_the_memory_of_delivered_items_is_bounded() -> None:
@@ -572,3 +626,9 @@ def test_a_frame_is_indexed_by_availability() -> None:
     frame = Signals.replay(tape(invented("1", T0), invented("2", T0, 0.0))).to_pandas(10)
     assert list(frame.index) == [pd.Timestamp(T0, unit="us", tz="UTC"), pd.Timestamp(T0 + SECOND, unit="us", tz="UTC")]
     assert list(frame["label"]) == ["positive", "neutral"]
+    odd = tape(
+        invented("1", T0, revision=2**53 + 1), invented("2", T0, revision=2**63), invented("1", T0, action=RETRACT)
+    )
+    other = Signals.replay(odd).to_pandas(10)
+    assert list(other["revision"].dropna()) == [2**53 + 1, 0]  # no float between, for a null beside it
+    assert (frame.dtypes == other.dtypes).all()
