@@ -110,8 +110,8 @@ class Signals(Iteration):
         (TLS, SASL).
 
         Returns when reading has begun, and raises SourceError when no broker or topic is found within 10 s. Inside an
-        event loop it returns at once: `async with` (or the first signal) waits, and raises. SourceError when reading
-        can never go on; ValueError, TypeError and SettingsError for arguments that cannot work.
+        event loop it returns at once: `async with`, `with` or the first signal waits, and raises. SourceError when
+        reading can never go on; ValueError, TypeError and SettingsError for arguments that cannot work.
         """
         gate, clock = Gate.of(**filters), clock or SystemClock()
         begin = _PLACES.get(start) or instant_us(start, clock.now_us(), "start")

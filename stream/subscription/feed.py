@@ -51,8 +51,11 @@ class Feed(Protocol):
     async def wait_async(self, timeout_s: float) -> None:
         """The same for a task; holds up no event loop and needs no thread."""
 
-    async def opened(self) -> None:
+    def wait_open(self) -> None:
         """Return when reading has begun. Raises as `take`."""
+
+    async def opened(self) -> None:
+        """The same for a task."""
 
     def done(self) -> None:
         """The strategy is through with what it took last."""

@@ -193,6 +193,7 @@ class Iteration(Iterator[Received], AsyncIterator[Received]):
         await asyncio.to_thread(self._feed.close)
 
     def __enter__(self) -> Self:
+        self._feed.wait_open()
         return self
 
     def __exit__(

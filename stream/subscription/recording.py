@@ -101,6 +101,9 @@ class Recording:
         """As Feed.wait_async."""
         await asyncio.sleep(max(0.0, min(timeout_s, self._due_in_s())))
 
+    def wait_open(self) -> None:
+        """Nothing has to be waited for."""
+
     async def opened(self) -> None:
         """Nothing has to be waited for."""
 

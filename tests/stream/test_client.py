@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from schemas.codec import decode, encode
+from schemas.control import Heartbeat
 from schemas.rejection import Reason
 from schemas.signal import Novelty, Signal, SignalAction
-from stream.client import Constant, Empirical, InSample, Latest, OutOfOrder, Received, Signals
+from stream.client import Condition, Constant, Empirical, InSample, Latest, OutOfOrder, Received, Signals
 from stream.history.availability import Stamped, appended_us
 from stream.inflight import Entry
 from stream.outcome import signal_record
@@ -29,6 +30,7 @@ from stream.strategies.invented import invented
 from stream.subscription.buffer import Buffer, Waiting
 from stream.subscription.recording import Recording
 from stream.subscription.selection import Facts, Gate, Selection
+from stream.subscription.watch import Patience, Watch
 
 ROOT = Path(__file__).parents[2]
 T0 = 1_700_000_000_000_000
@@ -632,3 +634,23 @@ def test_a_frame_is_indexed_by_availability() -> None:
     other = Signals.replay(odd).to_pandas(10)
     assert list(other["revision"].dropna()) == [2**53 + 1, 0]  # no float between, for a null beside it
     assert (frame.dtypes == other.dtypes).all()
+
+
+def beat(shed: int, sequence: int, worker: str = "w1") -> Heartbeat:
+    about = {"worker": worker, "sequence": sequence, "state": "running", "shed": shed, "sent_us": T0}
+    return Heartbeat.model_validate(about | dict.fromkeys(("model_sha256", "config_hash", "numerics"), "0"))
+
+
+def test_texts_that_a_new_worker_left_out_are_counted() -> None:
+    """A count begins with its worker: after a restart under the same name, or one that joins while we watch; what one
+    that ran before had left out by then is not ours to tell."""
+    watch, told = Watch(Patience(), T0), list[int]()
+    for heartbeat in (beat(7, 900), beat(9, 901), beat(3, 1), beat(4, 1, "w2"), beat(5, 2, "w2")):
+        watch.heard(heartbeat, T0)
+        change = watch.judge(T0)
+        told += [change.shed] if change else []
+    assert told == [2] and watch.condition is Condition.SHEDDING
+    watch.judge(T0 + 60 * SECOND)
+    watch.heard(beat(6, 60, "w2"), T0 + 60 * SECOND)
+    change = watch.judge(T0 + 60 * SECOND)
+    assert change is not None and change.shed == 2 + 3 + 4 + 1 + 1
