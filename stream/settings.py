@@ -104,6 +104,11 @@ class Redis(Group):
     url: RedisUrl | None = Field(
         default=None, repr=False, description="redis://[user:password@]host:port/db; none: no cache"
     )
+    secret: Annotated[str, Field(min_length=16)] | None = Field(
+        default=None,
+        repr=False,
+        description="signs cached results, the same for all workers; none: who can write to Redis can write signals",
+    )
     ttl_s: PositiveInt = Field(
         default=86_400, description="how long a text counts as seen, by recorded times, in seconds"
     )

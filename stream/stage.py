@@ -120,6 +120,7 @@ class Stage:
                 numerics=origin.model.numerics,
             ),
             settings.redis.ttl_s * 1_000_000,
+            settings.redis.lease_ms / 1000,
             answered=lambda answers: publish(Answers(answers)),
         )
         self.pipeline = Pipeline(
@@ -187,7 +188,7 @@ def work(
         topics = settings.topics
         outcomes = (topics.signals, topics.control, topics.dlq)
         sink = KafkaSink(kafka.bootstrap_servers, topics=outcomes, options=kafka.options)
-        cache = open_cache(settings)
+        cache = open_cache(settings, origin.max_layers)
         stack.callback(cache.close)
         stage = Stage(settings, engine, origin, source, sink, cache, SystemClock(), metrics, serve=serve)
         health = HealthServer(
@@ -203,12 +204,19 @@ def work(
     return Done(stage.pipeline.finished_total, time.process_time() - before_s)
 
 
-def open_cache(settings: Settings) -> DuplicateCache:
-    """Redis where there is one, else nothing is remembered beyond what is in flight."""
+def open_cache(settings: Settings, max_layers: int) -> DuplicateCache:
+    """Redis where there is one, else nothing is remembered beyond what is in flight. `max_layers`: of the model."""
     redis = settings.redis
     if redis.url is None:
         return NoCache()
-    return RedisCache(redis.url, ttl_us=redis.ttl_s * 1_000_000, lease_ms=redis.lease_ms, budget_ms=redis.budget_ms)
+    return RedisCache(
+        redis.url,
+        ttl_us=redis.ttl_s * 1_000_000,
+        lease_ms=redis.lease_ms,
+        max_layers=max_layers,
+        budget_ms=redis.budget_ms,
+        secret=redis.secret,
+    )
 
 
 def _limits(settings: Settings, engine: Reading) -> Limits:
