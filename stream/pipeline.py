@@ -22,7 +22,17 @@ from schemas.rejection import Reason
 from stream.duplicates import Duplicates
 from stream.errors import SourceEnded
 from stream.haste import ByClock, Haste
-from stream.inflight import Entries, Entry, Failed, Forget, FromPublisher, Revoked, TimedRequest, ToPublisher
+from stream.inflight import (
+    Entries,
+    Entry,
+    Failed,
+    Forget,
+    FromPublisher,
+    Revoked,
+    TimedRequest,
+    ToPublisher,
+    observed_us,
+)
 from stream.intake import Intake
 from stream.ledger import Ledger
 from stream.ports import Clock, Commit, Partition, Record, Source
@@ -155,7 +165,7 @@ class Pipeline:
         if epoch is None:
             return []
         elements = self._intake.read(record)
-        ingested_us = min([at for element in elements if (at := element.ingested_us) is not None], default=None)
+        ingested_us = min([at for element in elements if (at := observed_us(element)) is not None], default=None)
         if not self.ledger.deliver(partition, record.offset, len(elements), ingested_us):
             return []
         return [Entry(element, record, epoch, now_us) for element in elements]

@@ -21,6 +21,7 @@ from stream.adapters.kafka_sink import KafkaSink
 from stream.adapters.memory import NoCache
 from stream.adapters.redis import RedisCache
 from stream.duplicates import Duplicates
+from stream.figures import Values
 from stream.haste import ByClock, Haste
 from stream.health import HealthServer, Readiness
 from stream.heartbeat import Pulse
@@ -51,16 +52,8 @@ class Serving(Inference, Protocol):
     """An Inference with a life of its own."""
 
     @property
-    def active(self) -> int:
-        """Slots in use."""
-
-    @property
-    def capacity(self) -> int:
-        """Slots there are."""
-
-    @property
-    def steps(self) -> int:
-        """Passes of the shared layer so far."""
+    def figures(self) -> Values:
+        """For the metrics; may be asked on any thread."""
 
     def start(self) -> None:
         """Begin to serve."""
@@ -104,7 +97,7 @@ class Stage:
     ) -> None:
         """`haste`: what judges texts in the clock's place. `serve`: what computes in the engine's place."""
         self.worker = f"{socket.gethostname()}-{os.getpid()}"
-        self._source, self._sink, self._cache, self._metrics = source, sink, cache, metrics
+        self._source, self._sink, self._cache = source, sink, cache
         self._publisher = Publisher(sink, origin, settings.topics.control, clock, metrics)
         publish = self._publisher.inbox.put
         if serve is None:
@@ -137,6 +130,8 @@ class Stage:
             haste or _haste(settings),
         )
         interval_ms = settings.timing.heartbeat_interval_ms
+        self._max_in_flight = settings.limits.max_in_flight
+        metrics.watch(self._figures)
         self._pulse = Pulse(self.pipeline, source, self.worker, origin.model, publish, clock, metrics, interval_ms)
 
     def run(self, stop: threading.Event) -> None:
@@ -146,7 +141,7 @@ class Stage:
         publisher.start()
         self._inference.start()
         try:
-            self.pipeline.run(stop.is_set, self._turn)
+            self.pipeline.run(stop.is_set, self._pulse.turn)
             self._pulse.last()
         finally:  # in this order: nothing may be handed to a thread that has ended
             self._inference.close()
@@ -158,13 +153,24 @@ class Stage:
         """For /readyz: the group has given us our share, if only nothing, and outcomes get out; without its cache the
         stage serves, and computes everything."""
         waiting = (*(() if self._source.member else ("assignment",)), *self._sink.awaited)
-        degraded = () if getattr(self._cache, "available", True) else ("redis",)
-        return Readiness(waiting, degraded)
+        degraded = ["redis"] if not getattr(self._cache, "available", True) else []
+        degraded += ["redis writes"] if not getattr(self._cache, "writable", True) else []
+        return Readiness(waiting, tuple(degraded))
 
-    def _turn(self) -> None:
-        self._metrics.slots(self._inference.active, self._inference.capacity)
-        self._metrics.passes(self._inference.steps)
-        self._pulse.turn()
+    def _figures(self) -> Values:
+        """Asked on a scraper's thread."""
+        ledger = self.pipeline.ledger
+        return {
+            "ready": not self.readiness().waiting,
+            "in_flight_limit": self._max_in_flight,
+            "partitions": len(ledger.partitions()),
+            "ledger.skipped": ledger.skipped,
+            "ledger.maps_dropped": sum(list(ledger.maps_dropped.values())),
+            **self._inference.figures,
+            **_figures_of("source", self._source),
+            **_figures_of("sink", self._sink),
+            **_figures_of("cache", self._cache),
+        }
 
 
 def work(
@@ -196,7 +202,7 @@ def work(
             http.port,
             beat_age_s=lambda: time.monotonic() - stage.pipeline.beat_s,
             readiness=stage.readiness,
-            metrics=metrics.exposition,
+            metrics=metrics.page,
         )
         stack.callback(health.close)
         started(stage.worker, health)
@@ -217,6 +223,11 @@ def open_cache(settings: Settings, max_layers: int) -> DuplicateCache:
         budget_ms=redis.budget_ms,
         secret=redis.secret,
     )
+
+
+def _figures_of(name: str, part: object) -> Values:
+    """Those of an adapter that has any."""
+    return {f"{name}.{key}": value for key, value in getattr(part, "figures", {}).items()}
 
 
 def _limits(settings: Settings, engine: Reading) -> Limits:

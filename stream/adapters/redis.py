@@ -108,7 +108,7 @@ return {refused, cause}
 
 class RedisCache:
     """A DuplicateCache on Redis or Valkey. Not thread-safe: consumer thread only, but for `available`, `writable` and
-    `totals`.
+    `figures`.
 
     Counters: `calls` tried, `failures` among them, `skipped` while the breaker was open; `hits`, `misses`, `pending`
     texts; `bad` entries thrown away; commands inside a script that the server `refused`.
@@ -147,10 +147,11 @@ class RedisCache:
         return not self._breaker.open
 
     @property
-    def totals(self) -> dict[str, int]:
-        """For the metrics, see stream.telemetry."""
-        names = ("calls", "failures", "skipped", "hits", "misses", "pending", "bad", "refused")
-        return {name: getattr(self, name) for name in names}
+    def figures(self) -> dict[str, int]:
+        """For the metrics, see stream.figures."""
+        names = ("failures", "skipped", "hits", "misses", "pending", "bad", "refused")
+        states = {"up": int(self.available), "writable": int(self.writable), "answered": self.calls - self.failures}
+        return states | {name: getattr(self, name) for name in names}
 
     def claim(self, claims: Sequence[Claim]) -> list[Answer]:
         """As DuplicateCache.claim."""
