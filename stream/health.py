@@ -86,6 +86,13 @@ class HealthServer:
         host = str(self._server.server_address[0])
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
+    @property
+    def reach(self) -> str:
+        """Who can ask; for the log."""
+        host = str(self._server.server_address[0])
+        local = host.startswith("127.") or host == "::1"
+        return "this machine only; http.host=0.0.0.0 lets probes and scrapers in" if local else "the network"
+
     def close(self) -> None:
         """Stop listening. Safe to call twice."""
         self._server.shutdown()

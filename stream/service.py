@@ -68,7 +68,7 @@ def origin_of(engine: Engine, settings: Settings, run_id: str = "live") -> Origi
 
 
 def _started(worker: str, health: HealthServer) -> None:
-    log.info("service.started", worker=worker, health=health.url)
+    log.info("service.started", worker=worker, health=health.url, reach=health.reach)
 
 
 def _announce(engine: Engine, origin: Origin, metrics: Metrics) -> None:

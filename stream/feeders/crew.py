@@ -118,7 +118,7 @@ def serve_crew(settings: Settings, engine: Engine, origin: Origin, metrics: Metr
         own = settings.model_copy(update={"http": Http(host="127.0.0.1", port=0)})
         for number, line in enumerate(lines):
             crew.start(Blueprint(own, origin, engine.encoder, tuple(engine.languages), line, number))
-        log.info("service.started", feeders=len(lines), health=health.url)
+        log.info("service.started", feeders=len(lines), health=health.url, reach=health.reach)
         crew.watch(stop, failures)
     log.info("service.stopped", feeders=len(lines))
 
