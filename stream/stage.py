@@ -152,10 +152,13 @@ class Stage:
     def readiness(self) -> Readiness:
         """For /readyz: the group has given us our share, if only nothing, and outcomes get out; without its cache the
         stage serves, and computes everything."""
-        waiting = (*(() if self._source.member else ("assignment",)), *self._sink.awaited)
+        brokers = getattr(self._source, "statistics", {}).get("brokers")
+        waiting = ["broker"] if brokers == 0 else []  # None: not known yet
+        waiting += [] if self._source.member else ["assignment"]
+        waiting += self._sink.awaited
         degraded = ["redis"] if not getattr(self._cache, "available", True) else []
         degraded += ["redis writes"] if not getattr(self._cache, "writable", True) else []
-        return Readiness(waiting, tuple(degraded))
+        return Readiness(tuple(waiting), tuple(degraded))
 
     def _figures(self) -> Values:
         """Asked on a scraper's thread."""
@@ -167,9 +170,9 @@ class Stage:
             "ledger.skipped": ledger.skipped,
             "ledger.maps_dropped": sum(list(ledger.maps_dropped.values())),
             **self._inference.figures,
-            **_figures_of("source", self._source),
-            **_figures_of("sink", self._sink),
-            **_figures_of("cache", self._cache),
+            **_figures_of("source", self._source, "out_of_range", "commits_accepted", "commits_refused"),
+            **_figures_of("sink", self._sink, "errors", "produced_again"),
+            **{f"cache.{name}": value for name, value in getattr(self._cache, "figures", {}).items()},
         }
 
 
@@ -225,9 +228,10 @@ def open_cache(settings: Settings, max_layers: int) -> DuplicateCache:
     )
 
 
-def _figures_of(name: str, part: object) -> Values:
-    """Those of an adapter that has any."""
-    return {f"{name}.{key}": value for key, value in getattr(part, "figures", {}).items()}
+def _figures_of(name: str, client: object, *counters: str) -> Values:
+    """Counters of an adapter, and what its client says of itself; those in memory have neither."""
+    values = {counter: getattr(client, counter, 0) for counter in counters} | getattr(client, "statistics", {})
+    return {f"{name}.{key}": value for key, value in values.items()}
 
 
 def _limits(settings: Settings, engine: Reading) -> Limits:

@@ -17,6 +17,7 @@ from confluent_kafka import (
 from stream.adapters.clients import DENIED, MISSING, ClientLog, leave, within
 from stream.adapters.group import Membership, commit_of, offset_of
 from stream.adapters.options import Protocol, consumer_options
+from stream.adapters.statistics import statistics_into
 from stream.errors import SettingsError, SourceError
 from stream.logs import get_logger
 from stream.ports import Commit, Partition, RebalanceListener, Record
@@ -49,11 +50,13 @@ class KafkaSource:
         """`options` are librdkafka's, passed through. Raises SettingsError for those that are not the user's."""
         self.topics = tuple(topics)
         self.out_of_range = 0
-        self.commits_refused = 0
+        self.commits_accepted = self.commits_refused = 0
+        self.statistics: dict[str, float] = {}
         self._assignment_timeout_s, self._monotonic = assignment_timeout_s, monotonic
         self._log = ClientLog("source", bootstrap_servers, monotonic)
         settings = consumer_options(bootstrap_servers, group, protocol, options or {})
         callbacks = {"error_cb": self._log.error, "on_commit": self._committed, "logger": self._log}
+        callbacks |= statistics_into(self.statistics)
         self._consumer = _client(settings | callbacks)
         self._membership = Membership(self._consumer, protocol, monotonic)
         self._listener: RebalanceListener | None = None
@@ -247,6 +250,7 @@ class KafkaSource:
         faults = [place.error for place in offsets if place.error is not None]
         fault = error or (faults[0] if faults else None)
         if fault is None:
+            self.commits_accepted += 1
             self._stored.update({_partition(place): Commit(place.offset, place.metadata or "") for place in offsets})
             return True
         self.commits_refused += 1
