@@ -213,8 +213,9 @@ def work(
     return Done(stage.pipeline.finished_total, time.process_time() - before_s)
 
 
-def open_cache(settings: Settings, max_layers: int) -> DuplicateCache:
-    """Redis where there is one, else nothing is remembered beyond what is in flight. `max_layers`: of the model."""
+def open_cache(settings: Settings, max_layers: int = 1) -> DuplicateCache:
+    """Redis where there is one, else nothing is remembered beyond what is in flight. `max_layers`: of the model; who
+    only looks whether it can be had need not know."""
     redis = settings.redis
     if redis.url is None:
         return NoCache()

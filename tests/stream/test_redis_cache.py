@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 import socket
 import struct
 import threading
@@ -15,7 +16,7 @@ from redis._parsers.base import BaseParser
 from structlog.testing import capture_logs
 
 from engine.types import Verdict
-from schemas.signal import ExitReason
+from schemas.signal import Exit, ExitReason, Novelty, Probabilities
 from stream.adapters.redis import PREFIX, RedisCache
 from stream.adapters.redis_link import explained
 from stream.adapters.verdicts import Entries, write_first
@@ -599,3 +600,53 @@ class Stubborn:
     def close(self) -> None:
         """As DuplicateCache.close."""
         self._cache.close()
+
+
+STRANGE: tuple[Any, ...] = (
+    None, True, 0, -1, 1, 3, 2**31, 2**63, 10**40, 0.0, -0.0, 0.5, 1.5, -1e308, "", "x", "\x00", "\ud800", "a" * 5_000,
+    [], [[]], {}, {"a": 1}, [0.2, 0.3, 0.5], [1.0, 0.0, 0.0], ["news.raw", 1, 2, 3], 1_700_000_000_000_000, "window",
+    "deadline",
+)  # fmt: skip
+
+
+def test_a_mutated_entry_is_a_miss_or_a_signal() -> None:
+    """Signed by somebody who knows how: nothing but ValueError comes out of it, or what a signal may say."""
+    chance, entries, hits = random.Random(20), Entries(None, LAYERS), 0
+    for _ in range(4_000):
+        content = json.loads(write_first(first()))
+        for field in chance.sample(sorted(content), chance.randint(1, 2)):
+            inside = content[field]
+            if isinstance(inside, list) and chance.random() < 0.5:
+                inside[chance.randrange(len(inside))] = chance.choice(STRANGE)
+            else:
+                content[field] = chance.choice(STRANGE)
+        position, seen = content["position"], content["seen_us"]
+        place = "/".join(map(str, position)) if isinstance(position, list) else str(position)
+        raw = bytearray(json.dumps(content).encode())
+        if chance.random() < 0.2:
+            raw[chance.randrange(len(raw))] = chance.randrange(256)
+        header = f"{seen} {place}".encode(errors="replace")
+        try:
+            found, count = entries.read("k", signed("k", bytes(raw), header=header))
+        except ValueError:
+            continue
+        hits += 1
+        verdict = found.verdict
+        Exit(layer=verdict.exit_layer, max_layers=LAYERS, reason=verdict.exit_reason, puzzlement=verdict.puzzlement)
+        Probabilities(**dict(zip(("negative", "neutral", "positive"), verdict.probs, strict=True)))
+        Novelty(cache_hit=True, dup_of=found.item_key, dup_count=count, first_seen_us=found.seen_us)
+        assert verdict.probs[verdict.label] == max(verdict.probs) >= 1 / 3 - 1e-5
+        assert found.item_key.isprintable() and found.item_key.encode()
+    assert 0 < hits < 4_000
+
+
+def test_an_entry_of_an_invented_length_is_not_read(redis_server: Any) -> None:
+    """The server hands out a bounded part, however much is there."""
+    ours = cache(redis_server)
+    content = json.loads(write_first(first())) | {"unknown": "x" * 20_000_000}
+    plant(redis_server, "k", signed("k", json.dumps(content).encode()))
+    with Redis.from_url(redis_server.url) as redis:
+        before = redis.info("stats")["total_net_output_bytes"]
+        assert ours.claim([claim(offset=1)]) == [MINE]
+        assert redis.info("stats")["total_net_output_bytes"] - before < 100_000
+    assert ours.bad == 1

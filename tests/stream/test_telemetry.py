@@ -8,7 +8,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import pytest
 import structlog
@@ -19,6 +19,7 @@ from structlog.testing import capture_logs
 from schemas.rejection import Reason
 from schemas.signal import Signal
 from stream.errors import SettingsError
+from stream.feeders.vitals import Vitals
 from stream.figures import FIGURES
 from stream.health import LONGEST_BEAT_S, MOST_CONNECTIONS, HealthServer, Readiness
 from stream.logs import configure_logging
@@ -394,3 +395,31 @@ def test_an_address_of_version_six_can_be_served() -> None:
         pytest.skip("this machine has no IPv6")
     with server:
         assert ask(f"{server.url}/healthz")[0] == 200
+
+
+def test_feeders_are_one_exposition_in_either_format() -> None:
+    """Each family once, the feeders' series by number, those of the engine without; figures only where they are."""
+    engine, feeders = Metrics(max_layers=8), [Metrics(max_layers=8) for _ in range(2)]
+    engine.watch(lambda: {"engine.busy_s": 2.5})
+    for number, feeder in enumerate(feeders):
+        feeder.consumed("news.raw", "news", 5 + number)
+        feeder.published(signal().model_dump(mode="json"))
+        feeder.watch(lambda: {"ready": 1, "cache.hits": 3})
+    with ExitStack() as stack:
+        servers = [
+            stack.enter_context(
+                HealthServer("127.0.0.1", 0, beat_age_s=lambda: 0.0, readiness=Readiness, metrics=one.page)
+            )
+            for one in feeders
+        ]
+        vitals = Vitals(lambda: [server.port for server in servers], engine.exposition)
+        strict = openmetrics.text_string_to_metric_families(vitals.page("application/openmetrics-text")[1].decode())
+        plain = text_string_to_metric_families(vitals.page()[1].decode())
+        for families in (list(strict), list(plain)):
+            names = [family.name for family in families]
+            assert len(names) == len(set(names))
+            series = {(s.name, s.labels.get("feeder")): s.value for family in families for s in family.samples}
+            assert [series["earlybird_texts_consumed_total", number] for number in ("0", "1")] == [5, 6]
+            assert [series["earlybird_ready", number] for number in ("0", "1")] == [1, 1]
+            assert series["earlybird_engine_busy_seconds_total", None] == 2.5
+            assert {("process_cpu_seconds_total", number) for number in (None, "0", "1")} <= set(series)
