@@ -157,6 +157,7 @@ class Stage:
         waiting += [] if self._source.member else ["assignment"]
         waiting += self._sink.awaited
         degraded = ["redis"] if not getattr(self._cache, "available", True) else []
+        degraded += [f"topic {topic}" for topic in sorted(getattr(self._source, "missing_topics", ()))]
         degraded += ["redis writes"] if not getattr(self._cache, "writable", True) else []
         return Readiness(tuple(waiting), tuple(degraded))
 

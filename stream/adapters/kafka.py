@@ -54,10 +54,10 @@ class KafkaSource:
         self.statistics: dict[str, float] = {}
         self._assignment_timeout_s, self._monotonic = assignment_timeout_s, monotonic
         self._log = ClientLog("source", bootstrap_servers, monotonic)
+        self.missing_topics = self._log.missing_topics
         settings = consumer_options(bootstrap_servers, group, protocol, options or {})
         callbacks = {"error_cb": self._log.error, "on_commit": self._committed, "logger": self._log}
-        callbacks |= statistics_into(self.statistics)
-        self._consumer = _client(settings | callbacks)
+        self._consumer = _client(settings | callbacks | statistics_into(self.statistics))
         self._membership = Membership(self._consumer, protocol, monotonic)
         self._listener: RebalanceListener | None = None
         self._starts: dict[Partition, int] = {}  # ours, with the offset each was started at
@@ -145,6 +145,7 @@ class KafkaSource:
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         committed = {_partition(place): commit_of(place) for place in self._ask_committed(partitions)}
         self._log.worked = True
+        self.missing_topics.difference_update(partition.topic for partition in committed)
         for partition, commit in committed.items():
             self._starts[partition] = OFFSET_BEGINNING if commit is None else commit.offset
         assert self._listener is not None, "partitions assigned before subscribe. This is a bug."
@@ -215,8 +216,7 @@ class KafkaSource:
         elif error.fatal() or error.code() in DENIED:
             raise SourceError(f"{message.topic() or ', '.join(self.topics)}: {error.name()}: {error.str()}")
         elif error.code() in MISSING:
-            if self._log.due(f"topic {message.topic()}"):
-                log.warning("topic.awaited", topic=message.topic(), hint="earlybird topics create")
+            self._log.missing(message.topic() or "")
         elif self._log.due(error.name()):
             log.warning("source.error", topic=message.topic(), error=error.name(), reason=error.str())
         return True
