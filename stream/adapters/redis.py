@@ -92,7 +92,7 @@ for i, key in ipairs(KEYS) do
     ask('DEL', key)
   end
 end
-return {refused, cause}
+return {refused, cause, {}}
 """
 )
 
@@ -101,9 +101,12 @@ REPLACE = Script(
     ASKING
     + """
 for _, key in ipairs(KEYS) do ask('SET', key, '? ' .. ARGV[1], 'PX', ARGV[2]) end
-return {refused, cause}
+return {refused, cause, {}}
 """
 )
+
+_Answered = tuple[int, bytes, list[int | bytes]]
+"""Commands that were refused, why the last one was, and what is said of each text (of none but by CLAIM)."""
 
 
 class RedisCache:
@@ -161,11 +164,9 @@ class RedisCache:
         for claim in claims:
             arguments += [claim.at_us, place(claim.position)]
         keys = [PREFIX + claim.key for claim in claims]
-        answered = self._ask(lambda: self._link.script(CLAIM, keys, arguments))
-        if answered is None:
+        values = self._tell(CLAIM, keys, arguments)
+        if values is None:
             return [MINE] * len(claims)
-        refused, cause, values = answered
-        self._count_refused(refused, cause)
         answers = [self._read(claim.key, value) for claim, value in zip(claims, values, strict=True)]
         unreadable = [key for key, answer in zip(keys, answers, strict=True) if answer is None]
         if unreadable:
@@ -186,10 +187,17 @@ class RedisCache:
         """As DuplicateCache.close."""
         self._link.close()
 
-    def _tell(self, script: Script, keys: Sequence[str], arguments: Sequence[str | int | bytes]) -> None:
-        answered = self._ask(lambda: self._link.script(script, keys, arguments))
-        if answered is not None:
-            self._count_refused(*answered)
+    def _tell(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[str | int | bytes]
+    ) -> list[int | bytes] | None:
+        """What a script says of each text; None when it could not be asked."""
+        texts = len(keys) if script is CLAIM else 0
+        answered = self._ask(lambda: _checked(self._link.script(script, keys, arguments), texts))
+        if answered is None:
+            return None
+        refused, cause, values = answered
+        self._count_refused(refused, cause)
+        return values
 
     def _written(self, key: str, first: First | None) -> bytes:
         """Nothing for what could not be read again."""
@@ -238,7 +246,7 @@ class RedisCache:
         self._said_at[kind] = now_s
         return True
 
-    def _ask(self, call: Callable[[], Any]) -> Any:
+    def _ask(self, call: Callable[[], _Answered]) -> _Answered | None:
         """The call's answer; None when it failed or was not tried."""
         if not self._breaker.allows():
             self.skipped += 1
@@ -255,3 +263,12 @@ class RedisCache:
         if self._breaker.succeeded():
             log.info("cache.back", skipped=self.skipped)
         return answer
+
+
+def _checked(answer: Any, texts: int) -> _Answered:
+    """The answer of a script of ours. Raises RedisError on anything else: what listens there need not be Redis."""
+    match answer:
+        case [int(refused), bytes(cause), list(values)] if len(values) == texts:
+            if all(isinstance(value, int | bytes) for value in values):
+                return refused, cause, values
+    raise RedisError("what answers is no Redis, or has scripts of its own")

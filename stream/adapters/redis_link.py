@@ -129,7 +129,7 @@ class _Attempt:
 
     def __init__(self, connection: AbstractConnection) -> None:
         self._connection = connection
-        self._error: BaseException | None = None
+        self._error: RedisError | OSError | None = None
         self._thread = threading.Thread(target=self._run, name="redis-connect", daemon=True)
         self._thread.start()
 
@@ -150,8 +150,10 @@ class _Attempt:
     def _run(self) -> None:
         try:
             self._connection.connect()  # type: ignore[no-untyped-call]
-        except BaseException as error:
+        except (RedisError, OSError) as error:
             self._error = error
+        except Exception as error:  # a host that no name can be, ciphers that there are not
+            self._error = RedisError(f"{type(error).__name__}: {error}")
 
 
 def explained(error: BaseException | str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ import struct
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from socketserver import BaseRequestHandler, ThreadingTCPServer
 from typing import Any
 
 import pytest
@@ -536,6 +537,43 @@ def test_a_resolver_that_hangs_holds_no_text_up(monkeypatch: pytest.MonkeyPatch)
         seconds.now += 1
         ours.claim([claim()])
     assert len(asked) == 2
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n", b":1\r\n", b"*0\r\n", b"$-1\r\n", b"+OK\r\n", b"*1\r\n" * 50 + b":1\r\n",
+        b"*3\r\n:0\r\n$0\r\n\r\n*0\r\n", b"*3\r\n:0\r\n$0\r\n\r\n*1\r\n*0\r\n", b"*3\r\n$1\r\nx\r\n:0\r\n*1\r\n:0\r\n",
+        b"-WHO are you\r\n", b"-\xff\r\n", b"$99999999999\r\n", b"\x00" * 100, b"",
+    ],
+    ids=lambda _: "",
+)  # fmt: skip
+def test_whatever_listens_there_every_text_has_its_answer(said: bytes) -> None:
+    """A URL that names another service, or one that is no Redis of ours."""
+
+    class Other(BaseRequestHandler):
+        def handle(self) -> None:
+            while self.request.recv(65_536) and said:
+                self.request.sendall(said)
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Other) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        ours = cache(None, url=f"redis://127.0.0.1:{server.server_address[1]}", budget_ms=50)
+        for _ in range(4):
+            assert ours.claim([claim()]) == [MINE]
+            ours.store({"k": first()}, {})
+        assert ours.failures >= 3 and ours.hits == 0
+        ours.close()
+        server.shutdown()
+
+
+@pytest.mark.parametrize("host", ["x" * 70, "a..b", "caf\u00e9" * 20])
+def test_a_host_that_no_name_can_be_is_a_server_that_is_away(host: str) -> None:
+    """It ends no worker."""
+    ours = cache(None, url=f"redis://{host}")
+    assert ours.claim([claim()]) == [MINE]
+    assert ours.failures == 1
 
 
 def test_a_connection_that_the_server_closed_while_idle_is_made_anew(redis_server: Any) -> None:
