@@ -91,7 +91,9 @@ def test_a_worker_that_finished_nothing_names_no_cost_a_text() -> None:
 def test_health_readiness_and_metrics(ground: Any, start_stage: StartStage, until: Until) -> None:
     """What an orchestrator and a dashboard ask for."""
     stage = start_stage(ground.bootstrap_servers)
-    url = stage.wait_for("service.started")["health"]
+    started = stage.wait_for("service.started")
+    url = started["health"]
+    assert "this machine only; http.host=0.0.0.0" in started["reach"]
     stage.wait_for("partitions.assigned")
     ground.publish(20, garbage=True)
     ground.audit(21)

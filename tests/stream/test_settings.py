@@ -147,12 +147,14 @@ def test_a_file_that_is_no_toml_is_refused_by_name(tmp_path: Path, text: str) ->
 def test_secrets_are_hidden_in_what_is_shown_and_in_reprs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A log, a ticket and a screen share must not hold a password."""
     monkeypatch.setenv("EARLYBIRD_REDIS__URL", "redis://user:hunter2@cache:6379/0")
+    monkeypatch.setenv("EARLYBIRD_REDIS__SECRET", "hunter2 and a bit more")
     monkeypatch.setenv("EARLYBIRD_KAFKA__OPTIONS__SASL_PASSWORD", "hunter2")
     monkeypatch.setenv("EARLYBIRD_KAFKA__OPTIONS__SASL_USERNAME", "quant")
     monkeypatch.setenv("EARLYBIRD_KAFKA__OPTIONS__SSL_KEY_PEM", "hunter2")
     chosen = load()
     shown = effective(chosen)
     assert shown["redis.url"] == f"redis://{HIDDEN}@cache:6379/0"
+    assert shown["redis.secret"] == HIDDEN
     assert shown["kafka.options"] == {"sasl.password": HIDDEN, "sasl.username": "quant", "ssl.key.pem": HIDDEN}
     assert "hunter2" not in f"{shown} {chosen!r} {chosen}"
     assert shown["engine.token_budget"] == 512, "a number of tokens is no secret"
