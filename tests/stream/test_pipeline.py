@@ -451,14 +451,17 @@ def test_history_is_never_old(worlds: Worlds, make_news: News, make_record: Make
     world.turn()
     (partition,) = world.pipeline.ledger.partitions()
     progress = world.pipeline.ledger.progress(partition)
-    assert (progress.unfinished, progress.oldest_unfinished_ingested_us) == (1, None)
+    assert (progress.unfinished, progress.oldest_unfinished_ingested_us) == (1, NOW_US), "since it was read"
     world.finish()
     assert len(world.signals) == 1
     assert b"earlybird_signal_latency_seconds_count 0.0" in world.metrics.exposition()
-    live = [make_news("new", "Acme sells plant"), make_news("new", None, action="delete", published_us=NOW_US - 1)]
+    live = [
+        make_news("new", "Acme sells plant", ingested_us=NOW_US - 5),
+        make_news("new", None, action="delete", published_us=NOW_US - 1),
+    ]
     world.source.append([make_record(offset, item) for offset, item in enumerate(live, 1)])
     world.turn()
-    assert world.pipeline.ledger.progress(partition).oldest_unfinished_ingested_us == NOW_US
+    assert world.pipeline.ledger.progress(partition).oldest_unfinished_ingested_us == NOW_US - 5
     world.finish()
     assert b"earlybird_signal_latency_seconds_count 2.0" in world.metrics.exposition()
     assert b'earlybird_stage_latency_seconds_count{stage="engine"} 2.0' in world.metrics.exposition()
