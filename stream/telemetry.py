@@ -62,7 +62,9 @@ class Metrics:
         self._each = _PerSignal(layers)
         registry.register(self._each)
         self._lag = gauge("consumer_lag_messages", "records not read yet", "topic", "partition")
-        self._oldest = gauge("oldest_unprocessed_seconds", "age of the oldest live text without an outcome")
+        self._oldest = gauge(
+            "oldest_unprocessed_seconds", "age of the oldest text without an outcome; of history, since it was read"
+        )
         self._unfinished = gauge("unfinished_texts", "texts read but without an acknowledged outcome")
         self._model = gauge("model_info", "the model in use", "id", "sha256", "policy", "config_hash", "numerics")
         build = ("version", "model_sha256", "config_hash", "numerics", "dtype", "device")
