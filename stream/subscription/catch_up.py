@@ -62,13 +62,14 @@ class CatchUp:
     def ready(self) -> list[Record]:
         """Those that nothing to come can precede, in order."""
         found: list[Record] = []
-        awaited = sum(1 for partition in self._ends if not self._lines.get(partition))
+        awaited = any(not self._lines.get(partition) for partition in self._ends)
         while self._heads and not awaited:
-            _, partition = heapq.heappop(self._heads)
+            _, partition = self._heads[0]
             line = self._lines[partition]
             found.append(line.popleft()[1])
             if line:
-                heapq.heappush(self._heads, (line[0][0], partition))
-            elif partition in self._ends:
-                awaited = 1
+                heapq.heapreplace(self._heads, (line[0][0], partition))
+            else:
+                heapq.heappop(self._heads)
+                awaited = partition in self._ends
         return found
