@@ -177,7 +177,8 @@ class Publisher:
         now_us, origin = self._clock.now_us(), self._origin
         rejection = rejection_of(refusal, entry, origin, now_us, attempt)
         entry.told = [rejection]
-        said = log.debug if refusal.reason is Reason.SHED else log.info  # a line a text would make a backlog longer
+        # A line per text would make a backlog longer, and a replay has them all in a file.
+        said = log.debug if refusal.reason is Reason.SHED or origin.run_id != "live" else log.info
         said("text.rejected", reason=refusal.reason.value, detail=refusal.detail, position=refusal.position)
         records = [rejection_record(rejection, entry, origin.dead_letter_topic)]
         if refusal.retraction is not None:
