@@ -94,7 +94,7 @@ def test_health_readiness_and_metrics(ground: Any, start_stage: StartStage) -> N
     metrics = ask(f"{url}/metrics")[1].decode()
     assert 'earlybird_texts_consumed_total{item_type="news",topic="news.raw"} 20.0' in metrics
     assert 'earlybird_dlq_total{reason="malformed"} 1.0' in metrics
-    assert 'policy="cwb:delta=0.3,window=2"' in metrics
+    assert 'policy="cwb:delta=0.5,window=2"' in metrics
 
 
 def test_a_broker_that_stops_answering_is_not_ready(ground: Any, start_stage: StartStage, until: Until) -> None:
