@@ -55,10 +55,10 @@ def run(args: argparse.Namespace) -> int:
             print(f"not as it should be: {surprise}", file=sys.stderr)
         if args.svg:
             _write_picture(args.svg, rows, tally, seconds)
-        if not args.once:
+        if args.once:
+            _next_steps(console)
+        else:
             _stay(stage, console)
-    if args.once:
-        _next_steps(console)
     if args.json:
         print(json.dumps(tally.as_json(seconds)))
     return 1 if surprises else 0

@@ -7,6 +7,7 @@ result of the text that it repeats; whether the cache gives it or the model comp
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -222,7 +223,8 @@ class _Builder:
         of: str | None = None, source: str | None = None, truncated: bool = False,
     ) -> Odd:  # fmt: skip
         reason, label, damaged = said.get("reason"), said.get("label"), said.get("damaged", False)
-        fields = self.fields(kind, name, at_s, source, **{key: said[key] for key in said if key not in _OURS})
+        tagged = {"symbols": _symbols(said)} | said
+        fields = self.fields(kind, name, at_s, source, **{key: tagged[key] for key in tagged if key not in _OURS})
         return Odd(
             name, at_s, _topic(fields), fields["item_key"], _json(fields), "reject" if reason else outcome, reason, of,
             truncated, label=label, damaged=damaged or reason is not None,
@@ -232,6 +234,16 @@ class _Builder:
         at_us = self._start_us + round(at_s * 1e6)
         fields = self._find(original).model_dump(mode="json", exclude_none=True)
         return fields | {"updated_us": at_us - 400_000, "ingested_us": at_us}
+
+
+_TICKERS = {"Kelvara": "KLVR", "Fentrow": "FNTR", "Norvex": "NRVX", "Brackwater": "BRKW"}
+
+
+def _symbols(said: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The company that a headline begins with, or the cashtags of a post."""
+    if company := _TICKERS.get(said.get("headline", "").partition(" ")[0]):
+        return [{"symbol": company, "origin": "provider"}]
+    return [{"symbol": tag, "origin": "cashtag"} for tag in re.findall(r"\$([A-Z]{4})\b", said.get("text", ""))]
 
 
 _OURS = frozenset({"reason", "label", "damaged"})  # what the table says of an item, and the item does not
