@@ -20,11 +20,13 @@ INLINE = frozenset(
 # As above, and: a ">" in quotes ends no tag, an unfinished tag is one (it may hold an image), CDATA is text. An
 # alternative that starts never fails and is possessive, so that nothing is looked at twice.
 TAGS = re.compile(
-    r"<!\[CDATA\[|\]\]>"
-    r"|<!--[^-]*+(?:-(?!->)[^-]*+)*+(?:-->|\Z)"
-    r"|<(script|style|template|svg)\b[^<]*+(?:<(?!/\1\s*>)[^<]*+)*+(?:</\1\s*>|\Z)"
-    r"|</?([a-z][a-z0-9]*+)(?:[^<>=]++|=\s*+(?:\"[^\"]*\"|'[^']*')?+)*+(?:>|(?=<)|\Z)"
-    r"|<[!?][^<>]*+(?:>|(?=<)|\Z)",
+    r"<(?:"
+    r"!\[CDATA\["
+    r"|!--[^-]*+(?:-(?!->)[^-]*+)*+(?:-->|\Z)"
+    r"|(script|style|template|svg)\b[^<]*+(?:<(?!/\1\s*>)[^<]*+)*+(?:</\1\s*>|\Z)"
+    r"|/?([a-z][a-z0-9]*+)(?:[^<>=]++|=\s*+(?:\"[^\"]*\"|'[^']*')?+)*+(?:>|(?=<)|\Z)"
+    r"|[!?][^<>]*+(?:>|(?=<)|\Z)"
+    r")|\]\]>",
     re.IGNORECASE | re.DOTALL,
 )
 MOST_TAGS = 20_000  # a page with more of them before its text is not worth reading

@@ -4,7 +4,7 @@ A profile is a list of declared steps, so that its hash covers every rule and ev
 profile and the hash it was trained under, and an edited rule can no longer pass for the old one.
 
 natural-v1  entities, a leading RT, links and handles; every word stays.
-natural-v2  as natural-v1, and what feeds damage is repaired: nested entities, mojibake, styled letters, invisible
+natural-v2  as natural-v1, and what feeds damage is repaired: nested escapes, mojibake, styled letters, invisible
             characters, minus signs. On undamaged text the same as natural-v1. The bundled model's.
 paper-v1    the cleaning behind Table I of the ELBERT paper, for text with spaces around its punctuation: lower case, no
             NLTK stop words, no bare punctuation.
@@ -22,7 +22,7 @@ from types import MappingProxyType
 
 from engine.errors import ConfigError
 from engine.text.characters import CHARACTERS
-from engine.text.steps import BareTokens, Lower, Step, Strip, Tokens, Unescape, UnescapeNested, replace
+from engine.text.steps import BareTokens, Lower, Step, Strip, Tokens, Unescape, UnescapeJson, UnescapeNested, replace
 from schemas.identity import canonical, sha256_hex
 
 
@@ -81,7 +81,7 @@ NATURAL = Profile(
 
 NATURAL_2 = Profile(
     "natural-v2",
-    (UnescapeNested(3), CHARACTERS, Strip(), RETWEET, LINKS, HANDLES, SPACES, Strip()),
+    (UnescapeJson(), UnescapeNested(3), CHARACTERS, Strip(), RETWEET, LINKS, HANDLES, SPACES, Strip()),
 )
 
 PAPER = Profile(

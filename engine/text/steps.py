@@ -46,6 +46,23 @@ class UnescapeNested:
 
 
 @dataclass(frozen=True)
+class UnescapeJson:
+    """Escapes like \\u2019, which are left where JSON was encoded twice, to characters; halves of pairs to U+FFFD."""
+
+    PATTERN = re.compile(r"(?:\\u[0-9a-fA-F]{4})+")
+
+    def __call__(self, text: str) -> str:
+        return self.PATTERN.sub(self._characters, text) if "\\u" in text else text
+
+    def _characters(self, escapes: re.Match[str]) -> str:
+        units = bytes.fromhex(escapes[0].replace("\\u", ""))
+        return units.decode("utf-16-be", "replace")
+
+    def describe(self) -> Any:
+        return ["unescape_json", self.PATTERN.pattern]
+
+
+@dataclass(frozen=True)
 class Lower:
     """Lower case."""
 

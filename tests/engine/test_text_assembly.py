@@ -47,6 +47,13 @@ def test_a_repeated_beginning_goes_and_no_sign_or_digit_with_it(parts: tuple[str
     assert ENCODER.assemble(Text(parts))[0] == whole
 
 
+def test_texts_that_differ_in_a_sign_are_no_duplicates() -> None:
+    """The cache answers for equal token ids alone."""
+    texts = [Text(("Revenue change", f"Revenue change {change}")) for change in ("-3%", "3%", "+3%", ".3%", "\u22123%")]
+    fell, flat, rose, little, minus = (encoded and encoded.token_ids for encoded in ENCODER.encode(texts))
+    assert len({fell, flat, rose, little}) == 4 and fell == minus
+
+
 @pytest.mark.parametrize("html", [False, True])
 @pytest.mark.parametrize(
     ("body", "whole"),
