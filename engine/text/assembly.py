@@ -39,7 +39,9 @@ class Text:
 class Assembly(Protocol):
     """A rule by name. Pure; may be shared between threads."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """As manifests write it."""
 
     def parts(self, text: Text) -> list[tuple[str, bool]]:
         """The parts to read, in order, each with whether it is declared as markup."""

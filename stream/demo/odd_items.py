@@ -223,7 +223,7 @@ class _Builder:
         of: str | None = None, source: str | None = None, truncated: bool = False,
     ) -> Odd:  # fmt: skip
         reason, label, damaged = said.get("reason"), said.get("label"), said.get("damaged", False)
-        tagged = {"symbols": _symbols(said)} | said
+        tagged = {"symbols": _symbols(said), **said}
         fields = self.fields(kind, name, at_s, source, **{key: tagged[key] for key in tagged if key not in _OURS})
         return Odd(
             name, at_s, _topic(fields), fields["item_key"], _json(fields), "reject" if reason else outcome, reason, of,

@@ -552,7 +552,7 @@ def hurried() -> list[Stamped]:
     source, sink = MemorySource(bounded=True), MemorySink()
     source.append([stamped.record for stamped in raw_records])
     source.assign([Partition("news.raw", number) for number in range(3)])
-    clock, metrics = Ticking(NOW_US + 45 * SECOND_US, 40), Metrics(loaded.max_layers)
+    clock, metrics = Ticking(NOW_US + 45 * SECOND_US, 80), Metrics(loaded.max_layers)
     origin = service.origin_of(loaded, using)
     Stage(using, loaded, origin, source, sink, MemoryCache(DAY_US), clock, metrics).run(threading.Event())
     numbers = dict.fromkeys((using.topics.signals, using.topics.dlq, using.topics.control), 0)
