@@ -1,4 +1,4 @@
-"""Assembly rules: how the parts of an item become the one text that a model reads.
+"""Assembly rules: how an item's parts become the text that a model reads.
 
 A rule is named and versioned, part of a model's manifest and of a configuration's hash: a rule that feeds the model
 anything else needs a new name, and recorded signals stay reproducible under the old one.

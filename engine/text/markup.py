@@ -1,4 +1,4 @@
-"""HTML to text, in linear time and without ever failing: `to_text` for parts-v1, `read` for parts-v2."""
+"""HTML to text in linear time: `to_text` for parts-v1, `read` for parts-v2."""
 
 import re
 
@@ -50,8 +50,10 @@ def is_escaped(text: str, limit: int) -> bool:
 
 
 def read(markup: str, limit: int) -> tuple[str, bool]:
-    """Text as of `to_text`, read until it has `limit` characters or more, and whether markup was left unread. However
-    much of the beginning is scripts or images, the text behind them is found. Never raises."""
+    """The text of markup up to `limit` characters or a little more, and whether markup was left unread.
+
+    Scripts and images do not count, so the text behind them is found however large they are. Entities stay. Never
+    raises."""
     pieces, length, end = list[str](), 0, 0
     for number, tag in enumerate(TAGS.finditer(markup)):
         pieces.append(markup[end : tag.start()])

@@ -1,4 +1,4 @@
-"""What the demo promises of each record, and which outcomes are not what was promised.
+"""Expected outcomes of the demo's records, and the check against them.
 
 Outcomes and results are promised, never their timing: a copy may be answered by the cache or computed again, but has
 the result of its original, bit for bit.

@@ -1,4 +1,4 @@
-"""What is being started, while nothing else can be shown yet."""
+"""Start-up display: one line per part that is being started."""
 
 import time
 from types import TracebackType
