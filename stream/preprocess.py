@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from pydantic import ValidationError
 
-from engine.text.encoder import Text
+from engine.text.assembly import Text
 from schemas.base import EARLIEST_US, LATEST_US
 from schemas.codec import describe
 from schemas.raw import RAW, Action, RawNews, RawTweet, Symbol
@@ -147,11 +147,11 @@ def read_element(value: bytes, position: Position, limits: Limits) -> Element:
 
 
 def text_of(item: RawNews | RawTweet) -> Text:
-    """The readable parts, most important first."""
+    """The readable parts, most important first; the first is the headline, also where it is empty."""
     if isinstance(item, RawTweet):
         return Text((item.text or "",))
-    parts = tuple(part for part in (item.headline, item.summary, item.body) if part)
-    return Text(parts, html=item.body_format == "html")
+    further = tuple(part for part in (item.summary, item.body) if part)
+    return Text((item.headline or "", *further), html=item.body_format == "html")
 
 
 def symbols_of(item: RawNews | RawTweet) -> tuple[Symbol, ...]:
