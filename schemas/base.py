@@ -28,9 +28,7 @@ class Message(BaseModel):
     writers; a value of another type is an error, never coerced. An error's text never quotes the input: logs must not
     hold licensed text."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="ignore", strict=True, allow_inf_nan=False, hide_input_in_errors=True
-    )
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, allow_inf_nan=False, hide_input_in_errors=True)
 
     SCHEMA: ClassVar[str]
     """Name and major version, as in the `schema` header, e.g. `signal/1`."""

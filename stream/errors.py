@@ -44,7 +44,9 @@ class RecordTooLarge(SinkError):
 
     def __init__(self, topic: str, size: int, limit: int | None, receipt: object | None = None) -> None:
         allowed = "its max.message.bytes" if limit is None else f"message.max.bytes={limit:,}"
-        super().__init__(f"not delivered: {topic}: MSG_SIZE_TOO_LARGE: {size:,} bytes do not fit into {allowed}", receipt)
+        super().__init__(
+            f"not delivered: {topic}: MSG_SIZE_TOO_LARGE: {size:,} bytes do not fit into {allowed}", receipt
+        )
         self.topic, self.size = topic, size
 
 

@@ -37,4 +37,4 @@ def _json_escaped(char: str) -> str:
     if char < " ":  # a string's own are escaped in all JSON
         return " "
     units = char.encode("utf-16-be", "surrogatepass")
-    return "".join(f"\\u{units[at:at + 2].hex()}" for at in range(0, len(units), 2))
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))

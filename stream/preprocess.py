@@ -120,9 +120,7 @@ def _read_array(value: bytes, position: Position, limits: Limits) -> list[Elemen
     except TooManyElements as error:
         return [Refusal(position, Reason.TOO_LARGE, f"array: {error}")]
     places = (replace(position, index=index) for index in range(len(parts)))
-    return [
-        replace(read_element(part, place, limits), part=part) for part, place in zip(parts, places, strict=True)
-    ]
+    return [replace(read_element(part, place, limits), part=part) for part, place in zip(parts, places, strict=True)]
 
 
 def read_element(value: bytes, position: Position, limits: Limits) -> Element:
@@ -139,7 +137,9 @@ def read_element(value: bytes, position: Position, limits: Limits) -> Element:
     if item.action is Action.DELETE:
         return readable.deletion()
     if (language := _primary_language(item.lang)) and limits.languages and language not in limits.languages:
-        return readable.refused(Reason.LANGUAGE, f"lang: one of {', '.join(limits.languages)} read, was {quoted(item.lang)}")
+        return readable.refused(
+            Reason.LANGUAGE, f"lang: one of {', '.join(limits.languages)} read, was {quoted(item.lang)}"
+        )
     if limits.max_age_us is not None and item.published_us is not None:
         age_us = item.ingested_us - item.published_us
         if age_us > limits.max_age_us:
