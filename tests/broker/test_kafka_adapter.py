@@ -242,6 +242,52 @@ def test_a_record_that_is_too_large_is_refused_alone(broker: Any) -> None:
     sink.close()
 
 
+def receipts_and_refusals(broker: Any, sink: KafkaSink) -> tuple[list[object], list[RecordTooLarge]]:
+    """Everything that the sink says of what it was given."""
+    receipts: list[object] = []
+    refused: list[RecordTooLarge] = []
+
+    def over() -> bool:
+        try:
+            receipts.extend(sink.receipts(50))
+        except RecordTooLarge as error:
+            refused.append(error)
+        return not sink.unacknowledged()
+
+    broker.until(over)
+    return receipts + sink.receipts(), refused
+
+
+@pytest.mark.broker
+def test_a_batch_that_the_topic_does_not_take_is_sent_record_by_record(real_broker: Any) -> None:
+    """A broker refuses a batch as a whole: what would fit alone must neither end the process nor change its place."""
+    topic = real_broker.topic(**{"max.message.bytes": "10000"})
+    sink = KafkaSink(real_broker.bootstrap_servers, options={"linger.ms": 200, "compression.type": "none"})
+    for number in range(40):
+        sink.send(Outgoing(topic, b"k", b"%04d" % number + b"x" * 3_000), number)
+    receipts, refused = receipts_and_refusals(real_broker, sink)
+    assert receipts == list(range(40)) and not refused
+    sink.close()
+    member = real_broker.join(topic, "g")
+    member.poll_until(lambda: len(member.records) >= 40)
+    assert [int((record.value or b"")[:4]) for record in member.records] == list(range(40))
+
+
+@pytest.mark.broker
+def test_a_record_that_the_topic_does_not_take_is_given_back_alone(real_broker: Any) -> None:
+    """Whatever stands in its batch, those around it arrive in order and the sink goes on."""
+    topic = real_broker.topic(**{"max.message.bytes": "10000"})
+    sink = KafkaSink(real_broker.bootstrap_servers, options={"linger.ms": 200, "compression.type": "none"})
+    for number in range(9):
+        sink.send(Outgoing(topic, b"k", b"%d" % number + b"x" * (20_000 if number % 3 == 1 else 10)), number)
+    receipts, refused = receipts_and_refusals(real_broker, sink)
+    assert receipts == [0, 2, 3, 5, 6, 8]
+    assert [(error.receipt, error.size, error.topic) for error in refused] == [(n, 20_002, topic) for n in (1, 4, 7)]
+    sink.send(Outgoing(topic, b"k", b"after"), "after")
+    assert real_broker.settle(sink) == ["after"]
+    sink.close()
+
+
 @pytest.mark.parametrize("name", sorted(OWNED))
 def test_an_owned_option_is_refused_with_its_reason(name: str) -> None:
     """What decides over loss, doubling or placement is not passed through."""
