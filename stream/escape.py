@@ -13,8 +13,14 @@ def escaped(text: str, longest: int = LONGEST_SHOWN) -> str:
     return f"{shown}... ({cut:,} characters more)" if cut > 0 else shown
 
 
-def plain(text: str) -> str:
+def escaped_lines(text: str) -> str:
+    """The same line by line, for what is of several lines on purpose."""
+    return "\n".join(escaped(line) for line in text.split("\n"))
+
+
+def plain(text: str, longest: int = LONGEST_SHOWN) -> str:
     """One line for people: what is not printable becomes a space, and a run of them a single one."""
+    text = text[:longest]
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 

@@ -1,11 +1,7 @@
 """Whatever a raw record holds, it has its outcomes, each within a message, and the next one is read."""
 
-from collections.abc import Callable
-from typing import Any
-
-import pytest
 from hypothesis import HealthCheck, given, settings
-from raw_records import LARGEST, NOW_US, raw_records
+from raw_records import NOW_US, raw_records
 
 from engine.text.encoder import Encoded
 from engine.types import Verdict

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
+from schemas.raw import RawNews, RawTweet
 from stream.ports import Record
 
 NOW_US = 1_770_000_000_000_000
@@ -22,11 +23,8 @@ NEWS: Members = [
     ("headline", '"Acme raises its outlook"'),
 ]
 TWEET: Members = [*NEWS[:3], ("item_type", '"tweet"'), NEWS[4], ("text", '"$ACME raises its outlook"')]
-FIELDS = (
-    "schema_version item_key source source_item_id action revision published_us updated_us ingested_us ingested_origin "
-    "lang symbols url publisher vendor_sentiment item_type headline summary body body_format authors channels tags "
-    "text author_id conversation_id ref cashtags hashtags urls metrics user_label unheard_of"
-).split()
+FIELDS = sorted({*RawNews.model_fields, *RawTweet.model_fields, "unheard_of"})
+]
 
 sizes = st.sampled_from([0, 1, 3, 36, 65, 513, 5_000, 100_000, 440_000, 900_000])
 characters = st.sampled_from(["x", "\\u0000", "\\u001b[31m", "\\n", "\\u202e", "é", "😀", "\\ud83d\\ude00", " ", ","])
@@ -110,7 +108,7 @@ headers = st.lists(
     st.tuples(
         st.sampled_from(["traceparent", "tracestate", "signal-id", "\x1b"]),
         st.none()
-        | st.sampled_from([b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", b"rojo=1,congo=t61", b"\xc3\x28\xff"])
+        | st.sampled_from([b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", b"rojo=1", b"\xc3\x28\xff"])
         | st.sampled_from([b"x" * 998_500, b"a=" + b"b" * 600, b""]),
     ),
     max_size=3,
