@@ -24,7 +24,6 @@ NEWS: Members = [
 ]
 TWEET: Members = [*NEWS[:3], ("item_type", '"tweet"'), NEWS[4], ("text", '"$ACME raises its outlook"')]
 FIELDS = sorted({*RawNews.model_fields, *RawTweet.model_fields, "unheard_of"})
-]
 
 sizes = st.sampled_from([0, 1, 3, 36, 65, 513, 5_000, 100_000, 440_000, 900_000])
 characters = st.sampled_from(["x", "\\u0000", "\\u001b[31m", "\\n", "\\u202e", "é", "😀", "\\ud83d\\ude00", " ", ","])
