@@ -15,7 +15,7 @@ import structlog
 from stream.escape import escaped
 
 LONGEST_VALUE = 1_000
-LONGEST_TRACE = 20_000
+LONGEST_TRACE = 100  # lines, the last ones
 _MOST_PARTS = 100  # of a list or a mapping
 _DEEPEST = 4
 
@@ -90,7 +90,7 @@ def _fit_to_show(_logger: Any, _method: str, event: structlog.typing.EventDict) 
 
 def _trace(text: object) -> str:
     """Lines that no line of the log looks like."""
-    return "\n".join("    " + escaped(line, LONGEST_VALUE) for line in str(text)[-LONGEST_TRACE:].splitlines())
+    return "\n".join("    " + escaped(line, LONGEST_VALUE) for line in str(text).splitlines()[-LONGEST_TRACE:])
 
 
 def _shown(value: object, depth: int = 0) -> object:

@@ -89,6 +89,8 @@ def _integer(digits: str) -> int | float:
 def _sentence(fault: Fault, value: bytes, fields: Mapping[str, Any]) -> str:
     if fault.type == "json_invalid":
         return _not_json(fault, value)
+    if not fault.place and fault.type in _NOT_JSON:
+        return "not a JSON object"
     if fault.type == "union_tag_not_found":
         return "item_type is missing"
     if fault.type == "union_tag_invalid":
