@@ -26,6 +26,7 @@ _KINDS: Mapping[str, str] = {
     "model_type": "an object",
     "model_attributes_type": "an object",
 }
+_NAMES: Mapping[type, str] = {str: "a string", list: "an array", dict: "an object"}
 _NOT_JSON = ("json_invalid", "model_type", "model_attributes_type", "dict_type")
 _BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 
@@ -139,7 +140,7 @@ def _kind(value: object) -> str:
         return json.dumps(value)
     if isinstance(value, int | float):
         return quoted(value)
-    return {str: "a string", list: "an array", dict: "an object"}.get(type(value), "something else")
+    return _NAMES.get(type(value), "something else")
 
 
 def _place(place: Sequence[str | int]) -> str:
