@@ -6,9 +6,17 @@ that neither the depth of the stack nor the version of Python decides how many e
 
 import re
 
-_MARK = re.compile(rb'"(?:[^"\\]++|\\.)*+"|["\[\]{},]', re.DOTALL)
+_STRING = rb'"(?:[^"\\]++|\\.)*+"'
+_PLAIN = rb'[^"\[\]{}]++'
+_FLAT = rb"(?:" + _PLAIN + rb"|" + _STRING + rb")*+"
+_INNER = rb"(?:" + _PLAIN + rb"|" + _STRING + rb"|[\[{]" + _FLAT + rb"[\]}])*+"
+_ELEMENT = rb"(?:" + _PLAIN + rb"|" + _STRING + rb"|[\[{]" + _INNER + rb"[\]}])*+"
+# An object or array of up to three levels is one mark, so that an item costs one turn of the loop. Possessive
+# repetitions never go back: each byte is looked at a few times at most.
+_MARK = re.compile(rb"[\[{]" + _ELEMENT + rb"[\]}]|" + _STRING + rb'|["\[\]{},]', re.DOTALL)
+_BRACKET = re.compile(_STRING + rb'|["\[\]{}]', re.DOTALL)
 _OPENING, _CLOSING = frozenset(b"[{"), frozenset(b"]}")
-_COMMA, _END = ord(","), ord("]")
+_COMMA, _QUOTE, _END = b',"]'
 _WHITE_SPACE = b" \t\r\n"
 
 
@@ -28,15 +36,13 @@ def is_array(value: bytes) -> bool:
 def split(value: bytes, most: int) -> list[bytes]:
     """The elements of an array, at least one and at most `most`, in order. Raises NotAnArray, TooManyElements."""
     parts: list[bytes] = []
-    depth, start = 0, 0
-    for mark in _MARK.finditer(value):
+    depth, start = 1, value.index(b"[") + 1
+    for mark in _MARK.finditer(value, start):
+        if mark.end() - mark.start() > 1:
+            continue
         char = value[mark.start()]
-        if char in _OPENING:
-            depth += 1
-            start = start or mark.end()
-        elif char in _CLOSING:
-            depth -= 1
-        elif _unclosed(mark):
+        depth += (char in _OPENING) - (char in _CLOSING)
+        if char == _QUOTE:
             raise NotAnArray("a string without its end")
         if depth == 0 or (depth == 1 and char == _COMMA):
             parts.append(value[start : mark.start()].strip(_WHITE_SPACE))
@@ -51,19 +57,16 @@ def split(value: bytes, most: int) -> list[bytes]:
 def deeper_than(value: bytes, most: int) -> bool:
     """Whether brackets are nested deeper than `most`."""
     depth = 0
-    for mark in _MARK.finditer(value):
+    for mark in _BRACKET.finditer(value):
+        if mark.end() - mark.start() > 1:
+            continue
         char = value[mark.start()]
         depth += (char in _OPENING) - (char in _CLOSING)
         if depth > most:
             return True
-        if _unclosed(mark):  # to search on would read the rest again at each quote
+        if char == _QUOTE:  # to search on would read the rest again at each quote
             return False
     return False
-
-
-def _unclosed(mark: re.Match[bytes]) -> bool:
-    """Whether a string begins here that does not end."""
-    return mark.end() - mark.start() == 1 and mark[0] == b'"'
 
 
 def _whole(parts: list[bytes], end: int, rest: bytes) -> list[bytes]:
