@@ -6,11 +6,14 @@ LONGEST_SHOWN = 500
 def escaped(text: str, longest: int = LONGEST_SHOWN) -> str:
     """One line of printable characters, at most `longest` of the text's own: control characters, line ends, bidi
     overrides and lone surrogates are written as Python escapes, what is cut off is counted."""
-    cut = len(text) - longest
-    shown = text[:longest] if cut > 0 else text
-    if not shown.isprintable():
-        shown = "".join(map(_escaped, shown))
-    return f"{shown}... ({cut:,} characters more)" if cut > 0 else shown
+    shown = cut(text, longest)
+    return shown if shown.isprintable() else "".join(map(_escaped, shown))
+
+
+def cut(text: str, longest: int) -> str:
+    """At most `longest` characters of the text, then how many are left out."""
+    left_out = len(text) - longest
+    return f"{text[:longest]}... ({left_out:,} characters more)" if left_out > 0 else text
 
 
 def escaped_lines(text: str) -> str:
@@ -24,10 +27,9 @@ def plain(text: str, longest: int = LONGEST_SHOWN) -> str:
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
-def json_line(value: bytes) -> str:
+def json_line(text: str) -> str:
     """JSON text as one line of printable characters that says the same: in its strings they become \\u escapes, and
     between its values, where only white space can stand, a space."""
-    text = value.decode("utf-8", "replace")
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else _json_escaped(char) for char in text)

@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         for value, row in _shown(tail, settings, args):
             if args.json:
-                sys.stdout.write(json_line(value) + "\n")
+                sys.stdout.write(json_line(value.decode("utf-8", "replace")) + "\n")
                 sys.stdout.flush()
             else:
                 console.print(line(row, width), soft_wrap=True)
