@@ -230,7 +230,9 @@ class Publisher:
         )
         entry.told = [rejection]
         said = log.debug if refusal.reason is Reason.SHED else log.info  # a line a text would make a backlog longer
-        said("text.rejected", reason=refusal.reason.value, detail=refusal.detail, position=refusal.position)
+        poison = refusal.reason is Reason.POISON  # then the detail is an exception's text, which may quote the item
+        detail = refusal.detail.partition(":")[0] if poison else refusal.detail
+        said("text.rejected", reason=refusal.reason.value, detail=detail, position=refusal.position)
         records = [letter]
         if refusal.retraction is not None:
             retraction = retraction_of(refusal.retraction, entry, origin, now_us)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from schemas.identity import digest
 from schemas.rejection import Reason
@@ -239,3 +240,22 @@ def test_the_largest_signal_fits(worlds: Worlds, make_news: News, make_record: M
     finish(world)
     (signal,) = world.signals
     assert len(signal.symbols) == 1_024 and signal.revision == 2**63 - 1
+
+
+def test_what_our_own_code_fails_on_is_told_to_the_dead_letter_alone(
+    worlds: Worlds, make_news: News, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception's text may quote the item, and the log must not hold licensed text."""
+
+    def broken(*_: object) -> None:
+        raise ValueError("Acme wins")
+
+    monkeypatch.setattr("stream.publisher.signal_fields", broken)
+    world = worlds()
+    world.source.append([make_record(0, [make_news("0", "Acme wins")], key="k")])
+    with capture_logs() as lines:
+        world.finish()
+    (letter,) = world.rejections
+    assert (letter.reason, letter.detail, letter.original_scope) == (Reason.POISON, "ValueError: Acme wins", "element")
+    assert {line["event"] for line in lines} >= {"outcome.failed", "text.rejected"}
+    assert "Acme" not in str(lines)
