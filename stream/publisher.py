@@ -28,6 +28,7 @@ from stream.inflight import (
     Revoked,
     Stop,
     ToPublisher,
+    observed_us,
 )
 from stream.logs import failure
 from stream.outcome import (
@@ -250,7 +251,7 @@ class Publisher:
             if isinstance(one, Rejection):
                 self._metrics.rejected(one.reason)
             else:
-                self._metrics.published(one)
+                self._metrics.published(one, live=observed_us(entry.element) is not None)
         entry.told = []
 
     def _hand_back_revoked(self) -> None:

@@ -83,6 +83,7 @@ class ClientLog:
         self.name, self.bootstrap_servers = name, bootstrap_servers
         self.failure: str | None = None
         self.worked = False  # set by the owner: a record, an assignment or an acknowledgement came
+        self.missing_topics: set[str] = set()  # until the owner has found them
         self._monotonic = monotonic
         self._last: dict[str, float] = {}
 
@@ -93,6 +94,12 @@ class ClientLog:
             return False
         self._last[kind] = now
         return True
+
+    def missing(self, topic: str) -> None:
+        """A topic to read is not there; librdkafka says so once."""
+        self.missing_topics.add(topic)
+        if self.due(f"topic {topic}"):
+            log.warning("topic.awaited", topic=topic, hint="earlybird topics create")
 
     def log(self, level: int, template: str, *parts: object) -> None:
         """librdkafka's log line, in the form of logging.Logger.log: facility, client, text."""
