@@ -44,13 +44,15 @@ class SinkError(StreamError):
 
 
 class RecordTooLarge(SinkError):
-    """A record that does not fit into a message; others are not concerned."""
+    """A record that does not fit into a message; others are not concerned. `limit`: the client's own, None where the
+    broker refused."""
 
-    def __init__(self, topic: str, size: int, limit: int, receipt: object | None = None) -> None:
+    def __init__(self, topic: str, size: int, limit: int | None, receipt: object | None = None) -> None:
+        allowed = "its max.message.bytes" if limit is None else f"message.max.bytes={limit:,}"
         super().__init__(
-            f"not delivered: {topic}: MSG_SIZE_TOO_LARGE: {size:,} bytes do not fit into message.max.bytes={limit:,}",
-            receipt,
+            f"not delivered: {topic}: MSG_SIZE_TOO_LARGE: {size:,} bytes do not fit into {allowed}", receipt
         )
+        self.topic, self.size = topic, size
 
 
 class FeedError(StreamError):

@@ -26,6 +26,7 @@ import structlog
 from stream import settings as settings_module
 from stream.arguments import positive_float, positive_int, seconds, speed
 from stream.errors import FeedError, StreamError
+from stream.escape import escaped
 from stream.feed import BACK_DATED_US, BadLine, FeedFile, FeedItem, LineFormat, Pace, Tally, merged, publish
 from stream.field_map import FLAT, FieldMap
 from stream.logs import configure_logging
@@ -220,7 +221,7 @@ class _Progress:
         if isinstance(line, BadLine):
             self._complaints += 1
             if self._complaints <= _MOST_COMPLAINTS:
-                self._console.print(f"{line.place}: {line.why}", markup=False, soft_wrap=True)
+                self._console.print(escaped(f"{line.place}: {line.why}"), markup=False, soft_wrap=True)
             return
         self._texts += 1
         if not self._bar.disable and self._texts % 64 == 1:
