@@ -15,7 +15,6 @@ from confluent_kafka import (
 
 from stream.adapters.clients import DENIED, MISSING, ClientLog, headers_of, leave, within
 from stream.adapters.group import Membership, commit_of, offset_of
-from stream.adapters.headers import headers_of
 from stream.adapters.options import Protocol, consumer_options
 from stream.adapters.statistics import statistics_into
 from stream.errors import SettingsError, SourceError
