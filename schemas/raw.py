@@ -7,10 +7,13 @@ and nanosecond stamps pass 2**53. Text fields are null in a delete.
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import AfterValidator, FailFast, Field, TypeAdapter
+from pydantic_core import PydanticCustomError
 
-from schemas.base import EpochUs, Message, Share
-from schemas.symbols import Canonical
+from schemas.base import Count64, EpochUs, Int64, Message, Share
+from schemas.symbols import Canonical, canonical_symbol
+
+LONGEST_EXCHANGE = 64
 
 
 class Action(StrEnum):
@@ -39,6 +42,26 @@ class Symbol(Message):
     relevance: Share | None = None
 
 
+def _sound(symbol: Symbol) -> Symbol:
+    """Refuse what signals of earlier versions may hold, so that Symbol itself takes it: a long exchange, a name that
+    can be none."""
+    try:
+        canonical_symbol(symbol.symbol)
+    except ValueError as error:
+        raise PydanticCustomError("no_symbol", "its symbol is no name: {why}", {"why": str(error)}) from None
+    if symbol.exchange is not None and len(symbol.exchange) > LONGEST_EXCHANGE:
+        raise PydanticCustomError(
+            "exchange_too_long",
+            "its exchange is longer than {limit} characters, was {length}",
+            {"limit": LONGEST_EXCHANGE, "length": len(symbol.exchange)},
+        )
+    return symbol
+
+
+Texts = Annotated[tuple[str, ...], FailFast()]
+"""One error for all of a list: a megabyte of wrong elements must not become a million errors."""
+
+
 class Reference(Message):
     """The post that a tweet repeats, quotes or answers."""
 
@@ -51,6 +74,8 @@ class RawItem(Message):
 
     `item_key` is `source:source_item_id` and the Kafka key. `ingested_us` is when our side first had the item: the
     instant it became available to trade on. `ingested_origin` says whether that was observed or assumed afterwards.
+
+    What is copied into a signal is bounded (since 1.1, whose readers read every item of 1.0 within the bounds).
     """
 
     SCHEMA: ClassVar[str] = "raw/1"
@@ -60,14 +85,14 @@ class RawItem(Message):
     source: Annotated[str, Field(min_length=1, max_length=64)]
     source_item_id: Annotated[str, Field(min_length=1, max_length=448)]
     action: Action = Action.CREATE
-    revision: Annotated[int, Field(ge=0)] | None = None
+    revision: Count64 | None = None
     published_us: EpochUs | None = None
     updated_us: EpochUs | None = None
     ingested_us: EpochUs
     ingested_origin: Literal["observed", "assumed"] = "observed"
-    lang: str | None = None
+    lang: Annotated[str, Field(max_length=35)] | None = None  # the longest tag that BCP 47 tells readers to expect
     symbols: Annotated[
-        tuple[Symbol, ...], Field(max_length=512)
+        tuple[Annotated[Symbol, AfterValidator(_sound)], ...], Field(max_length=512), FailFast()
     ] = ()  # all are copied to the signal, and into a header
     url: str | None = None
     publisher: str | None = None
@@ -102,9 +127,9 @@ class RawNews(RawItem):
     summary: str | None = None
     body: str | None = None
     body_format: Literal["text", "html"] = "text"
-    authors: tuple[str, ...] = ()
-    channels: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
+    authors: Texts = ()
+    channels: Texts = ()
+    tags: Texts = ()
 
 
 class RawTweet(RawItem):
@@ -115,10 +140,10 @@ class RawTweet(RawItem):
     author_id: str | None = None
     conversation_id: str | None = None
     ref: Reference | None = None
-    cashtags: Annotated[tuple[str, ...], Field(max_length=512)] = ()
-    hashtags: tuple[str, ...] = ()
-    urls: tuple[str, ...] = ()
-    metrics: dict[str, int] | None = None
+    cashtags: Annotated[tuple[str, ...], Field(max_length=512), FailFast()] = ()
+    hashtags: Texts = ()
+    urls: Texts = ()
+    metrics: dict[str, Int64] | None = None
     user_label: str | None = None
 
 

@@ -61,11 +61,15 @@ def _once(written: str) -> str:
     return ".".join(parts)
 
 
-def _canonical_if_text(value: object) -> object:
-    return canonical_symbol(value) if isinstance(value, str) else value
+def _canonical_if_any(value: object) -> object:
+    try:
+        return canonical_symbol(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
-Canonical = BeforeValidator(_canonical_if_text)
-"""For a field that holds a symbol: validated is the canonical name, whatever was written."""
+Canonical = BeforeValidator(_canonical_if_any)
+"""For a field that holds a symbol: the canonical name is validated, whatever was written. What can name nothing stays
+as it is, so that signals of earlier versions can be read; raw items refuse it."""
 
 CanonicalSymbol = Annotated[str, Canonical]

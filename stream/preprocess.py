@@ -5,22 +5,24 @@ item_key is known also takes back what stood before it: its source has replaced 
 Nobody here knows what was published before, so this holds for every refusal.
 """
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from pydantic import ValidationError
 
-from engine.text.encoder import Text
-from schemas.base import EARLIEST_US, LATEST_US
-from schemas.codec import describe
+from engine.text.assembly import Text
+from schemas.base import INT64_MAX
 from schemas.raw import RAW, Action, RawNews, RawTweet, RevisionKind, Symbol
 from schemas.rejection import Reason
 from schemas.symbols import canonical_symbol
+from stream.elements import NotAnArray, TooManyElements, is_array, split
+from stream.instants import plausible_us
 from stream.ports import Position, Record
+from stream.validation import explain, fields_of, quoted
 
+LONGEST_ITEM_KEY = 512  # as RawItem has it
 UNKNOWN_LANGUAGES = frozenset({"", "und", "qme", "zxx", "art"})  # what X and others send for "no idea"
 
 
@@ -30,6 +32,7 @@ class Readable:
 
     position: Position
     item: RawNews | RawTweet
+    part: bytes | None = None  # its own bytes, where it is an element of an array
 
     @property
     def item_key(self) -> str:
@@ -49,12 +52,20 @@ class Readable:
     def deletion(self) -> "Deletion":
         """What takes this item back, by its source's word or because this version of it cannot be read."""
         item = self.item
-        revision, kind = item.effective_revision, item.revision_kind
-        return Deletion(self.position, item.item_key, revision, item.ingested_us, item, kind, _refused(item.action))
+        return Deletion(
+            self.position,
+            item.item_key,
+            item.effective_revision,
+            item.ingested_us,
+            item,
+            self.part,
+            item.revision_kind,
+            _refused(item.action),
+        )
 
     def refused(self, reason: Reason, detail: str) -> "Refusal":
         """The refusal of an item that was understood."""
-        return Refusal(self.position, reason, detail, self.item.item_key, self.deletion())
+        return Refusal(self.position, reason, detail, self.item.item_key, self.deletion(), self.part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +77,7 @@ class Deletion:
     revision: int
     ingested_us: int | None  # None: neither the item nor the broker says when
     item: RawNews | RawTweet | None = None
+    part: bytes | None = None
     kind: RevisionKind = RevisionKind.NONE
     refused: Literal["create", "update"] | None = None  # no delete: a version that cannot be read
 
@@ -87,6 +99,7 @@ class Refusal:
     detail: str
     item_key: str | None = None
     retraction: Deletion | None = None
+    part: bytes | None = None
 
 
 Element = Readable | Deletion | Refusal
@@ -97,6 +110,7 @@ class Limits:
     """What is refused before the model sees it. All decided on recorded values, so that a replay decides alike."""
 
     max_record_bytes: int = 1_048_576
+    max_elements: int = 4_096  # of one array; a larger one is refused as a whole
     max_age_us: int | None = None  # ingested - published beyond this is STALE; None: no limit
     languages: tuple[str, ...] = ("en",)  # primary subtags the model was trained on; empty: any
 
@@ -110,9 +124,9 @@ def read(record: Record, limits: Limits) -> list[Element]:
     if len(value) > limits.max_record_bytes:
         detail = f"at most {limits.max_record_bytes} bytes allowed, was {len(value)}"
         return [refused_record(record, Reason.TOO_LARGE, detail)]
-    if value.lstrip()[:1] != b"[":
-        return [_read_element(value, position, limits, record)]
-    return _read_array(value, position, limits, record)
+    if is_array(value):
+        return _read_array(value, position, limits, record)
+    return [_read_element(value, position, limits, record)]
 
 
 def refused_record(record: Record, reason: Reason, detail: str) -> Refusal:
@@ -122,16 +136,16 @@ def refused_record(record: Record, reason: Reason, detail: str) -> Refusal:
 
 def _read_array(value: bytes, position: Position, limits: Limits, record: Record) -> list[Element]:
     try:
-        parts = json.loads(value)
-    except (ValueError, RecursionError) as error:
-        return [refused_record(record, Reason.MALFORMED, f"record: not JSON ({type(error).__name__})")]
-    if not parts:
-        return [refused_record(record, Reason.MALFORMED, "record: an array without elements")]
+        parts = split(value, limits.max_elements)
+    except NotAnArray as error:
+        return [refused_record(record, Reason.MALFORMED, f"not JSON: {error}")]
+    except TooManyElements as error:
+        return [refused_record(record, Reason.TOO_LARGE, f"array: {error}")]
     unkeyed = replace(record, key=None)  # its key need not be that of the element at fault
-    # Lone surrogates come back as escapes, so each element is judged by the same parser as a record of its own.
+    places = (replace(position, index=index) for index in range(len(parts)))
     return [
-        _read_element(json.dumps(part).encode(), replace(position, index=index), limits, unkeyed)
-        for index, part in enumerate(parts)
+        replace(_read_element(part, place, limits, unkeyed), part=part)
+        for part, place in zip(parts, places, strict=True)
     ]
 
 
@@ -140,16 +154,19 @@ def _read_element(value: bytes, position: Position, limits: Limits, record: Reco
     try:
         item = RAW.validate_json(value)
     except ValidationError as error:
-        return _refusal(position, _reason(error), describe(error), record, _fields(value))
+        fields = fields_of(value)
+        return _refusal(position, *explain(error, value, fields), record, fields)
     expected_key = f"{item.source}:{item.source_item_id}"
     readable = Readable(position, item)
     if item.item_key != expected_key:
-        detail = f"item_key: source:source_item_id is {expected_key!r}, was {item.item_key!r}"
+        detail = f"item_key is source:source_item_id, {quoted(expected_key)}, was {quoted(item.item_key)}"
         return readable.refused(Reason.MALFORMED, detail)
     if item.action is Action.DELETE:
         return readable.deletion()
     if (language := _primary_language(item.lang)) and limits.languages and language not in limits.languages:
-        return readable.refused(Reason.LANGUAGE, f"lang: one of {', '.join(limits.languages)} read, was {item.lang}")
+        return readable.refused(
+            Reason.LANGUAGE, f"lang: one of {', '.join(limits.languages)} read, was {quoted(item.lang)}"
+        )
     if limits.max_age_us is not None and item.published_us is not None:
         age_us = item.ingested_us - item.published_us
         if age_us > limits.max_age_us:
@@ -158,11 +175,11 @@ def _read_element(value: bytes, position: Position, limits: Limits, record: Reco
 
 
 def text_of(item: RawNews | RawTweet) -> Text:
-    """The readable parts, most important first."""
+    """The readable parts, most important first; the first is the headline, also where it is empty."""
     if isinstance(item, RawTweet):
         return Text((item.text or "",))
-    parts = tuple(part for part in (item.headline, item.summary, item.body) if part)
-    return Text(parts, html=item.body_format == "html")
+    further = tuple(part for part in (item.summary, item.body) if part)
+    return Text((item.headline or "", *further), html=item.body_format == "html")
 
 
 def symbols_of(item: RawNews | RawTweet) -> tuple[Symbol, ...]:
@@ -188,9 +205,12 @@ def _primary_language(lang: str | None) -> str | None:
 
 def _tombstone(record: Record, position: Position) -> Element:
     item_key = _key_text(record.key)
-    if not item_key:
+    if not record.key:
         return Refusal(position, Reason.MISSING_FIELD, "key: a null record is a delete and needs the item_key as key")
-    at_us = _instant(record.timestamp_us)
+    if item_key is None:
+        detail = f"key: not UTF-8 of at most {LONGEST_ITEM_KEY} characters, and a null record is a delete of its key"
+        return Refusal(position, Reason.MALFORMED, detail)
+    at_us = plausible_us(record.timestamp_us)
     if at_us is None:
         detail = f"timestamp: not usable, was {record.timestamp_us}"
         return Refusal(position, Reason.BAD_TIME, detail, item_key, Deletion(position, item_key, 0, None))
@@ -198,34 +218,20 @@ def _tombstone(record: Record, position: Position) -> Element:
 
 
 def _key_text(key: bytes | None) -> str | None:
-    """As far as it can be an item_key: never a part of one, which might be another's."""
-    text = "" if key is None else key.decode("utf-8", "replace")
-    return text if 0 < len(text) <= 512 else None
+    """The item_key that a record's key can be."""
+    try:
+        text = (key or b"").decode()
+    except UnicodeDecodeError:
+        return None
+    return text if 0 < len(text) <= LONGEST_ITEM_KEY else None
 
 
-def _reason(error: ValidationError) -> Reason:
-    faults = error.errors(include_input=False, include_url=False, include_context=False)
-    tests: Sequence[tuple[Reason, Callable[[Any], bool]]] = (
-        (Reason.UNSUPPORTED_SCHEMA, lambda fault: fault["loc"][-1:] == ("schema_version",)),
-        (
-            Reason.MALFORMED,
-            lambda fault: fault["type"] in ("json_invalid", "model_type", "model_attributes_type"),
-        ),
-        (Reason.MISSING_FIELD, lambda fault: fault["type"] in ("missing", "union_tag_not_found")),
-        (Reason.BAD_TIME, lambda fault: str(fault["loc"][-1:]).endswith("_us',)")),
-    )
-    for reason, holds in tests:
-        if any(holds(fault) for fault in faults):
-            return reason
-    return Reason.MALFORMED
-
-
-def _refusal(position: Position, reason: Reason, detail: str, record: Record, fields: dict[str, Any]) -> Refusal:
+def _refusal(position: Position, reason: Reason, detail: str, record: Record, fields: Mapping[str, Any]) -> Refusal:
     """Refuse an element that did not validate, by what can still be seen of it: its key, its revision, its time."""
     item_key = _item_key(fields.get("item_key")) or _item_key(_key_text(record.key))
     if item_key is None:
         return Refusal(position, reason, detail)
-    ingested_us = _instant(fields.get("ingested_us")) or _instant(record.timestamp_us)
+    ingested_us = plausible_us(fields.get("ingested_us")) or plausible_us(record.timestamp_us)
     revision, kind = _revision(fields)
     refused = _refused(fields.get("action"))
     retraction = Deletion(position, item_key, revision, ingested_us, kind=kind, refused=refused)
@@ -238,33 +244,20 @@ def _refused(action: object) -> Literal["create", "update"] | None:
     return "update" if action == Action.UPDATE else "create"
 
 
-def _fields(value: bytes) -> dict[str, Any]:
-    """What JSON can still be read as an object."""
-    try:
-        fields = json.loads(value)
-    except (ValueError, RecursionError):
-        return {}
-    return fields if isinstance(fields, dict) else {}
-
-
 def _item_key(value: object) -> str | None:
     """`source:source_item_id`, if this has that form."""
-    if not isinstance(value, str) or len(value) > 512 or not value.isprintable():
+    if not isinstance(value, str) or len(value) > LONGEST_ITEM_KEY or not value.isprintable():
         return None
     source, colon, item_id = value.partition(":")
     return value if source and colon and item_id else None
 
 
-def _revision(fields: dict[str, Any]) -> tuple[int, RevisionKind]:
+def _revision(fields: Mapping[str, Any]) -> tuple[int, RevisionKind]:
     """As RawItem's, of those that are valid."""
     revision = fields.get("revision")
-    if type(revision) is int and revision >= 0:
+    if type(revision) is int and 0 <= revision <= INT64_MAX:
         return revision, RevisionKind.COUNTER
     for kind in (RevisionKind.UPDATED, RevisionKind.PUBLISHED):
-        if (at_us := _instant(fields.get(kind.value))) is not None:
+        if (at_us := plausible_us(fields.get(kind.value))) is not None:
             return at_us, kind
     return 0, RevisionKind.NONE
-
-
-def _instant(value: object) -> int | None:
-    return value if type(value) is int and EARLIEST_US <= value <= LATEST_US else None

@@ -170,7 +170,7 @@ def test_what_can_name_no_instrument_is_refused(
     world.source.append([make_record(0, make_news("1", LIFTS, symbols=symbols))])
     world.finish()
     (rejection,) = world.rejections
-    assert rejection.reason is Reason.MALFORMED and "symbols.0.symbol" in rejection.detail
+    assert rejection.reason is Reason.MALFORMED and "symbols[0]" in rejection.detail
     with pytest.raises(ValueError, match="matches no signal"):
         Signals.replay([], symbols=[written])
     with pytest.raises(ValueError, match=r"required|allowed"):
