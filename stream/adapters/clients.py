@@ -1,12 +1,16 @@
-"""What every Kafka client has in common: log lines and errors, mapped to structlog and limited in rate; and its end."""
+"""What every Kafka client has in common: log lines and errors, its questions to the broker, its end."""
 
+import re
 import threading
 import time
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-from confluent_kafka import KafkaError
+from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka.admin import ClusterMetadata  # type: ignore[attr-defined]
 
+from stream.adapters.probe import speech_of
+from stream.errors import SourceError
 from stream.logs import get_logger
 
 log = get_logger(__name__)
@@ -16,6 +20,11 @@ T = TypeVar("T")
 QUIET_S = 10.0  # one line of a kind in this time; librdkafka itself writes twenty a second while no broker answers
 
 LEAVING_S = 15.0
+
+ANSWER_S = 10.0  # a question is given up after this
+_FIRST_TRY_S = 0.5  # how soon a refusal is seen: librdkafka reports it beside the call, which goes on waiting
+_AGAIN_S = 0.1
+_MOST_TRY_S = 5.0  # a large cluster's answer may take long
 
 # Waiting does not mend these: wrong password, wrong certificate, no permission.
 DENIED = frozenset(
@@ -31,6 +40,20 @@ DENIED = frozenset(
 )
 UNREACHABLE = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE})
 MISSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
+
+# A connection that is closed before a broker's first answer, as librdkafka's log has it. [thrd:ssl://host:port/name]
+_CLOSED = re.compile(
+    r"\[thrd:(?:(?P<scheme>\w+)://)?(?P<address>[^/]+:\d+)/.*(?:Disconnected|Send failed).*in state "
+    r"(?P<state>APIVERSION_QUERY|SSL_HANDSHAKE|UP)\)"
+)
+_CLOSED_OFTEN = 3  # in a row: a broker that stops closes a connection, too, and then takes none
+
+
+class Pollable(Protocol):
+    """A librdkafka client without an assignment: a poll brings no records."""
+
+    def poll(self, timeout: float) -> object:
+        """Serve the callbacks."""
 
 
 class Closable(Protocol):
@@ -77,12 +100,23 @@ class ClientLog:
     """Logger and error callback of one client; runs on the thread that polls it.
 
     `failure` is set once the client can never work: refused before it ever worked, or broken by its own account.
+    `unreachable` says why the broker was not reached the last time.
     """
 
-    def __init__(self, name: str, bootstrap_servers: str, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self.name, self.bootstrap_servers = name, bootstrap_servers
+    def __init__(
+        self,
+        name: str,
+        bootstrap_servers: str,
+        monotonic: Callable[[], float] = time.monotonic,
+        *,
+        group: str | None = None,
+    ) -> None:
+        self.name, self.bootstrap_servers, self.group = name, bootstrap_servers, group
         self.failure: str | None = None
+        self.unreachable: str | None = None
         self.worked = False  # set by the owner: a record, an assignment or an acknowledgement came
+        self._reached = False  # a broker has answered: it speaks as we do
+        self._closed: tuple[str, int, float] = ("", 0, 0.0)  # address, closings in a row, the last one's instant
         self._monotonic = monotonic
         self._last: dict[str, float] = {}
 
@@ -97,6 +131,8 @@ class ClientLog:
     def log(self, level: int, template: str, *parts: object) -> None:
         """librdkafka's log line, in the form of logging.Logger.log: facility, client, text."""
         facility, text = str(parts[0]) if parts else "", str(parts[-1]) if parts else template
+        if facility == "FAIL" and not (self._reached or self.worked or self.failure):
+            self._look_for_mismatch(text)
         if facility in ("FAIL", "ERROR") or "will be ignored by this" in text:
             log.debug("client.log", client=self.name, facility=facility, text=text)  # said by error() in our words
         elif self.due(facility):
@@ -106,13 +142,103 @@ class ClientLog:
         """librdkafka's error callback."""
         code, text = error.code(), error.str()
         if error.fatal() or (code in DENIED and not self.worked):
-            self.failure = f"{self.bootstrap_servers}: {error.name()}: {text}"
+            self.failure = str(self.refusal(error))
             log.error("client.failed", client=self.name, brokers=self.bootstrap_servers, reason=text)
         elif code in DENIED:
             if self.due("denied"):
                 log.error("client.denied", client=self.name, brokers=self.bootstrap_servers, reason=text)
-        elif code in UNREACHABLE:
+        elif code in UNREACHABLE and self.failure is None:
+            if code != KafkaError._ALL_BROKERS_DOWN or self.unreachable is None:
+                self.unreachable = text
             if self.due("unreachable"):
                 log.warning("broker.awaited", client=self.name, brokers=self.bootstrap_servers, reason=text)
-        elif self.due(error.name()):
+        elif code not in UNREACHABLE and self.due(error.name()):
             log.warning("client.error", client=self.name, error=error.name(), reason=text)
+
+    def refusal(self, error: KafkaError, topic: str | None = None) -> SourceError:
+        """The error in words that name what was refused: the group, the topic, or us."""
+        what = (
+            f"group {self.group}"
+            if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
+            else topic and f"topic {topic}"
+        )
+        return SourceError(f"{self.bootstrap_servers}: {what + ': ' if what else ''}{error.name()}: {error.str()}")
+
+    def raise_failure(self) -> None:
+        """Raises SourceError once the client can never work."""
+        if self.failure is not None:
+            raise SourceError(f"Kafka refuses us: {self.failure}")
+
+    def reached(self) -> None:
+        """A broker has answered."""
+        self._reached = True
+
+    def _look_for_mismatch(self, text: str) -> None:
+        """Tell a listener that speaks otherwise than we do from one that is away: librdkafka takes both for a lost
+        connection and knocks for ever."""
+        found = _CLOSED.search(text)
+        if found is None:
+            self._closed = ("", 0, 0.0)
+            return
+        address, now_s = found["address"], self._monotonic()
+        before, count, at_s = self._closed
+        count = count + 1 if before == address and now_s - at_s < QUIET_S else 1
+        self._closed = (address, count, now_s)
+        if count % _CLOSED_OFTEN == 0 and (reason := _mismatch(found)):
+            self.failure = f"{address}: {reason}; see kafka.options.security.protocol"
+            log.error("client.failed", client=self.name, brokers=self.bootstrap_servers, reason=self.failure)
+
+
+def _mismatch(closed: re.Match[str]) -> str | None:
+    if closed["state"] == "UP":
+        return "it closes the connection at our first request, as a listener does that wants SASL"
+    ours, theirs = "TLS" if "ssl" in (closed["scheme"] or "") else "plain Kafka", speech_of(closed["address"])
+    return None if theirs in (None, ours) else f"it speaks {theirs}, and we were told to speak {ours}"
+
+
+def answered(client: Pollable, notes: ClientLog, question: Callable[[float], T], timeout_s: float = ANSWER_S) -> T:
+    """A broker's answer to `question`, which takes a time-out in seconds; asked again until one comes.
+
+    Raises SourceError with the cause: at once where the broker refuses us, after `timeout_s` where none answers.
+    """
+    give_up_at, try_s = time.monotonic() + timeout_s, _FIRST_TRY_S
+    while True:
+        try:
+            answer = question(try_s)
+            notes.reached()
+            return answer
+        except KafkaException as failure:
+            error: KafkaError = failure.args[0]
+        client.poll(0)  # the reason comes by the callbacks
+        notes.raise_failure()
+        if error.code() in DENIED or error.fatal():
+            raise notes.refusal(error)
+        left_s = give_up_at - time.monotonic()
+        if left_s <= 0:
+            reason = notes.unreachable or error.str()
+            raise SourceError(f"no Kafka at {notes.bootstrap_servers}, tried for {timeout_s:.0f} s: {reason}")
+        time.sleep(min(_AGAIN_S, left_s))
+        try_s = min(try_s * 2, _MOST_TRY_S, max(left_s, _AGAIN_S))
+
+
+def partitions_of(
+    consumer: Consumer, notes: ClientLog, topic: str, timeout_s: float = ANSWER_S, *, awaited: bool = True
+) -> list[int]:
+    """The numbers of a topic's partitions; one that is `awaited` may be made meanwhile. `consumer` has no assignment
+    yet. Raises SourceError where there is no such topic, or it is not ours to see."""
+    give_up_at = time.monotonic() + timeout_s
+
+    def asked(try_s: float) -> ClusterMetadata:
+        return consumer.list_topics(topic, timeout=try_s)
+
+    while True:
+        known = answered(consumer, notes, asked, max(0.0, give_up_at - time.monotonic())).topics[topic]
+        if known.error is None and known.partitions:
+            return sorted(known.partitions)
+        code = None if known.error is None else known.error.code()
+        if known.error is not None and code in DENIED:
+            raise notes.refusal(known.error, topic)
+        coming = code in (None, KafkaError.LEADER_NOT_AVAILABLE) or (awaited and code in MISSING)
+        if not coming or time.monotonic() >= give_up_at:
+            raise SourceError(f"{notes.bootstrap_servers}: there is no topic {topic}: earlybird topics create")
+        time.sleep(_AGAIN_S)

@@ -26,6 +26,16 @@ log = get_logger(__name__)
 COMMITTED_TIMEOUT_S = 5.0
 COMMIT_TIMEOUT_S = 10.0  # of one that is waited for at the end
 
+# Commits that cross a rebalance: expected whenever a member joins or leaves.
+MOVED = frozenset(
+    {
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.REBALANCE_IN_PROGRESS,
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.STALE_MEMBER_EPOCH,
+    }
+)
+
 
 class KafkaSource:
     """Reads topics as a member of a group. Not thread-safe: consumer thread only.
@@ -51,7 +61,7 @@ class KafkaSource:
         self.out_of_range = 0
         self.commits_refused = 0
         self._assignment_timeout_s, self._monotonic = assignment_timeout_s, monotonic
-        self._log = ClientLog("source", bootstrap_servers, monotonic)
+        self._log = ClientLog("source", bootstrap_servers, monotonic, group=group)
         settings = consumer_options(bootstrap_servers, group, protocol, options or {})
         callbacks = {"error_cb": self._log.error, "on_commit": self._committed, "logger": self._log}
         self._consumer = _client(settings | callbacks)
@@ -61,6 +71,7 @@ class KafkaSource:
         self._handing_over = False
         self._paused: set[Partition] = set()
         self._stored: dict[Partition, Commit] = {}  # of ours: the last commit that the broker has, as far as we know
+        self._missing: set[str] = set()  # topics that are not there, as far as we were told
         self._gone: set[Partition] = set()  # taken from us since the present poll's first record
 
     def subscribe(self, listener: RebalanceListener) -> None:
@@ -74,6 +85,9 @@ class KafkaSource:
         first = self._consumer.poll(timeout_ms / 1000)
         self._raise_failure()
         self._membership.look()
+        for topic in self._missing:
+            if self._log.due(f"topic {topic}"):
+                log.warning("topic.awaited", topic=topic, hint="earlybird topics create")
         if first is None:
             return []
         self._gone.clear()  # only now: within one wait a partition may have left us, come back and given this record
@@ -144,6 +158,7 @@ class KafkaSource:
         self._log.worked = True
         for partition, commit in committed.items():
             self._starts[partition] = OFFSET_BEGINNING if commit is None else commit.offset
+            self._missing.discard(partition.topic)
         assert self._listener is not None, "partitions assigned before subscribe. This is a bug."
         self._listener.assigned(committed)
         self._membership.assigned()
@@ -168,7 +183,7 @@ class KafkaSource:
             if not errors:
                 return answer
             if errors[0].code() in DENIED or self._monotonic() > deadline:
-                raise SourceError(f"committed offsets cannot be read: {errors[0].str()}")
+                raise SourceError(f"committed offsets cannot be read: {self._log.refusal(errors[0])}")
             if self._log.due("committed"):
                 log.warning("offsets.awaited", reason=errors[0].str())
 
@@ -210,10 +225,9 @@ class KafkaSource:
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
             self._start_over(message, error)
         elif error.fatal() or error.code() in DENIED:
-            raise SourceError(f"{message.topic() or ', '.join(self.topics)}: {error.name()}: {error.str()}")
+            raise self._log.refusal(error, message.topic() or ", ".join(self.topics))
         elif error.code() in MISSING:
-            if self._log.due(f"topic {message.topic()}"):
-                log.warning("topic.awaited", topic=message.topic(), hint="earlybird topics create")
+            self._missing.add(message.topic() or "")  # librdkafka says it once
         elif self._log.due(error.name()):
             log.warning("source.error", topic=message.topic(), error=error.name(), reason=error.str())
         return True
@@ -251,14 +265,15 @@ class KafkaSource:
             return True
         self.commits_refused += 1
         if fault.code() in DENIED:
-            self._log.failure = f"offsets cannot be committed: {fault.str()}"
-        if self._log.due(f"commit {fault.name()}"):
+            self._log.failure = f"offsets cannot be committed: {self._log.refusal(fault)}"
+        if fault.code() in MOVED:
+            log.info("commit.refused", error=fault.name(), reason="the partition has moved; its next owner repeats it")
+        elif self._log.due(f"commit {fault.name()}"):
             log.warning("commit.refused", error=fault.name(), reason=fault.str(), refused=self.commits_refused)
         return False
 
     def _raise_failure(self) -> None:
-        if self._log.failure is not None:
-            raise SourceError(f"Kafka refuses us: {self._log.failure}")
+        self._log.raise_failure()
 
 
 def _client(settings: dict[str, object]) -> Consumer:

@@ -14,7 +14,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from stream.adapters.clients import DENIED, MISSING, ClientLog, leave
+from stream.adapters.clients import DENIED, ClientLog, leave, partitions_of
 from stream.adapters.kafka import record_of
 from stream.adapters.options import client_options
 from stream.errors import SettingsError, SourceError
@@ -57,7 +57,7 @@ class Subscriber:
         user's."""
         self.out_of_range = 0
         self._topics, self._start, self._group, self._revoked = tuple(topics), start, group, revoked
-        self._log = ClientLog("subscriber", bootstrap_servers)
+        self._log = ClientLog("subscriber", bootstrap_servers, group=group)
         settings = {
             "fetch.wait.max.ms": 100,
             "topic.metadata.refresh.interval.ms": 5000,
@@ -94,7 +94,7 @@ class Subscriber:
             self._idle = False
             self._consumer.resume(self._consumer.assignment())
         first = self._held.pop() if self._held else self._consumer.poll(timeout_ms / 1000)
-        self._raise_failure()
+        self._log.raise_failure()
         messages = [] if first is None else [first, *self._consumer.consume(limit - 1, 0)]
         records = [record_of(message) for message in messages if not self._fault(message)]
         if isinstance(self._start, int):  # create times may be out of order, and not every broker finds by time
@@ -107,7 +107,7 @@ class Subscriber:
         self._consumer.pause(self._consumer.assignment())
         if not self._held and (message := self._consumer.poll(0)) is not None:  # of a partition that just came
             self._held.append(message)
-        self._raise_failure()
+        self._log.raise_failure()
 
     def commit(self, offsets: Mapping[Partition, int], *, wait: bool = False) -> None:
         """The group reads on from these offsets after a restart. A refusal is logged: at worst records come twice."""
@@ -190,33 +190,23 @@ class Subscriber:
     def _ask(self, question: Callable[[], T]) -> T:
         """A broker's answer, waited for as long as the broker may come back."""
         while True:
-            self._raise_failure()
+            self._log.raise_failure()
             try:
                 return question()
             except KafkaException as error:
                 fault: KafkaError = error.args[0]
             if fault.fatal() or fault.code() in DENIED:
-                raise SourceError(f"{self._log.bootstrap_servers}: {fault.name()}: {fault.str()}")
+                raise self._log.refusal(fault)
             self._log.error(fault)
             time.sleep(_AGAIN_S)
 
     def _partitions(self, topic: str, deadline: float) -> list[Partition]:
-        reason = "no broker answers"
-        while True:
-            try:
-                known = self._consumer.list_topics(topic, timeout=1.0).topics[topic]
-                if known.error is None and known.partitions:
-                    return [Partition(topic, number) for number in sorted(known.partitions)]
-                reason = f"there is no topic {topic}: earlybird topics create"
-                awaited = known.error is None or known.error.code() in MISSING | {KafkaError.LEADER_NOT_AVAILABLE}
-            except KafkaException as error:
-                reason, awaited = error.args[0].str(), error.args[0].code() not in DENIED
-            self._consumer.poll(0)  # serves the error callback
-            self._raise_failure()
-            if not awaited or time.monotonic() > deadline:
-                self.close()
-                raise SourceError(f"{self._log.bootstrap_servers}: {reason}")
-            time.sleep(_AGAIN_S)
+        try:
+            numbers = partitions_of(self._consumer, self._log, topic, deadline - time.monotonic())
+        except SourceError:
+            self.close()
+            raise
+        return [Partition(topic, number) for number in numbers]
 
     def _fault(self, message: Message) -> bool:
         """Whether this is no record but an event; acts on it."""
@@ -226,7 +216,7 @@ class Subscriber:
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
             self._start_over(message, error)
         elif error.fatal() or error.code() in DENIED:
-            raise SourceError(f"{message.topic()}: {error.name()}: {error.str()}")
+            raise self._log.refusal(error, message.topic())
         else:
             self._log.error(error)
         return True
@@ -238,7 +228,3 @@ class Subscriber:
         # The client has stopped fetching this partition and refuses to seek in it; given anew, it starts.
         self._consumer.incremental_unassign([TopicPartition(topic, number)])
         self._consumer.incremental_assign([TopicPartition(topic, number, OFFSET_BEGINNING)])
-
-    def _raise_failure(self) -> None:
-        if self._log.failure is not None:
-            raise SourceError(f"Kafka refuses us: {self._log.failure}")

@@ -20,7 +20,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
-from stream.adapters.clients import DENIED, ClientLog, leave
+from stream.adapters.clients import ANSWER_S, DENIED, ClientLog, leave, partitions_of
 from stream.adapters.kafka import record_of
 from stream.adapters.options import client_options
 from stream.adapters.topics import admin_client
@@ -29,7 +29,6 @@ from stream.history.availability import Stamped
 from stream.history.timeline import Span, Window
 from stream.ports import Partition
 
-ANSWER_S = 10.0
 SILENCE_S = 60.0  # a bounded read that brings nothing for so long has lost its broker
 AHEAD = 4_096  # records kept of a partition whose turn has not come
 
@@ -51,9 +50,11 @@ class TopicReader:
     def poll(self, timeout_ms: int, limit: int = 1_000) -> list[Stamped]:
         """Up to `limit` records as the broker sends them; empty on timeout. Raises SourceError."""
         first = self._consumer.poll(timeout_ms / 1000)
-        if self._log.failure is not None:
-            raise SourceError(f"Kafka refuses us: {self._log.failure}")
-        messages = [] if first is None else [first, *self._consumer.consume(limit - 1, 0)]
+        self._log.raise_failure()
+        if first is None:
+            return []
+        self._log.worked = True
+        messages = [first, *self._consumer.consume(limit - 1, 0)]
         return [stamped for message in messages if (stamped := self._stamped(message)) is not None]
 
     def pause(self, partitions: Iterable[Partition]) -> None:
@@ -77,7 +78,7 @@ class TopicReader:
             assert topic is not None and number is not None and offset is not None
             self.at_end[Partition(topic, number)] = offset
         elif error.fatal() or error.code() in DENIED or error.code() == KafkaError._AUTO_OFFSET_RESET:
-            raise SourceError(f"{message.topic()}/{message.partition()}: {error.name()}: {error.str()}")
+            raise self._log.refusal(error, f"{message.topic()}/{message.partition()}")
         return None
 
 
@@ -92,8 +93,13 @@ class TopicHistory:
         """As History.spans. Raises SourceError for a topic that is not there, or a broker that does not answer."""
         log = ClientLog("planner", self._bootstrap_servers)
         consumer = _consumer(self._bootstrap_servers, self._options, log)
+        give_up_at = time.monotonic() + ANSWER_S
         try:
-            partitions = [part for topic in topics for part in _partitions(consumer, topic)]
+            partitions = [
+                Partition(topic, number)
+                for topic in topics
+                for number in partitions_of(consumer, log, topic, give_up_at - time.monotonic(), awaited=False)
+            ]
             whole = frozen_ends(self._bootstrap_servers, consumer, partitions, self._options)
             return {
                 part: window.clip(part, _by_time(consumer, part, span, window)) for part, span in sorted(whole.items())
@@ -253,13 +259,6 @@ def _next_record(consumer: Consumer, partition: Partition, offset: int) -> tuple
             return None
         raise SourceError(f"{partition.topic}/{partition.number}: {error.str()}")
     raise SourceError(f"{partition.topic}/{partition.number}: no record came for {ANSWER_S:.0f} s")
-
-
-def _partitions(consumer: Consumer, topic: str) -> list[Partition]:
-    known = consumer.list_topics(topic, timeout=ANSWER_S).topics[topic]
-    if known.error is not None or not known.partitions:
-        raise SourceError(f"there is no topic {topic}")
-    return [Partition(topic, number) for number in sorted(known.partitions)]
 
 
 def _consumer(bootstrap_servers: str, options: _Options | None, log: ClientLog) -> Consumer:
