@@ -15,7 +15,7 @@ from confluent_kafka import (
 )
 
 from stream.adapters.clients import DENIED, MISSING, ClientLog, leave, within
-from stream.adapters.group import Membership, commit_of, offset_of
+from stream.adapters.group import MOVED, Membership, commit_of, offset_of
 from stream.adapters.options import Protocol, consumer_options
 from stream.errors import SettingsError, SourceError
 from stream.logs import get_logger
@@ -25,16 +25,6 @@ log = get_logger(__name__)
 
 COMMITTED_TIMEOUT_S = 5.0
 COMMIT_TIMEOUT_S = 10.0  # of one that is waited for at the end
-
-# Commits that cross a rebalance: expected whenever a member joins or leaves.
-MOVED = frozenset(
-    {
-        KafkaError.ILLEGAL_GENERATION,
-        KafkaError.REBALANCE_IN_PROGRESS,
-        KafkaError.UNKNOWN_MEMBER_ID,
-        KafkaError.STALE_MEMBER_EPOCH,
-    }
-)
 
 
 class KafkaSource:
