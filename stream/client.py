@@ -28,13 +28,13 @@ from stream.adapters.subscriber import Start, Subscriber
 from stream.errors import SourceEnded
 from stream.history.availability import Constant, Empirical
 from stream.history.recorded import TopicRange
+from stream.instants import Instant, instant_us
 from stream.logs import get_logger
 from stream.ports import Clock
 from stream.subscription.batches import arrow_table
 from stream.subscription.buffer import Buffer, SlowReader
 from stream.subscription.delay import Latency, OutOfOrder
 from stream.subscription.feed import Counts, Feed
-from stream.subscription.instant import Instant, epoch_us
 from stream.subscription.latest import Latest
 from stream.subscription.live import Freshness, Live, StaleSignal
 from stream.subscription.received import Received
@@ -69,6 +69,7 @@ Handler = Callable[[Received], object]
 SilenceHandler = Callable[[Silence], object]
 
 _WAIT_S = 0.1
+_PLACES: dict[Instant, Start] = {"now": "now", "beginning": "beginning"}
 MAX_AGE_US = 60_000_000
 
 
@@ -142,7 +143,7 @@ class Signals(Iterator[Received], AsyncIterator[Received]):
             commits=group is not None,
             held=held,
         )
-        begin: Start = "now" if start == "now" else "beginning" if start == "beginning" else epoch_us(start, clock)
+        begin = _PLACES.get(start) or instant_us(start, clock.now_us(), "start")
         reader = partial(Subscriber, bootstrap_servers, read_committed=read_committed, options=options)
         subscription = reader([topic], start=begin, group=group, revoked=feed.revoked)
         # Of every worker: heartbeats are not shared out.
@@ -184,8 +185,9 @@ class Signals(Iterator[Received], AsyncIterator[Received]):
         selection = Selection.of(symbols, labels, min_confidence, sources, item_types, single_symbol)
         gate = Gate(selection, distinct=distinct, remember=remember, held=held)
         model = Constant(latency) if isinstance(latency, int) else latency
-        clock = SystemClock()
-        start_us, end_us = (None if bound is None else epoch_us(bound, clock) for bound in (start, end))
+        now_us = SystemClock().now_us()
+        bounds = (("start", start), ("end", end))
+        start_us, end_us = (None if at is None else instant_us(at, now_us, name) for name, at in bounds)
         if isinstance(recorded, TopicRange):
             recorded = recorded.signals(start_us, end_us)
         return cls(Recording(between(recorded, start_us, end_us), gate, model, speed, strict=strict))
@@ -244,8 +246,7 @@ class Signals(Iterator[Received], AsyncIterator[Received]):
         """The same as a DataFrame, indexed by the instant of availability in UTC."""
         table = self.to_arrow(n, timeout_s)
         frame: pd.DataFrame = table.to_pandas()
-        instants = table["available_us"].cast("timestamp[us]").to_pandas().dt.tz_localize("UTC")
-        return frame.set_index(instants.rename("available"))
+        return frame.set_index(frame["available_us"].rename("available"))
 
     @property
     def counts(self) -> Counts:

@@ -4,10 +4,10 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from operator import methodcaller
 from typing import Protocol, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException
-from confluent_kafka.admin import ClusterMetadata  # type: ignore[attr-defined]
+from confluent_kafka import KafkaError, Message
 
 from stream.adapters.probe import speech_of
 from stream.errors import SourceError
@@ -21,10 +21,8 @@ QUIET_S = 10.0  # one line of a kind in this time; librdkafka itself writes twen
 
 LEAVING_S = 15.0
 
-ANSWER_S = 10.0  # a question is given up after this
-_FIRST_TRY_S = 0.5  # how soon a refusal is seen: librdkafka reports it beside the call, which goes on waiting
-_AGAIN_S = 0.1
-_MOST_TRY_S = 5.0  # a large cluster's answer may take long
+Headers = tuple[tuple[str, bytes | None], ...]
+_headers: Callable[[Message], Headers | None] = methodcaller("headers")
 
 # Waiting does not mend these: wrong password, wrong certificate, no permission.
 DENIED = frozenset(
@@ -49,11 +47,15 @@ _CLOSED = re.compile(
 _CLOSED_OFTEN = 3  # in a row: a broker that stops closes a connection, too, and then takes none
 
 
-class Pollable(Protocol):
-    """A librdkafka client without an assignment: a poll brings no records."""
-
-    def poll(self, timeout: float) -> object:
-        """Serve the callbacks."""
+def headers_of(message: Message) -> Headers:
+    """The headers of a record; none where a name is not UTF-8. confluent-kafka then gives a result and an error at
+    once, which a plain call may not notice; it must not be asked again, as its second answer has null pointers."""
+    try:
+        return tuple(_headers(message) or ())
+    except SystemError:
+        place = {"topic": message.topic(), "partition": message.partition(), "offset": message.offset()}
+        log.warning("record.headers_unreadable", **place, hint="the name of a header is not UTF-8")
+        return ()
 
 
 class Closable(Protocol):
@@ -194,51 +196,3 @@ def _mismatch(closed: re.Match[str]) -> str | None:
         return "it closes the connection at our first request, as a listener does that wants SASL"
     ours, theirs = "TLS" if "ssl" in (closed["scheme"] or "") else "plain Kafka", speech_of(closed["address"])
     return None if theirs in (None, ours) else f"it speaks {theirs}, and we were told to speak {ours}"
-
-
-def answered(client: Pollable, notes: ClientLog, question: Callable[[float], T], timeout_s: float = ANSWER_S) -> T:
-    """A broker's answer to `question`, which takes a time-out in seconds; asked again until one comes.
-
-    Raises SourceError with the cause: at once where the broker refuses us, after `timeout_s` where none answers.
-    """
-    give_up_at, try_s = time.monotonic() + timeout_s, _FIRST_TRY_S
-    while True:
-        try:
-            answer = question(try_s)
-            notes.reached()
-            return answer
-        except KafkaException as failure:
-            error: KafkaError = failure.args[0]
-        client.poll(0)  # the reason comes by the callbacks
-        notes.raise_failure()
-        if error.code() in DENIED or error.fatal():
-            raise notes.refusal(error)
-        left_s = give_up_at - time.monotonic()
-        if left_s <= 0:
-            reason = notes.unreachable or error.str()
-            raise SourceError(f"no Kafka at {notes.bootstrap_servers}, tried for {timeout_s:.0f} s: {reason}")
-        time.sleep(min(_AGAIN_S, left_s))
-        try_s = min(try_s * 2, _MOST_TRY_S, max(left_s, _AGAIN_S))
-
-
-def partitions_of(
-    consumer: Consumer, notes: ClientLog, topic: str, timeout_s: float = ANSWER_S, *, awaited: bool = True
-) -> list[int]:
-    """The numbers of a topic's partitions; one that is `awaited` may be made meanwhile. `consumer` has no assignment
-    yet. Raises SourceError where there is no such topic, or it is not ours to see."""
-    give_up_at = time.monotonic() + timeout_s
-
-    def asked(try_s: float) -> ClusterMetadata:
-        return consumer.list_topics(topic, timeout=try_s)
-
-    while True:
-        known = answered(consumer, notes, asked, max(0.0, give_up_at - time.monotonic())).topics[topic]
-        if known.error is None and known.partitions:
-            return sorted(known.partitions)
-        code = None if known.error is None else known.error.code()
-        if known.error is not None and code in DENIED:
-            raise notes.refusal(known.error, topic)
-        coming = code in (None, KafkaError.LEADER_NOT_AVAILABLE) or (awaited and code in MISSING)
-        if not coming or time.monotonic() >= give_up_at:
-            raise SourceError(f"{notes.bootstrap_servers}: there is no topic {topic}: earlybird topics create")
-        time.sleep(_AGAIN_S)

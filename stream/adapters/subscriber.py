@@ -14,9 +14,10 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from stream.adapters.clients import DENIED, ClientLog, leave, partitions_of
+from stream.adapters.clients import DENIED, ClientLog, leave
 from stream.adapters.kafka import record_of
 from stream.adapters.options import client_options
+from stream.adapters.questions import partitions_of
 from stream.errors import SettingsError, SourceError
 from stream.logs import get_logger
 from stream.ports import Partition, Record

@@ -6,9 +6,10 @@ from typing import Literal
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaException, TopicPartition
 
-from stream.adapters.clients import ANSWER_S, DENIED, ClientLog, leave, partitions_of
+from stream.adapters.clients import DENIED, ClientLog, leave
 from stream.adapters.kafka import record_of
 from stream.adapters.options import client_options
+from stream.adapters.questions import ANSWER_S, partitions_of
 from stream.errors import SettingsError, SourceError
 from stream.ports import Partition, Record
 

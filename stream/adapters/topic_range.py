@@ -20,9 +20,10 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
-from stream.adapters.clients import ANSWER_S, DENIED, ClientLog, leave, partitions_of
+from stream.adapters.clients import DENIED, ClientLog, leave
 from stream.adapters.kafka import record_of
 from stream.adapters.options import client_options
+from stream.adapters.questions import ANSWER_S, partitions_of
 from stream.adapters.topics import admin_client
 from stream.errors import SettingsError, SourceError
 from stream.history.availability import Stamped

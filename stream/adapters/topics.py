@@ -14,8 +14,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     TopicDescription,
 )
 
-from stream.adapters.clients import ANSWER_S, DENIED, MISSING, ClientLog, answered
+from stream.adapters.clients import DENIED, MISSING, ClientLog
 from stream.adapters.options import client_options
+from stream.adapters.questions import ANSWER_S, answered
 from stream.errors import SettingsError, SourceError, StreamError
 
 _Options = Mapping[str, str | int | float | bool]

@@ -7,7 +7,8 @@
 policy of your choice. Order is that of availability: the broker's append time, or the ingest time of back-dated
 history. The output folder holds the signals and manifest.json: what was replayed, by what, and the hashes of both.
 
---from and --to take ISO 8601 (UTC where no zone is named), an epoch, -2h, offset=N or TOPIC/PARTITION=N (repeatable).
+--from and --to take ISO 8601 (UTC where no zone is named), an epoch, now, -2h, offset=N or TOPIC/PARTITION=N
+(repeatable). A duration has its unit: 250ms, 1.5s, 5m, 2h, 1d.
 Exit status 1: --compare found what should not be.
 """
 

@@ -18,7 +18,7 @@ from schemas.signal import Novelty, Signal
 from stream.cli import version
 from stream.errors import SettingsError, SourceError
 from stream.history.archive import ArchiveHistory
-from stream.history.availability import Constant, Latency, Rule, parse_duration_us
+from stream.history.availability import Constant, Latency, Rule
 from stream.history.compare import Comparison
 from stream.history.replay import (
     Plan,
@@ -32,6 +32,7 @@ from stream.history.replay import (
 )
 from stream.history.replay_output import Format, LinesOutput, Output, TableOutput, TopicOutput, write_json
 from stream.history.timeline import SLACK_US, History, Pace, Window, parse_bounds
+from stream.instants import duration_us
 from stream.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -137,7 +138,9 @@ def _play(
     settings: Settings, options: Options, history: History, plan: Plan, progress: Callable[[int], None]
 ) -> dict[str, Any]:
     latency: Latency = (
-        measured_latency(plan, history) if plan.latency == "empirical" else Constant(parse_duration_us(plan.latency))
+        measured_latency(plan, history)
+        if plan.latency == "empirical"
+        else Constant(duration_us(plan.latency, "--latency"))
     )
     output = _output(settings, options, plan)
     player = Player(plan, output, latency, Pace(options.speed), options.strict, progress=progress)
@@ -250,7 +253,7 @@ def _check(settings: Settings, options: Options) -> None:
     if options.topic is not None and not live.isdisjoint((options.topic, f"{options.topic}.control")):
         raise SettingsError(f"--topic: a topic of the live stage is never written to, was {options.topic}")
     if options.latency != "empirical":
-        parse_duration_us(options.latency)
+        duration_us(options.latency, "--latency")
     elif options.mode == "recorded" and options.rule != "ingested":
         raise SettingsError("--latency empirical: the broker's append time holds the latency already")
     if options.compare and options.mode == "recorded":
@@ -259,13 +262,13 @@ def _check(settings: Settings, options: Options) -> None:
 
 def _window(options: Options) -> Window:
     now_us = time.time_ns() // 1000
-    start_us, first = parse_bounds(options.start, now_us)
-    end_us, last = parse_bounds(options.end, now_us)
+    start_us, first = parse_bounds(options.start, now_us, "--from")
+    end_us, last = parse_bounds(options.end, now_us, "--to")
     if start_us is not None and end_us is not None and start_us >= end_us:
         raise SettingsError(f"--from must be before --to, was {start_us} and {end_us}")
     slack_us: int | None = SLACK_US
     if options.slack is not None:
-        slack_us = None if options.slack == "all" else parse_duration_us(options.slack)
+        slack_us = None if options.slack == "all" else duration_us(options.slack, "--slack")
     elif options.rule == "ingested" and options.mode == "recorded":
         slack_us = None  # the order in which a backlog was worked off says nothing of when its texts were known
     return Window(start_us, end_us, slack_us, options.rule != "ingested", first, last)

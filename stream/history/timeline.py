@@ -1,15 +1,14 @@
 """Records of many partitions as one sequence in time, and a range of it. Deterministic: ties fall by position."""
 
 import heapq
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from stream.errors import SettingsError, SourceError
-from stream.history.availability import Dated, Stamped, parse_duration_us
+from stream.history.availability import Dated, Stamped
+from stream.instants import instant_us
 from stream.ports import Partition
 
 T = TypeVar("T")
@@ -145,43 +144,24 @@ class Pace:
             self.wait(left_s)
 
 
-def parse_bounds(texts: Iterable[str], now_us: int) -> tuple[int | None, dict[Partition | None, int]]:
-    """`--from` or `--to`: at most one instant, and offsets.
-
-    An instant is ISO 8601 (UTC where it names no zone), an epoch in s, ms or us (told apart by size), `now`, or
-    relative to now (`-2h`). `offset=N` is an offset of every partition, `TOPIC/PARTITION=N` of one.
-    """
+def parse_bounds(
+    texts: Iterable[str], now_us: int, name: str = "bound"
+) -> tuple[int | None, dict[Partition | None, int]]:
+    """`--from` or `--to` (`name`): at most one instant (see stream.instants), and offsets: `offset=N` of every
+    partition, `TOPIC/PARTITION=N` of one. Raises SettingsError."""
     instant: int | None = None
     offsets: dict[Partition | None, int] = {}
     for text in texts:
-        name, equals, number = text.rpartition("=")
+        place, equals, number = text.rpartition("=")
         if equals:
             if not number.isdecimal():
-                raise SettingsError(f"an offset like offset=100 or news.raw/0=100 expected, was {text!r}")
-            offsets[_place(name)] = int(number)
+                raise SettingsError(f"{name}: an offset like offset=100 or news.raw/0=100 expected, was {text!r}")
+            offsets[_place(place)] = int(number)
         elif instant is not None:
-            raise SettingsError(f"one instant expected, was a second: {text!r}")
+            raise SettingsError(f"{name}: one instant expected, was a second: {text!r}")
         else:
-            instant = parse_instant_us(text, now_us)
+            instant = instant_us(text, now_us, name)
     return instant, offsets
-
-
-def parse_instant_us(text: str, now_us: int) -> int:
-    """See `parse_bounds`. Raises SettingsError."""
-    if text == "now":
-        return now_us
-    if text.startswith("-"):
-        return now_us - parse_duration_us(text[1:])
-    if re.fullmatch(r"\d{9,}", text):
-        number = int(text)
-        return number * (1_000_000 if number < 10**11 else 1_000 if number < 10**14 else 1)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise SettingsError(f"an instant like 2024-05-01T13:00, 1714568400 or -2h expected, was {text!r}") from None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    whole = moment.astimezone(UTC).replace(microsecond=0)
-    return round(whole.timestamp()) * 1_000_000 + moment.microsecond
 
 
 def _climbing(partition: Iterator[Dated], given_up_us: int | None) -> Iterator[Reached]:

@@ -33,12 +33,13 @@ from stream.client import Received, Signals
 CLIENT_ID = ClientId("EARLYBIRD")
 
 _NAN = float("nan")
+_LARGEST = 2**63 - 1  # of a column in a catalog
 
 
 @customdataclass
 class SignalData(Data):  # type: ignore[misc]
     """A signal in nautilus' words. A retraction has an empty label and NaN for numbers: no comparison with them is
-    true. `symbols` are joined by commas."""
+    true. `symbols` are joined by commas. A `revision` beyond 64 bits is the largest that fits."""
 
     signal_id: str
     item_key: str
@@ -76,7 +77,7 @@ def signal_data(signal: Received) -> SignalData:
         ts_init=signal.available_us * 1000,
         signal_id=signal.signal_id,
         item_key=signal.item_key,
-        revision=signal.revision,
+        revision=min(signal.revision, _LARGEST),
         action=signal.action.value,
         source=signal.source,
         symbols=",".join(signal.tickers),
@@ -86,7 +87,7 @@ def signal_data(signal: Received) -> SignalData:
         negative=probs.negative if probs else _NAN,
         neutral=probs.neutral if probs else _NAN,
         positive=probs.positive if probs else _NAN,
-        exit_layer=signal.exit.layer if signal.exit else 0,
+        exit_layer=min(signal.exit.layer, _LARGEST) if signal.exit else 0,
     )
 
 

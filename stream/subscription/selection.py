@@ -29,7 +29,7 @@ class Facts(NamedTuple):
         return cls(
             signal.signal_id,
             signal.item_key,
-            tuple(symbol.symbol for symbol in signal.symbols),
+            _symbols(",".join([symbol.symbol for symbol in signal.symbols])),  # as in the header, whatever they hold
             signal.label.value if signal.label else "",
             signal.confidence,
             signal.source,
@@ -38,22 +38,32 @@ class Facts(NamedTuple):
 
     @classmethod
     def of_record(cls, record: Record) -> Self:
-        """From the headers; a record without them (a bridge may have dropped them) is decoded. Raises DecodeError."""
-        told = {name: value.decode() for name, value in record.headers if value is not None}
-        if record.key is None or not told.keys() >= _NEEDED:
-            return cls.of_signal(decode(Signal, record.value or b""))
-        return cls(
-            told["signal-id"],
-            record.key.decode(),
-            tuple(told["symbols"].split(",")) if told["symbols"] else (),
-            told["label"],
-            float(told["confidence"]) if told["confidence"] else None,
-            told["source"],
-            told["item-type"],
-        )
+        """From key and headers; decoded where these are not whole (a bridge may have dropped, doubled or recoded some).
+        Other headers are not looked at, and may hold anything. Raises DecodeError."""
+        return cls._told(record) or cls.of_signal(decode(Signal, record.value or b""))
+
+    @classmethod
+    def _told(cls, record: Record) -> Self | None:
+        told: dict[str, str] = {}
+        try:
+            for name, value in record.headers:
+                if name in _NEEDED and value is not None and told.setdefault(name, text := value.decode()) is not text:
+                    return None
+            if record.key is None or len(told) < len(_NEEDED):
+                return None
+            confidence = float(told["confidence"]) if told["confidence"] else None
+            key = record.key.decode()
+        except ValueError:
+            return None
+        symbols, label = _symbols(told["symbols"]), told["label"]
+        return cls(told["signal-id"], key, symbols, label, confidence, told["source"], told["item-type"])
 
 
-_NEEDED = {"signal-id", "symbols", "label", "confidence", "source", "item-type"}
+def _symbols(joined: str) -> tuple[str, ...]:
+    return tuple(joined.split(",")) if joined else ()
+
+
+_NEEDED = frozenset(("signal-id", "symbols", "label", "confidence", "source", "item-type"))
 
 
 @dataclass(frozen=True, slots=True)

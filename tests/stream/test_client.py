@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Thread, current_thread
 from time import sleep
@@ -19,7 +20,7 @@ from schemas.codec import decode, encode
 from schemas.rejection import Reason
 from schemas.signal import Signal, SignalAction
 from stream.client import Constant, Empirical, InSample, Latest, OutOfOrder, Received, Signals
-from stream.history.availability import Stamped
+from stream.history.availability import Stamped, appended_us
 from stream.inflight import Entry
 from stream.outcome import signal_record
 from stream.ports import Position, Record
@@ -55,6 +56,41 @@ def test_the_client_needs_no_model_and_no_service() -> None:
     code = f"import sys\nfrom stream.client import Signals\nprint(sorted({absent!r} & set(sys.modules)))"
     ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
     assert ran.stdout.strip() == "[]"
+
+
+FOREIGN: list[tuple[str, bytes | None]] = [
+    ("traceparent", b"\xc3\x28\xff"),
+    ("", b""),
+    ("n\u00e9e", None),
+    ("available-us", b"\xff"),
+    ("available-us", b"9" * 5_000),
+    ("available-us", b"12"),
+    ("ce_id", b"\0" * 100_000),
+    ("symbols", b"OTHER"),
+    ("label", None),
+    ("confidence", b"high"),
+    ("source", b"\xff"),
+    ("signal-id", b"\xc3"),
+]
+
+
+@pytest.mark.parametrize("foreign", FOREIGN, ids=lambda header: repr(header)[:30])
+def test_facts_are_the_signals_whatever_else_a_record_has(foreign: tuple[str, bytes | None]) -> None:
+    """A bridge or a tracer may add any header, before or behind ours."""
+    record = as_record(invented("1", T0, 0.7, symbols=["NVDA", "AMD"]))
+    expected = Facts.of_record(record)
+    assert expected == Facts.of_signal(decode(Signal, record.value or b""))
+    for headers in ((foreign, *record.headers), (*record.headers, foreign)):
+        odd = replace(record, headers=headers)
+        assert Facts.of_record(odd) == expected and appended_us(odd) == T0
+
+
+@pytest.mark.parametrize("key", [None, b"\xff\xfe", b"wire:1"])
+@pytest.mark.parametrize("symbols", [["NVDA"], ["A,B"], ["A", "B"], []])
+def test_facts_of_headers_and_of_contents_agree(key: bytes | None, symbols: list[str]) -> None:
+    """So that a filter lets the same signals through, live and in a replay."""
+    record = replace(as_record(signal := invented("1", T0, symbols=symbols)), key=key)
+    assert Facts.of_record(record) == Facts.of_record(replace(record, headers=())) == Facts.of_signal(signal)
 
 
 _ONE_WARNING = (  # a recording whose model may have learned from it
@@ -282,10 +318,10 @@ def test_what_stands_about_an_instrument_follows_every_change() -> None:
 def test_a_range_is_cut_by_availability() -> None:
     """From `start` on, up to but not including `end`; written as an instant, a text or a number."""
     recorded = tape(*(invented(str(number), T0) for number in range(5)))
-    received = Signals.replay(recorded, start="2023-11-14T22:13:21Z", end=T0 + 3 * SECOND)
+    received = Signals.replay(recorded, start="2023-11-14T22:13:21", end=T0 + 3 * SECOND)
     assert [signal.item_key for signal in received] == ["wire:1", "wire:2"]
-    with pytest.raises(ValueError, match="UTC"):
-        Signals.replay(recorded, start="2023-11-14T22:13:21")
+    with pytest.raises(ValueError, match="start: the zone 'ET'"):
+        Signals.replay(recorded, start="2023-11-14T22:13:21 ET")
 
 
 def test_an_archive_is_played_like_the_signals_themselves(tmp_path: Path) -> None:
@@ -486,6 +522,10 @@ def test_a_full_line_stops_the_reading() -> None:
     assert taken == records and idled and set(idled) == {2}
 
 
+def instant(at_us: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at_us)
+
+
 def test_batches_hold_one_row_a_signal() -> None:
     """Instants whole and in UTC, nulls where a retraction has no result, the rest for the next batch."""
     pytest.importorskip("pyarrow", reason="NO PYARROW: pip install -e '.[strategies]'")
@@ -493,18 +533,37 @@ def test_batches_hold_one_row_a_signal() -> None:
     signals = Signals.replay(recorded, latency=7)
     first, retraction = signals.to_arrow(2).to_pylist()
     assert first == {
-        "available_us": T0 + 7, "event_us": T0, "ingested_us": T0, "signal_id": recorded[0][0].signal_id,
+        "available_us": instant(T0 + 7), "event_us": instant(T0), "ingested_us": instant(T0), "updated_us": None,
+        "published_us": instant(T0), "emitted_us": instant(T0), "signal_id": recorded[0][0].signal_id,
         "item_key": "wire:1", "revision": 0, "action": "new", "source": "wire", "item_type": "news",
-        "symbols": ["NVDA"], "label": "negative", "score": -0.9, "confidence": 0.9, "negative": 0.9, "neutral": 0.1,
-        "positive": 0.0, "exit_layer": 1, "exit_reason": "fixed", "dup_of": None, "model": "invented",
-        "config_hash": "0" * 16, "run_id": "live",
+        "symbols": ["NVDA"], "label": "negative", "score": -0.9, "confidence": 0.9, "p_negative": 0.9, "p_neutral": 0.1,
+        "p_positive": 0.0, "exit_layer": 1, "exit_reason": "fixed", "cache_hit": False, "dup_of": None,
+        "model_id": "invented", "model_sha256": "0" * 64, "config_hash": "0" * 16, "numerics": "none",
+        "digest": recorded[0][0].digest, "run_id": "live",
     }  # fmt: skip
-    assert {name for name, value in retraction.items() if value is None} == {
-        "label", "score", "confidence", "negative", "neutral", "positive", "exit_layer", "exit_reason", "dup_of",
+    assert {name for name, value in retraction.items() if value is None} - {"updated_us", "cache_hit", "dup_of"} == {
+        "label", "score", "confidence", "p_negative", "p_neutral", "p_positive", "exit_layer", "exit_reason",
     }  # fmt: skip
-    assert (retraction["available_us"], retraction["action"]) == (T0 + SECOND + 7, "retract")
+    assert (retraction["available_us"], retraction["action"]) == (instant(T0 + SECOND + 7), "retract")
     assert signals.to_arrow(2).num_rows == 1
     assert signals.to_arrow(2).num_rows == 0
+
+
+def test_an_odd_signal_costs_a_cell_and_not_the_frame() -> None:
+    """Numbers beyond a column's type are null there, counted in the log."""
+    pytest.importorskip("pyarrow", reason="NO PYARROW: pip install -e '.[strategies]'")
+    deep = invented("deep", T0)
+    assert deep.exit is not None
+    deep = deep.model_copy(update={"exit": deep.exit.model_copy(update={"layer": 2**70})})
+    recorded = tape(
+        invented("1", T0), invented("2", T0, revision=2**63), deep, invented("4", T0, symbols=["A,B", "\0"])
+    )
+    with capture_logs() as logged:
+        rows = Signals.replay(recorded).to_arrow(10).to_pylist()
+    assert [(row["revision"], row["exit_layer"]) for row in rows] == [(0, 1), (None, 1), (0, None), (0, 1)]
+    assert rows[3]["symbols"] == ["A,B", "\0"]
+    told = [(line["column"], line["values"]) for line in logged if line["event"] == "column.values_left_out"]
+    assert told == [("revision", 1), ("exit_layer", 1)]
 
 
 def test_a_frame_is_indexed_by_availability() -> None:
