@@ -16,9 +16,8 @@ from schemas.codec import describe
 from schemas.raw import RAW, Action, RawNews, RawTweet, Symbol
 from schemas.rejection import Reason
 from stream.instants import plausible_us
+from stream.languages import primary_language
 from stream.ports import Position, Record
-
-UNKNOWN_LANGUAGES = frozenset({"", "und", "qme", "zxx", "art"})  # what X and others send for "no idea"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +136,7 @@ def read_element(value: bytes, position: Position, limits: Limits) -> Element:
     readable = Readable(position, item)
     if item.action is Action.DELETE:
         return readable.deletion()
-    if (language := _primary_language(item.lang)) and limits.languages and language not in limits.languages:
+    if (language := primary_language(item.lang)) and limits.languages and language not in limits.languages:
         return readable.refused(Reason.LANGUAGE, f"lang: one of {', '.join(limits.languages)} read, was {item.lang}")
     if limits.max_age_us is not None and item.published_us is not None:
         age_us = item.ingested_us - item.published_us
@@ -171,14 +170,6 @@ def symbols_of(item: RawNews | RawTweet) -> tuple[Symbol, ...]:
 
 def _canonical_symbol(symbol: str) -> str:
     return symbol.strip().upper().replace("-", ".").replace("/", ".")
-
-
-def _primary_language(lang: str | None) -> str | None:
-    """The primary subtag in lower case; None when the source did not know."""
-    if lang is None:
-        return None
-    primary = lang.lower().replace("_", "-").split("-")[0].strip()
-    return None if primary in UNKNOWN_LANGUAGES else primary
 
 
 def _tombstone(record: Record, position: Position) -> Element:
