@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -131,7 +131,7 @@ class Stage:
             self._publisher.finished,
             clock,
             metrics,
-            _limits(settings, engine),
+            limits_of(settings, engine.languages),
             _budget(settings),
             haste or _haste(settings),
         )
@@ -211,13 +211,13 @@ def open_cache(settings: Settings) -> DuplicateCache:
     return RedisCache(redis.url, ttl_us=redis.ttl_s * 1_000_000, lease_ms=redis.lease_ms, budget_ms=redis.budget_ms)
 
 
-def _limits(settings: Settings, engine: Reading) -> Limits:
-    """What is refused before the model."""
+def limits_of(settings: Settings, languages: Sequence[str] = ()) -> Limits:
+    """What is refused before the model, which reads these languages."""
     age_s = settings.limits.max_age_s
     return Limits(
         max_record_bytes=settings.limits.max_record_bytes,
         max_age_us=None if age_s is None else round(age_s * 1_000_000),
-        languages=tuple(engine.languages),
+        languages=tuple(languages),
     )
 
 
