@@ -215,15 +215,11 @@ def report(account: Account) -> dict[str, object]:
         "missing": account.missing,
         "missing_at": list(islice(stretches, MOST_NAMED)),
         "strays": account.strays,
-        "strays_at": [_name(position) for position in account.stray_positions],
+        "strays_at": [str(position) for position in account.stray_positions],
         "disagreeing": len(disagreeing),
-        "disagreeing_at": [_name(position) for position in disagreeing[:MOST_NAMED]],
+        "disagreeing_at": [str(position) for position in disagreeing[:MOST_NAMED]],
         "unreadable": account.unreadable,
         "span_s": span_s,
         "outcomes_per_s": round(account.outcomes / span_s, 1) if span_s else None,
         "balanced": account.balanced,
     }
-
-
-def _name(position: Position) -> str:
-    return f"{position.topic}/{position.partition}/{position.offset}/{position.index}"

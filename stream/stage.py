@@ -3,8 +3,6 @@
 Knows no model beyond its text side, so that a process without torch can be a member.
 """
 
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +23,7 @@ from stream.haste import ByClock, Haste
 from stream.health import HealthServer, Readiness
 from stream.heartbeat import Pulse
 from stream.inflight import Answers, Failed, Stop
+from stream.logs import worker_name
 from stream.outcome import Origin
 from stream.pipeline import Budget, Inference, Pipeline
 from stream.ports import Clock, DuplicateCache, Sink, Source
@@ -103,7 +102,7 @@ class Stage:
         serve: Serve | None = None,
     ) -> None:
         """`haste`: what judges texts in the clock's place. `serve`: what computes in the engine's place."""
-        self.worker = f"{socket.gethostname()}-{os.getpid()}"
+        self.worker = worker_name()
         self._source, self._sink, self._cache, self._metrics = source, sink, cache, metrics
         self._publisher = Publisher(sink, origin, settings.topics.control, clock, metrics)
         publish = self._publisher.inbox.put
@@ -186,7 +185,7 @@ def work(
         )
         topics = settings.topics
         outcomes = (topics.signals, topics.control, topics.dlq)
-        sink = KafkaSink(kafka.bootstrap_servers, topics=outcomes, options=kafka.options)
+        sink = KafkaSink(kafka.bootstrap_servers, topics=outcomes, append_dated=topics.signals, options=kafka.options)
         cache = open_cache(settings)
         stack.callback(cache.close)
         stage = Stage(settings, engine, origin, source, sink, cache, SystemClock(), metrics, serve=serve)

@@ -135,8 +135,10 @@ class ClientLog:
         facility, text = str(parts[0]) if parts else "", str(parts[-1]) if parts else template
         if facility == "FAIL" and not (self._reached or self.worked or self.failure):
             self._look_for_mismatch(text)
-        if facility in ("FAIL", "ERROR") or "will be ignored by this" in text:
-            log.debug("client.log", client=self.name, facility=facility, text=text)  # said by error() in our words
+        # FAIL and ERROR: said by error() in our words. GETPID: a cluster that has just been started.
+        quiet = facility in ("FAIL", "ERROR") or (facility == "GETPID" and text.endswith("retrying"))
+        if quiet or "will be ignored by this" in text:
+            log.debug("client.log", client=self.name, facility=facility, text=text)
         elif self.due(facility):
             log.log(level, "client.log", client=self.name, facility=facility, text=text)
 

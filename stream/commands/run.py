@@ -4,7 +4,7 @@ import argparse
 import signal
 import threading
 
-from stream.logs import configure_logging
+from stream.logs import configure_logging, worker_name
 from stream.settings import add_config_option, examined
 
 
@@ -19,7 +19,7 @@ def run(args: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     settings, faults = examined(args.config)
-    configure_logging(settings.log.level, settings.log.format)
+    configure_logging(settings.log.level, settings.log.format, worker=worker_name(), group=settings.group)
     from stream.settings_check import check
 
     check(settings, faults, model=False)  # the start loads it
