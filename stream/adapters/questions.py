@@ -58,7 +58,8 @@ def partitions_of(
     give_up_at = time.monotonic() + timeout_s
 
     def asked(try_s: float) -> ClusterMetadata:
-        return consumer.list_topics(topic, timeout=try_s)
+        known: ClusterMetadata = consumer.list_topics(topic, timeout=try_s)
+        return known
 
     while True:
         known = answered(consumer, notes, asked, max(0.0, give_up_at - time.monotonic())).topics[topic]

@@ -6,18 +6,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
     ClusterMetadata,
     NewTopic,
-    TopicDescription,
+    TopicMetadata,
 )
 
-from stream.adapters.clients import DENIED, MISSING, ClientLog
+from stream.adapters.clients import DENIED, ClientLog
 from stream.adapters.options import client_options
 from stream.adapters.questions import ANSWER_S, answered
-from stream.errors import SettingsError, SourceError, StreamError
+from stream.errors import SettingsError, StreamError
 
 _Options = Mapping[str, str | int | float | bool]
 
@@ -100,15 +100,18 @@ def known_topics(
 def look_at(bootstrap_servers: str, names: Sequence[str], options: _Options | None = None) -> list[Seen]:
     """What the broker says of these topics, each asked for by its name where the list of all lacks it. Raises
     SourceError when no broker answers in time."""
-    admin, notes = watched_admin(bootstrap_servers, options)
-    known = answered(admin, notes, partial(_everything, admin)).topics
-    absent = [name for name in names if name not in known]
-    # Not by list_topics(name), which makes a topic where the broker makes topics when asked.
-    answers = admin.describe_topics(TopicCollection(absent), request_timeout=ANSWER_S) if absent else {}
-    return [
-        Seen(name, "there", len(known[name].partitions)) if name in known else _absent(name, answers[name])
-        for name in names
-    ]
+    notes = ClientLog("observer", bootstrap_servers)
+    consumer = Consumer(  # which alone can ask for a topic without making it where brokers make what they are asked for
+        {**client_options(bootstrap_servers, options or {}), "group.id": "earlybird-observer", "logger": notes}
+        | {"error_cb": notes.error, "allow.auto.create.topics": False}
+    )
+    known = answered(consumer, notes, lambda try_s: consumer.list_topics(timeout=try_s)).topics
+    seen = []
+    for name in names:
+        topic = known.get(name) or answered(consumer, notes, partial(_named, consumer, name))
+        seen.append(_seen(name, topic))
+    consumer.close()
+    return seen
 
 
 def admin_client(bootstrap_servers: str, options: _Options | None = None) -> AdminClient:
@@ -130,16 +133,17 @@ def _everything(admin: AdminClient, timeout_s: float) -> ClusterMetadata:
     return admin.list_topics(timeout=timeout_s)
 
 
-def _absent(name: str, answer: "Future[TopicDescription]") -> Seen:
-    try:
-        return Seen(name, "there", len(answer.result().partitions))
-    except KafkaException as failure:
-        error: KafkaError = failure.args[0]
-    if error.code() in MISSING:
-        return Seen(name, "missing", 0)
-    if error.code() in DENIED:
+def _named(consumer: Consumer, name: str, timeout_s: float) -> TopicMetadata:
+    known: TopicMetadata = consumer.list_topics(name, timeout=timeout_s).topics[name]
+    return known
+
+
+def _seen(name: str, topic: TopicMetadata) -> Seen:
+    if topic.error is None:
+        return Seen(name, "there", len(topic.partitions))
+    if topic.error.code() in DENIED:
         return Seen(name, "hidden", 0)
-    raise SourceError(f"topic {name}: {error.name()}: {error.str()}")
+    return Seen(name, "missing", 0)
 
 
 def _made(admin: AdminClient, topic: Topic, answer: "Future[None]") -> Made:

@@ -68,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
     """0: every line is published and acknowledged; 1: some lines were bad; 130, 143: SIGINT, SIGTERM. However it ends,
     it says how far it came."""
     from stream.adapters.kafka_sink import KafkaSink
+    from stream.adapters.topics import known_topics
 
     settings = settings_module.load(args.config)
     configure_logging(settings.log.level, settings.log.format)
@@ -77,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
         raise FeedError("--arriving: only what comes through stdin (-) arrives now; a file was there before")
     form = LineFormat(FieldMap(specs) if specs else None, delay_us, args.topic, args.arriving)
     files = [FeedFile(path) for path in args.files]
+    known_topics(settings.kafka.bootstrap_servers, settings.kafka.options)  # nothing is read before a broker answers
     check = _Retention(settings) if args.timestamps == "recorded" else None
     sink = KafkaSink(settings.kafka.bootstrap_servers, options=settings.kafka.options)
     tally, progress = Tally(), _Progress(files)

@@ -31,8 +31,9 @@ def main() -> int:
         signal.signal(number, lambda *_: stop.set())
     blueprint = Blueprint.read(int(sys.argv[1]))
     settings, origin, feeder = blueprint.settings, blueprint.origin, blueprint.number
-    who = {"worker": worker_name(), "group": settings.group, "feeder": feeder}
-    configure_logging(settings.log.level, settings.log.format, **who)
+    configure_logging(
+        settings.log.level, settings.log.format, worker=worker_name(), group=settings.group, feeder=feeder
+    )
     end = blueprint.line.feeder_end()
 
     def started(worker: str, health: HealthServer) -> None:
