@@ -1,4 +1,4 @@
-"""What every Kafka client has in common: log lines and errors, its questions to the broker, its end."""
+"""What every Kafka client has in common: log lines and errors, mapped to structlog and limited in rate; and its end."""
 
 import re
 import threading

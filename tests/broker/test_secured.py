@@ -24,6 +24,8 @@ from confluent_kafka.admin import (
 from stream.adapters.kafka_sink import KafkaSink
 from stream.adapters.tail import Tail
 from stream.adapters.topics import Topic, create_topics
+from stream.client import Signals
+from stream.errors import SourceError
 from stream.ports import Outgoing
 
 pytestmark = pytest.mark.broker
@@ -174,6 +176,14 @@ def test_what_does_not_fit_the_listener_is_named(secured: Secured, mismatch: str
     """Wrong names and protocols that do not meet: none is a broker that is away."""
     changed, cause = MISMATCHES[mismatch]
     assert cause in refused(secured, "topics show", changed)
+
+
+def test_a_strategy_that_is_not_let_in_learns_why(secured: Secured) -> None:
+    """At the call, by the library's own error."""
+    options = {"security.protocol": "SASL_SSL", "sasl.mechanism": "SCRAM-SHA-512", "sasl.username": "nobody"}
+    options |= {"sasl.password": PASSWORD, "ssl.ca.location": str(secured.folder / "ca.pem")}
+    with pytest.raises(SourceError, match="invalid credentials"):
+        Signals.live(secured.address, options=options)
 
 
 def test_a_file_that_is_no_certificate_is_named(secured: Secured) -> None:
