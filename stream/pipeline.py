@@ -26,7 +26,7 @@ from stream.inflight import Entries, Entry, Failed, Forget, FromPublisher, Revok
 from stream.intake import Intake
 from stream.ledger import Ledger
 from stream.ports import Clock, Commit, Partition, Record, Source
-from stream.preprocess import Limits, Refusal
+from stream.preprocess import Element, Limits, Readable, Refusal
 from stream.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
@@ -155,8 +155,8 @@ class Pipeline:
         if epoch is None:
             return []
         elements = self._intake.read(record)
-        ingested_us = min([at for element in elements if (at := element.ingested_us) is not None], default=None)
-        if not self.ledger.deliver(partition, record.offset, len(elements), ingested_us):
+        since_us = min([at for element in elements if (at := _waits_since(element, now_us)) is not None], default=None)
+        if not self.ledger.deliver(partition, record.offset, len(elements), since_us):
             return []
         return [Entry(element, record, epoch, now_us) for element in elements]
 
@@ -282,3 +282,9 @@ class Pipeline:
         self._paused.difference_update(partitions)
         level = logging.WARNING if event == "partitions.lost" else logging.INFO
         log.log(level, event, partitions=[f"{p.topic}/{p.number}" for p in partitions], unfinished=unfinished)
+
+
+def _waits_since(element: Element, now_us: int) -> int | None:
+    """Since when it waits for its outcome, for the lag: history, whose ingest time was assumed, since it was read."""
+    assumed = isinstance(element, Readable) and element.item.ingested_origin == "assumed"
+    return now_us if assumed else element.ingested_us

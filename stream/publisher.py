@@ -24,6 +24,7 @@ from stream.inflight import (
     Revoked,
     Stop,
     ToPublisher,
+    observed_us,
 )
 from stream.outcome import (
     Origin,
@@ -195,7 +196,7 @@ class Publisher:
             if isinstance(one, Rejection):
                 self._metrics.rejected(one.reason)
             else:
-                self._metrics.published(one)
+                self._metrics.published(one, live=observed_us(entry.element) is not None)
         entry.told = []
 
     def _hand_back_revoked(self) -> None:

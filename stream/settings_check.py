@@ -104,6 +104,8 @@ def _bound(settings: Settings) -> int | str | None:
             listener.bind(address)
     except socket.gaierror as error:
         return error.strerror or str(error)
+    except UnicodeError as error:  # no name of a host
+        return str(error)
     except OSError as error:
         return error.errno
     return None

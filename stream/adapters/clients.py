@@ -119,6 +119,7 @@ class ClientLog:
         self.worked = False  # set by the owner: a record, an assignment or an acknowledgement came
         self._reached = False  # a broker has answered: it speaks as we do
         self._closed: tuple[str, int, float] = ("", 0, 0.0)  # address, closings in a row, the last one's instant
+        self.missing_topics: set[str] = set()  # until the owner has found them
         self._monotonic = monotonic
         self._last: dict[str, float] = {}
 
@@ -129,6 +130,12 @@ class ClientLog:
             return False
         self._last[kind] = now
         return True
+
+    def missing(self, topic: str) -> None:
+        """A topic to read is not there; librdkafka says so once."""
+        self.missing_topics.add(topic)
+        if self.due(f"topic {topic}"):
+            log.warning("topic.awaited", topic=topic, hint="earlybird topics create")
 
     def log(self, level: int, template: str, *parts: object) -> None:
         """librdkafka's log line, in the form of logging.Logger.log: facility, client, text."""

@@ -16,6 +16,7 @@ from confluent_kafka import (
 from stream.adapters.clients import DENIED, MISSING, ClientLog, headers_of, leave, within
 from stream.adapters.group import MOVED, Membership, commit_of, offset_of
 from stream.adapters.options import Protocol, consumer_options
+from stream.adapters.statistics import statistics_into
 from stream.errors import SettingsError, SourceError
 from stream.logs import get_logger
 from stream.ports import Commit, Partition, RebalanceListener, Record
@@ -47,20 +48,20 @@ class KafkaSource:
     ) -> None:
         """`options` are librdkafka's, passed through. Raises SettingsError for those that are not the user's."""
         self.topics = tuple(topics)
-        self.out_of_range = 0
-        self.commits_refused = 0
+        self.out_of_range = self.commits_accepted = self.commits_refused = 0
+        self.statistics: dict[str, float] = {}
         self._assignment_timeout_s, self._monotonic = assignment_timeout_s, monotonic
         self._log = ClientLog("source", bootstrap_servers, monotonic, group=group)
+        self.missing_topics = self._log.missing_topics
         settings = consumer_options(bootstrap_servers, group, protocol, options or {})
         callbacks = {"error_cb": self._log.error, "on_commit": self._committed, "logger": self._log}
-        self._consumer = _client(settings | callbacks)
+        self._consumer = _client(settings | callbacks | statistics_into(self.statistics))
         self._membership = Membership(self._consumer, protocol, monotonic)
         self._listener: RebalanceListener | None = None
         self._starts: dict[Partition, int] = {}  # ours, with the offset each was started at
         self._handing_over = False
         self._paused: set[Partition] = set()
         self._stored: dict[Partition, Commit] = {}  # of ours: the last commit that the broker has, as far as we know
-        self._missing: set[str] = set()  # topics that are not there, as far as we were told
         self._gone: set[Partition] = set()  # taken from us since the present poll's first record
 
     def subscribe(self, listener: RebalanceListener) -> None:
@@ -74,9 +75,8 @@ class KafkaSource:
         first = self._consumer.poll(timeout_ms / 1000)
         self._raise_failure()
         self._membership.look()
-        for topic in self._missing:
-            if self._log.due(f"topic {topic}"):
-                log.warning("topic.awaited", topic=topic, hint="earlybird topics create")
+        for topic in tuple(self.missing_topics):  # librdkafka names each once
+            self._log.missing(topic)
         if first is None:
             return []
         self._gone.clear()  # only now: within one wait a partition may have left us, come back and given this record
@@ -145,9 +145,9 @@ class KafkaSource:
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         committed = {_partition(place): commit_of(place) for place in self._ask_committed(partitions)}
         self._log.worked = True
+        self.missing_topics.difference_update(partition.topic for partition in committed)
         for partition, commit in committed.items():
             self._starts[partition] = OFFSET_BEGINNING if commit is None else commit.offset
-            self._missing.discard(partition.topic)
         assert self._listener is not None, "partitions assigned before subscribe. This is a bug."
         self._listener.assigned(committed)
         self._membership.assigned()
@@ -216,7 +216,7 @@ class KafkaSource:
         elif error.fatal() or error.code() in DENIED:
             raise self._log.refusal(error, message.topic() or ", ".join(self.topics))
         elif error.code() in MISSING:
-            self._missing.add(message.topic() or "")  # librdkafka says it once
+            self._log.missing(message.topic() or "")
         elif self._log.due(error.name()):
             log.warning("source.error", topic=message.topic(), error=error.name(), reason=error.str())
         return True
@@ -250,6 +250,7 @@ class KafkaSource:
         faults = [place.error for place in offsets if place.error is not None]
         fault = error or (faults[0] if faults else None)
         if fault is None:
+            self.commits_accepted += 1
             self._stored.update({_partition(place): Commit(place.offset, place.metadata or "") for place in offsets})
             return True
         self.commits_refused += 1
