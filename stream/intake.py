@@ -5,7 +5,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 import structlog
 
-from engine.text.encoder import Encoded, Text, TextEncoder
+from engine.text.assembly import Text
+from engine.text.encoder import Encoded, TextEncoder
 from schemas.rejection import Reason
 from stream import preprocess
 from stream.inflight import Entry

@@ -8,16 +8,17 @@ from typing import Any, ClassVar
 
 from pydantic import ValidationError
 
-from engine.text.encoder import Text
+from engine.text.assembly import Text
 from schemas.base import EARLIEST_US, LATEST_US
 from schemas.raw import RAW, Action, RawNews, RawTweet, Symbol
 from schemas.rejection import Reason
 from stream.elements import NotAnArray, TooManyElements, is_array, split
+from stream.instants import plausible_us
+from stream.languages import primary_language
 from stream.ports import Position, Record
 from stream.validation import explain, fields_of, quoted
 
 LONGEST_ITEM_KEY = 512  # as RawItem has it
-UNKNOWN_LANGUAGES = frozenset({"", "und", "qme", "zxx", "art"})  # what X and others send for "no idea"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,7 @@ def read_element(value: bytes, position: Position, limits: Limits) -> Element:
     readable = Readable(position, item)
     if item.action is Action.DELETE:
         return readable.deletion()
-    if (language := _primary_language(item.lang)) and limits.languages and language not in limits.languages:
+    if (language := primary_language(item.lang)) and limits.languages and language not in limits.languages:
         return readable.refused(
             Reason.LANGUAGE, f"lang: one of {', '.join(limits.languages)} read, was {quoted(item.lang)}"
         )
@@ -148,11 +149,11 @@ def read_element(value: bytes, position: Position, limits: Limits) -> Element:
 
 
 def text_of(item: RawNews | RawTweet) -> Text:
-    """The readable parts, most important first."""
+    """The readable parts, most important first; the first is the headline, also where it is empty."""
     if isinstance(item, RawTweet):
         return Text((item.text or "",))
-    parts = tuple(part for part in (item.headline, item.summary, item.body) if part)
-    return Text(parts, html=item.body_format == "html")
+    further = tuple(part for part in (item.summary, item.body) if part)
+    return Text((item.headline or "", *further), html=item.body_format == "html")
 
 
 def symbols_of(item: RawNews | RawTweet) -> tuple[Symbol, ...]:
@@ -172,14 +173,6 @@ def symbols_of(item: RawNews | RawTweet) -> tuple[Symbol, ...]:
 
 def _canonical_symbol(symbol: str) -> str:
     return symbol.strip().upper().replace("-", ".").replace("/", ".")
-
-
-def _primary_language(lang: str | None) -> str | None:
-    """The primary subtag in lower case; None when the source did not know."""
-    if lang is None:
-        return None
-    primary = lang.lower().replace("_", "-").split("-")[0].strip()
-    return None if primary in UNKNOWN_LANGUAGES else primary
 
 
 def _tombstone(record: Record, position: Position) -> Element:
@@ -211,15 +204,11 @@ def _refuse(value: bytes, position: Position, error: ValidationError) -> Refusal
     item_key = fields.get("item_key")
     if not isinstance(item_key, str) or not 0 < len(item_key) <= LONGEST_ITEM_KEY or not item_key.isprintable():
         return Refusal(position, reason, detail)
-    ingested_us = _instant(fields.get("ingested_us"))
-    revision = _count(fields.get("revision")) or _instant(fields.get("updated_us"))
+    ingested_us = plausible_us(fields.get("ingested_us"))
+    revision = _count(fields.get("revision")) or plausible_us(fields.get("updated_us"))
     if fields.get("action") != Action.UPDATE or ingested_us is None or revision is None:
         return Refusal(position, reason, detail, item_key)
     return Refusal(position, reason, detail, item_key, Deletion(position, item_key, revision, ingested_us))
-
-
-def _instant(value: Any) -> int | None:
-    return value if isinstance(value, int) and EARLIEST_US <= value <= LATEST_US else None
 
 
 def _count(value: Any) -> int | None:

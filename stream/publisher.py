@@ -230,7 +230,8 @@ class Publisher:
             rejection_of(refusal, entry, origin, now_us, attempt), entry, origin.dead_letter_topic, self._largest_letter
         )
         entry.told = [rejection]
-        said = log.debug if refusal.reason is Reason.SHED else log.info  # a line a text would make a backlog longer
+        # A line per text would make a backlog longer, and a replay has them all in a file.
+        said = log.debug if refusal.reason is Reason.SHED or origin.run_id != "live" else log.info
         poison = refusal.reason is Reason.POISON  # then the detail is an exception's text, which may quote the item
         detail = refusal.detail.partition(":")[0] if poison else refusal.detail
         said("text.rejected", reason=refusal.reason.value, detail=detail, position=refusal.position)

@@ -259,7 +259,9 @@ def test_age_is_judged_on_recorded_times() -> None:
     assert isinstance(only(news(published_us=NOW_US - 1_000), limits), Readable)
 
 
-@pytest.mark.parametrize("lang", ["en", "EN-us", "en_GB", "und", "", None, "qme"])
+@pytest.mark.parametrize(
+    "lang", ["en", "EN-us", "en_GB", "eng", "English", "und", "", None, "qme", "qct", "qst", "qht", "qam"]
+)
 def test_known_and_unknown_languages_pass(lang: str | None) -> None:
     """Only a language that the source names and the model never saw is refused."""
     assert isinstance(only(news(lang=lang)), Readable)
@@ -270,6 +272,13 @@ def test_text_is_headline_summary_body() -> None:
     element = only(news(summary="", body="Body.", body_format="html"))
     assert text_of(element.item).parts == ("Acme raises its outlook", "Body.")
     assert text_of(element.item).html
+
+
+@pytest.mark.parametrize("headline", ["", None])
+def test_a_body_without_a_headline_is_no_headline(headline: str | None) -> None:
+    """Markup is read after the headline, so the place of one that is missing is kept."""
+    element = only(news(headline=headline, body="<p>Body.</p>", body_format="html"))
+    assert text_of(element.item).parts == ("", "<p>Body.</p>") and text_of(element.item).html
 
 
 def test_symbols_are_canonical_and_unique() -> None:

@@ -59,6 +59,10 @@ def test_sigterm_drains_commits_and_exits_0(ground: Any, start_stage: StartStage
     assert second.events("service.stopped")[0]["finished"] + stopped["finished"] == 301
     assert found.balanced and found.repeated == 0
     assert found.rejections == {"malformed": 1}
+    lines = [json.loads(line) for line in stage.log.read_text().splitlines()]
+    assert {(line["worker"].rpartition("-")[2], line["group"]) for line in lines} == {
+        (str(stage.process.pid), "earlybird")
+    }
 
 
 def test_the_account_is_a_command(
@@ -103,7 +107,7 @@ def test_health_readiness_and_metrics(ground: Any, start_stage: StartStage, unti
     metrics = ask(f"{url}/metrics")[1].decode()
     assert 'earlybird_texts_consumed_total{item_type="news",topic="news.raw"} 20.0' in metrics
     assert 'earlybird_dlq_total{reason="malformed"} 1.0' in metrics
-    assert 'policy="cwb:delta=0.3,window=2"' in metrics and 'earlybird_build_info{config_hash="' in metrics
+    assert 'policy="cwb:delta=0.5,window=2"' in metrics and 'earlybird_build_info{config_hash="' in metrics
     for name in ("partitions_assigned", "engine_busy_seconds_total", "engine_tokens_total", "ready"):
         assert figures(url)[f"earlybird_{name}"] > 0
     until(lambda: all(figures(url).get(f'earlybird_brokers_connected{{client="{one}"}}') for one in ("source", "sink")))
