@@ -18,6 +18,7 @@ from typing import Protocol, cast
 from engine.errors import EngineError
 from stream import extras
 from stream.errors import StreamError
+from stream.escape import escaped_lines
 
 COMMANDS = {
     "demo": "the whole path on this machine: embedded Kafka and Redis, bundled model and feed",
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
     except (StreamError, EngineError) as error:
-        print(f"earlybird: {error}", file=sys.stderr)
+        print(f"earlybird: {escaped_lines(str(error))}", file=sys.stderr)
         return 2
     return status
 

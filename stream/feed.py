@@ -13,12 +13,12 @@ from typing import IO, Literal, cast
 
 from pydantic import ValidationError
 
-from schemas.codec import describe
 from schemas.raw import RAW
 from stream.errors import FeedError, RecordTooLarge, SinkError, StreamError
 from stream.field_map import FieldMap, UnmappableError
 from stream.packed import DAMAGED, unpacked
 from stream.ports import Outgoing, Sink
+from stream.validation import explain, fields_of
 
 TOPICS = {"news": "news.raw", "tweet": "tweets.raw"}
 """Where an item goes by its type, unless one topic is named for all."""
@@ -87,10 +87,10 @@ class LineFormat:
                 fields, changed = self._with_assumed_ingest(fields), True
             value = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode() if changed else content
             item = RAW.validate_json(value)
-        except (UnmappableError, UnicodeEncodeError) as error:
-            return BadLine(place, str(error))
         except ValidationError as error:
-            return BadLine(place, describe(error))
+            return BadLine(place, explain(error, value, fields_of(value))[1])
+        except (UnmappableError, ValueError, RecursionError) as error:  # what Python cannot write as JSON, too
+            return BadLine(place, str(error))
         topic = self.topic or TOPICS[item.item_type]
         return FeedItem(place, topic, item.item_key.encode(), value, item.ingested_us)
 

@@ -3,9 +3,10 @@
 import threading
 import time
 from collections.abc import Callable
+from operator import methodcaller
 from typing import Protocol, TypeVar
 
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, Message
 
 from stream.logs import get_logger
 
@@ -16,6 +17,9 @@ T = TypeVar("T")
 QUIET_S = 10.0  # one line of a kind in this time; librdkafka itself writes twenty a second while no broker answers
 
 LEAVING_S = 15.0
+
+Headers = tuple[tuple[str, bytes | None], ...]
+_headers: Callable[[Message], Headers | None] = methodcaller("headers")
 
 # Waiting does not mend these: wrong password, wrong certificate, no permission.
 DENIED = frozenset(
@@ -31,6 +35,17 @@ DENIED = frozenset(
 )
 UNREACHABLE = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE})
 MISSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
+
+
+def headers_of(message: Message) -> Headers:
+    """The headers of a record; none where a name is not UTF-8. confluent-kafka then gives a result and an error at
+    once, which a plain call may not notice; it must not be asked again, as its second answer has null pointers."""
+    try:
+        return tuple(_headers(message) or ())
+    except SystemError:
+        place = {"topic": message.topic(), "partition": message.partition(), "offset": message.offset()}
+        log.warning("record.headers_unreadable", **place, hint="the name of a header is not UTF-8")
+        return ()
 
 
 class Closable(Protocol):

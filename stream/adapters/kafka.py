@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -14,7 +13,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from stream.adapters.clients import DENIED, MISSING, ClientLog, leave, within
+from stream.adapters.clients import DENIED, MISSING, ClientLog, headers_of, leave, within
 from stream.adapters.group import Membership, commit_of, offset_of
 from stream.adapters.options import Protocol, consumer_options
 from stream.adapters.statistics import statistics_into
@@ -277,7 +276,6 @@ def record_of(message: Message) -> Record:
     partition, offset = _partition(message), message.offset()
     assert offset is not None, "a record without an offset. This is librdkafka's bug."
     kind, stamp_ms = message.timestamp()
-    headers = cast("list[tuple[str, bytes | None]] | None", message.headers())
     return Record(
         partition.topic,
         partition.number,
@@ -285,7 +283,7 @@ def record_of(message: Message) -> Record:
         message.key(),
         message.value(),
         None if kind == TIMESTAMP_NOT_AVAILABLE else stamp_ms * 1000,
-        tuple(headers or ()),
+        headers_of(message),
     )
 
 

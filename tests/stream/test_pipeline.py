@@ -503,3 +503,16 @@ def _until(happened: Callable[[], Any]) -> None:
         if happened():
             return
     pytest.fail("did not happen")
+
+
+@pytest.mark.parametrize(("origin", "age_us"), [("observed", 4_000 * DAY_US), ("assumed", 0)])
+def test_history_waits_since_it_was_read(
+    worlds: Worlds, make_news: News, make_record: MakeRecord, origin: str, age_us: int
+) -> None:
+    """The ingest time of a back-dated feed was made up: it tells nothing of how far the stage is behind."""
+    item = make_news("1", "Acme raises its outlook", ingested_us=NOW_US - 4_000 * DAY_US, ingested_origin=origin)
+    world = worlds()
+    world.source.append([make_record(0, item)])
+    world.turn()
+    since_us = world.pipeline.ledger.progress(P0).oldest_unfinished_ingested_us
+    assert since_us is not None and since_us + age_us <= world.clock.now_us() < since_us + age_us + DAY_US
