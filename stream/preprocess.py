@@ -14,11 +14,11 @@ from schemas.raw import RAW, Action, RawNews, RawTweet, Symbol
 from schemas.rejection import Reason
 from stream.elements import NotAnArray, TooManyElements, is_array, split
 from stream.instants import plausible_us
+from stream.languages import primary_language
 from stream.ports import Position, Record
 from stream.validation import explain, fields_of, quoted
 
 LONGEST_ITEM_KEY = 512  # as RawItem has it
-UNKNOWN_LANGUAGES = frozenset({"", "und", "qme", "zxx", "art"})  # what X and others send for "no idea"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ def read_element(value: bytes, position: Position, limits: Limits) -> Element:
     readable = Readable(position, item)
     if item.action is Action.DELETE:
         return readable.deletion()
-    if (language := _primary_language(item.lang)) and limits.languages and language not in limits.languages:
+    if (language := primary_language(item.lang)) and limits.languages and language not in limits.languages:
         return readable.refused(
             Reason.LANGUAGE, f"lang: one of {', '.join(limits.languages)} read, was {quoted(item.lang)}"
         )
@@ -173,14 +173,6 @@ def symbols_of(item: RawNews | RawTweet) -> tuple[Symbol, ...]:
 
 def _canonical_symbol(symbol: str) -> str:
     return symbol.strip().upper().replace("-", ".").replace("/", ".")
-
-
-def _primary_language(lang: str | None) -> str | None:
-    """The primary subtag in lower case; None when the source did not know."""
-    if lang is None:
-        return None
-    primary = lang.lower().replace("_", "-").split("-")[0].strip()
-    return None if primary in UNKNOWN_LANGUAGES else primary
 
 
 def _tombstone(record: Record, position: Position) -> Element:
