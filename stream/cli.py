@@ -6,6 +6,7 @@ input was wrong, 2 could not be done (one line on stderr says why), 130 or 143 i
 
 import argparse
 import difflib
+import errno
 import importlib
 import os
 import signal
@@ -37,6 +38,9 @@ COMMANDS = {
 
 _INTERRUPTED, _BROKEN_PIPE = 130, 141
 
+# A disk that is full, read-only, broken or not ours: the operator's to mend, and no fault of the code.
+_STORAGE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
+
 
 class Command(Protocol):
     """What a module in stream.commands offers; its docstring is its help text."""
@@ -65,6 +69,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _BROKEN_PIPE
     except (StreamError, EngineError) as error:
         print(f"earlybird: {escaped_lines(str(error))}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in _STORAGE:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"earlybird: {place}{os.strerror(error.errno)}; what was finished before stays as it is", file=sys.stderr)
         return 2
     return status
 

@@ -4,7 +4,7 @@ StreamError
 ├── SettingsError     a setting that cannot work; said at start, before anything is read
 │   └── InvalidTime   an instant or a duration that cannot be understood; a ValueError, too
 ├── SourceEnded       a bounded source has given everything (the normal end of a replay)
-├── SourceError       raw topics cannot be read any more
+├── SourceError       a broker refuses us, does not answer, or a topic cannot be read any more
 ├── SinkError         a message could not be delivered and the process must end rather than lose it
 │   └── RecordTooLarge   one that does not fit into a message; it alone was not taken
 ├── FeedError         a file that cannot be published
@@ -32,7 +32,7 @@ class SourceEnded(StreamError):
 
 
 class SourceError(StreamError):
-    """Raw topics cannot be read any more (authentication, authorisation, a fatal client error)."""
+    """A broker refuses us, does not answer in time, or a topic cannot be read any more."""
 
 
 class SinkError(StreamError):

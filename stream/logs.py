@@ -5,6 +5,8 @@ A command sets structlog up for its process. A library must not: whatever a stra
 """
 
 import logging
+import os
+import socket
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -24,11 +26,13 @@ def configure_logging(
     level: Literal["debug", "info", "warning", "error"],
     form: Literal["console", "json"],
     stream: TextIO | None = None,
+    **facts: object,
 ) -> None:
-    """structlog to stderr (or `stream`), for people or as one JSON object a line. Call once, at the process's start."""
+    """structlog to stderr (or `stream`), for people or as one JSON object a line; each line carries the `facts`,
+    whichever thread writes it. Call once, at the process's start."""
     out = sys.stderr if stream is None else stream
     structlog.configure(
-        processors=_processors(form, out),
+        processors=_processors(form, out, facts),
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.WriteLoggerFactory(out),
         cache_logger_on_first_use=False,  # loggers made at import must follow this call
@@ -41,6 +45,11 @@ def failure(error: BaseException) -> dict[str, str]:
     frames = traceback.extract_tb(error.__traceback__)[-8:]
     places = [f"{'/'.join(frame.filename.split('/')[-2:])}:{frame.lineno} {frame.name}" for frame in frames]
     return {"error": type(error).__name__, "raised_at": " > ".join(places)}
+
+
+def worker_name() -> str:
+    """What this process's worker is called, in the log and in heartbeats."""
+    return f"{socket.gethostname()}-{os.getpid()}"
 
 
 def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
@@ -62,13 +71,19 @@ class _Guest:
 def _warnings() -> Any:
     return structlog.wrap_logger(
         structlog.WriteLogger(sys.stderr),
-        processors=_processors("console", sys.stderr),
+        processors=_processors("console", sys.stderr, {}),
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
     )
 
 
-def _processors(form: Literal["console", "json"], out: TextIO) -> list[structlog.typing.Processor]:
+def _processors(
+    form: Literal["console", "json"], out: TextIO, facts: Mapping[str, object]
+) -> list[structlog.typing.Processor]:
+    def known(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        return {**facts, **event}
+
     shared: list[structlog.typing.Processor] = [
+        known,
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),

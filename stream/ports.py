@@ -27,6 +27,9 @@ class Position:
     offset: int
     index: int = 0
 
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.partition}/{self.offset}/{self.index}"
+
 
 @dataclass(frozen=True, slots=True)
 class Record:

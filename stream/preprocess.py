@@ -19,11 +19,11 @@ from schemas.rejection import Reason
 from schemas.symbols import canonical_symbol
 from stream.elements import NotAnArray, TooManyElements, is_array, split
 from stream.instants import plausible_us
+from stream.languages import primary_language
 from stream.ports import Position, Record
 from stream.validation import explain, fields_of, quoted
 
 LONGEST_ITEM_KEY = 512  # as RawItem has it
-UNKNOWN_LANGUAGES = frozenset({"", "und", "qme", "zxx", "art"})  # what X and others send for "no idea"
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ def _read_element(value: bytes, position: Position, limits: Limits, record: Reco
         return readable.refused(Reason.MALFORMED, detail)
     if item.action is Action.DELETE:
         return readable.deletion()
-    if (language := _primary_language(item.lang)) and limits.languages and language not in limits.languages:
+    if (language := primary_language(item.lang)) and limits.languages and language not in limits.languages:
         return readable.refused(
             Reason.LANGUAGE, f"lang: one of {', '.join(limits.languages)} read, was {quoted(item.lang)}"
         )
@@ -193,14 +193,6 @@ def symbols_of(item: RawNews | RawTweet) -> tuple[Symbol, ...]:
                 name = canonical_symbol(tag)
                 found.setdefault(name, Symbol(symbol=name, origin="cashtag"))
     return tuple(found.values())
-
-
-def _primary_language(lang: str | None) -> str | None:
-    """The primary subtag in lower case; None when the source did not know."""
-    if lang is None:
-        return None
-    primary = lang.lower().replace("_", "-").split("-")[0].strip()
-    return None if primary in UNKNOWN_LANGUAGES else primary
 
 
 def _tombstone(record: Record, position: Position) -> Element:

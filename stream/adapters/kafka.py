@@ -14,7 +14,7 @@ from confluent_kafka import (
 )
 
 from stream.adapters.clients import DENIED, MISSING, ClientLog, headers_of, leave, within
-from stream.adapters.group import Membership, commit_of, offset_of
+from stream.adapters.group import MOVED, Membership, commit_of, offset_of
 from stream.adapters.options import Protocol, consumer_options
 from stream.adapters.statistics import statistics_into
 from stream.errors import SettingsError, SourceError
@@ -48,11 +48,10 @@ class KafkaSource:
     ) -> None:
         """`options` are librdkafka's, passed through. Raises SettingsError for those that are not the user's."""
         self.topics = tuple(topics)
-        self.out_of_range = 0
-        self.commits_accepted = self.commits_refused = 0
+        self.out_of_range = self.commits_accepted = self.commits_refused = 0
         self.statistics: dict[str, float] = {}
         self._assignment_timeout_s, self._monotonic = assignment_timeout_s, monotonic
-        self._log = ClientLog("source", bootstrap_servers, monotonic)
+        self._log = ClientLog("source", bootstrap_servers, monotonic, group=group)
         self.missing_topics = self._log.missing_topics
         settings = consumer_options(bootstrap_servers, group, protocol, options or {})
         callbacks = {"error_cb": self._log.error, "on_commit": self._committed, "logger": self._log}
@@ -76,6 +75,8 @@ class KafkaSource:
         first = self._consumer.poll(timeout_ms / 1000)
         self._raise_failure()
         self._membership.look()
+        for topic in tuple(self.missing_topics):  # librdkafka names each once
+            self._log.missing(topic)
         if first is None:
             return []
         self._gone.clear()  # only now: within one wait a partition may have left us, come back and given this record
@@ -171,7 +172,7 @@ class KafkaSource:
             if not errors:
                 return answer
             if errors[0].code() in DENIED or self._monotonic() > deadline:
-                raise SourceError(f"committed offsets cannot be read: {errors[0].str()}")
+                raise SourceError(f"committed offsets cannot be read: {self._log.refusal(errors[0])}")
             if self._log.due("committed"):
                 log.warning("offsets.awaited", reason=errors[0].str())
 
@@ -213,7 +214,7 @@ class KafkaSource:
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
             self._start_over(message, error)
         elif error.fatal() or error.code() in DENIED:
-            raise SourceError(f"{message.topic() or ', '.join(self.topics)}: {error.name()}: {error.str()}")
+            raise self._log.refusal(error, message.topic() or ", ".join(self.topics))
         elif error.code() in MISSING:
             self._log.missing(message.topic() or "")
         elif self._log.due(error.name()):
@@ -254,14 +255,15 @@ class KafkaSource:
             return True
         self.commits_refused += 1
         if fault.code() in DENIED:
-            self._log.failure = f"offsets cannot be committed: {fault.str()}"
-        if self._log.due(f"commit {fault.name()}"):
+            self._log.failure = f"offsets cannot be committed: {self._log.refusal(fault)}"
+        if fault.code() in MOVED:
+            log.info("commit.refused", error=fault.name(), reason="the partition has moved; its next owner repeats it")
+        elif self._log.due(f"commit {fault.name()}"):
             log.warning("commit.refused", error=fault.name(), reason=fault.str(), refused=self.commits_refused)
         return False
 
     def _raise_failure(self) -> None:
-        if self._log.failure is not None:
-            raise SourceError(f"Kafka refuses us: {self._log.failure}")
+        self._log.raise_failure()
 
 
 def _client(settings: dict[str, object]) -> Consumer:

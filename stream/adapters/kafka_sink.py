@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import TopicMetadata  # type: ignore[attr-defined]
 
 from stream.adapters.clients import DENIED, MISSING, ClientLog
@@ -39,11 +39,13 @@ class KafkaSink:
         bootstrap_servers: str,
         *,
         topics: Sequence[str] = (),
+        append_dated: str | None = None,
         options: Mapping[str, str | int | float | bool] | None = None,
         largest_backlog: int = 100_000,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`topics`: looked for from the start on, see `awaited`. `options` are librdkafka's, passed through. Raises
+        """`topics`: looked for from the start on, see `awaited`. `append_dated`: the topic whose records should carry
+        the broker's append time; a warning says when they do not. `options` are librdkafka's, passed through. Raises
         SettingsError for those that are not the user's."""
         self.produced_again = self.errors = 0
         self.statistics: dict[str, float] = {}
@@ -66,6 +68,7 @@ class KafkaSink:
         self._ready: list[object] = []
         self._failure: SinkError | None = None  # of the first record that can never be delivered
         self._unseen = frozenset(topics)
+        self._append_dated = append_dated  # None once a record of it has told
         self._looked_at = -LOOK_S
         self._moved_at = monotonic()  # the last acknowledgement, or the last time that none was due
 
@@ -190,19 +193,28 @@ class KafkaSink:
         self._again.extend(waiting)
 
     def _delivered(
-        self, outgoing: Outgoing, receipt: object | None, error: KafkaError | None, _message: Message
+        self, outgoing: Outgoing, receipt: object | None, error: KafkaError | None, message: Message
     ) -> None:
         self._in_flight -= 1
         if error is not None:
             self._failed(error, outgoing, receipt)
         else:
-            self._acknowledged(receipt)
+            self._acknowledged(outgoing, receipt, message)
         self._alone = False
 
-    def _acknowledged(self, receipt: object | None) -> None:
+    def _acknowledged(self, outgoing: Outgoing, receipt: object | None, message: Message) -> None:
         self._log.worked, self._moved_at = True, self._monotonic()
+        if self._append_dated == outgoing.topic:
+            self._look_at_date(message)
         if receipt is not None:
             self._ready.append(receipt)
+
+    def _look_at_date(self, message: Message) -> None:
+        """Availability is the broker's append time, one clock for all workers; a sender's time is the worker's."""
+        if message.timestamp()[0] != TIMESTAMP_LOG_APPEND_TIME:
+            hint = "signals count as available by the worker's clock; set message.timestamp.type=LogAppendTime on it"
+            log.warning("topic.sender_dated", topic=self._append_dated, hint=hint)
+        self._append_dated = None
 
     def _failed(self, error: KafkaError, outgoing: Outgoing, receipt: object | None) -> None:
         self.errors += 1

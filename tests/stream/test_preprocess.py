@@ -317,7 +317,9 @@ def test_age_is_judged_on_recorded_times() -> None:
     assert isinstance(only(news(published_us=NOW_US - 1_000), limits), Readable)
 
 
-@pytest.mark.parametrize("lang", ["en", "EN-us", "en_GB", "und", "", None, "qme"])
+@pytest.mark.parametrize(
+    "lang", ["en", "EN-us", "en_GB", "eng", "English", "und", "", None, "qme", "qct", "qst", "qht", "qam"]
+)
 def test_known_and_unknown_languages_pass(lang: str | None) -> None:
     """Only a language that the source names and the model never saw is refused."""
     assert isinstance(only(news(lang=lang)), Readable)
