@@ -9,7 +9,7 @@ engine threads straight to the publisher, which hands entries back when the brok
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -84,7 +84,7 @@ class Pipeline:
         self.finished_total = 0  # entries whose outcome the broker has acknowledged
         self.shed_total = 0  # entries that were too old when they came
         self.beat_s = time.monotonic()  # when the loop last turned, for /healthz
-        self._ceding: Revoked | None = None  # until the broker has all that had left of it
+        self._ceding: list[Revoked] = []  # until the broker has all that had left of them
         self._paused: set[Partition] = set()
         self._all_paused = False
         self._full_since_s: float | None = None
@@ -104,7 +104,6 @@ class Pipeline:
 
     def turn(self) -> None:
         """One round: forget what is finished, take what there is room for, commit when it is time."""
-        self.beat_s = time.monotonic()
         self._settle(0.0)
         if self._has_room():
             self._bound_spans()
@@ -122,7 +121,6 @@ class Pipeline:
         group is served meanwhile: one that is between two generations takes no commit."""
         deadline_s = time.monotonic() + self._budget.shutdown_timeout_ms / 1000
         while self.in_flight and time.monotonic() < deadline_s:
-            self.beat_s = time.monotonic()
             self._settle(0.01)
             self._inference.submit(self._duplicates.recheck(self._clock.now_us()))
             self._source.attend(0)
@@ -156,7 +154,7 @@ class Pipeline:
             return []
         elements = self._intake.read(record)
         ingested_us = min([at for element in elements if (at := element.ingested_us) is not None], default=None)
-        if not self.ledger.deliver(partition, record.offset, len(elements), ingested_us):
+        if not self.ledger.deliver(partition, record.offset, len(elements), ingested_us, record.leader_epoch):
             return []
         return [Entry(element, record, epoch, now_us) for element in elements]
 
@@ -164,6 +162,7 @@ class Pipeline:
 
     def _settle(self, wait_s: float) -> None:
         """Take back what the publisher finished; waits for the first at most `wait_s`."""
+        self.beat_s = time.monotonic()
         finished: list[Entry] = []
         with suppress(Empty):
             batch = self._finished.get(timeout=wait_s) if wait_s else self._finished.get_nowait()
@@ -172,8 +171,8 @@ class Pipeline:
                     raise batch.error
                 if isinstance(batch, list):
                     finished.extend(batch)
-                elif batch is self._ceding:
-                    self._ceding = None
+                else:
+                    self._ceding = [ceded for ceded in self._ceding if ceded is not batch]
                 batch = self._finished.get_nowait()
         if not finished:
             return
@@ -244,24 +243,35 @@ class Pipeline:
 
     # --- rebalances: called inside source.poll ----------------------------------------------------------------------
 
+    def waiting(self) -> None:
+        """As the listener: the broker is slow, we are well."""
+        self.beat_s = time.monotonic()
+
     def assigned(self, committed: Mapping[Partition, Commit | None]) -> None:
-        """Begin these where their last owner stopped."""
+        """Begin these where their last owner stopped. For those that we had lost ourselves, wait until the broker has
+        what had left by then: it need not leave again."""
+        self._settle_until(lambda: not self._leaving(committed), self._budget.acknowledge_timeout_ms)
         self.ledger.assign(committed)
         self._paused.difference_update(committed)
+
+    def read_to(self, ends: Mapping[Partition, int]) -> None:
+        """So the group may skip what can never be read."""
+        self.ledger.read_to(ends)
 
     def revoked(self, partitions: Sequence[Partition]) -> None:
         """Finish what is in flight here within the budget. Then let nothing more out, wait until the broker has what
         had left, and commit: the next owner does the rest, and repeats nothing."""
         self._settle_until(lambda: not self.ledger.unfinished(partitions), self._budget.revoke_timeout_ms)
-        self._ceding = self._cede(partitions)
-        self._settle_until(lambda: self._ceding is None, self._budget.acknowledge_timeout_ms)
+        self._cede(partitions)
+        self._settle_until(lambda: not self._leaving(partitions), self._budget.acknowledge_timeout_ms)
         self._commit(partitions)
-        self._let_go(partitions, "partitions.revoked")
+        self._let_go(partitions, self.ledger.forget, "partitions.revoked")
 
     def lost(self, partitions: Sequence[Partition]) -> None:
-        """Another member has them already: commit nothing, publish nothing more."""
+        """Another member may have them already: commit nothing, let nothing more out. When they come back, what was
+        acknowledged in between counts."""
         self._cede(partitions)
-        self._let_go(partitions, "partitions.lost")
+        self._let_go(partitions, self.ledger.lose, "partitions.lost")
 
     def _settle_until(self, condition: Callable[[], bool], timeout_ms: int) -> None:
         """Or until the time is over: the group waits."""
@@ -270,15 +280,21 @@ class Pipeline:
             self._settle(0.01)
             self._inference.submit(self._duplicates.recheck(self._clock.now_us()))
 
-    def _cede(self, partitions: Sequence[Partition]) -> Revoked:
+    def _cede(self, partitions: Sequence[Partition]) -> None:
         """What has not left gets no outcome from us."""
         ceded = Revoked({p: epoch for p in partitions if (epoch := self.ledger.epoch(p)) is not None})
+        self._ceding.append(ceded)
         self._publish(ceded)
-        return ceded
 
-    def _let_go(self, partitions: Sequence[Partition], event: str) -> None:
+    def _leaving(self, partitions: Collection[Partition]) -> bool:
+        """Whether some of what had left of these is still on its way to the broker."""
+        return any(partition in ceded.epochs for ceded in self._ceding for partition in partitions)
+
+    def _let_go(
+        self, partitions: Sequence[Partition], give_up: Callable[[Sequence[Partition]], None], event: str
+    ) -> None:
         unfinished = self.ledger.unfinished(partitions)
-        self.ledger.forget(partitions)
+        give_up(partitions)
         self._paused.difference_update(partitions)
         level = logging.WARNING if event == "partitions.lost" else logging.INFO
         log.log(level, event, partitions=[f"{p.topic}/{p.number}" for p in partitions], unfinished=unfinished)

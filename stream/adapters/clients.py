@@ -30,7 +30,26 @@ DENIED = frozenset(
     }
 )
 UNREACHABLE = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE})
+# What a rebalance, or a coordinator that moves, makes of a commit; the next one repairs it.
+PASSING = frozenset(
+    {
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.REBALANCE_IN_PROGRESS,
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.STALE_MEMBER_EPOCH,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError._WAIT_COORD,
+        KafkaError._ASSIGNMENT_LOST,
+    }
+)
 MISSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
+
+
+def fatal(error: KafkaError) -> bool:
+    """Whether the client can never work again. librdkafka's event has a code of its own for it, and no flag."""
+    return error.fatal() or error.code() == KafkaError._FATAL
 
 
 class Closable(Protocol):
@@ -105,7 +124,7 @@ class ClientLog:
     def error(self, error: KafkaError) -> None:
         """librdkafka's error callback."""
         code, text = error.code(), error.str()
-        if error.fatal() or (code in DENIED and not self.worked):
+        if fatal(error) or (code in DENIED and not self.worked):
             self.failure = f"{self.bootstrap_servers}: {error.name()}: {text}"
             log.error("client.failed", client=self.name, brokers=self.bootstrap_servers, reason=text)
         elif code in DENIED:

@@ -9,7 +9,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import TopicMetadata  # type: ignore[attr-defined]
 
-from stream.adapters.clients import DENIED, MISSING, ClientLog
+from stream.adapters.clients import DENIED, MISSING, ClientLog, fatal
 from stream.adapters.options import producer_options
 from stream.errors import RecordTooLarge, SettingsError, SinkError
 from stream.ports import Outgoing
@@ -185,7 +185,7 @@ class KafkaSink:
             self._ready.append(receipt)
 
     def _failed(self, error: KafkaError, outgoing: Outgoing, receipt: object | None) -> None:
-        if error.code() in MISSING or (error.retriable() and not error.fatal()):
+        if error.code() in MISSING or (error.retriable() and not fatal(error)):
             self._again.append((outgoing, receipt))
             self._again_at = self._monotonic() + AGAIN_S
             if self._log.due(f"again {outgoing.topic}"):

@@ -36,6 +36,7 @@ from stream.telemetry import Metrics
 log = structlog.get_logger(__name__)
 
 WATCH_S = 0.1
+INSTANCE = "group.instance.id"
 
 
 class Crew:
@@ -115,9 +116,8 @@ def serve_crew(settings: Settings, engine: Engine, origin: Origin, metrics: Metr
         device.start()
         stack.callback(device.close)
         stack.callback(crew.close)
-        # What a feeder serves is for this process alone, which passes it on.
-        own = settings.model_copy(update={"http": Http(host="127.0.0.1", port=0)})
         for number, line in enumerate(lines):
+            own = _settings_of(number, settings)
             crew.start(Blueprint(own, origin, engine.encoder, tuple(engine.languages), line, number))
         log.info("service.started", feeders=len(lines), health=health.url)
         threads = device.threads
@@ -128,6 +128,15 @@ def serve_crew(settings: Settings, engine: Engine, origin: Origin, metrics: Metr
 
         crew.watch(stop, failures, turn)
     log.info("service.stopped", feeders=len(lines))
+
+
+def _settings_of(number: int, settings: Settings) -> Settings:
+    """One feeder's: what it serves is for this process alone, which passes it on; and of two members of a group with
+    one group.instance.id the older is fenced, so each has its own."""
+    kafka, instance = settings.kafka, settings.kafka.options.get(INSTANCE)
+    if instance is not None:
+        kafka = kafka.model_copy(update={"options": {**kafka.options, INSTANCE: f"{instance}-{number}"}})
+    return settings.model_copy(update={"http": Http(host="127.0.0.1", port=0), "kafka": kafka})
 
 
 def _lifeline(feeder: "subprocess.Popen[bytes]") -> IO[bytes]:

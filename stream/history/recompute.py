@@ -39,6 +39,7 @@ from stream.ports import (
     Position,
     RebalanceListener,
     Record,
+    SourceReport,
 )
 from stream.service import origin_of
 from stream.settings import Settings
@@ -74,6 +75,7 @@ class HistorySource:
         self._history, self._partitions, self._arrived, self._release = history, partitions, outcomes, release
         self._listener: RebalanceListener | None = None
         self.member = False  # as Source.member, in a group of one
+        self.report = SourceReport()
         self._paused: set[Partition] = set()
         self._delivered: deque[Reached] = deque()  # not released yet
         self._finished: dict[Partition, int] = {}  # offset up to which everything is finished
