@@ -46,7 +46,7 @@ BUSY_WAIT_S = 0.001  # with records unacknowledged: how late a delivery report m
 
 class Publisher:
     """Entries and answers in, records out, finished entries back. Not thread-safe: only `inbox` and `finished`, which
-    are queues, are touched by other threads."""
+    are queues, are touched by other threads; `turns` may be read."""
 
     def __init__(self, sink: Sink, origin: Origin, control_topic: str, clock: Clock, metrics: Metrics) -> None:
         self.inbox: SimpleQueue[ToPublisher] = SimpleQueue()
@@ -61,6 +61,7 @@ class Publisher:
         self._revoked: list[Revoked] = []  # of which something is still under way
         self._settled: list[Entry] = []  # finished in this turn
         self._stopping = False
+        self.turns = 0  # of the loop so far, for the watchdog
 
     def run(self) -> None:
         """Until Stop and the last acknowledgement. An exception goes to the consumer, which ends the process."""
@@ -72,6 +73,7 @@ class Publisher:
 
     def turn(self, wait_s: float) -> None:
         """Handle what came, then hand back what the broker has acknowledged."""
+        self.turns += 1
         for message in self._received(wait_s):
             self._handle(message)
         for entry in self._sink.receipts(0):

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -32,9 +32,8 @@ from stream.preprocess import Limits
 from stream.publisher import Publisher
 from stream.settings import Settings
 from stream.telemetry import Metrics
-from stream.worker import Computing, EngineThreads
-
-LAST_WORD_S = 10.0  # for the last acknowledgements; by then only a heartbeat can be under way
+from stream.watchdog import END_S, Progress, Watchdog
+from stream.worker import LAST_WORD_S, Computing, EngineThreads
 
 
 class Reading(Protocol):
@@ -65,8 +64,11 @@ class Serving(Inference, Protocol):
     def start(self) -> None:
         """Begin to serve."""
 
-    def close(self) -> None:
-        """End; nothing is submitted any more."""
+    def progress(self) -> Mapping[str, float | None]:
+        """By thread: what differs after its next step; None: it waits for texts."""
+
+    def close(self, timeout_s: float) -> None:
+        """End within this time; nothing is submitted any more."""
 
 
 class Done(NamedTuple):
@@ -111,7 +113,8 @@ class Stage:
             assert isinstance(engine, Computing), f"nothing computes, was {engine!r}. This is a bug."
             serve = partial(EngineThreads, engine, settings.engine.threads, clock)
         self._inference = serve(publish, self._publisher.finished.put)
-        duplicates = Duplicates(
+        self._standing: Callable[[], tuple[str, ...]] = tuple
+        self._duplicates = duplicates = Duplicates(
             cache,
             partial(
                 duplicate_key,
@@ -148,15 +151,34 @@ class Stage:
             self.pipeline.run(stop.is_set, self._turn)
             self._pulse.last()
         finally:  # in this order: nothing may be handed to a thread that has ended
-            self._inference.close()
+            self._inference.close(LAST_WORD_S)
             self._publisher.inbox.put(Stop())
             publisher.join(timeout=LAST_WORD_S)
             self._sink.close()
 
+    def watched(self, stop: threading.Event, end_s: float) -> Watchdog:
+        """What ends this process when it hangs, or is not at its end `end_s` after `stop`."""
+        watchdog = Watchdog(self.progress, stop, end_s)
+        self._standing = lambda: watchdog.standing
+        return watchdog
+
+    def progress(self) -> Progress:
+        """Of each part, for the watchdog. A broker that is away holds up what is published, and is no hang."""
+        pipeline, engine = self.pipeline, self._inference.progress()
+        published = not self._sink.awaited
+        # Texts that no part has in hand any more would wait for ever.
+        idle = published and not self._duplicates.waiting and bool(engine) and set(engine.values()) == {None}
+        return {
+            "consumer": pipeline.beat_s,
+            "publisher": self._publisher.turns if published else None,
+            "stage": pipeline.finished_total if pipeline.in_flight and idle else None,
+            **engine,
+        }
+
     def readiness(self) -> Readiness:
         """For /readyz: the group has given us our share, if only nothing, and outcomes get out; without its cache the
         stage serves, and computes everything."""
-        waiting = (*(() if self._source.member else ("assignment",)), *self._sink.awaited)
+        waiting = (*(() if self._source.member else ("assignment",)), *self._sink.awaited, *self._standing())
         degraded = () if getattr(self._cache, "available", True) else ("redis",)
         return Readiness(waiting, degraded)
 
@@ -198,6 +220,7 @@ def work(
             metrics=metrics.exposition,
         )
         stack.callback(health.close)
+        stack.enter_context(stage.watched(stop, settings.timing.drain_timeout_s + END_S))
         started(stage.worker, health)
         stage.run(stop)
     return Done(stage.pipeline.finished_total, time.process_time() - before_s)

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 QUIET_S = 10.0  # one line of a kind in this time; librdkafka itself writes twenty a second while no broker answers
 
-LEAVING_S = 15.0
+LEAVING_S = 5.0
 
 # Waiting does not mend these: wrong password, wrong certificate, no permission.
 DENIED = frozenset(

@@ -15,7 +15,7 @@ from stream.ports import Commit, Partition
 log = get_logger(__name__)
 
 ASK_S = 2.0  # one question; asked again and again
-COMMIT_TIMEOUT_S = 10.0  # of one that is waited for at the end
+COMMIT_TIMEOUT_S = 5.0  # of one that is waited for at the end
 
 
 class Offsets:

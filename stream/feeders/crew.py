@@ -5,13 +5,14 @@ supervisor starts it again as a whole. When this process dies, the pipe that eac
 end at once. Nothing is lost by either: what was under way is read again, as after any death.
 """
 
+import math
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from queue import Empty, SimpleQueue
 from typing import IO
@@ -30,8 +31,9 @@ from stream.health import HealthServer
 from stream.inflight import Failed
 from stream.outcome import Origin
 from stream.settings import Http, Settings
-from stream.stage import LAST_WORD_S
 from stream.telemetry import Metrics
+from stream.watchdog import END_S, HUNG_S, Watchdog
+from stream.worker import LAST_WORD_S
 
 log = structlog.get_logger(__name__)
 
@@ -58,11 +60,20 @@ class Crew:
         )
         os.close(descriptor)
 
-    def watch(self, stop: threading.Event, failures: "SimpleQueue[Failed]", turn: Callable[[], None]) -> None:
-        """Until all have drained and ended, after `stop` or because one of them ended. Raises FeederLost for one that
-        ended unasked or badly, and what is in `failures`."""
+    def watch(
+        self,
+        stop: threading.Event,
+        failures: "SimpleQueue[Failed]",
+        silent: Callable[[], list[int]],
+        end_s: float,
+        turn: Callable[[], None],
+    ) -> None:
+        """Until all have drained and ended, after `stop` or because one of them ended. Kills those that are `silent`,
+        and those that have not ended `end_s` after they were told to. Raises FeederLost for one that ended unasked or
+        badly, and what is in `failures`."""
         lost: FeederLost | None = None
         told = False
+        end_at = math.inf
         while True:
             with suppress(Empty):
                 raise failures.get_nowait().error
@@ -74,15 +85,22 @@ class Crew:
                 if status is not None and not well:
                     lost = lost or FeederLost(number, status)
             if not told and (asked or lost):
-                told = True
+                told, end_at = True, time.monotonic() + end_s
                 for feeder in self._feeders:
                     feeder.terminate()
+            self._kill(range(len(self._feeders)) if time.monotonic() > end_at else silent())
             turn()
             if None not in ended:
                 break
             time.sleep(WATCH_S)
         if lost:
             raise lost
+
+    def _kill(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            if self._feeders[number].poll() is None:
+                log.error("feeder.hung", feeder=number, action="it is killed; what it had under way is read again")
+                self._feeders[number].kill()
 
     def close(self) -> None:
         """End those that still run: their lifelines are cut."""
@@ -111,7 +129,11 @@ def serve_crew(settings: Settings, engine: Engine, origin: Origin, metrics: Metr
         health = HealthServer(
             http.host, http.port, beat_age_s=vitals.beat_age_s, readiness=vitals.readiness, metrics=vitals.exposition
         )
+        stack.callback(vitals.close)
         stack.callback(health.close)
+        end_s = settings.timing.drain_timeout_s + END_S
+        # The feeders have watchdogs of their own; this one gives them the time to end and to be waited for.
+        stack.enter_context(Watchdog(device.threads.progress, stop, end_s + END_S))
         calm()
         device.start()
         stack.callback(device.close)
@@ -126,7 +148,7 @@ def serve_crew(settings: Settings, engine: Engine, origin: Origin, metrics: Metr
             metrics.slots(threads.active, threads.capacity)
             metrics.passes(threads.steps)
 
-        crew.watch(stop, failures, turn)
+        crew.watch(stop, failures, lambda: vitals.silent(HUNG_S), end_s + LAST_WORD_S, turn)
     log.info("service.stopped", feeders=len(lines))
 
 

@@ -166,7 +166,7 @@ def test_an_outage_delays_and_loses_nothing(own_broker: Any, how: str) -> None:
 @pytest.mark.faults
 def test_a_commit_to_a_broker_that_hangs_is_given_up(own_broker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """librdkafka would wait for ever, and with it whoever hands a partition over or ends."""
-    monkeypatch.setattr("stream.adapters.kafka.COMMIT_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("stream.adapters.offsets.COMMIT_TIMEOUT_S", 1.0)
     topic = own_broker.topic()
     own_broker.publish(topic, VALUES)
     member = own_broker.join(topic, "group")
