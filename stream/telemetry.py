@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 
 from schemas.rejection import Reason
 from schemas.signal import ExitReason, Label
-from stream.ports import Partition
+from stream.ports import Partition, SourceReport
 
 # A cache answers in well under a millisecond, an item may have waited minutes behind a burst.
 _LATENCY_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.25, 0.5, 1, 2, 5, 15, 60, 300)
@@ -55,6 +55,11 @@ class Metrics:
         self._oldest = gauge("oldest_unprocessed_seconds", "age of the oldest text without an outcome")
         self._unfinished = gauge("unfinished_texts", "texts read but without an acknowledged outcome")
         self._model = gauge("model_info", "the model in use", "id", "sha256", "policy", "config_hash", "numerics")
+        self._unreadable = gauge(
+            "unreadable_records", "records behind a producer's open transaction", "topic", "partition"
+        )
+        self._source_events = counter("source_events", "what was met besides records", "event")
+        self._counted: dict[str, int] = {}
         self._lagging: set[Partition] = set()
         self._last_passes = 0
         # Every series exists from the start: a rate over a series that appears at its first event misses that event.
@@ -87,6 +92,15 @@ class Metrics:
         """Passes of the shared layer since the start; the sum that engine threads count anyway."""
         self._passes.inc(max(0, total - self._last_passes))
         self._last_passes = total
+
+    def source(self, report: SourceReport) -> None:
+        """What the source met since its start, and what it cannot read now."""
+        for event, count in report.counts.items():
+            self._source_events.labels(event).inc(count - self._counted.get(event, 0))
+            self._counted[event] = count
+        self._unreadable.clear()
+        for partition, records in report.unreadable.items():
+            self._unreadable.labels(partition.topic, str(partition.number)).set(records)
 
     def lag(self, records: Mapping[Partition, int]) -> None:
         """Records not read yet per partition; a partition that is not named any more is another worker's."""

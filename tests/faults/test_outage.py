@@ -53,6 +53,40 @@ def test_outage_of_the_broker_is_waited_out(
     assert found.balanced and not found.strays
 
 
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_partitions_that_were_lost_and_come_back_are_not_done_again(
+    own_kafka: Any,
+    make_ground: Callable[..., Any],
+    start_stage: Callable[..., Any],
+    make_item: Callable[[int], Any],
+    protocol: str,
+) -> None:
+    """The broker is away for longer than the session: what had left before or lay in the producer counts when the same
+    partitions come back at the same offsets."""
+    ground = make_ground(own_kafka)
+    settings = ground.environment(KAFKA__GROUP_PROTOCOL=protocol, LIMITS__MAX_IN_FLIGHT="600")
+    if protocol == "consumer":
+        del settings["KAFKA__OPTIONS__SESSION_TIMEOUT_MS"]
+    stage = start_stage(ground.bootstrap_servers, **settings)
+    stage.wait_for("partitions.assigned")
+    ground.publish([make_item(number) for number in range(1500)])
+    with ground.watch() as watch:
+        watch.until(lambda: watch.answered > 200)
+        own_kafka.kill()
+        if protocol == "classic":
+            stage.wait_for("partitions.lost")
+        else:  # the client hears of it from the broker only, which throws it out once it is back
+            time.sleep(SILENCE_S)
+        own_kafka.start()
+        found = watch.until_answered(1500)
+        assert stage.end(signal.SIGTERM) == 0
+        watch.until_read()
+    lost = stage.events("partitions.lost")
+    print(f"{protocol}: lost {[event['unfinished'] for event in lost]} unfinished, {found.repeated} repeated")
+    assert lost or protocol == "consumer"
+    assert found.balanced and not found.strays and found.repeated == 0
+
+
 def answers_during_outage(kafka: Any, how: str, url: str) -> list[bool]:
     """What /healthz said while the broker was away."""
     kafka.kill() if how == "killed" else kafka.pause()
