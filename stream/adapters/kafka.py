@@ -77,6 +77,7 @@ class KafkaSource:
         first = self._first(timeout_ms / 1000)
         self._membership.look()
         if first is None:
+            self._reached.nothing()
             return []
         self._gone.clear()  # only now: within one wait a partition may have left us, come back and given this record
         rest = self._consumer.consume(limit - 1, 0) if limit > 1 else []
@@ -112,12 +113,11 @@ class KafkaSource:
     @property
     def report(self) -> SourceReport:
         """As Source.report."""
-        counts = {
-            "out_of_range": self.out_of_range,
-            "topic_recreated": self._offsets.recreated,
-            "commit_refused": self._offsets.refused,
-        }
-        return SourceReport(counts, self._reached.unreadable(self._starts))
+        offsets = self._offsets
+        counts = {"out_of_range": self.out_of_range, "topic_recreated": offsets.recreated}
+        counts["commit_refused"] = offsets.refused
+        reading = {partition: start for partition, start in self._starts.items() if partition not in self._paused}
+        return SourceReport(counts, self._reached.unreadable(reading))
 
     @property
     def commits_refused(self) -> int:

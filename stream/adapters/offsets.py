@@ -126,7 +126,10 @@ class Offsets:
         self._topic_ids[partition] = topic_id or former
         if topic_id and former and topic_id != former:
             self._recreated(partition, former, topic_id)
-        return None if committed_in not in ("", topic_id) and topic_id else commit_of(place, topic_id)
+        if topic_id and committed_in and topic_id != committed_in:
+            return None
+        # While no id is told we take the commit's word; `made_again` finds out later.
+        return commit_of(place, topic_id or committed_in)
 
     def _recreated(self, partition: Partition, former: str, topic_id: str) -> None:
         self.recreated += 1

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 
 pytestmark = [pytest.mark.faults, pytest.mark.broker]
 
@@ -68,10 +69,11 @@ def test_partitions_that_were_lost_and_come_back_are_not_done_again(
     if protocol == "consumer":
         del settings["KAFKA__OPTIONS__SESSION_TIMEOUT_MS"]
     stage = start_stage(ground.bootstrap_servers, **settings)
-    stage.wait_for("partitions.assigned")
-    ground.publish([make_item(number) for number in range(1500)])
     with ground.watch() as watch:
-        watch.until(lambda: watch.answered > 200)
+        ground.publish([make_item(number) for number in range(100)])
+        watch.until(lambda: sum(place.offset for place in committed(ground)) == 100)
+        ground.publish([make_item(number) for number in range(100, 1500)])
+        watch.until(lambda: watch.answered > 300)
         own_kafka.kill()
         if protocol == "classic":
             stage.wait_for("partitions.lost")
@@ -85,6 +87,14 @@ def test_partitions_that_were_lost_and_come_back_are_not_done_again(
     print(f"{protocol}: lost {[event['unfinished'] for event in lost]} unfinished, {found.repeated} repeated")
     assert lost or protocol == "consumer"
     assert found.balanced and not found.strays and found.repeated == 0
+
+
+def committed(ground: Any) -> list[TopicPartition]:
+    """Of each partition of the ground's news."""
+    consumer = Consumer({"bootstrap.servers": ground.bootstrap_servers, "group.id": ground.group})
+    places = consumer.committed([TopicPartition(ground.news, number) for number in range(6)], timeout=10)
+    consumer.close()
+    return list(places)
 
 
 def answers_during_outage(kafka: Any, how: str, url: str) -> list[bool]:
