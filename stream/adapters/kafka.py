@@ -16,7 +16,7 @@ from confluent_kafka import (
 
 from stream.adapters.clients import DENIED, MISSING, ClientLog, fatal, leave
 from stream.adapters.group import Membership
-from stream.adapters.offsets import Offsets, place_of
+from stream.adapters.offsets import Offsets, assign, place_of
 from stream.adapters.options import Protocol, consumer_options
 from stream.adapters.reached import Reached
 from stream.adapters.topic_ids import TopicIds
@@ -160,7 +160,7 @@ class KafkaSource:
             self._starts[partition] = OFFSET_BEGINNING if commit is None else commit.offset
         self._listener.assigned(committed)
         self._membership.assigned()
-        consumer.incremental_assign([_start(partition, commit) for partition, commit in committed.items()])
+        assign(consumer, committed)
         paused = [_named(partition) for partition in committed if partition in self._paused]
         if paused:
             consumer.pause(paused)
@@ -242,7 +242,7 @@ class KafkaSource:
         # The client has stopped fetching this partition and refuses to seek in it; given anew, it starts.
         self._consumer.incremental_unassign([_named(partition)])
         self._starts[partition] = OFFSET_BEGINNING
-        self._consumer.incremental_assign([_start(partition, None)])
+        assign(self._consumer, {partition: None})
         if partition in self._paused:
             self._consumer.pause([_named(partition)])
 
@@ -288,12 +288,3 @@ def _partition(place: TopicPartition | Message) -> Partition:
 
 def _named(partition: Partition) -> TopicPartition:
     return TopicPartition(partition.topic, partition.number)
-
-
-def _start(partition: Partition, commit: Commit | None) -> TopicPartition:
-    """Where reading begins. With the leader epoch the client finds out whether the records before were replaced."""
-    if commit is None:
-        return TopicPartition(*partition, OFFSET_BEGINNING)
-    if commit.leader_epoch < 0:
-        return TopicPartition(*partition, commit.offset)
-    return TopicPartition(*partition, commit.offset, leader_epoch=commit.leader_epoch)

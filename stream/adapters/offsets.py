@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from stream.adapters.clients import DENIED, PASSING, ClientLog, within
 from stream.adapters.group import commit_of, named_topic, offset_of
@@ -167,3 +167,24 @@ class Offsets:
 def place_of(place: TopicPartition) -> Partition:
     """The client's partition in our words."""
     return Partition(place.topic, place.partition)
+
+
+def assign(consumer: Consumer, commits: Mapping[Partition, Commit | None]) -> None:
+    """Begin to read where the group stands, else at the beginning. Where the leader epoch is known the broker is asked
+    whether the records before were replaced meanwhile; the client does so for a seek, and not for an assignment."""
+    places = [_start(*begun) for begun in commits.items()]
+    consumer.incremental_assign(places)
+    for place in places:
+        if place.leader_epoch is not None:
+            try:
+                consumer.seek(place)
+            except KafkaException as error:
+                log.debug("offset.not_validated", topic=place.topic, partition=place.partition, reason=str(error))
+
+
+def _start(partition: Partition, commit: Commit | None) -> TopicPartition:
+    if commit is None:
+        return TopicPartition(*partition, OFFSET_BEGINNING)
+    if commit.leader_epoch < 0:
+        return TopicPartition(*partition, commit.offset)
+    return TopicPartition(*partition, commit.offset, leader_epoch=commit.leader_epoch)

@@ -89,6 +89,29 @@ def test_partitions_that_were_lost_and_come_back_are_not_done_again(
     assert found.balanced and not found.strays and found.repeated == 0
 
 
+def test_sigterm_ends_a_service_whose_broker_is_away(
+    own_kafka: Any,
+    make_ground: Callable[..., Any],
+    start_stage: Callable[..., Any],
+    make_item: Callable[[int], Any],
+) -> None:
+    """By itself and within its budget, with outcomes that nobody takes; the next worker does those texts."""
+    ground = make_ground(own_kafka)
+    settings = ground.environment(TIMING__DRAIN_TIMEOUT_S="1", KAFKA__OPTIONS__SESSION_TIMEOUT_MS="10000")
+    stage = start_stage(ground.bootstrap_servers, **settings)
+    stage.wait_for("partitions.assigned")
+    ground.publish([make_item(number) for number in range(1500)])
+    with ground.watch() as watch:
+        watch.until(lambda: watch.answered > 100)
+        own_kafka.pause()
+        assert stage.end(signal.SIGTERM) == 0
+        assert stage.events("drain.incomplete") and stage.events("service.stopped")
+        own_kafka.resume()
+        heir = start_stage(ground.bootstrap_servers, **settings)
+        assert watch.until_answered(1500).balanced
+        assert heir.end() == 0
+
+
 def committed(ground: Any) -> list[TopicPartition]:
     """Of each partition of the ground's news."""
     consumer = Consumer({"bootstrap.servers": ground.bootstrap_servers, "group.id": ground.group})
