@@ -1,4 +1,4 @@
-"""Ends a process that hangs: no progress with work in hand, or no end after it was told to end.
+"""End a process that hangs, or that does not end when it was told to.
 
 What hangs cannot be mended from inside. The process says which part stands, writes where each thread is, and ends: its
 partitions go to others, and a supervisor starts it again. Nothing is lost by that, as by any death.
@@ -87,8 +87,6 @@ class Watchdog:
 
     def _look(self) -> None:
         progress = self._progress()
-        for part in self._looks.keys() - progress.keys():
-            del self._looks[part]
         for part, now in progress.items():
             stands = now is not None and self._seen.get(part) == now
             self._looks[part] = self._looks.get(part, 0) + 1 if stands else 0

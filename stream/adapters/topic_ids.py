@@ -1,4 +1,4 @@
-"""Ids of topics: a topic that is deleted and made again under its name is another topic."""
+"""Ids of topics: one that is deleted and made again under its name has another."""
 
 import threading
 from collections.abc import Mapping, Sequence
