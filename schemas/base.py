@@ -1,6 +1,6 @@
 """What every message shares: frozen, strictly typed, unknown fields ignored, times in epoch microseconds."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -23,3 +23,13 @@ class Message(BaseModel):
 
     SCHEMA: ClassVar[str]
     """Name and major version, as in the `schema` header, e.g. `signal/1`."""
+
+    WIRE: ClassVar[type["Message"]]
+    """The message whose bytes an instance is encoded to: its own class, unless that says otherwise."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **about: Any) -> None:
+        """Set WIRE where the class body does not."""
+        super().__pydantic_init_subclass__(**about)
+        if "WIRE" not in cls.__dict__:
+            cls.WIRE = cls

@@ -14,8 +14,9 @@ class DecodeError(ValueError):
 
 
 def encode(message: Message) -> bytes:
-    """UTF-8 JSON without spaces, fields in the schema's order."""
-    return message.__pydantic_serializer__.to_json(message)
+    """UTF-8 JSON without spaces, fields in the schema's order; of a message that is extended in the process alone, the
+    bytes of the one that it extends."""
+    return message.WIRE.__pydantic_serializer__.to_json(message)
 
 
 def decode(kind: type[M], content: bytes) -> M:

@@ -1,7 +1,10 @@
-"""Numbers as options of commands take them."""
+"""Numbers and durations as options of commands take them."""
 
 import argparse
 from contextlib import suppress
+
+from stream.errors import InvalidTime
+from stream.instants import DURATION_FORMS, duration_us
 
 
 def positive_int(text: str) -> int:
@@ -20,6 +23,13 @@ def positive_float(text: str) -> float:
 def speed(text: str) -> float | None:
     """How many times as fast as recorded; None: as fast as it goes."""
     return None if text == "max" else _positive_float(text, "a number above 0 or max")
+
+
+def seconds(text: str) -> float:
+    """A length of time in seconds: a number, as the option's SECONDS says, or a duration with its unit."""
+    with suppress(InvalidTime):
+        return duration_us(text if text[-1:].isalpha() else f"{text}s") / 1e6
+    raise argparse.ArgumentTypeError(f"a number of seconds, or a duration like {DURATION_FORMS} expected, was {text!r}")
 
 
 def _positive_float(text: str, allowed: str) -> float:

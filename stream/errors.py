@@ -2,6 +2,7 @@
 
 StreamError
 ├── SettingsError     a setting that cannot work; said at start, before anything is read
+│   └── InvalidTime   an instant or a duration that cannot be understood; a ValueError, too
 ├── SourceEnded       a bounded source has given everything (the normal end of a replay)
 ├── SourceError       raw topics cannot be read any more
 ├── SinkError         a message could not be delivered and the process must end rather than lose it
@@ -20,6 +21,10 @@ class StreamError(Exception):
 
 class SettingsError(StreamError):
     """A setting that cannot work."""
+
+
+class InvalidTime(SettingsError, ValueError):
+    """An instant or a duration that cannot be understood. The text has it, where it was written, and what may be."""
 
 
 class SourceEnded(StreamError):

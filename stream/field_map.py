@@ -3,23 +3,20 @@
 A map is a list of `TARGET=PATH[:TIME]` or `TARGET='constant'`. TARGET is a field of RawNews or RawTweet. PATH is
 dotted; a number picks an element of a list and `*` takes all of them (`stocks.*.name`). TIME says how a target ending
 in `_us` is written: s, ms, us, ns (epoch), iso (with offset), iso-utc (UTC where none is given), rfc2822, or a strptime
-pattern (UTC where it has no %z). Without TIME a number is microseconds and a string is iso.
+pattern (UTC where it has no %z or %Z). Without TIME a number is microseconds and a string is iso. Zones that are not
+certain are refused, see stream.instants.
 """
 
 import difflib
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import Any
 
-from schemas.base import EARLIEST_US, LATEST_US
 from schemas.raw import RawNews, RawTweet
 from stream.errors import FeedError
+from stream.instants import check_feed_form, feed_us
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_PER_UNIT = {"s": (1_000_000, 1), "ms": (1_000, 1), "us": (1, 1), "ns": (1, 1_000)}
 _LISTS = {"authors", "channels", "tags", "cashtags", "hashtags", "urls"}
 _ACTIONS = {"created": "create", "updated": "update", "deleted": "delete", "removed": "delete", "remove": "delete"}
 _TARGETS = sorted(RawNews.model_fields.keys() | RawTweet.model_fields.keys())
@@ -65,8 +62,11 @@ class Rule:
         path, _, time = origin.partition(":")
         if time and not target.endswith("_us"):
             raise FeedError(f"map {spec!r}: only fields ending in _us are times")
-        if time and time not in {*_PER_UNIT, "iso", "iso-utc", "rfc2822"} and "%" not in time:
-            raise FeedError(f"map {spec!r}: s, ms, us, ns, iso, iso-utc, rfc2822 or a % pattern expected, was {time!r}")
+        if time:
+            try:
+                check_feed_form(time)
+            except ValueError as error:
+                raise FeedError(f"map {spec!r}: {error}") from None
         return cls(target, path=tuple(path.split(".")), time=time or None)
 
     def value(self, record: object) -> Any:
@@ -123,7 +123,7 @@ def _follow(node: object, path: Sequence[str]) -> Any:
 
 def _shaped(target: str, found: Any, time: str | None) -> Any:
     if target.endswith("_us"):
-        return instant_us(found, time)
+        return feed_us(found, time)
     if target == "symbols":
         parts = found.replace(",", " ").split() if isinstance(found, str) else found
         names = [str(part).lstrip("$").upper().replace("-", ".").replace("/", ".") for part in parts]
@@ -137,32 +137,3 @@ def _shaped(target: str, found: Any, time: str | None) -> Any:
     if isinstance(found, int) and not isinstance(found, bool):
         return str(found) if target != "vendor_sentiment" else float(found)  # ids are strings
     return found
-
-
-def instant_us(given: Any, form: str | None) -> int:
-    """Epoch microseconds of one instant as a provider writes it. Raises ValueError."""
-    if form in _PER_UNIT or (form is None and not isinstance(given, str)):
-        times, by = _PER_UNIT[form or "us"]
-        number = float(given) if isinstance(given, str) and "." in given else given
-        exact = round(number * times / by) if isinstance(number, float) else int(number) * times // by
-        return _plausible(exact, given, form)
-    text = str(given)
-    if form is None or form.startswith("iso"):
-        moment = datetime.fromisoformat(text)
-        if moment.tzinfo is None and form != "iso-utc":
-            raise ValueError(f"no offset from UTC in {text!r}; write :iso-utc if it is UTC")
-    elif form == "rfc2822":
-        moment = parsedate_to_datetime(text)
-    else:
-        moment = datetime.strptime(text, form)
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-    return _plausible((moment - _EPOCH) // timedelta(microseconds=1), given, form)
-
-
-def _plausible(instant: int, given: Any, form: str | None) -> int:
-    if EARLIEST_US <= instant <= LATEST_US:
-        return instant
-    for unit, (times, by) in _PER_UNIT.items():
-        if isinstance(given, int | float) and EARLIEST_US <= given * times / by <= LATEST_US:
-            raise ValueError(f"outside 1973 to 2100, was {given}; write :{unit} if it is an epoch in {unit}")
-    raise ValueError(f"outside 1973 to 2100, was {given}" + (f" ({form})" if form else ""))

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 import structlog
 
-from engine.text.encoder import Encoded, Text, TextEncoder
+from engine.text.assembly import Text
+from engine.text.encoder import Encoded, TextEncoder
 from schemas.rejection import Reason
 from stream import preprocess
 from stream.inflight import Entry
@@ -51,3 +52,9 @@ class Intake:
             return self._encoder.encode([text])[0]
         except Exception as error:
             return error
+
+
+def waits_since(element: Element, now_us: int) -> int | None:
+    """Since when it waits for its outcome, for the lag: history, whose ingest time was assumed, since it was read."""
+    assumed = isinstance(element, Readable) and element.item.ingested_origin == "assumed"
+    return now_us if assumed else element.ingested_us

@@ -23,7 +23,7 @@ from stream.duplicates import Duplicates
 from stream.errors import SourceEnded
 from stream.haste import ByClock, Haste
 from stream.inflight import Entries, Entry, Failed, Forget, FromPublisher, Revoked, TimedRequest, ToPublisher
-from stream.intake import Intake
+from stream.intake import Intake, waits_since
 from stream.ledger import Ledger
 from stream.ports import Clock, Commit, Partition, Record, Source
 from stream.preprocess import Limits, Refusal
@@ -153,8 +153,8 @@ class Pipeline:
         if epoch is None:
             return []
         elements = self._intake.read(record)
-        ingested_us = min([at for element in elements if (at := element.ingested_us) is not None], default=None)
-        if not self.ledger.deliver(partition, record.offset, len(elements), ingested_us, record.leader_epoch):
+        since_us = min([at for element in elements if (at := waits_since(element, now_us)) is not None], default=None)
+        if not self.ledger.deliver(partition, record.offset, len(elements), since_us, record.leader_epoch):
             return []
         return [Entry(element, record, epoch, now_us) for element in elements]
 

@@ -51,13 +51,6 @@ class Commit(NamedTuple):
     leader_epoch: int = -1  # not known
 
 
-class SourceReport(NamedTuple):
-    """What a source met besides records, for the metrics."""
-
-    counts: Mapping[str, int] = {}  # how often, by kind
-    unreadable: Mapping[Partition, int] = {}  # records behind a producer's open transaction, where reading waits for it
-
-
 class RebalanceListener(Protocol):
     """Called on the consumer thread, inside Source.poll, when partitions come and go."""
 
@@ -110,8 +103,9 @@ class Source(Protocol):
         knows (no round trip); a partition whose end is unknown is left out."""
 
     @property
-    def report(self) -> SourceReport:
-        """What was met besides records, as of now; from what the client already knows."""
+    def unreadable(self) -> Mapping[Partition, int]:
+        """Records behind a producer's open transaction, per partition that is read up to it; from what the client
+        already knows."""
 
     @property
     def member(self) -> bool:

@@ -10,11 +10,12 @@ from typing import Any, ClassVar
 
 from pydantic import ValidationError
 
-from engine.text.encoder import Text
+from engine.text.assembly import Text
 from schemas.base import EARLIEST_US, LATEST_US
 from schemas.codec import describe
 from schemas.raw import RAW, Action, RawNews, RawTweet, Symbol
 from schemas.rejection import Reason
+from stream.instants import plausible_us
 from stream.ports import Position, Record
 
 UNKNOWN_LANGUAGES = frozenset({"", "und", "qme", "zxx", "art"})  # what X and others send for "no idea"
@@ -146,11 +147,11 @@ def read_element(value: bytes, position: Position, limits: Limits) -> Element:
 
 
 def text_of(item: RawNews | RawTweet) -> Text:
-    """The readable parts, most important first."""
+    """The readable parts, most important first; the first is the headline, also where it is empty."""
     if isinstance(item, RawTweet):
         return Text((item.text or "",))
-    parts = tuple(part for part in (item.headline, item.summary, item.body) if part)
-    return Text(parts, html=item.body_format == "html")
+    further = tuple(part for part in (item.summary, item.body) if part)
+    return Text((item.headline or "", *further), html=item.body_format == "html")
 
 
 def symbols_of(item: RawNews | RawTweet) -> tuple[Symbol, ...]:
@@ -220,15 +221,11 @@ def _refuse(value: bytes, position: Position, reason: Reason, detail: str) -> Re
     item_key = fields.get("item_key") if isinstance(fields, dict) else None
     if not isinstance(item_key, str) or not 0 < len(item_key) <= 512 or not item_key.isprintable():
         return Refusal(position, reason, detail)
-    ingested_us = _instant(fields.get("ingested_us"))
-    revision = _count(fields.get("revision")) or _instant(fields.get("updated_us"))
+    ingested_us = plausible_us(fields.get("ingested_us"))
+    revision = _count(fields.get("revision")) or plausible_us(fields.get("updated_us"))
     if fields.get("action") != Action.UPDATE or ingested_us is None or revision is None:
         return Refusal(position, reason, detail, item_key)
     return Refusal(position, reason, detail, item_key, Deletion(position, item_key, revision, ingested_us))
-
-
-def _instant(value: Any) -> int | None:
-    return value if isinstance(value, int) and EARLIEST_US <= value <= LATEST_US else None
 
 
 def _count(value: Any) -> int | None:

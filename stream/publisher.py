@@ -24,6 +24,7 @@ from stream.inflight import (
     Revoked,
     Stop,
     ToPublisher,
+    observed_us,
 )
 from stream.outcome import (
     Origin,
@@ -178,7 +179,8 @@ class Publisher:
         now_us, origin = self._clock.now_us(), self._origin
         rejection = rejection_of(refusal, entry, origin, now_us, attempt)
         entry.told = [rejection]
-        said = log.debug if refusal.reason is Reason.SHED else log.info  # a line a text would make a backlog longer
+        # A line per text would make a backlog longer, and a replay has them all in a file.
+        said = log.debug if refusal.reason is Reason.SHED or origin.run_id != "live" else log.info
         said("text.rejected", reason=refusal.reason.value, detail=refusal.detail, position=refusal.position)
         records = [rejection_record(rejection, entry, origin.dead_letter_topic)]
         if refusal.retraction is not None:
@@ -197,7 +199,7 @@ class Publisher:
             if isinstance(one, Rejection):
                 self._metrics.rejected(one.reason)
             else:
-                self._metrics.published(one)
+                self._metrics.published(one, live=observed_us(entry.element) is not None)
         entry.told = []
 
     def _hand_back_revoked(self) -> None:

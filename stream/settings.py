@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt,
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableVariable
 
+from stream.cores import usable_cores
 from stream.errors import SettingsError
 from stream.settings_report import explain, misspelt
 from stream.settings_secrets import tree_with_secrets, variables_with_secrets
@@ -23,10 +24,6 @@ from stream.settings_types import Brokers, RedisUrl, TopicName
 PREFIX = "EARLYBIRD_"
 CONFIG_VARIABLE = "EARLYBIRD_CONFIG"
 """Names the file when `--config` does not."""
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _client_options(given: object) -> object:
@@ -104,6 +101,11 @@ class Redis(Group):
     url: RedisUrl | None = Field(
         default=None, repr=False, description="redis://[user:password@]host:port/db; none: no cache"
     )
+    secret: Annotated[str, Field(min_length=16)] | None = Field(
+        default=None,
+        repr=False,
+        description="signs cached results, the same for all workers; none: who can write to Redis can write signals",
+    )
     ttl_s: PositiveInt = Field(
         default=86_400, description="how long a text counts as seen, by recorded times, in seconds"
     )
@@ -116,7 +118,9 @@ class Redis(Group):
 class Engine(Group):
     """How the model runs. Nothing here but `dtype` can change a result beyond rounding."""
 
-    threads: PositiveInt = Field(default_factory=_usable_cores, description="engine threads, one core each")
+    threads: PositiveInt = Field(
+        default_factory=usable_cores, description="engine threads, one per core that affinity and cgroup leave"
+    )
     feeders: Annotated[int, Field(ge=0)] = Field(
         default=0,
         description="processes that read, tokenise and publish for the one that has the engine; 0: it does it itself",
@@ -180,7 +184,10 @@ class Timing(Group):
 class Http(Group):
     """Health and metrics."""
 
-    host: str = Field(default="127.0.0.1", description="address of /healthz, /readyz and /metrics")
+    host: str = Field(
+        default="127.0.0.1",
+        description="address of /healthz, /readyz and /metrics; 0.0.0.0 in a pod, whose probes come from outside",
+    )
     port: Annotated[int, Field(ge=0, le=65_535)] = Field(default=9464, description="their port; 0: any free one")
 
 

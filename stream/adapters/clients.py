@@ -3,9 +3,10 @@
 import threading
 import time
 from collections.abc import Callable
+from operator import methodcaller
 from typing import Protocol, TypeVar
 
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, Message
 
 from stream.logs import get_logger
 
@@ -16,6 +17,9 @@ T = TypeVar("T")
 QUIET_S = 10.0  # one line of a kind in this time; librdkafka itself writes twenty a second while no broker answers
 
 LEAVING_S = 5.0
+
+Headers = tuple[tuple[str, bytes | None], ...]
+_headers: Callable[[Message], Headers | None] = methodcaller("headers")
 
 # Waiting does not mend these: wrong password, wrong certificate, no permission.
 DENIED = frozenset(
@@ -50,6 +54,17 @@ MISSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC
 def fatal(error: KafkaError) -> bool:
     """Whether the client can never work again. librdkafka's event has a code of its own for it, and no flag."""
     return error.fatal() or error.code() == KafkaError._FATAL
+
+
+def headers_of(message: Message) -> Headers:
+    """The headers of a record; none where a name is not UTF-8. confluent-kafka then gives a result and an error at
+    once, which a plain call may not notice; it must not be asked again, as its second answer has null pointers."""
+    try:
+        return tuple(_headers(message) or ())
+    except SystemError:
+        place = {"topic": message.topic(), "partition": message.partition(), "offset": message.offset()}
+        log.warning("record.headers_unreadable", **place, hint="the name of a header is not UTF-8")
+        return ()
 
 
 class Closable(Protocol):
@@ -102,6 +117,7 @@ class ClientLog:
         self.name, self.bootstrap_servers = name, bootstrap_servers
         self.failure: str | None = None
         self.worked = False  # set by the owner: a record, an assignment or an acknowledgement came
+        self.missing_topics: set[str] = set()  # until the owner has found them
         self._monotonic = monotonic
         self._last: dict[str, float] = {}
 
@@ -112,6 +128,12 @@ class ClientLog:
             return False
         self._last[kind] = now
         return True
+
+    def missing(self, topic: str) -> None:
+        """A topic to read is not there; librdkafka says so once."""
+        self.missing_topics.add(topic)
+        if self.due(f"topic {topic}"):
+            log.warning("topic.awaited", topic=topic, hint="earlybird topics create")
 
     def log(self, level: int, template: str, *parts: object) -> None:
         """librdkafka's log line, in the form of logging.Logger.log: facility, client, text."""

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -14,15 +13,16 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from stream.adapters.clients import DENIED, MISSING, ClientLog, fatal, leave
+from stream.adapters.clients import DENIED, MISSING, ClientLog, fatal, headers_of, leave
 from stream.adapters.group import Membership
 from stream.adapters.offsets import Offsets, assign, place_of
 from stream.adapters.options import Protocol, consumer_options
 from stream.adapters.reached import Reached
+from stream.adapters.statistics import statistics_into
 from stream.adapters.topic_ids import TopicIds
 from stream.errors import SettingsError, SourceError
 from stream.logs import get_logger
-from stream.ports import Commit, Partition, RebalanceListener, Record, SourceReport
+from stream.ports import Commit, Partition, RebalanceListener, Record
 
 log = get_logger(__name__)
 
@@ -50,11 +50,13 @@ class KafkaSource:
         """`options` are librdkafka's, passed through. Raises SettingsError for those that are not the user's."""
         self.topics = tuple(topics)
         self.out_of_range = 0
+        self.statistics: dict[str, float] = {}
         self._monotonic = monotonic
         self._log = ClientLog("source", bootstrap_servers, monotonic)
+        self.missing_topics = self._log.missing_topics
         settings = consumer_options(bootstrap_servers, group, protocol, options or {})
         callbacks = {"error_cb": self._log.error, "on_commit": self._committed, "logger": self._log}
-        self._consumer = _client(settings | callbacks)
+        self._consumer = _client(settings | callbacks | statistics_into(self.statistics))
         self._topic_ids = TopicIds(bootstrap_servers, topics, options or {})
         self._offsets = Offsets(self._consumer, self._topic_ids, self._log, assignment_timeout_s, monotonic)
         self._membership = Membership(self._consumer, protocol, monotonic)
@@ -111,13 +113,19 @@ class KafkaSource:
         return self._reached.lag(self._starts)
 
     @property
-    def report(self) -> SourceReport:
-        """As Source.report."""
-        offsets = self._offsets
-        counts = {"out_of_range": self.out_of_range, "topic_recreated": offsets.recreated}
-        counts["commit_refused"] = offsets.refused
-        reading = {partition: start for partition, start in self._starts.items() if partition not in self._paused}
-        return SourceReport(counts, self._reached.unreadable(reading))
+    def unreadable(self) -> Mapping[Partition, int]:
+        """As Source.unreadable."""
+        return self._reached.unreadable({p: start for p, start in self._starts.items() if p not in self._paused})
+
+    @property
+    def topics_recreated(self) -> int:
+        """Partitions whose topic turned out to be made again."""
+        return self._offsets.recreated
+
+    @property
+    def commits_accepted(self) -> int:
+        """Commits that the broker took."""
+        return self._offsets.accepted
 
     @property
     def commits_refused(self) -> int:
@@ -156,6 +164,7 @@ class KafkaSource:
         assert self._listener is not None, "partitions assigned before subscribe. This is a bug."
         committed = self._offsets.begin(partitions, self._listener.waiting)
         self._log.worked = True
+        self.missing_topics.difference_update(partition.topic for partition in committed)
         for partition, commit in committed.items():
             self._starts[partition] = OFFSET_BEGINNING if commit is None else commit.offset
         self._listener.assigned(committed)
@@ -213,8 +222,7 @@ class KafkaSource:
         elif error.code() in DENIED:
             raise SourceError(f"{message.topic() or ', '.join(self.topics)}: {error.name()}: {error.str()}")
         elif error.code() in MISSING:
-            if self._log.due(f"topic {message.topic()}"):
-                log.warning("topic.awaited", topic=message.topic(), hint="earlybird topics create")
+            self._log.missing(message.topic() or "")
         elif self._log.due(error.name()):
             log.warning("source.error", topic=message.topic(), error=error.name(), reason=error.str())
         return True
@@ -266,7 +274,6 @@ def record_of(message: Message) -> Record:
     partition, offset = _partition(message), message.offset()
     assert offset is not None, "a record without an offset. This is librdkafka's bug."
     kind, stamp_ms = message.timestamp()
-    headers = cast("list[tuple[str, bytes | None]] | None", message.headers())
     return Record(
         partition.topic,
         partition.number,
@@ -274,7 +281,7 @@ def record_of(message: Message) -> Record:
         message.key(),
         message.value(),
         None if kind == TIMESTAMP_NOT_AVAILABLE else stamp_ms * 1000,
-        tuple(headers or ()),
+        headers_of(message),
         -1 if (epoch := message.leader_epoch()) is None else epoch,
     )
 

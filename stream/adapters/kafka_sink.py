@@ -11,6 +11,7 @@ from confluent_kafka.admin import TopicMetadata  # type: ignore[attr-defined]
 
 from stream.adapters.clients import DENIED, MISSING, ClientLog, fatal
 from stream.adapters.options import producer_options
+from stream.adapters.statistics import statistics_into
 from stream.errors import RecordTooLarge, SettingsError, SinkError
 from stream.ports import Outgoing
 
@@ -28,7 +29,7 @@ class KafkaSink:
 
     Deliveries never time out, so that an outage of any length delays but neither loses nor reorders. What fails for a
     reason that may pass (a topic that is not there yet) is produced again, and everything later waits behind it.
-    `produced_again` counts those.
+    `produced_again` counts those, `errors` the failures. `statistics`: see stream.adapters.statistics.
     """
 
     def __init__(
@@ -42,11 +43,13 @@ class KafkaSink:
     ) -> None:
         """`topics`: looked for from the start on, see `awaited`. `options` are librdkafka's, passed through. Raises
         SettingsError for those that are not the user's."""
-        self.produced_again = 0
+        self.produced_again = self.errors = 0
+        self.statistics: dict[str, float] = {}
         self._log = ClientLog("sink", bootstrap_servers, monotonic)
         settings = producer_options(bootstrap_servers, options or {})
+        callbacks = {"error_cb": self._log.error, "logger": self._log, **statistics_into(self.statistics)}
         try:
-            self._producer = Producer(settings | {"error_cb": self._log.error, "logger": self._log})
+            self._producer = Producer(settings | callbacks)
         except KafkaException as error:
             raise SettingsError(f"Kafka options: {error.args[0].str()}") from None
         self._largest = int(settings["message.max.bytes"])
@@ -185,6 +188,7 @@ class KafkaSink:
             self._ready.append(receipt)
 
     def _failed(self, error: KafkaError, outgoing: Outgoing, receipt: object | None) -> None:
+        self.errors += 1
         if error.code() in MISSING or (error.retriable() and not fatal(error)):
             self._again.append((outgoing, receipt))
             self._again_at = self._monotonic() + AGAIN_S

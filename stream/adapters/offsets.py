@@ -22,7 +22,7 @@ class Offsets:
     """Reads and stores commits, each with the id of its topic, where the broker tells it. Not thread-safe: consumer
     thread only.
 
-    `refused` counts commits that the broker did not take, `recreated` the partitions that turned out to be of another
+    `accepted` and `refused` count commits, `recreated` the partitions that turned out to be of another
     topic than the one that their commit, or we, had read from.
     """
 
@@ -35,7 +35,7 @@ class Offsets:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """`timeout_s`: how long committed offsets are asked for before reading is given up."""
-        self.refused = 0
+        self.accepted = self.refused = 0
         self.recreated = 0
         self._consumer, self._ids, self._log = consumer, ids, notes
         self._timeout_s, self._monotonic = timeout_s, monotonic
@@ -100,6 +100,7 @@ class Offsets:
         faults = [place.error for place in offsets if place.error is not None]
         fault = error or (faults[0] if faults else None)
         if fault is None:
+            self.accepted += 1
             for place in offsets:
                 commit = commit_of(place, self._topic_ids.get(place_of(place), ""))
                 if commit is not None:

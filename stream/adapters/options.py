@@ -25,6 +25,8 @@ OWNED: Mapping[str, str] = {
     "acks": "an outcome counts when every replica in sync has it",
     "message.timeout.ms": "a delivery that times out can overtake an earlier one of its key",
     "delivery.timeout.ms": "a delivery that times out can overtake an earlier one of its key",
+    "statistics.interval.ms": "the metrics are made of them",
+    "stats_cb": "the metrics are made of them",
     "logger": "clients log through structlog",
     "error_cb": "clients report through structlog",
     "on_commit": "clients report through structlog",

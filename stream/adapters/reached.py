@@ -49,7 +49,7 @@ class Reached:
         return {p: max(0, high - position) for p, (position, high) in self._places(starts).items()}
 
     def unreadable(self, starts: Mapping[Partition, int]) -> Mapping[Partition, int]:
-        """As SourceReport.unreadable. An open transaction holds back what is behind its first record: the end of the
+        """As Source.unreadable. An open transaction holds back what is behind its first record: the end of the
         log moves on, what can be read does not. `starts`: of those that are not paused."""
         places, now = self._places(starts), self._monotonic()
         for partition in self._since.keys() - places.keys():

@@ -94,7 +94,7 @@ class Classification:
 
     def _admit(self) -> None:
         """Lines that are there become requests or errors."""
-        from engine.text.encoder import Text
+        from engine.text.assembly import Text
         from engine.types import Request
 
         tickets, texts = [], []

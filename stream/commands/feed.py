@@ -6,10 +6,11 @@ A line is a raw item of ours, or anything that --map or --preset can turn into o
   earlybird feed --map headline=title --map published_us=ts:ms --map "source='wire'" --assume-delay 2 wire.jsonl
 
 TARGET=PATH[:TIME] takes a field of the line, dotted (`entities.cashtags.*.tag`); TIME is s, ms, us, ns, iso, iso-utc,
-rfc2822 or a strptime pattern. TARGET='text' is a constant. The order is that in which texts became available
-(ingested_us), over all files. Lines that cannot be published are named on stderr; then the exit status is 1. What was
-interrupted (Ctrl-C, SIGTERM) or failed says how much the broker has acknowledged, and at which line of each file that
-is not finished to go on; a second signal ends it at once.
+rfc2822 or a strptime pattern. A time without its zone, or with one that is not certain (ET, BST, ...), is refused.
+TARGET='text' is a constant. The order is that in which texts became available (ingested_us), over all files. Lines that
+cannot be published are named on stderr; then the exit status is 1. What was interrupted (Ctrl-C, SIGTERM) or failed
+says how much the broker has acknowledged, and at which line of each file that is not finished to go on; a second signal
+ends it at once.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from pathlib import Path
 import structlog
 
 from stream import settings as settings_module
-from stream.arguments import positive_float, positive_int, speed
+from stream.arguments import positive_float, positive_int, seconds, speed
 from stream.errors import FeedError, StreamError
 from stream.feed import BACK_DATED_US, BadLine, FeedFile, FeedItem, LineFormat, Pace, Tally, merged, publish
 from stream.field_map import FLAT, FieldMap
@@ -54,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--map", action="append", default=[], metavar="TARGET=PATH", help="repeatable; wins over --preset"
     )
     parser.add_argument(
-        "--assume-delay", type=float, metavar="SECONDS", help="ingest time of lines without one: published + SECONDS"
+        "--assume-delay", type=seconds, metavar="SECONDS", help="ingest time of lines without one: published + SECONDS"
     )
 
 

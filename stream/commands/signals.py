@@ -16,6 +16,7 @@ from schemas.codec import DecodeError, decode
 from schemas.rejection import Rejection
 from schemas.signal import Signal
 from stream.adapters.tail import Tail
+from stream.arguments import seconds
 from stream.logs import configure_logging
 from stream.ports import Position, Record
 from stream.settings import Settings, add_config_option, load
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the records' values as they are, one a line")
     parser.add_argument("--symbol", action="append", metavar="SYM", help="only signals about SYM; repeatable")
     parser.add_argument("--limit", type=int, metavar="N", help="stop after N lines")
-    parser.add_argument("--idle", type=float, metavar="SECONDS", help="stop when nothing came for so long")
+    parser.add_argument("--idle", type=seconds, metavar="SECONDS", help="stop when nothing came for so long")
 
 
 def run(args: argparse.Namespace) -> int:

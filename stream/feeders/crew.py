@@ -66,7 +66,6 @@ class Crew:
         failures: "SimpleQueue[Failed]",
         silent: Callable[[], list[int]],
         end_s: float,
-        turn: Callable[[], None],
     ) -> None:
         """Until all have drained and ended, after `stop` or because one of them ended. Kills those that are `silent`,
         and those that have not ended `end_s` after they were told to. Raises FeederLost for one that ended unasked or
@@ -89,7 +88,6 @@ class Crew:
                 for feeder in self._feeders:
                     feeder.terminate()
             self._kill(range(len(self._feeders)) if time.monotonic() > end_at else silent())
-            turn()
             if None not in ended:
                 break
             time.sleep(WATCH_S)
@@ -122,12 +120,13 @@ def serve_crew(settings: Settings, engine: Engine, origin: Origin, metrics: Metr
     lines = [Line.create(settings.limits.max_in_flight, engine.max_tokens) for _ in range(settings.engine.feeders)]
     failures: SimpleQueue[Failed] = SimpleQueue()
     device = Device(lines, engine, settings.engine.threads, SystemClock(), failures.put)
+    metrics.watch(lambda: device.threads.figures)
     vitals, crew, http = Vitals(device.ports, metrics.exposition), Crew(), settings.http
     with ExitStack() as stack:
         for line in lines:
             stack.callback(line.close)
         health = HealthServer(
-            http.host, http.port, beat_age_s=vitals.beat_age_s, readiness=vitals.readiness, metrics=vitals.exposition
+            http.host, http.port, beat_age_s=vitals.beat_age_s, readiness=vitals.readiness, metrics=vitals.page
         )
         stack.callback(vitals.close)
         stack.callback(health.close)
@@ -141,14 +140,8 @@ def serve_crew(settings: Settings, engine: Engine, origin: Origin, metrics: Metr
         for number, line in enumerate(lines):
             own = _settings_of(number, settings)
             crew.start(Blueprint(own, origin, engine.encoder, tuple(engine.languages), line, number))
-        log.info("service.started", feeders=len(lines), health=health.url)
-        threads = device.threads
-
-        def turn() -> None:
-            metrics.slots(threads.active, threads.capacity)
-            metrics.passes(threads.steps)
-
-        crew.watch(stop, failures, lambda: vitals.silent(HUNG_S), end_s + LAST_WORD_S, turn)
+        log.info("service.started", feeders=len(lines), health=health.url, reach=health.reach)
+        crew.watch(stop, failures, lambda: vitals.silent(HUNG_S), end_s + LAST_WORD_S)
     log.info("service.stopped", feeders=len(lines))
 
 

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from http.client import HTTPConnection, HTTPException
 
-from prometheus_client import generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from stream.health import Readiness
+from stream.telemetry import page_of
 
 LOOK_S = 0.5  # between two looks at a feeder
 ASK_S = 1.0  # a feeder answers from memory
@@ -44,16 +44,16 @@ class Vitals:
             degraded += [f"feeder {number}: {one}" for one in lacks["degraded"]]
         return Readiness(tuple(waiting), tuple(degraded))
 
-    def exposition(self) -> bytes:
-        """All series: those of the feeders with a label `feeder`, those of the engine without. A feeder that does not
-        answer has those that it told last."""
+    def page(self, accepted: str = "") -> tuple[str, bytes]:
+        """As `page_of`, all series: those of the feeders with a label `feeder`, those of the engine without. A feeder
+        that does not answer has those that it told last."""
         threads = [threading.Thread(target=self._read, args=(number,)) for number in range(len(self._feeders))]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         told = {str(number): feeder.exposition for number, feeder in enumerate(self._feeders)}
-        return generate_latest(_Merged({"": self._own(), **told}))
+        return page_of(_Merged({"": self._own(), **told}), accepted)
 
     def silent(self, timeout_s: float) -> list[int]:
         """Feeders that have not answered for so long, all looks together."""

@@ -39,7 +39,6 @@ from stream.ports import (
     Position,
     RebalanceListener,
     Record,
-    SourceReport,
 )
 from stream.service import origin_of
 from stream.settings import Settings
@@ -75,7 +74,7 @@ class HistorySource:
         self._history, self._partitions, self._arrived, self._release = history, partitions, outcomes, release
         self._listener: RebalanceListener | None = None
         self.member = False  # as Source.member, in a group of one
-        self.report = SourceReport()
+        self.unreadable: Mapping[Partition, int] = {}  # as Source.unreadable: nothing is
         self._paused: set[Partition] = set()
         self._delivered: deque[Reached] = deque()  # not released yet
         self._finished: dict[Partition, int] = {}  # offset up to which everything is finished
@@ -281,10 +280,7 @@ def recompute(
         if comparison is not None:
             comparison.cover(record.topic, record.partition, record.offset)
         for number, outcome in enumerate(outcomes):
-            message = _message(outcome.outgoing, origin)
-            if comparison is not None and isinstance(message, Signal):
-                comparison.add(message)
-            player.take(reached, number, message, outcome.text_key)
+            player.take(reached, number, _message(outcome.outgoing, origin), outcome.text_key)
 
     source = HistorySource(history, list(plan.spans), sink.outcomes, release)
     stage = Stage(alone, engine, origin, source, sink, verdicts, SystemClock(), Metrics(engine.max_layers), haste)

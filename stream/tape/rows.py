@@ -23,6 +23,7 @@ from schemas.signal import Label, Signal, SignalAction
 BAR_CELLS = 4  # on each side of the middle
 _WIDE = 96  # columns from which the bar is shown
 _KEPT = 500
+_LINES_ABOVE = 5  # of the rows: what `picture` shows, and one for the cursor
 
 
 class Kind(StrEnum):
@@ -165,13 +166,21 @@ class _Screen:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width, height = options.max_width, options.height or console.height
-        shown = list(self.tape.rows)[-max(1, height - 4) :]
+        shown = list(self.tape.rows)[-max(1, height - _LINES_ABOVE) :]
         yield picture(shown, self.tape.status, width)
 
 
 def picture(rows: list[Row], status: Text, width: int) -> Group:
-    """Status line, column names and rows, as the screen shows them."""
-    return Group(status, Text("─" * width, "bright_black"), heading(width), *(line(row, width) for row in rows))
+    """Status line, meaning of the marks, column names and rows, as the screen shows them."""
+    above = (status, legend(width), Text("─" * width, "bright_black"), heading(width))
+    return Group(*above, *(line(row, width) for row in rows))
+
+
+def legend(width: int) -> Text:
+    """What the marks mean, of rows as of the counts in the status line."""
+    text = Text("≡ answered by the cache  ✎ correction  ✕ retraction  ! dead letter  ▰ layer used", "dim")
+    text.truncate(width, overflow="ellipsis")
+    return text
 
 
 def _result(row: Row, width: int) -> Text:

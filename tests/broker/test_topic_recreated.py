@@ -38,7 +38,7 @@ def test_under_a_running_member_it_is_read_from_its_beginning(real_broker: Any, 
     make_again(real_broker, topic)
     member.source.resume([place])
     with capture_logs() as lines:
-        member.poll_until(lambda: member.source.report.counts["topic_recreated"] and set(NEW) <= set(member.values()))
+        member.poll_until(lambda: member.source.topics_recreated and set(NEW) <= set(member.values()))
     said = [line for line in lines if line["event"] == "topic.recreated"]
     assert {(line["topic"], line["log_level"]) for line in said} == {(topic, "warning")}
     read = [value for value in member.values() if value in NEW]

@@ -84,6 +84,19 @@ def test_looking_for_a_topic_does_not_make_it(doors: Guarded) -> None:
     assert "later" not in known_topics(doors.open)
 
 
+def test_a_raw_topic_that_is_missing_is_named_until_it_is_there(real_broker: Any) -> None:
+    """The others are read meanwhile; looking for it does not make it."""
+    there, later = real_broker.topic(), real_broker.unique("later")
+    member = real_broker.join(
+        [there, later], real_broker.unique("group"), **{"topic.metadata.refresh.interval.ms": 100}
+    )
+    member.poll_until(lambda: member.source.missing_topics == {later} and member.owned)
+    assert {partition.topic for partition in member.owned} == {there}
+    create_topics(real_broker.bootstrap_servers, [Topic(later)])
+    member.poll_until(lambda: not member.source.missing_topics)
+    assert {partition.topic for partition in member.owned} == {there, later}
+
+
 def test_a_topic_that_we_may_not_see_is_named(doors: Guarded) -> None:
     """To us it is as if it were not there; the line says that it may be either."""
     (said,) = looked(KafkaSink(doors.guarded, topics=THERE, options=LOGIN), ("raw.dlq",))

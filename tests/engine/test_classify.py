@@ -111,12 +111,12 @@ def test_no_input_is_no_output(run: Run) -> None:
 
 
 def test_runners_and_policies_can_be_chosen(run: Run) -> None:
-    """The slow runner says the same; full depth uses all eight layers."""
+    """The slow runner says the same; full depth uses all three layers."""
     content = lines({"text": "Acme rises"}, {"text": "Orrin Foods recalls 40,000 packs of soup"})
     packed, reference = run(content, "--slots", "1"), run(content, "--runner", "reference")
     assert packed == reference
     full = run(content, "--policy", "full", "--dtype", "float64")[1]
-    assert [line["exit"] for line in full] == [{"layer": 8, "reason": "last_layer"}] * 2
+    assert [line["exit"] for line in full] == [{"layer": 3, "reason": "last_layer"}] * 2
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,9 @@ from stream.adapters.topic_range import TopicHistory
 from stream.commands import feed
 from stream.errors import FeedError, SinkError
 from stream.feed import BadLine, FeedFile, FeedItem, LineFormat, Pace, Tally, merged, publish
-from stream.field_map import FLAT, FieldMap, Rule, UnmappableError, instant_us
+from stream.field_map import FLAT, FieldMap, Rule, UnmappableError
 from stream.history.timeline import Window
+from stream.instants import feed_us
 from stream.ports import Outgoing
 
 T0 = 1_700_000_000_000_000
@@ -196,26 +197,26 @@ def test_foreign_fields_are_reached_by_dotted_paths() -> None:
 )  # fmt: skip
 def test_one_instant_in_every_notation(given: object, form: str | None) -> None:
     """Providers write the same second in many ways."""
-    assert instant_us(given, form) == T0
+    assert feed_us(given, form) == T0
 
 
 @given(st.integers(min_value=100_000_000, max_value=4_000_000_000))
 def test_units_agree_to_the_microsecond(second: int) -> None:
     """No float in between loses a digit."""
     exact = second * 1_000_000
-    assert instant_us(second, "s") == instant_us(second * 1000, "ms") == instant_us(exact * 1000, "ns") == exact
+    assert feed_us(second, "s") == feed_us(second * 1000, "ms") == feed_us(exact * 1000, "ns") == exact
 
 
 def test_a_wrong_unit_is_named_with_the_right_one() -> None:
     """The commonest mistake of all with times."""
     with pytest.raises(ValueError, match="write :ms if it is an epoch in ms"):
-        instant_us(1_700_000_000_000, None)
+        feed_us(1_700_000_000_000, None)
 
 
 def test_a_time_without_an_offset_is_not_taken_for_utc() -> None:
     """An hour's error would be look-ahead."""
     with pytest.raises(ValueError, match="no offset from UTC"):
-        instant_us("2023-11-14T22:13:20", "iso")
+        feed_us("2023-11-14T22:13:20", "iso")
 
 
 @pytest.mark.parametrize(

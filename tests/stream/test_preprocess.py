@@ -156,6 +156,13 @@ def test_text_is_headline_summary_body() -> None:
     assert text_of(element.item).html
 
 
+@pytest.mark.parametrize("headline", ["", None])
+def test_a_body_without_a_headline_is_no_headline(headline: str | None) -> None:
+    """Markup is read after the headline, so the place of one that is missing is kept."""
+    element = only(news(headline=headline, body="<p>Body.</p>", body_format="html"))
+    assert text_of(element.item).parts == ("", "<p>Body.</p>") and text_of(element.item).html
+
+
 def test_symbols_are_canonical_and_unique() -> None:
     """Provider first, then the tweet's cashtags; '-' and '/' are written '.'."""
     tweet = only(
