@@ -1,6 +1,7 @@
 """Numbers and durations as options of commands take them."""
 
 import argparse
+import re
 from contextlib import suppress
 
 from stream.errors import InvalidTime
@@ -30,6 +31,13 @@ def seconds(text: str) -> float:
     with suppress(InvalidTime):
         return duration_us(text if text[-1:].isalpha() else f"{text}s") / 1e6
     raise argparse.ArgumentTypeError(f"a number of seconds, or a duration like {DURATION_FORMS} expected, was {text!r}")
+
+
+def add_bounds(parser: argparse.ArgumentParser) -> None:
+    """--from and --to, as stream.history.timeline.parse_bounds reads them."""
+    parser._negative_number_matcher = re.compile(r"^-\d+(\.\d+)?(us|ms|s|m|h|d)?$")  # so that --from -2h needs no =
+    parser.add_argument("--from", dest="start", action="append", default=[], metavar="BOUND")
+    parser.add_argument("--to", dest="end", action="append", default=[], metavar="BOUND", help="excluded")
 
 
 def _positive_float(text: str, allowed: str) -> float:

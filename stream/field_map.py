@@ -11,14 +11,18 @@ import difflib
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from schemas.raw import RawNews, RawTweet
 from stream.errors import FeedError
+from stream.feed_symbols import symbols_of
 from stream.instants import check_feed_form, feed_us
+from stream.languages import named_language
 
 _LISTS = {"authors", "channels", "tags", "cashtags", "hashtags", "urls"}
 _ACTIONS = {"created": "create", "updated": "update", "deleted": "delete", "removed": "delete", "remove": "delete"}
+_NEWS_TEXT, _TWEET_TEXT = ("headline", "summary", "body"), ("text",)
 _TARGETS = sorted(RawNews.model_fields.keys() | RawTweet.model_fields.keys())
 
 FLAT = (
@@ -72,7 +76,7 @@ class Rule:
     def value(self, record: object) -> Any:
         """What the record holds for this target, in the target's own type; None where it holds nothing."""
         found = self.constant if self.constant is not None else _follow(record, self.path)
-        if found is None or found == "":
+        if found is None or found == "" or (found is False and self.target.endswith("_us")):  # Reddit: "edited": false
             return None
         try:
             return _shaped(self.target, found, self.time)
@@ -91,13 +95,17 @@ class FieldMap:
         return target in self._rules
 
     def item(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """Fields of a RawNews or RawTweet, its key included; `ingested_us` only if it was mapped. A news item's `text`
-        is its headline. Without an id, the id is a hash of what the item says. Raises UnmappableError."""
+        """Fields of a RawNews or RawTweet, its key included; `ingested_us` only if it was mapped. Without a type it is
+        news where the map has a headline, whatever the record holds there; a news item's `text` is its headline.
+        Without an id, the id is a hash of what the item says. Raises UnmappableError."""
         fields = {name: value for name, rule in self._rules.items() if (value := rule.value(record)) is not None}
-        kind = fields.setdefault("item_type", "news" if "headline" in fields else "tweet")
+        kind = fields.setdefault("item_type", "news" if self.maps("headline") else "tweet")
         if kind == "news" and "text" in fields:
             text = fields.pop("text")
             fields.setdefault("headline", text)
+        said = [fields.get(name) for name in (_NEWS_TEXT if kind == "news" else _TWEET_TEXT)]
+        if not any(str(part).strip() for part in said if part is not None) and fields.get("action") in (None, "create"):
+            raise UnmappableError(f"no text: nothing in {', '.join(_NEWS_TEXT if kind == 'news' else _TWEET_TEXT)}")
         if "source" not in fields:
             raise UnmappableError("source: none in the record; a constant can be mapped: source='reuters'")
         if "source_item_id" not in fields:
@@ -125,15 +133,26 @@ def _shaped(target: str, found: Any, time: str | None) -> Any:
     if target.endswith("_us"):
         return feed_us(found, time)
     if target == "symbols":
-        parts = found.replace(",", " ").split() if isinstance(found, str) else found
-        names = [str(part).lstrip("$").upper().replace("-", ".").replace("/", ".") for part in parts]
-        return [{"symbol": name, "origin": "provider"} for name in dict.fromkeys(names) if name]
+        return symbols_of(found)
     if target in _LISTS:
         return [found] if isinstance(found, str) else found
     if target == "action":
         return _ACTIONS.get(str(found).lower(), str(found).lower())
+    if target == "lang":
+        return named_language(str(found))
+    if target == "vendor_sentiment":
+        return _number(found)
     if target == "revision":
         return int(found)
     if isinstance(found, int) and not isinstance(found, bool):
-        return str(found) if target != "vendor_sentiment" else float(found)  # ids are strings
+        return str(found)  # ids are strings
     return found
+
+
+def _number(found: Any) -> float | None:
+    """A vendor's figure; a word like positive is none, and no reason to lose the text."""
+    try:
+        number = float(found)
+    except (ValueError, TypeError):
+        return None
+    return number if isfinite(number) else None

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
@@ -19,6 +19,7 @@ import structlog
 
 from engine.text.encoder import TextEncoder
 from schemas.rejection import Reason
+from stream.budget import Budget
 from stream.duplicates import Duplicates
 from stream.errors import SourceEnded
 from stream.haste import ByClock, Haste
@@ -41,21 +42,6 @@ class Inference(Protocol):
     def submit(self, requests: list[TimedRequest]) -> None:
         """Queue requests. Never blocks: the pipeline's budget bounds what is in flight. Called each turn, without any
         as well: what had no room before may have some now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """How much may be under way, and how often the slow things happen."""
-
-    max_in_flight: int = 1_024  # texts between delivery and acknowledgement, over all partitions
-    max_span: int = 16_384  # delivered records above a partition's low-water mark: bounds its commit map
-    batch: int = 500  # records a poll
-    poll_timeout_ms: int = 20
-    commit_interval_ms: int = 50  # a commit costs up to 1 ms, with 1,024 texts in flight
-    revoke_timeout_ms: int = 500  # to finish what is in flight before a partition goes; its next owner does the rest
-    acknowledge_timeout_ms: int = 2_000  # then for the broker to have what had left
-    shutdown_timeout_ms: int = 30_000
-    commit_map: bool = True  # commits carry what is finished above them
 
 
 class Pipeline:
@@ -84,6 +70,7 @@ class Pipeline:
         self.finished_total = 0  # entries whose outcome the broker has acknowledged
         self.shed_total = 0  # entries that were too old when they came
         self.beat_s = time.monotonic()  # when the loop last turned, for /healthz
+        self._ends: dict[Partition, int] = {}  # up to which all that can be read was given to the intake
         self._ceding: list[Revoked] = []  # until the broker has all that had left of them
         self._paused: set[Partition] = set()
         self._all_paused = False
@@ -107,10 +94,7 @@ class Pipeline:
         self._settle(0.0)
         if self._has_room():
             self._bound_spans()
-            room = self._budget.max_in_flight - self.in_flight  # of texts; a record may hold several
-            records = self._source.poll(self._poll_timeout_ms(), min(self._budget.batch, room))
-            if records:
-                self._take_in(records)
+            self._read_on(self._budget.max_in_flight - self.in_flight)
         else:
             self._settle(0.01)
         self._inference.submit(self._duplicates.recheck(self._clock.now_us()))
@@ -133,9 +117,23 @@ class Pipeline:
 
     # --- in: record -> elements -> requests ---------------------------------------------------------------------
 
-    def _take_in(self, records: Sequence[Record]) -> None:
-        now_us = self._clock.now_us()
-        entries = [entry for record in records for entry in self._entries(record, now_us)]
+    def _read_on(self, room: int) -> None:
+        """Take in what there is room for. While records wait to be read, a poll serves the group."""
+        waiting = self._intake.unread
+        timeout_ms, limit = (0, 1) if waiting else (self._poll_timeout_ms(), min(self._budget.batch, room))
+        try:
+            self._intake.give(self._source.poll(timeout_ms, limit))
+        except SourceEnded:
+            if not waiting:
+                raise
+        entries = self._intake.take(room, partial(self._entries, now_us=self._clock.now_us()))
+        if entries:
+            self._take_in(entries)
+        if not self._intake.unread:
+            self.ledger.read_to(self._ends)
+            self._ends = {}
+
+    def _take_in(self, entries: list[Entry]) -> None:
         for (topic, item_type), texts in Counter((e.record.topic, e.element.item_type) for e in entries).items():
             self._metrics.consumed(topic, item_type, texts)
         for entry in entries:
@@ -225,9 +223,7 @@ class Pipeline:
             self._all_paused = True
             self._source.pause(self.ledger.partitions())
         if self._all_paused:
-            brought = self._source.poll(0, 1)  # serves the group; only a new assignment can bring a record
-            if brought:
-                self._take_in(brought)
+            self._intake.give(self._source.poll(0, 1))  # serves the group; only a new assignment can bring a record
         return False
 
     def _bound_spans(self) -> None:
@@ -244,7 +240,7 @@ class Pipeline:
     # --- rebalances: called inside source.poll ----------------------------------------------------------------------
 
     def waiting(self) -> None:
-        """As the listener: the broker is slow, we are well."""
+        """As RebalanceListener.waiting."""
         self.beat_s = time.monotonic()
 
     def assigned(self, committed: Mapping[Partition, Commit | None]) -> None:
@@ -253,10 +249,11 @@ class Pipeline:
         self._settle_until(lambda: not self._leaving(committed), self._budget.acknowledge_timeout_ms)
         self.ledger.assign(committed)
         self._paused.difference_update(committed)
+        self._forget_unread(committed)
 
     def read_to(self, ends: Mapping[Partition, int]) -> None:
-        """So the group may skip what can never be read."""
-        self.ledger.read_to(ends)
+        """Told to the ledger once all that came before was taken in."""
+        self._ends.update(ends)
 
     def revoked(self, partitions: Sequence[Partition]) -> None:
         """Finish what is in flight here within the budget. Then let nothing more out, wait until the broker has what
@@ -286,15 +283,18 @@ class Pipeline:
         self._ceding.append(ceded)
         self._publish(ceded)
 
+    def _forget_unread(self, partitions: Collection[Partition]) -> None:
+        self._intake.drop(partitions)
+        self._ends = {place: end for place, end in self._ends.items() if place not in partitions}
+
     def _leaving(self, partitions: Collection[Partition]) -> bool:
         """Whether some of what had left of these is still on its way to the broker."""
         return any(partition in ceded.epochs for ceded in self._ceding for partition in partitions)
 
-    def _let_go(
-        self, partitions: Sequence[Partition], give_up: Callable[[Sequence[Partition]], None], event: str
-    ) -> None:
+    def _let_go(self, partitions: Sequence[Partition], give_up: Callable[..., None], event: str) -> None:
         unfinished = self.ledger.unfinished(partitions)
         give_up(partitions)
         self._paused.difference_update(partitions)
+        self._forget_unread(partitions)
         level = logging.WARNING if event == "partitions.lost" else logging.INFO
         log.log(level, event, partitions=[f"{p.topic}/{p.number}" for p in partitions], unfinished=unfinished)

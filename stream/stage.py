@@ -3,11 +3,9 @@
 Knows no model beyond its text side, so that a process without torch can be a member.
 """
 
-import os
-import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -20,14 +18,16 @@ from stream.adapters.kafka import KafkaSource
 from stream.adapters.kafka_sink import KafkaSink
 from stream.adapters.memory import NoCache
 from stream.adapters.redis import RedisCache
+from stream.budget import Budget
 from stream.duplicates import Duplicates
 from stream.figures import Values
 from stream.haste import ByClock, Haste
 from stream.health import HealthServer, Readiness
 from stream.heartbeat import Pulse
 from stream.inflight import Answers, Failed, Stop
+from stream.logs import worker_name
 from stream.outcome import Origin
-from stream.pipeline import Budget, Inference, Pipeline
+from stream.pipeline import Inference, Pipeline
 from stream.ports import Clock, DuplicateCache, Sink, Source
 from stream.preprocess import Limits
 from stream.publisher import Publisher
@@ -98,7 +98,7 @@ class Stage:
         serve: Serve | None = None,
     ) -> None:
         """`haste`: what judges texts in the clock's place. `serve`: what computes in the engine's place."""
-        self.worker = f"{socket.gethostname()}-{os.getpid()}"
+        self.worker = worker_name()
         self._source, self._sink, self._cache = source, sink, cache
         self._publisher = Publisher(sink, origin, settings.topics.control, clock, metrics)
         publish = self._publisher.inbox.put
@@ -128,7 +128,7 @@ class Stage:
             self._publisher.finished,
             clock,
             metrics,
-            _limits(settings, engine),
+            limits_of(settings, engine.languages),
             _budget(settings),
             haste or _haste(settings),
         )
@@ -221,7 +221,7 @@ def work(
         )
         topics = settings.topics
         outcomes = (topics.signals, topics.control, topics.dlq)
-        sink = KafkaSink(kafka.bootstrap_servers, topics=outcomes, options=kafka.options)
+        sink = KafkaSink(kafka.bootstrap_servers, topics=outcomes, append_dated=topics.signals, options=kafka.options)
         cache = open_cache(settings, origin.max_layers)
         stack.callback(cache.close)
         stage = Stage(settings, engine, origin, source, sink, cache, SystemClock(), metrics, serve=serve)
@@ -261,13 +261,13 @@ def _figures_of(name: str, client: object, *counters: str) -> Values:
     return {f"{name}.{key}": value for key, value in values.items()}
 
 
-def _limits(settings: Settings, engine: Reading) -> Limits:
-    """What is refused before the model."""
+def limits_of(settings: Settings, languages: Sequence[str] = ()) -> Limits:
+    """What is refused before the model, which reads these languages."""
     age_s = settings.limits.max_age_s
     return Limits(
         max_record_bytes=settings.limits.max_record_bytes,
         max_age_us=None if age_s is None else round(age_s * 1_000_000),
-        languages=tuple(engine.languages),
+        languages=tuple(languages),
     )
 
 

@@ -52,7 +52,7 @@ class KafkaSource:
         self.out_of_range = 0
         self.statistics: dict[str, float] = {}
         self._monotonic = monotonic
-        self._log = ClientLog("source", bootstrap_servers, monotonic)
+        self._log = ClientLog("source", bootstrap_servers, monotonic, group=group)
         self.missing_topics = self._log.missing_topics
         settings = consumer_options(bootstrap_servers, group, protocol, options or {})
         callbacks = {"error_cb": self._log.error, "on_commit": self._committed, "logger": self._log}
@@ -78,6 +78,8 @@ class KafkaSource:
         self._look_around()
         first = self._first(timeout_ms / 1000)
         self._membership.look()
+        for topic in tuple(self.missing_topics):  # librdkafka names each once
+            self._log.missing(topic)
         if first is None:
             self._reached.nothing()
             return []
@@ -220,7 +222,7 @@ class KafkaSource:
         elif fatal(error):
             raise SourceError(f"Kafka has ended this member of the group for good: {error.str()}")
         elif error.code() in DENIED:
-            raise SourceError(f"{message.topic() or ', '.join(self.topics)}: {error.name()}: {error.str()}")
+            raise self._log.refusal(error, message.topic() or ", ".join(self.topics))
         elif error.code() in MISSING:
             self._log.missing(message.topic() or "")
         elif self._log.due(error.name()):
@@ -258,8 +260,7 @@ class KafkaSource:
         self._offsets.answered(error, offsets)
 
     def _raise_failure(self) -> None:
-        if self._log.failure is not None:
-            raise SourceError(f"Kafka refuses us: {self._log.failure}")
+        self._log.raise_failure()
 
 
 def _client(settings: dict[str, object]) -> Consumer:

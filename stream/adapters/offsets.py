@@ -108,7 +108,7 @@ class Offsets:
             return True
         self.refused += 1
         if fault.code() in DENIED:
-            self._log.failure = f"offsets cannot be committed: {fault.str()}"
+            self._log.failure = f"offsets cannot be committed: {self._log.refusal(fault)}"
         if self._log.due(f"commit {fault.name()}"):
             say = log.info if fault.code() in PASSING else log.warning
             say("commit.refused", error=fault.name(), reason=fault.str(), refused=self.refused)
@@ -158,7 +158,7 @@ class Offsets:
             if not errors:
                 return answer
             if errors[0].code() in DENIED or self._monotonic() > deadline:
-                raise SourceError(f"committed offsets cannot be read: {errors[0].str()}")
+                raise SourceError(f"committed offsets cannot be read: {self._log.refusal(errors[0])}")
             waiting()
             if self._log.due("committed"):
                 say = log.info if errors[0].code() in PASSING else log.warning

@@ -14,9 +14,10 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from stream.adapters.clients import DENIED, MISSING, ClientLog, leave
+from stream.adapters.clients import DENIED, ClientLog, leave
 from stream.adapters.kafka import record_of
 from stream.adapters.options import client_options
+from stream.adapters.questions import partitions_of
 from stream.errors import SettingsError, SourceError
 from stream.logs import get_logger
 from stream.ports import Partition, Record
@@ -62,7 +63,7 @@ class Subscriber:
         self.ends: dict[Partition, int] = {}
         self._given_up, self._deadline_s = given_up, time.monotonic() + patience_s
         self._topics, self._start, self._group, self._revoked = tuple(topics), start, group, revoked
-        self._log = ClientLog("subscriber", bootstrap_servers)
+        self._log = ClientLog("subscriber", bootstrap_servers, group=group)
         settings = {
             "fetch.wait.max.ms": 100,
             "topic.metadata.refresh.interval.ms": 5000,
@@ -103,7 +104,7 @@ class Subscriber:
                 [place for place in self._consumer.assignment() if (place.topic, place.partition) not in self._paused]
             )
         first = self._held.pop() if self._held else self._consumer.poll(timeout_ms / 1000)
-        self._raise_failure()
+        self._log.raise_failure()
         messages = [] if first is None else [first, *self._consumer.consume(limit - 1, 0)]
         records = [record_of(message) for message in messages if not self._fault(message)]
         if isinstance(self._start, int):  # create times may be out of order, and not every broker finds by time
@@ -116,7 +117,7 @@ class Subscriber:
         self._consumer.pause(self._consumer.assignment())
         if not self._held and (message := self._consumer.poll(0)) is not None:  # of a partition that just came
             self._held.append(message)
-        self._raise_failure()
+        self._log.raise_failure()
 
     def hold(self, partitions: Set[Partition]) -> None:
         """Read no more of these for now, and of all others again."""
@@ -225,12 +226,14 @@ class Subscriber:
     def _ask(self, question: Callable[[], T]) -> T:
         """A broker's answer, waited for as long as the broker may come back; while opening, for its patience."""
         while True:
-            self._raise_failure()
+            self._log.raise_failure()
             try:
                 return question()
             except KafkaException as error:
                 fault: KafkaError = error.args[0]
-            if fault.fatal() or fault.code() in DENIED or self._out_of_patience():
+            if fault.fatal() or fault.code() in DENIED:
+                raise self._log.refusal(fault)
+            if self._out_of_patience():
                 raise SourceError(f"{self._log.bootstrap_servers}: {fault.name()}: {fault.str()}")
             self._log.error(fault)
             time.sleep(_AGAIN_S)
@@ -239,21 +242,9 @@ class Subscriber:
         return self._given_up() or time.monotonic() > self._deadline_s
 
     def _partitions(self, topic: str) -> list[Partition]:
-        reason = "no broker answers"
-        while True:
-            try:
-                known = self._consumer.list_topics(topic, timeout=1.0).topics[topic]
-                if known.error is None and known.partitions:
-                    return [Partition(topic, number) for number in sorted(known.partitions)]
-                reason = f"there is no topic {topic}: earlybird topics create"
-                awaited = known.error is None or known.error.code() in MISSING | {KafkaError.LEADER_NOT_AVAILABLE}
-            except KafkaException as error:
-                reason, awaited = error.args[0].str(), error.args[0].code() not in DENIED
-            self._consumer.poll(0)  # serves the error callback
-            self._raise_failure()
-            if not awaited or self._out_of_patience():
-                raise SourceError(f"{self._log.bootstrap_servers}: {reason}")
-            time.sleep(_AGAIN_S)
+        left_s = self._deadline_s - time.monotonic()
+        numbers = partitions_of(self._consumer, self._log, topic, left_s, given_up=self._given_up)
+        return [Partition(topic, number) for number in numbers]
 
     def _fault(self, message: Message) -> bool:
         """Whether this is no record but an event; acts on it."""
@@ -265,7 +256,7 @@ class Subscriber:
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
             self._start_over(message, error)
         elif error.fatal() or error.code() in DENIED:
-            raise SourceError(f"{message.topic()}: {error.name()}: {error.str()}")
+            raise self._log.refusal(error, message.topic())
         else:
             self._log.error(error)
         return True
@@ -277,7 +268,3 @@ class Subscriber:
         # The client has stopped fetching this partition and refuses to seek in it; given anew, it starts.
         self._consumer.incremental_unassign([TopicPartition(topic, number)])
         self._consumer.incremental_assign([TopicPartition(topic, number, OFFSET_BEGINNING)])
-
-    def _raise_failure(self) -> None:
-        if self._log.failure is not None:
-            raise SourceError(f"Kafka refuses us: {self._log.failure}")

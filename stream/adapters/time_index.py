@@ -7,11 +7,10 @@ from functools import partial
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from stream.adapters.kafka import record_of
+from stream.adapters.questions import ANSWER_S
 from stream.errors import SourceError
 from stream.history.timeline import Span, Window
 from stream.ports import Partition
-
-ANSWER_S = 10.0
 
 
 def by_time(consumer: Consumer, partition: Partition, span: Span, window: Window) -> Span:

@@ -22,7 +22,8 @@ from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 from stream.adapters.clients import DENIED, ClientLog, leave
 from stream.adapters.kafka import record_of
 from stream.adapters.options import client_options
-from stream.adapters.time_index import ANSWER_S, by_time, next_record
+from stream.adapters.questions import ANSWER_S, partitions_of
+from stream.adapters.time_index import by_time, next_record
 from stream.adapters.topics import admin_client
 from stream.errors import SettingsError, SourceError
 from stream.history.availability import Stamped
@@ -50,9 +51,11 @@ class TopicReader:
     def poll(self, timeout_ms: int, limit: int = 1_000) -> list[Stamped]:
         """Up to `limit` records as the broker sends them; empty on timeout. Raises SourceError."""
         first = self._consumer.poll(timeout_ms / 1000)
-        if self._log.failure is not None:
-            raise SourceError(f"Kafka refuses us: {self._log.failure}")
-        messages = [] if first is None else [first, *self._consumer.consume(limit - 1, 0)]
+        self._log.raise_failure()
+        if first is None:
+            return []
+        self._log.worked = True
+        messages = [first, *self._consumer.consume(limit - 1, 0)]
         return [stamped for message in messages if (stamped := self._stamped(message)) is not None]
 
     def pause(self, partitions: Iterable[Partition]) -> None:
@@ -76,7 +79,7 @@ class TopicReader:
             assert topic is not None and number is not None and offset is not None
             self.at_end[Partition(topic, number)] = offset
         elif error.fatal() or error.code() in DENIED or error.code() == KafkaError._AUTO_OFFSET_RESET:
-            raise SourceError(f"{message.topic()}/{message.partition()}: {error.name()}: {error.str()}")
+            raise self._log.refusal(error, f"{message.topic()}/{message.partition()}")
         return None
 
 
@@ -89,8 +92,8 @@ class TopicHistory:
 
     def spans(self, topics: Iterable[str], window: Window) -> dict[Partition, Span]:
         """As History.spans. Raises SourceError for a topic that is not there, or a broker that does not answer."""
-        with self._asking() as consumer:
-            partitions = [part for topic in topics for part in _partitions(consumer, topic)]
+        with self._asking() as (consumer, log):
+            partitions = _partitions(consumer, log, topics)
             whole = frozen_ends(self._bootstrap_servers, consumer, partitions, self._options)
             return {
                 part: window.clip(part, by_time(consumer, part, span, window)) for part, span in sorted(whole.items())
@@ -98,16 +101,16 @@ class TopicHistory:
 
     def cut(self, topics: Iterable[str], window: Window) -> dict[Partition, Begin]:
         """As History.cut: what retention, or somebody, has deleted. Raises as `spans`."""
-        with self._asking() as consumer:
-            begins = {part: _begin(consumer, part) for topic in topics for part in _partitions(consumer, topic)}
+        with self._asking() as (consumer, log):
+            begins = {part: _begin(consumer, part) for part in _partitions(consumer, log, topics)}
             return {part: begin for part, begin in begins.items() if window.lacks_before(part, begin)}
 
     @contextmanager
-    def _asking(self) -> Iterator[Consumer]:
+    def _asking(self) -> Iterator[tuple[Consumer, ClientLog]]:
         log = ClientLog("planner", self._bootstrap_servers)
         consumer = _consumer(self._bootstrap_servers, self._options, log)
         try:
-            yield consumer
+            yield consumer, log
         except KafkaException as error:
             raise SourceError(f"{self._bootstrap_servers}: {error.args[0].str()}") from None
         finally:
@@ -209,17 +212,19 @@ def frozen_ends(
     return {part: Span(starts[part], max(starts[part], ends[part])) for part in partitions}
 
 
+def _partitions(consumer: Consumer, log: ClientLog, topics: Iterable[str]) -> list[Partition]:
+    give_up_at = time.monotonic() + ANSWER_S
+    return [
+        Partition(topic, number)
+        for topic in topics
+        for number in partitions_of(consumer, log, topic, give_up_at - time.monotonic(), awaited=False)
+    ]
+
+
 def _begin(consumer: Consumer, partition: Partition) -> Begin:
     first, end = consumer.get_watermark_offsets(TopicPartition(*partition), timeout=ANSWER_S)
     found = next_record(consumer, partition, first) if 0 < first < end else None
     return Begin(first, None if found is None else found[1])
-
-
-def _partitions(consumer: Consumer, topic: str) -> list[Partition]:
-    known = consumer.list_topics(topic, timeout=ANSWER_S).topics[topic]
-    if known.error is not None or not known.partitions:
-        raise SourceError(f"there is no topic {topic}")
-    return [Partition(topic, number) for number in sorted(known.partitions)]
 
 
 def _consumer(bootstrap_servers: str, options: _Options | None, log: ClientLog) -> Consumer:

@@ -14,7 +14,6 @@ Exit status 1: --compare found what should not be.
 
 import argparse
 import json
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -22,22 +21,20 @@ from pathlib import Path
 from typing import Any
 
 from stream import settings as settings_module
-from stream.arguments import speed
+from stream.arguments import add_bounds, speed
 from stream.errors import SettingsError
 from stream.logs import configure_logging
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to replay, how, and where to."""
-    parser._negative_number_matcher = re.compile(r"^-\d+(\.\d+)?(us|ms|s|m|h|d)?$")  # so that --from -2h needs no =
     settings_module.add_config_option(parser)
     parser.add_argument("mode", nargs="?", choices=["recorded", "recompute"], default="recorded")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="signals and manifest go there")
     parser.add_argument("--format", choices=["parquet", "arrow", "jsonl", "topic"], default="parquet")
     parser.add_argument("--topic", metavar="NAME", help="with --format topic: a topic of its own, never a live one")
     parser.add_argument("--archive", type=Path, metavar="FOLDER", help="read files of `earlybird archive`, not Kafka")
-    parser.add_argument("--from", dest="start", action="append", default=[], metavar="BOUND")
-    parser.add_argument("--to", dest="end", action="append", default=[], metavar="BOUND", help="excluded")
+    add_bounds(parser)
     parser.add_argument("--slack", metavar="DURATION", help="how far a partition's times are out of order, or all (1h)")
     parser.add_argument(
         "--available", choices=["auto", "appended", "ingested"], default="auto",

@@ -2,8 +2,8 @@
 
 import argparse
 
-from stream.logs import configure_logging
-from stream.settings import add_config_option, load
+from stream.logs import configure_logging, worker_name
+from stream.settings import add_config_option, examined
 from stream.watchdog import stop_on_signals
 
 
@@ -15,11 +15,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve; 0 when it was asked to stop and everything that was read has its outcome or will be read again."""
     stop = stop_on_signals()
-    settings = load(args.config)
-    configure_logging(settings.log.level, settings.log.format)
+    settings, faults = examined(args.config)
+    configure_logging(settings.log.level, settings.log.format, worker=worker_name(), group=settings.group)
     from stream.settings_check import check
 
-    check(settings)
+    check(settings, faults, model=False)  # the start loads it
     from stream.service import serve  # torch and the model take seconds: settings should have been checked by then
 
     serve(settings, stop)

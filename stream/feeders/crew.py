@@ -22,7 +22,7 @@ import structlog
 from engine.calm import calm
 from engine.engine import Engine
 from stream.adapters.clock import SystemClock
-from stream.errors import FeederLost, SettingsError
+from stream.errors import FeederLost
 from stream.feeders.blueprint import Blueprint
 from stream.feeders.device import Device
 from stream.feeders.line import Line
@@ -115,8 +115,6 @@ class Crew:
 def serve_crew(settings: Settings, engine: Engine, origin: Origin, metrics: Metrics, stop: threading.Event) -> None:
     """`settings.engine.feeders` members of the group around one engine, until `stop` is set; then they finish, commit
     and leave. Raises EngineError, StreamError."""
-    if not hasattr(os, "eventfd"):
-        raise SettingsError(f"engine.feeders: needs Linux, was {settings.engine.feeders} on {sys.platform}")
     lines = [Line.create(settings.limits.max_in_flight, engine.max_tokens) for _ in range(settings.engine.feeders)]
     failures: SimpleQueue[Failed] = SimpleQueue()
     device = Device(lines, engine, settings.engine.threads, SystemClock(), failures.put)

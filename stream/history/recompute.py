@@ -148,6 +148,8 @@ class HistorySource:
 class OutcomeSink:
     """A Sink that publishes nothing: what it is given goes into a queue."""
 
+    largest = 1_000_000  # as a broker takes it, so that dead letters are cut alike
+
     def __init__(self) -> None:
         self.outcomes: SimpleQueue[Outcome] = SimpleQueue()
         self._ready: list[object] = []

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from schemas.rejection import Rejection
 from schemas.signal import Label, Signal, SignalAction
+from stream.escape import plain
 
 BAR_CELLS = 4  # on each side of the middle
 _WIDE = 96  # columns from which the bar is shown
@@ -81,7 +82,7 @@ def line(row: Row, width: int) -> Text:
     """The row in at most `width` columns."""
     text = Text(no_wrap=True, overflow="ellipsis")
     text.append(time.strftime("%H:%M:%S", time.gmtime(row.at_us / 1e6)), "bright_black")
-    text.append(f"  {_printable(row.symbol)[:6]:<6} ", "bold")
+    text.append(f"  {plain(row.symbol)[:6]:<6} ", "bold")
     if row.label is None:
         text.append_text(_without_result(row, width))
     else:
@@ -89,7 +90,7 @@ def line(row: Row, width: int) -> Text:
     text.append(f"{_duration(row.age_us):>9}  ", "cyan")
     text.append(_MARKS[row.kind], "magenta")
     style = {Kind.RETRACTION: "strike bright_black", Kind.REJECTION: "bright_black", Kind.DUPLICATE: "bright_black"}
-    text.append(_printable(row.headline), style.get(row.kind, "default"))
+    text.append(plain(row.headline), style.get(row.kind, "default"))
     text.truncate(width, overflow="ellipsis")
     return text
 
@@ -121,8 +122,8 @@ def headline(value: bytes | None) -> str:
     except (ValueError, RecursionError):  # anything may stand in a raw topic, and this only shows it
         fields = None
     if isinstance(fields, dict):
-        return str(fields.get("headline") or fields.get("text") or "")
-    return "" if value is None else value[:80].decode("utf-8", "replace")
+        return plain(str(fields.get("headline") or fields.get("text") or ""))
+    return "" if value is None else plain(value[:80].decode("utf-8", "replace"))
 
 
 def liveliest(rows: list[Row], count: int) -> list[Row]:
@@ -208,8 +209,3 @@ def _duration(time_us: int) -> str:
     if time_us < 1_000_000:
         return f"{time_us / 1000:.0f} ms"
     return f"{time_us / 1e6:.1f} s" if time_us < 100_000_000 else "long ago"
-
-
-def _printable(text: str) -> str:
-    """One line without control characters: a feed's text must not drive the terminal."""
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())

@@ -381,3 +381,22 @@ def test_an_archive_of_the_first_version_is_read(tmp_path: Path) -> None:
         "headers",
     ]  # fmt: skip
     assert kinds["news.raw"].names == ["available_us", *kinds["signals"].names[-8:]]
+
+
+def test_a_disk_that_takes_no_more_is_one_sentence(ground: Any, tmp_path: Path) -> None:
+    """Status 2 and no traceback; what was archived before stays, and the next start goes on."""
+    ground.publish(50)
+    settings = {"EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS": ground.bootstrap_servers}
+    code = (
+        "import resource, sys; from stream.cli import main; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2); sys.exit(main(sys.argv[2:]))"
+    )
+
+    def archive(largest: int) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-c", code, str(largest), "archive", str(tmp_path / "archive"), "--once"]
+        return subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, cwd=ROOT, timeout=60)
+
+    full, later = archive(100), archive(1 << 30)
+    assert (full.returncode, full.stderr.count("\n")) == (2, 1), full.stderr
+    assert "File too large" in full.stderr
+    assert (later.returncode, later.stdout.split()[0]) == (0, "50"), later.stderr

@@ -135,7 +135,7 @@ def test_whatever_a_strategy_loads_has_a_logger_that_leaves_structlog_alone() ->
         "import sys, stream.client, stream.adapters.topic_range, stream.history.archive, stream.logs;"
         "ours = {name: module.log for name, module in sys.modules.items() if name.startswith('stream.')"
         " and hasattr(module, 'log')};"
-        "assert 'stream.adapters.topics' in ours and 'stream.adapters.signal_files' in ours, ours;"
+        "assert 'stream.adapters.clients' in ours and 'stream.adapters.signal_files' in ours, ours;"
         "wrong = [name for name, log in ours.items() if not isinstance(log, stream.logs._Guest)];"
         "assert not wrong, wrong"
     )

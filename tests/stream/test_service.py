@@ -59,6 +59,10 @@ def test_sigterm_drains_commits_and_exits_0(ground: Any, start_stage: StartStage
     assert second.events("service.stopped")[0]["finished"] + stopped["finished"] == 301
     assert found.balanced and found.repeated == 0
     assert found.rejections == {"malformed": 1}
+    lines = [json.loads(line) for line in stage.log.read_text().splitlines()]
+    assert {(line["worker"].rpartition("-")[2], line["group"]) for line in lines} == {
+        (str(stage.process.pid), "earlybird")
+    }
 
 
 def test_the_account_is_a_command(

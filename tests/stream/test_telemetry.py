@@ -23,7 +23,7 @@ from stream.feeders.vitals import Vitals
 from stream.figures import FIGURES
 from stream.health import LONGEST_BEAT_S, MOST_CONNECTIONS, HealthServer, Readiness
 from stream.logs import configure_logging
-from stream.ports import Partition
+from stream.ports import Partition, Position
 from stream.telemetry import STAGES, Metrics
 
 T0 = 1_700_000_000_000_000
@@ -84,6 +84,26 @@ def test_a_json_log_line_is_one_object_with_event_level_and_time() -> None:
     assert told == {
         "event": "partition.assigned", "level": "warning", "topic": "news.raw", "offset": 3, "text": "größer\nzwei",
     }  # fmt: skip
+
+
+def test_each_line_carries_the_facts_of_its_process() -> None:
+    """Whichever thread writes it; what a line says itself is not overruled."""
+    out = io.StringIO()
+    configure_logging("info", "json", out, worker="host-1", group="g")
+    thread = threading.Thread(target=structlog.get_logger().info, args=("text.failed",))
+    thread.start()
+    thread.join()
+    structlog.get_logger().info("feeder.started", worker="host-2")
+    told = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert [(line["worker"], line["group"]) for line in told] == [("host-1", "g"), ("host-2", "g")]
+
+
+def test_a_position_is_logged_as_people_write_it() -> None:
+    """TOPIC/PARTITION/OFFSET/INDEX, as in the audit; no Python in JSON."""
+    out = io.StringIO()
+    configure_logging("info", "json", out)
+    structlog.get_logger().error("outcome.failed", position=Position("news.raw", 3, 42, 1))
+    assert json.loads(out.getvalue())["position"] == "news.raw/3/42/1"
 
 
 def test_an_exception_stays_on_its_line() -> None:
