@@ -12,8 +12,13 @@ from stream.feeders.line import Line
 from stream.outcome import Origin
 from stream.settings import Settings
 
+
+def _view(table: dict[object, object]) -> MappingProxyType[object, object]:
+    return MappingProxyType(table)
+
+
 # Tables of the text side are read-only views, which pickle does not know.
-copyreg.pickle(MappingProxyType, lambda view: (MappingProxyType, (dict(view),)))
+copyreg.pickle(MappingProxyType, lambda view: (_view, (dict(view),)))
 
 
 @dataclass(frozen=True, slots=True)
