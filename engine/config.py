@@ -12,6 +12,7 @@ Embedding = Literal["norm_then_project", "project_then_norm"]
 Pool = Literal["first", "mean"]
 Activation = Literal["gelu", "gelu_new"]
 Classifiers = Literal["shared", "per_layer"]
+LearnedExits = Literal["none", "shared", "per_layer"]
 RunnerName = Literal["auto", "packed", "resident", "reference"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["float32", "float64", "bfloat16", "float16", "int8"]  # int8: the layer's four maps; all else float32
@@ -28,7 +29,8 @@ class ModelConfig:
                  project_then_norm: words up to the hidden size, + positions, then layer norm (elbert-mini).
     pool         first: the first token through a pooler and tanh (ALBERT). mean: the mean over the text's states.
     activation   gelu: exact (erf). gelu_new: the tanh form (ALBERT).
-    classifiers  shared: one for all depths. per_layer: one a depth.
+    classifiers  shared: one for all depths. per_layer: one per depth.
+    learned_exits  heads that predict whether the classifier is right (BERxiT): none, one for all depths, one per depth.
     """
 
     vocab_size: int
@@ -44,6 +46,7 @@ class ModelConfig:
     layer_norm_eps: float
     n_labels: int = 3
     classifiers: Classifiers = "shared"
+    learned_exits: LearnedExits = "none"
 
     def __post_init__(self) -> None:
         sizes = ("vocab_size", "embedding_size", "hidden_size", "heads", "ffn_size", "layers", "max_positions")
@@ -58,6 +61,7 @@ class ModelConfig:
         _one_of("pool", self.pool, get_args(Pool))
         _one_of("activation", self.activation, get_args(Activation))
         _one_of("classifiers", self.classifiers, get_args(Classifiers))
+        _one_of("learned_exits", self.learned_exits, get_args(LearnedExits))
 
 
 @dataclass(frozen=True, slots=True)

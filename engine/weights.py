@@ -69,6 +69,8 @@ def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         linears["pooler"] = (hidden, hidden)
     for depth in range(1 if config.classifiers == "shared" else config.layers):
         linears[f"classifier.{depth}"] = (config.n_labels, hidden)
+    for depth in range({"none": 0, "shared": 1, "per_layer": config.layers}[config.learned_exits]):
+        linears[f"learned_exit.{depth}"] = (1, hidden)
     for name, (rows, columns) in linears.items():
         found[f"{name}.weight"], found[f"{name}.bias"] = (rows, columns), (rows,)
     for name in ("layer.attended_norm", "layer.norm"):

@@ -183,7 +183,7 @@ def test_bfloat16_answers_in_float32() -> None:
     engine = Engine.load(EngineConfig(dtype="bfloat16", deterministic=False))
     assert engine.model.dtype == torch.bfloat16
     hidden = engine.model.embed(torch.tensor([2, 5, 3]), [3])
-    assert engine.model.classify(engine.model.advance(hidden, [3]), [3], [1]).dtype == torch.float32
+    assert engine.model.classify(engine.model.advance(hidden, [3], [1]), [3], [1]).logits.dtype == torch.float32
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_each_depth_may_have_its_own_classifier() -> None:
     tensors = {name: torch.randn(shape, generator=chance) for name, shape in shapes(config).items()}
     model = Elbert(config, tensors, temperature=2.0)
     hidden = torch.randn(7, 8, generator=chance)
-    logits = model.classify(hidden, [3, 4], [3, 1])
+    logits = model.classify(hidden, [3, 4], [3, 1]).logits
     for slot, (states, depth) in enumerate([(hidden[:3], 3), (hidden[3:], 1)]):
         weight, bias = tensors[f"classifier.{depth - 1}.weight"], tensors[f"classifier.{depth - 1}.bias"]
         assert torch.allclose(logits[slot], (weight @ states.mean(dim=0) + bias) / 2.0, atol=1e-6)
@@ -250,7 +250,7 @@ def test_texts_attend_to_themselves_alone(engine: Engine) -> None:
     """Packed beside others, a text's states are those it has alone."""
     lengths = [3, 1, 5]
     ids = torch.tensor([2, 40, 3, 7, 2, 90, 91, 92, 3])
-    packed = engine.model.advance(engine.model.embed(ids, lengths), lengths)
+    packed = engine.model.advance(engine.model.embed(ids, lengths), lengths, [1] * len(lengths))
     for part, states in zip(torch.split(ids, lengths), torch.split(packed, lengths), strict=True):
-        alone = engine.model.advance(engine.model.embed(part, [len(part)]), [len(part)])
+        alone = engine.model.advance(engine.model.embed(part, [len(part)]), [len(part)], [1])
         assert torch.allclose(states, alone, atol=2e-6)
