@@ -150,7 +150,7 @@ class Engine:
                 "policy": self.policy.spec,
                 "temperature": repr(self.model.temperature),
                 "labels": self.labels,
-                "geometry": _geometry(self.checkpoint.config),
+                "geometry": hashed_geometry(self.checkpoint.config),
             }
         )
 
@@ -248,7 +248,7 @@ def _temperature(checkpoint: Checkpoint) -> float:
 _ALWAYS_HASHED = ("n_labels", "classifiers")
 
 
-def _geometry(config: ModelConfig) -> dict[str, Any]:
+def hashed_geometry(config: ModelConfig) -> dict[str, Any]:
     """What a config_hash covers of a geometry. Fields at their defaults are left out, so that a later version's new
     fields change no recorded hash; the two that had defaults from the beginning stay in."""
     fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}

@@ -110,7 +110,8 @@ def flops(config: ModelConfig, length: int, depth: int) -> float:
     """Multiplications and additions that one text needs: its maps, its attention, and an answer after every pass."""
     hidden, ffn = config.hidden_size, config.ffn_size
     layer = length * (2 * (4 * hidden * hidden + 2 * hidden * ffn) + 4 * length * hidden)
-    head = 2 * hidden * (hidden + config.n_labels)
+    pooler = hidden if config.pool == "first" else 0  # a mean has none
+    head = 2 * hidden * (pooler + config.n_labels)
     return length * 2 * config.embedding_size * hidden + depth * (layer + head)
 
 

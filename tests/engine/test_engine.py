@@ -1,12 +1,13 @@
 """Engine: the bundled model says what it always said, and its hashes move with what changes a verdict alone."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
 
 from engine.config import EngineConfig, ModelConfig
-from engine.engine import BUNDLED_FOLDER, Engine
+from engine.engine import BUNDLED_FOLDER, Engine, hashed_geometry
 from engine.errors import ConfigError, NotAModel, NotTrainedForExits
 from engine.manifest import MANIFEST, read
 from engine.model import Elbert
@@ -254,3 +255,24 @@ def test_texts_attend_to_themselves_alone(engine: Engine) -> None:
     for part, states in zip(torch.split(ids, lengths), torch.split(packed, lengths), strict=True):
         alone = engine.model.advance(engine.model.embed(part, [len(part)]), [len(part)], [1])
         assert torch.allclose(states, alone, atol=2e-6)
+
+
+def test_new_fields_at_their_defaults_change_no_recorded_hash() -> None:
+    """A config_hash names recorded signals: what it covers of a geometry is pinned, field by field."""
+    config = ModelConfig(20, 8, 8, 2, 16, 3, 10, "project_then_norm", "mean", "gelu", 1e-12)
+    assert hashed_geometry(config) == {
+        "vocab_size": 20,
+        "embedding_size": 8,
+        "hidden_size": 8,
+        "heads": 2,
+        "ffn_size": 16,
+        "layers": 3,
+        "max_positions": 10,
+        "embedding": "project_then_norm",
+        "pool": "mean",
+        "activation": "gelu",
+        "layer_norm_eps": "1e-12",
+        "n_labels": 3,
+        "classifiers": "shared",
+    }
+    assert hashed_geometry(replace(config, learned_exits="shared"))["learned_exits"] == "shared"

@@ -170,8 +170,6 @@ REFILLED = [*(spec for spec in RULES if "learned" not in spec), "patience:count=
 
 
 @pytest.mark.parametrize("spec", REFILLED)
-    "spec", [*(spec for spec in RULES if "learned" not in spec), "patience:count=2|entropy:threshold=0.3"]
-)
 def test_a_slot_refilled_never_changes_the_next_verdict(
     spec: str, tiny: Callable, hostile: Callable, drain: Callable
 ) -> None:
