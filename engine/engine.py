@@ -251,7 +251,7 @@ _ALWAYS_HASHED = ("n_labels", "classifiers")
 def hashed_geometry(config: ModelConfig) -> dict[str, Any]:
     """What a config_hash covers of a geometry. Fields at their defaults are left out, so that a later version's new
     fields change no recorded hash; the two that had defaults from the beginning stay in."""
-    fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    fields = dataclasses.asdict(config)
     defaults = {field.name: field.default for field in dataclasses.fields(config)}
     return {
         name: repr(value) if isinstance(value, float) else value

@@ -61,6 +61,8 @@ class Manifest(_Part):
     knowledge_until_us: EpochUs | None  # nothing it learned from is younger
     licence: str
     ingredients: tuple[Ingredient, ...]
+    strategy: str | None = None  # how it was trained, see engine.training.strategies
+    loss_weights: tuple[float, ...] | None = None  # per exit, ELBERT's equation 2
 
     @field_validator("geometry", mode="before")
     @classmethod

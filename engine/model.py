@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (the name torch's users know)
 from torch import Tensor
 
+from engine.adapters import adapt, adapter_shapes
 from engine.config import ModelConfig
 from engine.exits.policy import Heads
 from engine.slots.kernels import Linear, LinearFactory, linears
@@ -62,6 +63,8 @@ class Elbert:
         self.classifiers = heads("classifier", 1 if config.classifiers == "shared" else config.layers)
         learned = {"none": 0, "shared": 1, "per_layer": config.layers}[config.learned_exits]
         self.learned_exits = heads("learned_exit", learned)
+        names = adapter_shapes(config.adapters, config.hidden_size) if config.adapters else ()
+        self.adapters = [{name: tensors[f"adapter.{depth}.{name}"] for name in names} for depth in range(config.layers)]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -83,14 +86,22 @@ class Elbert:
         return self._norm("embedding.norm", self.project(words) + positions)
 
     @torch.inference_mode()
-    def advance(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Tensor:  # noqa: ARG002
-        """One pass of the shared layer, post-norm: hidden (T, H) -> (T, H)."""
+    def advance(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Tensor:
+        """One pass of the shared layer, post-norm: hidden (T, H) -> (T, H). `depths` (S,) in blocks of one depth say
+        whose adapters, where the model has some."""
         n_tokens = len(hidden)
         spare = hidden.new_zeros(self._filled(n_tokens) - n_tokens, self.config.hidden_size)
         hidden = torch.cat([hidden, spare])  # once for all four maps; what becomes of these rows touches no text
+        placement = self.config.adapters.placement if self.config.adapters else None
         attended = self.attended(self._attention(hidden, lengths, spare))
+        if placement in ("attention", "sequential"):
+            source = hidden if placement == "attention" else attended
+            attended[:n_tokens] += self._adapted(source[:n_tokens], lengths, depths)
         hidden = self._norm("layer.attended_norm", attended.add_(hidden))
-        return self._norm("layer.norm", self.narrow(self.widen(hidden)).add_(hidden))[:n_tokens]
+        narrow = self.narrow(self.widen(hidden))
+        if placement == "ffn":
+            narrow[:n_tokens] += self._adapted(hidden[:n_tokens], lengths, depths)
+        return self._norm("layer.norm", narrow.add_(hidden))[:n_tokens]
 
     @torch.inference_mode()
     def classify(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Heads:
@@ -113,6 +124,19 @@ class Elbert:
             for text in zip(query, key, value, strict=True)  # each (1, heads, t, size)
         ]
         return torch.cat([*attended, spare.view(1, -1, heads, size)], dim=1).view(-1, heads * size)
+
+    def _adapted(self, states: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Tensor:
+        """What the adapters add, text by text: (T, H) -> (T, H). A text's rows alone go through a map, so its bits do
+        not depend on its neighbours."""
+        config = self.config.adapters
+        assert config is not None
+
+        def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            return F.scaled_dot_product_attention(query[None], key[None], value[None])[0]
+
+        texts = zip(torch.split(states, list(lengths)), depths, strict=True)
+        eps = self.config.layer_norm_eps
+        return torch.cat([adapt(config, self.adapters[depth - 1], text, eps, attend) for text, depth in texts])
 
     def _pooled(self, hidden: Tensor, lengths: Sequence[int]) -> Tensor:
         """One row a text: (T, H) -> (S, H)."""

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from engine import manifest as manifests
+from engine.adapters import adapter_shapes
 from engine.config import ModelConfig
 from engine.errors import ConfigError, ManifestMismatch, NotAModel
 from engine.manifest import LABELS, MANIFEST, WEIGHTS, Manifest
@@ -75,6 +76,10 @@ def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         found[f"{name}.weight"], found[f"{name}.bias"] = (rows, columns), (rows,)
     for name in ("layer.attended_norm", "layer.norm"):
         found[f"{name}.weight"] = found[f"{name}.bias"] = (hidden,)
+    if config.adapters:
+        per_depth = adapter_shapes(config.adapters, hidden)
+        for depth in range(config.layers):
+            found |= {f"adapter.{depth}.{name}": shape for name, shape in per_depth.items()}
     return found
 
 

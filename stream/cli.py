@@ -30,6 +30,7 @@ COMMANDS = {
     "archive": "raw topics and signals to Parquet",
     "bench": "measure this machine: the engine against its peers, the stage step by step",
     "classify": "texts from a file or stdin, results to stdout; no Kafka",
+    "train": "a model of your own from labelled texts; no Kafka",
     "config": "show, check or document the settings",
 }
 """Name to one line of help, in the order in which a newcomer meets them."""

@@ -65,6 +65,8 @@ class StaticElbert:
         tiles: Tiles | None = None,
         longest: int | None = None,
     ) -> None:
+        if config.adapters:
+            raise ConfigError("runner: packed or reference required for a model with adapters, was resident")
         self.config, self.temperature, self.tiles = config, temperature, tiles
         self.longest = longest or config.max_positions
         self.dtype, self.where = tensors["embedding.words"].dtype, tensors["embedding.words"].device

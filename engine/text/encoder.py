@@ -16,7 +16,7 @@ CLEAN_CHARACTERS_PER_TOKEN = 16
 RAW_CHARACTERS_PER_TOKEN = 64  # links, handles and white space go in cleaning
 HTML_CHARACTERS_PER_TOKEN = 512  # and tags, scripts and styles before it
 
-ASSEMBLY = {
+ASSEMBLY: dict[str, str | int] = {
     "name": "parts-v1",
     "clean_characters_per_token": CLEAN_CHARACTERS_PER_TOKEN,
     "raw_characters_per_token": RAW_CHARACTERS_PER_TOKEN,
