@@ -18,9 +18,10 @@ from torch.profiler import record_function
 from engine.bench.clock import wait
 from engine.bench.ours import PackedRow
 from engine.bench.row import Row, Setting
-from engine.bench.workload import Text, flops
+from engine.bench.workload import Text
 from engine.errors import ConfigError
 from engine.exits.policy import Heads
+from engine.flops import flops
 from engine.slots.layered import Geometry, Layered
 
 _ADVANCE, _EMBED, _CLASSIFY = "earlybird::advance", "earlybird::embed", "earlybird::classify"

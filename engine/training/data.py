@@ -7,7 +7,7 @@ import json
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -110,6 +110,14 @@ def stratified(examples: Sequence[Example], count: int, seed: int) -> list[Examp
     if count >= len(examples):
         return list(examples)
     return split(examples, (count / len(examples), 1 - count / len(examples)), seed)[0]
+
+
+def hashes(examples: Iterable[Example]) -> set[int]:
+    """64 bits per text, of its normal form: enough to see later whether a text was among them."""
+    return {
+        int.from_bytes(hashlib.sha256(normal_form(example.text).encode("utf-8", "replace")).digest()[:8], "big")
+        for example in examples
+    }
 
 
 def fingerprint(examples: Sequence[Example]) -> str:

@@ -17,7 +17,7 @@ from engine.manifest import LABELS
 from engine.text.encoder import Text, TextEncoder
 from engine.text.profiles import profile
 from engine.training import run_folder
-from engine.training.data import Columns, Example, fingerprint, read_examples, split, stratified, without
+from engine.training.data import Columns, Example, fingerprint, hashes, read_examples, split, stratified, without
 from engine.training.loop import Dataset, Epoch, Recipe, Training
 from engine.training.network import Network
 from engine.training.start import Start, from_layer, from_model, reshaped
@@ -152,6 +152,7 @@ def _parts(job: Job, encoder: TextEncoder, watch: Watch) -> _Parts:
     (job.output / "data.json").write_text(json.dumps(sizes, indent=2) + "\n", "utf-8")
     _keep(job.output / "calibration.jsonl", calibration)
     texts = [*train, *extra]
+    run_folder.keep_seen(job.output, hashes([*texts, *dev]))
     soft = None
     if job.teachers:
         names = [example.text for example in texts]

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import platform
+from array import array
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +21,7 @@ from engine.text.profiles import profile
 from engine.text.tokenizer import Tokenizer
 from engine.training.loop import Epoch, State
 
-CONFIG, LOG, CHECKPOINT, MODEL = "run.json", "log.jsonl", "checkpoint.pt", "model"
+CONFIG, LOG, CHECKPOINT, MODEL, SEEN = "run.json", "log.jsonl", "checkpoint.pt", "model", "seen.bin"
 
 
 def begin(folder: Path, asked: Mapping[str, Any], *, resume: bool) -> None:
@@ -52,6 +53,21 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         **{name: version(name) for name in names},
     }
+
+
+def keep_seen(folder: Path, seen: set[int]) -> None:
+    """Write down which texts this run trains on or chooses by, as 64-bit hashes."""
+    (folder / SEEN).write_bytes(array("Q", sorted(seen)).tobytes())
+
+
+def read_seen(model: Path) -> set[int] | None:
+    """Hashes of the texts that the run of a model folder has seen; None where the folder lies in no run."""
+    path = model.parent.parent / SEEN
+    if not path.exists():
+        return None
+    hashes = array("Q")
+    hashes.frombytes(path.read_bytes())
+    return set(hashes)
 
 
 def log_epoch(folder: Path, seed: int, epoch: Epoch) -> None:

@@ -31,11 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--train", type=Path, nargs="+", required=True, metavar="FILE", help="labelled texts")
     data.add_argument("--dev", type=Path, metavar="FILE", help="labelled texts to choose the best epoch by")
     data.add_argument("--unlabelled", type=Path, nargs="+", default=[], metavar="FILE", help="texts for --teacher")
-    data.add_argument(
-        "--labels", type=_labels, metavar="THEIRS=OURS,...", help="map labels to negative, neutral, positive"
-    )
-    data.add_argument("--text-column", default="text", metavar="NAME", help="default: %(default)s")
-    data.add_argument("--label-column", default="label", metavar="NAME", help="default: %(default)s")
+    add_data_options(data)
     data.add_argument("--texts", type=int, metavar="N", help="at most N texts, labels in proportion")
     model = parser.add_argument_group("model")
     model.add_argument(
@@ -74,6 +70,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default: %(default)s)")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="the run folder")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run, to the same weights")
+
+
+def add_data_options(parser: "argparse._ActionsContainer") -> None:
+    """How files of labelled texts are read: the same for `train`, `evaluate` and `calibrate`."""
+    parser.add_argument(
+        "--labels", type=_labels, metavar="THEIRS=OURS,...", help="map labels to negative, neutral, positive"
+    )
+    parser.add_argument("--text-column", default="text", metavar="NAME", help="default: %(default)s")
+    parser.add_argument("--label-column", default="label", metavar="NAME", help="default: %(default)s")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -19,9 +19,10 @@ from engine.bench.measure import MISSING, Pace, Result, measure
 from engine.bench.registry import BUILDS, ROWS
 from engine.bench.row import Build, Row, Setting, Told
 from engine.bench.twin import twin
-from engine.bench.workload import BLOCK, GEOMETRIES, Text, flops, forced_depths, lengths_of, texts, usual_lengths
+from engine.bench.workload import BLOCK, GEOMETRIES, Text, forced_depths, lengths_of, texts, usual_lengths
 from engine.config import ModelConfig
 from engine.errors import ConfigError
+from engine.flops import flops
 from engine.slots.resident_step import Tier
 from engine.types import Verdict
 from schemas.signal import ExitReason
