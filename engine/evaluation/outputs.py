@@ -53,7 +53,7 @@ class Outputs:
     @cached_property
     def costs(self) -> Tensor:
         """(n, D) float64 operations of every text by its exit depth."""
-        lengths, place = self.length.unique(return_inverse=True)
+        lengths, place = torch.unique(self.length, return_inverse=True)
         depths = range(1, self.config.layers + 1)
         rows = [[flops(self.config, length, depth) for depth in depths] for length in lengths.tolist()]
         return torch.tensor(rows, dtype=torch.float64)[place]
