@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -227,3 +228,9 @@ def _summary(job: Job, outcome: Outcome) -> None:
         "chosen": str(outcome.chosen.relative_to(job.output)),
     }
     (job.output / "summary.json").write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+    with suppress(ImportError):  # matplotlib comes with the extra `evaluate`
+        from engine.evaluation.plots import losses
+
+        for seed in job.seeds:
+            epochs = [line for line in run_folder.read_log(job.output) if line["seed"] == seed]
+            (job.output / f"seed-{seed}" / "curves.svg").write_text(losses(epochs), "utf-8")

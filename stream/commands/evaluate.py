@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keep", type=Path, metavar="FILE", help="store the outputs of all exits (safetensors)")
     parser.add_argument("--from", dest="stored", type=Path, metavar="FILE", help="outputs stored by --keep, not texts")
     add_data_options(parser)
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write one page with curves (needs matplotlib)")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
@@ -51,6 +52,11 @@ def run(args: argparse.Namespace) -> int:
     points = sweep(outputs, chosen)
     matched = [] if chosen else [match for saved in SAVED for match in at_cost(points, saved)]
     cheapest = [] if chosen else [match for lost in LOST for match in at_accuracy(points, lost)]
+    if args.html is not None:
+        from engine.evaluation.report import report
+
+        title = f"{args.model} on {(args.texts or args.stored).name}"
+        args.html.write_text(report(title, outputs, points, matched, cheapest), "utf-8")
     if args.json:
         print(json.dumps(_report(outputs, points, matched, cheapest)))
     else:

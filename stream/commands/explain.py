@@ -64,8 +64,8 @@ def _show(found: "Explanation") -> None:
     console = Console()
     console.print(Text(found.text, style="bold"))
     table = Table(title=f"policy {found.policy}", title_justify="left", box=SIMPLE_HEAD)
-    for name in ("pass", "neg", "neu", "pos", "entropy", "margin"):
-        table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
+    for name in ("pass", "neg.", "neu.", "pos.", "entropy", "margin"):
+        table.add_column(name, justify="right", no_wrap=True, min_width=max(4, len(name)))
     table.add_column("exit", no_wrap=True, min_width=10)
     table.add_column("attention so far", no_wrap=True, overflow="ellipsis")
     for each in found.passes:

@@ -192,8 +192,11 @@ def test_the_commands_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[s
     path = tmp_path / "texts.jsonl"
     lines = [json.dumps({"text": e.text, "label": ("negative", "neutral", "positive")[e.label]}) for e in TEXTS]
     path.write_text("\n".join(lines), "utf-8")
-    assert main(["evaluate", str(path), "--keep", str(tmp_path / "o")]) == 0
+    page = tmp_path / "report.html"
+    assert main(["evaluate", str(path), "--keep", str(tmp_path / "o"), "--html", str(page)]) == 0
     assert "most accurate of each family" in capsys.readouterr().out
+    html = page.read_text("utf-8")
+    assert html.count("<svg") == 3 and "<script" not in html and "src=" not in html
     assert main(["evaluate", "--from", str(tmp_path / "o"), "--policies", "fixed:2", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert (report["texts"], {point["family"] for point in report["points"]}) == (12, {"fixed", "cwb", "full"})

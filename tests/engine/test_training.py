@@ -294,6 +294,7 @@ def test_a_job_ends_with_a_model_that_the_engine_loads(tmp_path: Path) -> None:
     kept = [json.loads(line)["text"] for line in (tmp_path / "run" / "calibration.jsonl").read_text().splitlines()]
     sizes = json.loads((tmp_path / "run" / "data.json").read_text())
     assert (len(kept), sizes["train"]["texts"]) == (9, 72)
+    assert (tmp_path / "run" / "seed-1" / "curves.svg").read_text().startswith("<svg")
     with pytest.raises(ConfigError, match="--resume"):
         train(job, Watch())
     assert train(job, Watch(), resume=True).chosen == outcome.chosen
