@@ -13,7 +13,7 @@ from torch import Tensor
 from engine.engine import Engine
 from engine.errors import ConfigError
 from engine.exits.policy import REASONS, at_last_layer, classifier_output
-from engine.text.encoder import Text
+from engine.text.assembly import Text
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from engine.errors import ConfigError, DataError
 from engine.evaluation.geometry import config_from_json, config_to_json
 from engine.exits.policy import ClassifierOutput, Heads, classifier_output
 from engine.flops import flops
-from engine.text.encoder import Text
+from engine.text.assembly import Text
 from engine.training.data import Example, fingerprint
 
 TOKENS = 2_048  # in one batch

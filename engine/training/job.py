@@ -15,7 +15,8 @@ from torch import Tensor
 from engine.config import AdapterConfig, Classifiers, LearnedExits
 from engine.errors import ConfigError, DataError
 from engine.manifest import LABELS
-from engine.text.encoder import Text, TextEncoder
+from engine.text.assembly import Text, assembly
+from engine.text.encoder import TextEncoder
 from engine.text.profiles import profile
 from engine.training import run_folder
 from engine.training.data import Columns, Example, fingerprint, hashes, read_examples, split, stratified, without
@@ -47,7 +48,8 @@ class Job:
     learned_exits: LearnedExits | None = None
     adapters: AdapterConfig | None = None
     teachers: tuple[str, ...] = ()
-    profile: str = "natural-v1"
+    profile: str = "natural-v2"
+    assembly: str = "parts-v2"
     max_tokens: int | None = None
     texts: int | None = None  # at most so many, labels in proportion
     seeds: tuple[int, ...] = (0,)
@@ -96,7 +98,9 @@ def train(job: Job, watch: Watch, *, resume: bool = False) -> Outcome:
     start = _start(job)
     plan = phases(job.strategy, start.config)  # refused before anything is written
     run_folder.begin(job.output, job.asked(), resume=resume)
-    encoder = TextEncoder(profile(job.profile), start.tokenizer, job.max_tokens or start.config.max_positions)
+    encoder = TextEncoder(
+        profile(job.profile), assembly(job.assembly), start.tokenizer, job.max_tokens or start.config.max_positions
+    )
     parts = _parts(job, encoder, watch)
     folders, qualities = [], []
     for seed in job.seeds:
@@ -206,6 +210,7 @@ def _export(
     card = run_folder.Card(
         id=f"{job.output.name}-{folder.name}",
         profile=job.profile,
+        assembly=job.assembly,
         max_tokens=encoder.max_tokens,
         trained_for_exits=job.strategy != "last",
         strategy=job.strategy,

@@ -16,7 +16,7 @@ from torch import Tensor
 from engine.config import ModelConfig
 from engine.errors import ConfigError, NotAModel
 from engine.manifest import LABELS, MANIFEST, WEIGHTS, Ingredient, Manifest, TextProfile, file_sha256
-from engine.text.encoder import ASSEMBLY
+from engine.text.assembly import assembly
 from engine.text.profiles import profile
 from engine.text.tokenizer import Tokenizer
 from engine.training.loop import Epoch, State
@@ -115,6 +115,7 @@ class Card:
 
     id: str
     profile: str
+    assembly: str
     max_tokens: int
     policy: str = "full"
     trained_for_exits: bool = True
@@ -144,7 +145,7 @@ def export(folder: Path, config: ModelConfig, tensors: Mapping[str, Tensor], tok
         policy=card.policy,
         temperature=card.temperature,
         profile=TextProfile(name=text.name, hash=text.hash),
-        assembly=ASSEMBLY,
+        assembly=assembly(card.assembly).describe(),
         tokenizer_sha256=file_sha256(folder / "tokenizer.json"),
         weights_sha256=file_sha256(folder / WEIGHTS),
         max_tokens=card.max_tokens,

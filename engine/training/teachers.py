@@ -86,7 +86,7 @@ def _rows(name: str, id2label: Mapping[int, str], labels: Mapping[str, str] | No
 def _by_us(name: str, texts: Sequence[str], progress: Progress) -> Tensor:
     from engine.config import EngineConfig
     from engine.engine import Engine
-    from engine.text.encoder import Text
+    from engine.text.assembly import Text
     from engine.types import Request
 
     engine = Engine.load(EngineConfig(model=name, policy="full", device="cpu"))

@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--adapters", type=_adapters, metavar="rank=32,placement=ffn,module=identity", help="PF-BERxiT's"
     )
-    model.add_argument("--profile", default="natural-v1", help="text profile (default: %(default)s)")
+    model.add_argument("--profile", default="natural-v2", help="text profile (default: %(default)s)")
     model.add_argument("--max-tokens", type=int, metavar="N", help="default: the start's positions")
     how = parser.add_argument_group("training")
     how.add_argument("--strategy", choices=STRATEGIES, default="elbert", help="default: %(default)s")

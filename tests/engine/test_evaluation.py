@@ -21,7 +21,7 @@ from engine.evaluation.sweep import at_accuracy, at_cost, evaluate, grid, sweep
 from engine.exits.spec import parse
 from engine.flops import flops
 from engine.manifest import read
-from engine.text.encoder import Text
+from engine.text.assembly import Text
 from engine.training.data import Example
 from engine.types import Request
 from stream.cli import main

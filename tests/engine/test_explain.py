@@ -12,7 +12,7 @@ from engine.errors import ConfigError
 from engine.evaluation.explain import explain, runs
 from engine.evaluation.explain_page import page
 from engine.slots.reference import trace
-from engine.text.encoder import Text
+from engine.text.assembly import Text
 from engine.types import Request
 from stream.cli import main
 
