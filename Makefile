@@ -24,7 +24,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.ready-all: $(VENV)/.ready
-	$(INSTALL) -e '.[engine,stream,views,strategies,nautilus,bench,dev]'
+	$(INSTALL) -e '.[engine,stream,views,strategies,nautilus,bench,evaluate,dev]'
 	@touch $@
 
 demo: setup

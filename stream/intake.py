@@ -82,3 +82,9 @@ class Intake:
             return self._encoder.encode([text])[0]
         except Exception as error:
             return error
+
+
+def waits_since(element: Element, now_us: int) -> int | None:
+    """Since when it waits for its outcome, for the lag: history, whose ingest time was assumed, since it was read."""
+    assumed = isinstance(element, Readable) and element.item.ingested_origin == "assumed"
+    return now_us if assumed else element.ingested_us

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -129,12 +129,12 @@ def redis_server(request: pytest.FixtureRequest) -> Iterator[Any]:
 class Stage:
     """`earlybird run` as users run it: its own process, settings by environment, its log in a file."""
 
-    def __init__(self, log: Path, settings: dict[str, str]) -> None:
+    def __init__(self, log: Path, settings: dict[str, str], command: Sequence[str]) -> None:
         self.log = log
         self._out = log.open("wb")
         environment = os.environ | {f"EARLYBIRD_{name}": value for name, value in settings.items()}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "stream.cli", "run"], env=environment, stderr=self._out, stdout=self._out, cwd=ROOT
+            [sys.executable, *command], env=environment, stderr=self._out, stdout=self._out, cwd=ROOT
         )
 
     def events(self, name: str) -> list[dict[str, Any]]:
@@ -164,10 +164,11 @@ class Stage:
 
 @pytest.fixture
 def start_stage(tmp_path: Path) -> Iterator[Callable[..., Stage]]:
-    """start_stage(bootstrap_servers, GROUP=..., REDIS__URL=...) starts a worker; all are killed at the end."""
+    """start_stage(bootstrap_servers, GROUP=..., REDIS__URL=...) starts a worker; all are killed at the end. `command`:
+    what the interpreter runs in the place of `earlybird run`."""
     started: list[Stage] = []
 
-    def start(bootstrap_servers: str, **settings: str) -> Stage:
+    def start(bootstrap_servers: str, command: Sequence[str] = ("-m", "stream.cli", "run"), **settings: str) -> Stage:
         defaults = {
             "KAFKA__BOOTSTRAP_SERVERS": bootstrap_servers,
             "KAFKA__OPTIONS__FETCH_WAIT_MAX_MS": "5",
@@ -175,7 +176,7 @@ def start_stage(tmp_path: Path) -> Iterator[Callable[..., Stage]]:
             "LOG__FORMAT": "json",
             "ENGINE__THREADS": "1",
         }
-        started.append(Stage(tmp_path / f"stage-{len(started)}.log", defaults | settings))
+        started.append(Stage(tmp_path / f"stage-{len(started)}.log", defaults | settings, command))
         return started[-1]
 
     yield start

@@ -241,7 +241,7 @@ def test_engine_threads_call_back_what_is_late_and_answer_it(runner: str) -> Non
     threads = EngineThreads(engine, 1, Ticking(), said.put, failed.put)
     threads.submit([TimedRequest(n, (2, 9, 9, 3), due_us=due) for n, due in enumerate([1, 1_002, None])])
     threads.start()
-    threads.close()
+    threads.close(60.0)
     verdicts: dict[int, Verdict | None] = {
         answer.ticket: answer.verdict for _ in range(said.qsize()) for answer in said.get().answers
     }

@@ -8,8 +8,8 @@ import pytest
 from schemas.rejection import Reason
 from schemas.signal import SignalAction
 from stream.adapters.memory import MemoryCache
+from stream.budget import Budget
 from stream.inflight import Revoked
-from stream.pipeline import Budget
 from stream.ports import Commit, Partition, Record
 
 P0, P1 = Partition("news.raw", 0), Partition("news.raw", 1)

@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 from schemas.identity import digest
 from schemas.rejection import Reason
 from schemas.signal import SignalAction
+from stream.budget import Budget
 from stream.errors import RecordTooLarge
-from stream.pipeline import Budget
 from stream.ports import Partition, Record
 from stream.preprocess import Limits
 
