@@ -17,15 +17,29 @@ from typing import Any
 import pytest
 import structlog
 
+from stream.audit import Audit
+from stream.ports import Outgoing, Record
+
+_HEARTBEAT = b'"type":"heartbeat"'
 ROOT = Path(__file__).parent.parent
 
 
-def _local_kafka() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("local_kafka", ROOT / "deploy" / "kafka" / "local.py")
+def _module(path: Path) -> ModuleType:
+    """A file that is in no package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+faults: Callable[[str, bytes], list[str]] = _module(Path(__file__).with_name("released.py")).faults
+
+
+@pytest.fixture
+def released_faults() -> Callable[[str, bytes], list[str]]:
+    """What is wrong with a message, by its released schemas."""
+    return faults
 
 
 @pytest.fixture(autouse=True)
@@ -36,10 +50,40 @@ def _log_as_before() -> Iterator[None]:
     structlog.configure(**before)
 
 
+@pytest.fixture(autouse=True)
+def _published_as_released(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever a test has published, or reads of what a stage published, passes its released schema."""
+    found: list[str] = []
+    sent = Outgoing.__init__
+
+    def checked(
+        outgoing: Outgoing, topic: str, key: bytes | None, value: bytes | None, *more: Any, **about: Any
+    ) -> None:
+        sent(outgoing, topic, key, value, *more, **about)
+        kind = dict(outgoing.headers).get("schema", b"heartbeat/1" if _HEARTBEAT in (value or b"")[:60] else b"")
+        if kind and value:
+            found.extend(faults(kind.decode(), value))
+
+    def reader(name: str, kind: str) -> Callable[[Audit, Record], None]:
+        read = getattr(Audit, name)
+
+        def add(audit: Audit, record: Record) -> None:
+            found.extend(faults(kind, record.value or b"{}"))
+            read(audit, record)
+
+        return add
+
+    monkeypatch.setattr(Outgoing, "__init__", checked)
+    for name, kind in (("add_signal", "signal/1"), ("add_rejection", "rejection/1")):
+        monkeypatch.setattr(Audit, name, reader(name, kind))
+    yield
+    assert not found, f"{len(found)} faults against the released schemas: {found[:5]}"
+
+
 @pytest.fixture(scope="session")
 def new_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
     """Starts a broker of one's own, to kill, pause or configure; all are gone at the end."""
-    local = _local_kafka()
+    local = _module(ROOT / "deploy" / "kafka" / "local.py")
     started: list[Any] = []
 
     def start(**options: str) -> Any:
