@@ -7,14 +7,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 
-from engine.config import EngineConfig
-from engine.errors import ConfigError, EngineError
-from stream import extras
-from stream.adapters.options_check import kafka_faults
-from stream.errors import SettingsError
-from stream.settings import Settings
-from stream.settings_report import told
-from stream.stage import open_cache
+from earlybird.engine.config import EngineConfig
+from earlybird.engine.errors import ConfigError, EngineError
+from earlybird.stream import extras
+from earlybird.stream.adapters.options_check import kafka_faults
+from earlybird.stream.config.report import told
+from earlybird.stream.config.settings import Settings
+from earlybird.stream.errors import SettingsError
+from earlybird.stream.run_worker import open_cache
 
 
 def check(settings: Settings, faults: Sequence[str] = (), *, model: bool) -> None:
@@ -68,8 +68,8 @@ def _model_faults(settings: Settings) -> Iterator[str]:
     except EngineError:
         return  # said by _engine_faults
     try:
-        from engine.engine import Engine
-        from engine.exits.spec import parse
+        from earlybird.engine.engine import Engine
+        from earlybird.engine.exits.spec import parse
     except ModuleNotFoundError as error:
         yield f"the engine needs {error.name}: {extras.cure('engine')}"
         return

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.config import ModelConfig
-from engine.weights import renamed
+from earlybird.engine.config import ModelConfig
+from earlybird.engine.weights import renamed
 
 
 @dataclass(frozen=True)

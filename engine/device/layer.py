@@ -18,9 +18,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from engine.config import ModelConfig
-from engine.errors import ConfigError
-from engine.exits.policy import Heads
+from earlybird.engine.config import ModelConfig
+from earlybird.engine.errors import ConfigError
+from earlybird.engine.exits.policy import Heads
 
 _APPROXIMATION = {"gelu": "none", "gelu_new": "tanh"}
 
@@ -30,7 +30,7 @@ class Tiles(NamedTuple):
     shape, so only equal shapes give equal bits: token rows and slots of every tier are multiples of these.
 
     `batched`: all tiles of a product in one launch, which fills a card; that neither their number nor a tile's place
-    changes bits is likely and not promised, so engine.tiling compares. Else one launch a tile."""
+    changes bits is likely and not promised, so engine.device.tiling compares. Else one launch a tile."""
 
     tokens: int
     slots: int

@@ -24,13 +24,13 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor
 
-from engine.errors import ConfigError, DeviceLost
-from engine.exits.policy import Decision, ExitPolicy, Heads, classifier_output
-from engine.slots.resident_device import Device, Mark, Work
-from engine.slots.resident_layer import StaticElbert
-from engine.slots.resident_step import Step, Table, Tier
-from engine.slots.verdicts import check_lengths, verdicts
-from engine.types import Request, Verdict
+from earlybird.engine.device.layer import StaticElbert
+from earlybird.engine.device.step import Step, Table, Tier
+from earlybird.engine.device.streams import Device, Mark, Work
+from earlybird.engine.errors import ConfigError, DeviceLost
+from earlybird.engine.exits.policy import Decision, ExitPolicy, Heads, classifier_output
+from earlybird.engine.slots.verdicts import check_lengths, verdicts
+from earlybird.engine.types import Request, Verdict
 
 DeviceError: type[Exception] = getattr(torch, "AcceleratorError", RuntimeError)
 

@@ -15,9 +15,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from engine.errors import ConfigError
-from engine.exits.policy import Decision, ExitPolicy, Heads, State, at_last_layer, at_limit, classifier_output
-from engine.slots.resident_layer import Spread, StaticElbert
+from earlybird.engine.device.layer import Spread, StaticElbert
+from earlybird.engine.errors import ConfigError
+from earlybird.engine.exits.policy import Decision, ExitPolicy, Heads, State, at_last_layer, at_limit, classifier_output
 
 
 class Tier(NamedTuple):

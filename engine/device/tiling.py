@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from itertools import cycle, islice
 from typing import NamedTuple
 
-from engine.errors import ConfigError
-from engine.numerics import digest, probes
-from engine.slots.resident import Resident
-from engine.slots.resident_layer import Tiles
-from engine.slots.resident_step import Tier
-from engine.types import Request
+from earlybird.engine.device.layer import Tiles
+from earlybird.engine.device.loop import Resident
+from earlybird.engine.device.step import Tier
+from earlybird.engine.errors import ConfigError
+from earlybird.engine.numerics import digest, probes
+from earlybird.engine.types import Request
 
 KINDS = ("whole", "half", "single")  # the fastest first
 Answers = set[tuple[int, bytes]]  # (probe, its exit layer and the bits of its logits there)

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from engine.errors import ConfigError
+from earlybird.engine.errors import ConfigError
 
 Kernel = Literal["plain", "prepacked"]
 Linear = Callable[[Tensor], Tensor]

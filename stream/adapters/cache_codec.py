@@ -14,10 +14,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from engine.types import Verdict
-from schemas.base import EpochUs, Share
-from schemas.signal import ExitReason
-from stream.ports import First, Position
+from earlybird.engine.types import Verdict
+from earlybird.schemas.base import EpochUs, Share
+from earlybird.schemas.signal import ExitReason
+from earlybird.stream.ports import First, Position
 
 LARGEST_ENTRY = 4_096  # bytes; the longest item_key and topic leave room
 LARGEST_COUNT = 2**53 - 1  # what every reader of JSON holds exactly

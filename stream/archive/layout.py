@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from stream.errors import SourceError
-from stream.history.timeline import Span
-from stream.ports import Partition
+from earlybird.stream.errors import SourceError
+from earlybird.stream.ports import Partition
+from earlybird.stream.timeline.merge import Span
 
 HOUR_US = 3_600_000_000
 DAY_US = 24 * HOUR_US

@@ -4,15 +4,15 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from schemas.codec import decode
-from schemas.signal import Signal
-from stream.adapters import parquet
-from stream.adapters.signal_files import FACTS, Place, read_signal_rows
-from stream.errors import SourceError
-from stream.history.archive_files import ArchiveFile, files_of, topics_in
-from stream.history.availability import Stamped
-from stream.history.timeline import Begin, Span, Window
-from stream.ports import Partition, Record
+from earlybird.schemas.codec import decode
+from earlybird.schemas.signal import Signal
+from earlybird.stream.adapters import parquet
+from earlybird.stream.adapters.signal_files import FACTS, Place, read_signal_rows
+from earlybird.stream.archive.layout import ArchiveFile, files_of, topics_in
+from earlybird.stream.errors import SourceError
+from earlybird.stream.ports import Partition, Record
+from earlybird.stream.timeline.availability import Stamped
+from earlybird.stream.timeline.merge import Begin, Span, Window
 
 
 class ArchiveHistory:

@@ -16,15 +16,15 @@ from typing import Protocol, Self
 
 import structlog
 
-from schemas.codec import DecodeError, decode
-from schemas.raw import RawItem
-from schemas.signal import Signal
-from stream.adapters import parquet
-from stream.errors import SettingsError
-from stream.history.archive_files import ArchiveFile, files_of, files_of_day, hour_of, superseded_in, topics_in
-from stream.history.availability import Stamped, broker_us, date_raw, date_signal
-from stream.history.timeline import Span
-from stream.ports import Partition, Record
+from earlybird.schemas.codec import DecodeError, decode
+from earlybird.schemas.raw import RawItem
+from earlybird.schemas.signal import Signal
+from earlybird.stream.adapters import parquet
+from earlybird.stream.archive.layout import ArchiveFile, files_of, files_of_day, hour_of, superseded_in, topics_in
+from earlybird.stream.errors import SettingsError
+from earlybird.stream.ports import Partition, Record
+from earlybird.stream.timeline.availability import Stamped, broker_us, date_raw, date_signal
+from earlybird.stream.timeline.merge import Span
 
 log = structlog.get_logger(__name__)
 

@@ -1,7 +1,7 @@
 """What others use for the same job, for `earlybird bench stage`: the client alone, a Faust agent, a transformers
 pipeline in a consumer loop. The last two run as processes of their own:
 
-    python -m stream.adapters.bench_peers faust|pipeline --bootstrap ... --raw ... --signals ... --count ...
+    python -m earlybird.stream.bench.peers faust|pipeline --bootstrap ... --raw ... --signals ... --count ...
 
 Last line on stdout: texts, wall_s and cpu_s of the process, from the first record on.
 """
@@ -20,7 +20,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, Producer
 
-from stream.adapters.options import consumer_options, producer_options
+from earlybird.stream.adapters.options import consumer_options, producer_options
 
 PATIENCE_S = 60.0
 
@@ -162,7 +162,7 @@ def _messages(consumer: Consumer, most: int) -> list[Any]:
 
 def main() -> None:
     """Run one of them."""
-    parser = argparse.ArgumentParser(prog="python -m stream.adapters.bench_peers", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m earlybird.stream.bench.peers", description=__doc__)
     parser.add_argument("peer", choices=["faust", "pipeline"])
     parser.add_argument("--options", type=json.loads, default={})
     parser.add_argument("--count", type=int, required=True)

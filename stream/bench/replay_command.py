@@ -22,20 +22,20 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from stream import settings as settings_module
-from stream.adapters.embedded import EmbeddedRedis
-from stream.bench.load import publish, records
-from stream.bench.report import Whole, bench_console, figures, machine
-from stream.bench.workers import Child, Place, Workers
-from stream.bench_stage import open_place
-from stream.errors import SourceError
-from stream.extras import cure
-from stream.history.archive import read_raw
-from stream.history.archiver import Archiver
-from stream.history.availability import Stamped
-from stream.logs import configure_logging
-from stream.ports import Record
-from stream.settings import child_environment
+from earlybird.stream.adapters.embedded import EmbeddedRedis
+from earlybird.stream.archive.reader import read_raw
+from earlybird.stream.archive.writer import Archiver
+from earlybird.stream.bench.load import publish, records
+from earlybird.stream.bench.report import Whole, bench_console, figures, machine
+from earlybird.stream.bench.stage_command import open_place
+from earlybird.stream.bench.workers import Child, Place, Workers
+from earlybird.stream.config import settings as settings_module
+from earlybird.stream.config.settings import child_environment
+from earlybird.stream.errors import SourceError
+from earlybird.stream.extras import cure
+from earlybird.stream.observability.logging import configure_logging
+from earlybird.stream.ports import Record
+from earlybird.stream.timeline.availability import Stamped
 
 TOPIC = "bench"
 TEXTS, PEER_TEXTS = 5_000, 320
@@ -122,7 +122,7 @@ def _rows(archive: Path, place: Place, peer_count: int, console: Console) -> dic
 
     def recompute() -> dict[str, Any]:
         settings = child_environment(("engine", "model", "policy"), topics__raw=json.dumps([{"name": TOPIC}]))
-        return _heard(["stream.bench.recompute", str(archive)], settings)
+        return _heard(["earlybird.stream.bench.recompute", str(archive)], settings)
 
     def live() -> dict[str, Any]:
         with (
@@ -134,7 +134,7 @@ def _rows(archive: Path, place: Place, peer_count: int, console: Console) -> dic
         return found
 
     def pipeline(batch: int) -> dict[str, Any]:
-        command = ["stream.adapters.bench_peers", "pipeline", "--bootstrap", place.bootstrap_servers]
+        command = ["earlybird.stream.bench.peers", "pipeline", "--bootstrap", place.bootstrap_servers]
         command += ["--raw", place.raw, "--signals", f"{place.raw}-peer", "--count", str(peer_count)]
         command += ["--batch", str(batch), "--threads", str(os.cpu_count())]
         return _heard([*command, "--options", json.dumps(dict(place.options))], child_environment(()))

@@ -15,18 +15,18 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.util import find_spec
 
-from stream.adapters.embedded import CLIENT_OPTIONS, EmbeddedBroker, EmbeddedRedis
-from stream.adapters.topics import Topic, admin_client, create_topics
-from stream.bench.feeders import conclusion, feed, table
-from stream.bench.latency import latency
-from stream.bench.load import fill
-from stream.bench.null import rate_of
-from stream.bench.report import Report, Whole, bench_console
-from stream.bench.steps import steps
-from stream.bench.workers import Child, Place, Workers
-from stream.extras import cure
-from stream.logs import configure_logging
-from stream.settings import child_environment
+from earlybird.stream.adapters.embedded import CLIENT_OPTIONS, EmbeddedBroker, EmbeddedRedis
+from earlybird.stream.adapters.topics import Topic, admin_client, create_topics
+from earlybird.stream.bench.feeders import conclusion, feed, table
+from earlybird.stream.bench.latency import latency
+from earlybird.stream.bench.load import fill
+from earlybird.stream.bench.null import rate_of
+from earlybird.stream.bench.report import Report, Whole, bench_console
+from earlybird.stream.bench.steps import steps
+from earlybird.stream.bench.workers import Child, Place, Workers
+from earlybird.stream.config.settings import child_environment
+from earlybird.stream.extras import cure
+from earlybird.stream.observability.logging import configure_logging
 
 PARTITIONS = 8
 # The embedded broker keeps 5 MiB of a partition: 8 of them hold this many records of 450 bytes.
@@ -141,7 +141,7 @@ def _peers(place: Place, count: int, missing: list[str]) -> Iterator[Whole]:
         if find_spec(module) is None:
             missing.append(f"{name}: not installed; {cure(extra)}")
             continue
-        command = ["stream.adapters.bench_peers", peer, "--bootstrap", place.bootstrap_servers, "--raw", place.raw]
+        command = ["earlybird.stream.bench.peers", peer, "--bootstrap", place.bootstrap_servers, "--raw", place.raw]
         command += ["--signals", f"{place.raw}-peer", "--count", str(count // fewer)]
         child = Child([*command, "--options", json.dumps(dict(place.options))], child_environment(()))
         try:

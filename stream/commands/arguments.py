@@ -4,8 +4,8 @@ import argparse
 import re
 from contextlib import suppress
 
-from stream.errors import InvalidTime
-from stream.instants import DURATION_FORMS, duration_us
+from earlybird.stream.errors import InvalidTime
+from earlybird.stream.timeline.instants import DURATION_FORMS, duration_us
 
 
 def positive_int(text: str) -> int:
@@ -34,7 +34,7 @@ def seconds(text: str) -> float:
 
 
 def add_bounds(parser: argparse.ArgumentParser) -> None:
-    """--from and --to, as stream.history.timeline.parse_bounds reads them."""
+    """--from and --to, as stream.timeline.merge.parse_bounds reads them."""
     parser._negative_number_matcher = re.compile(r"^-\d+(\.\d+)?(us|ms|s|m|h|d)?$")  # so that --from -2h needs no =
     parser.add_argument("--from", dest="start", action="append", default=[], metavar="BOUND")
     parser.add_argument("--to", dest="end", action="append", default=[], metavar="BOUND", help="excluded")

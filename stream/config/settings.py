@@ -15,12 +15,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt,
 from pydantic_settings import BaseSettings, EnvSettingsSource
 from pydantic_settings import SettingsError as UnreadableVariable
 
-from stream.cores import usable_cores
-from stream.errors import SettingsError
-from stream.settings_report import explain, misspelt, told
-from stream.settings_secrets import tree_with_secrets, variables_with_secrets
-from stream.settings_tree import merged, without, without_unreadable
-from stream.settings_types import Brokers, RedisUrl, TopicName
+from earlybird.stream.config.cores import usable_cores
+from earlybird.stream.config.report import explain, misspelt, told
+from earlybird.stream.config.secrets import tree_with_secrets, variables_with_secrets
+from earlybird.stream.config.tree import merged, without, without_unreadable
+from earlybird.stream.config.types import Brokers, RedisUrl, TopicName
+from earlybird.stream.errors import SettingsError
 
 PREFIX = "EARLYBIRD_"
 CONFIG_VARIABLE = "EARLYBIRD_CONFIG"

@@ -7,10 +7,10 @@ import pickle
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from engine.text.encoder import TextEncoder
-from stream.feeders.line import Line
-from stream.outcome import Origin
-from stream.settings import Settings
+from earlybird.engine.text.encoder import TextEncoder
+from earlybird.stream.config.settings import Settings
+from earlybird.stream.consumer_processes.channel import Line
+from earlybird.stream.stage.outcome import Origin
 
 
 def _view(table: dict[object, object]) -> MappingProxyType[object, object]:

@@ -10,10 +10,10 @@ import os
 from dataclasses import dataclass
 from struct import Struct
 
-from engine.types import Verdict
-from schemas.signal import ExitReason
-from stream.feeders.ring import Ring
-from stream.inflight import Answer, TimedRequest
+from earlybird.engine.types import Verdict
+from earlybird.schemas.signal import ExitReason
+from earlybird.stream.consumer_processes.shared_ring import Ring
+from earlybird.stream.stage.messages import Answer, TimedRequest
 
 CLASSES = 3
 REASONS = tuple(ExitReason)

@@ -1,9 +1,9 @@
 """A feeder: a member of the group in a process of its own, without a model; another process has the engine.
 
-    python -m stream.feeders.member BLUEPRINT
+    python -m earlybird.stream.consumer_processes.consumer_process BLUEPRINT
 
-Started by stream.feeders.crew only. stdin is its lifeline: a pipe that the engine's process holds open. SIGTERM and
-SIGINT drain it, as they do a worker; it exits 0 then.
+Started by the supervisor only. stdin is its lifeline: a pipe that the engine's process holds open. SIGTERM and SIGINT
+drain it, as they do a worker; it exits 0 then.
 """
 
 import sys
@@ -11,14 +11,14 @@ from functools import partial
 
 import structlog
 
-from stream.errors import StreamError
-from stream.feeders.blueprint import Blueprint
-from stream.feeders.remote import Remote
-from stream.health import HealthServer
-from stream.logs import configure_logging, worker_name
-from stream.stage import work
-from stream.telemetry import Metrics
-from stream.watchdog import stop_on_signals
+from earlybird.stream.consumer_processes.bootstrap import Blueprint
+from earlybird.stream.consumer_processes.remote_engine import Remote
+from earlybird.stream.errors import StreamError
+from earlybird.stream.observability.health import HealthServer
+from earlybird.stream.observability.logging import configure_logging, worker_name
+from earlybird.stream.observability.metrics import Metrics
+from earlybird.stream.observability.watchdog import stop_on_signals
+from earlybird.stream.run_worker import work
 
 log = structlog.get_logger(__name__)
 

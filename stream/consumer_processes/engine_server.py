@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
-from stream.feeders.line import Line, Tickets
-from stream.inflight import Answer, Answers, Failed
-from stream.ports import Clock
-from stream.worker import LAST_WORD_S, Computing, EngineThreads
+from earlybird.stream.consumer_processes.channel import Line, Tickets
+from earlybird.stream.ports import Clock
+from earlybird.stream.stage.engine_threads import LAST_WORD_S, Computing, EngineThreads
+from earlybird.stream.stage.messages import Answer, Answers, Failed
 
 
 class Device:

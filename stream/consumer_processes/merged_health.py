@@ -10,8 +10,8 @@ from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from stream.health import Readiness
-from stream.telemetry import page_of
+from earlybird.stream.observability.health import Readiness
+from earlybird.stream.observability.metrics import page_of
 
 LOOK_S = 0.5  # between two looks at a feeder
 ASK_S = 1.0  # a feeder answers from memory

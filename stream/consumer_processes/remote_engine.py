@@ -6,10 +6,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 
-from stream.errors import EngineGone
-from stream.feeders.line import End
-from stream.figures import Values
-from stream.inflight import Answers, Failed, TimedRequest
+from earlybird.stream.consumer_processes.channel import End
+from earlybird.stream.errors import EngineGone
+from earlybird.stream.observability.figures import Values
+from earlybird.stream.stage.messages import Answers, Failed, TimedRequest
 
 
 class Remote:

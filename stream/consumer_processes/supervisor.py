@@ -19,21 +19,21 @@ from typing import IO
 
 import structlog
 
-from engine.calm import calm
-from engine.engine import Engine
-from stream.adapters.clock import SystemClock
-from stream.errors import FeederLost
-from stream.feeders.blueprint import Blueprint
-from stream.feeders.device import Device
-from stream.feeders.line import Line
-from stream.feeders.vitals import Vitals
-from stream.health import HealthServer
-from stream.inflight import Failed
-from stream.outcome import Origin
-from stream.settings import Http, Settings
-from stream.telemetry import Metrics
-from stream.watchdog import END_S, HUNG_S, Watchdog
-from stream.worker import LAST_WORD_S
+from earlybird.engine.engine import Engine
+from earlybird.engine.runtime import calm
+from earlybird.stream.adapters.clock import SystemClock
+from earlybird.stream.config.settings import Http, Settings
+from earlybird.stream.consumer_processes.bootstrap import Blueprint
+from earlybird.stream.consumer_processes.channel import Line
+from earlybird.stream.consumer_processes.engine_server import Device
+from earlybird.stream.consumer_processes.merged_health import Vitals
+from earlybird.stream.errors import FeederLost
+from earlybird.stream.observability.health import HealthServer
+from earlybird.stream.observability.metrics import Metrics
+from earlybird.stream.observability.watchdog import END_S, HUNG_S, Watchdog
+from earlybird.stream.stage.engine_threads import LAST_WORD_S
+from earlybird.stream.stage.messages import Failed
+from earlybird.stream.stage.outcome import Origin
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +52,7 @@ class Crew:
         descriptor = blueprint.written()
         self._feeders.append(
             subprocess.Popen(
-                [sys.executable, "-m", "stream.feeders.member", str(descriptor)],
+                [sys.executable, "-m", "earlybird.stream.consumer_processes.consumer_process", str(descriptor)],
                 stdin=subprocess.PIPE,
                 pass_fds=(descriptor, *blueprint.line.descriptors),
                 start_new_session=True,  # Ctrl-C in a terminal is for this process, which tells them

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
 
-from schemas.base import EARLIEST_US, LATEST_US
-from schemas.raw import RAW, RawNews, RawTweet
-from stream.demo.odd_items import Odd, odd_items
+from earlybird.schemas.base import EARLIEST_US, LATEST_US
+from earlybird.schemas.raw import RAW, RawNews, RawTweet
+from earlybird.stream.demo.odd_items import Odd, odd_items
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class DemoRecord:
 
 def normal_items() -> list[RawNews | RawTweet]:
     """The stored items, in time order."""
-    lines = (resources.files("stream.demo") / "items.jsonl").read_bytes().splitlines()
+    lines = (resources.files("earlybird.stream.demo") / "items.jsonl").read_bytes().splitlines()
     return [RAW.validate_json(line) for line in lines]
 
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from schemas.raw import RawItem
-from schemas.rejection import Reason
-from schemas.signal import Label
+from earlybird.schemas.raw import RawItem
+from earlybird.schemas.rejection import Reason
+from earlybird.schemas.signal import Label
 
 Outcome = Literal["signal", "hit", "correct", "retract", "reject"]
 Find = Callable[[str], RawItem]

@@ -6,10 +6,10 @@ the result of its original, bit for bit.
 
 from collections.abc import Mapping, Sequence
 
-from schemas.rejection import Rejection
-from schemas.signal import Probabilities, Signal
-from stream.demo.feed import DemoRecord
-from stream.tape.rows import Kind, Row, headline
+from earlybird.schemas.rejection import Rejection
+from earlybird.schemas.signal import Probabilities, Signal
+from earlybird.stream.demo.items import DemoRecord
+from earlybird.stream.monitor.tape import Kind, Row, headline
 
 Outcome = Signal | Rejection
 

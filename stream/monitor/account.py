@@ -13,12 +13,12 @@ from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 from zlib import crc32
 
-from schemas.codec import DecodeError, decode
-from schemas.rejection import Reason, Rejection
-from schemas.signal import ExitReason, RawPosition, Signal
-from stream.history.timeline import Span
-from stream.ports import Partition, Position, Record
-from stream.preprocess import Limits, read
+from earlybird.schemas.codec import DecodeError, decode
+from earlybird.schemas.rejection import Reason, Rejection
+from earlybird.schemas.signal import ExitReason, RawPosition, Signal
+from earlybird.stream.parsing.records import Limits, read
+from earlybird.stream.ports import Partition, Position, Record
+from earlybird.stream.timeline.merge import Span
 
 MOST_NAMED = 1_000
 """Positions that are kept to be named; all are counted."""

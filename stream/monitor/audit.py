@@ -1,13 +1,13 @@
-"""The account of raw records in memory, in any order: of a running stage. For months there is stream.account."""
+"""The account of raw records in memory, in any order: of a running stage. For months: stream.monitor.account."""
 
 from collections import Counter
 from dataclasses import dataclass, field
 
-from schemas.codec import DecodeError, decode
-from schemas.rejection import Reason, Rejection
-from schemas.signal import ExitReason, RawPosition, Signal
-from stream.ports import Position, Record
-from stream.preprocess import Limits, read
+from earlybird.schemas.codec import DecodeError, decode
+from earlybird.schemas.rejection import Reason, Rejection
+from earlybird.schemas.signal import ExitReason, RawPosition, Signal
+from earlybird.stream.parsing.records import Limits, read
+from earlybird.stream.ports import Position, Record
 
 
 @dataclass

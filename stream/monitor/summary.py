@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from stream.tape.rows import Kind, Row
+from earlybird.stream.monitor.tape import Kind, Row
 
 _BAR_CELLS = 28
 

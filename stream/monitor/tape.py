@@ -17,9 +17,9 @@ from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
 from rich.text import Text
 
-from schemas.rejection import Rejection
-from schemas.signal import Label, Signal, SignalAction
-from stream.escape import plain
+from earlybird.schemas.rejection import Rejection
+from earlybird.schemas.signal import Label, Signal, SignalAction
+from earlybird.stream.observability.escape import plain
 
 BAR_CELLS = 4  # on each side of the middle
 _WIDE = 96  # columns from which the bar is shown

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import structlog
 
-from stream.errors import SettingsError
+from earlybird.stream.errors import SettingsError
 
 log = structlog.get_logger(__name__)
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, TextIO, cast
 
 import structlog
 
-from stream.escape import cut, escaped, json_line
+from earlybird.stream.observability.escape import cut, escaped, json_line
 
 LONGEST_VALUE = 1_000
 LONGEST_TRACE = 100  # lines, the last ones

@@ -21,10 +21,10 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, M
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
-from schemas.rejection import Reason
-from schemas.signal import ExitReason, Label, Model
-from stream.figures import Figures, Values
-from stream.ports import Partition
+from earlybird.schemas.rejection import Reason
+from earlybird.schemas.signal import ExitReason, Label, Model
+from earlybird.stream.observability.figures import Figures, Values
+from earlybird.stream.ports import Partition
 
 # A cache answers in well under a millisecond, an item may have waited minutes behind a burst.
 _LATENCY_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.25, 0.5, 1, 2, 5, 15, 60, 300)

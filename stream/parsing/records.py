@@ -12,16 +12,16 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import ValidationError
 
-from engine.text.assembly import Text
-from schemas.base import INT64_MAX
-from schemas.raw import RAW, Action, RawNews, RawTweet, RevisionKind, Symbol
-from schemas.rejection import Reason
-from schemas.symbols import canonical_symbol
-from stream.elements import NotAnArray, TooManyElements, is_array, split
-from stream.instants import plausible_us
-from stream.languages import primary_language
-from stream.ports import Position, Record
-from stream.validation import explain, fields_of, quoted
+from earlybird.engine.text.assembly import Text
+from earlybird.schemas.base import INT64_MAX
+from earlybird.schemas.raw import RAW, Action, RawNews, RawTweet, RevisionKind, Symbol
+from earlybird.schemas.rejection import Reason
+from earlybird.schemas.symbols import canonical_symbol
+from earlybird.stream.parsing.elements import NotAnArray, TooManyElements, is_array, split
+from earlybird.stream.parsing.languages import primary_language
+from earlybird.stream.parsing.validation import explain, fields_of, quoted
+from earlybird.stream.ports import Position, Record
+from earlybird.stream.timeline.instants import plausible_us
 
 LONGEST_ITEM_KEY = 512  # as RawItem has it
 

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from schemas.base import EARLIEST_US, LATEST_US
-from schemas.rejection import Reason
-from stream.elements import deeper_than
-from stream.escape import escaped
+from earlybird.schemas.base import EARLIEST_US, LATEST_US
+from earlybird.schemas.rejection import Reason
+from earlybird.stream.observability.escape import escaped
+from earlybird.stream.parsing.elements import deeper_than
 
 LONGEST_QUOTE = 40  # of a value that was refused
 _DEEPEST = 200  # pydantic's own limit; Python's depends on the stack

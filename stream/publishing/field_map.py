@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from schemas.raw import RawNews, RawTweet
-from stream.errors import FeedError
-from stream.feed_symbols import symbols_of
-from stream.instants import check_feed_form, feed_us
-from stream.languages import named_language
+from earlybird.schemas.raw import RawNews, RawTweet
+from earlybird.stream.errors import FeedError
+from earlybird.stream.parsing.languages import named_language
+from earlybird.stream.publishing.symbols import symbols_of
+from earlybird.stream.timeline.instants import check_feed_form, feed_us
 
 _LISTS = {"authors", "channels", "tags", "cashtags", "hashtags", "urls"}
 _ACTIONS = {"created": "create", "updated": "update", "deleted": "delete", "removed": "delete", "remove": "delete"}

@@ -12,14 +12,14 @@ from typing import IO, Literal, cast
 
 from pydantic import ValidationError
 
-from schemas.raw import RAW
-from stream.errors import FeedError, RecordTooLarge, SinkError, StreamError
-from stream.feed_lines import feed_lines
-from stream.feed_tally import Tally
-from stream.field_map import FieldMap, UnmappableError
-from stream.packed import DAMAGED, unpacked
-from stream.ports import Outgoing, Sink
-from stream.validation import explain, fields_of
+from earlybird.schemas.raw import RAW
+from earlybird.stream.errors import FeedError, RecordTooLarge, SinkError, StreamError
+from earlybird.stream.parsing.validation import explain, fields_of
+from earlybird.stream.ports import Outgoing, Sink
+from earlybird.stream.publishing.compression import DAMAGED, unpacked
+from earlybird.stream.publishing.field_map import FieldMap, UnmappableError
+from earlybird.stream.publishing.lines import feed_lines
+from earlybird.stream.publishing.tally import Tally
 
 TOPICS = {"news": "news.raw", "tweet": "tweets.raw"}
 """Where an item goes by its type, unless one topic is named for all."""

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from schemas.symbols import canonical_symbol
+from earlybird.schemas.symbols import canonical_symbol
 
 _NAMES = ("symbol", "ticker", "name", "code")  # of an object; the first that it has
 _EXCHANGES = ("exchange", "mic")

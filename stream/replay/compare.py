@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from schemas.signal import ExitReason, Label, Model, Signal, SignalAction
+from earlybird.schemas.signal import ExitReason, Label, Model, Signal, SignalAction
 
 TOLERANCE = 1e-4
 """Largest difference of a probability that other arithmetic explains."""

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from stream.cli import version
-from stream.history.replay import Plan, Player
+from earlybird.stream.extras import version
+from earlybird.stream.replay.player import Plan, Player
 
 
 def manifest_of(plan: Plan, player: Player, latency: str, output: dict[str, Any], *, chosen: bool) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from schemas.codec import encode
-from schemas.rejection import Rejection
-from schemas.signal import Signal
-from stream.adapters import parquet
-from stream.history.availability import AVAILABLE
-from stream.ports import Outgoing, Sink
+from earlybird.schemas.codec import encode
+from earlybird.schemas.rejection import Rejection
+from earlybird.schemas.signal import Signal
+from earlybird.stream.adapters import parquet
+from earlybird.stream.ports import Outgoing, Sink
+from earlybird.stream.timeline.availability import AVAILABLE
 
 Format = Literal["parquet", "arrow", "jsonl", "topic"]
 

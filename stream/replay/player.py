@@ -15,13 +15,16 @@ from typing import Any, Literal
 
 import structlog
 
-from schemas.base import LATEST_US
-from schemas.codec import DecodeError, decode
-from schemas.rejection import Rejection
-from schemas.signal import Signal
-from stream.errors import SettingsError
-from stream.haste import AsRecorded
-from stream.history.availability import (
+from earlybird.schemas.base import LATEST_US
+from earlybird.schemas.codec import DecodeError, decode
+from earlybird.schemas.rejection import Rejection
+from earlybird.schemas.signal import Signal
+from earlybird.stream.errors import SettingsError
+from earlybird.stream.ports import Partition, Record
+from earlybird.stream.replay.outputs import Account, Output
+from earlybird.stream.replay.recorded import readable, recorded
+from earlybird.stream.stage.deadlines import AsRecorded
+from earlybird.stream.timeline.availability import (
     Dated,
     Empirical,
     Latency,
@@ -30,12 +33,9 @@ from stream.history.availability import (
     date_raw,
     stage_latency_us,
 )
-from stream.history.knowledge import InSampleCheck
-from stream.history.novelty import LIVE_US, NoveltyView
-from stream.history.recorded import readable, recorded
-from stream.history.replay_output import Account, Output
-from stream.history.timeline import Begin, History, Pace, Reached, Reorder, Span, Window, merge
-from stream.ports import Partition, Record
+from earlybird.stream.timeline.knowledge import InSampleCheck
+from earlybird.stream.timeline.merge import Begin, History, Pace, Reached, Reorder, Span, Window, merge
+from earlybird.stream.timeline.novelty import LIVE_US, NoveltyView
 
 log = structlog.get_logger(__name__)
 

@@ -14,20 +14,16 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import IO, NamedTuple
 
-from engine.engine import Engine
-from schemas.codec import decode
-from schemas.rejection import Rejection
-from schemas.signal import Novelty, Signal
-from stream.adapters.clock import SystemClock
-from stream.adapters.verdicts import read_first, write_first
-from stream.errors import SourceEnded, SourceError
-from stream.haste import AsRecorded
-from stream.history.compare import Comparison
-from stream.history.replay import Plan, Player
-from stream.history.timeline import Reached
-from stream.inflight import Entry
-from stream.outcome import Origin
-from stream.ports import (
+from earlybird.engine.engine import Engine
+from earlybird.schemas.codec import decode
+from earlybird.schemas.rejection import Rejection
+from earlybird.schemas.signal import Novelty, Signal
+from earlybird.stream.adapters.cache_codec import read_first, write_first
+from earlybird.stream.adapters.clock import SystemClock
+from earlybird.stream.config.settings import Settings
+from earlybird.stream.errors import SourceEnded, SourceError
+from earlybird.stream.observability.metrics import Metrics
+from earlybird.stream.ports import (
     MINE,
     Answer,
     Claim,
@@ -40,10 +36,14 @@ from stream.ports import (
     RebalanceListener,
     Record,
 )
-from stream.service import origin_of
-from stream.settings import Settings
-from stream.stage import Stage
-from stream.telemetry import Metrics
+from earlybird.stream.replay.compare import Comparison
+from earlybird.stream.replay.player import Plan, Player
+from earlybird.stream.service import origin_of
+from earlybird.stream.stage.deadlines import AsRecorded
+from earlybird.stream.stage.messages import Entry
+from earlybird.stream.stage.outcome import Origin
+from earlybird.stream.stage.stage import Stage
+from earlybird.stream.timeline.merge import Reached
 
 COMMIT_MS = 20  # a commit releases what is finished; nothing is stored
 DRAIN_S = 3_600.0

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import starmap
 
-from schemas.codec import DecodeError, decode
-from schemas.signal import Signal
-from stream.errors import SourceError
-from stream.history.availability import Dated, Rule, Stamped, date_signal
-from stream.history.timeline import SLACK_US, Begin, History, Reached, Reorder, Span, Window, merge
-from stream.logs import get_logger
-from stream.ports import Partition, Record
+from earlybird.schemas.codec import DecodeError, decode
+from earlybird.schemas.signal import Signal
+from earlybird.stream.errors import SourceError
+from earlybird.stream.observability.logging import get_logger
+from earlybird.stream.ports import Partition, Record
+from earlybird.stream.timeline.availability import Dated, Rule, Stamped, date_signal
+from earlybird.stream.timeline.merge import SLACK_US, Begin, History, Reached, Reorder, Span, Window, merge
 
 log = get_logger(__name__)
 
@@ -47,7 +47,7 @@ class TopicRange:
         """Those that became available at `start_us` or later and before `end_us`, each with that instant; records that
         are not `wanted` are not decoded. The range is frozen on return; what the broker has deleted of it is logged,
         and refused if `strict`. Raises SourceError, and when read, too."""
-        from stream.adapters.topic_range import TopicHistory
+        from earlybird.stream.adapters.topic_range import TopicHistory
 
         ingested = self.available == "ingested"  # the broker's times then tell nothing
         window = Window(

@@ -12,14 +12,15 @@ from typing import Any, Literal
 
 import structlog
 
-from schemas.signal import Novelty, Signal
-from stream.errors import SettingsError, SourceError
-from stream.history.archive import ArchiveHistory
-from stream.history.availability import Constant, Latency, Rule
-from stream.history.compare import Comparison
-from stream.history.knowledge import UNKNOWN
-from stream.history.recorded import tell_cut
-from stream.history.replay import (
+from earlybird.schemas.signal import Novelty, Signal
+from earlybird.stream.archive.reader import ArchiveHistory
+from earlybird.stream.config.settings import Settings
+from earlybird.stream.errors import SettingsError, SourceError
+from earlybird.stream.ports import Record
+from earlybird.stream.replay.compare import Comparison
+from earlybird.stream.replay.manifest import manifest_of
+from earlybird.stream.replay.outputs import Format, LinesFile, LinesOutput, Output, TableOutput, TopicOutput, write_json
+from earlybird.stream.replay.player import (
     Plan,
     Player,
     Spans,
@@ -29,12 +30,11 @@ from stream.history.replay import (
     read_plan,
     recorded_haste,
 )
-from stream.history.replay_manifest import manifest_of
-from stream.history.replay_output import Format, LinesFile, LinesOutput, Output, TableOutput, TopicOutput, write_json
-from stream.history.timeline import SLACK_US, History, Pace, Window, parse_bounds
-from stream.instants import duration_us
-from stream.ports import Record
-from stream.settings import Settings
+from earlybird.stream.replay.recorded import tell_cut
+from earlybird.stream.timeline.availability import Constant, Latency, Rule
+from earlybird.stream.timeline.instants import duration_us
+from earlybird.stream.timeline.knowledge import UNKNOWN
+from earlybird.stream.timeline.merge import SLACK_US, History, Pace, Window, parse_bounds
 
 log = structlog.get_logger(__name__)
 
@@ -70,7 +70,7 @@ def history_of(settings: Settings, options: Options) -> History:
     """Where the history is."""
     if options.archive is not None:
         return ArchiveHistory(options.archive)
-    from stream.adapters.topic_range import TopicHistory
+    from earlybird.stream.adapters.topic_range import TopicHistory
 
     return TopicHistory(settings.kafka.bootstrap_servers, settings.kafka.options)
 
@@ -89,7 +89,7 @@ def plan_of(settings: Settings, options: Options, history: History) -> Plan:
         if name.exists():
             raise SettingsError(f"{name}: a replay is there already; --resume it, or use another --output")
     if options.topic is not None:
-        from stream.adapters.replay_topic import refuse_used
+        from earlybird.stream.replay.topic import refuse_used
 
         refuse_used(settings.kafka.bootstrap_servers, options.topic, settings.kafka.options)
     window = _window(options)
@@ -165,7 +165,7 @@ def _play(
     manifest = manifest_of(plan, player, latency.spec, output.close(), chosen=options.latency is not None) | about
     write_json(options.output / MANIFEST, manifest)
     if options.topic is not None:
-        from stream.adapters.replay_topic import announce_end
+        from earlybird.stream.replay.topic import announce_end
 
         kafka = settings.kafka
         announce_end(kafka.bootstrap_servers, options.topic, plan.run_id, player.account, kafka.options)
@@ -176,8 +176,8 @@ def _play(
 def _recompute(settings: Settings, options: Options, history: History, plan: Plan, player: Player) -> dict[str, Any]:
     import torch
 
-    from stream.history.recompute import Repeats, Verdicts, recompute
-    from stream.service import load_engine
+    from earlybird.stream.replay.recompute import Repeats, Verdicts, recompute
+    from earlybird.stream.service import load_engine
 
     torch.set_num_threads(1)  # parallel over texts, as in the live stage
     engine = load_engine(settings)
@@ -229,7 +229,7 @@ def _recompute(settings: Settings, options: Options, history: History, plan: Pla
 def _output(settings: Settings, options: Options, plan: Plan) -> Output:
     if options.form == "topic":
         assert options.topic is not None
-        from stream.adapters.replay_topic import open_topic, published_ids
+        from earlybird.stream.replay.topic import open_topic, published_ids
 
         kafka = settings.kafka
         known = (

@@ -3,16 +3,16 @@
 import time
 from collections.abc import Iterator, Mapping
 
-from schemas.codec import encode
-from schemas.control import ReplayComplete, TopicEnd
-from stream.adapters.kafka_sink import KafkaSink
-from stream.adapters.retention import deletes_by_record_time
-from stream.adapters.topic_range import TopicHistory
-from stream.adapters.topics import Topic, create_topics, known_topics
-from stream.errors import SettingsError
-from stream.history.replay_output import Account
-from stream.history.timeline import Window
-from stream.ports import Outgoing
+from earlybird.schemas.codec import encode
+from earlybird.schemas.control import ReplayComplete, TopicEnd
+from earlybird.stream.adapters.kafka_sink import KafkaSink
+from earlybird.stream.adapters.retention import deletes_by_record_time
+from earlybird.stream.adapters.topic_range import TopicHistory
+from earlybird.stream.adapters.topics import Topic, create_topics, known_topics
+from earlybird.stream.errors import SettingsError
+from earlybird.stream.ports import Outgoing
+from earlybird.stream.replay.outputs import Account
+from earlybird.stream.timeline.merge import Window
 
 _Options = Mapping[str, str | int | float | bool]
 

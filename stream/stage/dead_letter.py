@@ -4,16 +4,16 @@ import base64
 from dataclasses import replace
 from typing import Literal
 
-from schemas.codec import encode
-from schemas.identity import sha256_hex
-from schemas.rejection import LARGEST_KEY_BYTES, LARGEST_ORIGINAL_BYTES, Reason, Rejection
-from schemas.signal import RawPosition
-from stream.escape import escaped
-from stream.inflight import Entry
-from stream.outcome import Origin
-from stream.ports import Outgoing
-from stream.preprocess import Readable, Refusal
-from stream.trace_context import Headers, carried
+from earlybird.schemas.codec import encode
+from earlybird.schemas.identity import sha256_hex
+from earlybird.schemas.rejection import LARGEST_KEY_BYTES, LARGEST_ORIGINAL_BYTES, Reason, Rejection
+from earlybird.schemas.signal import RawPosition
+from earlybird.stream.observability.escape import escaped
+from earlybird.stream.parsing.records import Readable, Refusal
+from earlybird.stream.ports import Outgoing
+from earlybird.stream.stage.messages import Entry
+from earlybird.stream.stage.outcome import Origin
+from earlybird.stream.stage.trace_context import Headers, carried
 
 _LONGEST_DETAIL = 500
 _LAST_DETAIL = 120  # of a letter without its original

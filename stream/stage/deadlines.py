@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Protocol
 
-from schemas.rejection import Reason, Rejection
-from schemas.signal import ExitReason, RawPosition, Signal
-from stream.inflight import Entry, TimedRequest
-from stream.ports import Position
-from stream.preprocess import Readable
+from earlybird.schemas.rejection import Reason, Rejection
+from earlybird.schemas.signal import ExitReason, RawPosition, Signal
+from earlybird.stream.parsing.records import Readable
+from earlybird.stream.ports import Position
+from earlybird.stream.stage.messages import Entry, TimedRequest
 
 
 class Haste(Protocol):

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from schemas.raw import RawNews, RawTweet
-from schemas.signal import ExitReason
-from stream.inflight import Answer, Duplicate, Entry, TimedRequest
-from stream.ports import Claim, DuplicateCache, First, Hit, Mine
-from stream.preprocess import Readable
+from earlybird.schemas.raw import RawNews, RawTweet
+from earlybird.schemas.signal import ExitReason
+from earlybird.stream.parsing.records import Readable
+from earlybird.stream.ports import Claim, DuplicateCache, First, Hit, Mine
+from earlybird.stream.stage.messages import Answer, Duplicate, Entry, TimedRequest
 
 RECHECK_S = 0.01  # how often another worker's claim is asked about
 

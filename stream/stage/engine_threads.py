@@ -8,13 +8,13 @@ from typing import Protocol, runtime_checkable
 
 import structlog
 
-from engine.errors import DeviceLost
-from engine.slots.runner import Runner
-from engine.types import Verdict
-from stream.figures import Values
-from stream.haste import Deadlines
-from stream.inflight import Answer, Answers, Failed, TimedRequest
-from stream.ports import Clock
+from earlybird.engine.errors import DeviceLost
+from earlybird.engine.slots.runner import Runner
+from earlybird.engine.types import Verdict
+from earlybird.stream.observability.figures import Values
+from earlybird.stream.ports import Clock
+from earlybird.stream.stage.deadlines import Deadlines
+from earlybird.stream.stage.messages import Answer, Answers, Failed, TimedRequest
 
 log = structlog.get_logger(__name__)
 
@@ -87,7 +87,7 @@ class EngineThreads:
 
     @property
     def figures(self) -> Values:
-        """Over all threads, see stream.figures."""
+        """Over all threads, see stream.observability.figures."""
         return {
             "slots.active": sum(self._active),
             "slots.capacity": len(self._threads) * self._engine.slots,

@@ -3,12 +3,12 @@
 import time
 from collections.abc import Callable
 
-from schemas.control import Heartbeat, PartitionProgress
-from schemas.signal import Model
-from stream.inflight import Control
-from stream.pipeline import Pipeline
-from stream.ports import Clock, Source
-from stream.telemetry import Metrics
+from earlybird.schemas.control import Heartbeat, PartitionProgress
+from earlybird.schemas.signal import Model
+from earlybird.stream.observability.metrics import Metrics
+from earlybird.stream.ports import Clock, Source
+from earlybird.stream.stage.messages import Control
+from earlybird.stream.stage.pipeline import Pipeline
 
 
 class Pulse:

@@ -5,14 +5,14 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 import structlog
 
-from engine.text.assembly import Text
-from engine.text.encoder import Encoded, TextEncoder
-from schemas.rejection import Reason
-from stream import preprocess
-from stream.inflight import Entry
-from stream.logs import failure
-from stream.ports import Partition, Position, Record
-from stream.preprocess import Element, Limits, Readable, refused_record, text_of
+from earlybird.engine.text.assembly import Text
+from earlybird.engine.text.encoder import Encoded, TextEncoder
+from earlybird.schemas.rejection import Reason
+from earlybird.stream.observability.logging import failure
+from earlybird.stream.parsing import records as preprocess
+from earlybird.stream.parsing.records import Element, Limits, Readable, refused_record, text_of
+from earlybird.stream.ports import Partition, Position, Record
+from earlybird.stream.stage.messages import Entry
 
 log = structlog.get_logger(__name__)
 

@@ -6,17 +6,17 @@ consumer --[timed requests]--> engine threads --[Answers]--> publisher
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic_core import to_json
 
-from engine.text.encoder import Encoded
-from engine.types import Request, Verdict
-from schemas.control import Heartbeat
-from schemas.rejection import Rejection
-from schemas.signal import Signal
-from stream.ports import Partition, Record
-from stream.preprocess import Element, Refusal
+from earlybird.engine.text.encoder import Encoded
+from earlybird.engine.types import Request, Verdict
+from earlybird.schemas.control import Heartbeat
+from earlybird.schemas.rejection import Rejection
+from earlybird.schemas.signal import Signal
+from earlybird.stream.parsing.records import Element, Refusal
+from earlybird.stream.ports import Partition, Record
 
 Fields = dict[str, Any]
 """A Signal as the values of its JSON, in the schema's order."""
@@ -140,3 +140,11 @@ class Failed:
 
 ToPublisher = Entries | Answers | Revoked | Forget | Control | Stop
 FromPublisher = list[Entry] | Revoked | Failed
+
+
+class Inference(Protocol):
+    """Where requests go; their answers arrive at the publisher."""
+
+    def submit(self, requests: list[TimedRequest]) -> None:
+        """Queue requests. Never blocks: the pipeline's budget bounds what is in flight. Called each turn, without any
+        as well: what had no room before may have some now."""

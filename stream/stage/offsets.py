@@ -1,7 +1,7 @@
 """Which raw records are finished, and what may therefore be committed. Pure; owned by the consumer thread.
 
 Texts leave their slots out of order, so what may be committed is the end of the finished prefix; what is finished above
-it goes into the commit's metadata as a map (`stream.commit_map`), so that a restart repeats only unfinished work.
+it goes into the commit's metadata as a map (`stream.stage.commit_map`), so that a restart repeats only unfinished work.
 Offsets are registered as they are delivered: gaps (compaction, transaction markers) are no obstacle.
 
 A partition that is lost may come back to this process, at a commit of its own making: then what was acknowledged in
@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from stream import commit_map
-from stream.ports import Commit, Partition
+from earlybird.stream.ports import Commit, Partition
+from earlybird.stream.stage import commit_map
 
 REMEMBERED_COMMITS = 16  # of those sent last, any may be the one that the broker took before it was away
 

@@ -5,14 +5,14 @@ from math import isnan
 
 from pydantic_core import to_json
 
-from schemas.base import EARLIEST_US, LATEST_US
-from schemas.identity import digest, digest_of_values, signal_id
-from schemas.raw import Action
-from schemas.signal import Label, Model, RawPosition, Signal, SignalAction, Times
-from stream.inflight import Answer, Entry, Fields
-from stream.ports import Outgoing, Position
-from stream.preprocess import Deletion, Readable, symbols_of
-from stream.trace_context import carried
+from earlybird.schemas.base import EARLIEST_US, LATEST_US
+from earlybird.schemas.identity import digest, digest_of_values, signal_id
+from earlybird.schemas.raw import Action
+from earlybird.schemas.signal import Label, Model, RawPosition, Signal, SignalAction, Times
+from earlybird.stream.parsing.records import Deletion, Readable, symbols_of
+from earlybird.stream.ports import Outgoing, Position
+from earlybird.stream.stage.messages import Answer, Entry, Fields
+from earlybird.stream.stage.trace_context import carried
 
 # Plain strings: pydantic's writer takes five times as long over an enum's member.
 LABELS = (Label.NEGATIVE.value, Label.NEUTRAL.value, Label.POSITIVE.value)  # the order of a verdict's probabilities

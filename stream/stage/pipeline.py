@@ -13,35 +13,35 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Protocol
 
 import structlog
 
-from engine.text.encoder import TextEncoder
-from schemas.rejection import Reason
-from stream.budget import Budget
-from stream.duplicates import Duplicates
-from stream.errors import SourceEnded
-from stream.haste import ByClock, Haste
-from stream.inflight import Entries, Entry, Failed, Forget, FromPublisher, Revoked, TimedRequest, ToPublisher
-from stream.intake import Intake, waits_since
-from stream.ledger import Ledger
-from stream.ports import Clock, Commit, Partition, Record, Source
-from stream.preprocess import Limits, Refusal
-from stream.telemetry import Metrics
+from earlybird.engine.text.encoder import TextEncoder
+from earlybird.schemas.rejection import Reason
+from earlybird.stream.errors import SourceEnded
+from earlybird.stream.observability.metrics import Metrics
+from earlybird.stream.parsing.records import Limits, Refusal
+from earlybird.stream.ports import Clock, Commit, Partition, Record, Source
+from earlybird.stream.stage.budget import Budget
+from earlybird.stream.stage.deadlines import ByClock, Haste
+from earlybird.stream.stage.duplicates import Duplicates
+from earlybird.stream.stage.intake import Intake, waits_since
+from earlybird.stream.stage.messages import (
+    Entries,
+    Entry,
+    Failed,
+    Forget,
+    FromPublisher,
+    Inference,
+    Revoked,
+    ToPublisher,
+)
+from earlybird.stream.stage.offsets import Ledger
 
 log = structlog.get_logger(__name__)
 
 LAST_COMMIT_S = 3.0  # for a rebalance to end, so that the last commit is taken
 PAUSE_AFTER_S = 0.2  # a budget spent for this long means that the engine is the limit
-
-
-class Inference(Protocol):
-    """Where requests go; their answers arrive at the publisher."""
-
-    def submit(self, requests: list[TimedRequest]) -> None:
-        """Queue requests. Never blocks: the pipeline's budget bounds what is in flight. Called each turn, without any
-        as well: what had no room before may have some now."""
 
 
 class Pipeline:

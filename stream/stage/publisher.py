@@ -11,12 +11,16 @@ from queue import Empty, SimpleQueue
 
 import structlog
 
-from schemas.codec import encode
-from schemas.rejection import Reason, Rejection
-from schemas.signal import SignalAction
-from stream.dead_letter import fitted, poisoned, rejection_of
-from stream.errors import RecordTooLarge
-from stream.inflight import (
+from earlybird.schemas.codec import encode
+from earlybird.schemas.rejection import Reason, Rejection
+from earlybird.schemas.signal import SignalAction
+from earlybird.stream.errors import RecordTooLarge
+from earlybird.stream.observability.logging import failure
+from earlybird.stream.observability.metrics import Metrics
+from earlybird.stream.parsing.records import Deletion, Readable, Refusal
+from earlybird.stream.ports import Clock, Outgoing, Partition, Sink
+from earlybird.stream.stage.dead_letter import fitted, poisoned, rejection_of
+from earlybird.stream.stage.messages import (
     Answer,
     Answers,
     Control,
@@ -30,8 +34,7 @@ from stream.inflight import (
     ToPublisher,
     observed_us,
 )
-from stream.logs import failure
-from stream.outcome import (
+from earlybird.stream.stage.outcome import (
     Origin,
     bare_retraction,
     fields_record,
@@ -39,9 +42,6 @@ from stream.outcome import (
     signal_fields,
     signal_record,
 )
-from stream.ports import Clock, Outgoing, Partition, Sink
-from stream.preprocess import Deletion, Readable, Refusal
-from stream.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
 

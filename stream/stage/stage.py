@@ -4,37 +4,30 @@ Knows no model beyond its text side, so that a process without torch can be a me
 """
 
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from engine.calm import calm
-from engine.text.encoder import TextEncoder
-from engine.text.tokenizer import duplicate_key
-from stream.adapters.clock import SystemClock
-from stream.adapters.kafka import KafkaSource
-from stream.adapters.kafka_sink import KafkaSink
-from stream.adapters.memory import NoCache
-from stream.adapters.redis import RedisCache
-from stream.budget import Budget
-from stream.duplicates import Duplicates
-from stream.figures import Values
-from stream.haste import ByClock, Haste
-from stream.health import HealthServer, Readiness
-from stream.heartbeat import Pulse
-from stream.inflight import Answers, Failed, Stop
-from stream.logs import worker_name
-from stream.outcome import Origin
-from stream.pipeline import Inference, Pipeline
-from stream.ports import Clock, DuplicateCache, Sink, Source
-from stream.preprocess import Limits
-from stream.publisher import Publisher
-from stream.settings import Settings
-from stream.telemetry import Metrics
-from stream.watchdog import END_S, Progress, Watchdog
-from stream.worker import LAST_WORD_S, Computing, EngineThreads
+from earlybird.engine.runtime import calm
+from earlybird.engine.text.encoder import TextEncoder
+from earlybird.engine.text.tokenizer import duplicate_key
+from earlybird.stream.config.settings import Settings
+from earlybird.stream.observability.figures import Values
+from earlybird.stream.observability.health import Readiness
+from earlybird.stream.observability.logging import worker_name
+from earlybird.stream.observability.metrics import Metrics
+from earlybird.stream.observability.watchdog import Progress, Watchdog
+from earlybird.stream.parsing.records import Limits
+from earlybird.stream.ports import Clock, DuplicateCache, Sink, Source
+from earlybird.stream.stage.budget import Budget
+from earlybird.stream.stage.deadlines import ByClock, Haste
+from earlybird.stream.stage.duplicates import Duplicates
+from earlybird.stream.stage.engine_threads import LAST_WORD_S, Computing, EngineThreads
+from earlybird.stream.stage.heartbeat import Pulse
+from earlybird.stream.stage.messages import Answers, Failed, Inference, Stop
+from earlybird.stream.stage.outcome import Origin
+from earlybird.stream.stage.pipeline import Pipeline
+from earlybird.stream.stage.publisher import Publisher
 
 
 class Reading(Protocol):
@@ -62,19 +55,6 @@ class Serving(Inference, Protocol):
 
     def close(self, timeout_s: float) -> None:
         """End within this time; nothing is submitted any more."""
-
-
-class Done(NamedTuple):
-    """What a member has done."""
-
-    finished: int  # texts whose outcome the broker has acknowledged
-    cpu_s: float  # of its process, from joining the group to leaving it
-
-    def account(self) -> dict[str, float]:
-        """For its last log event; nothing finished has no cost a text."""
-        if not self.finished:
-            return {"finished": 0}
-        return {"finished": self.finished, "cpu_ms_per_text": round(1e3 * self.cpu_s / self.finished, 3)}
 
 
 Serve = Callable[[Callable[[Answers], None], Callable[[Failed], None]], Serving]
@@ -199,60 +179,6 @@ class Stage:
             **_figures_of("sink", self._sink, "errors", "produced_again"),
             **{f"cache.{name}": value for name, value in getattr(self._cache, "figures", {}).items()},
         }
-
-
-def work(
-    settings: Settings,
-    engine: Reading,
-    origin: Origin,
-    metrics: Metrics,
-    stop: threading.Event,
-    started: Callable[[str, HealthServer], None],
-    serve: Serve | None = None,
-) -> Done:
-    """One member of the group on the sources and sinks that the settings name, from joining it to leaving it.
-    `started` is told its name and where it is asked for its health. `serve`: as for Stage.
-    Raises EngineError, StreamError."""
-    kafka, http, before_s = settings.kafka, settings.http, time.process_time()
-    with ExitStack() as stack:
-        names = [topic.name for topic in settings.topics.raw]
-        source = KafkaSource(
-            kafka.bootstrap_servers, names, settings.group, protocol=kafka.group_protocol, options=kafka.options
-        )
-        topics = settings.topics
-        outcomes = (topics.signals, topics.control, topics.dlq)
-        sink = KafkaSink(kafka.bootstrap_servers, topics=outcomes, append_dated=topics.signals, options=kafka.options)
-        cache = open_cache(settings, origin.max_layers)
-        stack.callback(cache.close)
-        stage = Stage(settings, engine, origin, source, sink, cache, SystemClock(), metrics, serve=serve)
-        health = HealthServer(
-            http.host,
-            http.port,
-            beat_age_s=lambda: time.monotonic() - stage.pipeline.beat_s,
-            readiness=stage.readiness,
-            metrics=metrics.page,
-        )
-        stack.callback(health.close)
-        stack.enter_context(stage.watched(stop, settings.timing.drain_timeout_s + END_S))
-        started(stage.worker, health)
-        stage.run(stop)
-    return Done(stage.pipeline.finished_total, time.process_time() - before_s)
-
-
-def open_cache(settings: Settings, max_layers: int = 1) -> DuplicateCache:
-    """Redis where there is one, else nothing is remembered beyond what is in flight. `max_layers`: of the model; who
-    only looks whether it can be had need not know."""
-    redis = settings.redis
-    if redis.url is None:
-        return NoCache()
-    return RedisCache(
-        redis.url,
-        ttl_us=redis.ttl_s * 1_000_000,
-        lease_ms=redis.lease_ms,
-        max_layers=max_layers,
-        budget_ms=redis.budget_ms,
-        secret=redis.secret,
-    )
 
 
 def _figures_of(name: str, client: object, *counters: str) -> Values:

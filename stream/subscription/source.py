@@ -4,8 +4,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from stream.subscription.received import Received
-from stream.subscription.watch import Condition, Silence
+from earlybird.stream.subscription.received import Received
+from earlybird.stream.subscription.watch import Condition, Silence
 
 if TYPE_CHECKING:
     import pyarrow as pa

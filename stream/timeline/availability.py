@@ -11,12 +11,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
-from schemas.base import LATEST_US
-from schemas.raw import Action
-from schemas.signal import Signal, SignalAction
-from stream.errors import SettingsError
-from stream.instants import plausible_us
-from stream.ports import Record
+from earlybird.schemas.base import LATEST_US
+from earlybird.schemas.raw import Action
+from earlybird.schemas.signal import Signal, SignalAction
+from earlybird.stream.errors import SettingsError
+from earlybird.stream.ports import Record
+from earlybird.stream.timeline.instants import plausible_us
 
 Rule = Literal["auto", "appended", "ingested"]
 """`appended`: the broker's time. `ingested`: the item's ingested_us. `auto`: for raw topics the broker's where it is an

@@ -22,8 +22,8 @@ from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
-from schemas.base import EARLIEST_US, LATEST_US
-from stream.errors import InvalidTime
+from earlybird.schemas.base import EARLIEST_US, LATEST_US
+from earlybird.stream.errors import InvalidTime
 
 Instant = int | str | datetime | date
 """See above. An int is an epoch in s, ms, us or ns."""

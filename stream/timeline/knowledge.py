@@ -10,11 +10,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from schemas.codec import DecodeError
-from schemas.signal import Signal
-from stream.adapters import parquet
-from stream.instants import written
-from stream.logs import get_logger
+from earlybird.schemas.codec import DecodeError
+from earlybird.schemas.signal import Signal
+from earlybird.stream.observability.logging import get_logger
+from earlybird.stream.timeline.instants import written
 
 log = get_logger(__name__)
 
@@ -54,8 +53,10 @@ class InSampleCheck:
     def meet_rows(self, rows: Any, available_us: Sequence[int], message: Callable[[int], Signal]) -> None:
         """Look at rows of an archive (Arrow, with all columns of a signal) until each model was told of. Columns tell
         how old a text is; how far a model's knowledge reaches one `message` of it tells."""
-        pa = parquet.arrow()
-        pc, models = pa.compute, rows["model_sha256"]
+        import pyarrow as pa  # there where rows are
+        import pyarrow.compute as pc
+
+        models = rows["model_sha256"]
         times = (rows["published_us"], rows["updated_us"], rows["ingested_us"], pa.array(available_us, "int64"))
         earliest_us, told = pc.min_element_wise(*times), rows["label"].is_valid()
         for sha256 in models.unique().to_pylist():

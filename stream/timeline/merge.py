@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from stream.errors import SettingsError, SourceError
-from stream.history.availability import Dated, Stamped
-from stream.instants import instant_us, written
-from stream.ports import Partition
+from earlybird.stream.errors import SettingsError, SourceError
+from earlybird.stream.ports import Partition
+from earlybird.stream.timeline.availability import Dated, Stamped
+from earlybird.stream.timeline.instants import instant_us, written
 
 T = TypeVar("T")
 
@@ -169,7 +169,7 @@ class Pace:
 def parse_bounds(
     texts: Iterable[str], now_us: int, name: str = "bound"
 ) -> tuple[int | None, dict[Partition | None, int]]:
-    """`--from` or `--to` (`name`): at most one instant (see stream.instants), and offsets: `offset=N` of every
+    """`--from` or `--to` (`name`): at most one instant (see stream.timeline.instants), and offsets: `offset=N` of every
     partition, `TOPIC/PARTITION=N` of one. Raises SettingsError."""
     instant: int | None = None
     offsets: dict[Partition | None, int] = {}

@@ -8,7 +8,7 @@ A first that the view does not hold precedes it where it was ingested long enoug
 was not working off a backlog by then.
 """
 
-from schemas.signal import Novelty, Signal
+from earlybird.schemas.signal import Novelty, Signal
 
 LIVE_US = 3_600_000_000
 """A signal that follows its text within this time was no part of a backlog."""

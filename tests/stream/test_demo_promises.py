@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from schemas.rejection import Reason, Rejection
-from schemas.signal import Novelty, Signal
-from stream.demo.feed import DemoRecord, demo_feed
-from stream.demo.promises import broken_promises, expected
-from stream.strategies.invented import invented
+from earlybird.schemas.rejection import Reason, Rejection
+from earlybird.schemas.signal import Novelty, Signal
+from earlybird.stream.demo.items import DemoRecord, demo_feed
+from earlybird.stream.demo.promises import broken_promises, expected
+from earlybird.stream.strategies.invented import invented
 
 FEED = demo_feed()
 ODD = {record.odd.name: record for record in FEED if record.odd}
