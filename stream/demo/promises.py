@@ -61,7 +61,7 @@ def _told(outcome: Outcome, label_matters: bool, originals: Mapping[str, str]) -
     if name == "result" and label_matters:
         name = f"{outcome.label} result"
     first = outcome.novelty and outcome.novelty.dup_of
-    if first and originals.get(first) != originals.get(outcome.item_key):
+    if first and originals.get(first, first) != originals.get(outcome.item_key):  # played before these, perhaps
         name += f" of {first}"
     return f"{name}, truncated" if outcome.input is not None and outcome.input.truncated else name
 

@@ -1,7 +1,7 @@
 """The live tape: one line an outcome, with its sentiment, its exit depth and its age.
 
 time      symbol sentiment         sure exit          age  headline
-13:31:02  NRVX   ▲ +0.81 ····│███·  90% ▰▰▱▱▱▱▱▱   4.1 ms  Norvex Q1 adjusted EPS $1.42 vs $1.19 expected
+13:31:02  NRVX   ▲ +0.81 ····│███·  90% ▰▰▱▱▱▱▱▱   4.1 ms  Norvex Q1 adjusted EPS $1.42 beats $1.19 expected
 """
 
 import json

@@ -40,6 +40,13 @@ def test_who_computed_a_text_is_not_promised(first: Signal, second: Signal) -> N
     assert broken_promises([ORIGINAL, COPY], [[first], [second]]) == []
 
 
+def test_a_copy_may_repeat_an_item_played_before() -> None:
+    """Its original need not be among the records that are judged; another item is still another item."""
+    assert broken_promises([COPY], [[result(COPY, dup_of=key(ORIGINAL))]]) == []
+    (broken,) = broken_promises([COPY], [[result(COPY, dup_of="meridian-wire:n001")]])
+    assert broken == "syndicated-5: result expected, was result of meridian-wire:n001"
+
+
 def test_another_result_for_the_same_text_breaks_the_promise() -> None:
     """The same text, the same bits."""
     (broken,) = broken_promises([ORIGINAL, COPY], [[result(ORIGINAL, 0.9)], [result(COPY, 0.8)]])
