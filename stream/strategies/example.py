@@ -2,7 +2,7 @@
 
 import sys
 
-from earlybird.stream.client import Latest, Received, Signals
+from earlybird import Latest, Received, Signals
 
 latest, positions = Latest[Received](), dict[str, int]()
 
