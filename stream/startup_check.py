@@ -71,7 +71,7 @@ def _model_faults(settings: Settings) -> Iterator[str]:
         from earlybird.engine.engine import Engine
         from earlybird.engine.exits.spec import parse
     except ModuleNotFoundError as error:
-        yield f"the engine needs {error.name}: {extras.cure('engine')}"
+        yield f"the engine needs {error.name}: {extras.install_hint('engine')}"
         return
     try:
         Engine.load(config)

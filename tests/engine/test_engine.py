@@ -269,10 +269,10 @@ def test_each_depth_may_have_its_own_classifier() -> None:
         vocab_size=20, embedding_size=8, hidden_size=8, heads=2, ffn_size=16, layers=3, max_positions=10,
         embedding="project_then_norm", pool="mean", activation="gelu", layer_norm_eps=1e-12, classifiers="per_layer",
     )  # fmt: skip
-    chance = torch.Generator().manual_seed(1)
-    tensors = {name: torch.randn(shape, generator=chance) for name, shape in shapes(config).items()}
+    rng = torch.Generator().manual_seed(1)
+    tensors = {name: torch.randn(shape, generator=rng) for name, shape in shapes(config).items()}
     model = Elbert(config, tensors, temperature=2.0)
-    hidden = torch.randn(7, 8, generator=chance)
+    hidden = torch.randn(7, 8, generator=rng)
     logits = model.classify(hidden, [3, 4], [3, 1]).logits
     for slot, (states, depth) in enumerate([(hidden[:3], 3), (hidden[3:], 1)]):
         weight, bias = tensors[f"classifier.{depth - 1}.weight"], tensors[f"classifier.{depth - 1}.bias"]
