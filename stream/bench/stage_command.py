@@ -4,7 +4,7 @@ Beside it a Faust agent and a transformers pipeline in a consumer loop; how far 
 latency at a steady rate.
 
 `--engine null:RATE` puts a device of RATE texts a second behind it, with one process and with two. With `--feeders 1,2`
-only this is measured: so many processes that feed one device (`engine.feeders`), and what one more adds.
+only this is measured: so many processes that feed one device (`engine.consumer_processes`), and what one more adds.
 """
 
 import argparse

@@ -113,9 +113,13 @@ class Crew:
 
 
 def serve_crew(settings: Settings, engine: Engine, origin: Origin, metrics: Metrics, stop: threading.Event) -> None:
-    """`settings.engine.feeders` members of the group around one engine, until `stop` is set; then they finish, commit
-    and leave. Raises EngineError, StreamError."""
-    lines = [Line.create(settings.limits.max_in_flight, engine.max_tokens) for _ in range(settings.engine.feeders)]
+    """Run the consumer processes around one engine until `stop` is set; then they finish, commit and leave.
+
+    Raises EngineError, StreamError.
+    """
+    lines = [
+        Line.create(settings.limits.max_in_flight, engine.max_tokens) for _ in range(settings.engine.consumer_processes)
+    ]
     failures: SimpleQueue[Failed] = SimpleQueue()
     device = Device(lines, engine, settings.engine.threads, SystemClock(), failures.put)
     metrics.watch(lambda: device.threads.figures)

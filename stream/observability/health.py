@@ -42,7 +42,7 @@ class Readiness:
 class HealthServer:
     """Serves from construction until `close`.
 
-    `loop_age_s` says how long ago the pipeline's loop came round: /healthz is 200 below LIVENESS_TIMEOUT_S, else 503. It
+    `loop_age_s` says when the pipeline last looped: /healthz is 200 below LIVENESS_TIMEOUT_S, else 503. It
     never asks a broker, since restarting this process cures no broker. `readiness` decides /readyz. `metrics` gives
     content type and text for what a scraper accepts. All three are called on the server's threads and must only read.
     """

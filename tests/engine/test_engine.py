@@ -236,10 +236,16 @@ def test_bfloat16_answers_in_float32() -> None:
         ({"dtype": "float8"}, "dtype: one of float32, float64, bfloat16, float16, int8 required, was 'float8'"),
         ({"runner": "fast"}, "runner: one of auto, packed, resident, reference required, was 'fast'"),
         ({"runner": "packed", "tiers": ((4, 128, 1),)}, "tiers: only a resident runner has them, .* runner packed"),
-        ({"runner": "reference", "fuse": True}, "fuse: only a resident runner has steps to compile, .* reference"),
+        (
+            {"runner": "reference", "compile": True},
+            "compile: only a resident runner has steps to compile, .* reference",
+        ),
         ({"device": "cpu", "tiers": ((4, 128, 1),)}, "tiers: only a resident runner has them, .* auto, device cpu"),
-        ({"dtype": "int8", "fuse": True}, "fuse: only a resident runner .* device auto, dtype int8"),
-        ({"runner": "resident", "device": "cpu", "fuse": True}, "fuse: steps are compiled on CUDA only, .* device cpu"),
+        ({"dtype": "int8", "compile": True}, "compile: only a resident runner .* device auto, dtype int8"),
+        (
+            {"runner": "resident", "device": "cpu", "compile": True},
+            "compile: steps are compiled on CUDA only, .* device cpu",
+        ),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings: dict[str, object], reason: str) -> None:

@@ -157,7 +157,7 @@ def test_stages_add_up_to_the_latency() -> None:
     metrics.published(signal().model_dump(mode="json"))
     seen = samples(metrics)
     stages = {n: seen["earlybird_stage_latency_seconds_sum", (("stage", n),)] for n, _, _ in STAGES}
-    assert stages == pytest.approx({"feed": 0, "read": 0.001, "prepare": 0.002, "engine": 0.006, "publish": 0.001})
+    assert stages == pytest.approx({"provider": 0, "read": 0.001, "prepare": 0.002, "engine": 0.006, "publish": 0.001})
     assert seen["earlybird_signal_latency_seconds_sum", ()] == pytest.approx(sum(stages.values()))
 
 
@@ -220,7 +220,7 @@ def test_history_drives_no_latency() -> None:
     metrics.published(signal().model_dump(mode="json"), live=False)
     seen = samples(metrics)
     counts = {name: seen["earlybird_stage_latency_seconds_count", (("stage", name),)] for name, _, _ in STAGES}
-    assert counts == {"feed": 0, "read": 0, "prepare": 1, "engine": 1, "publish": 1}
+    assert counts == {"provider": 0, "read": 0, "prepare": 1, "engine": 1, "publish": 1}
     assert seen["earlybird_signal_latency_seconds_count", ()] == 0
 
 
