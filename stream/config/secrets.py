@@ -1,4 +1,4 @@
-"""Reads settings from files named by `_FILE`, as orchestrators mount secrets.
+"""Read settings from files named by `_FILE`, as orchestrators mount secrets.
 
 The files are read when the settings are loaded."""
 

@@ -1,4 +1,4 @@
-"""Serves one engine to many consumer processes."""
+"""Serve one engine to many consumer processes."""
 
 import os
 import select

@@ -1,4 +1,4 @@
-"""Merges health and metrics of all feeders into those of one service.
+"""Merge health and metrics of all feeders into those of one service.
 
 Feeders are asked continuously, so that a probe is answered at once."""
 

@@ -1,4 +1,4 @@
-"""Runs the engine and starts the consumer processes (feeders) that use it.
+"""Run the engine and start the consumer processes (feeders) that use it.
 
 They are one service. When a feeder ends unexpectedly, the others drain and the service ends with an error, so that
 its supervisor restarts it as a whole. When this process dies, the pipe that is each feeder's stdin closes and the
