@@ -1,4 +1,4 @@
-"""Every setting with its default and meaning. The only reader of the environment.
+"""Every setting with its default and meaning; the only reader of the environment.
 
 Names are the same everywhere: `kafka.bootstrap_servers` here is EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS in the
 environment and `bootstrap_servers` under `[kafka]` in the `--config` file. The environment wins over the file."""
@@ -203,7 +203,7 @@ class Log(Group):
 
 
 class Settings(Group):
-    """All settings of one process. Immutable; build them with `load`."""
+    """All settings of one process; immutable, built with `load`."""
 
     model: str = Field(default="bundled", min_length=1, description="the bundled model, or a model folder")
     policy: str | None = Field(

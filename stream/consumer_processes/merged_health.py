@@ -82,7 +82,7 @@ class Vitals:
 
 
 class _Feeder:
-    """Last answers of one feeder. Written by one thread, read by any."""
+    """Last answers of one feeder, written by one thread and read by any."""
 
     def __init__(self) -> None:
         self.readiness: dict[str, list[str]] = {"waiting": ["start"], "degraded": []}

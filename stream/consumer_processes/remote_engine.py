@@ -44,14 +44,14 @@ class Remote:
         return self._end.places - (self._sent - self._answered)
 
     def submit(self, requests: list[TimedRequest]) -> None:
-        """See Inference.submit. Requests without room wait for the next call."""
+        """See Inference.submit; requests without room wait for the next call."""
         self._waiting.extend(requests)
         taken = [self._waiting.popleft() for _ in range(min(self.room, len(self._waiting)))]
         self._sent += len(taken)
         self._end.requests.put(taken)
 
     def progress(self) -> Mapping[str, float | None]:
-        """See Serving.progress. Empty: the engine's process watches the engine."""
+        """See Serving.progress; empty, since the engine's process watches the engine."""
         return {}
 
     def close(self, timeout_s: float) -> None:

@@ -41,7 +41,7 @@ INSTANCE = "group.instance.id"
 
 
 class Crew:
-    """The feeders' processes. Not thread-safe."""
+    """The feeders' processes; not thread-safe."""
 
     def __init__(self) -> None:
         self._feeders: list[subprocess.Popen[bytes]] = []

@@ -13,7 +13,7 @@ Values = Mapping[str, float]
 
 
 class Figure(NamedTuple):
-    """How one value is exported. Values of one family differ in one label."""
+    """Export of one value; values of one family differ in one label."""
 
     family: str
     text: str

@@ -99,7 +99,7 @@ class HealthServer:
         return "this machine only; http.host=0.0.0.0 lets probes and scrapers in" if local else "the network"
 
     def close(self) -> None:
-        """Stop listening. Safe to call twice."""
+        """Stop listening; safe to call twice."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -147,7 +147,7 @@ class _Server(ThreadingTCPServer):
         return room
 
     def service_actions(self) -> None:
-        """End connections older than LIFETIME_S. Called ten times per second."""
+        """End connections older than LIFETIME_S; called ten times per second."""
         ended = time.monotonic() - LIFETIME_S
         with self._lock:
             for connection in [one for one, since in self._since.items() if since < ended]:

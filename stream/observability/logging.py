@@ -1,7 +1,8 @@
-"""The log on stderr. Events are named `noun.verb`; variable parts are fields.
+"""Configuration of the structured log on stderr.
 
-A command configures structlog for its process. A library must not: modules that a strategy loads take their logger
-from `get_logger`, so that the strategy's own log stays as it was."""
+Events are named `noun.verb`; variable parts are fields. A command configures structlog for its process. A library
+must not: modules that a strategy loads take their logger from `get_logger`, so that the strategy's own log stays as
+it was."""
 
 import logging
 import os

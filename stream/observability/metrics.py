@@ -1,4 +1,4 @@
-"""Prometheus metrics of a running stage. Read-only: no decision depends on them.
+"""Prometheus metrics of a running stage; no decision depends on them.
 
 Metric names and labels are a contract with dashboards. A symbol is never a label, since there are thousands."""
 

@@ -55,7 +55,7 @@ class Watchdog:
 
     @property
     def standing(self) -> tuple[str, ...]:
-        """Parts with pending work that made no progress for SLOW_S. Any thread."""
+        """Parts with pending work that made no progress for SLOW_S; any thread."""
         return tuple(part for part, looks in list(self._looks.items()) if looks * LOOK_S >= SLOW_S)
 
     def close(self) -> None:
