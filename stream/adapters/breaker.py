@@ -7,7 +7,8 @@ class Breaker:
     """Circuit breaker that opens after `failures` failed calls in a row.
 
     While open it allows one probe every `probe_s` seconds; the first call that succeeds closes it. Not thread-safe:
-    it belongs to the thread that makes the calls."""
+    it belongs to the thread that makes the calls.
+    """
 
     def __init__(self, failures: int, probe_s: float, monotonic: Callable[[], float]) -> None:
         self._limit, self._probe_s, self._monotonic = failures, probe_s, monotonic
@@ -22,7 +23,8 @@ class Breaker:
     def allows(self) -> bool:
         """Return whether a call may be tried now.
 
-        While open, a granted probe is the only one of its interval."""
+        While open, a granted probe is the only one of its interval.
+        """
         if not self.open:
             return True
         now = self._monotonic()

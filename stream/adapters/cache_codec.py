@@ -5,7 +5,8 @@ Entries are read as untrusted input. JSON writes floats by repr, which keeps eve
     INSTANT POSITION SIGNATURE JSON      the first two are for the server's script
 
 The signature covers duplicate key and JSON. Without a secret it is only a checksum: then every client that can write
-to the server can write verdicts."""
+to the server can write verdicts.
+"""
 
 from hashlib import blake2b
 from hmac import compare_digest
@@ -30,7 +31,8 @@ Offset = Annotated[int, Field(ge=0, lt=2**63)]
 class _Result(BaseModel):
     """Schema of a first result: only valid and consistent values pass.
 
-    It rejects what a Signal's schema rejects."""
+    It rejects what a Signal's schema rejects.
+    """
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False, hide_input_in_errors=True)
 
@@ -56,7 +58,8 @@ class _Result(BaseModel):
 def write_first(first: First) -> bytes:
     """Encode a first result without the verdict's ticket.
 
-    The ticket has no meaning outside this process. Raises ValueError for what `read_first` rejects."""
+    The ticket has no meaning outside this process. Raises ValueError for what `read_first` rejects.
+    """
     verdict, position = first.verdict, first.position
     result = _Result.model_validate(
         {
@@ -109,7 +112,8 @@ class Entries:
     def read(self, key: str, counted: bytes) -> tuple[First, int]:
         """Return the first result and the count of a stored `COUNT ENTRY`.
 
-        Raises ValueError for anything else."""
+        Raises ValueError for anything else.
+        """
         parts = counted.split(b" ", 4)
         if len(parts) < 5 or len(counted) > LARGEST_ENTRY:
             raise ValueError("neither a claim nor a result")

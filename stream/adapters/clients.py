@@ -1,6 +1,7 @@
 """Logging, errors and shutdown shared by all Kafka clients.
 
-librdkafka's log lines and errors go to structlog, at a limited rate."""
+librdkafka's log lines and errors go to structlog, at a limited rate.
+"""
 
 import re
 import threading
@@ -66,7 +67,8 @@ _CLOSED_OFTEN = 3  # in a row; a broker that shuts down also closes a connection
 def fatal(error: KafkaError) -> bool:
     """Return whether the client can never work again.
 
-    librdkafka's event has an error code of its own for it and sets no flag."""
+    librdkafka's event has an error code of its own for it and sets no flag.
+    """
     return error.fatal() or error.code() == KafkaError._FATAL
 
 
@@ -74,7 +76,8 @@ def headers_of(message: Message) -> Headers:
     """Return a record's headers; none when a name is not UTF-8.
 
     confluent-kafka then returns a result and raises an error at once, which a plain call may not notice. It must not
-    be called again, since its second result holds null pointers."""
+    be called again, since its second result holds null pointers.
+    """
     try:
         return tuple(_headers(message) or ())
     except SystemError:
@@ -94,7 +97,8 @@ def call_with_timeout(timeout_s: float, call: Callable[[], T]) -> T:
     """Run `call` on another thread and return or raise its outcome.
 
     Raises TimeoutError after `timeout_s` and abandons the thread: some of librdkafka's calls have no time-out of
-    their own."""
+    their own.
+    """
     outcome: list[T] = []
     raised: list[BaseException] = []
 
@@ -117,8 +121,9 @@ def call_with_timeout(timeout_s: float, call: Callable[[], T]) -> T:
 def leave(consumer: Closable, client: str, timeout_s: float = LEAVING_S) -> bool:
     """Close a consumer within `timeout_s` and return whether it closed.
 
-    librdkafka sometimes never returns from leaving a group that has fenced it; the group's session timeout then ends
-    the membership."""
+    librdkafka sometimes never returns from leaving a group that has removed it; the membership then ends by the
+    session timeout.
+    """
     try:
         call_with_timeout(timeout_s, consumer.close)
     except TimeoutError:
@@ -131,7 +136,8 @@ class ClientLog:
     """Logger and error callback of one client; runs on the thread that polls it.
 
     `failure` is set once the client can never work: it was refused before it ever worked, or reported itself broken.
-    `unreachable` is the last reason why no broker was reached."""
+    `unreachable` is the last reason why no broker was reached.
+    """
 
     def __init__(
         self,
@@ -168,7 +174,8 @@ class ClientLog:
     def log(self, level: int, template: str, *parts: object) -> None:
         """Log a line of librdkafka; the signature is that of logging.Logger.log.
 
-        The parts are facility, client and text."""
+        The parts are facility, client and text.
+        """
         facility, text = str(parts[0]) if parts else "", str(parts[-1]) if parts else template
         if facility == "FAIL" and not (self._reached or self.worked or self.failure):
             self._look_for_mismatch(text)
@@ -217,7 +224,8 @@ class ClientLog:
     def _look_for_mismatch(self, text: str) -> None:
         """Detect a listener with another security protocol than ours.
 
-        librdkafka reports it as a lost connection and reconnects for ever."""
+        librdkafka reports it as a lost connection and reconnects for ever.
+        """
         found = _CLOSED.search(text)
         if found is None:
             self._closed = ("", 0, 0.0)

@@ -1,7 +1,8 @@
 """Column names and types shared by archives, replays and frames.
 
 pyarrow is passed in. Columns named *_us are epoch microseconds: int64 in files, UTC timestamps in frames. A value
-outside its column's type (a `revision` of 2**63, say) is null; files keep the whole message in `value`."""
+outside its column's type (a `revision` of 2**63, say) is null; files keep the whole message in `value`.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -78,7 +79,8 @@ def schema_of(pa: Any, kind: Literal["raw", "signals", "replayed", "frame"]) -> 
 def table_of(pa: Any, rows: Sequence[Mapping[str, Any]], schema: Any, place: str) -> Any:
     """Return rows as an Arrow table; missing and unfit values are null.
 
-    Values that do not fit a column's type are counted in the log; they raise nothing."""
+    Values that do not fit a column's type are counted in the log; they raise nothing.
+    """
     columns = []
     for column in schema:
         values = [row.get(column.name) for row in rows]

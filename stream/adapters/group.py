@@ -22,9 +22,11 @@ class Membership:
     The assignment may be empty. Consumer thread only, except `settled`, which any thread may read.
 
     librdkafka (2.16) does not report it. Under `classic` every rebalance ends with an assignment, an empty one for a
-    spare member; a spare that was fenced is not told, but has no member id until it is back. Under `consumer` a
-    spare is told nothing at all, and the client chooses the member id from the start; but the generation, which is
-    the member's epoch there and arrives with the assignment, is above 0 exactly while the group counts it in."""
+    spare member. A spare that the group has removed is not notified, but has no member id until it is back. Under
+    `consumer` a spare is never notified, and the client chooses the member id from the start. But the generation,
+    which is the member's epoch there and arrives with the assignment, is above 0 exactly while the group counts the
+    member in.
+    """
 
     def __init__(self, consumer: Consumer, protocol: Protocol, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.settled = False
@@ -36,7 +38,7 @@ class Membership:
         self.settled = True
 
     def lost(self) -> None:
-        """Record that the group fenced us."""
+        """Record that the group has removed us."""
         self.settled = False
 
     def look(self) -> None:
@@ -54,7 +56,8 @@ class Membership:
 def commit_of(place: TopicPartition, topic_id: str) -> Commit | None:
     """Return the group's stored commit for a partition of this topic, if any.
 
-    Its metadata counts only if it was written for this topic; "" is a topic of unknown id."""
+    Its metadata counts only if it was written for this topic; "" is a topic of unknown id.
+    """
     if place.offset < 0:
         return None
     written_for = named_topic(place)
@@ -66,7 +69,8 @@ def commit_of(place: TopicPartition, topic_id: str) -> Commit | None:
 def offset_of(partition: Partition, commit: Commit, topic_id: str) -> TopicPartition:
     """Return the commit in the client's form, with the topic's id in its metadata.
 
-    Raises ValueError when the metadata is longer than a broker accepts."""
+    Raises ValueError when the metadata is longer than a broker accepts.
+    """
     metadata = f"{_STAMP}{topic_id} {commit.metadata}" if topic_id else commit.metadata
     units = len(metadata.encode("utf-16-le")) // 2
     if units > LARGEST_METADATA:

@@ -33,7 +33,8 @@ class KafkaSource:
     Every partition starts at the group's commit, else at the beginning, always set explicitly. An offset that the
     broker no longer has, or whose records were replaced, is logged (`source.out_of_range`) and counted in
     `out_of_range`; reading continues at the earliest record. A topic that was deleted and recreated
-    (`topic.recreated`) is handled alike. Refused commits are counted in `commits_refused`."""
+    (`topic.recreated`) is handled alike. Refused commits are counted in `commits_refused`.
+    """
 
     def __init__(
         self,
@@ -74,7 +75,8 @@ class KafkaSource:
     def poll(self, timeout_ms: int, limit: int) -> list[Record]:
         """See Source.poll.
 
-        Waits for the first record only: consume(n, timeout) would wait for all n."""
+        Waits for the first record only: consume(n, timeout) would wait for all n.
+        """
         self._look_around()
         first = self._first(timeout_ms / 1000)
         self._membership.look()
@@ -209,7 +211,7 @@ class KafkaSource:
         consumer.incremental_unassign(partitions)
 
     def _event(self, message: Message) -> bool:
-        """Handle an event, False for a record; raises SourceError."""
+        """Handle a message if it is an event and return whether it is; raises SourceError."""
         error = message.error()
         if error is None:
             return False

@@ -32,7 +32,8 @@ class KafkaSink:
     reason (a topic that does not exist yet) is produced again, and everything later waits behind it;
     `produced_again` counts those, `errors` the failures. A record that the broker calls too large is produced again
     as well: the broker refuses a whole batch, and only a record that it refuses alone is the caller's to replace.
-    `statistics`: see stream.adapters.statistics."""
+    `statistics`: see stream.adapters.statistics.
+    """
 
     def __init__(
         self,
@@ -47,7 +48,8 @@ class KafkaSink:
         """Pass `options` to librdkafka; raises SettingsError for options that users may not set.
 
         `topics`: checked for from the start, see `awaited`. `append_dated`: the topic whose records should carry the
-        broker's append time; a warning is logged when they do not."""
+        broker's append time; a warning is logged when they do not.
+        """
         self.produced_again = self.errors = 0
         self.statistics: dict[str, float] = {}
         self._log = ClientLog("sink", bootstrap_servers, monotonic)
@@ -123,7 +125,8 @@ class KafkaSink:
     def _look(self) -> None:
         """Check for missing topics; listing all avoids auto-creation.
 
-        Asking by name may create a topic with the broker's defaults."""
+        Asking by name may create a topic with the broker's defaults.
+        """
         try:
             there = self._producer.list_topics(timeout=LOOK_TIMEOUT_S).topics
         except KafkaException as failure:
@@ -175,7 +178,8 @@ class KafkaSink:
     def _serve(self, timeout_s: float) -> None:
         """Handle delivery reports and produce failed records again.
 
-        They are produced again only when nothing is in flight that they could overtake."""
+        They are produced again only when nothing is in flight that they could overtake.
+        """
         if self._again and not self._in_flight and self._failure is None:
             wait_s = self._again_at - self._monotonic()
             if wait_s > 0:
@@ -216,7 +220,8 @@ class KafkaSink:
     def _look_at_date(self, message: Message) -> None:
         """Warn unless the topic's records carry the broker's append time.
 
-        Availability is the broker's append time, one clock for all workers; a sender's time is the worker's clock."""
+        Availability is the broker's append time, one clock for all workers; a sender's time is the worker's clock.
+        """
         if message.timestamp()[0] != TIMESTAMP_LOG_APPEND_TIME:
             hint = "signals count as available by the worker's clock; set message.timestamp.type=LogAppendTime on it"
             log.warning("topic.sender_dated", topic=self._append_dated, hint=hint)

@@ -24,7 +24,8 @@ class MemorySource:
     """A Source on lists with scripted rebalances and faults.
 
     Each event happens inside the next poll, in the order given. `committed` holds the group's commits; passed to the
-    next member, it outlives this one."""
+    next member, it outlives this one.
+    """
 
     def __init__(self, committed: dict[Partition, Commit] | None = None, *, bounded: bool = False) -> None:
         """Start with these commits; a `bounded` source raises SourceEnded once everything was read."""
@@ -142,7 +143,8 @@ class MemorySink:
     """A Sink that keeps its records and acknowledges them at once.
 
     With `hold` it acknowledges when told to. A record larger than its topic's limit (`limits`) is refused, as by a
-    broker."""
+    broker.
+    """
 
     largest = 1_000_000
 
@@ -205,7 +207,8 @@ class MemorySink:
 class MemoryCache:
     """A DuplicateCache in a dict: answers like Redis, without expiry of leases or entries.
 
-    `peer` is another worker's view of the same entries."""
+    `peer` is another worker's view of the same entries.
+    """
 
     def __init__(self, ttl_us: int) -> None:
         self._ttl_us = ttl_us

@@ -22,7 +22,8 @@ class Offsets:
     """Reader and writer of commits, each with its topic's id where known.
 
     Not thread-safe: consumer thread only. `accepted` and `refused` count commits. `recreated` counts partitions
-    whose topic turned out to be another than the one that their commit, or this member, had read from."""
+    whose topic turned out to be another than the one that their commit, or this member, had read from.
+    """
 
     def __init__(
         self,
@@ -49,7 +50,8 @@ class Offsets:
         """Return the group's commits for these partitions.
 
         None for nothing committed, or for another topic of the same name. `waiting` is called while no answer comes.
-        Raises SourceError."""
+        Raises SourceError.
+        """
         places = self._ask(list(partitions), waiting)
         ids = {topic: topic_id for topic, topic_id in self._ids.ask().items() if topic_id not in self._former}
         return {place_of(place): self._begin(place, ids.get(place.topic, "")) for place in places}
@@ -57,7 +59,8 @@ class Offsets:
     def made_again(self) -> list[Partition]:
         """Return our partitions whose topic was deleted and recreated while we read it.
 
-        They are recorded here as begun anew."""
+        They are recorded here as begun anew.
+        """
         latest = self._ids.latest
         if latest is self._looked_at:
             return []
@@ -77,7 +80,8 @@ class Offsets:
     def store(self, commits: Mapping[Partition, Commit], *, wait: bool, inside: bool) -> bool:
         """See Source.commit.
 
-        `inside`: called within a callback of the client, which then accepts the commit from this thread only."""
+        `inside`: called within a callback of the client, which then accepts the commit from this thread only.
+        """
         offsets = [
             offset_of(partition, commit, self._topic_ids.get(partition, ""))
             for partition, commit in commits.items()
@@ -102,7 +106,8 @@ class Offsets:
     def answered(self, error: KafkaError | None, offsets: Sequence[TopicPartition]) -> bool:
         """Record a commit's result and return whether the broker stored it.
 
-        Also the client's callback for commits that are not waited for."""
+        Also the client's callback for commits that are not waited for.
+        """
         faults = [place.error for place in offsets if place.error is not None]
         fault = error or (faults[0] if faults else None)
         if fault is None:
@@ -155,7 +160,8 @@ class Offsets:
         """Return committed offsets with their metadata, retrying until they come.
 
         Starting elsewhere would lose or repeat records. The answer may take long, for example while another member's
-        transaction is open."""
+        transaction is open.
+        """
         deadline = self._monotonic() + self._timeout_s
         while True:
             try:
@@ -182,7 +188,8 @@ def assign(consumer: Consumer, commits: Mapping[Partition, Commit | None]) -> No
     """Assign partitions at their commits, else at the beginning.
 
     Where the leader epoch is known, the broker checks whether the records before were replaced meanwhile; the client
-    does so for a seek, but not for an assignment."""
+    does so for a seek, but not for an assignment.
+    """
     places = [_start(*begun) for begun in commits.items()]
     consumer.incremental_assign(places)
     for place in places:

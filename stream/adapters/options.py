@@ -41,7 +41,8 @@ OWNED: Mapping[str, str] = {
 def kafka_options(overrides: Mapping[str, str | int | float | bool]) -> Options:
     """Return a user's librdkafka options for any of our clients.
 
-    Raises SettingsError for each option that this project owns, with the reason."""
+    Raises SettingsError for each option that this project owns, with the reason.
+    """
     if taken := owned(overrides):
         raise SettingsError("Kafka options that cannot be passed through:\n  " + "\n  ".join(taken))
     return dict(overrides)
@@ -80,7 +81,8 @@ def consumer_options(
         consumer, broker's heartbeat 300 ms               0.2 s / 0.3 s
 
     With `consumer` the interval is the broker's group.consumer.heartbeat.interval.ms, which deploy/kafka sets (its
-    minimum must be lowered too); the client cannot set it."""
+    minimum must be lowered too); the client cannot set it.
+    """
     classic: Options = {
         "heartbeat.interval.ms": 300,
         "session.timeout.ms": 10_000,  # a killed member's partitions move after this; brokers refuse less than 6 s

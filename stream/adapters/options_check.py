@@ -39,7 +39,8 @@ def _faults(
 ) -> Iterator[str]:
     """Yield every fault that one client reports.
 
-    librdkafka stops at the first fault: that option is left out, and the client is created again."""
+    librdkafka stops at the first fault: that option is left out, and the client is created again.
+    """
     left = dict(overrides)
 
     def complaint(given: Mapping[str, Any]) -> str | None:
@@ -64,7 +65,8 @@ def _culprit(given: Mapping[str, Any], reason: str, complaint: Callable[[Mapping
     """Return the option that causes `reason`, None if unknown.
 
     It is the one that the reason names; else, since a name may have an alias, the one without which the reason
-    disappears."""
+    disappears.
+    """
     if named := [name for name in given if name in reason]:
         return max(named, key=len)
     others = ((name, {other: given[other] for other in given if other != name}) for name in given)

@@ -1,7 +1,8 @@
 """Records as Parquet and Arrow files; pyarrow is imported at first use.
 
-Only here is pyarrow imported. A signal's columns are for queries; `value` holds the whole message as it was on the
-topic, and is what is read back."""
+The adapters get pyarrow from `arrow`. A signal's columns are for queries; `value` holds the whole message as it was on
+the topic, and is what is read back.
+"""
 
 import hashlib
 import json
@@ -101,7 +102,8 @@ def signal_row(signal: Signal | None) -> Row:
 class TableFile:
     """One Parquet or Arrow IPC file, written in row groups of a fixed size.
 
-    Equal rows give equal bytes. The file gets its name once it is complete."""
+    Equal rows give equal bytes. The file gets its name once it is complete.
+    """
 
     def __init__(
         self, path: Path, kind: Literal["raw", "signals", "replayed"], form: Literal["parquet", "arrow"] = "parquet"

@@ -35,7 +35,8 @@ def answered(
     """Return a broker's answer to `question`, retried until one comes.
 
     `question` takes a time-out in seconds. Raises SourceError with the cause: at once where the broker refuses us;
-    where none answers, after `timeout_s` or once the caller has `given_up`."""
+    where none answers, after `timeout_s` or once the caller has `given_up`.
+    """
     give_up_at, try_s = time.monotonic() + timeout_s, _FIRST_TRY_S
     while True:
         try:
@@ -68,7 +69,8 @@ def partitions_of(
     """Return the partition numbers of a topic.
 
     An `awaited` topic may still be created meanwhile. `consumer` has no assignment yet. Raises SourceError where the
-    topic does not exist or may not be described."""
+    topic does not exist or may not be described.
+    """
     give_up_at = time.monotonic() + timeout_s
 
     def asked(try_s: float) -> ClusterMetadata:

@@ -47,14 +47,16 @@ class Reached:
     def lag(self, starts: Mapping[Partition, int]) -> Mapping[Partition, int]:
         """See Source.lag; as of the last fetch of each partition.
 
-        `starts`: the offset at which each partition started."""
+        `starts`: the offset at which each partition started.
+        """
         return {p: max(0, high - position) for p, (position, high) in self._places(starts).items()}
 
     def unreadable(self, starts: Mapping[Partition, int]) -> Mapping[Partition, int]:
         """See Source.unreadable.
 
         An open transaction holds back what is behind its first record: the high watermark moves on, the readable end
-        does not. `starts`: offsets at which the partitions that are not paused started."""
+        does not. `starts`: offsets at which the partitions that are not paused started.
+        """
         places, now = self._places(starts), self._monotonic()
         for partition in self._since.keys() - places.keys():
             self._read_on(partition)

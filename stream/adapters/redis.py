@@ -5,7 +5,8 @@ stream.adapters.cache_codec), or `? TOKEN` while a worker computes it. Every wri
 live, so nothing stays behind without one. All keys carry the hash tag {earlybird}: a script may use many keys only
 where they share a slot. On a Redis Cluster the cache therefore lives on one node; point the URL at it.
 
-Every client that can write to this Redis can write verdicts, unless entries are signed with a secret."""
+Every client that can write to this Redis can write verdicts, unless entries are signed with a secret.
+"""
 
 import time
 import uuid
@@ -113,7 +114,8 @@ class RedisCache:
 
     Not thread-safe: consumer thread only, except `available`, `writable` and `figures`. Counters: `calls` tried,
     `failures` among them, `skipped` while the breaker was open; `hits`, `misses`, `pending` texts; `bad` entries
-    discarded; commands inside a script that the server `refused`."""
+    discarded; commands inside a script that the server `refused`.
+    """
 
     def __init__(
         self,
@@ -130,7 +132,8 @@ class RedisCache:
 
         `ttl_us`: how far apart two recorded instants may be for the texts to count as duplicates. `lease_ms`: how
         long a claimed text is left to the worker that claimed it. `max_layers`: of the model, no exit is deeper.
-        `budget_ms`: the longest wait per call. `secret`: signs entries, see stream.adapters.cache_codec."""
+        `budget_ms`: the longest wait per call. `secret`: signs entries, see stream.adapters.cache_codec.
+        """
         self.calls = self.failures = self.skipped = self.hits = self.misses = self.pending = self.bad = self.refused = 0
         self.writable = True
         self._ttl_us, self._lease_ms, self._token = ttl_us, lease_ms, uuid.uuid4().hex

@@ -65,7 +65,8 @@ class Link:
     """One connection to Redis; not thread-safe, consumer thread only.
 
     Methods raise RedisError or OSError. Any failure other than an error reply closes the connection, since a late
-    reply would be taken for the next one."""
+    reply would be taken for the next one.
+    """
 
     def __init__(self, url: str, budget_ms: int) -> None:
         """Check the URL without connecting; raises SettingsError for a bad URL or option."""
@@ -129,7 +130,8 @@ class Script:
 class _Attempt:
     """A connection attempt on its own thread.
 
-    A resolver that hangs has no time-out that a caller could set."""
+    A resolver that hangs has no time-out that a caller could set.
+    """
 
     def __init__(self, connection: AbstractConnection) -> None:
         self._connection = connection
@@ -145,7 +147,8 @@ class _Attempt:
     def wait(self, timeout_s: float) -> AbstractConnection:
         """Return the connection.
 
-        Raises the error of the attempt, and TimedOut while it still runs."""
+        Raises the error of the attempt, and TimedOut while it still runs.
+        """
         self._thread.join(timeout_s)
         if not self.over:
             raise TimedOut(f"no connection within {timeout_s * 1000:.0f} ms; it goes on meanwhile")
@@ -165,7 +168,8 @@ class _Attempt:
 def explained(error: BaseException | str) -> tuple[str, str]:
     """Return the reason of a failure and a hint.
 
-    An error inside a script is given as its text."""
+    An error inside a script is given as its text.
+    """
     text = str(error)
     reason = text if isinstance(error, str) else f"{type(error).__name__}: {text}"
     code = CODES.get(type(error).__name__, text.partition(" ")[0])
@@ -177,7 +181,8 @@ def explained(error: BaseException | str) -> tuple[str, str]:
 def _usable(connection: AbstractConnection) -> bool:
     """Return whether the connection is open and has no unread data.
 
-    A connection that the server closed has data to read."""
+    A connection that the server closed has data to read.
+    """
     try:
         return not connection.can_read(0)
     except (RedisError, OSError):

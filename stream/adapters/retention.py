@@ -20,7 +20,8 @@ def deletes_by_record_time(
     """Return per topic whether retention deletes records by their sender's time.
 
     None where the broker does not report it (librdkafka's mock cluster has no topic administration). Raises
-    FeedError for a topic that does not exist, SourceError where the broker refuses us."""
+    FeedError for a topic that does not exist, SourceError where the broker refuses us.
+    """
     return {
         name: None if config is None else _sender_dates(config) and _deletes_by_age(config)
         for name, config in _configs(bootstrap_servers, topics, options).items()
@@ -30,7 +31,8 @@ def deletes_by_record_time(
 def sender_dated(bootstrap_servers: str, topic: str, options: _Options | None = None) -> bool | None:
     """Return whether the topic's records carry the sender's time, not the broker's.
 
-    None where the broker does not report it. Raises like deletes_by_record_time."""
+    None where the broker does not report it. Raises like deletes_by_record_time.
+    """
     config = _configs(bootstrap_servers, [topic], options)[topic]
     return None if config is None else _sender_dates(config)
 

@@ -1,7 +1,8 @@
 """Signals from Parquet files, filtered by columns, in order of availability.
 
 Unwanted messages are never decoded. Files are sorted by availability. A window of some tens of thousands of rows is
-in memory at a time, with only the columns that filters need; messages are read from the files on request, forwards."""
+in memory at a time, with only the columns that filters need; messages are read from the files on request, forwards.
+"""
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -28,7 +29,8 @@ _FOREVER = 2**63 - 1
 class Criteria(Protocol):
     """Criteria of a selection that columns can decide; None means no restriction.
 
-    stream.subscription.selection.Selection is one."""
+    stream.subscription.selection.Selection is one.
+    """
 
     @property
     def symbols(self) -> Collection[str] | None: ...
@@ -80,7 +82,8 @@ class SignalFile:
     def next_rows(self, columns: Sequence[str]) -> Any:
         """Return the next group's rows as an Arrow table, numbered in `row`.
 
-        Missing columns are null."""
+        Missing columns are null.
+        """
         pa, first = self._pa, self._starts[self._group]
         with _reading(pa, self.path):
             table = self._file.read_row_group(
@@ -124,7 +127,8 @@ class Rows:
     def candidates(self, wanted: Criteria, known: Collection[str]) -> list[int]:
         """Return the numbers of the wanted rows and of rows of the same items.
 
-        The items are those in `known` and those with a wanted row here."""
+        The items are those in `known` and those with a wanted row here.
+        """
         pc = arrow().compute
         mask = matching(self.table, wanted)
         keys = self.table["item_key"].combine_chunks()
@@ -141,7 +145,8 @@ class Rows:
     def whole(self, numbers: Sequence[int]) -> Any | None:
         """Return these rows with all columns of a signal.
 
-        None where those columns were not read, or an older file has fewer."""
+        None where those columns were not read, or an older file has fewer.
+        """
         if not set(SIGNAL) <= set(self.table.column_names):
             return None
         if numbers[-1] - numbers[0] == len(numbers) - 1:  # contiguous, since they ascend
@@ -161,7 +166,8 @@ def read_signal_rows(
 ) -> Iterator[Rows]:
     """Yield all signals with `start_us <= available_us < end_us` in order of availability.
 
-    Ties are ordered by partition and offset. Records that are no signals are counted in the log. Raises SourceError."""
+    Ties are ordered by partition and offset. Records that are no signals are counted in the log. Raises SourceError.
+    """
     pc = arrow().compute
     unreadable, reached_us = 0, 0
     for files, table in _windows(places, [*_ORDER, *columns]):
@@ -224,7 +230,8 @@ def _sorted(table: Any) -> Any:
 def _windows(places: Sequence[Place], columns: Sequence[str]) -> Iterator[tuple[dict[int, SignalFile], Any]]:
     """Yield windows of rows that no later row can precede, unsorted within.
 
-    Each row carries the number of its file."""
+    Each row carries the number of its file.
+    """
     waiting = sorted(enumerate(places), key=lambda each: (each[1].begins_us, each[1].path), reverse=True)
     files: dict[int, SignalFile] = {}
     rest: dict[int, Any] = {}  # rows per file that were read and are not yet due
@@ -259,7 +266,8 @@ def _joined(tables: Sequence[Any]) -> Any:
 def _cut(files: Mapping[int, SignalFile], rest: Mapping[int, Any]) -> int:
     """Return the instant before which these files have no further rows.
 
-    It is the earliest last row read among the files with more."""
+    It is the earliest last row read among the files with more.
+    """
     return min((_last(table, 0) for number, table in rest.items() if files[number].more), default=_FOREVER)
 
 

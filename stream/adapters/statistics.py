@@ -11,7 +11,8 @@ def statistics_into(figures: MutableMapping[str, float]) -> dict[str, object]:
     """Return client options that keep `figures` up to date.
 
     `brokers`: number of connected brokers; for a consumer also `rebalances` so far. Each is missing until the
-    client's first report."""
+    client's first report.
+    """
     return {"statistics.interval.ms": INTERVAL_MS, "stats_cb": partial(_take, figures)}
 
 

@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class Subscriber:
-    """Kafka reader that returns records as they appear.
+    """Kafka reader that returns records as they appear, with or without a group.
 
     Not thread-safe: one thread polls, commits and closes.
 
@@ -42,7 +42,8 @@ class Subscriber:
     partitions out; each starts at the group's commit, or at `start` without one.
 
     Reading survives broker outages. Records that the broker deleted before they were read are lost, counted in
-    `out_of_range` and logged, and reading continues at the earliest record."""
+    `out_of_range` and logged, and reading continues at the earliest record.
+    """
 
     def __init__(
         self,
@@ -61,7 +62,8 @@ class Subscriber:
 
         `revoked` is called inside `poll` with partitions that move to another member, and whether they may still be
         committed. `given_up` is checked while waiting for a broker. SettingsError for options that users may not
-        set."""
+        set.
+        """
         self.out_of_range = 0
         self.ends: dict[Partition, int] = {}
         self._given_up, self._deadline_s = given_up, time.monotonic() + patience_s
@@ -101,7 +103,8 @@ class Subscriber:
     def poll(self, timeout_ms: int, limit: int = 500) -> list[Record]:
         """Return up to `limit` records at and after `start`.
 
-        Waits at most `timeout_ms` for the first. Raises SourceError when reading can never go on."""
+        Waits at most `timeout_ms` for the first. Raises SourceError when reading can never go on.
+        """
         if self._idle:
             self._idle = False
             self._consumer.resume(
@@ -139,7 +142,8 @@ class Subscriber:
     def commit(self, offsets: Mapping[Partition, int], *, wait: bool = False) -> None:
         """Commit the offsets at which the group continues after a restart.
 
-        A refusal is logged: at worst records come twice."""
+        A refusal is logged: at worst records come twice.
+        """
         places = [TopicPartition(*partition, offset) for partition, offset in offsets.items()]
         if not places:
             return
@@ -202,7 +206,8 @@ class Subscriber:
     def _places(self, partitions: Sequence[Partition], start: Start) -> list[TopicPartition]:
         """Return each partition's starting offset.
 
-        "now" is resolved to an offset at once: an outage before the first fetch must not move it."""
+        "now" is resolved to an offset at once: an outage before the first fetch must not move it.
+        """
         return [TopicPartition(*partition, self._first(partition, start)) for partition in partitions]
 
     def _first(self, partition: Partition, start: Start) -> int:
@@ -233,7 +238,8 @@ class Subscriber:
     def _ask(self, question: Callable[[], T]) -> T:
         """Return a broker's answer, retried without limit.
 
-        While opening, retries end after `patience_s` or once `given_up`."""
+        While opening, retries end after `patience_s` or once `given_up`.
+        """
         while True:
             self._log.raise_failure()
             try:
@@ -256,7 +262,7 @@ class Subscriber:
         return [Partition(topic, number) for number in numbers]
 
     def _fault(self, message: Message) -> bool:
-        """Handle an event, False for a record."""
+        """Handle a message if it is an event and return whether it is."""
         error = message.error()
         if error is None:
             return False

@@ -18,7 +18,8 @@ class Tail:
     """Kafka reader that follows topics from their beginning or end; not thread-safe.
 
     It reads the partitions that exist when it starts; order holds per partition. Records that the broker deletes
-    before they are read are skipped: an observer does not need them."""
+    before they are read are skipped: an observer does not need them.
+    """
 
     def __init__(
         self,
@@ -31,7 +32,8 @@ class Tail:
     ) -> None:
         """Wait up to `patience_s` for a broker and the topics, else raise SourceError.
 
-        Raises SettingsError for options that users may not set."""
+        Raises SettingsError for options that users may not set.
+        """
         self._log = ClientLog("tail", bootstrap_servers)
         settings = {
             "fetch.wait.max.ms": 100,
@@ -61,7 +63,8 @@ class Tail:
     def poll(self, timeout_ms: int, limit: int = 500) -> list[Record]:
         """Return up to `limit` records, waiting at most `timeout_ms` for the first.
 
-        Raises SourceError when reading can never go on."""
+        Raises SourceError when reading can never go on.
+        """
         first = self._consumer.poll(timeout_ms / 1000)
         self._log.raise_failure()
         if first is None:

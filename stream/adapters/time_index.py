@@ -1,6 +1,7 @@
 """Offsets by time, from the broker or by bisection.
 
-Bisection is for brokers without an index by time (librdkafka's mock cluster): read one record, compare, halve."""
+Bisection is for brokers without an index by time (librdkafka's mock cluster): read one record, compare, halve.
+"""
 
 import time
 from functools import partial
@@ -42,7 +43,8 @@ def _asked(consumer: Consumer, partition: Partition, at_ms: int) -> int | None:
 def _bisected(consumer: Consumer, partition: Partition, span: Span, at_us: int) -> int:
     """Find the offset by reading.
 
-    Where times are out of order by at most the window's slack, the result is early enough, never late."""
+    Where times are out of order by at most the window's slack, the result is early enough, never late.
+    """
     low, high = span
     while low < high:
         middle = (low + high) // 2

@@ -20,7 +20,8 @@ class TopicIds:
 
     The thread starts at the first request. A topic without an entry has no known id: the broker is too old (or the
     embedded one), does not let us describe the topic, or did not answer. Consumer thread only, except the thread
-    that looks and writes `latest`."""
+    that looks and writes `latest`.
+    """
 
     def __init__(
         self, bootstrap_servers: str, topics: Sequence[str], options: Mapping[str, str | int | float | bool]

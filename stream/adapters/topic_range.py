@@ -1,6 +1,7 @@
 """Kafka reader of a bounded range of topics, without group or commits.
 
-Every partition is assigned from its start to its end; the ends are frozen when the range is made."""
+Every partition is assigned from its start to its end; the ends are frozen when the range is made.
+"""
 
 import time
 from collections import deque
@@ -50,7 +51,8 @@ class TopicReader:
     def poll(self, timeout_ms: int, limit: int = 1_000) -> list[Stamped]:
         """Return up to `limit` records as the broker sends them; empty on timeout.
 
-        Raises SourceError."""
+        Raises SourceError.
+        """
         first = self._consumer.poll(timeout_ms / 1000)
         self._log.raise_failure()
         if first is None:
@@ -94,7 +96,8 @@ class TopicHistory:
     def spans(self, topics: Iterable[str], window: Window) -> dict[Partition, Span]:
         """See History.spans.
 
-        Raises SourceError for a topic that does not exist, or a broker that does not answer."""
+        Raises SourceError for a topic that does not exist, or a broker that does not answer.
+        """
         with self._asking() as (consumer, log):
             partitions = _partitions(consumer, log, topics)
             whole = frozen_ends(self._bootstrap_servers, consumer, partitions, self._options)
@@ -103,7 +106,7 @@ class TopicHistory:
             }
 
     def cut(self, topics: Iterable[str], window: Window) -> dict[Partition, Begin]:
-        """See History.cut; what retention or an operator has deleted, raises like `spans`."""
+        """See History.cut; returns what retention or an operator has deleted, raises like `spans`."""
         with self._asking() as (consumer, log):
             begins = {part: _begin(consumer, part) for part in _partitions(consumer, log, topics)}
             return {part: begin for part, begin in begins.items() if window.lacks_before(part, begin)}
@@ -131,7 +134,8 @@ class TopicHistory:
 class _Shared:
     """One consumer shared by an iterator per partition.
 
-    Partitions that run far ahead of their turn are paused."""
+    Partitions that run far ahead of their turn are paused.
+    """
 
     def __init__(self, bootstrap_servers: str, spans: Mapping[Partition, Span], options: _Options | None) -> None:
         starts = {partition: span.start for partition, span in spans.items()}
@@ -201,7 +205,8 @@ def frozen_ends(
 ) -> dict[Partition, Span]:
     """Return each partition's first and end offset now.
 
-    The end is that of committed records: records behind an open transaction are not waited for."""
+    The end is that of committed records: records behind an open transaction are not waited for.
+    """
     starts = {part: consumer.get_watermark_offsets(TopicPartition(*part), timeout=ANSWER_S)[0] for part in partitions}
     if not partitions:
         return {}

@@ -1,6 +1,7 @@
 """Topic creation and inspection; the stage itself never creates a topic.
 
-Topics are created once, by hand or by deployment."""
+Topics are created once, by hand or by deployment.
+"""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -38,7 +39,8 @@ class Topic:
 class Made:
     """Result of creating one topic.
 
-    `partitions` is the broker's number: an existing topic is never changed."""
+    `partitions` is the broker's number: an existing topic is never changed.
+    """
 
     topic: Topic
     outcome: Literal["created", "exists"]
@@ -49,7 +51,8 @@ class Made:
 class Seen:
     """State of a topic on the broker.
 
-    Hidden: without the permission to describe it, a client cannot learn whether it exists."""
+    Hidden: without the permission to describe it, a client cannot learn whether it exists.
+    """
 
     name: str
     state: Literal["there", "missing", "hidden"]
@@ -62,7 +65,8 @@ def stage_topics(
     """Return the topics of one stage.
 
     `signals` carries the broker's append time, so that latency is measured on one clock; raw topics keep the feed's
-    time. Heartbeats need one partition and a day of retention."""
+    time. Heartbeats need one partition and a day of retention.
+    """
     return [
         *(Topic(name, partitions, replication) for name in raw),
         Topic(signals, partitions, replication, {"message.timestamp.type": "LogAppendTime"}),
@@ -80,7 +84,8 @@ def create_topics(
 ) -> list[Made]:
     """Create missing topics and return the result per topic.
 
-    Raises StreamError with the broker's reason, or when none has answered after `timeout_s`."""
+    Raises StreamError with the broker's reason, or when none has answered after `timeout_s`.
+    """
     admin, notes = watched_admin(bootstrap_servers, options)
     answered(admin, notes, partial(_everything, admin), timeout_s)
     wanted = [
@@ -100,7 +105,8 @@ def known_topics(
 ) -> dict[str, int]:
     """Return every visible topic with its number of partitions.
 
-    Raises SourceError when no broker answers in time."""
+    Raises SourceError when no broker answers in time.
+    """
     admin, notes = watched_admin(bootstrap_servers, options)
     known = answered(admin, notes, partial(_everything, admin), timeout_s).topics
     return {name: len(topic.partitions) for name, topic in known.items()}
@@ -109,7 +115,8 @@ def known_topics(
 def look_at(bootstrap_servers: str, names: Sequence[str], options: _Options | None = None) -> list[Seen]:
     """Return the state of these topics on the broker.
 
-    A topic that the list of all lacks is asked for by name. Raises SourceError when no broker answers in time."""
+    A topic that the list of all lacks is asked for by name. Raises SourceError when no broker answers in time.
+    """
     notes = ClientLog("observer", bootstrap_servers)
     consumer = Consumer(  # only a consumer can ask for a topic by name without auto-creating it
         {**client_options(bootstrap_servers, options or {}), "group.id": "earlybird-observer", "logger": notes}

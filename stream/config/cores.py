@@ -12,7 +12,8 @@ def usable_cores(own: Path = OWN, cgroups: Path = CGROUPS) -> int:
     """Return how many cores this process may use, at least 1.
 
     A quota of 2.5 cores counts as 2, since a throttled thread keeps its texts waiting. `own`: the file that names
-    this process's cgroups; `cgroups`: where they are mounted."""
+    this process's cgroups; `cgroups`: where they are mounted.
+    """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, int(min([affinity, *_quotas(own, cgroups)])))
 
@@ -36,7 +37,8 @@ def _quotas(own: Path, cgroups: Path) -> Iterator[float]:
 def _and_above(root: Path, path: str) -> Iterator[Path]:
     """Yield the folder of a cgroup and all folders above it, up to `root`.
 
-    In a container the path may be the host's, of which only the root is mounted."""
+    In a container the path may be the host's, of which only the root is mounted.
+    """
     parts = [part for part in path.split("/") if part not in ("", ".", "..")]
     for depth in range(len(parts), -1, -1):
         yield root.joinpath(*parts[:depth])

@@ -31,7 +31,8 @@ def explain(
 ) -> list[str]:
     """Return one line per fault: its place, its origin and the nearest known name.
 
-    The nearest name is given for unknown names only."""
+    The nearest name is given for unknown names only.
+    """
     known = dict(fields(model))
     present = {name.upper() for name in environment}
     lines = []
@@ -56,7 +57,8 @@ def misspelt(environment: Mapping[str, str], model: type[BaseModel], prefix: str
     """Return complaints about variables whose names nearly match a setting's.
 
     Other unknown variables are ignored, since Kubernetes sets variables like EARLYBIRD_SERVICE_HOST when a service
-    has our name."""
+    has our name.
+    """
     known = [prefix + name.replace(".", "__").upper() for name, _ in fields(model)]
     accepted = {prefix + name.upper() for name in model.model_fields} | others
     complaints = []

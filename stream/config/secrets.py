@@ -1,6 +1,7 @@
 """Read settings from files named by `_FILE`, as orchestrators mount secrets.
 
-The files are read when the settings are loaded."""
+The files are read when the settings are loaded.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 def tree_with_secrets(tree: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
     """Replace `NAME_file = "PATH"` by NAME and the file's content.
 
-    A file that cannot be read is added to `faults`."""
+    A file that cannot be read is added to `faults`.
+    """
     result: dict[str, Any] = {}
     for name, value in tree.items():
         if isinstance(value, Mapping):
@@ -28,7 +30,8 @@ def variables_with_secrets(
 ) -> dict[str, str | None]:
     """Replace EARLYBIRD_..._FILE by the variable without _FILE and the file's content.
 
-    A file that cannot be read is added to `faults`. Names of variables are in lower case here."""
+    A file that cannot be read is added to `faults`. Names of variables are in lower case here.
+    """
     prefix, result = prefix.lower(), dict(variables)
     for name, value in variables.items():
         if name.startswith(prefix) and name.endswith("_file") and value:

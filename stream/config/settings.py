@@ -1,7 +1,8 @@
 """Every setting with its default and meaning; the only reader of the environment.
 
 Names are the same everywhere: `kafka.bootstrap_servers` here is EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS in the
-environment and `bootstrap_servers` under `[kafka]` in the `--config` file. The environment wins over the file."""
+environment and `bootstrap_servers` under `[kafka]` in the `--config` file. The environment wins over the file.
+"""
 
 import argparse
 import os
@@ -224,9 +225,7 @@ class Settings(Group):
 
 
 def load(path: Path | None = None) -> Settings:
-    """Load settings from the environment and a TOML file; the environment wins.
-
-    Raises SettingsError that names every fault."""
+    """Load settings from environment and TOML file; raises SettingsError that names every fault."""
     settings, faults = examined(path)
     if faults:
         raise SettingsError(told(faults))
@@ -234,9 +233,7 @@ def load(path: Path | None = None) -> Settings:
 
 
 def examined(path: Path | None = None) -> tuple[Settings, list[str]]:
-    """Return the settings and every fault; faulty settings keep their defaults.
-
-    So the remaining settings can be checked as well."""
+    """Return settings and every fault; faulty ones get defaults, so the rest can be checked."""
     named = os.environ.get(CONFIG_VARIABLE)
     path = path or (Path(named) if named else None)
     faults = misspelt(os.environ, Settings, PREFIX, {CONFIG_VARIABLE})
@@ -292,7 +289,8 @@ def child_environment(inherited: tuple[str, ...], **variables: str) -> dict[str,
     """Return this process's environment for a child with settings of its own.
 
     Of our variables it keeps only those whose names begin with one of `inherited` (`engine` keeps
-    EARLYBIRD_ENGINE__...), then it adds `variables` (`http__port="0"`)."""
+    EARLYBIRD_ENGINE__...), then it adds `variables` (`http__port="0"`).
+    """
     kept = tuple(PREFIX + name.upper() for name in inherited)
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(PREFIX) or name.startswith(kept)

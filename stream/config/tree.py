@@ -22,7 +22,8 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> Tree:
 def without(tree: Mapping[str, Any], places: Sequence[tuple[int | str, ...]]) -> Tree:
     """Return the tree without these places, so that their defaults apply.
 
-    Returns an empty tree when none of the places is in it."""
+    Returns an empty tree when none of the places is in it.
+    """
     result: Tree = json.loads(json.dumps(tree, default=str))
     before = json.dumps(result)
     for place in places:
@@ -41,7 +42,8 @@ def _remove(node: Tree, place: Sequence[int | str]) -> None:
     """Remove one place from the tree, in place.
 
     A list is removed as a whole, since a list with one element less would mean something else. So is an option whose
-    name has dots."""
+    name has dots.
+    """
     for name, following in pairwise(place):
         child = node.get(str(name))
         if not isinstance(child, dict) or str(following) not in child:

@@ -25,7 +25,8 @@ copyreg.pickle(MappingProxyType, lambda view: (_view, (dict(view),)))
 class Blueprint:
     """Everything that a consumer process (feeder) needs to start.
 
-    It includes the text side of the model: no feeder opens a model folder, so all feeders tokenise alike."""
+    It includes the text side of the model: no feeder opens a model folder, so all feeders tokenise alike.
+    """
 
     settings: Settings
     origin: Origin
@@ -38,7 +39,8 @@ class Blueprint:
         """Pickle this into anonymous memory and return its file descriptor.
 
         A child that inherits the descriptor passes it to `read`. The memory has no name, since the settings hold
-        secrets."""
+        secrets.
+        """
         descriptor = os.memfd_create("earlybird-blueprint")
         with open(descriptor, "wb", closefd=False) as file:
             pickle.dump(self, file)

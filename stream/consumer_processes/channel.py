@@ -2,7 +2,8 @@
 
 A feeder has at most `places` requests in flight; each counts until its answer is taken. So neither ring overflows,
 and the engine's side never waits for room: a request's place is free again before its answer is put, and every
-answer has a place."""
+answer has a place.
+"""
 
 import mmap
 import os
@@ -30,7 +31,8 @@ _ANSWER = Struct(
 class Tickets:
     """Mapping between one feeder's tickets and the engine's.
 
-    Each feeder numbers its own tickets. The engine's ticket is the feeder's ticket * `feeders` + `number`."""
+    Each feeder numbers its own tickets. The engine's ticket is the feeder's ticket * `feeders` + `number`.
+    """
 
     feeders: int = 1
     number: int = 0
@@ -39,7 +41,8 @@ class Tickets:
 class RequestForm:
     """Layout of a request with up to `longest` tokens.
 
-    `tickets` maps the feeder's ticket to the reader's."""
+    `tickets` maps the feeder's ticket to the reader's.
+    """
 
     def __init__(self, longest: int, tickets: Tickets = Tickets()) -> None:
         self.size = _round_up(_REQUEST.size + 4 * longest)
@@ -64,7 +67,8 @@ class RequestForm:
 class AnswerForm:
     """Layout of an answer of the engine; floats keep every bit.
 
-    `tickets` maps the writer's ticket back to the feeder's."""
+    `tickets` maps the writer's ticket back to the feeder's.
+    """
 
     size = _ANSWER.size + LONGEST_ERROR + -(_ANSWER.size + LONGEST_ERROR) % 8
 
@@ -105,7 +109,8 @@ class Line:
     """Shared memory and two counting eventfds of one feeder.
 
     The memory has no name outside the processes that hold its descriptors: nothing is left behind when they are
-    killed."""
+    killed.
+    """
 
     places: int
     longest: int  # tokens per request, at most

@@ -3,7 +3,8 @@
     python -m earlybird.stream.consumer_processes.consumer_process BLUEPRINT
 
 Another process runs the engine. Only the supervisor starts this. stdin is its lifeline: a pipe that the engine's
-process holds open. SIGTERM and SIGINT drain it, as they drain a worker; it then exits with 0."""
+process holds open. SIGTERM and SIGINT drain it, as they drain a worker; it then exits with 0.
+"""
 
 import sys
 from functools import partial
@@ -25,7 +26,8 @@ log = structlog.get_logger(__name__)
 def main() -> int:
     """Run the consumer process and return its exit status.
 
-    0: it was told to stop and nothing that it read is lost. 2: a StreamError ended it."""
+    0: it was told to stop and nothing that it read is lost. 2: a StreamError ended it.
+    """
     stop = stop_on_signals()
     blueprint = Blueprint.read(int(sys.argv[1]))
     settings, origin, feeder = blueprint.settings, blueprint.origin, blueprint.number

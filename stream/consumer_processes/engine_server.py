@@ -17,7 +17,8 @@ class Device:
     """Engine server with two threads: one takes requests, one puts answers.
 
     Each feeder's requests are taken in the feeder's order. No feeder has more requests in flight than its line has
-    places, so none starves the others."""
+    places, so none starves the others.
+    """
 
     def __init__(
         self, lines: Sequence[Line], engine: Computing, threads: int, clock: Clock, fail: Callable[[Failed], None]

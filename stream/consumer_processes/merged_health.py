@@ -1,6 +1,7 @@
 """Merge health and metrics of all feeders into those of one service.
 
-Feeders are asked continuously, so that a probe is answered at once."""
+Feeders are asked continuously, so that a probe is answered at once.
+"""
 
 import json
 import threading
@@ -25,7 +26,8 @@ class Vitals:
 
     `ports`: each feeder's health port on 127.0.0.1, 0 while it starts. `own`: the exposition of the engine's
     process. Polls from construction until `close`, each feeder on a thread of its own, so that a feeder that does
-    not answer delays no probe. Safe to call from any thread."""
+    not answer delays no probe. Safe to call from any thread.
+    """
 
     def __init__(self, ports: Callable[[], Sequence[int]], own: Callable[[], bytes]) -> None:
         self._ports, self._own = ports, own
@@ -52,7 +54,8 @@ class Vitals:
         """Return all series in one page, see `page_of`.
 
         Series of the feeders have a label `feeder`, those of the engine do not. A feeder that does not answer keeps
-        the values of its last answer."""
+        the values of its last answer.
+        """
         threads = [threading.Thread(target=self._read, args=(number,)) for number in range(len(self._feeders))]
         for thread in threads:
             thread.start()
@@ -64,7 +67,8 @@ class Vitals:
     def silent(self, timeout_s: float) -> list[int]:
         """Return the feeders that have missed polls for `timeout_s`.
 
-        The time is counted in missed polls of LOOK_S + ASK_S each."""
+        The time is counted in missed polls of LOOK_S + ASK_S each.
+        """
         return [number for number, feeder in enumerate(self._feeders) if feeder.missed * (LOOK_S + ASK_S) >= timeout_s]
 
     def close(self) -> None:

@@ -16,7 +16,8 @@ class Remote:
     """Inference over a line: sends requests, passes answers to `deliver`.
 
     `submit` is for the consumer thread. The answers' thread is this object's own and calls `deliver` and `fail`,
-    which must only put into queues."""
+    which must only put into queues.
+    """
 
     figures: Values = {}  # noqa: RUF012  # the engine's process reports those of the slots
 
@@ -25,7 +26,8 @@ class Remote:
     ) -> None:
         """Use `end` of the line; the engine has ended when `lifeline` closes.
 
-        `lifeline` is a pipe that only the engine's process holds open."""
+        `lifeline` is a pipe that only the engine's process holds open.
+        """
         self._end, self._lifeline, self._deliver, self._fail = end, lifeline, deliver, fail
         self._waiting: deque[TimedRequest] = deque()  # until the line has room; a record may hold many texts
         self._sent = self._answered = 0  # _sent belongs to the consumer thread, _answered to the answers' thread
@@ -40,7 +42,8 @@ class Remote:
     def room(self) -> int:
         """Number of requests that the line has room for.
 
-        For the consumer thread; it may grow at any time."""
+        For the consumer thread; it may grow at any time.
+        """
         return self._end.places - (self._sent - self._answered)
 
     def submit(self, requests: list[TimedRequest]) -> None:

@@ -2,7 +2,8 @@
 
 Places have one size and are used in turn; there is no pickle and no lock. An eventfd counts the messages put; the
 kernel adds the counts up. It wakes a reader that sleeps in poll, no wake-up can be missed, and it orders memory on
-every processor: a process that has read the count sees what was written before the count was raised."""
+every processor: a process that has read the count sees what was written before the count was raised.
+"""
 
 import os
 from collections.abc import Sequence
@@ -14,7 +15,8 @@ T = TypeVar("T")
 class Form(Protocol[T]):
     """Layout of one message in its place.
 
-    `turn` is the message's sequence number, from 0."""
+    `turn` is the message's sequence number, from 0.
+    """
 
     @property
     def size(self) -> int:
@@ -31,7 +33,8 @@ class Ring(Generic[T]):
     """One end of a ring buffer with a single writer and a single reader.
 
     One process only puts and the other only takes, each from one thread. The ring does not check that it is full:
-    the writer knows how many places are free, see Line."""
+    the writer knows how many places are free, see Line.
+    """
 
     def __init__(self, memory: memoryview, form: Form[T], count: int) -> None:
         """Use `memory`, a whole number of places, and `count`, a non-blocking eventfd."""
@@ -43,7 +46,8 @@ class Ring(Generic[T]):
     def put(self, messages: Sequence[T]) -> None:
         """Write these messages and wake the reader.
 
-        At most `places` messages may be unread."""
+        At most `places` messages may be unread.
+        """
         for message in messages:
             self._form.pack(self._memory, self._turn % self.places * self._size, self._turn, message)
             self._turn += 1

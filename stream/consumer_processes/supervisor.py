@@ -2,7 +2,8 @@
 
 They are one service. When a feeder ends unexpectedly, the others drain and the service ends with an error, so that
 its supervisor restarts it as a whole. When this process dies, the pipe that is each feeder's stdin closes and the
-feeders end at once. Neither loses records: those in flight are read again, as after any crash."""
+feeders end at once. Neither loses records: those in flight are read again, as after any crash.
+"""
 
 import math
 import os
@@ -69,7 +70,8 @@ class Crew:
         """Wait until all feeders have drained and ended, after `stop` or after one ended.
 
         Kills feeders that are `silent`, and those still running `end_s` after they were told to end. Raises
-        FeederLost for a feeder that ended unexpectedly or with an error, and the errors in `failures`."""
+        FeederLost for a feeder that ended unexpectedly or with an error, and the errors in `failures`.
+        """
         lost: FeederLost | None = None
         told = False
         end_at = math.inf
@@ -115,7 +117,8 @@ class Crew:
 def serve_crew(settings: Settings, engine: Engine, origin: Origin, metrics: Metrics, stop: threading.Event) -> None:
     """Run the consumer processes around one engine until `stop` is set.
 
-    They then finish, commit and leave the group. Raises EngineError, StreamError."""
+    They then finish, commit and leave the group. Raises EngineError, StreamError.
+    """
     lines = [
         Line.create(settings.limits.max_in_flight, engine.max_tokens) for _ in range(settings.engine.consumer_processes)
     ]
@@ -150,7 +153,8 @@ def _settings_of(number: int, settings: Settings) -> Settings:
     """Return one feeder's settings: a private health port and its own group.instance.id.
 
     Its health is for this process alone, which merges it. Two members with one group.instance.id would fence each
-    other."""
+    other.
+    """
     kafka, instance = settings.kafka, settings.kafka.options.get(INSTANCE)
     if instance is not None:
         kafka = kafka.model_copy(update={"options": {**kafka.options, INSTANCE: f"{instance}-{number}"}})

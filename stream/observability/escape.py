@@ -1,6 +1,7 @@
 """Escape untrusted text before it is logged or shown.
 
-No control character reaches a terminal or a log, and no text floods it."""
+No control character reaches a terminal or a log, and no text floods it.
+"""
 
 LONGEST_SHOWN = 500
 
@@ -9,7 +10,8 @@ def escaped(text: str, longest: int = LONGEST_SHOWN) -> str:
     """Return the text as one line of printable characters, cut after `longest`.
 
     Control characters, line ends, bidi overrides and lone surrogates become Python escapes. The number of characters
-    cut off is appended."""
+    cut off is appended.
+    """
     shown = cut(text, longest)
     return shown if shown.isprintable() else "".join(map(_escaped, shown))
 
@@ -35,7 +37,8 @@ def json_line(text: str) -> str:
     r"""Return JSON text as one line of printable characters with the same meaning.
 
     Unprintable characters become \u escapes inside strings, and a space between values, where only white space can
-    stand."""
+    stand.
+    """
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else _json_escaped(char) for char in text)

@@ -1,6 +1,7 @@
 """Metrics read at scrape time from values that the stage keeps anyway.
 
-Their names are a contract with dashboards."""
+Their names are a contract with dashboards.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple

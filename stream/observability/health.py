@@ -1,6 +1,7 @@
 """Serve /healthz, /readyz and /metrics on threads of its own.
 
-Answers come from values that the pipeline's threads publish."""
+Answers come from values that the pipeline's threads publish.
+"""
 
 import json
 import math
@@ -22,7 +23,7 @@ from earlybird.stream.errors import SettingsError
 log = structlog.get_logger(__name__)
 
 LIVENESS_TIMEOUT_S = 5.0
-"""A loop older than this counts as hung; an orchestrator then restarts the process."""
+"""A loop without an iteration for so long counts as hung; an orchestrator then restarts the process."""
 
 LIFETIME_S = 10.0  # per connection, from accept to the last byte of its response
 MOST_CONNECTIONS = 32  # at once; one more replaces the oldest
@@ -36,7 +37,8 @@ Page = tuple[HTTPStatus, str, bytes]
 class Readiness:
     """What is missing before texts are served, and what is missing while they are.
 
-    `waiting` keeps /readyz at 503. `degraded` does not, e.g. without the duplicate cache every text is computed."""
+    `waiting` keeps /readyz at 503. `degraded` does not, e.g. without the duplicate cache every text is computed.
+    """
 
     waiting: tuple[str, ...] = ()
     degraded: tuple[str, ...] = ()
@@ -48,7 +50,8 @@ class HealthServer:
     `loop_age_s` returns the time since the pipeline last looped: /healthz is 200 below LIVENESS_TIMEOUT_S, else 503.
     It never asks a broker, since restarting this process repairs no broker. `readiness` decides /readyz. `metrics`
     maps a scraper's Accept header to content type and text. All three are called on the server's threads and must
-    only read."""
+    only read.
+    """
 
     def __init__(
         self,
@@ -61,7 +64,8 @@ class HealthServer:
     ) -> None:
         """Listen on `host` and `port`; port 0 takes any free one.
 
-        Raises SettingsError when the address cannot be bound."""
+        Raises SettingsError when the address cannot be bound.
+        """
         routes: dict[str, Callable[[str], Page]] = {
             "/healthz": lambda _: _health(loop_age_s()),
             "/readyz": lambda _: _ready(readiness()),
@@ -116,7 +120,8 @@ class HealthServer:
 class _Server(ThreadingTCPServer):
     """TCP server with few connections, a thread for each, and a bounded lifetime.
 
-    So a slow or silent client cannot keep a probe out."""
+    So a slow or silent client cannot keep a probe out.
+    """
 
     allow_reuse_address = daemon_threads = True
     block_on_close = False
@@ -137,7 +142,8 @@ class _Server(ThreadingTCPServer):
     def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002 (the base class's signature)
         """Make room for a connection by ending the oldest.
 
-        False: there is no room yet, since the threads of ended connections still run."""
+        False: there is no room yet, since the threads of ended connections still run.
+        """
         with self._lock:
             if len(self._since) >= MOST_CONNECTIONS:
                 self._end(min(self._since, key=self._since.__getitem__))
@@ -185,7 +191,8 @@ class _Exchange(BaseRequestHandler):
     def _head(self) -> bytes:
         """Return request line and headers; empty when the client left before their end.
 
-        A head longer than LARGEST_HEAD is returned incomplete."""
+        A head longer than LARGEST_HEAD is returned incomplete.
+        """
         head = b""
         while b"\r\n\r\n" not in head and b"\n\n" not in head and len(head) <= LARGEST_HEAD:
             received = self.request.recv(LARGEST_HEAD)

@@ -2,7 +2,8 @@
 
 Events are named `noun.verb`; variable parts are fields. A command configures structlog for its process. A library
 must not: modules that a strategy loads take their logger from `get_logger`, so that the strategy's own log stays as
-it was."""
+it was.
+"""
 
 import logging
 import os
@@ -31,7 +32,8 @@ def configure_logging(
     """Configure structlog for this process: console text or one JSON object per line.
 
     Lines go to `stream`, by default stderr. Each line carries the `facts`, whichever thread writes it. Call once,
-    when the process starts."""
+    when the process starts.
+    """
     out = sys.stderr if stream is None else stream
     structlog.configure(
         processors=_processors(form, out, facts),
@@ -44,7 +46,8 @@ def configure_logging(
 def failure(error: BaseException) -> dict[str, str]:
     """Return what may be logged of an exception that a message caused.
 
-    That is its type and where it was raised. Its text may quote the message, and logs must not hold licensed text."""
+    That is its type and where it was raised. Its text may quote the message, and logs must not hold licensed text.
+    """
     frames = traceback.extract_tb(error.__traceback__)[-8:]
     places = [f"{'/'.join(frame.filename.split('/')[-2:])}:{frame.lineno} {frame.name}" for frame in frames]
     return {"error": type(error).__name__, "raised_at": " > ".join(places)}
@@ -60,7 +63,8 @@ def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
 
     It is structlog's logger once the process has configured structlog, before or after this call. Until then
     warnings and errors go to stderr and the rest nowhere: structlog's own default would print everything to the
-    strategy's stdout."""
+    strategy's stdout.
+    """
     return cast(structlog.typing.FilteringBoundLogger, _Guest(name))
 
 
@@ -117,7 +121,8 @@ def _on_one_line(_logger: Any, _method: str, rendered: Any) -> str:
 def _escaped(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Cut and escape values for the console.
 
-    Console output has no parser that would restore control characters."""
+    Console output has no parser that would restore control characters.
+    """
     return {name: _trace(value) if name == "exception" else _fitted(value, escaped) for name, value in event.items()}
 
 

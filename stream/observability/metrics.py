@@ -1,6 +1,7 @@
 """Prometheus metrics of a running stage; no decision depends on them.
 
-Metric names and labels are a contract with dashboards. A symbol is never a label, since there are thousands."""
+Metric names and labels are a contract with dashboards. A symbol is never a label, since there are thousands.
+"""
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
@@ -41,7 +42,8 @@ STAGES: tuple[tuple[str, str, str], ...] = (
 class Metrics:
     """Counters and gauges with prefix `earlybird_`, in a registry of their own.
 
-    Thread-safe. Methods take batches where the caller has batches; one call costs microseconds."""
+    Thread-safe. Methods take batches where the caller has batches; one call costs microseconds.
+    """
 
     def __init__(self, max_layers: int) -> None:
         # They would add a second series per counter, which holds only the time this process started.
@@ -89,7 +91,8 @@ class Metrics:
         """Count an acknowledged signal, given as the values of its JSON.
 
         Counts the signal, its stages and, where it was computed, its exit. With `live` False it is history, whose
-        age is no latency."""
+        age is no latency.
+        """
         if signal["label"] is None:
             self._retractions.inc()
         else:
@@ -109,7 +112,8 @@ class Metrics:
     def lag(self, records: Mapping[Partition, int]) -> None:
         """Set the lag per partition: records not read yet.
 
-        A partition that is no longer named belongs to another worker, and its series is removed."""
+        A partition that is no longer named belongs to another worker, and its series is removed.
+        """
         for gone in self._lagging - records.keys():
             self._lag.remove(gone.topic, str(gone.number))
         for partition, count in records.items():
@@ -119,7 +123,8 @@ class Metrics:
     def unfinished(self, texts: int, oldest_age_s: float) -> None:
         """Set the number of texts without an acknowledged outcome, and the oldest's age.
 
-        The age is 0 without any."""
+        The age is 0 without any.
+        """
         self._unfinished.set(texts)
         self._oldest.set(max(0.0, oldest_age_s))
 
@@ -141,7 +146,8 @@ class Metrics:
 def page_of(collector: Collector, accepted: str) -> tuple[str, bytes]:
     """Return content type and text for a scraper's Accept header.
 
-    OpenMetrics where the header names it, else Prometheus's own text format."""
+    OpenMetrics where the header names it, else Prometheus's own text format.
+    """
     if "application/openmetrics-text" in accepted:
         return openmetrics.CONTENT_TYPE_LATEST, openmetrics.generate_latest(collector)  # type: ignore[no-untyped-call]
     return CONTENT_TYPE_PLAIN_0_0_4, generate_latest(collector)
@@ -167,7 +173,8 @@ class _PerSignal(Collector):
     """Counters and histograms that every signal updates.
 
     prometheus_client's own counters cost 6 us per call here and a signal needs ten calls; these cost a tenth of
-    that. Publisher's thread only, except `collect`."""
+    that. Publisher's thread only, except `collect`.
+    """
 
     def __init__(self, layers: tuple[float, ...]) -> None:
         # Every series exists from the start: a rate over one that appears at its first event misses that event.

@@ -1,7 +1,8 @@
 """End a process that hangs, or that does not end when told to.
 
 A hang cannot be repaired from inside. The watchdog logs which part hangs, dumps the stack of every thread, and ends
-the process: its partitions move to other workers, and a supervisor restarts it. As after any crash, nothing is lost."""
+the process: its partitions move to other workers, and a supervisor restarts it. As after any crash, nothing is lost.
+"""
 
 import faulthandler
 import os
@@ -31,7 +32,8 @@ class Watchdog:
     """Thread that checks progress every second, from construction until `close`.
 
     It counts checks instead of elapsed time, so that a machine that stood still as a whole does not count as a hang.
-    Use as a context manager."""
+    Use as a context manager.
+    """
 
     def __init__(
         self,
@@ -44,7 +46,8 @@ class Watchdog:
     ) -> None:
         """Watch `progress`, called on this object's thread; it must only read.
 
-        `end_s`: how long the process may take to end once `stop` is set. `end`: ends the process."""
+        `end_s`: how long the process may take to end once `stop` is set. `end`: ends the process.
+        """
         self._progress, self._stop, self._end_s, self._look_s = progress, stop, end_s, look_s
         self._end = end or _end_process
         self._seen: dict[str, Hashable] = {}
@@ -98,7 +101,8 @@ class Watchdog:
 def stop_on_signals() -> threading.Event:
     """Return an event that SIGTERM and SIGINT set.
 
-    They set it even while the main thread is inside a call that never returns."""
+    They set it even while the main thread is inside a call that never returns.
+    """
     stop = threading.Event()
     read, write = os.pipe()
     os.set_blocking(write, False)
