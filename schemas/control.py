@@ -34,7 +34,7 @@ class Heartbeat(Message):
     sequence: Annotated[int, Field(ge=0)]
     state: Literal["starting", "running", "draining", "stopped"]
     partitions: tuple[PartitionProgress, ...] = ()
-    shed: Annotated[int, Field(ge=0)] = 0  # texts too old to compute since the worker started (since 1.1)
+    shed: Annotated[int, Field(ge=0)] = 0  # texts shed since the worker started: too old when read (since 1.1)
     model_sha256: str
     config_hash: str
     numerics: str
