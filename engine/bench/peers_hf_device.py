@@ -85,7 +85,10 @@ def _attend(
     longest: int,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Attention in transformers' calling convention: (1, heads, T, size) -> (1, T, heads, size)."""
+    """Compute attention in transformers' calling convention.
+
+    Each of query, key and value is (1, heads, T, size); the result is (1, T, heads, size).
+    """
     if query.is_cuda:
         from torch.nn.attention.varlen import varlen_attn
 

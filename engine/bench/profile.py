@@ -61,7 +61,7 @@ class Profile:
 
 
 class Scoped:
-    """Wraps a model with profiler ranges."""
+    """Model wrapper with profiler ranges."""
 
     def __init__(self, model: Layered) -> None:
         self._model = model

@@ -80,7 +80,7 @@ class Table:
         )
 
     def addresses(self) -> tuple[int, ...]:
-        """Addresses of all buffers, which a captured graph has fixed."""
+        """Return the addresses of all buffers, which a captured graph has fixed."""
         fields = (getattr(self, name) for name in self.__dataclass_fields__ if name != "memory")
         return tuple(each.data_ptr() for each in (*fields, *self.memory))
 

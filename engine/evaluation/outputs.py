@@ -52,7 +52,7 @@ class Outputs:
 
     @cached_property
     def costs(self) -> Tensor:
-        """Return every text's operations by exit depth, (n, D) float64."""
+        """Every text's operations by exit depth, (n, D) float64."""
         lengths, place = torch.unique(self.length, return_inverse=True)
         depths = range(1, self.config.layers + 1)
         rows = [[flops(self.config, length, depth) for depth in depths] for length in lengths.tolist()]

@@ -65,7 +65,7 @@ class Job:
     recipe: Recipe = field(default_factory=Recipe)
 
     def asked(self) -> dict[str, Any]:
-        """The options as stored in a run folder."""
+        """Return the options as stored in a run folder."""
         asked: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self), default=str))
         return asked
 
