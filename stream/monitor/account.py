@@ -23,7 +23,7 @@ from earlybird.stream.timeline.merge import Span
 MOST_NAMED = 1_000
 """Limit on the positions kept for the report; all are counted."""
 
-_SIGNALLED, _REJECTED, _TIMED = 1, 2, 4  # _TIMED: a deadline affected an outcome
+_SIGNALLED, _REJECTED, _TIMED = 1, 2, 4  # _TIMED: a deadline or shedding affected an outcome
 _UNANSWERED = re.compile(rb"\x00+")
 
 
@@ -166,7 +166,7 @@ class Account:
     def disagreeing(self) -> list[Position]:
         """Positions published twice with different digests.
 
-        Positions where a deadline affected an outcome are excluded, since their digests may differ.
+        Positions where a deadline or shedding affected an outcome are excluded: their digests may differ.
         """
         return [
             Position(*partition, *self._elements[partition].place(number))
