@@ -33,7 +33,7 @@ class Audit:
     limits: Limits = field(default_factory=Limits)
     _rejected: set[Position] = field(default_factory=set)
     _differing: list[Position] = field(default_factory=list)  # published twice with different digests
-    _hurried: set[Position] = field(default_factory=set)  # a deadline affected an outcome
+    _hurried: set[Position] = field(default_factory=set)  # a deadline or shedding affected an outcome
 
     def add_raw(self, record: Record) -> None:
         """Add one record of a raw topic."""
@@ -92,8 +92,8 @@ class Audit:
     def disagreeing(self) -> list[Position]:
         """Positions published twice with different digests.
 
-        Excluded are positions where they may differ: a deadline affected an outcome, or the text was refused once and
-        its retraction is one of the two.
+        Excluded are positions where they may differ: a deadline or shedding affected an outcome, or the text was refused
+        once and its retraction is one of the two.
         """
         excused = self._hurried | self._rejected
         return [position for position in self._differing if position not in excused]

@@ -46,7 +46,7 @@ class TapeTally:
                 self.cache_hits += 1
 
     def age_ms(self, share: float) -> float:
-        """Return the percentile `share` of the ages of signals with a result.
+        """Return the `share` quantile of the ages of signals with a result.
 
         By nearest rank, in milliseconds; 0 without any.
         """
