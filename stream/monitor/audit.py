@@ -92,8 +92,8 @@ class Audit:
     def disagreeing(self) -> list[Position]:
         """Positions published twice with different digests.
 
-        Excluded are positions where they may differ: a deadline or shedding affected an outcome, or the text was refused
-        once and its retraction is one of the two.
+        Excluded are positions where they may differ: a deadline or shedding affected an outcome, or the text was
+        refused once and its retraction is one of the two.
         """
         excused = self._hurried | self._rejected
         return [position for position in self._differing if position not in excused]
