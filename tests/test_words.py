@@ -36,7 +36,7 @@ def docstrings(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def faults(text: str) -> list[str]:
-    """Return what is wrong with the first line of a docstring and the line after it."""
+    """Return what is wrong with the first two lines of a docstring."""
     first, *rest = text.split("\n")
     words = len(first.split())
     found = [f"{words} words"] if words > MOST_WORDS else []
