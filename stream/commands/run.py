@@ -8,7 +8,7 @@ import argparse
 
 from earlybird.stream.config.settings import add_config_option, examined
 from earlybird.stream.observability.logging import configure_logging, worker_name
-from earlybird.stream.observability.watchdog import stop_on_signals
+from earlybird.stream.observability.watchdog import leave, stop_on_signals
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,4 +32,4 @@ def run(args: argparse.Namespace) -> int:
     )
 
     serve(settings, stop)
-    return 0
+    leave(0)
