@@ -25,6 +25,7 @@ from engine.slots.resident_device import CudaDevice, Device, Immediate
 from engine.slots.resident_layer import StaticElbert, Tiles
 from engine.slots.resident_step import Tier
 from engine.slots.runner import Runner
+from engine.text.assembly import assembly
 from engine.text.encoder import TextEncoder
 from engine.text.profiles import profile
 from engine.tiling import answers, fingerprint, steady
@@ -32,14 +33,14 @@ from engine.weights import Checkpoint, load
 from schemas.identity import config_hash
 
 BUNDLED_FOLDER = Path(__file__).parent / "assets" / "elbert-mini"
-PROFILE_WITHOUT_MANIFEST = "natural-v1"
+PROFILE_WITHOUT_MANIFEST, ASSEMBLY_WITHOUT_MANIFEST = "natural-v2", "parts-v2"
 
 
 @dataclass(frozen=True)
 class Engine:
     """Shared by all engine threads: nothing in it changes. Each thread asks for a runner of its own.
 
-    A Hugging Face folder has no manifest: it runs at full depth, uncalibrated, under natural-v1, in any language.
+    A Hugging Face folder has no manifest: it runs at full depth, uncalibrated, under natural-v2, in any language.
     """
 
     config: EngineConfig
@@ -237,8 +238,10 @@ def _encoder(config: EngineConfig, checkpoint: Checkpoint) -> TextEncoder:
     max_tokens = config.max_tokens or (manifest.max_tokens if manifest else positions)
     if max_tokens > positions:
         raise ConfigError(f"max_tokens: {checkpoint.id} has {positions} positions, was {max_tokens}")
-    name = manifest.profile.name if manifest else PROFILE_WITHOUT_MANIFEST
-    return TextEncoder(profile(name), checkpoint.tokenizer, max_tokens)
+    cleaning, rule = PROFILE_WITHOUT_MANIFEST, ASSEMBLY_WITHOUT_MANIFEST
+    if manifest:
+        cleaning, rule = manifest.profile.name, str(manifest.assembly["name"])
+    return TextEncoder(profile(cleaning), assembly(rule), checkpoint.tokenizer, max_tokens)
 
 
 def _temperature(checkpoint: Checkpoint) -> float:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from engine.config import ModelConfig
 from engine.errors import ConfigError, ManifestMismatch, NotAModel
-from engine.text.encoder import ASSEMBLY
+from engine.text.assembly import assembly
 from engine.text.profiles import profile
 from schemas.base import EpochUs
 from schemas.codec import describe
@@ -96,11 +96,11 @@ def read(folder: Path) -> Manifest:
 def check_text(manifest: Manifest, tokenizer_sha256: str) -> None:
     """Text must be read as in training. Raises ManifestMismatch."""
     try:
-        ours = profile(manifest.profile.name)
+        ours, rule = profile(manifest.profile.name), assembly(str(manifest.assembly.get("name")))
     except ConfigError as error:
         raise ManifestMismatch(f"{manifest.id}: {error}") from None
     _same(f"{manifest.id}: hash of text profile {ours.name}", ours.hash, manifest.profile.hash)
-    _same(f"{manifest.id}: assembly rule", ASSEMBLY, manifest.assembly)
+    _same(f"{manifest.id}: assembly rule {rule.name}", rule.describe(), manifest.assembly)
     _same(f"{manifest.id}: sha256 of tokenizer.json", tokenizer_sha256, manifest.tokenizer_sha256)
 
 

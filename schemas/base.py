@@ -1,6 +1,6 @@
 """What every message shares: frozen, strictly typed, unknown fields ignored, times in epoch microseconds."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -11,15 +11,34 @@ LATEST_US = 4_102_444_800_000_000
 EpochUs = Annotated[int, Field(ge=EARLIEST_US, le=LATEST_US)]
 """An instant: integer microseconds since 1970-01-01 UTC."""
 
+INT64_MAX = 2**63 - 1
+
+Int64 = Annotated[int, Field(ge=-INT64_MAX - 1, le=INT64_MAX)]
+"""An integer that columns, Java and Go can hold, too."""
+
+Count64 = Annotated[int, Field(ge=0, le=INT64_MAX)]
+"""The same from 0 on."""
+
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 """A fraction, 0 to 1."""
 
 
 class Message(BaseModel):
     """Base of all messages. Immutable; a field unknown to this version is ignored, so that readers may lag behind
-    writers; a value of another type is an error, never coerced."""
+    writers; a value of another type is an error, never coerced. An error's text never quotes the input: logs must not
+    hold licensed text."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, allow_inf_nan=False, hide_input_in_errors=True)
 
     SCHEMA: ClassVar[str]
     """Name and major version, as in the `schema` header, e.g. `signal/1`."""
+
+    WIRE: ClassVar[type["Message"]]
+    """The message whose bytes an instance is encoded to: its own class, unless that says otherwise."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **about: Any) -> None:
+        """Set WIRE where the class body does not."""
+        super().__pydantic_init_subclass__(**about)
+        if "WIRE" not in cls.__dict__:
+            cls.WIRE = cls

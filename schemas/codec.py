@@ -14,8 +14,9 @@ class DecodeError(ValueError):
 
 
 def encode(message: Message) -> bytes:
-    """UTF-8 JSON without spaces, fields in the schema's order."""
-    return message.__pydantic_serializer__.to_json(message)
+    """UTF-8 JSON without spaces, fields in the schema's order; of a message that is extended in the process alone, the
+    bytes of the one that it extends."""
+    return message.WIRE.__pydantic_serializer__.to_json(message)
 
 
 def decode(kind: type[M], content: bytes) -> M:
@@ -27,7 +28,7 @@ def decode(kind: type[M], content: bytes) -> M:
 
 
 def describe(error: ValidationError) -> str:
-    """The first fault in one line, without the offending input: logs must not hold licensed text."""
+    """The first fault in one short line, without the offending input: logs must not hold licensed text."""
     fault = error.errors(include_input=False, include_url=False)[0]
     place = ".".join(str(part) for part in fault["loc"]) or "record"
-    return f"{place}: {fault['msg']}"
+    return f"{place[:200]}: {fault['msg'][:300]}"  # a key or a tag of the input may be in both

@@ -7,9 +7,12 @@ and nanosecond stamps pass 2**53. Text fields are null in a delete.
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import AfterValidator, FailFast, Field, TypeAdapter
+from pydantic_core import PydanticCustomError
 
-from schemas.base import EpochUs, Message, Share
+from schemas.base import Count64, EpochUs, Int64, Message, Share
+
+LONGEST_EXCHANGE = 64
 
 
 class Action(StrEnum):
@@ -29,6 +32,21 @@ class Symbol(Message):
     relevance: Share | None = None
 
 
+def _short_exchange(symbol: Symbol) -> Symbol:
+    """Signals of earlier versions may name a longer one, so that Symbol itself has no bound."""
+    if symbol.exchange is not None and len(symbol.exchange) > LONGEST_EXCHANGE:
+        raise PydanticCustomError(
+            "exchange_too_long",
+            "its exchange is longer than {limit} characters, was {length}",
+            {"limit": LONGEST_EXCHANGE, "length": len(symbol.exchange)},
+        )
+    return symbol
+
+
+Texts = Annotated[tuple[str, ...], FailFast()]
+"""One error for all of a list: a megabyte of wrong elements must not become a million errors."""
+
+
 class Reference(Message):
     """The post that a tweet repeats, quotes or answers."""
 
@@ -41,6 +59,8 @@ class RawItem(Message):
 
     `item_key` is `source:source_item_id` and the Kafka key. `ingested_us` is when our side first had the item: the
     instant it became available to trade on. `ingested_origin` says whether that was observed or assumed afterwards.
+
+    What is copied into a signal is bounded (since 1.1, whose readers read every item of 1.0 within the bounds).
     """
 
     SCHEMA: ClassVar[str] = "raw/1"
@@ -50,14 +70,14 @@ class RawItem(Message):
     source: Annotated[str, Field(min_length=1, max_length=64)]
     source_item_id: Annotated[str, Field(min_length=1, max_length=448)]
     action: Action = Action.CREATE
-    revision: Annotated[int, Field(ge=0)] | None = None
+    revision: Count64 | None = None
     published_us: EpochUs | None = None
     updated_us: EpochUs | None = None
     ingested_us: EpochUs
     ingested_origin: Literal["observed", "assumed"] = "observed"
-    lang: str | None = None
+    lang: Annotated[str, Field(max_length=35)] | None = None  # the longest tag that BCP 47 tells readers to expect
     symbols: Annotated[
-        tuple[Symbol, ...], Field(max_length=512)
+        tuple[Annotated[Symbol, AfterValidator(_short_exchange)], ...], Field(max_length=512), FailFast()
     ] = ()  # all are copied to the signal, and into a header
     url: str | None = None
     publisher: str | None = None
@@ -83,9 +103,9 @@ class RawNews(RawItem):
     summary: str | None = None
     body: str | None = None
     body_format: Literal["text", "html"] = "text"
-    authors: tuple[str, ...] = ()
-    channels: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
+    authors: Texts = ()
+    channels: Texts = ()
+    tags: Texts = ()
 
 
 class RawTweet(RawItem):
@@ -96,10 +116,10 @@ class RawTweet(RawItem):
     author_id: str | None = None
     conversation_id: str | None = None
     ref: Reference | None = None
-    cashtags: Annotated[tuple[str, ...], Field(max_length=512)] = ()
-    hashtags: tuple[str, ...] = ()
-    urls: tuple[str, ...] = ()
-    metrics: dict[str, int] | None = None
+    cashtags: Annotated[tuple[str, ...], Field(max_length=512), FailFast()] = ()
+    hashtags: Texts = ()
+    urls: Texts = ()
+    metrics: dict[str, Int64] | None = None
     user_label: str | None = None
 
 

@@ -11,6 +11,7 @@ from schemas.signal import RawPosition
 
 # A dead letter must fit the broker's message limit (1 MB by default) after base64's 4/3.
 LARGEST_ORIGINAL_BYTES = 512 * 1024
+LARGEST_KEY_BYTES = 4096  # twice what the longest item_key takes; the record's own key is cut likewise
 
 
 class Reason(StrEnum):
@@ -22,42 +23,58 @@ class Reason(StrEnum):
     BAD_TIME = "bad_time"  # outside 1973 to 2100: most often a wrong unit
     EMPTY_TEXT = "empty_text"  # nothing left to read
     LANGUAGE = "language"  # not one that the model was trained on
-    TOO_LARGE = "too_large"  # the record as a whole; a long text is assembled to fit instead
+    TOO_LARGE = "too_large"  # the record as a whole, or its signal; a long text is assembled to fit instead
     STALE = "stale"
     SHED = "shed"  # too old when it was consumed: not computed, so that younger texts are (since 1.1)
     POISON = "poison"  # our own code failed on it
 
 
 class Rejection(Message):
-    """The outcome of a raw record that cannot become a signal.
+    """The outcome of a raw record, or of one element of an array record, that cannot become a signal.
 
-    `original` is the record's value in base64, whole up to 512 KiB and its beginning beyond that (`original_bytes` is
-    its true size, `original_sha256` of all of it; the raw position still names the whole).
+    `original` in base64 is what was refused. Where the record holds one item, or its array cannot be told apart, that
+    is the record's value (`original_scope` record); else the bytes of this element alone (element), which can be
+    published again as a record of their own. It is whole up to 512 KiB and what a message holds, and its beginning
+    beyond that. `original_bytes` is its true size, `original_sha256` of all of it, and `raw` names the record.
 
-    `schema_version` is the lowest that has the reason: readers of 1.0 go on reading everything but `shed`.
+    `schema_version` is the lowest that has what is used: readers of 1.0 go on reading everything but `shed`, elements
+    and cut keys.
     """
 
     SCHEMA: ClassVar[str] = "rejection/1"
 
-    schema_version: Literal["1.0", "1.1"] = "1.0"
+    schema_version: Literal["1.0", "1.1", "1.2"] = "1.0"
     reason: Reason
     detail: str
     raw: RawPosition
     attempt: Annotated[int, Field(ge=1)] = 1
     item_key: str | None = None
-    key: str | None = None  # the record's key in base64
+    key: str | None = None  # the record's key in base64, whole up to 4 KiB and its beginning beyond that
+    key_bytes: Annotated[int, Field(ge=0)] | None = None  # its true size, where `key` is not all of it (since 1.2)
     original: str | None = None
+    original_scope: Literal["record", "element"] = "record"  # since 1.2
     original_bytes: Annotated[int, Field(ge=0)] = 0
     original_sha256: str | None = None
     rejected_us: EpochUs
     run_id: str = "live"
 
     @model_validator(mode="after")
-    def _reason_of_its_version(self) -> "Rejection":
-        if self.reason is Reason.SHED and self.schema_version == "1.0":
-            raise ValueError("reason shed needs schema_version 1.1, was 1.0")
+    def _what_its_version_has(self) -> "Rejection":
+        needed = self.lowest_version(self.reason, self.original_scope, self.key_bytes)
+        if self.schema_version < needed:
+            what = f"reason {self.reason}" if needed == "1.1" else "original_scope element or key_bytes"
+            raise ValueError(f"{what} needs schema_version {needed}, was {self.schema_version}")
         return self
 
+    @staticmethod
+    def lowest_version(
+        reason: Reason, original_scope: Literal["record", "element"], key_bytes: int | None
+    ) -> Literal["1.0", "1.1", "1.2"]:
+        """The first version that has these."""
+        if original_scope == "element" or key_bytes is not None:
+            return "1.2"
+        return "1.1" if reason is Reason.SHED else "1.0"
+
     def original_value(self) -> bytes | None:
-        """The raw value's bytes (its first 512 KiB where it was larger)."""
+        """The bytes that were refused, as far as they are here."""
         return None if self.original is None else base64.b64decode(self.original)

@@ -1,4 +1,4 @@
-"""Is every raw record accounted for? By raw position: signals + retractions + rejections = elements of records."""
+"""The account of raw records in memory, in any order: of a running stage. For months there is stream.account."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -24,13 +24,14 @@ class Audit:
     first_us: int | None = None  # when the broker got the first outcome, and the last
     last_us: int | None = None
     unreadable: int = 0  # records of our own topics that are no messages of ours
+    limits: Limits = field(default_factory=Limits)
     _rejected: set[Position] = field(default_factory=set)
     _differing: list[Position] = field(default_factory=list)  # published twice with different digests
     _hurried: set[Position] = field(default_factory=set)  # the clock had a say in an outcome
 
     def add_raw(self, record: Record) -> None:
         """One record of a raw topic."""
-        self.raw.update(element.position for element in read(record, Limits()))
+        self.raw.update(element.position for element in read(record, self.limits))
 
     def add_signal(self, record: Record) -> None:
         """One record of the signals topic."""

@@ -25,7 +25,7 @@ from rich.table import Table
 from stream import settings as settings_module
 from stream.adapters.embedded import EmbeddedRedis
 from stream.bench.load import publish, records
-from stream.bench.report import Whole, figures, machine
+from stream.bench.report import Whole, bench_console, figures, machine
 from stream.bench.workers import Child, Place, Workers
 from stream.bench_stage import open_place
 from stream.errors import SourceError
@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0: measured."""
     configure_logging("error", "console")
-    console = Console(stderr=args.json, highlight=False, markup=False)
+    console = bench_console(stderr=args.json)
     if args.archive is None:
         items = invented_items(args.texts)
     else:

@@ -15,15 +15,13 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.util import find_spec
 
-from rich.console import Console
-
 from stream.adapters.embedded import CLIENT_OPTIONS, EmbeddedBroker, EmbeddedRedis
 from stream.adapters.topics import Topic, admin_client, create_topics
 from stream.bench.feeders import conclusion, feed, table
 from stream.bench.latency import latency
 from stream.bench.load import fill
 from stream.bench.null import rate_of
-from stream.bench.report import Report, Whole
+from stream.bench.report import Report, Whole, bench_console
 from stream.bench.steps import steps
 from stream.bench.workers import Child, Place, Workers
 from stream.extras import cure
@@ -58,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     configure_logging("error", "console")
     rate = rate_of(args.engine)
     count = args.texts or (QUICK_TEXTS if args.quick else TEXTS)
-    console = Console(stderr=args.json, highlight=False, markup=False)
+    console = bench_console(stderr=args.json)
     with open_place(args.bootstrap) as place:
         report = Report(args.bootstrap or "embedded")
         with console.status("filling the raw topic"):

@@ -6,6 +6,7 @@ input was wrong, 2 could not be done (one line on stderr says why), 130 or 143 i
 
 import argparse
 import difflib
+import errno
 import importlib
 import os
 import signal
@@ -18,6 +19,7 @@ from typing import Protocol, cast
 from engine.errors import EngineError
 from stream import extras
 from stream.errors import StreamError
+from stream.escape import escaped_lines
 
 COMMANDS = {
     "demo": "the whole path on this machine: embedded Kafka and Redis, bundled model and feed",
@@ -35,6 +37,9 @@ COMMANDS = {
 """Name to one line of help, in the order in which a newcomer meets them."""
 
 _INTERRUPTED, _BROKEN_PIPE = 130, 141
+
+# A disk that is full, read-only, broken or not ours: the operator's to mend, and no fault of the code.
+_STORAGE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
 
 
 class Command(Protocol):
@@ -63,7 +68,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
     except (StreamError, EngineError) as error:
-        print(f"earlybird: {error}", file=sys.stderr)
+        print(f"earlybird: {escaped_lines(str(error))}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in _STORAGE:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"earlybird: {place}{os.strerror(error.errno)}; what was finished before stays as it is", file=sys.stderr)
         return 2
     return status
 

@@ -4,53 +4,51 @@
         for signal in signals:
             print(signal.available_us, signal.label, signal.score)
 
-    for signal in Signals.replay("archive/", start="2024-01-01T00:00:00Z", latency=250_000):
+    for signal in Signals.replay("archive/", start="2024-01-01", latency="250ms"):
         ...  # the same loop, and the same objects
 
+In an event loop: `async with Signals.live(...) as signals: async for signal in signals: ...`.
+
 Delivery is at least once: after a crash of the stage or of the strategy a signal may come twice, with the same
-`signal_id` (`distinct=True` drops those). For one `item_key` the highest revision wins, a retraction last, whatever the
-order of arrival: `Latest` keeps that. The model reads whole texts, so a score is shared by all symbols of its text.
+`signal_id` (`distinct=True` drops those). In a group a signal is committed after it was handled: with `run` when its
+handlers have returned, in a loop of your own when the next one is asked for. For one `item_key` the highest revision
+wins, a retraction last, whatever the order of arrival: `Latest` keeps that. The model reads whole texts, so a score is
+shared by all symbols of its text.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from time import monotonic
-from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import Literal, Self, Unpack
 
 from schemas.signal import Signal
 from stream.adapters.clock import SystemClock
 from stream.adapters.subscriber import Start, Subscriber
-from stream.errors import SourceEnded
 from stream.history.availability import Constant, Empirical
 from stream.history.recorded import TopicRange
-from stream.logs import get_logger
+from stream.instants import Duration, Instant, duration_us, instant_us
 from stream.ports import Clock
-from stream.subscription.batches import arrow_table
 from stream.subscription.buffer import Buffer, SlowReader
 from stream.subscription.delay import Latency, OutOfOrder
-from stream.subscription.feed import Counts, Feed
-from stream.subscription.instant import Instant, epoch_us
+from stream.subscription.feed import CaughtUp, Counts
+from stream.subscription.iteration import Iteration, in_event_loop
 from stream.subscription.latest import Latest
 from stream.subscription.live import Freshness, Live, StaleSignal
+from stream.subscription.reader import Reader, Subscription
 from stream.subscription.received import Received
-from stream.subscription.recording import InSample, Recording, Speed, between
-from stream.subscription.selection import REMEMBERED, Gate, Selection
+from stream.subscription.recorded_items import Archived, between
+from stream.subscription.recording import InSample, Recording, Speed
+from stream.subscription.selection import Filters, Gate
 from stream.subscription.watch import Condition, Patience, Silence, Watch
 
-if TYPE_CHECKING:
-    import pandas as pd
-    import pyarrow as pa
-
 __all__ = [
+    "CaughtUp",
     "Condition",
     "Constant",
     "Counts",
     "Empirical",
+    "Filters",
     "InSample",
     "Latest",
     "OutOfOrder",
@@ -63,27 +61,17 @@ __all__ = [
     "TopicRange",
 ]
 
-log = get_logger(__name__)
-
-Handler = Callable[[Received], object]
-SilenceHandler = Callable[[Silence], object]
-
-_WAIT_S = 0.1
 MAX_AGE_US = 60_000_000
+_PLACES: Mapping[object, Start] = {"now": "now", "beginning": "beginning"}
 
 
-class Signals(Iterator[Received], AsyncIterator[Received]):
+class Signals(Iteration):
     """Signals in the order in which a strategy may know them; `for` and `async for` go over the same ones.
 
-    One thread (or task) iterates. A change of the stage's condition reaches `on_silence` handlers between two signals,
-    on the iterating thread; without a handler it is logged.
+    One thread (or task) iterates. What happens besides signals reaches its handlers between two signals, on the
+    iterating thread: changes of the stage's condition `on_silence` (without a handler they are logged), the end of
+    catching up `on_live`.
     """
-
-    def __init__(self, feed: Feed) -> None:
-        """Use `live` or `replay`."""
-        self._feed = feed
-        self._handlers: list[Handler] = []
-        self._silence_handlers: list[SilenceHandler] = []
 
     @classmethod
     def live(
@@ -94,15 +82,6 @@ class Signals(Iterator[Received], AsyncIterator[Received]):
         control_topic: str | None = "signals.control",
         start: Literal["now", "beginning"] | Instant = "now",
         group: str | None = None,
-        symbols: Collection[str] | None = None,
-        labels: Collection[str] | None = None,
-        min_confidence: float = 0.0,
-        sources: Collection[str] | None = None,
-        item_types: Collection[str] | None = None,
-        single_symbol: bool = False,
-        distinct: bool = False,
-        held: Iterable[str] = (),
-        remember: int = REMEMBERED,
         max_age_us: int | Literal["default"] | None = "default",
         stale: Literal["skip", "raise"] = "skip",
         buffer: int = 10_000,
@@ -111,43 +90,49 @@ class Signals(Iterator[Received], AsyncIterator[Received]):
         read_committed: bool = True,
         options: Mapping[str, str | int | float | bool] | None = None,
         clock: Clock | None = None,
+        **filters: Unpack[Filters],
     ) -> Self:
         """Signals from Kafka as they appear; it ends by `close`, or with the replay whose topic it reads (give it
         `control_topic` "NAME.control", `max_age_us` None, as recorded instants are long past, and `patience`: it sends
-        no heartbeats).
+        no heartbeats). Without a `control_topic` the stage's condition stays UNKNOWN.
 
         `start`: "now", "beginning" or an instant. Without a `group` nothing is committed and every strategy sees
-        everything; in a group its members share the partitions, each goes on where the group stopped, and `start`
-        counts where it never was. Commits follow delivery: a signal is done when the next one is asked for.
+        everything: first what is there from `start` on, in the order in which the broker got it, as in a replay, then
+        (`on_live`, `caught_up`) what comes. In a group its members share the partitions, each goes on where the group
+        stopped, and `start` counts where it never was: partition by partition, so what is there comes in no order
+        between partitions (`ordered` is False).
 
-        Filters (see Selection) are decided on headers; what corrects or retracts an item that was delivered passes
-        them all, for the last `remember` item keys. A strategy that restarts names the item keys it still acts upon in
-        `held`. `max_age_us`: older signals are skipped and counted, or raise StaleSignal; by default a minute when
-        `start` is "now", else no limit. `slow_reader` says what happens when `buffer` records wait for the strategy.
-        `read_committed` False shows signals of open and aborted transactions. `options` are librdkafka's (TLS, SASL).
+        `filters` (see stream.subscription.selection) are decided on headers; what corrects or retracts an item that was
+        delivered passes them all, for the last `remember` item keys. A strategy that restarts names the item keys it
+        still acts upon in `held`. `max_age_us`: older signals are skipped and counted, or raise StaleSignal; by default
+        a minute when `start` is "now", else no limit. `slow_reader` says what happens when `buffer` records wait for
+        the strategy. `read_committed` False shows signals of open and aborted transactions. `options` are librdkafka's
+        (TLS, SASL).
 
-        Raises SourceError when no broker or topic is found within 10 s, or when reading can never go on; ValueError and
-        SettingsError for arguments that cannot work.
+        Returns when reading has begun, and raises SourceError when no broker or topic is found within 10 s. Inside an
+        event loop it returns at once: `async with`, `with` or the first signal waits, and raises. SourceError when
+        reading can never go on; ValueError, TypeError and SettingsError for arguments that cannot work.
         """
-        selection = Selection.of(symbols, labels, min_confidence, sources, item_types, single_symbol)
-        held, clock = tuple(held), clock or SystemClock()
+        gate, clock = Gate.of(**filters), clock or SystemClock()
+        begin = _PLACES.get(start) or instant_us(start, clock.now_us(), "start")
         if max_age_us == "default":
             max_age_us = MAX_AGE_US if start == "now" else None
-        feed = Live(
-            Gate(selection, distinct=distinct, remember=remember, held=held),
-            Buffer(buffer, slow_reader),
-            Freshness(max_age_us, stale),
-            Watch(patience or Patience(), clock.now_us()),
-            clock,
-            commits=group is not None,
-            held=held,
+        reading = partial(Subscriber, bootstrap_servers, read_committed=read_committed, options=options)
+
+        def signals(reader: Reader) -> Subscription:
+            return reading([topic], start=begin, group=group, revoked=reader.revoked, given_up=lambda: reader.stopping)
+
+        def control(reader: Reader) -> Subscription:  # of every worker: heartbeats are not shared out
+            assert control_topic is not None, "asked for without a topic. This is a bug."
+            return reading([control_topic], start="now", given_up=lambda: reader.stopping)
+
+        waiting, watch = Buffer(buffer, slow_reader), Watch(patience or Patience(), clock.now_us())
+        reader = Reader(
+            signals, control if control_topic else None, gate, waiting, watch, clock, group=group is not None
         )
-        begin: Start = "now" if start == "now" else "beginning" if start == "beginning" else epoch_us(start, clock)
-        reader = partial(Subscriber, bootstrap_servers, read_committed=read_committed, options=options)
-        subscription = reader([topic], start=begin, group=group, revoked=feed.revoked)
-        # Of every worker: heartbeats are not shared out.
-        control = control_topic and reader([control_topic], start="now")
-        feed.start(subscription, control or None)
+        feed = Live(reader, waiting, Freshness(max_age_us, stale), clock, held=filters.get("held", ()))
+        if not in_event_loop():
+            feed.wait_open()
         return cls(feed)
 
     @classmethod
@@ -159,138 +144,37 @@ class Signals(Iterator[Received], AsyncIterator[Received]):
         end: Instant | None = None,
         speed: Speed = "max",
         strict: bool = False,
-        latency: int | Latency = 0,
-        symbols: Collection[str] | None = None,
-        labels: Collection[str] | None = None,
-        min_confidence: float = 0.0,
-        sources: Collection[str] | None = None,
-        item_types: Collection[str] | None = None,
-        single_symbol: bool = False,
-        distinct: bool = False,
-        held: Iterable[str] = (),
-        remember: int = REMEMBERED,
+        latency: int | Duration | Latency = 0,
+        **filters: Unpack[Filters],
     ) -> Self:
         """Recorded signals again, each when it could have been known; the same filters, the same objects.
 
         `recorded`: a file or folder that `earlybird archive` or `earlybird replay` wrote, a TopicRange, or any iterable
         of (signal, available_us) in the order of availability. `start` (included) to `end` (excluded), by availability.
-        `latency` is what the strategy's own path adds: microseconds, or a model of it (`Empirical.measured` of what a
-        live run measured). `speed`: "max", or so many times as fast as it was. A model whose training data reaches into
-        the recording, or nobody knows how far, is logged as in-sample; `strict` refuses it.
+        `latency` is what the strategy's own path adds: "250ms", microseconds, or a model of it (`Empirical.measured` of
+        what a live run measured). `speed`: "max", or so many times as fast as it was. A model whose training data
+        reaches into the recording, or nobody knows how far, is logged as in-sample; `strict` refuses it.
+
+        Filters are decided on the columns of files and the headers of topics: what they leave out is never decoded.
 
         While iterating: InSample as said; OutOfOrder for a recording that would show the future; StreamError for
         unreadable files and topics.
         """
-        selection = Selection.of(symbols, labels, min_confidence, sources, item_types, single_symbol)
-        gate = Gate(selection, distinct=distinct, remember=remember, held=held)
-        model = Constant(latency) if isinstance(latency, int) else latency
-        clock = SystemClock()
-        start_us, end_us = (None if bound is None else epoch_us(bound, clock) for bound in (start, end))
+        gate, model, now_us = Gate.of(**filters), _latency(latency), SystemClock().now_us()
+        bounds = (("start", start), ("end", end))
+        start_us, end_us = (None if at is None else instant_us(at, now_us, name) for name, at in bounds)
+        if isinstance(recorded, str | Path):
+            return cls(Recording(Archived(Path(recorded), start_us, end_us), gate, model, speed, strict=strict))
         if isinstance(recorded, TopicRange):
-            recorded = recorded.signals(start_us, end_us)
+            recorded = recorded.signals(start_us, end_us, gate.forerunner(), strict=strict)
         return cls(Recording(between(recorded, start_us, end_us), gate, model, speed, strict=strict))
 
-    def __iter__(self) -> Self:
-        return self
 
-    def __next__(self) -> Received:
-        try:
-            while (received := self._taken()) is None:
-                self._feed.wait(_WAIT_S)
-        except SourceEnded:
-            raise StopIteration from None
-        return received
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Received:
-        try:  # only the waiting leaves the event loop: a task that is cancelled meanwhile loses no signal
-            while (received := self._taken()) is None:
-                await asyncio.to_thread(self._feed.wait, _WAIT_S)
-        except SourceEnded:
-            raise StopAsyncIteration from None
-        return received
-
-    def on(self, handler: Handler) -> Self:
-        """Call this with every signal, in `run`."""
-        self._handlers.append(handler)
-        return self
-
-    def on_silence(self, handler: SilenceHandler) -> Self:
-        """Call this when the stage goes quiet, lags, stops or dies, and when it is well again."""
-        self._silence_handlers.append(handler)
-        return self
-
-    def run(self, stop: Callable[[], bool] = lambda: False) -> None:
-        """Hand every signal to the handlers until the end, or until `stop()` (asked ten times a second; an Event's
-        `is_set`, say). A signal is done when its handlers have returned; what they raise ends the run."""
-        with suppress(SourceEnded):
-            while not stop():
-                received = self._taken()
-                if received is None:
-                    self._feed.wait(_WAIT_S)
-                    continue
-                for handler in self._handlers:
-                    handler(received)
-                self._feed.done()
-
-    def to_arrow(self, n: int, timeout_s: float | None = None) -> "pa.Table":
-        """The next `n` signals as a table, one row each (columns: stream.subscription.batches); fewer at the end or
-        when `timeout_s` is over."""
-        return arrow_table(list(islice(self._until(timeout_s), n)))
-
-    def to_pandas(self, n: int, timeout_s: float | None = None) -> "pd.DataFrame":
-        """The same as a DataFrame, indexed by the instant of availability in UTC."""
-        table = self.to_arrow(n, timeout_s)
-        frame: pd.DataFrame = table.to_pandas()
-        instants = table["available_us"].cast("timestamp[us]").to_pandas().dt.tz_localize("UTC")
-        return frame.set_index(instants.rename("available"))
-
-    @property
-    def counts(self) -> Counts:
-        """What became of the records so far."""
-        return self._feed.counts()
-
-    @property
-    def condition(self) -> Condition:
-        """Of the stage, as its heartbeats tell."""
-        return self._feed.condition()
-
-    @property
-    def latencies_us(self) -> list[int]:
-        """From the broker's append to this strategy, of the last 10,000 signals of a live run."""
-        return self._feed.latencies_us()
-
-    def close(self) -> None:
-        """End the iteration, from any thread. In a group, commits what is done."""
-        self._feed.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _taken(self) -> Received | None:
-        while self._feed.events:
-            silence = self._feed.events.popleft()
-            for handler in self._silence_handlers:
-                handler(silence)
-            if not self._silence_handlers:
-                log.warning("stage.condition", condition=silence.condition.value, text=str(silence))
-        return self._feed.take()
-
-    def _until(self, timeout_s: float | None) -> Iterator[Received]:
-        deadline = None if timeout_s is None else monotonic() + timeout_s
-        with suppress(SourceEnded):
-            while True:
-                received = self._taken()
-                if received is not None:
-                    yield received
-                elif deadline is not None and monotonic() > deadline:
-                    return
-                else:
-                    self._feed.wait(_WAIT_S)
+def _latency(given: int | Duration | Latency) -> Latency:
+    if isinstance(given, str | timedelta):
+        return Constant(duration_us(given, "latency"))
+    if not isinstance(given, int):
+        return given
+    if given < 0:
+        raise ValueError(f"latency: 0 or more microseconds, was {given}")
+    return Constant(given)

@@ -9,6 +9,7 @@ a deadline cut short is not: the cache never gets it, and only those who wait fo
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from schemas.raw import RawNews, RawTweet
 from schemas.signal import ExitReason
@@ -28,6 +29,18 @@ class _Flight:
     followers: int = 0
 
 
+class _Parked(NamedTuple):
+    """A text in another worker's hand."""
+
+    entry: Entry
+    until_s: float  # monotonic
+
+    def late(self, now_us: int, now_s: float) -> bool:
+        """Whether it cannot wait any longer."""
+        due_us = self.entry.due_us
+        return self.until_s <= now_s or (due_us is not None and due_us <= now_us)
+
+
 class Duplicates:
     """Decides which entries need the model. Not thread-safe: consumer thread only."""
 
@@ -36,11 +49,14 @@ class Duplicates:
         cache: DuplicateCache,
         text_key: Callable[[tuple[int, ...]], str],
         ttl_us: int,
+        longest_wait_s: float,
         answered: Callable[[list[Answer]], None],
     ) -> None:
+        """`longest_wait_s`: for a text in another worker's hand, whatever the cache says of it."""
+        self._longest_wait_s = longest_wait_s
         self._cache, self._text_key, self._ttl_us, self._answered = cache, text_key, ttl_us, answered
         self._flights: dict[str, _Flight] = {}
-        self._parked: dict[int, Entry] = {}  # by ticket: another worker has the text in hand
+        self._parked: dict[int, _Parked] = {}  # by ticket: another worker has the text in hand
         self._recheck_due_s = 0.0
         self._next_ticket = 0
 
@@ -64,12 +80,12 @@ class Duplicates:
         wait any longer. Answers go to `answered`."""
         if not self._parked or time.monotonic() < self._recheck_due_s:
             return []
-        parked: list[Entry] = []
-        late: list[Entry] = []
-        for entry in self._parked.values():
-            (late if entry.due_us is not None and entry.due_us <= now_us else parked).append(entry)
-        self._parked.clear()
-        requests, answers = self._claim(parked)
+        now_s, before = time.monotonic(), self._parked
+        late = [one.entry for one in before.values() if one.late(now_us, now_s)]
+        self._parked = {}
+        requests, answers = self._claim([one.entry for one in before.values() if not one.late(now_us, now_s)])
+        for ticket in self._parked:
+            self._parked[ticket] = before[ticket]  # it has waited since then
         requests += map(_request, late)
         if answers:
             self._answered(list(answers.values()))
@@ -137,7 +153,7 @@ class Duplicates:
             elif isinstance(answer, Mine):
                 requests.append(_request(entry))
             else:
-                self._parked[entry.ticket] = entry
+                self._parked[entry.ticket] = _Parked(entry, time.monotonic() + self._longest_wait_s)
                 self._recheck_due_s = time.monotonic() + RECHECK_S
         return requests, answers
 

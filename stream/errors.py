@@ -2,8 +2,9 @@
 
 StreamError
 ├── SettingsError     a setting that cannot work; said at start, before anything is read
+│   └── InvalidTime   an instant or a duration that cannot be understood; a ValueError, too
 ├── SourceEnded       a bounded source has given everything (the normal end of a replay)
-├── SourceError       raw topics cannot be read any more
+├── SourceError       a broker refuses us, does not answer, or a topic cannot be read any more
 ├── SinkError         a message could not be delivered and the process must end rather than lose it
 │   └── RecordTooLarge   one that does not fit into a message; it alone was not taken
 ├── FeedError         a file that cannot be published
@@ -22,12 +23,16 @@ class SettingsError(StreamError):
     """A setting that cannot work."""
 
 
+class InvalidTime(SettingsError, ValueError):
+    """An instant or a duration that cannot be understood. The text has it, where it was written, and what may be."""
+
+
 class SourceEnded(StreamError):
     """A bounded source has given everything."""
 
 
 class SourceError(StreamError):
-    """Raw topics cannot be read any more (authentication, authorisation, a fatal client error)."""
+    """A broker refuses us, does not answer in time, or a topic cannot be read any more."""
 
 
 class SinkError(StreamError):
@@ -39,13 +44,15 @@ class SinkError(StreamError):
 
 
 class RecordTooLarge(SinkError):
-    """A record that does not fit into a message; others are not concerned."""
+    """A record that does not fit into a message; others are not concerned. `limit`: the client's own, None where the
+    broker refused."""
 
-    def __init__(self, topic: str, size: int, limit: int, receipt: object | None = None) -> None:
+    def __init__(self, topic: str, size: int, limit: int | None, receipt: object | None = None) -> None:
+        allowed = "its max.message.bytes" if limit is None else f"message.max.bytes={limit:,}"
         super().__init__(
-            f"not delivered: {topic}: MSG_SIZE_TOO_LARGE: {size:,} bytes do not fit into message.max.bytes={limit:,}",
-            receipt,
+            f"not delivered: {topic}: MSG_SIZE_TOO_LARGE: {size:,} bytes do not fit into {allowed}", receipt
         )
+        self.topic, self.size = topic, size
 
 
 class FeedError(StreamError):

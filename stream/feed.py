@@ -4,21 +4,22 @@ import heapq
 import json
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal, cast
 
 from pydantic import ValidationError
 
-from schemas.codec import describe
 from schemas.raw import RAW
 from stream.errors import FeedError, RecordTooLarge, SinkError, StreamError
+from stream.feed_lines import feed_lines
+from stream.feed_tally import Tally
 from stream.field_map import FieldMap, UnmappableError
 from stream.packed import DAMAGED, unpacked
 from stream.ports import Outgoing, Sink
+from stream.validation import explain, fields_of
 
 TOPICS = {"news": "news.raw", "tweet": "tweets.raw"}
 """Where an item goes by its type, unless one topic is named for all."""
@@ -26,12 +27,15 @@ TOPICS = {"news": "news.raw", "tweet": "tweets.raw"}
 BACK_DATED_US = 3_600_000_000
 """A record dated longer ago than this is history; a topic that deletes by time may delete it at once."""
 
+AHEAD_US = 3_600_000_000
+"""A record dated later than this after now is refused by brokers (message.timestamp.after.max.ms), and by us."""
+
 _LONGEST_SILENCE_S = 60.0
 _LAST_SILENCE_S = 5.0  # of what is under way when publishing is stopped
 _MOST_OPEN = 10_000  # well below what fills the client, where `send` waits for the broker and looks for no stop
 _NO_INGEST_TIME = (
     "no ingest time. Map one (--map ingested_us=...), or say with --assume-delay SECONDS how long after publication a "
-    "text was available to trade on"
+    "text was available to trade on; for a live feed through a pipe, --arriving"
 )
 
 
@@ -58,15 +62,17 @@ class BadLine:
 @dataclass(frozen=True, slots=True)
 class LineFormat:
     """What a line means. Without `fields` it is a raw item already; `assume_delay_us` stands in for a missing ingest
-    time (published + delay, marked as assumed); `topic` overrides TOPICS. Raises FeedError where no line could have an
-    ingest time."""
+    time (published + delay, marked as assumed), and so does the present where a line is read as it `arrives` (marked
+    as observed); `topic` overrides TOPICS. Raises FeedError where no line could have an ingest time."""
 
     fields: FieldMap | None = None
     assume_delay_us: int | None = None
     topic: str | None = None
+    arrives: bool = False
+    now_us: Callable[[], int] = lambda: time.time_ns() // 1000
 
     def __post_init__(self) -> None:
-        if self.fields is not None and self.assume_delay_us is None and not self.fields.maps("ingested_us"):
+        if self.fields is not None and not (self._stamps or self.fields.maps("ingested_us")):
             raise FeedError(_NO_INGEST_TIME)
 
     def item(self, content: bytes, place: str, *, first: bool = False) -> FeedItem | BadLine:
@@ -82,19 +88,27 @@ class LineFormat:
             fields = record if self.fields is None else self.fields.item(record)
             changed = self.fields is not None
             if fields.get("ingested_us") is None:
-                if first and self.fields is None and self.assume_delay_us is None:
+                if first and self.fields is None and not self._stamps:
                     raise FeedError(f"{place}: {_NO_INGEST_TIME}")
-                fields, changed = self._with_assumed_ingest(fields), True
+                fields, changed = self._with_ingest(fields), True
             value = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode() if changed else content
             item = RAW.validate_json(value)
-        except (UnmappableError, UnicodeEncodeError) as error:
-            return BadLine(place, str(error))
         except ValidationError as error:
-            return BadLine(place, describe(error))
+            return BadLine(place, explain(error, value, fields_of(value))[1])
+        except (UnmappableError, ValueError, RecursionError) as error:  # what Python cannot write as JSON, too
+            return BadLine(place, str(error))
+        if item.ingested_us > self.now_us() + AHEAD_US:
+            return BadLine(place, f"ingested_us: more than an hour ahead of now, was {item.ingested_us}")
         topic = self.topic or TOPICS[item.item_type]
         return FeedItem(place, topic, item.item_key.encode(), value, item.ingested_us)
 
-    def _with_assumed_ingest(self, fields: dict[str, object]) -> dict[str, object]:
+    @property
+    def _stamps(self) -> bool:
+        return self.arrives or self.assume_delay_us is not None
+
+    def _with_ingest(self, fields: dict[str, object]) -> dict[str, object]:
+        if self.arrives:
+            return {**fields, "ingested_us": self.now_us(), "ingested_origin": "observed"}
         if self.assume_delay_us is None:
             raise UnmappableError("ingested_us: none, and no --assume-delay for lines without one")
         published_us = fields.get("published_us")
@@ -131,13 +145,12 @@ class FeedFile:
         at_us, first = 0, True
         try:
             with self._raw, unpacked(self._raw, self.path.suffix) as lines:
-                for number, content in enumerate(lines, 1):
-                    if content.strip():
-                        item = form.item(content.strip(), f"{self.name}:{number}", first=first)
-                        if isinstance(item, BadLine):
-                            item = BadLine(item.place, item.why, at_us)
-                        at_us, first = item.at_us, False
-                        yield item
+                for number, content in feed_lines(lines):
+                    item = form.item(content, f"{self.name}:{number}", first=first)
+                    if isinstance(item, BadLine):
+                        item = BadLine(item.place, item.why, at_us)
+                    at_us, first = item.at_us, False
+                    yield item
         except DAMAGED as error:
             raise FeedError(f"{self.path}: {error}") from None
         self.finished = True
@@ -161,47 +174,6 @@ class Pace:
         if self.rate is not None:
             return index / self.rate
         return 0.0 if self.speed is None else since_first_us / 1e6 / self.speed
-
-
-@dataclass(slots=True)
-class Tally:
-    """What became of the lines."""
-
-    topics: Counter[str] = field(default_factory=Counter)
-    bad_lines: int = 0
-    seconds: float = 0.0
-    open: dict[int, str] = field(default_factory=dict)  # places that are not acknowledged, in the order of sending
-    reached: dict[str, int] = field(default_factory=dict)  # the last line of each file that was sent
-
-    @property
-    def texts(self) -> int:
-        """Records handed to the broker."""
-        return sum(self.topics.values())
-
-    @property
-    def acknowledged(self) -> int:
-        """Records that the broker has for certain."""
-        return self.texts - len(self.open)
-
-    def sent(self, item: FeedItem) -> None:
-        """One more; its receipt is the number of texts before it."""
-        name, number = _parts(item.place)
-        self.open[self.texts], self.reached[name] = item.place, number
-        self.topics[item.topic] += 1
-
-    def settle(self, receipts: Iterable[object]) -> int:
-        """These have been acknowledged; how many."""
-        count = len(self.open)
-        for receipt in receipts:
-            self.open.pop(cast(int, receipt), None)
-        return count - len(self.open)
-
-    def resume(self, unread: Iterable[str]) -> list[str]:
-        """The places at which to go on, so that nothing is missing: of the files that were not read to their end
-        (`unread`, their names), and of those with lines that are not acknowledged."""
-        lines = {name: self.reached.get(name, 0) + 1 for name in unread}
-        lines |= dict(_parts(place) for place in reversed(self.open.values()))
-        return [f"{name}:{number}" for name, number in lines.items()]
 
 
 def publish(
@@ -244,7 +216,7 @@ def publish(
                 on_line(BadLine(line.place, str(error), line.at_us))
                 tally.bad_lines += 1
                 continue
-            tally.sent(line)
+            tally.send(line.topic, line.place)
             if tally.texts % 256 == 0:
                 tally.settle(sink.receipts())
             while len(tally.open) >= _MOST_OPEN and not stop():
@@ -253,17 +225,12 @@ def publish(
     except StreamError as error:
         with suppress(StreamError):
             _settle(sink, tally, now_s, stop=lambda: True)
-        if isinstance(error, SinkError) and (place := tally.open.get(cast(int, error.receipt))):
-            raise SinkError(f"{place}: {error}", error.receipt) from error
+        if isinstance(error, SinkError) and (there := tally.open.get(cast(int, error.receipt))):
+            raise SinkError(f"{there[1]}: {error}", error.receipt) from error
         raise
     finally:
         tally.seconds = now_s() - start_s
     return tally
-
-
-def _parts(place: str) -> tuple[str, int]:
-    name, _, number = place.rpartition(":")
-    return name, int(number)
 
 
 def _await(

@@ -3,25 +3,26 @@
 A map is a list of `TARGET=PATH[:TIME]` or `TARGET='constant'`. TARGET is a field of RawNews or RawTweet. PATH is
 dotted; a number picks an element of a list and `*` takes all of them (`stocks.*.name`). TIME says how a target ending
 in `_us` is written: s, ms, us, ns (epoch), iso (with offset), iso-utc (UTC where none is given), rfc2822, or a strptime
-pattern (UTC where it has no %z). Without TIME a number is microseconds and a string is iso.
+pattern (UTC where it has no %z or %Z). Without TIME a number is microseconds and a string is iso. Zones that are not
+certain are refused, see stream.instants.
 """
 
 import difflib
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from math import isfinite
 from typing import Any
 
-from schemas.base import EARLIEST_US, LATEST_US
 from schemas.raw import RawNews, RawTweet
 from stream.errors import FeedError
+from stream.feed_symbols import symbols_of
+from stream.instants import check_feed_form, feed_us
+from stream.languages import named_language
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_PER_UNIT = {"s": (1_000_000, 1), "ms": (1_000, 1), "us": (1, 1), "ns": (1, 1_000)}
 _LISTS = {"authors", "channels", "tags", "cashtags", "hashtags", "urls"}
 _ACTIONS = {"created": "create", "updated": "update", "deleted": "delete", "removed": "delete", "remove": "delete"}
+_NEWS_TEXT, _TWEET_TEXT = ("headline", "summary", "body"), ("text",)
 _TARGETS = sorted(RawNews.model_fields.keys() | RawTweet.model_fields.keys())
 
 FLAT = (
@@ -65,14 +66,17 @@ class Rule:
         path, _, time = origin.partition(":")
         if time and not target.endswith("_us"):
             raise FeedError(f"map {spec!r}: only fields ending in _us are times")
-        if time and time not in {*_PER_UNIT, "iso", "iso-utc", "rfc2822"} and "%" not in time:
-            raise FeedError(f"map {spec!r}: s, ms, us, ns, iso, iso-utc, rfc2822 or a % pattern expected, was {time!r}")
+        if time:
+            try:
+                check_feed_form(time)
+            except ValueError as error:
+                raise FeedError(f"map {spec!r}: {error}") from None
         return cls(target, path=tuple(path.split(".")), time=time or None)
 
     def value(self, record: object) -> Any:
         """What the record holds for this target, in the target's own type; None where it holds nothing."""
         found = self.constant if self.constant is not None else _follow(record, self.path)
-        if found is None or found == "":
+        if found is None or found == "" or (found is False and self.target.endswith("_us")):  # Reddit: "edited": false
             return None
         try:
             return _shaped(self.target, found, self.time)
@@ -91,13 +95,17 @@ class FieldMap:
         return target in self._rules
 
     def item(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """Fields of a RawNews or RawTweet, its key included; `ingested_us` only if it was mapped. A news item's `text`
-        is its headline. Without an id, the id is a hash of what the item says. Raises UnmappableError."""
+        """Fields of a RawNews or RawTweet, its key included; `ingested_us` only if it was mapped. Without a type it is
+        news where the map has a headline, whatever the record holds there; a news item's `text` is its headline.
+        Without an id, the id is a hash of what the item says. Raises UnmappableError."""
         fields = {name: value for name, rule in self._rules.items() if (value := rule.value(record)) is not None}
-        kind = fields.setdefault("item_type", "news" if "headline" in fields else "tweet")
+        kind = fields.setdefault("item_type", "news" if self.maps("headline") else "tweet")
         if kind == "news" and "text" in fields:
             text = fields.pop("text")
             fields.setdefault("headline", text)
+        said = [fields.get(name) for name in (_NEWS_TEXT if kind == "news" else _TWEET_TEXT)]
+        if not any(str(part).strip() for part in said if part is not None) and fields.get("action") in (None, "create"):
+            raise UnmappableError(f"no text: nothing in {', '.join(_NEWS_TEXT if kind == 'news' else _TWEET_TEXT)}")
         if "source" not in fields:
             raise UnmappableError("source: none in the record; a constant can be mapped: source='reuters'")
         if "source_item_id" not in fields:
@@ -123,46 +131,28 @@ def _follow(node: object, path: Sequence[str]) -> Any:
 
 def _shaped(target: str, found: Any, time: str | None) -> Any:
     if target.endswith("_us"):
-        return instant_us(found, time)
+        return feed_us(found, time)
     if target == "symbols":
-        parts = found.replace(",", " ").split() if isinstance(found, str) else found
-        names = [str(part).lstrip("$").upper().replace("-", ".").replace("/", ".") for part in parts]
-        return [{"symbol": name, "origin": "provider"} for name in dict.fromkeys(names) if name]
+        return symbols_of(found)
     if target in _LISTS:
         return [found] if isinstance(found, str) else found
     if target == "action":
         return _ACTIONS.get(str(found).lower(), str(found).lower())
+    if target == "lang":
+        return named_language(str(found))
+    if target == "vendor_sentiment":
+        return _number(found)
     if target == "revision":
         return int(found)
     if isinstance(found, int) and not isinstance(found, bool):
-        return str(found) if target != "vendor_sentiment" else float(found)  # ids are strings
+        return str(found)  # ids are strings
     return found
 
 
-def instant_us(given: Any, form: str | None) -> int:
-    """Epoch microseconds of one instant as a provider writes it. Raises ValueError."""
-    if form in _PER_UNIT or (form is None and not isinstance(given, str)):
-        times, by = _PER_UNIT[form or "us"]
-        number = float(given) if isinstance(given, str) and "." in given else given
-        exact = round(number * times / by) if isinstance(number, float) else int(number) * times // by
-        return _plausible(exact, given, form)
-    text = str(given)
-    if form is None or form.startswith("iso"):
-        moment = datetime.fromisoformat(text)
-        if moment.tzinfo is None and form != "iso-utc":
-            raise ValueError(f"no offset from UTC in {text!r}; write :iso-utc if it is UTC")
-    elif form == "rfc2822":
-        moment = parsedate_to_datetime(text)
-    else:
-        moment = datetime.strptime(text, form)
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-    return _plausible((moment - _EPOCH) // timedelta(microseconds=1), given, form)
-
-
-def _plausible(instant: int, given: Any, form: str | None) -> int:
-    if EARLIEST_US <= instant <= LATEST_US:
-        return instant
-    for unit, (times, by) in _PER_UNIT.items():
-        if isinstance(given, int | float) and EARLIEST_US <= given * times / by <= LATEST_US:
-            raise ValueError(f"outside 1973 to 2100, was {given}; write :{unit} if it is an epoch in {unit}")
-    raise ValueError(f"outside 1973 to 2100, was {given}" + (f" ({form})" if form else ""))
+def _number(found: Any) -> float | None:
+    """A vendor's figure; a word like positive is none, and no reason to lose the text."""
+    try:
+        number = float(found)
+    except (ValueError, TypeError):
+        return None
+    return number if isfinite(number) else None

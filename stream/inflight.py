@@ -16,7 +16,7 @@ from schemas.control import Heartbeat
 from schemas.rejection import Rejection
 from schemas.signal import Signal
 from stream.ports import Partition, Record
-from stream.preprocess import Element
+from stream.preprocess import Element, Refusal
 
 Fields = dict[str, Any]
 """A Signal as the values of its JSON, in the schema's order."""
@@ -70,6 +70,12 @@ class Entry:
     def outcome(self) -> list[Signal | Rejection]:
         """What was produced, as messages; empty again once it is acknowledged."""
         return [one if isinstance(one, Rejection) else Signal.model_validate_json(to_json(one)) for one in self.told]
+
+
+def observed_us(element: Element) -> int | None:
+    """When a live element was ingested. None for history, whose `ingested_us` was made up, and for what has none."""
+    item = None if isinstance(element, Refusal) else element.item
+    return None if item is not None and item.ingested_origin == "assumed" else element.ingested_us
 
 
 @dataclass(frozen=True, slots=True)

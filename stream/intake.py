@@ -1,17 +1,22 @@
 """Records become elements, and elements token ids. What breaks our own code becomes a dead letter, not a crash loop."""
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import structlog
 
-from engine.text.encoder import Encoded, Text, TextEncoder
+from engine.text.assembly import Text
+from engine.text.encoder import Encoded, TextEncoder
 from schemas.rejection import Reason
 from stream import preprocess
 from stream.inflight import Entry
-from stream.ports import Position, Record
+from stream.logs import failure
+from stream.ports import Partition, Position, Record
 from stream.preprocess import Element, Limits, Readable, Refusal, text_of
 
 log = structlog.get_logger(__name__)
+
+MOST_BYTES = 1_048_576  # of records at a time, so that no turn of the loop takes long
 
 
 class Intake:
@@ -19,15 +24,41 @@ class Intake:
 
     def __init__(self, encoder: TextEncoder, limits: Limits) -> None:
         self._encoder, self._limits = encoder, limits
+        self._unread: deque[Record] = deque()
+
+    @property
+    def unread(self) -> int:
+        """Records that wait for `take`."""
+        return len(self._unread)
+
+    def give(self, records: Sequence[Record]) -> None:
+        """These came."""
+        self._unread.extend(records)
+
+    def take(self, room: int, entries_of: Callable[[Record], list[Entry]]) -> list[Entry]:
+        """Entries of the next records: at least of one, and no further record once there are `room` or a megabyte was
+        read. A record may hold thousands of elements."""
+        entries: list[Entry] = []
+        size = 0
+        while self._unread and (not size or (len(entries) < room and size < MOST_BYTES)):
+            record = self._unread.popleft()
+            size += max(1, len(record.value or b""))
+            entries += entries_of(record)
+        return entries
+
+    def drop(self, partitions: Collection[Partition]) -> None:
+        """What waits of these is not ours to read any more."""
+        kept = (record for record in self._unread if Partition(record.topic, record.partition) not in partitions)
+        self._unread = deque(kept)
 
     def read(self, record: Record) -> list[Element]:
         """What it says."""
         try:
             return preprocess.read(record, self._limits)
         except Exception as error:
-            log.exception("record.failed", topic=record.topic, partition=record.partition, offset=record.offset)
             position = Position(record.topic, record.partition, record.offset)
-            return [Refusal(position, Reason.POISON, f"{type(error).__name__}: {error}"[:500])]
+            log.error("record.failed", position=position, **failure(error))
+            return [Refusal(position, Reason.POISON, f"{type(error).__name__}: {error}")]
 
     def encode(self, entries: Iterable[Entry]) -> None:
         """Turn readable elements into token ids, all in one call; one that breaks the call becomes a dead letter."""
@@ -35,8 +66,8 @@ class Intake:
         texts = [text_of(element.item) for _, element in readable]
         try:
             encoded: list[Encoded | Exception | None] = list(self._encoder.encode(texts))
-        except Exception:
-            log.exception("encode.failed", texts=len(texts))
+        except Exception as error:
+            log.error("encode.failed", texts=len(texts), **failure(error))
             encoded = [self._encode_alone(text) for text in texts]
         for (entry, element), result in zip(readable, encoded, strict=True):
             if isinstance(result, Encoded):
@@ -44,7 +75,7 @@ class Intake:
             elif result is None:
                 entry.element = element.refused(Reason.EMPTY_TEXT, "nothing left to read after cleaning")
             else:
-                entry.element = element.refused(Reason.POISON, f"{type(result).__name__}: {result}"[:500])
+                entry.element = element.refused(Reason.POISON, f"{type(result).__name__}: {result}")
 
     def _encode_alone(self, text: Text) -> Encoded | Exception | None:
         try:

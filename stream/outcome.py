@@ -1,20 +1,18 @@
-"""Verdict -> Signal, Deletion -> retraction, Refusal -> Rejection; and the records that carry them. Pure."""
+"""Verdict -> Signal, Deletion -> retraction; and the records that carry them. Pure."""
 
-import base64
 from dataclasses import dataclass
 from math import isnan
 
 from pydantic_core import to_json
 
 from schemas.base import EARLIEST_US, LATEST_US
-from schemas.codec import encode
-from schemas.identity import digest, digest_of_values, sha256_hex, signal_id
+from schemas.identity import digest, digest_of_values, signal_id
 from schemas.raw import Action
-from schemas.rejection import LARGEST_ORIGINAL_BYTES, Reason, Rejection
 from schemas.signal import Label, Model, RawPosition, Signal, SignalAction, Times
 from stream.inflight import Answer, Entry, Fields
 from stream.ports import Outgoing, Position
-from stream.preprocess import Deletion, Readable, Refusal, symbols_of
+from stream.preprocess import Deletion, Readable, symbols_of
+from stream.trace_context import carried
 
 # Plain strings: pydantic's writer takes five times as long over an enum's member.
 LABELS = (Label.NEGATIVE.value, Label.NEUTRAL.value, Label.POSITIVE.value)  # the order of a verdict's probabilities
@@ -131,23 +129,10 @@ def retraction_of(deletion: Deletion, entry: Entry, origin: Origin, now_us: int)
     )
 
 
-def rejection_of(refusal: Refusal, entry: Entry, origin: Origin, now_us: int, attempt: int = 1) -> Rejection:
-    """The dead letter of an element, with the bytes of its whole record."""
-    value, key = entry.record.value, entry.record.key
-    return Rejection(
-        schema_version="1.1" if refusal.reason is Reason.SHED else "1.0",
-        reason=refusal.reason,
-        detail=refusal.detail,
-        raw=_raw(refusal.position),
-        attempt=attempt,
-        item_key=refusal.item_key,
-        key=None if key is None else base64.b64encode(key).decode(),
-        original=None if value is None else base64.b64encode(value[:LARGEST_ORIGINAL_BYTES]).decode(),
-        original_bytes=0 if value is None else len(value),
-        original_sha256=None if value is None else sha256_hex(value),
-        rejected_us=now_us,
-        run_id=origin.run_id,
-    )
+def bare_retraction(fields: Fields) -> Fields:
+    """The same retraction without its symbols, as that of a null record."""
+    digest = digest_of_values(fields["signal_id"], None, None, None, None, [])
+    return fields | {"symbols": [], "primary_symbol": None, "digest": digest}
 
 
 def signal_record(signal: Signal, entry: Entry, topic: str) -> Outgoing:
@@ -169,32 +154,7 @@ def fields_record(signal: Fields, entry: Entry, topic: str) -> Outgoing:
         ("run", signal["run_id"].encode()),
         ("schema", _SCHEMA),
     )
-    return Outgoing(topic, signal["item_key"].encode(), to_json(signal), headers + _carried(entry))
-
-
-def rejection_record(rejection: Rejection, entry: Entry, topic: str) -> Outgoing:
-    """Keyed like its raw record."""
-    raw = rejection.raw
-    headers = (
-        ("reason", rejection.reason.value.encode()),
-        ("raw-topic", raw.topic.encode()),
-        ("raw-partition", str(raw.partition).encode()),
-        ("raw-offset", str(raw.offset).encode()),
-        ("raw-index", str(raw.index).encode()),
-        ("attempt", str(rejection.attempt).encode()),
-        ("run", rejection.run_id.encode()),
-        ("schema", Rejection.SCHEMA.encode()),
-    )
-    return Outgoing(topic, entry.record.key, encode(rejection), headers + _carried(entry))
-
-
-def _carried(entry: Entry) -> tuple[tuple[str, bytes], ...]:
-    """Headers that go through as they came: W3C trace context."""
-    if not entry.record.headers:
-        return ()
-    return tuple(
-        (name, value) for name, value in entry.record.headers if name in ("traceparent", "tracestate") and value
-    )
+    return Outgoing(topic, signal["item_key"].encode(), to_json(signal), headers + carried(entry.record.headers))
 
 
 def _share(value: float) -> float:

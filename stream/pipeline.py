@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
@@ -26,7 +27,7 @@ from stream.inflight import Entries, Entry, Failed, Forget, FromPublisher, Revok
 from stream.intake import Intake
 from stream.ledger import Ledger
 from stream.ports import Clock, Commit, Partition, Record, Source
-from stream.preprocess import Limits, Refusal
+from stream.preprocess import Element, Limits, Readable, Refusal
 from stream.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
@@ -108,10 +109,7 @@ class Pipeline:
         self._settle(0.0)
         if self._has_room():
             self._bound_spans()
-            room = self._budget.max_in_flight - self.in_flight  # of texts; a record may hold several
-            records = self._source.poll(self._poll_timeout_ms(), min(self._budget.batch, room))
-            if records:
-                self._take_in(records)
+            self._read_on(self._budget.max_in_flight - self.in_flight)
         else:
             self._settle(0.01)
         self._inference.submit(self._duplicates.recheck(self._clock.now_us()))
@@ -135,9 +133,20 @@ class Pipeline:
 
     # --- in: record -> elements -> requests ---------------------------------------------------------------------
 
-    def _take_in(self, records: Sequence[Record]) -> None:
-        now_us = self._clock.now_us()
-        entries = [entry for record in records for entry in self._entries(record, now_us)]
+    def _read_on(self, room: int) -> None:
+        """Take in what there is room for. While records wait to be read, a poll serves the group."""
+        waiting = self._intake.unread
+        timeout_ms, limit = (0, 1) if waiting else (self._poll_timeout_ms(), min(self._budget.batch, room))
+        try:
+            self._intake.give(self._source.poll(timeout_ms, limit))
+        except SourceEnded:
+            if not waiting:
+                raise
+        entries = self._intake.take(room, partial(self._entries, now_us=self._clock.now_us()))
+        if entries:
+            self._take_in(entries)
+
+    def _take_in(self, entries: list[Entry]) -> None:
         for (topic, item_type), texts in Counter((e.record.topic, e.element.item_type) for e in entries).items():
             self._metrics.consumed(topic, item_type, texts)
         for entry in entries:
@@ -155,8 +164,8 @@ class Pipeline:
         if epoch is None:
             return []
         elements = self._intake.read(record)
-        ingested_us = min([at for element in elements if (at := element.ingested_us) is not None], default=None)
-        if not self.ledger.deliver(partition, record.offset, len(elements), ingested_us):
+        since_us = min([at for element in elements if (at := _waits_since(element, now_us)) is not None], default=None)
+        if not self.ledger.deliver(partition, record.offset, len(elements), since_us):
             return []
         return [Entry(element, record, epoch, now_us) for element in elements]
 
@@ -226,9 +235,7 @@ class Pipeline:
             self._all_paused = True
             self._source.pause(self.ledger.partitions())
         if self._all_paused:
-            brought = self._source.poll(0, 1)  # serves the group; only a new assignment can bring a record
-            if brought:
-                self._take_in(brought)
+            self._intake.give(self._source.poll(0, 1))  # serves the group; only a new assignment can bring a record
         return False
 
     def _bound_spans(self) -> None:
@@ -248,6 +255,7 @@ class Pipeline:
         """Begin these where their last owner stopped."""
         self.ledger.assign(committed)
         self._paused.difference_update(committed)
+        self._intake.drop(committed.keys())
 
     def revoked(self, partitions: Sequence[Partition]) -> None:
         """Finish what is in flight here within the budget. Then let nothing more out, wait until the broker has what
@@ -280,5 +288,12 @@ class Pipeline:
         unfinished = self.ledger.unfinished(partitions)
         self.ledger.forget(partitions)
         self._paused.difference_update(partitions)
+        self._intake.drop(partitions)
         level = logging.WARNING if event == "partitions.lost" else logging.INFO
         log.log(level, event, partitions=[f"{p.topic}/{p.number}" for p in partitions], unfinished=unfinished)
+
+
+def _waits_since(element: Element, now_us: int) -> int | None:
+    """Since when it waits for its outcome, for the lag: history, whose ingest time was assumed, since it was read."""
+    assumed = isinstance(element, Readable) and element.item.ingested_origin == "assumed"
+    return now_us if assumed else element.ingested_us

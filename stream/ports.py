@@ -27,6 +27,9 @@ class Position:
     offset: int
     index: int = 0
 
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.partition}/{self.offset}/{self.index}"
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -111,9 +114,19 @@ class Outgoing:
     headers: tuple[tuple[str, bytes], ...] = ()
     timestamp_us: int | None = None  # the record's create time; None: now
 
+    @property
+    def size(self) -> int:
+        """Bytes of its key, value and headers."""
+        headers = sum(len(name) + len(value) for name, value in self.headers)
+        return len(self.key or b"") + len(self.value or b"") + headers
+
 
 class Sink(Protocol):
     """Publishes records; a receipt is any object of the caller's."""
+
+    @property
+    def largest(self) -> int:
+        """Bytes of the largest message that it hands to the broker, which may take less."""
 
     def send(self, outgoing: Outgoing, receipt: object | None = None) -> None:
         """Hand over one record. Order is kept per (topic, key). When the client's buffer is full it serves delivery
@@ -123,7 +136,8 @@ class Sink(Protocol):
     def receipts(self, timeout_ms: int = 0) -> list[object]:
         """Receipts of the records that the broker has acknowledged since the last call; waits up to `timeout_ms` for
         the first. Raises SinkError when a record could not be delivered, once the broker has answered for all that
-        were under way and their receipts have been handed out."""
+        were under way and their receipts have been handed out; RecordTooLarge for one that is larger than its topic
+        takes, and then the sink goes on."""
 
     def unacknowledged(self) -> int:
         """Records handed over that the broker has not acknowledged yet."""

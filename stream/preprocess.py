@@ -3,21 +3,22 @@
 A record holds one item, or a JSON array of items; every element becomes exactly one outcome.
 """
 
-import json
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from pydantic import ValidationError
 
-from engine.text.encoder import Text
+from engine.text.assembly import Text
 from schemas.base import EARLIEST_US, LATEST_US
-from schemas.codec import describe
 from schemas.raw import RAW, Action, RawNews, RawTweet, Symbol
 from schemas.rejection import Reason
+from stream.elements import NotAnArray, TooManyElements, is_array, split
+from stream.instants import plausible_us
+from stream.languages import primary_language
 from stream.ports import Position, Record
+from stream.validation import explain, fields_of, quoted
 
-UNKNOWN_LANGUAGES = frozenset({"", "und", "qme", "zxx", "art"})  # what X and others send for "no idea"
+LONGEST_ITEM_KEY = 512  # as RawItem has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Readable:
 
     position: Position
     item: RawNews | RawTweet
+    part: bytes | None = None  # its own bytes, where it is an element of an array
 
     @property
     def item_key(self) -> str:
@@ -45,12 +47,13 @@ class Readable:
     def deletion(self) -> "Deletion":
         """What takes this item back."""
         item = self.item
-        return Deletion(self.position, item.item_key, item.effective_revision, item.ingested_us, item)
+        return Deletion(self.position, item.item_key, item.effective_revision, item.ingested_us, item, self.part)
 
     def refused(self, reason: Reason, detail: str) -> "Refusal":
         """The refusal of an item that was understood; an update's refusal retracts the earlier text."""
         update = self.item.action is Action.UPDATE
-        return Refusal(self.position, reason, detail, self.item.item_key, self.deletion() if update else None)
+        retraction = self.deletion() if update else None
+        return Refusal(self.position, reason, detail, self.item.item_key, retraction, self.part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ class Deletion:
     revision: int
     ingested_us: int
     item: RawNews | RawTweet | None = None
+    part: bytes | None = None
 
     @property
     def item_type(self) -> str:
@@ -81,6 +85,7 @@ class Refusal:
     detail: str
     item_key: str | None = None
     retraction: Deletion | None = None
+    part: bytes | None = None
 
 
 Element = Readable | Deletion | Refusal
@@ -91,6 +96,7 @@ class Limits:
     """What is refused before the model sees it. All decided on recorded values, so that a replay decides alike."""
 
     max_record_bytes: int = 1_048_576
+    max_elements: int = 4_096  # of one array; a larger one is refused as a whole
     max_age_us: int | None = None  # ingested - published beyond this is STALE; None: no limit
     languages: tuple[str, ...] = ("en",)  # primary subtags the model was trained on; empty: any
 
@@ -104,23 +110,18 @@ def read(record: Record, limits: Limits) -> list[Element]:
     if len(value) > limits.max_record_bytes:
         detail = f"at most {limits.max_record_bytes} bytes allowed, was {len(value)}"
         return [Refusal(position, Reason.TOO_LARGE, detail, _key_text(record.key))]
-    if value.lstrip()[:1] != b"[":
-        return [read_element(value, position, limits)]
-    return _read_array(value, position, limits)
+    return _read_array(value, position, limits) if is_array(value) else [read_element(value, position, limits)]
 
 
 def _read_array(value: bytes, position: Position, limits: Limits) -> list[Element]:
     try:
-        parts = json.loads(value)
-    except (ValueError, RecursionError) as error:
-        return [Refusal(position, Reason.MALFORMED, f"record: not JSON ({type(error).__name__})")]
-    if not parts:
-        return [Refusal(position, Reason.MALFORMED, "record: an array without elements")]
-    # Lone surrogates come back as escapes, so each element is judged by the same parser as a record of its own.
-    return [
-        read_element(json.dumps(part).encode(), replace(position, index=index), limits)
-        for index, part in enumerate(parts)
-    ]
+        parts = split(value, limits.max_elements)
+    except NotAnArray as error:
+        return [Refusal(position, Reason.MALFORMED, f"not JSON: {error}")]
+    except TooManyElements as error:
+        return [Refusal(position, Reason.TOO_LARGE, f"array: {error}")]
+    places = (replace(position, index=index) for index in range(len(parts)))
+    return [replace(read_element(part, place, limits), part=part) for part, place in zip(parts, places, strict=True)]
 
 
 def read_element(value: bytes, position: Position, limits: Limits) -> Element:
@@ -128,16 +129,18 @@ def read_element(value: bytes, position: Position, limits: Limits) -> Element:
     try:
         item = RAW.validate_json(value)
     except ValidationError as error:
-        return _refuse(value, position, _reason(error), describe(error))
+        return _refuse(value, position, error)
     expected_key = f"{item.source}:{item.source_item_id}"
     if item.item_key != expected_key:
-        detail = f"item_key: source:source_item_id is {expected_key!r}, was {item.item_key!r}"
+        detail = f"item_key is source:source_item_id, {quoted(expected_key)}, was {quoted(item.item_key)}"
         return Refusal(position, Reason.MALFORMED, detail, item.item_key)
     readable = Readable(position, item)
     if item.action is Action.DELETE:
         return readable.deletion()
-    if (language := _primary_language(item.lang)) and limits.languages and language not in limits.languages:
-        return readable.refused(Reason.LANGUAGE, f"lang: one of {', '.join(limits.languages)} read, was {item.lang}")
+    if (language := primary_language(item.lang)) and limits.languages and language not in limits.languages:
+        return readable.refused(
+            Reason.LANGUAGE, f"lang: one of {', '.join(limits.languages)} read, was {quoted(item.lang)}"
+        )
     if limits.max_age_us is not None and item.published_us is not None:
         age_us = item.ingested_us - item.published_us
         if age_us > limits.max_age_us:
@@ -146,11 +149,11 @@ def read_element(value: bytes, position: Position, limits: Limits) -> Element:
 
 
 def text_of(item: RawNews | RawTweet) -> Text:
-    """The readable parts, most important first."""
+    """The readable parts, most important first; the first is the headline, also where it is empty."""
     if isinstance(item, RawTweet):
         return Text((item.text or "",))
-    parts = tuple(part for part in (item.headline, item.summary, item.body) if part)
-    return Text(parts, html=item.body_format == "html")
+    further = tuple(part for part in (item.summary, item.body) if part)
+    return Text((item.headline or "", *further), html=item.body_format == "html")
 
 
 def symbols_of(item: RawNews | RawTweet) -> tuple[Symbol, ...]:
@@ -172,63 +175,40 @@ def _canonical_symbol(symbol: str) -> str:
     return symbol.strip().upper().replace("-", ".").replace("/", ".")
 
 
-def _primary_language(lang: str | None) -> str | None:
-    """The primary subtag in lower case; None when the source did not know."""
-    if lang is None:
-        return None
-    primary = lang.lower().replace("_", "-").split("-")[0].strip()
-    return None if primary in UNKNOWN_LANGUAGES else primary
-
-
 def _tombstone(record: Record, position: Position) -> Element:
     item_key = _key_text(record.key)
-    if not item_key:
+    if not record.key:
         return Refusal(position, Reason.MISSING_FIELD, "key: a null record is a delete and needs the item_key as key")
+    if item_key is None:
+        detail = f"key: not UTF-8 of at most {LONGEST_ITEM_KEY} characters, and a null record is a delete of its key"
+        return Refusal(position, Reason.MALFORMED, detail)
     if record.timestamp_us is None or not EARLIEST_US <= record.timestamp_us <= LATEST_US:
         return Refusal(position, Reason.BAD_TIME, f"timestamp: not usable, was {record.timestamp_us}", item_key)
     return Deletion(position, item_key, record.timestamp_us, record.timestamp_us)
 
 
 def _key_text(key: bytes | None) -> str | None:
-    return None if key is None else key.decode("utf-8", "replace")[:512]
+    """The item_key that a record's key can be."""
+    try:
+        text = (key or b"").decode()
+    except UnicodeDecodeError:
+        return None
+    return text if 0 < len(text) <= LONGEST_ITEM_KEY else None
 
 
-def _reason(error: ValidationError) -> Reason:
-    faults = error.errors(include_input=False, include_url=False, include_context=False)
-    tests: Sequence[tuple[Reason, Callable[[Any], bool]]] = (
-        (Reason.UNSUPPORTED_SCHEMA, lambda fault: fault["loc"][-1:] == ("schema_version",)),
-        (
-            Reason.MALFORMED,
-            lambda fault: fault["type"] in ("json_invalid", "model_type", "model_attributes_type"),
-        ),
-        (Reason.MISSING_FIELD, lambda fault: fault["type"] in ("missing", "union_tag_not_found")),
-        (Reason.BAD_TIME, lambda fault: str(fault["loc"][-1:]).endswith("_us',)")),
-    )
-    for reason, holds in tests:
-        if any(holds(fault) for fault in faults):
-            return reason
-    return Reason.MALFORMED
-
-
-def _refuse(value: bytes, position: Position, reason: Reason, detail: str) -> Refusal:
+def _refuse(value: bytes, position: Position, error: ValidationError) -> Refusal:
     """Refuse an element that did not validate. What can still be seen of it (its key; that it is an update, and
     which) is used, so that a strategy does not go on trading on a text that its source has replaced."""
-    try:
-        fields = json.loads(value)
-    except (ValueError, RecursionError):
+    fields = fields_of(value)
+    reason, detail = explain(error, value, fields)
+    item_key = fields.get("item_key")
+    if not isinstance(item_key, str) or not 0 < len(item_key) <= LONGEST_ITEM_KEY or not item_key.isprintable():
         return Refusal(position, reason, detail)
-    item_key = fields.get("item_key") if isinstance(fields, dict) else None
-    if not isinstance(item_key, str) or not 0 < len(item_key) <= 512 or not item_key.isprintable():
-        return Refusal(position, reason, detail)
-    ingested_us = _instant(fields.get("ingested_us"))
-    revision = _count(fields.get("revision")) or _instant(fields.get("updated_us"))
+    ingested_us = plausible_us(fields.get("ingested_us"))
+    revision = _count(fields.get("revision")) or plausible_us(fields.get("updated_us"))
     if fields.get("action") != Action.UPDATE or ingested_us is None or revision is None:
         return Refusal(position, reason, detail, item_key)
     return Refusal(position, reason, detail, item_key, Deletion(position, item_key, revision, ingested_us))
-
-
-def _instant(value: Any) -> int | None:
-    return value if isinstance(value, int) and EARLIEST_US <= value <= LATEST_US else None
 
 
 def _count(value: Any) -> int | None:

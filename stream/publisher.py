@@ -1,7 +1,8 @@
 """The publisher's thread: from verdict to acknowledged record. Owns the sink and the order of outcomes.
 
 A signal is produced the moment its verdict arrives; an entry is finished when the broker has acknowledged all its
-records. Outcomes of one item_key leave in raw order: a correction waits for the text that it corrects.
+records. Outcomes of one item_key leave in raw order: a correction waits for the text that it corrects. An outcome that
+is too large for its topic is replaced by a smaller one.
 """
 
 from collections import Counter, deque
@@ -12,6 +13,9 @@ import structlog
 
 from schemas.codec import encode
 from schemas.rejection import Reason, Rejection
+from schemas.signal import SignalAction
+from stream.dead_letter import fitted, poisoned, rejection_of
+from stream.errors import RecordTooLarge
 from stream.inflight import (
     Answer,
     Answers,
@@ -24,22 +28,24 @@ from stream.inflight import (
     Revoked,
     Stop,
     ToPublisher,
+    observed_us,
 )
+from stream.logs import failure
 from stream.outcome import (
     Origin,
+    bare_retraction,
     fields_record,
-    rejection_of,
-    rejection_record,
     retraction_of,
     signal_fields,
     signal_record,
 )
 from stream.ports import Clock, Outgoing, Partition, Sink
-from stream.preprocess import Deletion, Refusal
+from stream.preprocess import Deletion, Readable, Refusal
 from stream.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
 
+LARGER = "raise the topic's max.message.bytes and the client's message.max.bytes to 1 MB"
 IDLE_WAIT_S = 0.05
 BUSY_WAIT_S = 0.001  # with records unacknowledged: how late a delivery report may be seen
 
@@ -60,6 +66,7 @@ class Publisher:
         self._under_way = Counter[Partition]()  # entries that the broker has not acknowledged yet
         self._revoked: list[Revoked] = []  # of which something is still under way
         self._settled: list[Entry] = []  # finished in this turn
+        self._largest_letter = sink.largest  # what the dead-letter topic is known to take
         self._stopping = False
 
     def run(self) -> None:
@@ -74,7 +81,7 @@ class Publisher:
         """Handle what came, then hand back what the broker has acknowledged."""
         for message in self._received(wait_s):
             self._handle(message)
-        for entry in self._sink.receipts(0):
+        for entry in self._receipts():
             assert isinstance(entry, Entry), "receipts are entries. This is a bug."
             self._acknowledge(entry)
         if self._settled:
@@ -82,6 +89,13 @@ class Publisher:
             self._settled = []
         if self._revoked:
             self._hand_back_revoked()
+
+    def _receipts(self) -> list[object]:
+        try:
+            return self._sink.receipts(0)
+        except RecordTooLarge as refused:
+            self._send_instead(refused)
+            return []
 
     def _received(self, wait_s: float) -> list[ToPublisher]:
         messages: list[ToPublisher] = []
@@ -106,7 +120,7 @@ class Publisher:
                 self._void_below.update(epochs)
                 self._revoked.append(message)
             case Control(heartbeat):
-                self._sink.send(Outgoing(self._control_topic, heartbeat.worker.encode(), encode(heartbeat)))
+                self._send(Outgoing(self._control_topic, heartbeat.worker.encode(), encode(heartbeat)))
             case Stop():
                 self._stopping = True
 
@@ -149,12 +163,50 @@ class Publisher:
         try:
             records = self._records(entry)
         except Exception as error:  # one text that breaks our code must not take the others with it
-            log.exception("outcome.failed", position=entry.element.position)
-            records = self._dead_letter(entry, _poison(entry, error))
+            log.error("outcome.failed", position=entry.element.position, **failure(error))
+            records = self._dead_letter(entry, poisoned(entry, error))
         entry.unacknowledged = len(records)
         self._under_way[partition] += 1
         for record in records:
+            self._send(record, entry)
+
+    def _send(self, record: Outgoing, entry: Entry | None = None) -> None:
+        try:
             self._sink.send(record, entry)
+        except RecordTooLarge as refused:
+            self._send_instead(refused)
+
+    def _send_instead(self, refused: RecordTooLarge) -> None:
+        """The last resort. Raises `refused` where the topic does not take even what is smaller."""
+        log.warning("outcome.too_large", topic=refused.topic, bytes=refused.size, hint=LARGER)
+        entry = refused.receipt
+        if not isinstance(entry, Entry):
+            return  # a heartbeat: nobody waits for this one
+        entry.unacknowledged -= 1
+        records = self._smaller(entry, refused)
+        entry.unacknowledged += len(records)
+        for record in records:
+            self._send(record, entry)
+
+    def _smaller(self, entry: Entry, refused: RecordTooLarge) -> list[Outgoing]:
+        """For a dead letter one of at most half the size, since the broker does not say what it takes; for a
+        retraction one without symbols; for any other signal the dead letter that says so."""
+        letters = refused.topic == self._origin.dead_letter_topic
+        (place,) = (place for place, told in enumerate(entry.told) if isinstance(told, Rejection) is letters)
+        told = entry.told[place]
+        if isinstance(told, Rejection):
+            self._largest_letter = min(self._largest_letter, refused.size // 2)
+            entry.told[place], record = fitted(told, entry, refused.topic, self._largest_letter)
+        elif told["action"] == SignalAction.RETRACT:
+            entry.told[place] = bare = bare_retraction(told)
+            record = fields_record(bare, entry, refused.topic)
+        else:
+            assert isinstance(entry.element, Readable), "a signal of what was not read. This is a bug."
+            detail = f"its signal of {refused.size:,} bytes is larger than the topic {refused.topic} takes"
+            return self._dead_letter(entry, entry.element.refused(Reason.TOO_LARGE, detail))
+        if record.size >= refused.size:
+            raise refused
+        return [record]
 
     def _records(self, entry: Entry) -> list[Outgoing]:
         now_us, origin, element = self._clock.now_us(), self._origin, entry.element
@@ -167,18 +219,23 @@ class Publisher:
         answer = entry.answer
         assert answer is not None, "published before its answer. This is a bug."
         if answer.verdict is None:
-            return self._dead_letter(entry, _poison(entry, RuntimeError(answer.error)), attempt=2)
+            return self._dead_letter(entry, poisoned(entry, RuntimeError(answer.error)), attempt=2)
         fields = signal_fields(entry, answer, origin, now_us)
         entry.told.append(fields)
         return [fields_record(fields, entry, origin.signals_topic)]
 
     def _dead_letter(self, entry: Entry, refusal: Refusal, attempt: int = 1) -> list[Outgoing]:
         now_us, origin = self._clock.now_us(), self._origin
-        rejection = rejection_of(refusal, entry, origin, now_us, attempt)
+        rejection, letter = fitted(
+            rejection_of(refusal, entry, origin, now_us, attempt), entry, origin.dead_letter_topic, self._largest_letter
+        )
         entry.told = [rejection]
-        said = log.debug if refusal.reason is Reason.SHED else log.info  # a line a text would make a backlog longer
-        said("text.rejected", reason=refusal.reason.value, detail=refusal.detail, position=refusal.position)
-        records = [rejection_record(rejection, entry, origin.dead_letter_topic)]
+        # A line per text would make a backlog longer, and a replay has them all in a file.
+        said = log.debug if refusal.reason is Reason.SHED or origin.run_id != "live" else log.info
+        poison = refusal.reason is Reason.POISON  # then the detail is an exception's text, which may quote the item
+        detail = refusal.detail.partition(":")[0] if poison else refusal.detail
+        said("text.rejected", reason=refusal.reason.value, detail=detail, position=refusal.position)
+        records = [letter]
         if refusal.retraction is not None:
             retraction = retraction_of(refusal.retraction, entry, origin, now_us)
             entry.told.append(retraction.model_dump(mode="json"))
@@ -195,7 +252,7 @@ class Publisher:
             if isinstance(one, Rejection):
                 self._metrics.rejected(one.reason)
             else:
-                self._metrics.published(one)
+                self._metrics.published(one, live=observed_us(entry.element) is not None)
         entry.told = []
 
     def _hand_back_revoked(self) -> None:
@@ -207,9 +264,3 @@ class Publisher:
             else:
                 self.finished.put(revoked)
         self._revoked = under_way
-
-
-def _poison(entry: Entry, error: Exception) -> Refusal:
-    element = entry.element
-    detail = f"{type(error).__name__}: {error}"[:500]
-    return Refusal(element.position, Reason.POISON, detail, element.item_key)

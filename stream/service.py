@@ -30,7 +30,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     engine = load_engine(settings)
     metrics = Metrics(engine.max_layers)
     origin = origin_of(engine, settings)
-    _announce(engine, metrics)
+    _announce(engine, origin, metrics)
     if settings.engine.feeders:
         serve_crew(settings, engine, origin, metrics, stop)
         return
@@ -68,10 +68,10 @@ def origin_of(engine: Engine, settings: Settings, run_id: str = "live") -> Origi
 
 
 def _started(worker: str, health: HealthServer) -> None:
-    log.info("service.started", worker=worker, health=health.url)
+    log.info("service.started", worker=worker, health=health.url, reach=health.reach)
 
 
-def _announce(engine: Engine, metrics: Metrics) -> None:
+def _announce(engine: Engine, origin: Origin, metrics: Metrics) -> None:
     facts = {
         "model_id": engine.model_id,
         "sha256": engine.model_sha256,
@@ -79,6 +79,6 @@ def _announce(engine: Engine, metrics: Metrics) -> None:
         "config_hash": engine.config_hash,
         "numerics": engine.numerics,
     }
-    metrics.model(**facts)
+    metrics.model(origin.model)
     runner = {"runner": engine.config.runner, "deterministic": engine.config.deterministic, "tiles": engine.tiles}
     log.info("model.loaded", **facts, dtype=engine.dtype, device=engine.device, **runner)

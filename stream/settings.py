@@ -9,24 +9,22 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError, model_validator
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource
 from pydantic_settings import SettingsError as UnreadableVariable
 
+from stream.cores import usable_cores
 from stream.errors import SettingsError
-from stream.settings_report import explain, misspelt
+from stream.settings_report import explain, misspelt, told
 from stream.settings_secrets import tree_with_secrets, variables_with_secrets
+from stream.settings_tree import merged, without, without_unreadable
 from stream.settings_types import Brokers, RedisUrl, TopicName
 
 PREFIX = "EARLYBIRD_"
 CONFIG_VARIABLE = "EARLYBIRD_CONFIG"
 """Names the file when `--config` does not."""
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _client_options(given: object) -> object:
@@ -104,6 +102,11 @@ class Redis(Group):
     url: RedisUrl | None = Field(
         default=None, repr=False, description="redis://[user:password@]host:port/db; none: no cache"
     )
+    secret: Annotated[str, Field(min_length=16)] | None = Field(
+        default=None,
+        repr=False,
+        description="signs cached results, the same for all workers; none: who can write to Redis can write signals",
+    )
     ttl_s: PositiveInt = Field(
         default=86_400, description="how long a text counts as seen, by recorded times, in seconds"
     )
@@ -116,7 +119,9 @@ class Redis(Group):
 class Engine(Group):
     """How the model runs. Nothing here but `dtype` can change a result beyond rounding."""
 
-    threads: PositiveInt = Field(default_factory=_usable_cores, description="engine threads, one core each")
+    threads: PositiveInt = Field(
+        default_factory=usable_cores, description="engine threads, one per core that affinity and cgroup leave"
+    )
     feeders: Annotated[int, Field(ge=0)] = Field(
         default=0,
         description="processes that read, tokenise and publish for the one that has the engine; 0: it does it itself",
@@ -180,7 +185,10 @@ class Timing(Group):
 class Http(Group):
     """Health and metrics."""
 
-    host: str = Field(default="127.0.0.1", description="address of /healthz, /readyz and /metrics")
+    host: str = Field(
+        default="127.0.0.1",
+        description="address of /healthz, /readyz and /metrics; 0.0.0.0 in a pod, whose probes come from outside",
+    )
     port: Annotated[int, Field(ge=0, le=65_535)] = Field(default=9464, description="their port; 0: any free one")
 
 
@@ -193,12 +201,8 @@ class Log(Group):
     format: Literal["console", "json"] = Field(default="console", description="for people, or one JSON object a line")
 
 
-class Settings(BaseSettings):
+class Settings(Group):
     """All settings of one process. Immutable; build it with `load`."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", env_ignore_empty=True, frozen=True, extra="forbid"
-    )
 
     model: str = Field(default="bundled", min_length=1, description="the bundled model, or a model folder")
     policy: str | None = Field(
@@ -217,37 +221,28 @@ class Settings(BaseSettings):
     http: Http = Http()
     log: Log = Log()
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 (the base class's signature)
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment before file; the file's tree is what the constructor gets."""
-        assert isinstance(env_settings, EnvSettingsSource)
-        env_settings.env_vars = variables_with_secrets(env_settings.env_vars, PREFIX)
-        return env_settings, init_settings
-
 
 def load(path: Path | None = None) -> Settings:
     """Settings from the environment and, under it, a TOML file. Raises SettingsError that names every fault."""
+    settings, faults = examined(path)
+    if faults:
+        raise SettingsError(told(faults))
+    return settings
+
+
+def examined(path: Path | None = None) -> tuple[Settings, list[str]]:
+    """Settings, those that are faulty at their defaults, and every fault: so that the rest can be examined, too."""
     named = os.environ.get(CONFIG_VARIABLE)
     path = path or (Path(named) if named else None)
-    tree = {} if path is None else _read(path)
-    wrong = misspelt(os.environ, Settings, PREFIX, {CONFIG_VARIABLE})
-    if wrong:
-        raise SettingsError(wrong)
-    try:
-        return Settings(**tree)
-    except ValidationError as error:
-        raise SettingsError(explain(error, Settings, PREFIX, path, os.environ)) from None
-    except UnreadableVariable as error:
-        # A list or table that is no JSON; its cause says where.
-        detail = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
-        raise SettingsError(f"environment: {detail}; lists and tables are written as JSON") from None
+    faults = misspelt(os.environ, Settings, PREFIX, {CONFIG_VARIABLE})
+    tree = {} if path is None else _read(path, faults)
+    tree = merged(tree, _environment(faults))
+    while True:
+        try:
+            return Settings.model_validate(tree), faults
+        except ValidationError as error:
+            faults += explain(error, Settings, PREFIX, path, os.environ)
+            tree = without(tree, [fault["loc"] for fault in error.errors(include_url=False)])
 
 
 def add_config_option(parser: argparse.ArgumentParser) -> None:
@@ -257,14 +252,35 @@ def add_config_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, faults: list[str]) -> dict[str, Any]:
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror}") from None
+        faults.append(f"{path}: {error.strerror}")
+        return {}
     except ValueError as error:  # not TOML, or not UTF-8
-        raise SettingsError(f"{path}: {error}") from None
-    return tree_with_secrets(tree)
+        faults.append(f"{path}: {error}")
+        return {}
+    return tree_with_secrets(tree, faults)
+
+
+def _environment(faults: list[str]) -> dict[str, Any]:
+    source = EnvSettingsSource(
+        cast(type[BaseSettings], Settings),  # it only looks at the fields
+        case_sensitive=False,
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        env_ignore_empty=True,
+    )
+    source.env_vars = variables_with_secrets(source.env_vars, PREFIX, faults)
+    while True:
+        try:
+            return source()
+        except UnreadableVariable as error:
+            # A list or table that is no JSON; its cause says where.
+            detail = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
+            faults.append(f"environment: {detail}; lists and tables are written as JSON")
+            source.env_vars = without_unreadable(source.env_vars, str(error), PREFIX)
 
 
 def child_environment(inherited: tuple[str, ...], **variables: str) -> dict[str, str]:

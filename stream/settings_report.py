@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,8 @@ def explain(
     prefix: str,
     path: Path | None,
     environment: Mapping[str, str],
-) -> str:
-    """One block that names every fault, where it was set and, for an unknown name, the nearest known one."""
+) -> list[str]:
+    """Every fault, where it was set and, for an unknown name, the nearest known one."""
     known = dict(fields(model))
     present = {name.upper() for name in environment}
     lines = []
@@ -40,24 +40,30 @@ def explain(
             continue  # a list that is short because of its faulty element
         variable = prefix + place.replace(".", "__").upper()
         origin = _origin(variable, present, path)
-        lines.append(f"  {place}: {_complaint(fault, place, known)}{origin}")
-    count = "1 setting" if len(lines) == 1 else f"{len(lines)} settings"
-    return "\n".join([f"{count} cannot work:", *lines])
+        lines.append(f"{place}: {_complaint(fault, place, known)}{origin}")
+    return lines
 
 
-def misspelt(environment: Mapping[str, str], model: type[BaseModel], prefix: str, others: set[str]) -> str | None:
-    """A complaint about a variable that is nearly a setting's; others are left alone, since Kubernetes puts variables
+def told(faults: Sequence[str]) -> str:
+    """All faults in one block."""
+    count = "1 setting" if len(faults) == 1 else f"{len(faults)} settings"
+    return "\n  ".join([f"{count} cannot work:", *faults])
+
+
+def misspelt(environment: Mapping[str, str], model: type[BaseModel], prefix: str, others: set[str]) -> list[str]:
+    """Complaints about variables that are nearly a setting's; others are left alone, since Kubernetes puts variables
     like EARLYBIRD_SERVICE_HOST beside ours when a service has our name."""
     known = [prefix + name.replace(".", "__").upper() for name, _ in fields(model)]
     accepted = {prefix + name.upper() for name in model.model_fields} | others
+    complaints = []
     for name in sorted(environment):
         whole = name.removesuffix("_FILE")
         if not name.startswith(prefix) or "__" in name or whole in accepted:
             continue
         near = difflib.get_close_matches(whole, [*known, *accepted], n=1, cutoff=0.85)
         if near:
-            return f"{name}: no such setting; did you mean {near[0]}?"
-    return None
+            complaints.append(f"{name}: no such setting; did you mean {near[0]}?")
+    return complaints
 
 
 def fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:

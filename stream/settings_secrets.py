@@ -4,35 +4,39 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stream.errors import SettingsError
 
-
-def tree_with_secrets(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Replaces `NAME_file = "PATH"` by NAME and the file's content."""
+def tree_with_secrets(tree: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
+    """Replaces `NAME_file = "PATH"` by NAME and the file's content; one that cannot be read is among `faults`."""
     result: dict[str, Any] = {}
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            result[name] = tree_with_secrets(value)
+            result[name] = tree_with_secrets(value, faults)
         elif name.endswith("_file"):
-            result[name.removesuffix("_file")] = _secret(name, str(value))
+            if (secret := _secret(name, str(value), faults)) is not None:
+                result[name.removesuffix("_file")] = secret
         else:
             result[name] = value
     return result
 
 
-def variables_with_secrets(variables: Mapping[str, str | None], prefix: str) -> dict[str, str | None]:
-    """Replaces EARLYBIRD_..._FILE by the variable without _FILE and the file's content. Keys are lower case here."""
+def variables_with_secrets(
+    variables: Mapping[str, str | None], prefix: str, faults: list[str]
+) -> dict[str, str | None]:
+    """Replaces EARLYBIRD_..._FILE by the variable without _FILE and the file's content; one that cannot be read is
+    among `faults`. Keys are lower case here."""
     prefix, result = prefix.lower(), dict(variables)
     for name, value in variables.items():
         if name.startswith(prefix) and name.endswith("_file") and value:
             del result[name]
-            result[name.removesuffix("_file")] = _secret(name.upper(), value)
+            if (secret := _secret(name.upper(), value, faults)) is not None:
+                result[name.removesuffix("_file")] = secret
     return result
 
 
-def _secret(name: str, path: str) -> str:
+def _secret(name: str, path: str, faults: list[str]) -> str | None:
     try:
         return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise SettingsError(f"{name}: cannot read {path}: {reason}") from None
+        faults.append(f"{name}: cannot read {path}: {reason}")
+        return None

@@ -3,11 +3,9 @@
 Knows no model beyond its text side, so that a process without torch can be a member.
 """
 
-import os
-import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -21,10 +19,12 @@ from stream.adapters.kafka_sink import KafkaSink
 from stream.adapters.memory import NoCache
 from stream.adapters.redis import RedisCache
 from stream.duplicates import Duplicates
+from stream.figures import Values
 from stream.haste import ByClock, Haste
 from stream.health import HealthServer, Readiness
 from stream.heartbeat import Pulse
 from stream.inflight import Answers, Failed, Stop
+from stream.logs import worker_name
 from stream.outcome import Origin
 from stream.pipeline import Budget, Inference, Pipeline
 from stream.ports import Clock, DuplicateCache, Sink, Source
@@ -51,16 +51,8 @@ class Serving(Inference, Protocol):
     """An Inference with a life of its own."""
 
     @property
-    def active(self) -> int:
-        """Slots in use."""
-
-    @property
-    def capacity(self) -> int:
-        """Slots there are."""
-
-    @property
-    def steps(self) -> int:
-        """Passes of the shared layer so far."""
+    def figures(self) -> Values:
+        """For the metrics; may be asked on any thread."""
 
     def start(self) -> None:
         """Begin to serve."""
@@ -103,8 +95,8 @@ class Stage:
         serve: Serve | None = None,
     ) -> None:
         """`haste`: what judges texts in the clock's place. `serve`: what computes in the engine's place."""
-        self.worker = f"{socket.gethostname()}-{os.getpid()}"
-        self._source, self._sink, self._cache, self._metrics = source, sink, cache, metrics
+        self.worker = worker_name()
+        self._source, self._sink, self._cache = source, sink, cache
         self._publisher = Publisher(sink, origin, settings.topics.control, clock, metrics)
         publish = self._publisher.inbox.put
         if serve is None:
@@ -120,6 +112,7 @@ class Stage:
                 numerics=origin.model.numerics,
             ),
             settings.redis.ttl_s * 1_000_000,
+            settings.redis.lease_ms / 1000,
             answered=lambda answers: publish(Answers(answers)),
         )
         self.pipeline = Pipeline(
@@ -131,11 +124,13 @@ class Stage:
             self._publisher.finished,
             clock,
             metrics,
-            _limits(settings, engine),
+            limits_of(settings, engine.languages),
             _budget(settings),
             haste or _haste(settings),
         )
         interval_ms = settings.timing.heartbeat_interval_ms
+        self._max_in_flight = settings.limits.max_in_flight
+        metrics.watch(self._figures)
         self._pulse = Pulse(self.pipeline, source, self.worker, origin.model, publish, clock, metrics, interval_ms)
 
     def run(self, stop: threading.Event) -> None:
@@ -145,7 +140,7 @@ class Stage:
         publisher.start()
         self._inference.start()
         try:
-            self.pipeline.run(stop.is_set, self._turn)
+            self.pipeline.run(stop.is_set, self._pulse.turn)
             self._pulse.last()
         finally:  # in this order: nothing may be handed to a thread that has ended
             self._inference.close()
@@ -156,14 +151,29 @@ class Stage:
     def readiness(self) -> Readiness:
         """For /readyz: the group has given us our share, if only nothing, and outcomes get out; without its cache the
         stage serves, and computes everything."""
-        waiting = (*(() if self._source.member else ("assignment",)), *self._sink.awaited)
-        degraded = () if getattr(self._cache, "available", True) else ("redis",)
-        return Readiness(waiting, degraded)
+        brokers = getattr(self._source, "statistics", {}).get("brokers")
+        waiting = ["broker"] if brokers == 0 else []  # None: not known yet
+        waiting += [] if self._source.member else ["assignment"]
+        waiting += self._sink.awaited
+        degraded = ["redis"] if not getattr(self._cache, "available", True) else []
+        degraded += [f"topic {topic}" for topic in sorted(getattr(self._source, "missing_topics", ()))]
+        degraded += ["redis writes"] if not getattr(self._cache, "writable", True) else []
+        return Readiness(tuple(waiting), tuple(degraded))
 
-    def _turn(self) -> None:
-        self._metrics.slots(self._inference.active, self._inference.capacity)
-        self._metrics.passes(self._inference.steps)
-        self._pulse.turn()
+    def _figures(self) -> Values:
+        """Asked on a scraper's thread."""
+        ledger = self.pipeline.ledger
+        return {
+            "ready": not self.readiness().waiting,
+            "in_flight_limit": self._max_in_flight,
+            "partitions": len(ledger.partitions()),
+            "ledger.skipped": ledger.skipped,
+            "ledger.maps_dropped": sum(list(ledger.maps_dropped.values())),
+            **self._inference.figures,
+            **_figures_of("source", self._source, "out_of_range", "commits_accepted", "commits_refused"),
+            **_figures_of("sink", self._sink, "errors", "produced_again"),
+            **{f"cache.{name}": value for name, value in getattr(self._cache, "figures", {}).items()},
+        }
 
 
 def work(
@@ -186,8 +196,8 @@ def work(
         )
         topics = settings.topics
         outcomes = (topics.signals, topics.control, topics.dlq)
-        sink = KafkaSink(kafka.bootstrap_servers, topics=outcomes, options=kafka.options)
-        cache = open_cache(settings)
+        sink = KafkaSink(kafka.bootstrap_servers, topics=outcomes, append_dated=topics.signals, options=kafka.options)
+        cache = open_cache(settings, origin.max_layers)
         stack.callback(cache.close)
         stage = Stage(settings, engine, origin, source, sink, cache, SystemClock(), metrics, serve=serve)
         health = HealthServer(
@@ -195,7 +205,7 @@ def work(
             http.port,
             beat_age_s=lambda: time.monotonic() - stage.pipeline.beat_s,
             readiness=stage.readiness,
-            metrics=metrics.exposition,
+            metrics=metrics.page,
         )
         stack.callback(health.close)
         started(stage.worker, health)
@@ -203,21 +213,35 @@ def work(
     return Done(stage.pipeline.finished_total, time.process_time() - before_s)
 
 
-def open_cache(settings: Settings) -> DuplicateCache:
-    """Redis where there is one, else nothing is remembered beyond what is in flight."""
+def open_cache(settings: Settings, max_layers: int = 1) -> DuplicateCache:
+    """Redis where there is one, else nothing is remembered beyond what is in flight. `max_layers`: of the model; who
+    only looks whether it can be had need not know."""
     redis = settings.redis
     if redis.url is None:
         return NoCache()
-    return RedisCache(redis.url, ttl_us=redis.ttl_s * 1_000_000, lease_ms=redis.lease_ms, budget_ms=redis.budget_ms)
+    return RedisCache(
+        redis.url,
+        ttl_us=redis.ttl_s * 1_000_000,
+        lease_ms=redis.lease_ms,
+        max_layers=max_layers,
+        budget_ms=redis.budget_ms,
+        secret=redis.secret,
+    )
 
 
-def _limits(settings: Settings, engine: Reading) -> Limits:
-    """What is refused before the model."""
+def _figures_of(name: str, client: object, *counters: str) -> Values:
+    """Counters of an adapter, and what its client says of itself; those in memory have neither."""
+    values = {counter: getattr(client, counter, 0) for counter in counters} | getattr(client, "statistics", {})
+    return {f"{name}.{key}": value for key, value in values.items()}
+
+
+def limits_of(settings: Settings, languages: Sequence[str] = ()) -> Limits:
+    """What is refused before the model, which reads these languages."""
     age_s = settings.limits.max_age_s
     return Limits(
         max_record_bytes=settings.limits.max_record_bytes,
         max_age_us=None if age_s is None else round(age_s * 1_000_000),
-        languages=tuple(engine.languages),
+        languages=tuple(languages),
     )
 
 

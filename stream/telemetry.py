@@ -4,24 +4,34 @@ Metric names and labels are a contract with dashboards; a symbol is never a labe
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_PLAIN_0_0_4,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from schemas.rejection import Reason
-from schemas.signal import ExitReason, Label
+from schemas.signal import ExitReason, Label, Model
+from stream.figures import Figures, Values
 from stream.ports import Partition
 
 # A cache answers in well under a millisecond, an item may have waited minutes behind a burst.
 _LATENCY_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.25, 0.5, 1, 2, 5, 15, 60, 300)
 
 STAGES: tuple[tuple[str, str, str], ...] = (
-    ("feed", "published_us", "ingested_us"),  # the provider's delay
-    ("read", "ingested_us", "consumed_us"),  # the raw topic and its backlog
+    ("feed", "published_us", "ingested_us"),  # the provider's delay; live texts only
+    ("read", "ingested_us", "consumed_us"),  # the raw topic and its backlog; live texts only
     ("prepare", "consumed_us", "engine_in_us"),  # decode, duplicates, tokenise, wait for a slot
     ("engine", "engine_in_us", "exited_us"),
     ("publish", "exited_us", "emitted_us"),
@@ -34,7 +44,10 @@ class Metrics:
     caller has batches; one call costs microseconds."""
 
     def __init__(self, max_layers: int) -> None:
+        # They are a second series for each counter, and say when this process began.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"earlybird_{name}", text, labels, registry=registry)
@@ -48,15 +61,15 @@ class Metrics:
         self._rejections = counter("dlq", "dead letters, acknowledged", "reason")
         self._each = _PerSignal(layers)
         registry.register(self._each)
-        self._slots_active = gauge("slots_active", "slots in use")
-        self._slots_capacity = gauge("slots_capacity", "slots there are")
-        self._passes = counter("encoder_iterations", "passes of the shared layer")
         self._lag = gauge("consumer_lag_messages", "records not read yet", "topic", "partition")
-        self._oldest = gauge("oldest_unprocessed_seconds", "age of the oldest text without an outcome")
+        self._oldest = gauge(
+            "oldest_unprocessed_seconds", "age of the oldest text without an outcome; of history, since it was read"
+        )
         self._unfinished = gauge("unfinished_texts", "texts read but without an acknowledged outcome")
         self._model = gauge("model_info", "the model in use", "id", "sha256", "policy", "config_hash", "numerics")
+        build = ("version", "model_sha256", "config_hash", "numerics", "dtype", "device")
+        self._build = gauge("build_info", "what computes here", *build)
         self._lagging: set[Partition] = set()
-        self._last_passes = 0
         # Every series exists from the start: a rate over a series that appears at its first event misses that event.
         for reason in Reason:
             self._rejections.labels(reason.value)
@@ -65,28 +78,22 @@ class Metrics:
         """Texts read from one topic; `item_type` is news, tweet or unknown."""
         self._texts.labels(topic, item_type).inc(texts)
 
-    def published(self, signal: Mapping[str, Any]) -> None:
+    def watch(self, read: Callable[[], Values]) -> None:
+        """Show these figures, too. `read` is called on the scraper's thread."""
+        self.registry.register(Figures(read))
+
+    def published(self, signal: Mapping[str, Any], *, live: bool = True) -> None:
         """The broker acknowledged this signal (the values of its JSON): counts it, its stages and, where it was
-        computed, its exit."""
+        computed, its exit. What is not `live` is history: its age is no latency."""
         if signal["label"] is None:
             self._retractions.inc()
         else:
             self._each.count(signal["label"], signal["exit"], signal["novelty"]["cache_hit"])
-        self._each.lived(signal["ts"])
+        self._each.lived(signal["ts"], live)
 
     def rejected(self, reason: Reason, texts: int = 1) -> None:
         """The broker acknowledged these dead letters."""
         self._rejections.labels(reason.value).inc(texts)
-
-    def slots(self, active: int, capacity: int) -> None:
-        """Slots in use and in all, over all engine threads."""
-        self._slots_active.set(active)
-        self._slots_capacity.set(capacity)
-
-    def passes(self, total: int) -> None:
-        """Passes of the shared layer since the start; the sum that engine threads count anyway."""
-        self._passes.inc(max(0, total - self._last_passes))
-        self._last_passes = total
 
     def lag(self, records: Mapping[Partition, int]) -> None:
         """Records not read yet per partition; a partition that is not named any more is another worker's."""
@@ -101,14 +108,26 @@ class Metrics:
         self._unfinished.set(texts)
         self._oldest.set(max(0.0, oldest_age_s))
 
-    def model(self, *, model_id: str, sha256: str, policy: str, config_hash: str, numerics: str) -> None:
-        """Says which model runs, in the labels of a constant 1."""
-        self._model.clear()
-        self._model.labels(model_id, sha256, policy, config_hash, numerics).set(1)
+    def model(self, model: Model) -> None:
+        """Say which model runs in which build, in the labels of a constant 1."""
+        self._model.labels(model.id, model.sha256, model.policy, model.config_hash, model.numerics).set(1)
+        build = (model.code_version, model.sha256, model.config_hash, model.numerics, model.dtype, model.device)
+        self._build.labels(*build).set(1)
 
     def exposition(self) -> bytes:
         """The Prometheus text format, version 0.0.4."""
         return generate_latest(self.registry)
+
+    def page(self, accepted: str = "") -> tuple[str, bytes]:
+        """As `page_of`."""
+        return page_of(self.registry, accepted)
+
+
+def page_of(collector: Collector, accepted: str) -> tuple[str, bytes]:
+    """Content type and text: OpenMetrics where the scraper's Accept header names it, else Prometheus's own format."""
+    if "application/openmetrics-text" in accepted:
+        return openmetrics.CONTENT_TYPE_LATEST, openmetrics.generate_latest(collector)  # type: ignore[no-untyped-call]
+    return CONTENT_TYPE_PLAIN_0_0_4, generate_latest(collector)
 
 
 class _Distribution:
@@ -123,7 +142,7 @@ class _Distribution:
 
     def add_to(self, family: HistogramMetricFamily, *labels: str) -> None:
         counts = list(accumulate(self._counts))
-        names = [*(str(bound) for bound in self._bounds), "+Inf"]
+        names = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
         family.add_metric(labels, list(zip(names, counts, strict=True)), self._sum)
 
 
@@ -140,6 +159,7 @@ class _PerSignal(Collector):
         self._latency = _Distribution(_LATENCY_S)
         self._stages = [(name, begin, end, _Distribution(_LATENCY_S)) for name, begin, end in STAGES]
         self._spans = [*self._stages, ("latency", "ingested_us", "emitted_us", self._latency)]
+        self._own_spans = [span for span in self._spans if span[1] not in ("published_us", "ingested_us")]
 
     def count(self, label: str, exited: Mapping[str, Any], hit: bool) -> None:
         key = (label, exited["reason"])
@@ -149,8 +169,8 @@ class _PerSignal(Collector):
         else:
             self._exits.observe(exited["layer"])
 
-    def lived(self, stamps: Mapping[str, int | None]) -> None:
-        for _, begin, end, distribution in self._spans:
+    def lived(self, stamps: Mapping[str, int | None], live: bool) -> None:
+        for _, begin, end, distribution in self._spans if live else self._own_spans:
             start_us, end_us = stamps[begin], stamps[end]
             if start_us is not None and end_us is not None:
                 distribution.observe(max(0, end_us - start_us) / 1e6)  # clocks of two machines may disagree
@@ -165,7 +185,9 @@ class _PerSignal(Collector):
             signals.add_metric(labels, count)
         exits = HistogramMetricFamily("earlybird_exit_layer", "layer at which a computed text left", labels=())
         self._exits.add_to(exits)
-        latency = HistogramMetricFamily("earlybird_signal_latency_seconds", "from ingested to emitted", labels=())
+        latency = HistogramMetricFamily(
+            "earlybird_signal_latency_seconds", "from ingested to emitted, of live texts", labels=()
+        )
         self._latency.add_to(latency)
         stages = HistogramMetricFamily("earlybird_stage_latency_seconds", "time in one stage", labels=("stage",))
         for name, _, _, distribution in self._stages:

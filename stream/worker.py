@@ -1,6 +1,7 @@
 """The engine's threads: each owns one runner over the shared weights and takes texts as its slots fall free."""
 
 import threading
+import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Protocol, runtime_checkable
@@ -10,6 +11,7 @@ import structlog
 from engine.errors import DeviceLost
 from engine.slots.runner import Runner
 from engine.types import Verdict
+from stream.figures import Values
 from stream.haste import Deadlines
 from stream.inflight import Answer, Answers, Failed, TimedRequest
 from stream.ports import Clock
@@ -51,6 +53,8 @@ class EngineThreads:
         self._inbox: SimpleQueue[TimedRequest | None] = SimpleQueue()
         self._active = [0] * threads
         self._steps = [0] * threads
+        self._busy_s = [0.0] * threads
+        self._tokens = [0] * threads
         self._threads = [
             threading.Thread(target=self._run, args=(number,), name=f"engine-{number}", daemon=True)
             for number in range(threads)
@@ -74,19 +78,15 @@ class EngineThreads:
             thread.join()
 
     @property
-    def active(self) -> int:
-        """Slots in use over all threads."""
-        return sum(self._active)
-
-    @property
-    def capacity(self) -> int:
-        """Slots over all threads."""
-        return len(self._threads) * self._engine.slots
-
-    @property
-    def steps(self) -> int:
-        """Passes of the shared layer so far, over all threads."""
-        return sum(self._steps)
+    def figures(self) -> Values:
+        """Over all threads, see stream.figures."""
+        return {
+            "slots.active": sum(self._active),
+            "slots.capacity": len(self._threads) * self._engine.slots,
+            "engine.passes": sum(self._steps),
+            "engine.busy_s": sum(self._busy_s),
+            "engine.tokens": sum(self._tokens),
+        }
 
     def _run(self, number: int) -> None:
         try:
@@ -106,6 +106,7 @@ class EngineThreads:
             now_us = self._clock.now_us()
             flying.update((request.ticket, (request, now_us)) for request in taken)
             deadlines.watch(taken)
+            began_s = time.perf_counter()
             try:
                 runner.submit(taken)
                 if late := deadlines.late(now_us, flying):
@@ -120,9 +121,11 @@ class EngineThreads:
                 continue
             self._active[number] = runner.active
             self._steps[number] += 1
+            self._busy_s[number] += time.perf_counter() - began_s
             if verdicts:
-                exited_us = self._clock.now_us()
-                self._deliver(Answers([Answer(v.ticket, v, flying.pop(v.ticket)[1], exited_us) for v in verdicts]))
+                exited_us, left = self._clock.now_us(), [(v, *flying.pop(v.ticket)) for v in verdicts]
+                self._tokens[number] += sum(len(request.token_ids) * v.exit_layer for v, request, _ in left)
+                self._deliver(Answers([Answer(v.ticket, v, in_us, exited_us) for v, _, in_us in left]))
 
     def _take(self, room: int, *, wait: bool) -> tuple[list[TimedRequest], bool]:
         """Up to `room` requests, but no more than a fair share of what is there; and whether the end was met."""

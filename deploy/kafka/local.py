@@ -253,7 +253,8 @@ def main() -> int:
             kafka.pid = int(pid_file.read_text())
             kafka.stop()
             pid_file.unlink()
-            running = False
+            print("Kafka has stopped")
+            return 0
     except KafkaUnavailable as error:
         print(error, file=sys.stderr)
         return 2

@@ -8,7 +8,7 @@ from engine.bench.workload import BLOCK
 from engine.config import EngineConfig, ModelConfig
 from engine.engine import Engine
 from engine.errors import ConfigError
-from engine.text.encoder import Text
+from engine.text.assembly import Text
 from engine.types import Request
 
 

@@ -37,7 +37,7 @@ def _albert(vocab_size: int, hidden_size: int, heads: int, layers: int, position
 
 
 GEOMETRIES = {
-    "mini": _albert(14_000, 384, 12, 8, 80),  # the bundled model's sizes
+    "mini": _albert(14_000, 384, 12, 8, 80),  # the bundled model's widths, deeper than it: exits need room
     "base": _albert(30_000, 768, 12, 12, 128),
     "large": _albert(30_000, 1024, 16, 24, 128),
 }

@@ -3,100 +3,27 @@
 A profile is a list of declared steps, so that its hash covers every rule and every word: a model manifest names the
 profile and the hash it was trained under, and an edited rule can no longer pass for the old one.
 
-natural-v1  entities, a leading RT, links and handles; every word stays. What the bundled model was trained with.
-paper-v1    the cleaning behind Table I of the ELBERT paper: lower case, no NLTK stop words, no bare punctuation.
+natural-v1  entities, a leading RT, links and handles; every word stays.
+natural-v2  as natural-v1, and what feeds damage is repaired: nested escapes, mojibake, styled letters, invisible
+            characters, minus signs. On undamaged text the same as natural-v1. The bundled model's.
+paper-v1    the cleaning behind Table I of the ELBERT paper, for text with spaces around its punctuation: lower case, no
+            NLTK stop words, no bare punctuation.
+paper-v2    as paper-v1, for any text: punctuation at the edges of words goes, too.
 finance-v1  as paper-v1, but words of negation, direction, comparison and quantity stay, numbers keep their sign, and
             what an agency adds to its copy (datelines, UPDATE 1-, "- Reuters") goes.
 """
 
-import html
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import resources
 from types import MappingProxyType
-from typing import Any, Protocol
 
 from engine.errors import ConfigError
+from engine.text.characters import CHARACTERS
+from engine.text.steps import BareTokens, Lower, Step, Strip, Tokens, Unescape, UnescapeJson, UnescapeNested, replace
 from schemas.identity import canonical, sha256_hex
-
-
-class Step(Protocol):
-    """One rule of a profile: a pure function that can say in full what it does."""
-
-    def __call__(self, text: str) -> str: ...
-
-    def describe(self) -> Any:
-        """Everything that changes the outcome, as JSON without floats."""
-
-
-@dataclass(frozen=True)
-class Unescape:
-    """HTML entities to characters."""
-
-    def __call__(self, text: str) -> str:
-        return html.unescape(text)
-
-    def describe(self) -> Any:
-        return "unescape"
-
-
-@dataclass(frozen=True)
-class Lower:
-    """Lower case."""
-
-    def __call__(self, text: str) -> str:
-        return text.lower()
-
-    def describe(self) -> Any:
-        return "lower"
-
-
-@dataclass(frozen=True)
-class Strip:
-    """No white space at either end."""
-
-    def __call__(self, text: str) -> str:
-        return text.strip()
-
-    def describe(self) -> Any:
-        return "strip"
-
-
-@dataclass(frozen=True)
-class Replace:
-    """Every match of a pattern by a fixed text. Patterns must be linear in the text: feeds are hostile."""
-
-    pattern: re.Pattern[str]
-    by: str
-
-    def __call__(self, text: str) -> str:
-        return self.pattern.sub(self.by, text)
-
-    def describe(self) -> Any:
-        return ["replace", self.pattern.pattern, self.pattern.flags, self.by]
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """Keeps the white-space tokens that match `meaningful` and, stripped of `edges`, are no stop word in any case."""
-
-    meaningful: re.Pattern[str]
-    stop_words: frozenset[str] = field(repr=False)
-    edges: str = ""
-
-    def __call__(self, text: str) -> str:
-        return " ".join(token for token in text.split() if self._stays(token))
-
-    def _stays(self, token: str) -> bool:
-        return bool(self.meaningful.search(token)) and self._bare(token).lower() not in self.stop_words
-
-    def _bare(self, token: str) -> str:
-        return token.strip(self.edges) if self.edges else token
-
-    def describe(self) -> Any:
-        return ["tokens", self.meaningful.pattern, self.meaningful.flags, sorted(self.stop_words), self.edges]
 
 
 @dataclass(frozen=True)
@@ -130,13 +57,10 @@ def words(name: str) -> frozenset[str]:
     return frozenset(resources.files("engine.text").joinpath("words", name).read_text("utf-8").split())
 
 
-def _replace(pattern: str, by: str = " ", flags: int = 0) -> Replace:
-    return Replace(re.compile(pattern, flags), by)
-
-
-LINKS = _replace(r"https?://\S*|https?…|\bhttp…|www\.\S+|\bpic\.twitter\.com\S*")
-SPACES = _replace(r"\s+")
-RETWEET = _replace(r"^RT\s+(@\w+:?)?\s*", "", re.IGNORECASE)
+LINKS = replace(r"https?://\S*|https?…|\bhttp…|www\.\S+|\bpic\.twitter\.com\S*")
+SPACES = replace(r"\s+")
+RETWEET = replace(r"^RT\s+(@\w+:?)?\s*", "", re.IGNORECASE)
+HANDLES = replace(r"(?<!\w)@\w+", "@user")
 
 # NLTK's English list as it was in 2021 (179 words): the only common list that reproduces the paper's Table I.
 NLTK = words("nltk-english-179.txt")
@@ -152,12 +76,26 @@ AGENCIES = (
 
 NATURAL = Profile(
     "natural-v1",
-    (Unescape(), RETWEET, LINKS, _replace(r"(?<!\w)@\w+", "@user"), SPACES, Strip()),
+    (Unescape(), RETWEET, LINKS, HANDLES, SPACES, Strip()),
+)
+
+NATURAL_2 = Profile(
+    "natural-v2",
+    (UnescapeJson(), UnescapeNested(3), CHARACTERS, Strip(), RETWEET, LINKS, HANDLES, SPACES, Strip()),
 )
 
 PAPER = Profile(
     "paper-v1",
     (Unescape(), Lower(), LINKS, Tokens(re.compile("[a-z0-9]"), NLTK)),
+)
+
+# ".5" and "-5" keep what makes them numbers, "'s" is a word of the paper's Table I.
+_MARKS = r",;:!?\"“”()\[\]…"
+EDGES = re.compile(rf"^(?:[{_MARKS}]|\.(?!\d))+|(?<![.{_MARKS}])[.{_MARKS}]+$")
+
+PAPER_2 = Profile(
+    "paper-v2",
+    (UnescapeNested(3), CHARACTERS, Lower(), LINKS, BareTokens(re.compile("[a-z0-9]"), NLTK, EDGES)),
 )
 
 FINANCE = Profile(
@@ -169,22 +107,24 @@ FINANCE = Profile(
         Strip(),
         RETWEET,
         # BREAKING: / UPDATE 1- / WRAPUP 3- / REFILE-UPDATE 2-
-        _replace(
+        replace(
             r"^(?:(?:BREAKING(?: NEWS)?|UPDATE|WRAPUP|REFILE|CORRECTED|ALERT|FLASH|URGENT|EXCLUSIVE|JUST IN)"
             r"(?: ?\d{1,2})? ?[-:–—] ?){1,3}",
             "",
         ),
         # HELSINKI (AFX) - / LONDON, Nov 20 (Reuters) - / (Reuters) - / NEW YORK, May 3 /PRNewswire/ --
-        _replace(rf"^(?:[A-Z][^()/]{{0,60}}? ?)?[(/] ?(?:{AGENCIES}) ?[)/] ?[-–—:]{{1,2}} ?", ""),
-        _replace(rf"(?: [-–—|] (?:{AGENCIES}))+$", ""),
-        _replace(r"(?: (?:via|h/t) @\w+)+$", "", re.IGNORECASE),
-        _replace(r"(?<!\w)@\w+:?"),
+        replace(rf"^(?:[A-Z][^()/]{{0,60}}? ?)?[(/] ?(?:{AGENCIES}) ?[)/] ?[-–—:]{{1,2}} ?", ""),
+        replace(rf"(?: [-–—|] (?:{AGENCIES}))+$", ""),
+        replace(r"(?: (?:via|h/t) @\w+)+$", "", re.IGNORECASE),
+        replace(r"(?<!\w)@\w+:?"),
         SPACES,
         # "EUR13 .1 m" is one number, "- 5 %" is a loss; "3 - 5 %" is a range and keeps its dash apart.
-        _replace(r"(?<=\d) (?=\.\d)", ""),
-        _replace(r"(?<![\d%] )(?<!\S)([-+−]) (?=\d[\d.,]{0,20} ?%)", r"\1"),
+        replace(r"(?<=\d) (?=\.\d)", ""),
+        replace(r"(?<![\d%] )(?<!\S)([-+−]) (?=\d[\d.,]{0,20} ?%)", r"\1"),
         Tokens(re.compile(r"[^\W_]|[%$€£¥₹]"), NLTK - KEPT, edges=".,;:!?\"'()[]"),
     ),
 )
 
-PROFILES: Mapping[str, Profile] = MappingProxyType({each.name: each for each in (NATURAL, PAPER, FINANCE)})
+PROFILES: Mapping[str, Profile] = MappingProxyType(
+    {each.name: each for each in (NATURAL, NATURAL_2, PAPER, PAPER_2, FINANCE)}
+)

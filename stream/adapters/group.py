@@ -4,13 +4,23 @@ import struct
 import time
 from collections.abc import Callable
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from stream.adapters.options import Protocol
 from stream.ports import Commit, Partition
 
 LOOK_S = 0.25  # between two looks, of some 0.1 ms each
 LARGEST_METADATA = 4095  # UTF-16 units that a broker takes; 4096 is refused (offset.metadata.max.bytes)
+# Commits that cross a rebalance: expected whenever a member joins or leaves.
+MOVED = frozenset(
+    {
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.REBALANCE_IN_PROGRESS,
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.STALE_MEMBER_EPOCH,
+    }
+)
+
 _GENERATION = struct.Struct("=7si")  # how librdkafka's group metadata begin: a tag, and the generation
 
 

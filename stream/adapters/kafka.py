@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -14,9 +13,10 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from stream.adapters.clients import DENIED, MISSING, ClientLog, leave, within
-from stream.adapters.group import Membership, commit_of, offset_of
+from stream.adapters.clients import DENIED, MISSING, ClientLog, headers_of, leave, within
+from stream.adapters.group import MOVED, Membership, commit_of, offset_of
 from stream.adapters.options import Protocol, consumer_options
+from stream.adapters.statistics import statistics_into
 from stream.errors import SettingsError, SourceError
 from stream.logs import get_logger
 from stream.ports import Commit, Partition, RebalanceListener, Record
@@ -48,13 +48,14 @@ class KafkaSource:
     ) -> None:
         """`options` are librdkafka's, passed through. Raises SettingsError for those that are not the user's."""
         self.topics = tuple(topics)
-        self.out_of_range = 0
-        self.commits_refused = 0
+        self.out_of_range = self.commits_accepted = self.commits_refused = 0
+        self.statistics: dict[str, float] = {}
         self._assignment_timeout_s, self._monotonic = assignment_timeout_s, monotonic
-        self._log = ClientLog("source", bootstrap_servers, monotonic)
+        self._log = ClientLog("source", bootstrap_servers, monotonic, group=group)
+        self.missing_topics = self._log.missing_topics
         settings = consumer_options(bootstrap_servers, group, protocol, options or {})
         callbacks = {"error_cb": self._log.error, "on_commit": self._committed, "logger": self._log}
-        self._consumer = _client(settings | callbacks)
+        self._consumer = _client(settings | callbacks | statistics_into(self.statistics))
         self._membership = Membership(self._consumer, protocol, monotonic)
         self._listener: RebalanceListener | None = None
         self._starts: dict[Partition, int] = {}  # ours, with the offset each was started at
@@ -74,6 +75,8 @@ class KafkaSource:
         first = self._consumer.poll(timeout_ms / 1000)
         self._raise_failure()
         self._membership.look()
+        for topic in tuple(self.missing_topics):  # librdkafka names each once
+            self._log.missing(topic)
         if first is None:
             return []
         self._gone.clear()  # only now: within one wait a partition may have left us, come back and given this record
@@ -142,6 +145,7 @@ class KafkaSource:
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         committed = {_partition(place): commit_of(place) for place in self._ask_committed(partitions)}
         self._log.worked = True
+        self.missing_topics.difference_update(partition.topic for partition in committed)
         for partition, commit in committed.items():
             self._starts[partition] = OFFSET_BEGINNING if commit is None else commit.offset
         assert self._listener is not None, "partitions assigned before subscribe. This is a bug."
@@ -168,7 +172,7 @@ class KafkaSource:
             if not errors:
                 return answer
             if errors[0].code() in DENIED or self._monotonic() > deadline:
-                raise SourceError(f"committed offsets cannot be read: {errors[0].str()}")
+                raise SourceError(f"committed offsets cannot be read: {self._log.refusal(errors[0])}")
             if self._log.due("committed"):
                 log.warning("offsets.awaited", reason=errors[0].str())
 
@@ -210,10 +214,9 @@ class KafkaSource:
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
             self._start_over(message, error)
         elif error.fatal() or error.code() in DENIED:
-            raise SourceError(f"{message.topic() or ', '.join(self.topics)}: {error.name()}: {error.str()}")
+            raise self._log.refusal(error, message.topic() or ", ".join(self.topics))
         elif error.code() in MISSING:
-            if self._log.due(f"topic {message.topic()}"):
-                log.warning("topic.awaited", topic=message.topic(), hint="earlybird topics create")
+            self._log.missing(message.topic() or "")
         elif self._log.due(error.name()):
             log.warning("source.error", topic=message.topic(), error=error.name(), reason=error.str())
         return True
@@ -247,18 +250,20 @@ class KafkaSource:
         faults = [place.error for place in offsets if place.error is not None]
         fault = error or (faults[0] if faults else None)
         if fault is None:
+            self.commits_accepted += 1
             self._stored.update({_partition(place): Commit(place.offset, place.metadata or "") for place in offsets})
             return True
         self.commits_refused += 1
         if fault.code() in DENIED:
-            self._log.failure = f"offsets cannot be committed: {fault.str()}"
-        if self._log.due(f"commit {fault.name()}"):
+            self._log.failure = f"offsets cannot be committed: {self._log.refusal(fault)}"
+        if fault.code() in MOVED:
+            log.info("commit.refused", error=fault.name(), reason="the partition has moved; its next owner repeats it")
+        elif self._log.due(f"commit {fault.name()}"):
             log.warning("commit.refused", error=fault.name(), reason=fault.str(), refused=self.commits_refused)
         return False
 
     def _raise_failure(self) -> None:
-        if self._log.failure is not None:
-            raise SourceError(f"Kafka refuses us: {self._log.failure}")
+        self._log.raise_failure()
 
 
 def _client(settings: dict[str, object]) -> Consumer:
@@ -273,7 +278,6 @@ def record_of(message: Message) -> Record:
     partition, offset = _partition(message), message.offset()
     assert offset is not None, "a record without an offset. This is librdkafka's bug."
     kind, stamp_ms = message.timestamp()
-    headers = cast("list[tuple[str, bytes | None]] | None", message.headers())
     return Record(
         partition.topic,
         partition.number,
@@ -281,7 +285,7 @@ def record_of(message: Message) -> Record:
         message.key(),
         message.value(),
         None if kind == TIMESTAMP_NOT_AVAILABLE else stamp_ms * 1000,
-        tuple(headers or ()),
+        headers_of(message),
     )
 
 

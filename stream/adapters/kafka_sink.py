@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import TopicMetadata  # type: ignore[attr-defined]
 
 from stream.adapters.clients import DENIED, MISSING, ClientLog
 from stream.adapters.options import producer_options
+from stream.adapters.statistics import statistics_into
 from stream.errors import RecordTooLarge, SettingsError, SinkError
 from stream.ports import Outgoing
 
@@ -28,7 +29,9 @@ class KafkaSink:
 
     Deliveries never time out, so that an outage of any length delays but neither loses nor reorders. What fails for a
     reason that may pass (a topic that is not there yet) is produced again, and everything later waits behind it.
-    `produced_again` counts those.
+    `produced_again` counts those, `errors` the failures. So is what a broker called too large: it refuses a batch as a
+    whole, and only a record that it refuses alone is the caller's to replace. `statistics`: see
+    stream.adapters.statistics.
     """
 
     def __init__(
@@ -36,28 +39,36 @@ class KafkaSink:
         bootstrap_servers: str,
         *,
         topics: Sequence[str] = (),
+        append_dated: str | None = None,
         options: Mapping[str, str | int | float | bool] | None = None,
         largest_backlog: int = 100_000,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`topics`: looked for from the start on, see `awaited`. `options` are librdkafka's, passed through. Raises
+        """`topics`: looked for from the start on, see `awaited`. `append_dated`: the topic whose records should carry
+        the broker's append time; a warning says when they do not. `options` are librdkafka's, passed through. Raises
         SettingsError for those that are not the user's."""
-        self.produced_again = 0
+        self.produced_again = self.errors = 0
+        self.statistics: dict[str, float] = {}
         self._log = ClientLog("sink", bootstrap_servers, monotonic)
         settings = producer_options(bootstrap_servers, options or {})
+        callbacks = {"error_cb": self._log.error, "logger": self._log, **statistics_into(self.statistics)}
         try:
-            self._producer = Producer(settings | {"error_cb": self._log.error, "logger": self._log})
+            self._producer = Producer(settings | callbacks)
         except KafkaException as error:
             raise SettingsError(f"Kafka options: {error.args[0].str()}") from None
-        self._largest = int(settings["message.max.bytes"])
+        self.largest = int(settings["message.max.bytes"])
         self._monotonic = monotonic
         self._largest_backlog = largest_backlog
         self._in_flight = 0
         self._again: deque[tuple[Outgoing, object]] = deque()  # failed, and everything after it, in order
         self._again_at = 0.0
+        self._singly = 0  # so many of these were in a batch that was too large, and go alone
+        self._alone = False  # one of them is under way, and nothing else may be
+        self._refused: deque[RecordTooLarge] = deque()
         self._ready: list[object] = []
         self._failure: SinkError | None = None  # of the first record that can never be delivered
         self._unseen = frozenset(topics)
+        self._append_dated = append_dated  # None once a record of it has told
         self._looked_at = -LOOK_S
         self._moved_at = monotonic()  # the last acknowledgement, or the last time that none was due
 
@@ -66,7 +77,7 @@ class KafkaSink:
         self._raise_failure()
         if not self.unacknowledged():
             self._moved_at = self._monotonic()
-        if self._again:
+        if self._again or self._alone:
             self._again.append((outgoing, receipt))
             while len(self._again) > self._largest_backlog:
                 self._serve(FULL_POLL_S)
@@ -80,19 +91,21 @@ class KafkaSink:
         if self._unseen and self._monotonic() - self._looked_at >= LOOK_S:
             self._look()
         self._serve(0)
-        while not self._ready and self.unacknowledged() and not self._over():
+        while not self._ready and not self._refused and self.unacknowledged() and not self._over():
             left = deadline - self._monotonic()
             if left <= 0:
                 break
             self._serve(left)
         ready, self._ready = self._ready, []
+        if not ready and self._refused:
+            raise self._refused.popleft()
         if not ready and self._over():
             self._raise_failure()
         return ready
 
     def unacknowledged(self) -> int:
         """As Sink.unacknowledged."""
-        return self._in_flight + len(self._again) + (self._failure is not None)
+        return self._in_flight + len(self._again) + len(self._refused) + (self._failure is not None)
 
     @property
     def awaited(self) -> tuple[str, ...]:
@@ -149,9 +162,7 @@ class KafkaSink:
                     return
             except KafkaException as error:
                 if error.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE:
-                    headers = sum(len(name) + len(value) for name, value in outgoing.headers)
-                    size = len(outgoing.key or b"") + len(outgoing.value or b"") + headers
-                    raise RecordTooLarge(outgoing.topic, size, self._largest, receipt) from None
+                    raise RecordTooLarge(outgoing.topic, outgoing.size, self.largest, receipt) from None
                 self._failed(error.args[0], outgoing, receipt)
                 self._raise_failure()
                 return
@@ -166,32 +177,66 @@ class KafkaSink:
             if wait_s > 0:
                 self._producer.poll(min(wait_s, timeout_s))
                 return
-            waiting, self._again = self._again, deque()
-            while waiting and not self._again:
-                self.produced_again += 1
-                self._produce(*waiting.popleft())
-            self._again.extend(waiting)
+            self._produce_again()
         self._producer.poll(timeout_s)
 
+    def _produce_again(self) -> None:
+        self._alone = self._singly > 0
+        self._singly -= self._alone
+        waiting, self._again = self._again, deque()
+        while waiting and not self._again:
+            self.produced_again += 1
+            self._produce(*waiting.popleft())
+            if self._alone:
+                break
+        self._alone = self._alone and self._in_flight > 0
+        self._again.extend(waiting)
+
     def _delivered(
-        self, outgoing: Outgoing, receipt: object | None, error: KafkaError | None, _message: Message
+        self, outgoing: Outgoing, receipt: object | None, error: KafkaError | None, message: Message
     ) -> None:
         self._in_flight -= 1
         if error is not None:
             self._failed(error, outgoing, receipt)
-            return
+        else:
+            self._acknowledged(outgoing, receipt, message)
+        self._alone = False
+
+    def _acknowledged(self, outgoing: Outgoing, receipt: object | None, message: Message) -> None:
         self._log.worked, self._moved_at = True, self._monotonic()
+        if self._append_dated == outgoing.topic:
+            self._look_at_date(message)
         if receipt is not None:
             self._ready.append(receipt)
 
+    def _look_at_date(self, message: Message) -> None:
+        """Availability is the broker's append time, one clock for all workers; a sender's time is the worker's."""
+        if message.timestamp()[0] != TIMESTAMP_LOG_APPEND_TIME:
+            hint = "signals count as available by the worker's clock; set message.timestamp.type=LogAppendTime on it"
+            log.warning("topic.sender_dated", topic=self._append_dated, hint=hint)
+        self._append_dated = None
+
     def _failed(self, error: KafkaError, outgoing: Outgoing, receipt: object | None) -> None:
-        if error.code() in MISSING or (error.retriable() and not error.fatal()):
-            self._again.append((outgoing, receipt))
+        self.errors += 1
+        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            self._too_large(outgoing, receipt)
+        elif error.code() in MISSING or (error.retriable() and not error.fatal()):
+            (self._again.appendleft if self._alone else self._again.append)((outgoing, receipt))
             self._again_at = self._monotonic() + AGAIN_S
             if self._log.due(f"again {outgoing.topic}"):
                 log.warning("delivery.repeated", topic=outgoing.topic, error=error.name(), reason=error.str())
         elif self._failure is None and error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
             self._failure = SinkError(f"not delivered: {outgoing.topic}: {error.name()}: {error.str()}", receipt)
+
+    def _too_large(self, outgoing: Outgoing, receipt: object | None) -> None:
+        if self._alone:
+            self._refused.append(RecordTooLarge(outgoing.topic, outgoing.size, None, receipt))
+            return
+        self._again.append((outgoing, receipt))
+        self._singly += 1
+        if self._log.due(f"batch {outgoing.topic}"):
+            hint = "the topic's max.message.bytes is under that of a batch: each record is sent alone"
+            log.warning("delivery.repeated", topic=outgoing.topic, error="MSG_SIZE_TOO_LARGE", hint=hint)
 
     def _over(self) -> bool:
         """No acknowledgement will come any more."""

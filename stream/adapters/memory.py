@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
-from stream.errors import SinkError, SourceEnded, SourceError
+from stream.errors import RecordTooLarge, SinkError, SourceEnded, SourceError
 from stream.ports import (
     MINE,
     PENDING,
@@ -138,19 +138,29 @@ class MemorySource:
 
 
 class MemorySink:
-    """Keeps what it is given. Acknowledges at once, or when told to (`hold`), in any order a test likes."""
+    """Keeps what it is given. Acknowledges at once, or when told to (`hold`), in any order a test likes. What is larger
+    than its topic takes (`limits`) is refused as by a broker."""
+
+    largest = 1_000_000
 
     def __init__(self) -> None:
+        self.limits: dict[str, int] = {}  # topic -> bytes of a record
         self.sent: list[Outgoing] = []  # acknowledged, in that order
         self.hold = False
         self.failure: str | None = None  # once set, nothing is delivered any more
         self.closed = False
         self._waiting: list[tuple[Outgoing, object | None]] = []
         self._ready: list[object] = []
+        self._refused: deque[RecordTooLarge] = deque()
 
     def send(self, outgoing: Outgoing, receipt: object | None = None) -> None:
         """As Sink.send."""
         self._raise_failure()
+        if outgoing.size > self.largest:
+            raise RecordTooLarge(outgoing.topic, outgoing.size, self.largest, receipt)
+        if outgoing.size > self.limits.get(outgoing.topic, self.largest):
+            self._refused.append(RecordTooLarge(outgoing.topic, outgoing.size, None, receipt))
+            return
         self._waiting.append((outgoing, receipt))
         if not self.hold:
             self.acknowledge()
@@ -166,11 +176,13 @@ class MemorySink:
         ready, self._ready = self._ready, []
         if not ready:
             self._raise_failure()
+            if self._refused:
+                raise self._refused.popleft()
         return ready
 
     def unacknowledged(self) -> int:
         """As Sink.unacknowledged."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._refused)
 
     @property
     def awaited(self) -> tuple[str, ...]:

@@ -11,9 +11,11 @@ Protocol = Literal["classic", "consumer"]
 # Each of these decides whether records are lost, doubled or misplaced; none is a matter of taste.
 OWNED: Mapping[str, str] = {
     "bootstrap.servers": "it has a setting of its own",
+    "metadata.broker.list": "it has a setting of its own, kafka.bootstrap_servers",
     "group.id": "it has a setting of its own",
     "group.protocol": "it has a setting of its own",
     "enable.auto.commit": "offsets are committed when outcomes are acknowledged",
+    "auto.commit.enable": "offsets are committed when outcomes are acknowledged",
     "enable.auto.offset.store": "offsets are committed when outcomes are acknowledged",
     "auto.offset.reset": "librdkafka's default, latest, loses the records of new groups and partitions",
     "isolation.level": "records of aborted transactions must not be read",
@@ -22,8 +24,12 @@ OWNED: Mapping[str, str] = {
     "enable.idempotence": "retries would double and reorder records",
     "enable.gapless.guarantee": "a failed delivery is produced again instead",
     "acks": "an outcome counts when every replica in sync has it",
+    "request.required.acks": "an outcome counts when every replica in sync has it",
+    "transactional.id": "outcomes are not published in transactions",
     "message.timeout.ms": "a delivery that times out can overtake an earlier one of its key",
     "delivery.timeout.ms": "a delivery that times out can overtake an earlier one of its key",
+    "statistics.interval.ms": "the metrics are made of them",
+    "stats_cb": "the metrics are made of them",
     "logger": "clients log through structlog",
     "error_cb": "clients report through structlog",
     "on_commit": "clients report through structlog",
@@ -36,10 +42,14 @@ def kafka_options(overrides: Mapping[str, str | int | float | bool]) -> Options:
 
     Raises SettingsError for each option that this project owns, with the reason.
     """
-    taken = [f"{name}: {OWNED[name]}; was {overrides[name]!r}" for name in overrides if name in OWNED]
-    if taken:
+    if taken := owned(overrides):
         raise SettingsError("Kafka options that cannot be passed through:\n  " + "\n  ".join(taken))
     return dict(overrides)
+
+
+def owned(overrides: Mapping[str, str | int | float | bool]) -> list[str]:
+    """A complaint about each option that this project owns."""
+    return [f"{name}: {OWNED[name]}; was {overrides[name]!r}" for name in overrides if name in OWNED]
 
 
 def client_options(bootstrap_servers: str, overrides: Mapping[str, str | int | float | bool]) -> Options:

@@ -1,7 +1,6 @@
-"""Records as Parquet and Arrow: the one home of pyarrow, which is imported when a file is first touched.
+"""Records as Parquet and Arrow files: the one home of pyarrow, which is imported when a file is first touched.
 
-Columns named *_us are epoch microseconds (int64). A signal's columns are for queries; `value` holds the whole message
-as it was on the topic, and is what is read back.
+A signal's columns are for queries; `value` holds the whole message as it was on the topic, and is what is read back.
 """
 
 import hashlib
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from schemas.signal import Signal
+from stream.adapters.columns import SIGNAL, schema_of, table_of
 from stream.errors import SettingsError, SourceError
 from stream.extras import cure
 from stream.history.availability import Stamped
@@ -29,6 +29,7 @@ def arrow() -> Any:
     """The pyarrow module, with its Parquet part loaded. Raises SettingsError where it is not installed."""
     try:
         pa = import_module("pyarrow")
+        import_module("pyarrow.compute")
         import_module("pyarrow.ipc")
         import_module("pyarrow.parquet")
     except ModuleNotFoundError:
@@ -64,7 +65,7 @@ def record_of(row: Mapping[str, Any]) -> Stamped:
 def signal_row(signal: Signal | None) -> Row:
     """The columns by which signals are queried; all null for a record that is no signal."""
     if signal is None:
-        return dict.fromkeys(_SIGNAL)
+        return dict.fromkeys(SIGNAL)
     probs, exited, times = signal.probs, signal.exit, signal.ts
     return {
         "signal_id": signal.signal_id,
@@ -92,6 +93,8 @@ def signal_row(signal: Signal | None) -> Row:
         "updated_us": times.updated_us,
         "ingested_us": times.ingested_us,
         "emitted_us": times.emitted_us,
+        "dup_of": None if signal.novelty is None else signal.novelty.dup_of,
+        "model_id": signal.model.id,
     }
 
 
@@ -105,7 +108,7 @@ class TableFile:
         """Raises SettingsError without pyarrow."""
         self.path, self._form = path, form
         self._pa = arrow()
-        self._schema = _schema(self._pa, kind)
+        self._schema = schema_of(self._pa, kind)
         self._part = path.with_name(f".{path.name}.part")
         self._rows: list[Row] = []
         self._tables: Any = None
@@ -147,7 +150,7 @@ class TableFile:
                 options = pa.ipc.IpcWriteOptions(compression="zstd")
                 self._tables = pa.ipc.new_file(str(self._part), schema, options=options)
         if self._rows:
-            self._tables.write(pa.Table.from_pylist(self._rows, schema=self._schema))
+            self._tables.write(table_of(pa, self._rows, self._schema, str(self.path)))
             self._rows = []
 
 
@@ -202,61 +205,6 @@ def rows_sha256(rows: Iterable[Row]) -> str:
         for part in (row["key"], row["value"]):
             content.update(b"-" if part is None else json.dumps(len(part)).encode() + b":" + part)
     return content.hexdigest()
-
-
-_RECORD = {
-    "topic": "string",
-    "partition": "int32",
-    "offset": "int64",
-    "timestamp_us": "int64",
-    "appended": "bool",
-    "key": "binary",
-    "value": "binary",
-    "headers": "headers",
-}
-_SIGNAL = {
-    "signal_id": "string",
-    "item_key": "string",
-    "revision": "int64",
-    "action": "string",
-    "source": "string",
-    "item_type": "string",
-    "symbols": "strings",
-    "label": "string",
-    "p_negative": "double",
-    "p_neutral": "double",
-    "p_positive": "double",
-    "score": "double",
-    "confidence": "double",
-    "exit_layer": "int16",
-    "exit_reason": "string",
-    "cache_hit": "bool",
-    "model_sha256": "string",
-    "config_hash": "string",
-    "numerics": "string",
-    "digest": "string",
-    "run_id": "string",
-    "published_us": "int64",
-    "updated_us": "int64",
-    "ingested_us": "int64",
-    "emitted_us": "int64",
-}
-_COLUMNS = {
-    "raw": {"available_us": "int64", **_RECORD},
-    "signals": {"available_us": "int64", **_SIGNAL, **_RECORD},
-    "replayed": {"available_us": "int64", **_SIGNAL, "value": "binary"},
-}
-
-
-def _schema(pa: Any, kind: str) -> Any:
-    special = {
-        "strings": pa.list_(pa.string()),
-        "headers": pa.list_(pa.struct([("name", pa.string()), ("value", pa.binary())])),
-        "double": pa.float64(),
-        "bool": pa.bool_(),
-    }
-    types = {name: special[kind] if kind in special else getattr(pa, kind)() for name, kind in _COLUMNS[kind].items()}
-    return pa.schema(list(types.items()))
 
 
 def _sync_folder(folder: Path) -> None:

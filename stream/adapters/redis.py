@@ -1,9 +1,11 @@
 """The duplicate cache on Redis: one script call a batch, a budget for each, a breaker above.
 
-Stored per text, as a hash: `first` (the result), `seen` (its recorded instant), `at` (the raw position it came from),
-`n` (claims so far), or `token` (who is computing it now) until its lease ends. All keys carry the hash tag
-{earlybird}: a script may name many keys only where they share a slot. On a Redis Cluster the cache therefore lives on
-one node; point the URL at it.
+Stored per text, as a string: `COUNT ENTRY` once it is answered (claims so far, and the first result, see
+stream.adapters.verdicts), or `? TOKEN` while a worker computes it. Every write is a single SET with its time to live:
+nothing can stay behind without one. All keys carry the hash tag {earlybird}: a script may name many keys only where
+they share a slot. On a Redis Cluster the cache therefore lives on one node; point the URL at it.
+
+Whoever can write to this Redis can write verdicts, unless entries are signed with a secret.
 """
 
 import time
@@ -12,78 +14,107 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
-from redis import Redis, RedisError
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from redis import RedisError
 
 from stream.adapters.breaker import Breaker
-from stream.adapters.verdicts import read_first, write_first
-from stream.errors import SettingsError
-from stream.ports import MINE, PENDING, Answer, Claim, First, Hit, Position
+from stream.adapters.redis_link import Link, Script, explained
+from stream.adapters.verdicts import LARGEST_ENTRY, Entries, place
+from stream.ports import MINE, PENDING, Answer, Claim, First, Hit
 
 log = structlog.get_logger(__name__)
 
-PREFIX = "{earlybird}:1:"  # 1 is the version of the layout
+PREFIX = "{earlybird}:2:"  # 2 is the version of the layout
 FAILURES = 3  # calls in a row before Redis is left alone
 PROBE_S = 1.0
+QUIET_S = 10.0  # one line of a kind in this time, however many entries or calls it is about
 
-# KEYS: texts. ARGV: token, lease in ms, ttl in us, then per text its recorded instant and its raw position.
-# Every write is a pcall: a full server refuses writes, and its hits are welcome all the same.
-CLAIM = """
+# What a server refuses is counted and no error: one that is full, a replica, or one with an ACL has hits all the same.
+# A value is read up to a limit, whatever is there.
+ASKING = """
+local refused, cause = 0, ''
+local function ask(...)
+  local answer = redis.pcall(...)
+  if type(answer) ~= 'table' or not answer.err then return answer end
+  if string.find(answer.err, 'WRONGTYPE') then return 'WRONGTYPE' end
+  refused, cause = refused + 1, answer.err
+end
+local function read(key, limit)
+  return ask('GETRANGE', key, 0, limit) or ''
+end
+"""
+
+# KEYS: texts. ARGV: token, lease in ms, ttl in ms, ttl in us, largest entry, then per text its recorded instant and its
+# raw position. Answers: 0 mine, 1 another worker's, 2 mine and what was there is thrown away, else the entry.
+CLAIM = Script(
+    ASKING
+    + """
 local answers = {}
+local token, lease, ttl, limit = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[5])
 for i, key in ipairs(KEYS) do
-  local at, position = tonumber(ARGV[2 * i + 2]), ARGV[2 * i + 3]
-  local found = redis.pcall('HMGET', key, 'first', 'seen', 'at', 'n', 'token')
-  if found.err then redis.pcall('DEL', key); found = {} end
-  local seen = tonumber(found[2] or nil)
-  if found[1] and seen and math.abs(at - seen) <= tonumber(ARGV[3]) then
-    local n = tonumber(found[4] or nil) or 1
-    if found[3] ~= position then redis.pcall('HSET', key, 'n', n + 1) end
-    answers[i] = {found[1], n}
-  elseif not found[1] and found[5] and found[5] ~= ARGV[1] then
-    answers[i] = 1
-  else
-    redis.pcall('DEL', key)
-    redis.pcall('HSET', key, 'token', ARGV[1])
-    redis.pcall('PEXPIRE', key, ARGV[2])
-    answers[i] = 0
+  local at, position = tonumber(ARGV[2 * i + 4]), ARGV[2 * i + 5]
+  local value = read(key, limit)
+  local n, seen, first = string.match(value, '^(%d+) (%d+) (%S+) ')
+  local claimed = string.sub(value, 1, 2) == '? '
+  answers[i] = 0
+  if n and #value <= limit and math.abs(at - tonumber(seen)) <= tonumber(ARGV[4]) then
+    if first ~= position then ask('SET', key, string.format('%.0f', n + 1) .. string.sub(value, #n + 1), 'PX', ttl) end
+    answers[i] = value
+  elseif claimed and value ~= '? ' .. token then
+    local left = ask('PTTL', key) or 0
+    if left >= 0 and left <= tonumber(lease) then answers[i] = 1 end
+  elseif value ~= '' and not claimed and not (n and #value <= limit) then
+    answers[i] = 2
   end
+  if answers[i] == 0 or answers[i] == 2 then ask('SET', key, '? ' .. token, 'PX', lease) end
 end
-return answers
+return {refused, cause, answers}
 """
+)
 
-# KEYS: texts. ARGV: token, ttl in ms, then per text its result ('' for none: only count), recorded instant, raw
-# position and the number of items that repeated it. The first result stays: whoever computes a text a second time says
-# the same of it, but is not the first. A claim of ours that is only counted is given up.
-STORE = """
-local refused = 0
+# KEYS: texts. ARGV: token, ttl in ms, largest entry, then per text its entry ('' for none: only count) and the number
+# of items that repeated it. The first result stays: whoever computes a text a second time says the same of it, but is
+# not the first. A claim of ours that is only counted is given up.
+STORE = Script(
+    ASKING
+    + """
+local token, ttl, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
 for i, key in ipairs(KEYS) do
-  local result, seen, at, repeats = unpack(ARGV, 4 * i - 1, 4 * i + 2)
-  local found = redis.pcall('HMGET', key, 'first', 'token')
-  if found.err then
-    refused = refused + 1
-  elseif result == '' or (found[1] and found[2] ~= ARGV[1]) then
-    if found[1] and repeats ~= '0' then redis.pcall('HINCRBY', key, 'n', repeats) end
-    if not found[1] and found[2] == ARGV[1] then redis.pcall('DEL', key) end
-  else
-    local wrote = redis.pcall('HSET', key, 'first', result, 'seen', seen, 'at', at, 'n', 1 + repeats)
-    if type(wrote) == 'table' and wrote.err then
-      refused = refused + 1
-    else
-      redis.pcall('HDEL', key, 'token')
-      redis.pcall('PEXPIRE', key, ARGV[2])
+  local entry, repeats = ARGV[2 * i + 2], ARGV[2 * i + 3]
+  local value = read(key, limit)
+  local n = #value <= limit and string.match(value, '^(%d+) %d+ %S+ ')
+  if n then
+    if repeats ~= '0' then
+      ask('SET', key, string.format('%.0f', n + repeats) .. string.sub(value, #n + 1), 'PX', ttl)
     end
+  elseif entry ~= '' then
+    ask('SET', key, string.format('%.0f', 1 + repeats) .. ' ' .. entry, 'PX', ttl)
+  elseif value == '? ' .. token then
+    ask('DEL', key)
   end
 end
-return refused
+return {refused, cause, {}}
 """
+)
+
+# KEYS: texts whose entries are none. ARGV: token, lease in ms. They are ours now.
+REPLACE = Script(
+    ASKING
+    + """
+for _, key in ipairs(KEYS) do ask('SET', key, '? ' .. ARGV[1], 'PX', ARGV[2]) end
+return {refused, cause, {}}
+"""
+)
+
+_Answered = tuple[int, bytes, list[int | bytes]]
+"""Commands that were refused, why the last one was, and what is said of each text (of none but by CLAIM)."""
 
 
 class RedisCache:
-    """A DuplicateCache on Redis or Valkey. Not thread-safe: consumer thread only.
+    """A DuplicateCache on Redis or Valkey. Not thread-safe: consumer thread only, but for `available`, `writable` and
+    `figures`.
 
-    Counters: `calls` tried, `failures` among them, `skipped` while the breaker was open, `corrupt` entries thrown away,
-    `unstored` results that a full server refused.
+    Counters: `calls` tried, `failures` among them, `skipped` while the breaker was open; `hits`, `misses`, `pending`
+    texts; `bad` entries thrown away; commands inside a script that the server `refused`.
     """
 
     def __init__(
@@ -92,88 +123,130 @@ class RedisCache:
         *,
         ttl_us: int,
         lease_ms: int,
+        max_layers: int,
         budget_ms: int = 20,
+        secret: str | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """`ttl_us`: how far apart two recorded instants may be for the texts to count as duplicates. `lease_ms`: how
-        long others leave a claimed text to us. `budget_ms`: the longest a connection or an answer may take.
-        Raises SettingsError on a URL that is none, or whose options redis-py cannot take; no server is asked."""
-        self.calls = self.failures = self.skipped = self.corrupt = self.unstored = 0
-        self._full = False
-        self._ttl_us, self._lease_ms = ttl_us, lease_ms
-        self._token = uuid.uuid4().hex
+        long others leave a claimed text to us, and we theirs. `max_layers`: of the model, no exit is deeper.
+        `budget_ms`: the longest wait of a call. `secret`: signs entries, see stream.adapters.verdicts.
+        Raises SettingsError on a URL that is none, or whose options are not its user's; no server is asked."""
+        self.calls = self.failures = self.skipped = self.hits = self.misses = self.pending = self.bad = self.refused = 0
+        self.writable = True
+        self._ttl_us, self._lease_ms, self._token = ttl_us, lease_ms, uuid.uuid4().hex
+        # Redis only cleans up by this; what counts is decided on recorded instants. At least a lease, so that a tiny
+        # ttl stays legal.
+        self._ttl_ms = max(ttl_us // 1000, lease_ms)
+        self._entries = Entries(secret, max_layers)
+        self._link = Link(url, budget_ms)
         self._breaker = Breaker(FAILURES, PROBE_S, monotonic)
-        try:
-            self._redis = Redis.from_url(
-                url,
-                socket_timeout=budget_ms / 1000,
-                socket_connect_timeout=budget_ms / 1000,
-                retry=Retry(NoBackoff(), 0),  # redis-py's own retries cost seconds a call while the server is away
-            )
-            pool = self._redis.connection_pool
-            pool.connection_class(**pool.connection_kwargs)  # else a misspelt option ends the worker at its first claim
-        except (TypeError, ValueError, AttributeError, RedisError) as error:  # AttributeError: text for an object
-            raise SettingsError(f"Redis URL: {error}") from None
-        self._claim = self._redis.register_script(CLAIM)
-        self._store = self._redis.register_script(STORE)
+        self._monotonic = monotonic
+        self._said_at: dict[str, float] = {}
 
     @property
     def available(self) -> bool:
         """Whether it is asked at all; /readyz calls the stage degraded while it is not."""
         return not self._breaker.open
 
+    @property
+    def figures(self) -> dict[str, int]:
+        """For the metrics, see stream.figures."""
+        names = ("failures", "skipped", "hits", "misses", "pending", "bad", "refused")
+        states = {"up": int(self.available), "writable": int(self.writable), "answered": self.calls - self.failures}
+        return states | {name: getattr(self, name) for name in names}
+
     def claim(self, claims: Sequence[Claim]) -> list[Answer]:
         """As DuplicateCache.claim."""
         if not claims:
             return []
-        arguments: list[str | int] = [self._token, self._lease_ms, self._ttl_us]
+        arguments: list[str | int] = [self._token, self._lease_ms, self._ttl_ms, self._ttl_us, LARGEST_ENTRY]
         for claim in claims:
-            arguments += [claim.at_us, _place(claim.position)]
+            arguments += [claim.at_us, place(claim.position)]
         keys = [PREFIX + claim.key for claim in claims]
-        answers = self._ask(lambda: self._claim(keys=keys, args=arguments))
-        if answers is None:
+        values = self._tell(CLAIM, keys, arguments)
+        if values is None:
             return [MINE] * len(claims)
-        return [self._read(key, answer) for key, answer in zip(keys, answers, strict=True)]
+        answers = [self._read(claim.key, value) for claim, value in zip(claims, values, strict=True)]
+        unreadable = [key for key, answer in zip(keys, answers, strict=True) if answer is None]
+        if unreadable:
+            self._tell(REPLACE, unreadable, [self._token, self._lease_ms])
+        return [answer or MINE for answer in answers]
 
     def store(self, firsts: Mapping[str, First], repeats: Mapping[str, int]) -> None:
         """As DuplicateCache.store."""
         keys = [*firsts, *(repeats.keys() - firsts.keys())]
         if not keys:
             return
-        # Redis only cleans up by this; what counts is decided on recorded instants. At least a lease, so that a
-        # tiny ttl stays legal.
-        arguments: list[str | int | bytes] = [self._token, max(self._ttl_us // 1000, self._lease_ms)]
+        arguments: list[str | int | bytes] = [self._token, self._ttl_ms, LARGEST_ENTRY]
         for key in keys:
-            first = firsts.get(key)
-            arguments += ["", 0, ""] if first is None else [write_first(first), first.seen_us, _place(first.position)]
-            arguments.append(repeats.get(key, 0))
-        refused = self._ask(lambda: self._store(keys=[PREFIX + key for key in keys], args=arguments))
-        if refused is None:
-            return
-        if refused and not self._full:
-            log.warning("cache.full", refused=refused, hint="later duplicates are computed; give Redis memory or evict")
-        self._full = refused > 0
-        self.unstored += refused
+            arguments += [self._written(key, firsts.get(key)), repeats.get(key, 0)]
+        self._tell(STORE, [PREFIX + key for key in keys], arguments)
 
     def close(self) -> None:
         """As DuplicateCache.close."""
-        self._redis.close()
+        self._link.close()
 
-    def _read(self, key: str, answer: Any) -> Answer:
-        if answer == 0:
-            return MINE
-        if answer == 1:
-            return PENDING
-        content, count = answer
+    def _tell(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[str | int | bytes]
+    ) -> list[int | bytes] | None:
+        """What a script says of each text; None when it could not be asked."""
+        texts = len(keys) if script is CLAIM else 0
+        answered = self._ask(lambda: _checked(self._link.script(script, keys, arguments), texts))
+        if answered is None:
+            return None
+        refused, cause, values = answered
+        self._count_refused(refused, cause)
+        return values
+
+    def _written(self, key: str, first: First | None) -> bytes:
+        """Nothing for what could not be read again."""
         try:
-            return Hit(read_first(content), count)
-        except ValueError as error:
-            self.corrupt += 1
-            log.warning("cache.corrupt", key=key, reason=str(error), corrupt=self.corrupt)
-            self._ask(lambda: self._redis.delete(key))
-            return MINE
+            return b"" if first is None else self._entries.write(key, first)
+        except ValueError:
+            return b""
 
-    def _ask(self, call: Callable[[], Any]) -> Any:
+    def _read(self, key: str, value: int | bytes) -> Answer | None:
+        """None for an entry that is none, and still there."""
+        if value == 1:
+            self.pending += 1
+            return PENDING
+        if isinstance(value, bytes):
+            try:
+                first, count = self._entries.read(key, value)
+            except ValueError as error:
+                self._count_bad(key, str(error))
+                return None
+            self.hits += 1
+            return Hit(first, count)
+        if value == 2:
+            self._count_bad(key, "neither a claim nor a result")
+        else:
+            self.misses += 1
+        return MINE
+
+    def _count_bad(self, key: str, reason: str) -> None:
+        self.misses += 1
+        self.bad += 1
+        if self._due("bad"):
+            log.warning("cache.bad_entry", key=key, reason=reason, bad=self.bad, hint="its text is computed")
+
+    def _count_refused(self, refused: int, cause: bytes) -> None:
+        self.refused += refused
+        self.writable = not refused
+        if refused and self._due("refused"):
+            reason, hint = explained(cause.decode(errors="replace"))
+            log.warning("cache.refused", refused=self.refused, reason=reason, hint=hint)
+
+    def _due(self, kind: str) -> bool:
+        """Whether a line of this kind may be written now."""
+        now_s = self._monotonic()
+        if now_s - self._said_at.get(kind, -QUIET_S) < QUIET_S:
+            return False
+        self._said_at[kind] = now_s
+        return True
+
+    def _ask(self, call: Callable[[], _Answered]) -> _Answered | None:
         """The call's answer; None when it failed or was not tried."""
         if not self._breaker.allows():
             self.skipped += 1
@@ -184,12 +257,18 @@ class RedisCache:
         except (RedisError, OSError) as error:
             self.failures += 1
             if self._breaker.failed():
-                log.warning("cache.lost", reason=f"{type(error).__name__}: {error}", hint="every text is computed")
+                reason, hint = explained(error)
+                log.warning("cache.lost", reason=reason, hint=hint)
             return None
         if self._breaker.succeeded():
             log.info("cache.back", skipped=self.skipped)
         return answer
 
 
-def _place(position: Position) -> str:
-    return f"{position.topic}/{position.partition}/{position.offset}/{position.index}"
+def _checked(answer: Any, texts: int) -> _Answered:
+    """The answer of a script of ours. Raises RedisError on anything else: what listens there need not be Redis."""
+    match answer:
+        case [int(refused), bytes(cause), list(values)] if len(values) == texts:
+            if all(isinstance(value, int | bytes) for value in values):
+                return refused, cause, values
+    raise RedisError("what answers is no Redis, or has scripts of its own")

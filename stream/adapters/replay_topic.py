@@ -74,4 +74,4 @@ def published_ids(bootstrap_servers: str, topic: str, run_id: str, options: _Opt
         for stamped in rows:
             headers = dict(stamped.record.headers)
             if headers.get("run") == run_id.encode():
-                yield (headers.get("signal-id") or b"").decode()
+                yield (headers.get("signal-id") or b"").decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""How long topics keep back-dated records, as far as the broker tells."""
+"""How topics date and keep their records, as far as the broker tells."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,31 +6,56 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[attr-defined]
 
 from stream.adapters.clients import MISSING
-from stream.adapters.topics import admin_client
+from stream.adapters.topics import watched_admin
 from stream.errors import FeedError
 
 _ANSWER_S = 3.0
 
+_Options = Mapping[str, str | int | float | bool]
+
 
 def deletes_by_record_time(
-    bootstrap_servers: str, topics: Sequence[str], options: Mapping[str, str | int | float | bool] | None = None
+    bootstrap_servers: str, topics: Sequence[str], options: _Options | None = None
 ) -> dict[str, bool | None]:
     """Per topic: whether it deletes records by the time their sender gave them. None where the broker does not say
-    (librdkafka's mock cluster has no topic administration). Raises FeedError for a topic that does not exist."""
-    admin = admin_client(bootstrap_servers, options)
+    (librdkafka's mock cluster has no topic administration). Raises FeedError for a topic that does not exist,
+    SourceError where the broker refuses us."""
+    return {
+        name: None if config is None else _sender_dates(config) and _deletes_by_age(config)
+        for name, config in _configs(bootstrap_servers, topics, options).items()
+    }
+
+
+def sender_dated(bootstrap_servers: str, topic: str, options: _Options | None = None) -> bool | None:
+    """Whether the topic's records carry their sender's time instead of the broker's. None where the broker does not
+    say. Raises as deletes_by_record_time."""
+    config = _configs(bootstrap_servers, [topic], options)[topic]
+    return None if config is None else _sender_dates(config)
+
+
+def _configs(
+    bootstrap_servers: str, topics: Sequence[str], options: _Options | None
+) -> dict[str, Mapping[str, str] | None]:
+    admin, notes = watched_admin(bootstrap_servers, options)
     resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in topics]
     answers = admin.describe_configs(resources, request_timeout=_ANSWER_S)
-    found: dict[str, bool | None] = {}
+    found: dict[str, Mapping[str, str] | None] = {}
     for resource, answer in answers.items():
         try:
-            entries = answer.result()
+            found[resource.name] = {name: entry.value for name, entry in answer.result().items()}
         except KafkaException as error:
             fault: KafkaError = error.args[0]
+            admin.poll(0)
+            notes.raise_failure()
             if fault.code() in MISSING:
                 raise FeedError(f"there is no topic {resource.name}: earlybird topics create") from None
             found[resource.name] = None
-            continue
-        kept_for_ever = entries["retention.ms"].value == "-1" or "delete" not in entries["cleanup.policy"].value
-        sender_dates = entries["message.timestamp.type"].value == "CreateTime"
-        found[resource.name] = sender_dates and not kept_for_ever
     return found
+
+
+def _sender_dates(config: Mapping[str, str]) -> bool:
+    return config["message.timestamp.type"] == "CreateTime"
+
+
+def _deletes_by_age(config: Mapping[str, str]) -> bool:
+    return config["retention.ms"] != "-1" and "delete" in config["cleanup.policy"]

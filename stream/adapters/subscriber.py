@@ -1,7 +1,7 @@
 """Topics read by a strategy: alone and without a trace on the broker, or as one of a group that shares the work."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
 from typing import Literal, TypeVar
 
@@ -14,9 +14,10 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from stream.adapters.clients import DENIED, MISSING, ClientLog, leave
+from stream.adapters.clients import DENIED, ClientLog, leave
 from stream.adapters.kafka import record_of
 from stream.adapters.options import client_options
+from stream.adapters.questions import partitions_of
 from stream.errors import SettingsError, SourceError
 from stream.logs import get_logger
 from stream.ports import Partition, Record
@@ -34,8 +35,10 @@ T = TypeVar("T")
 class Subscriber:
     """Reads topics as records appear. Not thread-safe: one thread polls, commits and closes.
 
-    Without a group nothing is committed and nobody else is affected; partitions added later are found by `refresh`. In
-    a group the broker shares the partitions out; each starts at the group's commit, at `start` where there is none.
+    Without a group nothing is committed and nobody else is affected; partitions added later are found by `refresh`, and
+    `ends` says where each partition that has history ended when reading began. In a group the broker shares the
+    partitions out; each starts at the group's commit, at `start` where there is none.
+
     Reading survives brokers that go away; what the broker deleted before it was read is lost, counted in `out_of_range`
     and logged, and reading goes on at the earliest record.
     """
@@ -50,14 +53,17 @@ class Subscriber:
         read_committed: bool = True,
         options: Mapping[str, str | int | float | bool] | None = None,
         patience_s: float = 10.0,
-        revoked: Callable[[Sequence[Partition]], None] = lambda _: None,
+        revoked: Callable[[Sequence[Partition], bool], None] = lambda *_: None,
+        given_up: Callable[[], bool] = lambda: False,
     ) -> None:
         """Waits up to `patience_s` for a broker and the topics: SourceError when they do not come. `revoked` is called
-        inside `poll`, while these partitions may still be committed. SettingsError for options that are not the
-        user's."""
+        inside `poll` with partitions that go to another member, and whether they may still be committed. `given_up` is
+        asked while a broker is waited for. SettingsError for options that are not the user's."""
         self.out_of_range = 0
+        self.ends: dict[Partition, int] = {}
+        self._given_up, self._deadline_s = given_up, time.monotonic() + patience_s
         self._topics, self._start, self._group, self._revoked = tuple(topics), start, group, revoked
-        self._log = ClientLog("subscriber", bootstrap_servers)
+        self._log = ClientLog("subscriber", bootstrap_servers, group=group)
         settings = {
             "fetch.wait.max.ms": 100,
             "topic.metadata.refresh.interval.ms": 5000,
@@ -68,6 +74,7 @@ class Subscriber:
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "auto.offset.reset": "error",  # out of range reaches us
+            "enable.partition.eof": group is None,
             "partition.assignment.strategy": "cooperative-sticky",
             "isolation.level": "read_committed" if read_committed else "read_uncommitted",
             "logger": self._log,
@@ -78,23 +85,26 @@ class Subscriber:
         except KafkaException as error:
             raise SettingsError(f"Kafka options: {error.args[0].str()}") from None
         self._known: set[Partition] = set()
+        self._at_end: set[Partition] = set()
+        self._paused: set[Partition] = set()
         self._idle = False
         self._held: list[Message] = []  # at most one, read while idle
-        deadline = time.monotonic() + patience_s
-        places = [place for topic in topics for place in self._partitions(topic, deadline)]
-        if group is None:
-            self._assign(places, start)
-        else:
-            self._consumer.subscribe(list(topics), on_assign=self._join, on_revoke=self._leave, on_lost=self._lose)
+        try:
+            self._open(topics)
+        except BaseException:
+            self.close()
+            raise
 
     def poll(self, timeout_ms: int, limit: int = 500) -> list[Record]:
         """Up to `limit` records, at and after `start`: waits for the first at most `timeout_ms`. Raises SourceError
         when reading can never go on."""
         if self._idle:
             self._idle = False
-            self._consumer.resume(self._consumer.assignment())
+            self._consumer.resume(
+                [place for place in self._consumer.assignment() if (place.topic, place.partition) not in self._paused]
+            )
         first = self._held.pop() if self._held else self._consumer.poll(timeout_ms / 1000)
-        self._raise_failure()
+        self._log.raise_failure()
         messages = [] if first is None else [first, *self._consumer.consume(limit - 1, 0)]
         records = [record_of(message) for message in messages if not self._fault(message)]
         if isinstance(self._start, int):  # create times may be out of order, and not every broker finds by time
@@ -107,7 +117,20 @@ class Subscriber:
         self._consumer.pause(self._consumer.assignment())
         if not self._held and (message := self._consumer.poll(0)) is not None:  # of a partition that just came
             self._held.append(message)
-        self._raise_failure()
+        self._log.raise_failure()
+
+    def hold(self, partitions: Set[Partition]) -> None:
+        """Read no more of these for now, and of all others again."""
+        if stop := partitions - self._paused:
+            self._consumer.pause([TopicPartition(*partition) for partition in stop])
+        if go := self._paused - partitions:
+            self._consumer.resume([TopicPartition(*partition) for partition in go])
+        self._paused = set(partitions)
+
+    def at_end(self) -> set[Partition]:
+        """Partitions of which the broker had no more, since the last call. Never any in a group."""
+        found, self._at_end = self._at_end, set()
+        return found
 
     def commit(self, offsets: Mapping[Partition, int], *, wait: bool = False) -> None:
         """The group reads on from these offsets after a restart. A refusal is logged: at worst records come twice."""
@@ -141,6 +164,14 @@ class Subscriber:
         """Leave the group, let go of the connections; within seconds, whatever the broker does."""
         leave(self._consumer, "subscriber")
 
+    def _open(self, topics: Sequence[str]) -> None:
+        places = [place for topic in topics for place in self._partitions(topic)]
+        if self._group is None:
+            self._assign(places, self._start)
+        else:
+            self._consumer.subscribe(list(topics), on_assign=self._join, on_revoke=self._leave, on_lost=self._lose)
+        self._deadline_s = float("inf")
+
     def _assign(self, partitions: Sequence[Partition], start: Start) -> None:
         self._known.update(partitions)
         self._consumer.incremental_assign(self._places(partitions, start))
@@ -154,27 +185,32 @@ class Subscriber:
         self._log.worked = True
 
     def _leave(self, consumer: Consumer, places: list[TopicPartition]) -> None:
-        self._revoked([Partition(place.topic, place.partition) for place in places])
+        self._revoked([Partition(place.topic, place.partition) for place in places], True)
         consumer.incremental_unassign(places)
 
     def _lose(self, consumer: Consumer, places: list[TopicPartition]) -> None:
         log.warning("partitions.lost", partitions=[f"{place.topic}/{place.partition}" for place in places])
-        self._leave(consumer, places)
+        self._revoked([Partition(place.topic, place.partition) for place in places], False)
+        consumer.incremental_unassign(places)
 
     def _places(self, partitions: Sequence[Partition], start: Start) -> list[TopicPartition]:
         """Where each begins. "now" becomes an offset at once: a broker that goes away before the first fetch must not
         move it."""
-        if start == "beginning":
-            return [TopicPartition(*partition, OFFSET_BEGINNING) for partition in partitions]
-        if start == "now":
-            return [TopicPartition(*partition, self._watermarks(partition)[1]) for partition in partitions]
-        return [TopicPartition(*partition, self._offset_at(partition, start)) for partition in partitions]
+        return [TopicPartition(*partition, self._first(partition, start)) for partition in partitions]
 
-    def _offset_at(self, partition: Partition, instant_us: int) -> int:
+    def _first(self, partition: Partition, start: Start) -> int:
+        low, high = self._watermarks(partition)
+        first = (
+            low if start == "beginning" else high if start == "now" else self._offset_at(partition, start, low, high)
+        )
+        if first < high:
+            self.ends[partition] = high
+        return OFFSET_BEGINNING if start == "beginning" else first
+
+    def _offset_at(self, partition: Partition, instant_us: int, low: int, high: int) -> int:
         found = self._by_time(partition, instant_us // 1000)
         if found >= 0:
             return found
-        low, high = self._watermarks(partition)
         # Below 0 is "nothing that late", or a broker that finds nothing by time, as librdkafka's mock: time 0 tells.
         return high if low == high or self._by_time(partition, 0) >= 0 else low
 
@@ -188,45 +224,39 @@ class Subscriber:
         return self._ask(partial(self._consumer.get_watermark_offsets, place, timeout=_ANSWER_S))
 
     def _ask(self, question: Callable[[], T]) -> T:
-        """A broker's answer, waited for as long as the broker may come back."""
+        """A broker's answer, waited for as long as the broker may come back; while opening, for its patience."""
         while True:
-            self._raise_failure()
+            self._log.raise_failure()
             try:
                 return question()
             except KafkaException as error:
                 fault: KafkaError = error.args[0]
             if fault.fatal() or fault.code() in DENIED:
+                raise self._log.refusal(fault)
+            if self._out_of_patience():
                 raise SourceError(f"{self._log.bootstrap_servers}: {fault.name()}: {fault.str()}")
             self._log.error(fault)
             time.sleep(_AGAIN_S)
 
-    def _partitions(self, topic: str, deadline: float) -> list[Partition]:
-        reason = "no broker answers"
-        while True:
-            try:
-                known = self._consumer.list_topics(topic, timeout=1.0).topics[topic]
-                if known.error is None and known.partitions:
-                    return [Partition(topic, number) for number in sorted(known.partitions)]
-                reason = f"there is no topic {topic}: earlybird topics create"
-                awaited = known.error is None or known.error.code() in MISSING | {KafkaError.LEADER_NOT_AVAILABLE}
-            except KafkaException as error:
-                reason, awaited = error.args[0].str(), error.args[0].code() not in DENIED
-            self._consumer.poll(0)  # serves the error callback
-            self._raise_failure()
-            if not awaited or time.monotonic() > deadline:
-                self.close()
-                raise SourceError(f"{self._log.bootstrap_servers}: {reason}")
-            time.sleep(_AGAIN_S)
+    def _out_of_patience(self) -> bool:
+        return self._given_up() or time.monotonic() > self._deadline_s
+
+    def _partitions(self, topic: str) -> list[Partition]:
+        left_s = self._deadline_s - time.monotonic()
+        numbers = partitions_of(self._consumer, self._log, topic, left_s, given_up=self._given_up)
+        return [Partition(topic, number) for number in numbers]
 
     def _fault(self, message: Message) -> bool:
         """Whether this is no record but an event; acts on it."""
         error = message.error()
         if error is None:
             return False
-        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+        if error.code() == KafkaError._PARTITION_EOF:
+            self._at_end.add(Partition(message.topic() or "", message.partition() or 0))
+        elif error.code() == KafkaError._AUTO_OFFSET_RESET:
             self._start_over(message, error)
         elif error.fatal() or error.code() in DENIED:
-            raise SourceError(f"{message.topic()}: {error.name()}: {error.str()}")
+            raise self._log.refusal(error, message.topic())
         else:
             self._log.error(error)
         return True
@@ -238,7 +268,3 @@ class Subscriber:
         # The client has stopped fetching this partition and refuses to seek in it; given anew, it starts.
         self._consumer.incremental_unassign([TopicPartition(topic, number)])
         self._consumer.incremental_assign([TopicPartition(topic, number, OFFSET_BEGINNING)])
-
-    def _raise_failure(self) -> None:
-        if self._log.failure is not None:
-            raise SourceError(f"Kafka refuses us: {self._log.failure}")

@@ -4,15 +4,14 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaException, TopicPartition
 
-from stream.adapters.clients import DENIED, MISSING, ClientLog, leave
+from stream.adapters.clients import DENIED, ClientLog, leave
 from stream.adapters.kafka import record_of
 from stream.adapters.options import client_options
+from stream.adapters.questions import ANSWER_S, partitions_of
 from stream.errors import SettingsError, SourceError
 from stream.ports import Partition, Record
-
-_METADATA_S = 1.0
 
 
 class Tail:
@@ -29,7 +28,7 @@ class Tail:
         *,
         start: Literal["beginning", "end"],
         options: Mapping[str, str | int | float | bool] | None = None,
-        patience_s: float = 10.0,
+        patience_s: float = ANSWER_S,
     ) -> None:
         """Waits up to `patience_s` for a broker and the topics. Raises SourceError when they do not come, SettingsError
         for options that are not the user's."""
@@ -50,21 +49,28 @@ class Tail:
         except KafkaException as error:
             raise SettingsError(f"Kafka options: {error.args[0].str()}") from None
         offset = OFFSET_BEGINNING if start == "beginning" else OFFSET_END
-        deadline = time.monotonic() + patience_s
+        give_up_at = time.monotonic() + patience_s
         self._consumer.assign(
-            [TopicPartition(topic, number, offset) for topic in topics for number in self._partitions(topic, deadline)]
+            [
+                TopicPartition(topic, number, offset)
+                for topic in topics
+                for number in partitions_of(self._consumer, self._log, topic, give_up_at - time.monotonic())
+            ]
         )
 
     def poll(self, timeout_ms: int, limit: int = 500) -> list[Record]:
         """Up to `limit` records: waits for the first at most `timeout_ms`. Raises SourceError when reading can never
         go on."""
         first = self._consumer.poll(timeout_ms / 1000)
-        self._raise_failure()
-        messages = [] if first is None else [first, *self._consumer.consume(limit - 1, 0)]
+        self._log.raise_failure()
+        if first is None:
+            return []
+        self._log.worked = True
+        messages = [first, *self._consumer.consume(limit - 1, 0)]
         for message in messages:
             error = message.error()
             if error is not None and (error.fatal() or error.code() in DENIED):
-                raise SourceError(f"{message.topic()}: {error.name()}: {error.str()}")
+                raise self._log.refusal(error, message.topic())
         return [record_of(message) for message in messages if message.error() is None]
 
     def ends(self) -> dict[Partition, int]:
@@ -85,23 +91,3 @@ class Tail:
     def close(self) -> None:
         """Let go of the connections."""
         leave(self._consumer, "tail")
-
-    def _partitions(self, topic: str, deadline: float) -> list[int]:
-        reason = "no broker answers"
-        while True:
-            try:
-                known = self._consumer.list_topics(topic, timeout=_METADATA_S).topics[topic]
-                if known.error is None and known.partitions:
-                    return sorted(known.partitions)
-                reason = f"there is no topic {topic}: earlybird topics create"
-                awaited = known.error is None or known.error.code() in MISSING | {KafkaError.LEADER_NOT_AVAILABLE}
-            except KafkaException as error:
-                reason, awaited = error.args[0].str(), error.args[0].code() not in DENIED
-            self._raise_failure()
-            if not awaited or time.monotonic() > deadline:
-                raise SourceError(f"{self._log.bootstrap_servers}: {reason}")
-            time.sleep(0.2)
-
-    def _raise_failure(self) -> None:
-        if self._log.failure is not None:
-            raise SourceError(f"Kafka refuses us: {self._log.failure}")

@@ -1,13 +1,12 @@
 """A range of topics, read by a spectator: every partition assigned from here to there, no group, no commits.
 
-The end is frozen when the range is made. Offsets of a time come from the broker; where it does not know them
-(librdkafka's mock cluster), by bisection: read one record, compare, halve.
+The end is frozen when the range is made.
 """
 
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from contextlib import contextmanager
 
 from confluent_kafka import (
     TIMESTAMP_LOG_APPEND_TIME,
@@ -23,13 +22,14 @@ from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 from stream.adapters.clients import DENIED, ClientLog, leave
 from stream.adapters.kafka import record_of
 from stream.adapters.options import client_options
+from stream.adapters.questions import ANSWER_S, partitions_of
+from stream.adapters.time_index import by_time, next_record
 from stream.adapters.topics import admin_client
 from stream.errors import SettingsError, SourceError
 from stream.history.availability import Stamped
-from stream.history.timeline import Span, Window
+from stream.history.timeline import Begin, Span, Window
 from stream.ports import Partition
 
-ANSWER_S = 10.0
 SILENCE_S = 60.0  # a bounded read that brings nothing for so long has lost its broker
 AHEAD = 4_096  # records kept of a partition whose turn has not come
 
@@ -51,9 +51,11 @@ class TopicReader:
     def poll(self, timeout_ms: int, limit: int = 1_000) -> list[Stamped]:
         """Up to `limit` records as the broker sends them; empty on timeout. Raises SourceError."""
         first = self._consumer.poll(timeout_ms / 1000)
-        if self._log.failure is not None:
-            raise SourceError(f"Kafka refuses us: {self._log.failure}")
-        messages = [] if first is None else [first, *self._consumer.consume(limit - 1, 0)]
+        self._log.raise_failure()
+        if first is None:
+            return []
+        self._log.worked = True
+        messages = [first, *self._consumer.consume(limit - 1, 0)]
         return [stamped for message in messages if (stamped := self._stamped(message)) is not None]
 
     def pause(self, partitions: Iterable[Partition]) -> None:
@@ -77,7 +79,7 @@ class TopicReader:
             assert topic is not None and number is not None and offset is not None
             self.at_end[Partition(topic, number)] = offset
         elif error.fatal() or error.code() in DENIED or error.code() == KafkaError._AUTO_OFFSET_RESET:
-            raise SourceError(f"{message.topic()}/{message.partition()}: {error.name()}: {error.str()}")
+            raise self._log.refusal(error, f"{message.topic()}/{message.partition()}")
         return None
 
 
@@ -90,14 +92,25 @@ class TopicHistory:
 
     def spans(self, topics: Iterable[str], window: Window) -> dict[Partition, Span]:
         """As History.spans. Raises SourceError for a topic that is not there, or a broker that does not answer."""
+        with self._asking() as (consumer, log):
+            partitions = _partitions(consumer, log, topics)
+            whole = frozen_ends(self._bootstrap_servers, consumer, partitions, self._options)
+            return {
+                part: window.clip(part, by_time(consumer, part, span, window)) for part, span in sorted(whole.items())
+            }
+
+    def cut(self, topics: Iterable[str], window: Window) -> dict[Partition, Begin]:
+        """As History.cut: what retention, or somebody, has deleted. Raises as `spans`."""
+        with self._asking() as (consumer, log):
+            begins = {part: _begin(consumer, part) for part in _partitions(consumer, log, topics)}
+            return {part: begin for part, begin in begins.items() if window.lacks_before(part, begin)}
+
+    @contextmanager
+    def _asking(self) -> Iterator[tuple[Consumer, ClientLog]]:
         log = ClientLog("planner", self._bootstrap_servers)
         consumer = _consumer(self._bootstrap_servers, self._options, log)
         try:
-            partitions = [part for topic in topics for part in _partitions(consumer, topic)]
-            whole = frozen_ends(self._bootstrap_servers, consumer, partitions, self._options)
-            return {
-                part: window.clip(part, _by_time(consumer, part, span, window)) for part, span in sorted(whole.items())
-            }
+            yield consumer, log
         except KafkaException as error:
             raise SourceError(f"{self._bootstrap_servers}: {error.args[0].str()}") from None
         finally:
@@ -199,67 +212,19 @@ def frozen_ends(
     return {part: Span(starts[part], max(starts[part], ends[part])) for part in partitions}
 
 
-def _by_time(consumer: Consumer, partition: Partition, span: Span, window: Window) -> Span:
-    """The offsets that can hold records of this window's times."""
-    if span.start >= span.end:
-        return span
-    first = partial(_first_since, consumer, partition, span)
-    start = span.start if window.earliest_us is None else first(window.earliest_us)
-    end = span.end if window.latest_us is None else first(window.latest_us)
-    return Span(start, max(start, end))
+def _partitions(consumer: Consumer, log: ClientLog, topics: Iterable[str]) -> list[Partition]:
+    give_up_at = time.monotonic() + ANSWER_S
+    return [
+        Partition(topic, number)
+        for topic in topics
+        for number in partitions_of(consumer, log, topic, give_up_at - time.monotonic(), awaited=False)
+    ]
 
 
-def _first_since(consumer: Consumer, partition: Partition, span: Span, at_us: int) -> int:
-    """The offset of the first record of that time or later; the end where there is none."""
-    found = _asked(consumer, partition, max(0, at_us // 1000))
-    if found is None and _asked(consumer, partition, 0) is None:
-        return _bisected(consumer, partition, span, at_us)
-    return span.end if found is None else min(max(found, span.start), span.end)
-
-
-def _asked(consumer: Consumer, partition: Partition, at_ms: int) -> int | None:
-    (place,) = consumer.offsets_for_times([TopicPartition(*partition, at_ms)], timeout=ANSWER_S)
-    if place.error is not None:
-        raise SourceError(f"{partition.topic}/{partition.number}: {place.error.str()}")
-    return place.offset if place.offset >= 0 else None
-
-
-def _bisected(consumer: Consumer, partition: Partition, span: Span, at_us: int) -> int:
-    """By reading. Where times are out of order by at most the window's slack this is early enough, never late."""
-    low, high = span
-    while low < high:
-        middle = (low + high) // 2
-        record = _next_record(consumer, partition, middle)
-        if record is None or record[1] >= at_us:
-            high = middle
-        else:
-            low = record[0] + 1
-    return min(low, span.end)
-
-
-def _next_record(consumer: Consumer, partition: Partition, offset: int) -> tuple[int, int] | None:
-    """Offset and time of the first record from `offset` on; None at the end."""
-    consumer.assign([TopicPartition(*partition, offset)])
-    deadline_s = time.monotonic() + ANSWER_S
-    while time.monotonic() < deadline_s:
-        message = consumer.poll(0.1)
-        if message is None:
-            continue
-        error = message.error()
-        if error is None:
-            record = record_of(message)
-            return record.offset, record.timestamp_us or 0
-        if error.code() == KafkaError._PARTITION_EOF:
-            return None
-        raise SourceError(f"{partition.topic}/{partition.number}: {error.str()}")
-    raise SourceError(f"{partition.topic}/{partition.number}: no record came for {ANSWER_S:.0f} s")
-
-
-def _partitions(consumer: Consumer, topic: str) -> list[Partition]:
-    known = consumer.list_topics(topic, timeout=ANSWER_S).topics[topic]
-    if known.error is not None or not known.partitions:
-        raise SourceError(f"there is no topic {topic}")
-    return [Partition(topic, number) for number in sorted(known.partitions)]
+def _begin(consumer: Consumer, partition: Partition) -> Begin:
+    first, end = consumer.get_watermark_offsets(TopicPartition(*partition), timeout=ANSWER_S)
+    found = next_record(consumer, partition, first) if 0 < first < end else None
+    return Begin(first, None if found is None else found[1])
 
 
 def _consumer(bootstrap_servers: str, options: _Options | None, log: ClientLog) -> Consumer:

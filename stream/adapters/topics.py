@@ -1,22 +1,25 @@
 """Topics: made once, by hand or by deployment; the stage itself never makes one."""
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, ClusterMetadata, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    ClusterMetadata,
+    NewTopic,
+    TopicMetadata,
+)
 
-from stream.adapters.clients import DENIED, QUIET_S, ClientLog
+from stream.adapters.clients import DENIED, ClientLog
 from stream.adapters.options import client_options
+from stream.adapters.questions import ANSWER_S, answered
 from stream.errors import SettingsError, StreamError
-from stream.logs import get_logger
 
-log = get_logger(__name__)
-
-ANSWER_S = 2.0
+_Options = Mapping[str, str | int | float | bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,16 @@ class Made:
     partitions: int
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a broker says of a topic. Hidden: without the permission to describe it nobody is told whether it is
+    there."""
+
+    name: str
+    state: Literal["there", "missing", "hidden"]
+    partitions: int
+
+
 def stage_topics(
     raw: Sequence[str], signals: str, control: str, dead_letters: str, *, partitions: int, replication: int
 ) -> list[Topic]:
@@ -55,13 +68,13 @@ def create_topics(
     bootstrap_servers: str,
     topics: Sequence[Topic],
     *,
-    options: Mapping[str, str | int | float | bool] | None = None,
+    options: _Options | None = None,
     timeout_s: float = 30.0,
 ) -> list[Made]:
     """Create what is not there; says of each what became of it. Raises StreamError with the broker's reason, or when
     none has answered after `timeout_s`."""
-    admin = admin_client(bootstrap_servers, options)
-    wait_for_broker(admin, bootstrap_servers, timeout_s)
+    admin, notes = watched_admin(bootstrap_servers, options)
+    answered(admin, notes, partial(_everything, admin), timeout_s)
     wanted = [
         NewTopic(
             topic.name, num_partitions=topic.partitions, replication_factor=topic.replication, config=dict(topic.config)
@@ -75,43 +88,62 @@ def create_topics(
 
 
 def known_topics(
-    bootstrap_servers: str,
-    options: Mapping[str, str | int | float | bool] | None = None,
-    *,
-    timeout_s: float = 10.0,
+    bootstrap_servers: str, options: _Options | None = None, *, timeout_s: float = ANSWER_S
 ) -> dict[str, int]:
-    """Every topic there is, with the number of its partitions. Raises StreamError when no broker answers in time."""
-    known = wait_for_broker(admin_client(bootstrap_servers, options), bootstrap_servers, timeout_s).topics
+    """Every topic that we may see, with the number of its partitions. Raises SourceError when no broker answers in
+    time."""
+    admin, notes = watched_admin(bootstrap_servers, options)
+    known = answered(admin, notes, partial(_everything, admin), timeout_s).topics
     return {name: len(topic.partitions) for name, topic in known.items()}
 
 
-def admin_client(bootstrap_servers: str, options: Mapping[str, str | int | float | bool] | None = None) -> AdminClient:
+def look_at(bootstrap_servers: str, names: Sequence[str], options: _Options | None = None) -> list[Seen]:
+    """What the broker says of these topics, each asked for by its name where the list of all lacks it. Raises
+    SourceError when no broker answers in time."""
+    notes = ClientLog("observer", bootstrap_servers)
+    consumer = Consumer(  # which alone can ask for a topic without making it where brokers make what they are asked for
+        {**client_options(bootstrap_servers, options or {}), "group.id": "earlybird-observer", "logger": notes}
+        | {"error_cb": notes.error, "allow.auto.create.topics": False}
+    )
+    known = answered(consumer, notes, lambda try_s: consumer.list_topics(timeout=try_s)).topics
+    seen = []
+    for name in names:
+        topic = known.get(name) or answered(consumer, notes, partial(_named, consumer, name))
+        seen.append(_seen(name, topic))
+    consumer.close()
+    return seen
+
+
+def admin_client(bootstrap_servers: str, options: _Options | None = None) -> AdminClient:
     """An admin client that logs as the others do. Raises SettingsError."""
+    return watched_admin(bootstrap_servers, options)[0]
+
+
+def watched_admin(bootstrap_servers: str, options: _Options | None = None) -> tuple[AdminClient, ClientLog]:
+    """An admin client and what it reports to: for `answered`. Raises SettingsError."""
     notes = ClientLog("admin", bootstrap_servers)
     settings = client_options(bootstrap_servers, options or {})
     try:
-        return AdminClient(settings, logger=notes, error_cb=notes.error)
+        return AdminClient(settings, logger=notes, error_cb=notes.error), notes
     except KafkaException as error:
         raise SettingsError(f"Kafka options: {error.args[0].str()}") from None
 
 
-def wait_for_broker(
-    admin: AdminClient, bootstrap_servers: str, timeout_s: float, monotonic: Callable[[], float] = time.monotonic
-) -> ClusterMetadata:
-    """What a broker knows, once one answers; says that it waits about each ten seconds. Raises StreamError when the
-    broker refuses us, or when none has answered in time."""
-    tries, give_up_at = 0, monotonic() + timeout_s
-    while True:
-        try:
-            return admin.list_topics(timeout=min(ANSWER_S, timeout_s))
-        except KafkaException as failure:
-            error: KafkaError = failure.args[0]
-        admin.poll(0)
-        if error.code() in DENIED or monotonic() >= give_up_at:
-            raise StreamError(f"no Kafka at {bootstrap_servers}: {error.str()}")
-        if tries % (QUIET_S // ANSWER_S) == 0:
-            log.warning("broker.awaited", client="admin", brokers=bootstrap_servers, reason=error.str())
-        tries += 1
+def _everything(admin: AdminClient, timeout_s: float) -> ClusterMetadata:
+    return admin.list_topics(timeout=timeout_s)
+
+
+def _named(consumer: Consumer, name: str, timeout_s: float) -> TopicMetadata:
+    known: TopicMetadata = consumer.list_topics(name, timeout=timeout_s).topics[name]
+    return known
+
+
+def _seen(name: str, topic: TopicMetadata) -> Seen:
+    if topic.error is None:
+        return Seen(name, "there", len(topic.partitions))
+    if topic.error.code() in DENIED:
+        return Seen(name, "hidden", 0)
+    return Seen(name, "missing", 0)
 
 
 def _made(admin: AdminClient, topic: Topic, answer: "Future[None]") -> Made:
@@ -121,6 +153,6 @@ def _made(admin: AdminClient, topic: Topic, answer: "Future[None]") -> Made:
         error: KafkaError = failure.args[0]
         if error.code() != KafkaError.TOPIC_ALREADY_EXISTS:
             raise StreamError(f"topic {topic.name}: {error.name()}: {error.str()}") from None
-        there = admin.list_topics(topic.name, timeout=ANSWER_S * 5).topics[topic.name]
+        there = admin.list_topics(topic.name, timeout=ANSWER_S).topics[topic.name]
         return Made(topic, "exists", len(there.partitions))
     return Made(topic, "created", topic.partitions)

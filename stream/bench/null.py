@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from engine.config import EngineConfig
-from engine.text.encoder import Encoded, Text
+from engine.text.assembly import Text
+from engine.text.encoder import Encoded
 from engine.types import Request, Verdict
 from schemas.signal import ExitReason, Model
 from stream.errors import SettingsError

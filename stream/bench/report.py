@@ -17,6 +17,16 @@ from stream.bench.steps import Step
 PACKAGES = ("confluent-kafka", "pydantic", "pydantic-core", "redis", "torch")
 
 
+WIDTH = 132
+"""Of tables where no terminal says how wide it is."""
+
+
+def bench_console(*, stderr: bool) -> Console:
+    """Where a bench prints its tables: whole ones, in a pipe too."""
+    console = Console(stderr=stderr, highlight=False, markup=False)
+    return console if console.is_terminal else Console(stderr=stderr, highlight=False, markup=False, width=WIDTH)
+
+
 @dataclass(frozen=True, slots=True)
 class Whole:
     """One run of a whole consumer: the stage, or what others use."""

@@ -69,7 +69,8 @@ def steps(place: Place, count: int) -> Iterator[Step]:
     for entry, encoded in zip(entries, encoder.encode(texts), strict=True):
         entry.encoded = encoded
     with EmbeddedRedis() as redis:
-        cache = RedisCache(place.redis_url or redis.url, ttl_us=DAY_US, lease_ms=2_000, budget_ms=1_000)
+        url = place.redis_url or redis.url
+        cache = RedisCache(url, ttl_us=DAY_US, lease_ms=2_000, max_layers=null.LAYERS, budget_ms=1_000)
         yield _duplicates("duplicates, Redis", entries, cache)
         cache.close()
     yield _duplicates("duplicates, none", entries, NoCache())
@@ -114,7 +115,7 @@ def _entries(records: Sequence[Record]) -> list[Entry]:
 def _duplicates(name: str, entries: list[Entry], cache: DuplicateCache) -> Step:
     """Look up, and tell the cache afterwards, batch by batch."""
     key = partial(duplicate_key, model_sha256="0" * 64, config_hash="0" * 16, numerics=uuid.uuid4().hex[:16])
-    duplicates = Duplicates(cache, key, DAY_US, answered=lambda _: None)
+    duplicates = Duplicates(cache, key, DAY_US, 2.0, answered=lambda _: None)
 
     def work(batch: Sequence[Entry]) -> Sequence[Entry]:
         for request in duplicates.look_up(batch):

@@ -111,7 +111,7 @@ def main() -> int:
     source = KafkaSource(kafka.bootstrap_servers, [topic], settings.group, options=kafka.options)
     sink = KafkaSink(kafka.bootstrap_servers, options=kafka.options)
     race = Race(source, topic, until_idle=args.until_idle)
-    with closing(open_cache(settings)) as cache:
+    with closing(open_cache(settings, origin.max_layers)) as cache:
         metrics = Metrics(origin.max_layers)
         serve = args.line and partial(Remote, args.line.feeder_end(), None)
         stage = Stage(settings, engine, origin, source, sink, cache, SystemClock(), metrics, serve=serve)

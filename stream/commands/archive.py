@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 from stream import settings as settings_module
+from stream.arguments import seconds
 from stream.cli import version
 from stream.logs import configure_logging
 
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--once", action="store_true", help="up to the topics' present end, instead of until SIGTERM")
     how.add_argument("--compact", action="store_true", help="only merge small files; no Kafka")
     parser.add_argument(
-        "--flush", type=float, default=300.0, metavar="SECONDS", help="longest time until a record is in a file (300)"
+        "--flush", type=seconds, default=300.0, metavar="SECONDS", help="longest time until a record is in a file (300)"
     )
 
 

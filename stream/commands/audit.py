@@ -1,44 +1,81 @@
 """`earlybird audit`: read the raw topics and every outcome, and account for each record by its raw position.
 
-Exit 0: every record up to now has its outcome, and outcomes that were published twice say the same. 1: they do not.
+Exit 0: every record has its outcome, and outcomes that were published twice say the same. 1: they do not. Records are
+read as the settings say that the stage reads them (limits.max_record_bytes). --from and --to bound the raw records by
+the broker's time, or by offsets, as in `earlybird replay`; their outcomes are looked for up to now.
 """
 
 import argparse
 import json
+import time
+from typing import Any
 
 from stream import settings as settings_module
+from stream.arguments import add_bounds
+from stream.errors import SettingsError
+from stream.logs import configure_logging
+
+_NAMED = 10
+_NAMES = {"missing": "no outcome", "strays": "no such record", "disagreeing": "said twice, differently"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which topics is a setting; all are read from their beginning to their present end."""
+    """Which raw records, and how it is told."""
     settings_module.add_config_option(parser)
+    parser.add_argument("--topic", action="append", metavar="NAME", help="this raw topic; repeatable (default: all)")
+    add_bounds(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
 
 
 def run(args: argparse.Namespace) -> int:
     """The account, on stdout."""
-    from stream.adapters.tail import Tail
-    from stream.audit import Audit
+    from stream.account import Account, report
+    from stream.adapters.topic_range import TopicHistory
+    from stream.history.timeline import Window, parse_bounds
+    from stream.stage import limits_of
 
     settings = settings_module.load(args.config)
-    topics = settings.topics
-    audit = Audit()
-    add = dict.fromkeys((topic.name for topic in topics.raw), audit.add_raw)
-    add |= {topics.signals: audit.add_signal, topics.dlq: audit.add_rejection}
-    tail = Tail(
-        settings.kafka.bootstrap_servers, list(add), start="beginning", options=settings.kafka.options, patience_s=30
+    configure_logging("warning", settings.log.format)
+    known = [topic.name for topic in settings.topics.raw]
+    wanted = args.topic or known
+    if strange := sorted(set(wanted) - set(known)):
+        raise SettingsError(f"--topic: one of {', '.join(known)} (topics.raw) expected, was {strange[0]}")
+    now_us = time.time_ns() // 1000
+    (start_us, first), (end_us, last) = (
+        parse_bounds(args.start, now_us, "--from"),
+        parse_bounds(args.end, now_us, "--to"),
     )
-    ends = tail.ends()
-    while not tail.reached(ends):
-        for record in tail.poll(200):
-            add[record.topic](record)
-    tail.close()
-    report = audit.report()
-    if args.json:
-        print(json.dumps(report))
-    else:
-        for name, value in report.items():
-            print(f"{name:<12} {value}")
-    for position in audit.missing[:10]:
-        print(f"no outcome: {position.topic}/{position.partition}/{position.offset}/{position.index}")
-    return 0 if audit.balanced else 1
+    history = TopicHistory(settings.kafka.bootstrap_servers, settings.kafka.options)
+    window = Window(start_us, end_us, slack_us=0, first=first, last=last)
+    raw = history.spans(wanted, window)
+    account = Account(raw, limits_of(settings), bounded=bool(args.start), aside=set(known) - set(wanted))
+    for partition in history.read(raw, window):
+        for stamped in partition:
+            account.add_raw(stamped.record)
+    # No outcome is older than its record, but for what clocks differ.
+    outcomes = history.spans([settings.topics.signals, settings.topics.dlq], Window(start_us))
+    for partition in history.read(outcomes, Window()):
+        for stamped in partition:
+            signal = stamped.record.topic == settings.topics.signals
+            (account.add_signal if signal else account.add_rejection)(stamped.record)
+    _show(report(account), as_json=args.json)
+    return 0 if account.balanced else 1
+
+
+def _show(found: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(found))
+        return
+    for name, value in found.items():
+        if not name.endswith("_at"):
+            print(f"{name:<14} {value}")
+    for what, name in (
+        ("no outcome", "missing"),
+        ("no such record", "strays"),
+        ("said twice, differently", "disagreeing"),
+    ):
+        places = found[f"{name}_at"]
+        for place in places[:_NAMED]:
+            print(f"{what}: {place}")
+        if len(places) > _NAMED:
+            print(f"{what}: ... and more; --json names up to a thousand")

@@ -1,8 +1,10 @@
-"""Texts in, sentiment out, without Kafka: JSON lines with `text` from a file or stdin, one JSON line each to stdout.
+"""Texts in, sentiment out, without Kafka: a text a line, or JSON lines with `text`, from a file or stdin; one JSON line
+each to stdout.
 
-Output: label, probs, score, confidence and exit (layer, reason), in input order; other fields of an input line are
-passed on. A line that cannot be answered gives {"error": ...} in its place, and exit status 1 at the end. Blank lines
-are skipped: nothing stands in their place.
+Output: the fields of the input line (text, for a plain one), then label, probs, score, confidence and exit (layer,
+reason), in input order. A line that cannot be answered gives {"error": ...} in its place, and exit status 1 at the end.
+Blank lines are skipped: nothing stands in their place. Where no option names them, the model, the policy and how it
+runs are those of the settings (EARLYBIRD_MODEL, ...).
 """
 
 import argparse
@@ -17,35 +19,39 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, get_args
 
-from engine.config import BUNDLED, Dtype, EngineConfig, RunnerName
+from engine.config import Dtype, EngineConfig, RunnerName
 from engine.errors import ConfigError
 from engine.types import Verdict
+from stream.settings import add_config_option, load
 
 # Lines read ahead of the oldest answer that is not yet written: enough to keep the slots full past a slow text.
 WINDOW = 1024
 PROGRESS_EVERY = 500
+_JSON = ("{", "[", '"')  # how a line begins that may be JSON
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `earlybird classify`."""
-    defaults = EngineConfig()
-    parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="JSON lines; - is stdin (default)")
     parser.add_argument(
-        "--model", default=BUNDLED, metavar="FOLDER", help="a model folder (default: the bundled model)"
+        "file", nargs="?", default="-", metavar="FILE", help="a text a line, or JSON; - is stdin (default)"
     )
-    parser.add_argument(
-        "--policy", help="when a text exits, e.g. cwb:delta=0.3,window=2, fixed:3, full (default: the model's)"
-    )
-    parser.add_argument("--runner", choices=get_args(RunnerName), default=defaults.runner)
-    parser.add_argument("--dtype", choices=get_args(Dtype), default=defaults.dtype)
-    parser.add_argument(
-        "--slots", type=int, default=defaults.slots, help="texts in the model at once (default: %(default)s)"
-    )
+    add_config_option(parser)
+    parser.add_argument("--model", metavar="FOLDER", help="a model folder (default: as set, else the bundled one)")
+    parser.add_argument("--policy", help="when a text exits, e.g. cwb:delta=0.3,window=2, fixed:3, full")
+    parser.add_argument("--runner", choices=get_args(RunnerName))
+    parser.add_argument("--dtype", choices=get_args(Dtype))
+    parser.add_argument("--slots", type=int, help="texts in the model at once")
 
 
 def run(args: argparse.Namespace) -> int:
     """0: every line answered, 1: some were not. Raises EngineError when nothing can be."""
-    config = EngineConfig(model=args.model, policy=args.policy, runner=args.runner, dtype=args.dtype, slots=args.slots)
+    settings = load(args.config)
+    configured = {"model": settings.model, "policy": settings.policy} | {
+        name: getattr(settings.engine, name) for name in ("runner", "dtype", "slots")
+    }
+    config = EngineConfig(
+        **{name: value if (given := getattr(args, name)) is None else given for name, value in configured.items()}
+    )
     try:
         source = _stdin() if args.file == "-" else Path(args.file).open("rb")  # noqa: SIM115
     except OSError as error:
@@ -94,7 +100,7 @@ class Classification:
 
     def _admit(self) -> None:
         """Lines that are there become requests or errors."""
-        from engine.text.encoder import Text
+        from engine.text.assembly import Text
         from engine.types import Request
 
         tickets, texts = [], []
@@ -165,12 +171,20 @@ def _read(lines: BinaryIO, incoming: "queue.Queue[tuple[int, bytes] | OSError | 
 def _parsed(place: int, raw: bytes) -> tuple[Line, str | None, str]:
     """One line: what is passed on, the text, or instead of it the fault."""
     try:
-        value = json.loads(raw, parse_constant=_refuse)
+        plain = raw.decode("utf-8-sig").strip()
+    except UnicodeDecodeError:
+        return Line(place, {}), None, "not UTF-8"
+    try:
+        value = json.loads(plain, parse_constant=_refuse) if plain[:1] in _JSON else plain
     except (ValueError, RecursionError) as error:
-        return Line(place, {}), None, f"not JSON, {error}"
+        if plain.startswith("{"):
+            return Line(place, {}), None, f"not JSON, {error}"
+        value = plain  # "Norvex cuts", says ...; [Update] Norvex cuts
+    if isinstance(value, str):
+        return Line(place, {"text": value}), value, ""
     if not isinstance(value, dict):
         return Line(place, {}), None, f"a JSON object required, was {type(value).__name__}"
-    text = value.pop("text", None)
+    text = value.get("text")
     if not isinstance(text, str):
         return Line(place, value), None, f"text: a string required, was {type(text).__name__}"
     return Line(place, value), text, ""

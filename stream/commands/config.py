@@ -1,5 +1,5 @@
-"""Settings: `show` prints the effective ones with secrets hidden, `check` validates them, `table` documents them all
-in Markdown.
+"""Settings: `show` prints the effective ones with secrets hidden, `check` names all that `run` would refuse and asks no
+server, `table` documents them all in Markdown.
 
 They come from EARLYBIRD_... variables and, under those, from a TOML file: `kafka.group_protocol` is
 EARLYBIRD_KAFKA__GROUP_PROTOCOL or `group_protocol` under `[kafka]`. A name ending in _FILE (_file) is read from that
@@ -25,18 +25,25 @@ def run(args: argparse.Namespace) -> int:
     if args.verb == "table":
         print(table(settings_module.Settings))
         return 0
-    settings = settings_module.load(args.config)
     if args.verb == "check":
-        from stream.settings_check import check
-
-        check(settings)
-        print("settings: ok")
-        return 0
-    shown = effective(settings)
+        return _check(args)
+    shown = effective(settings_module.load(args.config))
     if args.json:
         print(json.dumps(shown))
         return 0
     width = max(map(len, shown))
     for name, value in shown.items():
         print(f"{name:<{width}}  {value if isinstance(value, str) else json.dumps(value)}")
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from stream.settings_check import check, port_in_use
+
+    settings, faults = settings_module.examined(args.config)
+    check(settings, faults, model=True)
+    print("settings: ok")
+    if port_in_use(settings):
+        http = settings.http
+        print(f"note: {http.host}:{http.port} is in use now; a worker beside the one there needs another http.port")
     return 0

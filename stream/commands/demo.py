@@ -24,10 +24,11 @@ from stream.demo.stage import DemoStage
 from stream.logs import configure_logging
 from stream.settings import load
 from stream.tape.rows import Kind, Row, Tape, liveliest, picture
+from stream.tape.starting import Starting
 from stream.tape.tally import TapeTally
 
 _PICTURE_COLUMNS, _PICTURE_ROWS = 100, 26
-_READY_S, _OUTCOME_S = 30.0, 15.0
+_READY_S, _OUTCOME_S = 180.0, 60.0  # on a busy machine; a worker that dies is noticed at once
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +44,9 @@ def run(args: argparse.Namespace) -> int:
     configure_logging("error", "console")
     load()  # a wrong setting is said here rather than by the worker
     console = Console(stderr=args.json, highlight=False)
-    with DemoStage(_READY_S) as stage:
+    starting = Starting(console)
+    with starting, DemoStage(_READY_S, starting.tell) as stage:
+        starting.done()
         if not args.once:
             _invite(stage, console)
         rows, tally, seconds, surprises = _play(stage, console, args.seconds)
@@ -52,7 +55,9 @@ def run(args: argparse.Namespace) -> int:
             print(f"not as it should be: {surprise}", file=sys.stderr)
         if args.svg:
             _write_picture(args.svg, rows, tally, seconds)
-        if not args.once:
+        if args.once:
+            _next_steps(console)
+        else:
             _stay(stage, console)
     if args.json:
         print(json.dumps(tally.as_json(seconds)))
@@ -86,6 +91,17 @@ def _invite(stage: DemoStage, console: Console) -> None:
     console.print(
         f"Beside it, in another terminal:\n"
         f"  EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS={stage.bootstrap_servers} earlybird signals --from beginning --raw\n",
+        soft_wrap=True,
+    )
+
+
+def _next_steps(console: Console) -> None:
+    console.print(
+        "\nNext, the same stage that stays up for other commands and for your strategy:\n"
+        "  earlybird demo\n"
+        "your own headlines, without Kafka:\n"
+        '  echo \'{"text": "Norvex lifts its outlook"}\' | earlybird classify\n'
+        'your own brokers: README.md, "Ten lines to a first real deployment".',
         soft_wrap=True,
     )
 

@@ -6,10 +6,11 @@ A line is a raw item of ours, or anything that --map or --preset can turn into o
   earlybird feed --map headline=title --map published_us=ts:ms --map "source='wire'" --assume-delay 2 wire.jsonl
 
 TARGET=PATH[:TIME] takes a field of the line, dotted (`entities.cashtags.*.tag`); TIME is s, ms, us, ns, iso, iso-utc,
-rfc2822 or a strptime pattern. TARGET='text' is a constant. The order is that in which texts became available
-(ingested_us), over all files. Lines that cannot be published are named on stderr; then the exit status is 1. What was
-interrupted (Ctrl-C, SIGTERM) or failed says how much the broker has acknowledged, and at which line of each file that
-is not finished to go on; a second signal ends it at once.
+rfc2822 or a strptime pattern. A time without its zone, or with one that is not certain (ET, BST, ...), is refused.
+TARGET='text' is a constant. The order is that in which texts became available (ingested_us), over all files. Lines that
+cannot be published are named on stderr; then the exit status is 1. What was interrupted (Ctrl-C, SIGTERM) or failed
+says how much the broker has acknowledged, and at which line of each file that is not finished to go on; a second signal
+ends it at once.
 """
 
 import argparse
@@ -23,9 +24,11 @@ from pathlib import Path
 import structlog
 
 from stream import settings as settings_module
-from stream.arguments import positive_float, positive_int, speed
+from stream.arguments import positive_float, positive_int, seconds, speed
 from stream.errors import FeedError, StreamError
-from stream.feed import BACK_DATED_US, BadLine, FeedFile, FeedItem, LineFormat, Pace, Tally, merged, publish
+from stream.escape import escaped
+from stream.feed import BACK_DATED_US, BadLine, FeedFile, FeedItem, LineFormat, Pace, merged, publish
+from stream.feed_tally import Tally
 from stream.field_map import FLAT, FieldMap
 from stream.logs import configure_logging
 
@@ -53,8 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--map", action="append", default=[], metavar="TARGET=PATH", help="repeatable; wins over --preset"
     )
-    parser.add_argument(
-        "--assume-delay", type=float, metavar="SECONDS", help="ingest time of lines without one: published + SECONDS"
+    ingest = parser.add_mutually_exclusive_group()
+    ingest.add_argument(
+        "--assume-delay", type=seconds, metavar="SECONDS", help="ingest time of lines without one: published + SECONDS"
+    )
+    ingest.add_argument(
+        "--arriving", action="store_true", help="from stdin: lines without an ingest time are ingested as they are read"
     )
 
 
@@ -62,13 +69,17 @@ def run(args: argparse.Namespace) -> int:
     """0: every line is published and acknowledged; 1: some lines were bad; 130, 143: SIGINT, SIGTERM. However it ends,
     it says how far it came."""
     from stream.adapters.kafka_sink import KafkaSink
+    from stream.adapters.topics import known_topics
 
     settings = settings_module.load(args.config)
     configure_logging(settings.log.level, settings.log.format)
     specs = [*(FLAT if args.preset else ()), *args.map]
     delay_us = None if args.assume_delay is None else round(args.assume_delay * 1e6)
-    form = LineFormat(FieldMap(specs) if specs else None, delay_us, args.topic)
+    if args.arriving and any(str(path) != "-" for path in args.files):
+        raise FeedError("--arriving: only what comes through stdin (-) arrives now; a file was there before")
+    form = LineFormat(FieldMap(specs) if specs else None, delay_us, args.topic, args.arriving)
     files = [FeedFile(path) for path in args.files]
+    known_topics(settings.kafka.bootstrap_servers, settings.kafka.options)  # nothing is read before a broker answers
     check = _Retention(settings) if args.timestamps == "recorded" else None
     sink = KafkaSink(settings.kafka.bootstrap_servers, options=settings.kafka.options)
     tally, progress = Tally(), _Progress(files)
@@ -93,22 +104,14 @@ def run(args: argparse.Namespace) -> int:
             sink.close()
             for file in files:
                 file.close()
-        print(account(tally, files) if interruption.came() else summary(tally))
+        print(account(tally, files) if interruption.came() else tally)
     return interruption.status or (1 if tally.bad_lines else 0)
-
-
-def summary(tally: Tally) -> str:
-    """What was published, in one line."""
-    per_topic = ", ".join(f"{topic} {count:,}" for topic, count in sorted(tally.topics.items())) or "nothing"
-    rate = tally.texts / tally.seconds if tally.seconds > 0 else 0.0
-    bad = f"; {tally.bad_lines:,} bad lines left out" if tally.bad_lines else ""
-    return f"published {tally.texts:,} texts ({per_topic}) in {tally.seconds:.1f} s, {rate:,.0f} texts/s{bad}"
 
 
 def account(tally: Tally, files: Sequence[FeedFile]) -> str:
     """How far it came, in one line."""
     places = ", ".join(tally.resume(file.name for file in files if not file.finished))
-    return f"{summary(tally)}; {tally.acknowledged:,} acknowledged" + (f", go on at {places}" if places else "")
+    return f"{tally}" + (f"; go on at {places}" if places else "")
 
 
 class Interruption:
@@ -219,7 +222,7 @@ class _Progress:
         if isinstance(line, BadLine):
             self._complaints += 1
             if self._complaints <= _MOST_COMPLAINTS:
-                self._console.print(f"{line.place}: {line.why}", markup=False, soft_wrap=True)
+                self._console.print(escaped(f"{line.place}: {line.why}"), markup=False, soft_wrap=True)
             return
         self._texts += 1
         if not self._bar.disable and self._texts % 64 == 1:

@@ -7,13 +7,13 @@
 policy of your choice. Order is that of availability: the broker's append time, or the ingest time of back-dated
 history. The output folder holds the signals and manifest.json: what was replayed, by what, and the hashes of both.
 
---from and --to take ISO 8601 (UTC where no zone is named), an epoch, -2h, offset=N or TOPIC/PARTITION=N (repeatable).
+--from and --to take ISO 8601 (UTC where no zone is named), an epoch, now, -2h, offset=N or TOPIC/PARTITION=N
+(repeatable). A duration has its unit: 250ms, 1.5s, 5m, 2h, 1d.
 Exit status 1: --compare found what should not be.
 """
 
 import argparse
 import json
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -21,36 +21,36 @@ from pathlib import Path
 from typing import Any
 
 from stream import settings as settings_module
-from stream.arguments import speed
+from stream.arguments import add_bounds, speed
 from stream.errors import SettingsError
 from stream.logs import configure_logging
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to replay, how, and where to."""
-    parser._negative_number_matcher = re.compile(r"^-\d+(\.\d+)?(us|ms|s|m|h|d)?$")  # so that --from -2h needs no =
     settings_module.add_config_option(parser)
     parser.add_argument("mode", nargs="?", choices=["recorded", "recompute"], default="recorded")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="signals and manifest go there")
     parser.add_argument("--format", choices=["parquet", "arrow", "jsonl", "topic"], default="parquet")
     parser.add_argument("--topic", metavar="NAME", help="with --format topic: a topic of its own, never a live one")
     parser.add_argument("--archive", type=Path, metavar="FOLDER", help="read files of `earlybird archive`, not Kafka")
-    parser.add_argument("--from", dest="start", action="append", default=[], metavar="BOUND")
-    parser.add_argument("--to", dest="end", action="append", default=[], metavar="BOUND", help="excluded")
+    add_bounds(parser)
     parser.add_argument("--slack", metavar="DURATION", help="how far a partition's times are out of order, or all (1h)")
     parser.add_argument(
         "--available", choices=["auto", "appended", "ingested"], default="auto",
         help="what counts: the broker's time, or ingested_us (for signals of back-dated history)",
     )  # fmt: skip
     parser.add_argument(
-        "--latency", default="0", metavar="DURATION", help="added to availability: 250ms, or empirical (the live run's)"
+        "--latency",
+        metavar="DURATION",
+        help="added to availability: 250ms, or empirical, drawn from what the live stage took (default: 0)",
     )
     parser.add_argument("--order", choices=["available", "event"], default="available", help="event looks ahead")
     parser.add_argument("--speed", type=speed, metavar="X", help="1, 10, ... times as fast as recorded; max (default)")
     parser.add_argument("--model", help="for recompute: another model")
     parser.add_argument("--policy", help="for recompute: another exit policy")
     parser.add_argument("--compare", action="store_true", help="for recompute: hold every signal against the record")
-    parser.add_argument("--strict", action="store_true", help="refuse in-sample, edited and look-ahead replays")
+    parser.add_argument("--strict", action="store_true", help="refuse in-sample, edited, cut and look-ahead replays")
     parser.add_argument("--run-id", metavar="ID", help="run_id of every signal (default: replay-TIME-RANDOM)")
     parser.add_argument("--resume", action="store_true", help="go on with a replay that was interrupted")
     parser.add_argument("--dry-run", action="store_true", help="say what would be read; write nothing")
@@ -90,8 +90,17 @@ def summary(manifest: dict[str, Any]) -> list[str]:
         f"output: {manifest['output'].get('file') or manifest['output'].get('topic')}, "
         f"content {counts['content_sha256'][:16]}",
     ]
+    for partition, (offset, _) in manifest["cut"].items():
+        lines.append(f"CUT: {partition} begins at offset {offset}; earlier records that were asked for may be gone")
     if manifest["in_sample"]:
-        lines.append(f"IN-SAMPLE: {manifest['in_sample_reason']}")
+        lines.append(f"IN-SAMPLE: {manifest['in_sample_signals']:,} signals; {manifest['in_sample_reason']}")
+    if (took := manifest["latency_recorded"]) and not manifest["latency_chosen"] and manifest["latency"] == "0us":
+        lines.append(
+            f"NO LATENCY: signals come the instant their texts were available; the live stage took "
+            f"{took['p50_us'] / 1e3:,.1f} ms (p50), {took['p99_us'] / 1e3:,.1f} ms (p99): --latency empirical"
+        )
+    if manifest["novelty_taken_back"]:
+        lines.append(f"novelty taken back, its first was not yet available: {manifest['novelty_taken_back']:,}")
     if manifest["look_ahead"]:
         lines.append("LOOK-AHEAD: in the order of events, not of availability")
     if manifest["edited_history_dated_by_update"]:
@@ -106,10 +115,16 @@ def summary(manifest: dict[str, Any]) -> list[str]:
         found = manifest["comparison"]
         verdict = "as expected" if found["holds"] else "NOT AS EXPECTED"
         lines.append(f"against the record: {verdict}; expected {found['expected']} ({found['why']})")
-        figures = [name for name in found if name not in ("expected", "why", "holds")]
+        figures = [name for name, figure in found.items() if isinstance(figure, int | float) and name != "holds"]
         if found["only_recomputed"]:
             lines.append("  some texts have no signal in the record: did the live stage get that far?")
         lines.append("  " + ", ".join(f"{name.replace('_', ' ')} {found[name]}" for name in figures))
+        pairs = [f"{pair['recorded']} -> {pair['recomputed']} {pair['signals']:,}" for pair in found["labels"]]
+        lines.append("  labels: " + (", ".join(pairs) or "none"))
+        for side, layers in found["exit_layers"].items():
+            lines.append(f"  exit layers, {side}: " + ", ".join(f"{layer}: {n:,}" for layer, n in layers.items()))
+        if found["differing"] or found["novelty_differing"] or found["only_recorded"] or found["only_recomputed"]:
+            lines.append("  signal by signal: comparison.jsonl")
     return lines
 
 

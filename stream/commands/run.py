@@ -4,8 +4,8 @@ import argparse
 import signal
 import threading
 
-from stream.logs import configure_logging
-from stream.settings import add_config_option, load
+from stream.logs import configure_logging, worker_name
+from stream.settings import add_config_option, examined
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,11 +18,11 @@ def run(args: argparse.Namespace) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    settings = load(args.config)
-    configure_logging(settings.log.level, settings.log.format)
+    settings, faults = examined(args.config)
+    configure_logging(settings.log.level, settings.log.format, worker=worker_name(), group=settings.group)
     from stream.settings_check import check
 
-    check(settings)
+    check(settings, faults, model=False)  # the start loads it
     from stream.service import serve  # torch and the model take seconds: settings should have been checked by then
 
     serve(settings, stop)

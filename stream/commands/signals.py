@@ -16,6 +16,8 @@ from schemas.codec import DecodeError, decode
 from schemas.rejection import Rejection
 from schemas.signal import Signal
 from stream.adapters.tail import Tail
+from stream.arguments import seconds
+from stream.escape import escaped, json_line
 from stream.logs import configure_logging
 from stream.ports import Position, Record
 from stream.settings import Settings, add_config_option, load
@@ -33,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the records' values as they are, one a line")
     parser.add_argument("--symbol", action="append", metavar="SYM", help="only signals about SYM; repeatable")
     parser.add_argument("--limit", type=int, metavar="N", help="stop after N lines")
-    parser.add_argument("--idle", type=float, metavar="SECONDS", help="stop when nothing came for so long")
+    parser.add_argument("--idle", type=seconds, metavar="SECONDS", help="stop when nothing came for so long")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         for value, row in _shown(tail, settings, args):
             if args.json:
-                sys.stdout.write(value.decode("utf-8", "replace") + "\n")
+                sys.stdout.write(json_line(value.decode("utf-8", "replace")) + "\n")
                 sys.stdout.flush()
             else:
                 console.print(line(row, width), soft_wrap=True)
@@ -109,7 +111,7 @@ def _outcome(record: Record, dlq: str) -> Signal | Rejection | None:
         value = record.value or b""
         return decode(Rejection, value) if record.topic == dlq else decode(Signal, value)
     except DecodeError as error:
-        print(f"{record.topic}/{record.partition}@{record.offset}: {error}", file=sys.stderr)
+        print(escaped(f"{record.topic}/{record.partition}@{record.offset}: {error}"), file=sys.stderr)
         return None
 
 

@@ -1,15 +1,22 @@
 """Topics of the stage: `create` makes those that are missing and changes none, `show` says what the broker has.
 
 `signals` carries the broker's append time. Raw topics that will take history need retention.ms=-1 (--keep-raw).
+`create` waits 30 s for a broker, `show` 10 s.
 """
 
 import argparse
 
-from stream.adapters.topics import Topic, create_topics, known_topics, stage_topics
+from stream.adapters.retention import sender_dated
+from stream.adapters.topics import Topic, create_topics, look_at, stage_topics
 from stream.logs import configure_logging
 from stream.settings import Settings, add_config_option, load
 
-_SHOWN_S, _CREATED_S = 10.0, 30.0  # longest wait for a broker
+_CREATED_S = 30.0  # longest wait for a broker: a deployment makes its topics while the broker starts
+_HIDDEN = "there or not: no permission to describe it"
+_SENDER_DATED = (
+    "its records carry the sender's time: what a strategy takes for the instant at which a signal became available "
+    "would be the worker's clock, not the broker's; set message.timestamp.type=LogAppendTime on it"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0: every topic is there; 1: some are missing. Raises StreamError when no broker answers."""
+    """0: every topic is there, and signals with the broker's time; 1: not so. Raises StreamError when no broker
+    answers."""
     settings = load(args.config)
     configure_logging(settings.log.level, settings.log.format)
     return _create(settings, args) if args.verb == "create" else _show(settings)
@@ -47,10 +55,13 @@ def _kept(topic: Topic) -> Topic:
 
 def _show(settings: Settings) -> int:
     names, kafka = settings.topics, settings.kafka
-    known = known_topics(kafka.bootstrap_servers, kafka.options, timeout_s=_SHOWN_S)
-    missing = False
-    for name in [*(topic.name for topic in names.raw), names.signals, names.control, names.dlq]:
-        partitions = known.get(name, 0)
-        missing |= partitions == 0
-        print(f"{'missing' if partitions == 0 else 'there':<8} {name}  {partitions} partitions")
-    return 1 if missing else 0
+    wanted = [*(topic.name for topic in names.raw), names.signals, names.control, names.dlq]
+    seen = look_at(kafka.bootstrap_servers, wanted, kafka.options)
+    for topic in seen:
+        told = _HIDDEN if topic.state == "hidden" else f"{topic.partitions} partitions"
+        print(f"{topic.state:<8} {topic.name}  {told}")
+    there = {topic.name for topic in seen if topic.state == "there"}
+    if names.signals in there and sender_dated(kafka.bootstrap_servers, names.signals, kafka.options):
+        print(f"{names.signals}: {_SENDER_DATED}")
+        return 1
+    return 1 if len(there) < len(seen) else 0

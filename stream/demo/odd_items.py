@@ -2,16 +2,19 @@
 
 Everything a real feed does to a consumer happens once: copies, retweets, corrections, deletions, foreign text, rubbish.
 The table is the demo's spice and the pipeline's golden test. Outcomes hold for the bundled model's text profile
-(natural-v1: case, white space, links, handles and RT marks do not count; agency prefixes do).
+(natural-v2: case, white space, links, handles and RT marks do not count; agency prefixes do). A `hit` is promised the
+result of the text that it repeats; whether the cache gives it or the model computes it again is a matter of time.
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from schemas.raw import RawItem
 from schemas.rejection import Reason
+from schemas.signal import Label
 
 Outcome = Literal["signal", "hit", "correct", "retract", "reject"]
 Find = Callable[[str], RawItem]
@@ -25,7 +28,8 @@ class Odd:
     """One odd record and its outcome.
 
     `at_s` is its place in the feed, seconds after the first item. `of` is the item_key of the item that a hit repeats.
-    A refused update is a rejection and a retraction (`also_retracts`).
+    A refused update is a rejection and a retraction (`also_retracts`). `label` is set where nobody could think
+    otherwise. `damaged` records look like a fault of the screen unless it says that they are sent on purpose.
     """
 
     name: str
@@ -38,6 +42,8 @@ class Odd:
     of: str | None = None
     truncated: bool = False
     also_retracts: bool = False
+    label: Label | None = None
+    damaged: bool = False
 
 
 def odd_items(find: Find, start_us: int) -> list[Odd]:
@@ -111,12 +117,12 @@ def _strange_texts(build: "_Builder") -> list[Odd]:
     body = (_PLANT * WORDS_OF_A_LONG_BODY)[: len(_PLANT) * (WORDS_OF_A_LONG_BODY // len(_PLANT.split()))]
     return [
         build.news("html", 20.5, "Kelvara Chips reports strong sales", body=f"<p>Sales <b>rose</b>.</p>{table}",
-                   body_format="html"),
-        build.tweet("emoji", 21.7, "$NRVX to the moon 🚀🚀🚀 best chip maker on earth 💎🙌"),
-        build.news("mojibake", 23.4, "Fentrow Bankâ€™s profit rises to â‚¬310 mln"),
+                   body_format="html", label=Label.POSITIVE),
+        build.tweet("emoji", 21.7, "$NRVX to the moon 🚀🚀🚀 best chip maker on earth 💎🙌", label=Label.POSITIVE),
+        build.news("mojibake", 23.4, "Fentrow Bankâ€™s profit rises to â‚¬310 mln", label=Label.POSITIVE, damaged=True),
         build.news("long-body", 68.5, "Norvex says second plant runs at full capacity", body=body, truncated=True),
-        build.tweet("nul-characters", 71.0, "Bought\x00 more $KLVR today,\x00 great quarter"),
-        build.tweet("right-to-left", 77.0, "\u202e$SKYR strong quarter\u202c, bookings up"),
+        build.tweet("nul-characters", 71.0, "Bought\x00 more $KLVR today,\x00 great quarter", label=Label.POSITIVE),
+        build.tweet("right-to-left", 77.0, "\u202e$SKYR strong quarter\u202c, bookings up", label=Label.POSITIVE),
         build.tweet("language-unknown", 79.0, "$ORDN recall widens, not good", lang=None),
         build.news("field-of-tomorrow", 85.0, "Brackwater Foods sales in line with forecasts", mood_ring="teal"),
     ]  # fmt: skip
@@ -188,7 +194,7 @@ class _Builder:
         fields = self._again(original, at_s) | {"action": "update"} | changed
         return Odd(
             name, at_s, _topic(fields), fields["item_key"], _json(fields), "reject" if refused else "correct",
-            reason=Reason.EMPTY_TEXT if refused else None, also_retracts=refused,
+            reason=Reason.EMPTY_TEXT if refused else None, also_retracts=refused, damaged=refused,
         )  # fmt: skip
 
     def delete(self, name: str, at_s: float, original: str, *, as_null: bool = False) -> Odd:
@@ -198,7 +204,7 @@ class _Builder:
 
     def raw(self, name: str, at_s: float, value: bytes, reason: Reason) -> Odd:
         """Bytes that are no item."""
-        return Odd(name, at_s, "news.raw", None, value, "reject", reason=reason)
+        return Odd(name, at_s, "news.raw", None, value, "reject", reason=reason, damaged=True)
 
     def fields(self, kind: str, name: str, at_s: float, source: str | None = None, **more: Any) -> dict[str, Any]:
         """A whole item."""
@@ -216,15 +222,31 @@ class _Builder:
         self, kind: str, name: str, at_s: float, said: Mapping[str, Any], *, outcome: Outcome = "signal",
         of: str | None = None, source: str | None = None, truncated: bool = False,
     ) -> Odd:  # fmt: skip
-        reason = said.get("reason")
-        fields = self.fields(kind, name, at_s, source, **{key: said[key] for key in said if key != "reason"})
-        outcome = "reject" if reason else outcome
-        return Odd(name, at_s, _topic(fields), fields["item_key"], _json(fields), outcome, reason, of, truncated)
+        reason, label, damaged = said.get("reason"), said.get("label"), said.get("damaged", False)
+        tagged = {"symbols": _symbols(said), **said}
+        fields = self.fields(kind, name, at_s, source, **{key: tagged[key] for key in tagged if key not in _OURS})
+        return Odd(
+            name, at_s, _topic(fields), fields["item_key"], _json(fields), "reject" if reason else outcome, reason, of,
+            truncated, label=label, damaged=damaged or reason is not None,
+        )  # fmt: skip
 
     def _again(self, original: str, at_s: float) -> dict[str, Any]:
         at_us = self._start_us + round(at_s * 1e6)
         fields = self._find(original).model_dump(mode="json", exclude_none=True)
         return fields | {"updated_us": at_us - 400_000, "ingested_us": at_us}
+
+
+_TICKERS = {"Kelvara": "KLVR", "Fentrow": "FNTR", "Norvex": "NRVX", "Brackwater": "BRKW"}
+
+
+def _symbols(said: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The company that a headline begins with, or the cashtags of a post."""
+    if company := _TICKERS.get(said.get("headline", "").partition(" ")[0]):
+        return [{"symbol": company, "origin": "provider"}]
+    return [{"symbol": tag, "origin": "cashtag"} for tag in re.findall(r"\$([A-Z]{4})\b", said.get("text", ""))]
+
+
+_OURS = frozenset({"reason", "label", "damaged"})  # what the table says of an item, and the item does not
 
 
 def _topic(fields: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +20,7 @@ from stream.errors import StreamError
 from stream.settings import child_environment
 
 TOPICS = {"news.raw": 4, "tweets.raw": 4, "signals": 4, "signals.control": 1, "raw.dlq": 1}
-_STOP_S = 20.0
+_STOP_S = 60.0
 
 # The worker is asked to stop when our end of the pipe closes, however we die, and not by a Ctrl-C meant for us.
 _LIFELINE = 'exec 3<&0; "$@" </dev/null & worker=$!; (read -r _ <&3; kill -TERM $worker) & wait $worker'
@@ -28,8 +29,9 @@ _LIFELINE = 'exec 3<&0; "$@" </dev/null & worker=$!; (read -r _ <&3; kill -TERM 
 class DemoStage:
     """A whole stage on this machine. Use as a context manager; it is ready when entered."""
 
-    def __init__(self, patience_s: float) -> None:
-        self._patience_s = patience_s
+    def __init__(self, patience_s: float, tell: Callable[[str], None] = lambda _: None) -> None:
+        """`tell` hears what is being started, before it is."""
+        self._patience_s, self._tell = patience_s, tell
         self._parts = ExitStack()
         self._worker: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
@@ -39,11 +41,14 @@ class DemoStage:
     def __enter__(self) -> Self:
         """Raises StreamError when the worker does not become ready in time, with the end of its log."""
         with ExitStack() as starting:
+            self._tell("an embedded Kafka broker")
             broker = starting.enter_context(EmbeddedBroker(TOPICS))
+            self._tell("an embedded Redis")
             redis = starting.enter_context(EmbeddedRedis())
             self._log = starting.enter_context(tempfile.TemporaryFile())
             self.bootstrap_servers, self.redis_url = broker.bootstrap_servers, redis.url
             starting.callback(self._kill)
+            self._tell("a worker: reads the model, warms it up, joins its group (about 10 s)")
             self._start_worker(_free_port())
             self._parts = starting.pop_all()
         return self

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from queue import Empty, SimpleQueue
 from typing import IO
@@ -21,7 +20,7 @@ import structlog
 from engine.calm import calm
 from engine.engine import Engine
 from stream.adapters.clock import SystemClock
-from stream.errors import FeederLost, SettingsError
+from stream.errors import FeederLost
 from stream.feeders.blueprint import Blueprint
 from stream.feeders.device import Device
 from stream.feeders.line import Line
@@ -57,7 +56,7 @@ class Crew:
         )
         os.close(descriptor)
 
-    def watch(self, stop: threading.Event, failures: "SimpleQueue[Failed]", turn: Callable[[], None]) -> None:
+    def watch(self, stop: threading.Event, failures: "SimpleQueue[Failed]") -> None:
         """Until all have drained and ended, after `stop` or because one of them ended. Raises FeederLost for one that
         ended unasked or badly, and what is in `failures`."""
         lost: FeederLost | None = None
@@ -76,7 +75,6 @@ class Crew:
                 told = True
                 for feeder in self._feeders:
                     feeder.terminate()
-            turn()
             if None not in ended:
                 break
             time.sleep(WATCH_S)
@@ -98,17 +96,16 @@ class Crew:
 def serve_crew(settings: Settings, engine: Engine, origin: Origin, metrics: Metrics, stop: threading.Event) -> None:
     """`settings.engine.feeders` members of the group around one engine, until `stop` is set; then they finish, commit
     and leave. Raises EngineError, StreamError."""
-    if not hasattr(os, "eventfd"):
-        raise SettingsError(f"engine.feeders: needs Linux, was {settings.engine.feeders} on {sys.platform}")
     lines = [Line.create(settings.limits.max_in_flight, engine.max_tokens) for _ in range(settings.engine.feeders)]
     failures: SimpleQueue[Failed] = SimpleQueue()
     device = Device(lines, engine, settings.engine.threads, SystemClock(), failures.put)
+    metrics.watch(lambda: device.threads.figures)
     vitals, crew, http = Vitals(device.ports, metrics.exposition), Crew(), settings.http
     with ExitStack() as stack:
         for line in lines:
             stack.callback(line.close)
         health = HealthServer(
-            http.host, http.port, beat_age_s=vitals.beat_age_s, readiness=vitals.readiness, metrics=vitals.exposition
+            http.host, http.port, beat_age_s=vitals.beat_age_s, readiness=vitals.readiness, metrics=vitals.page
         )
         stack.callback(health.close)
         calm()
@@ -119,14 +116,8 @@ def serve_crew(settings: Settings, engine: Engine, origin: Origin, metrics: Metr
         own = settings.model_copy(update={"http": Http(host="127.0.0.1", port=0)})
         for number, line in enumerate(lines):
             crew.start(Blueprint(own, origin, engine.encoder, tuple(engine.languages), line, number))
-        log.info("service.started", feeders=len(lines), health=health.url)
-        threads = device.threads
-
-        def turn() -> None:
-            metrics.slots(threads.active, threads.capacity)
-            metrics.passes(threads.steps)
-
-        crew.watch(stop, failures, turn)
+        log.info("service.started", feeders=len(lines), health=health.url, reach=health.reach)
+        crew.watch(stop, failures)
     log.info("service.stopped", feeders=len(lines))
 
 

@@ -17,7 +17,7 @@ from stream.errors import StreamError
 from stream.feeders.blueprint import Blueprint
 from stream.feeders.remote import Remote
 from stream.health import HealthServer
-from stream.logs import configure_logging
+from stream.logs import configure_logging, worker_name
 from stream.stage import work
 from stream.telemetry import Metrics
 
@@ -31,7 +31,9 @@ def main() -> int:
         signal.signal(number, lambda *_: stop.set())
     blueprint = Blueprint.read(int(sys.argv[1]))
     settings, origin, feeder = blueprint.settings, blueprint.origin, blueprint.number
-    configure_logging(settings.log.level, settings.log.format)
+    configure_logging(
+        settings.log.level, settings.log.format, worker=worker_name(), group=settings.group, feeder=feeder
+    )
     end = blueprint.line.feeder_end()
 
     def started(worker: str, health: HealthServer) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from stream.errors import EngineGone
 from stream.feeders.line import End
+from stream.figures import Values
 from stream.inflight import Answers, Failed, TimedRequest
 
 
@@ -15,7 +16,7 @@ class Remote:
     """Requests out, answers in through `deliver`. `submit` belongs to the consumer thread; the thread that takes the
     answers is this object's own, and calls `deliver` and `fail`, which must be puts of queues."""
 
-    active = capacity = steps = 0  # told by the process that has the slots
+    figures: Values = {}  # noqa: RUF012  # told by the process that has the slots
 
     def __init__(
         self, end: End, lifeline: int | None, deliver: Callable[[Answers], None], fail: Callable[[Failed], None]

@@ -4,12 +4,12 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from http.client import HTTPConnection, HTTPException
 
-from prometheus_client import generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from stream.health import Readiness
+from stream.telemetry import page_of
 
 ASK_S = 1.0  # a feeder answers from memory
 UNHEARD_S = 3_600.0  # the beat of a feeder that does not answer
@@ -36,10 +36,10 @@ class Vitals:
             degraded += [f"feeder {number}: {one}" for one in lacks["degraded"]]
         return Readiness(tuple(waiting), tuple(degraded))
 
-    def exposition(self) -> bytes:
-        """All series: those of the feeders with a label `feeder`, those of the engine without."""
+    def page(self, accepted: str = "") -> tuple[str, bytes]:
+        """As `page_of`, all series: those of the feeders with a label `feeder`, those of the engine without."""
         said = {str(number): _asked(port, "/metrics") for number, port in enumerate(self._ports())}
-        return generate_latest(_Merged({"": self._own(), **said}))
+        return page_of(_Merged({"": self._own(), **said}), accepted)
 
     def _beat_age_s(self, port: int) -> float:
         said = _asked(port, "/healthz")

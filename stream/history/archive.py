@@ -4,17 +4,15 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from schemas.codec import DecodeError, decode
+from schemas.codec import decode
 from schemas.signal import Signal
 from stream.adapters import parquet
+from stream.adapters.signal_files import FACTS, Place, read_signal_rows
 from stream.errors import SourceError
 from stream.history.archive_files import ArchiveFile, files_of, topics_in
 from stream.history.availability import Stamped
-from stream.history.timeline import Span, Window
-from stream.logs import get_logger
+from stream.history.timeline import Begin, Span, Window
 from stream.ports import Partition, Record
-
-log = get_logger(__name__)
 
 
 class ArchiveHistory:
@@ -36,6 +34,16 @@ class ArchiveHistory:
             there = ", ".join(topics_in(self._root)) or "nothing"
             raise SourceError(f"{self._root}: holds no {', '.join(wanted)}, only {there}")
         return {partition: window.clip(partition, span) for partition, span in sorted(spans.items())}
+
+    def cut(self, topics: Iterable[str], window: Window) -> dict[Partition, Begin]:
+        """As History.cut. Without a bound everything that the archive has is asked for, so nothing is missing."""
+        if window.start_us is None and not window.first:
+            return {}
+        begins: dict[Partition, Begin] = {}
+        for file in files_of(self._root, topics):
+            known = begins.get(file.partition, Begin(file.span.start, file.begins_us))
+            begins[file.partition] = Begin(min(known.offset, file.span.start), min(known.at_us or 0, file.begins_us))
+        return {partition: begin for partition, begin in begins.items() if window.lacks_before(partition, begin)}
 
     def read(self, spans: Mapping[Partition, Span], window: Window) -> list[Iterator[Stamped]]:
         """As History.read."""
@@ -59,25 +67,36 @@ class ArchiveHistory:
 def read_signals(
     path: Path, start_us: int | None = None, end_us: int | None = None, topic: str | None = None
 ) -> Iterator[tuple[Signal, int]]:
-    """Signals and the instants from which they were available, in that order, `start_us <= t < end_us`.
+    """Signals and the instants from which they were available, in that order, `start_us <= t < end_us`; of a replay's
+    file in the file's order. Records that are no signals are left out and counted in the log. Raises SourceError."""
+    if (replayed := _replayed_file(path)) is not None:
+        if not {"available_us", "value"} <= set(parquet.columns_of(replayed)):
+            raise SourceError(f"{replayed}: holds no signals of ours")
+        for row in parquet.read_rows(replayed, ["available_us", "value"]):
+            if _inside(row["available_us"], start_us, end_us):
+                yield decode(Signal, row["value"]), row["available_us"]
+        return
+    for rows in read_signal_rows(signal_files(path, start_us, end_us, topic), FACTS, start_us, end_us):
+        (instants,) = rows.columns(["available_us"])
+        for number, available_us in enumerate(instants):
+            yield decode(Signal, rows.message(number)), available_us
 
-    `path` is an archive (with several topics of signals, name the `topic`), or what `replay` wrote: folder or file.
-    Records that are no signals are left out and counted in the log. Raises SourceError.
-    """
-    unreadable = 0
-    replayed = (
-        path / "signals.parquet" if path.is_dir() else path
-    )  # the folder that a replay wrote is as good as its file
-    rows = _replayed(replayed) if replayed.is_file() else _available(path, _signal_topic(path, topic), start_us, end_us)
-    for row in rows:
-        if not _inside(row["available_us"], start_us, end_us):
-            continue
-        try:
-            yield decode(Signal, row["value"] or b""), row["available_us"]
-        except DecodeError:
-            unreadable += 1
-    if unreadable:
-        log.warning("archive.unreadable", path=str(path), records=unreadable)
+
+def signal_files(path: Path, start_us: int | None, end_us: int | None, topic: str | None = None) -> list[Place]:
+    """The files that can hold signals of this time: of an archive (with several topics of signals, name the `topic`),
+    or of what `replay` wrote, folder or file. Raises SourceError."""
+    if (replayed := _replayed_file(path)) is not None:
+        return [Place(replayed, 0)]
+    return [
+        Place(file.path, file.begins_us)
+        for file in files_of(path, _signal_topic(path, topic))
+        if (start_us is None or file.ends_us > start_us) and (end_us is None or file.begins_us < end_us)
+    ]
+
+
+def _replayed_file(path: Path) -> Path | None:
+    replayed = path / "signals.parquet" if path.is_dir() else path
+    return replayed if replayed.is_file() else None
 
 
 def read_raw(
@@ -87,12 +106,6 @@ def read_raw(
     for row in _available(path, list(topics), start_us, end_us):
         if _inside(row["available_us"], start_us, end_us):
             yield parquet.record_of(row).record, row["available_us"]
-
-
-def _replayed(path: Path) -> Iterator[parquet.Row]:
-    if not {"available_us", "value"} <= set(parquet.columns_of(path)):
-        raise SourceError(f"{path}: holds no signals of ours")
-    return parquet.read_rows(path, ["available_us", "value"])
 
 
 def _available(root: Path, topics: list[str], start_us: int | None, end_us: int | None) -> Iterator[parquet.Row]:

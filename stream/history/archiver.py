@@ -22,7 +22,7 @@ from schemas.signal import Signal
 from stream.adapters import parquet
 from stream.errors import SettingsError
 from stream.history.archive_files import ArchiveFile, files_of, files_of_day, hour_of, superseded_in, topics_in
-from stream.history.availability import Stamped, date_raw, date_signal
+from stream.history.availability import Stamped, broker_us, date_raw, date_signal
 from stream.history.timeline import Span
 from stream.ports import Partition, Record
 
@@ -90,7 +90,7 @@ class Archiver(AbstractContextManager["Archiver"]):
         self._last_us[partition] = row["available_us"]
         run = self._runs.setdefault(partition, [])
         run.append(row)
-        self._bytes[partition] = self._bytes.get(partition, 0) + len(record.value or b"")
+        self._bytes[partition] = self._bytes.get(partition, 0) + _size(record)
         if len(run) >= MOST_ROWS or self._bytes[partition] >= MOST_BYTES:
             self._write(partition)
 
@@ -171,7 +171,7 @@ class Archiver(AbstractContextManager["Archiver"]):
         if record.topic not in self._signal_topics:
             return parquet.record_row(stamped, date_raw(stamped, "auto").base_us)
         signal = _signal(record)
-        available_us = record.timestamp_us or 0 if signal is None else date_signal(record, signal, "auto").at_us
+        available_us = broker_us(record) if signal is None else date_signal(record, signal, "auto").at_us
         return parquet.record_row(stamped, available_us) | parquet.signal_row(signal)
 
     def _tidy(self) -> None:
@@ -225,6 +225,11 @@ def archive_on(archiver: Archiver, reader: Reader, flush_s: float, stop: Callabl
             archiver.flush()
             due_s = time.monotonic() + flush_s
     archiver.flush()
+
+
+def _size(record: Record) -> int:
+    headers = sum(len(name) + len(value or b"") for name, value in record.headers)
+    return len(record.key or b"") + len(record.value or b"") + headers
 
 
 def _signal(record: Record) -> Signal | None:

@@ -7,15 +7,15 @@ dated by `updated_us`.
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
-from schemas.base import EARLIEST_US, LATEST_US
+from schemas.base import LATEST_US
 from schemas.raw import Action
 from schemas.signal import Signal, SignalAction
 from stream.errors import SettingsError
+from stream.instants import plausible_us
 from stream.ports import Record
 
 Rule = Literal["auto", "appended", "ingested"]
@@ -24,6 +24,7 @@ append time, else ingested_us; for signals the broker's."""
 
 QUANTILES = 1_000
 AVAILABLE = "available-us"  # header of a replay's records
+_DIGITS = 16  # of an instant until 2100
 
 
 class Stamped(NamedTuple):
@@ -50,10 +51,10 @@ def date_raw(stamped: Stamped, rule: Rule) -> Dated:
     read counts from the broker's time."""
     record = stamped.record
     items = _items(record.value)
-    ingested = [at for item in items if (at := _instant(item.get("ingested_us"))) is not None]
+    ingested = [at for item in items if (at := plausible_us(item.get("ingested_us"))) is not None]
     by_broker = rule == "appended" or (rule == "auto" and stamped.appended) or not ingested
-    base_us = (record.timestamp_us or 0) if by_broker else max(ingested)
-    edits = [(at, item) for item in items if (at := _instant(item.get("updated_us"))) is not None and at > base_us]
+    base_us = broker_us(record) if by_broker else max(ingested)
+    edits = [(at, item) for item in items if (at := plausible_us(item.get("updated_us"))) is not None and at > base_us]
     return Dated(
         record,
         max([base_us, *(at for at, _ in edits)]),
@@ -63,14 +64,32 @@ def date_raw(stamped: Stamped, rule: Rule) -> Dated:
     )
 
 
+def available_us(record: Record, signal: Signal) -> int:
+    """When this signal could be known: once the broker had it, and not before its text's last edit."""
+    return max(appended_us(record) or signal.ts.emitted_us, signal.ts.updated_us or 0)
+
+
 def date_signal(record: Record, signal: Signal, rule: Rule) -> Dated:
-    """A record of the signals topic, or of a replay's: that tells the instant itself, which Kafka would round."""
-    told = next((value for name, value in record.headers if name == AVAILABLE), None)
-    appended_us = int(told) if told else record.timestamp_us or signal.ts.emitted_us
-    base_us = signal.ts.ingested_us if rule == "ingested" else appended_us
+    """A record of the signals topic, or of a replay's."""
+    base_us = signal.ts.ingested_us if rule == "ingested" else appended_us(record) or signal.ts.emitted_us
     updated_us = signal.ts.updated_us or 0
     edited = updated_us > base_us and signal.action is SignalAction.NEW
     return Dated(record, max(base_us, updated_us), base_us, edited, signal=signal)
+
+
+def appended_us(record: Record) -> int | None:
+    """When the broker had this signal; a replay's record tells the instant itself, which Kafka would round. A foreign
+    header of that name may hold anything, and says nothing."""
+    for name, told in record.headers:
+        if name == AVAILABLE:
+            told_us = plausible_us(int(told)) if told and len(told) <= _DIGITS and told.isdigit() else None
+            return told_us or broker_us(record) or None
+    return broker_us(record) or None
+
+
+def broker_us(record: Record) -> int:
+    """The record's timestamp, which its sender may have set to anything, within 1970 to 2100; 0: none."""
+    return min(max(record.timestamp_us or 0, 0), LATEST_US)
 
 
 class Latency(Protocol):
@@ -129,27 +148,6 @@ def stage_latency_us(record: Record, signal: Signal) -> int | None:
     return None if record.timestamp_us is None else record.timestamp_us - signal.ts.consumed_us
 
 
-def parse_duration_us(text: str) -> int:
-    """`250ms`, `1.5s`, `2h`, `40us`, `0`; without a unit: seconds. Raises SettingsError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(us|ms|s|m|h|d|)", text.strip())
-    if not match:
-        raise SettingsError(f"a duration like 250ms, 1.5s or 2h expected, was {text!r}")
-    return round(float(match[1]) * _UNITS_US[match[2]])
-
-
-def in_sample(begins_us: int, knowledge_until_us: int | None) -> str | None:
-    """Why results from this instant on are no test of the model; None where they are one."""
-    if knowledge_until_us is None:
-        return "nobody recorded until when the model's training data reaches (knowledge_until_us)"
-    if begins_us < knowledge_until_us:
-        return f"it begins at {begins_us}, and the model learned from texts up to {knowledge_until_us}"
-    return None
-
-
-_UNITS_US = {"us": 1, "ms": 1_000, "s": 1_000_000, "": 1_000_000, "m": 60_000_000, "h": 3_600_000_000}
-_UNITS_US["d"] = 24 * _UNITS_US["h"]
-
-
 def _items(value: bytes | None) -> list[dict[str, Any]]:
     """The JSON objects in a record, as far as it can be read at all."""
     try:
@@ -157,7 +155,3 @@ def _items(value: bytes | None) -> list[dict[str, Any]]:
     except (ValueError, RecursionError):
         return []
     return [item for item in (content if isinstance(content, list) else [content]) if isinstance(item, dict)]
-
-
-def _instant(value: Any) -> int | None:
-    return value if type(value) is int and EARLIEST_US <= value <= LATEST_US else None

@@ -1,5 +1,10 @@
-"""A recomputed run against the record, by raw position and digest. Pure."""
+"""A recomputed run against the record, by raw position and digest. Pure.
 
+Novelty is compared and counted apart: it says what the live workers knew at the time, which no rerun has to repeat.
+"""
+
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -15,23 +20,38 @@ class Said(NamedTuple):
     """What counts of a signal."""
 
     digest: str
-    retraction: bool
+    item_key: str
+    action: SignalAction
     label: Label | None
+    score: float | None
     layer: int | None
     reason: ExitReason | None
     probs: tuple[float, float, float] | None
+    novelty: tuple[bool, str | None, int | None] | None  # without the count, which only the live cache had
 
     @classmethod
     def of(cls, signal: Signal) -> "Said":
-        probs, exited = signal.probs, signal.exit
+        probs, exited, novelty = signal.probs, signal.exit, signal.novelty
         return cls(
             signal.digest,
-            signal.action is SignalAction.RETRACT,
+            signal.item_key,
+            signal.action,
             signal.label,
+            signal.score,
             None if exited is None else exited.layer,
             None if exited is None else exited.reason,
             None if probs is None else (probs.negative, probs.neutral, probs.positive),
+            None if novelty is None else (novelty.cache_hit, novelty.dup_of, novelty.first_seen_us),
         )
+
+    @property
+    def retraction(self) -> bool:
+        return self.action is SignalAction.RETRACT
+
+    @property
+    def name(self) -> str:
+        """Of its column in the confusion matrix."""
+        return "retraction" if self.label is None else self.label.value
 
 
 @dataclass
@@ -39,6 +59,7 @@ class Comparison:
     """Give it the whole record first, then every recomputed signal; then read the report."""
 
     deterministic: bool
+    write: Callable[[dict[str, Any]], None] = lambda _: None  # gets a row per signal that differs, or has no other half
     recorded: dict[_Key, Said] = field(default_factory=dict)
     models: set[tuple[str, str, str]] = field(default_factory=set)  # sha256, config_hash, numerics; of the record
     model: tuple[str, str, str] | None = None
@@ -49,6 +70,10 @@ class Comparison:
     largest_exit_shift: int = 0
     largest_change: float = 0.0
     only_recomputed: int = 0
+    novelty_differing: int = 0
+    labels: Counter[tuple[str, str]] = field(default_factory=Counter)  # recorded, recomputed
+    recorded_layers: Counter[int] = field(default_factory=Counter)
+    recomputed_layers: Counter[int] = field(default_factory=Counter)
     covered: set[tuple[str, int, int]] = field(default_factory=set)  # raw records that were computed again
 
     def record(self, signal: Signal) -> None:
@@ -66,14 +91,34 @@ class Comparison:
     def add(self, signal: Signal) -> None:
         """A recomputed signal."""
         self.model = _model(signal.model)
-        before, now = self.recorded.pop(_key(signal), None), Said.of(signal)
+        key, now = _key(signal), Said.of(signal)
+        before = self.recorded.pop(key, None)
         if before is None:
             self.only_recomputed += 1
-        elif before.digest == now.digest:
+            self.write(_row("only recomputed", key, None, now))
+        else:
+            self._pair(key, before, now)
+
+    def finish(self) -> None:
+        """No more will come: write what only the record has."""
+        for key, before in self.recorded.items():
+            if key[:3] in self.covered:
+                self.write(_row("only recorded", key, before, None))
+
+    def _pair(self, key: _Key, before: Said, now: Said) -> None:
+        self.labels[before.name, now.name] += 1
+        if before.layer is not None and now.layer is not None:
+            self.recorded_layers[before.layer] += 1
+            self.recomputed_layers[now.layer] += 1
+        novel = before.novelty != now.novelty
+        self.novelty_differing += novel
+        if before.digest == now.digest:
             self.equal += 1
         else:
             self.differing += 1
             self._differ(before, now)
+        if novel or before.digest != now.digest:
+            self.write(_row("novelty differs" if before.digest == now.digest else "differs", key, before, now))
 
     def _differ(self, before: Said, now: Said) -> None:
         self.label_flips += before.label != now.label
@@ -128,7 +173,37 @@ class Comparison:
             "largest_probability_change": round(self.largest_change, 6),
             "only_recorded": self.only_recorded,
             "only_recomputed": self.only_recomputed,
+            "novelty_differing": self.novelty_differing,
+            "labels": [
+                {"recorded": before, "recomputed": now, "signals": count}
+                for (before, now), count in sorted(self.labels.items())
+            ],
+            "exit_layers": {
+                "recorded": _counts(self.recorded_layers),
+                "recomputed": _counts(self.recomputed_layers),
+            },
         }
+
+
+def _row(kind: str, key: _Key, before: Said | None, now: Said | None) -> dict[str, Any]:
+    """One line of the file of differences, flat, for any reader of tables."""
+    known = before or now
+    assert known is not None, "a row of neither side. This is a bug."
+    row: dict[str, Any] = {"kind": kind, "item_key": known.item_key}
+    row |= dict(zip(("topic", "partition", "offset", "index"), key, strict=True))
+    for side, said in (("recorded", before), ("recomputed", now)):
+        row |= {f"{side}_{name}": None if said is None else getattr(said, name) for name in _SHOWN}
+        novelty = (None, None, None) if said is None or said.novelty is None else said.novelty
+        row |= {f"{side}_{name}": value for name, value in zip(_NOVELTY, novelty, strict=True)}
+    return row
+
+
+_SHOWN = ("action", "label", "score", "layer", "reason")
+_NOVELTY = ("cache_hit", "dup_of", "first_seen_us")
+
+
+def _counts(layers: Counter[int]) -> dict[str, int]:
+    return {str(layer): count for layer, count in sorted(layers.items())}
 
 
 def _key(signal: Signal) -> _Key:

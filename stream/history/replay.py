@@ -5,7 +5,8 @@ recompute:  raw -> date -> merge -> [the live stage] -> date -> order -> pace ->
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
@@ -14,6 +15,7 @@ from typing import Any, Literal
 
 import structlog
 
+from schemas.base import LATEST_US
 from schemas.codec import DecodeError, decode
 from schemas.rejection import Rejection
 from schemas.signal import Signal
@@ -26,19 +28,18 @@ from stream.history.availability import (
     Rule,
     Stamped,
     date_raw,
-    in_sample,
     stage_latency_us,
 )
+from stream.history.knowledge import InSampleCheck
+from stream.history.novelty import LIVE_US, NoveltyView
 from stream.history.recorded import readable, recorded
 from stream.history.replay_output import Account, Output
-from stream.history.timeline import History, Pace, Reached, Reorder, Span, Window, merge
-from stream.ports import Partition
+from stream.history.timeline import Begin, History, Pace, Reached, Reorder, Span, Window, merge
+from stream.ports import Partition, Record
 
 log = structlog.get_logger(__name__)
 
 Spans = dict[Partition, Span]
-
-BEHIND_US = 3_600_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class Plan:
     latency: str
     order: Literal["available", "event"]
     rejected: Spans = field(default_factory=dict)  # of its dead letters: to repeat what it shed
+    cut: Mapping[Partition, Begin] = field(default_factory=dict)  # where what is played begins too late
 
     def content(self) -> dict[str, Any]:
         """For the manifest, and for `read_plan`."""
@@ -69,6 +71,7 @@ class Plan:
             "spans": _named(self.spans),
             "record": _named(self.record),
             "rejected": _named(self.rejected),
+            "cut": _named(self.cut),
             "availability": self.rule,
             "latency": self.latency,
             "order": self.order,
@@ -84,6 +87,7 @@ def read_plan(path: Path) -> Plan:
             fields["mode"], fields["run_id"], fields["source"], window, _spans(fields["spans"]),
             _spans(fields["record"]), fields["availability"], fields["latency"], fields["order"],
             _spans(fields.get("rejected", {})),
+            {place: Begin(*begin) for place, begin in _spans(fields.get("cut", {})).items()},
         )  # fmt: skip
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise SettingsError(f"{path}: nothing to resume ({error})") from None
@@ -114,11 +118,15 @@ class Player:
     edited: int = 0
     assumed: int = 0
     behind: int = 0  # recorded signals that came more than an hour after their text
-    in_sample: str | None = None
+    latencies_us: "array[int]" = field(default_factory=lambda: array("q"))  # of the live stage, as far as recorded
     rejected: Callable[[Rejection], None] = lambda _: None
 
     def __post_init__(self) -> None:
         by_event = self.plan.order == "event"
+        self.in_sample = InSampleCheck(_refused if self.strict else None)
+        start_us = self.plan.window.start_us
+        delay_us = 0 if self.plan.rule == "ingested" else LIVE_US
+        self.novelty = NoveltyView(None if start_us is None else start_us - delay_us)
         self._order: Reorder[_Row] = Reorder(None if by_event else self.plan.window.slack_us)
 
     def note(self, dated: Dated) -> None:
@@ -129,11 +137,19 @@ class Player:
             if self.strict:
                 raise SettingsError(f"{_place(dated)}: its text was edited after it was available; --strict refuses")
 
+    def measure(self, record: Record, signal: Signal) -> None:
+        """Note what the live stage took for a recorded signal."""
+        latency_us = stage_latency_us(record, signal)
+        if latency_us is not None and abs(latency_us) < LATEST_US:
+            self.latencies_us.append(max(0, latency_us))
+
     def take(self, reached: Reached, index: int, message: Signal | Rejection, text_key: str = "") -> None:
         """One message of a noted record; `index` tells those of one record apart."""
         dated = reached.dated
         delay_us = self.latency.of(message.signal_id) if isinstance(message, Signal) else 0
         row = _Row(message, dated.at_us + delay_us, dated.at_us, text_key)
+        if isinstance(message, Signal):
+            self.in_sample.meet(message, row.available_us)
         by_event = self.plan.order == "event" and isinstance(message, Signal)
         at_us = _event_us(message) if by_event and isinstance(message, Signal) else row.available_us
         record = dated.record
@@ -143,16 +159,6 @@ class Player:
     def finish(self) -> None:
         """No more will come."""
         self._write(self._order.rest())
-
-    def begins(self, at_us: int, knowledge_until_us: int | None) -> None:
-        """Results of a model begin here. Raises SettingsError where a strict replay would be in-sample."""
-        reason = in_sample(at_us, knowledge_until_us)
-        if reason is None or self.in_sample is not None:
-            return
-        if self.strict:
-            raise SettingsError(f"in-sample: {reason}; --strict refuses")
-        self.in_sample = reason
-        log.warning("replay.in_sample", reason=reason)
 
     def _write(self, rows: Iterable[tuple[int, _Row]]) -> None:
         for at_us, row in rows:
@@ -168,8 +174,7 @@ class Player:
 
     def _signal(self, row: _Row, signal: Signal) -> Signal:
         if self.recomputed is None:
-            self.begins(row.available_us, signal.model.knowledge_until_us)
-            return signal.model_copy(update={"run_id": self.plan.run_id})
+            return self.novelty.of(signal, row.available_us).model_copy(update={"run_id": self.plan.run_id})
         times = signal.ts.model_copy(
             update={
                 "consumed_us": row.known_us,
@@ -185,12 +190,15 @@ def play_recorded(plan: Plan, history: History, player: Player) -> None:
     """Published signals again, each with the run's id. Raises SourceError, SettingsError."""
     for reached, signal in recorded(history, plan.spans, plan.window, plan.rule):
         player.note(reached.dated)
-        player.behind += reached.dated.base_us - signal.ts.ingested_us > BEHIND_US
+        player.behind += reached.dated.base_us - signal.ts.ingested_us > LIVE_US
+        player.measure(reached.dated.record, signal)
         player.take(reached, 0, signal)
     player.finish()
     if player.behind:
         hint = "history that was fed later? --available ingested dates signals by their texts"
         log.warning("replay.behind", signals=player.behind, hint=hint)
+    if taken_back := player.novelty.taken_back:
+        log.info("replay.novelty_taken_back", signals=taken_back, hint="their first was not yet available")
 
 
 def raw_history(plan: Plan, history: History) -> Iterator[Reached]:
@@ -205,18 +213,17 @@ def recorded_signals(plan: Plan, history: History) -> Iterator[tuple[Stamped, Si
         yield from readable(rows)
 
 
-def recorded_haste(plan: Plan, history: History, compare: Callable[[Signal], None] | None = None) -> AsRecorded:
-    """What the live stage's clock decided. `compare` gets every signal of the record."""
+def recorded_haste(plan: Plan, history: History, each: Callable[[Record, Signal], None]) -> AsRecorded:
+    """What the live stage's clock decided. `each` gets every signal of the record."""
     haste = AsRecorded()
     for stamped in chain.from_iterable(history.read(plan.rejected, Window())):
         value = stamped.record.value or b""
         if b'"shed"' in value:  # most are none, and to decode them takes a hundred times as long
             with suppress(DecodeError):
                 haste.note_rejection(decode(Rejection, value))
-    for _, signal in recorded_signals(plan, history):
+    for stamped, signal in recorded_signals(plan, history):
         haste.note_signal(signal)
-        if compare is not None:
-            compare(signal)
+        each(stamped.record, signal)
     return haste
 
 
@@ -224,6 +231,10 @@ def measured_latency(plan: Plan, history: History) -> Empirical:
     """What the live run's own signals took. Raises SettingsError where there are none."""
     found = (stage_latency_us(stamped.record, signal) for stamped, signal in recorded_signals(plan, history))
     return Empirical.measured(latency for latency in found if latency is not None)
+
+
+def _refused(reason: str) -> SettingsError:
+    return SettingsError(f"in-sample: {reason}; --strict refuses")
 
 
 def _event_us(signal: Signal) -> int:
@@ -234,7 +245,7 @@ def _place(dated: Dated) -> str:
     return f"{dated.record.topic}/{dated.record.partition}@{dated.record.offset}"
 
 
-def _named(spans: Spans) -> dict[str, list[int]]:
+def _named(spans: Mapping[Partition, tuple[int, int | None]]) -> dict[str, list[int | None]]:
     return {f"{partition.topic}/{partition.number}": list(span) for partition, span in spans.items()}
 
 

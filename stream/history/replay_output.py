@@ -149,6 +149,21 @@ class Account:
         }
 
 
+class LinesFile:
+    """A file of JSON objects, one a line, as they come."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w", encoding="utf-8")
+
+    def write(self, content: Mapping[str, Any]) -> None:
+        """The next line."""
+        self._file.write(json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n")
+
+    def close(self) -> None:
+        """No more will come."""
+        self._file.close()
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Whole or not at all."""
     part = path.with_name(f".{path.name}.part")

@@ -7,19 +7,18 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 import structlog
 
-from schemas.rejection import Rejection
 from schemas.signal import Novelty, Signal
-from stream.cli import version
 from stream.errors import SettingsError, SourceError
 from stream.history.archive import ArchiveHistory
-from stream.history.availability import Constant, Latency, Rule, parse_duration_us
+from stream.history.availability import Constant, Latency, Rule
 from stream.history.compare import Comparison
+from stream.history.knowledge import UNKNOWN
+from stream.history.recorded import tell_cut
 from stream.history.replay import (
     Plan,
     Player,
@@ -30,14 +29,19 @@ from stream.history.replay import (
     read_plan,
     recorded_haste,
 )
-from stream.history.replay_output import Format, LinesOutput, Output, TableOutput, TopicOutput, write_json
+from stream.history.replay_manifest import manifest_of
+from stream.history.replay_output import Format, LinesFile, LinesOutput, Output, TableOutput, TopicOutput, write_json
 from stream.history.timeline import SLACK_US, History, Pace, Window, parse_bounds
+from stream.instants import duration_us
+from stream.ports import Record
 from stream.settings import Settings
 
 log = structlog.get_logger(__name__)
 
 MANIFEST = "manifest.json"
 WORK = ".replay"
+REJECTIONS = "rejections.jsonl"
+DIFFERENCES = "comparison.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class Options:
     end: Sequence[str] = ()
     slack: str | None = None
     rule: Rule = "auto"
-    latency: str = "0"
+    latency: str | None = None  # None: 0, and that is said
     order: Literal["available", "event"] = "available"
     speed: float | None = None
     compare: bool = False
@@ -77,7 +81,7 @@ def plan_of(settings: Settings, options: Options, history: History) -> Plan:
     work = options.output / WORK / "plan.json"
     if options.resume:
         plan = read_plan(work)
-        wanted = (options.mode, _source(settings, options), options.rule, options.latency, options.order)
+        wanted = (options.mode, _source(settings, options), options.rule, options.latency or "0", options.order)
         if wanted != (plan.mode, plan.source, plan.rule, plan.latency, plan.order):
             raise SettingsError(f"{options.output}: was begun with other options: {plan.content()}")
         return plan
@@ -91,6 +95,9 @@ def plan_of(settings: Settings, options: Options, history: History) -> Plan:
     window = _window(options)
     topics = settings.topics
     raw, signals = [topic.name for topic in topics.raw], [topics.signals]
+    played = raw if options.mode == "recompute" else signals
+    cut = history.cut(played, window)
+    tell_cut(cut, SettingsError if options.strict else None)
     recompute, whole = options.mode == "recompute", options.compare or options.latency == "empirical"
     # Outcomes come after their texts, so those before the window need not be read; how long after, nobody knows.
     after = Window() if whole else Window(window.start_us, None, window.slack_us)
@@ -99,12 +106,13 @@ def plan_of(settings: Settings, options: Options, history: History) -> Plan:
         options.run_id or f"replay-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:6]}",
         _source(settings, options),
         window,
-        history.spans(raw if recompute else signals, window),
+        history.spans(played, window),
         history.spans(signals, Window()) if whole else _there(history, signals, after) if recompute else {},
         options.rule,
-        options.latency,
+        options.latency or "0",
         options.order,
         _there(history, [topics.dlq], after) if recompute else {},
+        cut,
     )
 
 
@@ -137,7 +145,9 @@ def _play(
     settings: Settings, options: Options, history: History, plan: Plan, progress: Callable[[int], None]
 ) -> dict[str, Any]:
     latency: Latency = (
-        measured_latency(plan, history) if plan.latency == "empirical" else Constant(parse_duration_us(plan.latency))
+        measured_latency(plan, history)
+        if plan.latency == "empirical"
+        else Constant(duration_us(plan.latency, "--latency"))
     )
     output = _output(settings, options, plan)
     player = Player(plan, output, latency, Pace(options.speed), options.strict, progress=progress)
@@ -145,12 +155,14 @@ def _play(
         if options.strict:
             raise SettingsError("--order event looks ahead: texts come before they were available; --strict refuses")
         log.warning("replay.looks_ahead", order="event", hint="texts come before they were available")
+    if options.latency is None and (plan.mode == "recompute" or plan.rule == "ingested"):
+        log.warning("replay.no_latency", hint="signals come the instant their texts were available; see --latency")
     about: dict[str, Any] = {}
     if plan.mode == "recorded":
         play_recorded(plan, history, player)
     else:
         about = _recompute(settings, options, history, plan, player)
-    manifest = _manifest(plan, player, latency, output.close()) | about
+    manifest = manifest_of(plan, player, latency.spec, output.close(), chosen=options.latency is not None) | about
     write_json(options.output / MANIFEST, manifest)
     if options.topic is not None:
         from stream.adapters.replay_topic import announce_end
@@ -170,31 +182,41 @@ def _recompute(settings: Settings, options: Options, history: History, plan: Pla
     torch.set_num_threads(1)  # parallel over texts, as in the live stage
     engine = load_engine(settings)
     if options.strict and engine.knowledge_until_us is None:
-        player.begins(0, None)
-    comparison = Comparison(settings.engine.deterministic) if options.compare else None
-    haste = recorded_haste(plan, history, None if comparison is None else comparison.record)
+        player.in_sample.tell(engine.model_id, UNKNOWN)
+    differences = LinesFile(options.output / DIFFERENCES) if options.compare else None
+    comparison = Comparison(settings.engine.deterministic, differences.write) if differences is not None else None
+
+    def record(stamped: Record, signal: Signal) -> None:
+        player.measure(stamped, signal)
+        if comparison is not None:
+            comparison.record(signal)
+
+    haste = recorded_haste(plan, history, record)
     repeats = Repeats(settings.redis.ttl_s * 1_000_000)
 
     def novelty(signal: Signal, text_key: str) -> Signal:
         said: Novelty | None = None
         if signal.label is not None:
             said = repeats.novelty(text_key, signal.item_key, signal.ts.ingested_us)
-        return signal.model_copy(update={"novelty": said})
+        signal = signal.model_copy(update={"novelty": said})
+        if comparison is not None:
+            comparison.add(signal)
+        return signal
 
     player.recomputed = novelty
-    records = raw_history(plan, history)
-    first = next(records, None)
-    if first is not None:
-        player.begins(first.dated.at_us, engine.knowledge_until_us)
-        records = chain([first], records)
     verdicts = Verdicts(options.output / WORK / "verdicts")
-    rejections = (options.output / "rejections.jsonl").open("wb")
+    rejections = LinesFile(options.output / REJECTIONS)
     try:
-        player.rejected = lambda rejection: _write_rejection(rejections, rejection)
-        recompute(plan, records, player, engine, settings, verdicts, haste, comparison)
+        player.rejected = lambda rejection: rejections.write(rejection.model_dump(mode="json"))
+        recompute(plan, raw_history(plan, history), player, engine, settings, verdicts, haste, comparison)
     finally:
         rejections.close()
         verdicts.close()
+        if comparison is not None and differences is not None:
+            comparison.finish()
+            differences.close()
+    if player.account.rejections:
+        log.info("replay.rejected", **dict(sorted(player.account.rejections.items())), file=REJECTIONS)
     return {
         "deterministic": settings.engine.deterministic,
         "verdicts_resumed": verdicts.resumed,
@@ -202,29 +224,6 @@ def _recompute(settings: Settings, options: Options, history: History, plan: Pla
         "recorded_shed": len(haste.shed),
         **({} if comparison is None else {"comparison": comparison.report()}),
     }
-
-
-def _manifest(plan: Plan, player: Player, latency: Latency, output: dict[str, Any]) -> dict[str, Any]:
-    account = player.account
-    return {
-        "schema": "replay/1",
-        **plan.content(),
-        "latency": latency.spec,
-        "look_ahead": plan.order == "event",
-        "in_sample": player.in_sample is not None,
-        "in_sample_reason": player.in_sample,
-        "edited_history_dated_by_update": player.edited,
-        "signals_over_an_hour_behind": player.behind,
-        "ingest_times_assumed": player.assumed if plan.mode == "recompute" else None,
-        "models": list(account.models.values()),
-        "counts": account.report(),
-        "output": output,
-        "code_version": version(),
-    }
-
-
-def _write_rejection(file: Any, rejection: Rejection) -> None:
-    file.write(rejection.model_dump_json().encode() + b"\n")
 
 
 def _output(settings: Settings, options: Options, plan: Plan) -> Output:
@@ -250,7 +249,7 @@ def _check(settings: Settings, options: Options) -> None:
     if options.topic is not None and not live.isdisjoint((options.topic, f"{options.topic}.control")):
         raise SettingsError(f"--topic: a topic of the live stage is never written to, was {options.topic}")
     if options.latency != "empirical":
-        parse_duration_us(options.latency)
+        duration_us(options.latency or "0", "--latency")
     elif options.mode == "recorded" and options.rule != "ingested":
         raise SettingsError("--latency empirical: the broker's append time holds the latency already")
     if options.compare and options.mode == "recorded":
@@ -259,13 +258,13 @@ def _check(settings: Settings, options: Options) -> None:
 
 def _window(options: Options) -> Window:
     now_us = time.time_ns() // 1000
-    start_us, first = parse_bounds(options.start, now_us)
-    end_us, last = parse_bounds(options.end, now_us)
+    start_us, first = parse_bounds(options.start, now_us, "--from")
+    end_us, last = parse_bounds(options.end, now_us, "--to")
     if start_us is not None and end_us is not None and start_us >= end_us:
         raise SettingsError(f"--from must be before --to, was {start_us} and {end_us}")
     slack_us: int | None = SLACK_US
     if options.slack is not None:
-        slack_us = None if options.slack == "all" else parse_duration_us(options.slack)
+        slack_us = None if options.slack == "all" else duration_us(options.slack, "--slack")
     elif options.rule == "ingested" and options.mode == "recorded":
         slack_us = None  # the order in which a backlog was worked off says nothing of when its texts were known
     return Window(start_us, end_us, slack_us, options.rule != "ingested", first, last)

@@ -1,15 +1,14 @@
 """Records of many partitions as one sequence in time, and a range of it. Deterministic: ties fall by position."""
 
 import heapq
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from stream.errors import SettingsError, SourceError
-from stream.history.availability import Dated, Stamped, parse_duration_us
+from stream.history.availability import Dated, Stamped
+from stream.instants import instant_us, written
 from stream.ports import Partition
 
 T = TypeVar("T")
@@ -18,11 +17,24 @@ SLACK_US = 3_600_000_000
 """How far, by default, records of a partition may be out of order in time."""
 
 
+_WRONG_CLOCK_US = 24 * 3_600_000_000
+
+
 class Span(NamedTuple):
     """Offsets of one partition, from `start` up to but not including `end`."""
 
     start: int
     end: int
+
+
+class Begin(NamedTuple):
+    """The first offset that a partition has, and the broker's time of the record there, as far as known."""
+
+    offset: int
+    at_us: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.offset}" if self.at_us is None else f"{self.offset} ({written(self.at_us)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +60,15 @@ class Window:
         end = min(span.end, self.last.get(partition, self.last.get(None, span.end)))
         return Span(start, max(start, end))
 
+    def lacks_before(self, partition: Partition, begin: Begin) -> bool:
+        """Whether the window asks for records before the first that is there. Where the broker's times tell nothing, or
+        there is no first, any that are gone may be among them."""
+        if self.first.get(partition, self.first.get(None, 0)) >= begin.offset:
+            return False
+        if self.start_us is None or not self.seek:
+            return True
+        return begin.at_us is not None and begin.at_us > self.start_us
+
     @property
     def earliest_us(self) -> int | None:
         """Nothing that the broker dated before this can matter; None: anything can."""
@@ -58,12 +79,9 @@ class Window:
     @property
     def latest_us(self) -> int | None:
         """Nothing behind a record that the broker dated after this can matter; None: anything can."""
-        return self.given_up_us if self.seek else None
-
-    @property
-    def given_up_us(self) -> int | None:
-        """Once a partition has reached this availability, nothing of it can matter any more; None: anything can."""
-        return None if self.end_us is None or self.slack_us is None else self.end_us + self.slack_us
+        if not self.seek or self.end_us is None or self.slack_us is None:
+            return None
+        return self.end_us + self.slack_us
 
 
 class History(Protocol):
@@ -71,6 +89,9 @@ class History(Protocol):
 
     def spans(self, topics: Iterable[str], window: Window) -> dict[Partition, Span]:
         """What there is now for this window, per partition; later records are not part of it."""
+
+    def cut(self, topics: Iterable[str], window: Window) -> dict[Partition, Begin]:
+        """Partitions that lack records at the beginning which the window asks for."""
 
     def read(self, spans: Mapping[Partition, Span], window: Window) -> list[Iterator[Stamped]]:
         """The records, one iterator a partition, each in offset order."""
@@ -85,7 +106,7 @@ class Reached(NamedTuple):
 
 def merge(partitions: Iterable[Iterator[Dated]], window: Window) -> Iterator[Reached]:
     """All partitions as one sequence, each in offset order, by the time that each has reached."""
-    streams = [_climbing(partition, window.given_up_us) for partition in partitions]
+    streams = [_climbing(partition, window.slack_us) for partition in partitions]
     for reached in heapq.merge(*streams, key=_merge_key):
         if window.holds(reached.dated.at_us):
             yield reached
@@ -145,52 +166,37 @@ class Pace:
             self.wait(left_s)
 
 
-def parse_bounds(texts: Iterable[str], now_us: int) -> tuple[int | None, dict[Partition | None, int]]:
-    """`--from` or `--to`: at most one instant, and offsets.
-
-    An instant is ISO 8601 (UTC where it names no zone), an epoch in s, ms or us (told apart by size), `now`, or
-    relative to now (`-2h`). `offset=N` is an offset of every partition, `TOPIC/PARTITION=N` of one.
-    """
+def parse_bounds(
+    texts: Iterable[str], now_us: int, name: str = "bound"
+) -> tuple[int | None, dict[Partition | None, int]]:
+    """`--from` or `--to` (`name`): at most one instant (see stream.instants), and offsets: `offset=N` of every
+    partition, `TOPIC/PARTITION=N` of one. Raises SettingsError."""
     instant: int | None = None
     offsets: dict[Partition | None, int] = {}
     for text in texts:
-        name, equals, number = text.rpartition("=")
+        place, equals, number = text.rpartition("=")
         if equals:
             if not number.isdecimal():
-                raise SettingsError(f"an offset like offset=100 or news.raw/0=100 expected, was {text!r}")
-            offsets[_place(name)] = int(number)
+                raise SettingsError(f"{name}: an offset like offset=100 or news.raw/0=100 expected, was {text!r}")
+            offsets[_place(place)] = int(number)
         elif instant is not None:
-            raise SettingsError(f"one instant expected, was a second: {text!r}")
+            raise SettingsError(f"{name}: one instant expected, was a second: {text!r}")
         else:
-            instant = parse_instant_us(text, now_us)
+            instant = instant_us(text, now_us, name)
     return instant, offsets
 
 
-def parse_instant_us(text: str, now_us: int) -> int:
-    """See `parse_bounds`. Raises SettingsError."""
-    if text == "now":
-        return now_us
-    if text.startswith("-"):
-        return now_us - parse_duration_us(text[1:])
-    if re.fullmatch(r"\d{9,}", text):
-        number = int(text)
-        return number * (1_000_000 if number < 10**11 else 1_000 if number < 10**14 else 1)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise SettingsError(f"an instant like 2024-05-01T13:00, 1714568400 or -2h expected, was {text!r}") from None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    whole = moment.astimezone(UTC).replace(microsecond=0)
-    return round(whole.timestamp()) * 1_000_000 + moment.microsecond
-
-
-def _climbing(partition: Iterator[Dated], given_up_us: int | None) -> Iterator[Reached]:
-    reached_us = 0
-    for dated in partition:
-        reached_us = max(reached_us, dated.base_us)
-        if given_up_us is not None and reached_us > given_up_us:
-            return
+def _climbing(partition: Iterator[Dated], slack_us: int | None) -> Iterator[Reached]:
+    """Each record with the latest time so far. A record that is far ahead of the next one is a wrong clock's, and moves
+    nothing: else all that follows it would be behind."""
+    reached_us, far_us = 0, max(_WRONG_CLOCK_US, slack_us or 0)
+    dated = next(partition, None)
+    while dated is not None:
+        following = next(partition, None)
+        if following is None or dated.base_us <= following.base_us + far_us:
+            reached_us = max(reached_us, dated.base_us)
         yield Reached(reached_us, dated)
+        dated = following
 
 
 def _merge_key(reached: Reached) -> tuple[int, str, int, int]:

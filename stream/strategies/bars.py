@@ -1,7 +1,14 @@
 """Signals on the bars of a price frame, for pandas and vectorbt. Extra `strategies` (pandas, exchange_calendars).
 
-    scores = to_bars(Signals.replay("archive/"), "XNYS", "30min", lag_us=500_000)
-    entries = (scores > 0.5).reindex(columns=prices.columns, fill_value=False)
+    >>> from stream.client import Signals
+    >>> from stream.strategies.invented import invented
+    >>> opens = pd.date_range("2024-05-01 13:30", periods=4, freq="30min", tz="UTC")   # of the bars in `prices`
+    >>> prices = pd.DataFrame({"NVDA": [1.0, 2.0, 3.0, 4.0], "AMD": 5.0}, index=opens)
+    >>> at_us = 1_714_571_100_000_000                                                  # 2024-05-01 13:45, or "archive/"
+    >>> signals = Signals.replay([(invented("1", at_us, 0.9, symbols=["NVDA"]), at_us)], latency="500ms")
+    >>> scores = to_bars(signals, prices.index).reindex_like(prices)
+    >>> (scores > 0.5)["NVDA"].tolist()                                                # enter at the open of 14:00
+    [False, True, False, False]
 
 A signal lands in the first bar that opens after it could be known: its value may be traded at that bar's open, or any
 time later, and was seen by nobody before.
@@ -58,7 +65,7 @@ def to_bars(
     if landed.empty:
         return pd.DataFrame()
     opens, labels = _openings(calendar, freq, landed["known"].min(), landed["known"].max())
-    landed["bar"] = opens.searchsorted(landed["known"], side="right")  # opens strictly after
+    landed["bar"] = opens.searchsorted(landed["known"].array, side="right")  # opens strictly after
     landed = landed[landed["bar"] < len(opens)]
     # The last state of an item within a bar; retractions (no score) take their rows with them.
     last = landed.groupby(["bar", "item_key"], sort=False)["state"].transform("max")

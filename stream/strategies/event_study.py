@@ -11,6 +11,7 @@ scores the dates of another order, many times: how often chance alone made as wi
 
 import argparse
 import json
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,9 +20,17 @@ import numpy as np
 import pandas as pd
 
 from stream.client import Received, Signals
+from stream.errors import StreamError
+from stream.history.knowledge import in_sample
+from stream.instants import written
 from stream.strategies.bars import to_bars
 
 BASIS_POINTS = 1e4
+_COLUMNS = ("symbol", "date", "open", "close", "adj_close")
+_HINT = (
+    "Was the history fed later than it happened? `earlybird replay recorded --available ingested` dates its signals by "
+    "their texts"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +69,14 @@ def study(
     placebos: int = 200,
     seed: int = 13,
 ) -> Study:
-    """Raises ValueError when no symbol-day has both a score and a price."""
+    """Raises ValueError when no symbol-day has both a score and a price, and for prices without a column."""
+    if missing := [name for name in _COLUMNS if name not in prices.columns]:
+        raise ValueError(f"prices: columns {', '.join(_COLUMNS)} required, {', '.join(missing)} not there")
     seen = _Seen(signals)
     scores = to_bars(seen, calendar, "1D", lag_us=lag_us)
     events = _events(scores, prices)
     if events.empty:
-        raise ValueError("no symbol-day has both a score and a price")
+        raise ValueError(f"no symbol-day has both a score and a price: {seen}, {_extent(prices)}. {_HINT}")
     deciles = _decile_of(events["score"])
     spreads = [_spread(events[column], deciles) for column in ("session", "next_day")]
     chance = np.random.default_rng(seed)
@@ -91,13 +102,19 @@ class _Seen:
 
     def __init__(self, signals: Iterable[Received]) -> None:
         self._signals, self.count, self.in_sample = signals, 0, False
+        self._first_us = self._last_us = 0
 
     def __iter__(self) -> Iterator[Received]:
         for signal in self._signals:
+            self._first_us = self._first_us or signal.available_us
+            self._last_us = signal.available_us
             self.count += 1
-            known_until_us = signal.model.knowledge_until_us
-            self.in_sample |= known_until_us is None or signal.available_us <= known_until_us
+            self.in_sample |= in_sample(signal, signal.available_us)
             yield signal
+
+    def __str__(self) -> str:
+        days = f" known from {written(self._first_us)[:10]} to {written(self._last_us)[:10]}" if self.count else ""
+        return f"{self.count:,} signals{days}"
 
 
 def _events(scores: pd.DataFrame, prices: pd.DataFrame) -> pd.DataFrame:
@@ -118,6 +135,13 @@ def _events(scores: pd.DataFrame, prices: pd.DataFrame) -> pd.DataFrame:
         return returns.assign(score=np.nan).iloc[:0]
     long = scores.rename_axis(index="date", columns="symbol").stack().rename("score").reset_index()
     return long.merge(returns, on=["symbol", "date"]).dropna()
+
+
+def _extent(prices: pd.DataFrame) -> str:
+    if prices.empty:
+        return "no prices"
+    symbols, first, last = prices["symbol"].nunique(), prices["date"].min(), prices["date"].max()
+    return f"prices of {symbols:,} symbols from {first:%Y-%m-%d} to {last:%Y-%m-%d}"
 
 
 def _decile_of(scores: pd.Series) -> pd.Series:
@@ -152,7 +176,7 @@ def _clustered_error(returns: pd.Series, days: pd.Series) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The table, or --json."""
+    """Print the table, or --json; 2 where there is nothing to study."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("archive", type=Path, help="what `earlybird archive` or `earlybird replay` wrote")
     parser.add_argument("prices", type=Path, help="CSV with symbol, date, open, close, adj_close")
@@ -161,10 +185,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--placebos", type=int, default=200, help="shuffles of the dates (200)")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     args = parser.parse_args(argv)
-    prices = pd.read_csv(args.prices, parse_dates=["date"])
-    result = study(
-        Signals.replay(args.archive), prices, calendar=args.calendar, lag_us=args.lag_us, placebos=args.placebos
-    )
+    try:
+        prices = pd.read_csv(args.prices, parse_dates=["date"])
+        signals = Signals.replay(args.archive)
+        result = study(signals, prices, calendar=args.calendar, lag_us=args.lag_us, placebos=args.placebos)
+    except (ValueError, OSError, StreamError) as error:
+        print(f"event_study: {error}", file=sys.stderr)
+        return 2
     if args.json:
         print(json.dumps(asdict(result)))
         return 0

@@ -29,16 +29,20 @@ from nautilus_trader.persistence.catalog import ParquetDataCatalog
 
 from schemas.signal import SignalAction
 from stream.client import Received, Signals
+from stream.logs import get_logger
+
+log = get_logger(__name__)
 
 CLIENT_ID = ClientId("EARLYBIRD")
 
 _NAN = float("nan")
+_LARGEST = 2**63 - 1  # of a column in a catalog
 
 
 @customdataclass
 class SignalData(Data):  # type: ignore[misc]
     """A signal in nautilus' words. A retraction has an empty label and NaN for numbers: no comparison with them is
-    true. `symbols` are joined by commas."""
+    true. `symbols` are joined by commas. A `revision` beyond 64 bits is the largest that fits."""
 
     signal_id: str
     item_key: str
@@ -76,7 +80,7 @@ def signal_data(signal: Received) -> SignalData:
         ts_init=signal.available_us * 1000,
         signal_id=signal.signal_id,
         item_key=signal.item_key,
-        revision=signal.revision,
+        revision=_fitting(signal, "revision", signal.revision),
         action=signal.action.value,
         source=signal.source,
         symbols=",".join(signal.tickers),
@@ -86,7 +90,7 @@ def signal_data(signal: Received) -> SignalData:
         negative=probs.negative if probs else _NAN,
         neutral=probs.neutral if probs else _NAN,
         positive=probs.positive if probs else _NAN,
-        exit_layer=signal.exit.layer if signal.exit else 0,
+        exit_layer=_fitting(signal, "exit_layer", signal.exit.layer) if signal.exit else 0,
     )
 
 
@@ -168,6 +172,13 @@ class SignalsClientFactory(LiveDataClientFactory):  # type: ignore[misc]
     ) -> SignalsClient:
         """As the trading node calls it."""
         return SignalsClient(loop, ClientId(name), msgbus, cache, clock, config)
+
+
+def _fitting(signal: Received, column: str, value: int) -> int:
+    if value <= _LARGEST:
+        return value
+    log.warning("column.values_left_out", column=column, item_key=signal.item_key, hint="the largest that fits instead")
+    return _LARGEST
 
 
 def _batches(signals: Iterable[Received], size: int) -> Iterator[list[SignalData]]:

@@ -1,53 +1,63 @@
 """Signals as columns, for pandas, polars and DuckDB. pyarrow is imported when asked for: extra `strategies`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from stream.errors import StreamError
+from stream.adapters.columns import schema_of, table_of
+from stream.adapters.parquet import Row, arrow, signal_row
+from stream.errors import SettingsError, StreamError
 from stream.extras import cure
 from stream.subscription.received import Received
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
-
-# name -> (Arrow type by its name in pyarrow, value); a retraction has nulls where there is no result
-_COLUMNS: dict[str, tuple[str, Callable[[Received], Any]]] = {
-    "available_us": ("int64", lambda signal: signal.available_us),
-    "event_us": ("int64", lambda signal: signal.event_us),
-    "ingested_us": ("int64", lambda signal: signal.ts.ingested_us),
-    "signal_id": ("string", lambda signal: signal.signal_id),
-    "item_key": ("string", lambda signal: signal.item_key),
-    "revision": ("int64", lambda signal: signal.revision),
-    "action": ("string", lambda signal: signal.action.value),
-    "source": ("string", lambda signal: signal.source),
-    "item_type": ("string", lambda signal: signal.item_type),
-    "symbols": ("list", lambda signal: list(signal.tickers)),
-    "label": ("string", lambda signal: signal.label.value if signal.label else None),
-    "score": ("float64", lambda signal: signal.score),
-    "confidence": ("float64", lambda signal: signal.confidence),
-    "negative": ("float64", lambda signal: signal.probs.negative if signal.probs else None),
-    "neutral": ("float64", lambda signal: signal.probs.neutral if signal.probs else None),
-    "positive": ("float64", lambda signal: signal.probs.positive if signal.probs else None),
-    "exit_layer": ("int32", lambda signal: signal.exit.layer if signal.exit else None),
-    "exit_reason": ("string", lambda signal: signal.exit.reason.value if signal.exit else None),
-    "dup_of": ("string", lambda signal: signal.novelty.dup_of if signal.novelty else None),
-    "model": ("string", lambda signal: signal.model.id),
-    "config_hash": ("string", lambda signal: signal.model.config_hash),
-    "run_id": ("string", lambda signal: signal.run_id),
-}
 
 
 def arrow_table(signals: Sequence[Received]) -> "pa.Table":
-    """One row a signal, in the given order; instants are int64 epoch microseconds. Raises StreamError without
-    pyarrow."""
+    """One row a signal, in the given order, with the columns of an archive; instants (`*_us`) are timestamps in UTC. A
+    retraction has nulls where there is no result. Raises StreamError without pyarrow."""
+    pa = _arrow()
+    table: Any = table_of(pa, [_row(signal) for signal in signals], schema_of(pa, "frame"), "frame")
+    return table
+
+
+def pandas_frame(table: "pa.Table") -> "pd.DataFrame":
+    """A table of signals, indexed by availability. Integers and booleans are pandas' nullable ones: a null in a batch
+    changes neither a column's type nor the digits of its other numbers."""
+    import pandas as pd
+    import pyarrow as pa
+
+    kinds = {pa.int64(): pd.Int64Dtype(), pa.int16(): pd.Int16Dtype(), pa.bool_(): pd.BooleanDtype()}
+    frame: pd.DataFrame = table.to_pandas(types_mapper=kinds.get)
+    return frame.set_index(frame["available_us"].rename("available"))
+
+
+def archived_table(rows: Any, available_us: Sequence[int]) -> "pa.Table":
+    """The same from rows of archive files as they are, without a look at the messages; each with the instant at which a
+    strategy has it."""
+    pa = _arrow()
+    schema = schema_of(pa, "frame")
+    event_us = pa.compute.coalesce(rows["updated_us"], rows["published_us"], rows["ingested_us"])
+    told = {"available_us": pa.array(available_us, "int64"), "event_us": event_us}
+    columns = [told[field.name] if field.name in told else rows[field.name] for field in schema]
+    table: Any = pa.table([column.cast(field.type) for column, field in zip(columns, schema, strict=True)], schema)
+    return table
+
+
+def joined(tables: Sequence["pa.Table"]) -> "pa.Table":
+    """One below the other; of none, a table without rows."""
+    pa = _arrow()
+    table: Any = pa.concat_tables(tables) if tables else schema_of(pa, "frame").empty_table()
+    return table
+
+
+def _arrow() -> Any:
     try:
-        import pyarrow as pa
-    except ImportError:
+        return arrow()
+    except SettingsError:
         raise StreamError(f"Arrow batches need pyarrow: {cure('strategies')}") from None
-    kinds = {"list": pa.list_(pa.string())}
-    return pa.table(
-        {
-            name: pa.array(map(value, signals), type=kinds.get(kind) or pa.type_for_alias(kind))
-            for name, (kind, value) in _COLUMNS.items()
-        }
-    )
+
+
+def _row(signal: Received) -> Row:
+    return signal_row(signal) | {"available_us": signal.available_us, "event_us": signal.event_us}

@@ -2,11 +2,12 @@
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from typing import Protocol
 
-from schemas.signal import Signal
 from stream.errors import StreamError
+from stream.history.availability import Constant
+from stream.subscription.recorded_items import Item
 
 _KEYS = 100_000
 
@@ -23,34 +24,44 @@ class OutOfOrder(StreamError):
     """A recording that is not in the order of availability: read like this, it would show the future."""
 
 
-def delayed(recorded: Iterable[tuple[Signal, int]], latency: Latency) -> Generator[tuple[Signal, int], None, None]:
+def in_order(recorded: Iterable[Item]) -> Iterator[Item]:
+    """The same. Raises OutOfOrder at the first that is available before the one ahead of it."""
+    before_us = 0
+    for item in recorded:
+        if item.available_us < before_us:
+            raise OutOfOrder(f"{item.item_key}: available at {before_us} or later required, was {item.available_us}")
+        before_us = item.available_us
+        yield item
+
+
+def delayed(recorded: Iterable[Item], latency: Latency) -> Generator[tuple[Item, int], None, None]:
     """The recording as somebody with this latency sees it, in the order in which he does. A signal never overtakes an
-    earlier one of its item_key, as it cannot in Kafka. Raises OutOfOrder.
+    earlier one of its item_key, as it cannot in Kafka.
 
     Holds no more than what the longest latency holds back: the order needs nothing from further ahead.
     """
-    waiting: list[tuple[int, int, Signal]] = []
+    if isinstance(latency, Constant):
+        for item in recorded:
+            yield item, item.available_us + latency.us
+        return
+    waiting: list[tuple[int, int, Item]] = []
     last_of_key: OrderedDict[str, int] = OrderedDict()
-    before_us = 0
-    for number, (signal, available_us) in enumerate(recorded):
-        if available_us < before_us:
-            raise OutOfOrder(f"{signal.item_key}: available at {before_us} or later required, was {available_us}")
-        before_us = available_us
-        while waiting and waiting[0][0] <= available_us:
+    for number, item in enumerate(recorded):
+        while waiting and waiting[0][0] <= item.available_us:
             yield _next(waiting)
-        delay_us = latency.of(signal.signal_id)
+        delay_us = latency.of(item.signal_id)
         if delay_us < 0:
-            raise ValueError(f"latency of {signal.signal_id}: 0 or more required, was {delay_us}")
-        seen_us = max(available_us + delay_us, last_of_key.get(signal.item_key, 0))
-        last_of_key[signal.item_key] = seen_us
-        last_of_key.move_to_end(signal.item_key)
+            raise ValueError(f"latency of {item.signal_id}: 0 or more required, was {delay_us}")
+        seen_us = max(item.available_us + delay_us, last_of_key.get(item.item_key, 0))
+        last_of_key[item.item_key] = seen_us
+        last_of_key.move_to_end(item.item_key)
         if len(last_of_key) > _KEYS:
             last_of_key.popitem(last=False)
-        heapq.heappush(waiting, (seen_us, number, signal))
+        heapq.heappush(waiting, (seen_us, number, item.read()))
     while waiting:
         yield _next(waiting)
 
 
-def _next(waiting: list[tuple[int, int, Signal]]) -> tuple[Signal, int]:
-    seen_us, _, signal = heapq.heappop(waiting)
-    return signal, seen_us
+def _next(waiting: list[tuple[int, int, Item]]) -> tuple[Item, int]:
+    seen_us, _, item = heapq.heappop(waiting)
+    return item, seen_us

@@ -1,25 +1,42 @@
 """A signal as a strategy meets it, live and in a backtest alike."""
 
-from typing import Annotated, Self
+from datetime import UTC, datetime, timedelta
+from typing import ClassVar, Self
 
-from pydantic import Field
-
-from schemas.base import EpochUs
+from schemas.base import EpochUs, Message
 from schemas.signal import Signal, SignalAction
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Received(Signal):
-    """A signal with the instant from which a strategy could have known it. Every field of Signal is there; encoded, it
-    is the signal's own bytes again."""
+    """A signal with the instant from which a strategy could have known it. Every field of Signal is there; encoded by
+    schemas.codec, it is the signal's own bytes again."""
 
-    available_us: Annotated[EpochUs, Field(exclude=True)]
+    WIRE: ClassVar[type[Message]] = Signal
+
+    available_us: EpochUs
     """The broker's append time (whole milliseconds, as Kafka keeps it), or the text's last edit if that is later; in a
     replay plus the latency asked for."""
 
     @classmethod
     def of(cls, signal: Signal, available_us: int) -> Self:
         """A signal that was validated before: nothing is checked twice."""
-        return cls.model_construct(**(signal.__dict__ | {"available_us": available_us}))
+        received = cls.__new__(cls)
+        received.__setstate__(
+            {
+                "__dict__": signal.__dict__ | {"available_us": available_us},
+                "__pydantic_fields_set__": signal.model_fields_set | {"available_us"},
+                "__pydantic_extra__": None,
+                "__pydantic_private__": None,
+            }
+        )
+        return received
+
+    @property
+    def available_at(self) -> datetime:
+        """The same as a datetime in UTC."""
+        return _EPOCH + timedelta(microseconds=self.available_us)
 
     @property
     def event_us(self) -> int:

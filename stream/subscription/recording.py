@@ -1,20 +1,28 @@
 """Recorded signals again, when they could have been known."""
 
+import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
-from typing import Literal
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from itertools import groupby, islice
+from typing import TYPE_CHECKING, Literal
 
-from schemas.signal import Model, Signal
+from schemas.codec import DecodeError
+from schemas.signal import Signal
 from stream.errors import SourceEnded, StreamError
-from stream.history.availability import in_sample
+from stream.history.knowledge import InSampleCheck
+from stream.history.novelty import in_view
 from stream.logs import get_logger
-from stream.subscription.delay import Latency, delayed
-from stream.subscription.feed import Counts
+from stream.subscription.batches import archived_table, arrow_table, joined
+from stream.subscription.delay import Latency, delayed, in_order
+from stream.subscription.feed import CaughtUp, Counts
 from stream.subscription.received import Received
-from stream.subscription.selection import Facts, Gate
+from stream.subscription.recorded_items import Archived, Item, Row, told
+from stream.subscription.selection import Gate
 from stream.subscription.watch import Condition, Silence
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 log = get_logger(__name__)
 
@@ -25,33 +33,16 @@ class InSample(StreamError):
     """A backtest of a model over what it has learned from."""
 
 
-def between(
-    recorded: str | Path | Iterable[tuple[Signal, int]], start_us: int | None, end_us: int | None
-) -> Iterator[tuple[Signal, int]]:
-    """What became available from `start_us` on and before `end_us`; of a path, what its archive files hold."""
-    if isinstance(recorded, str | Path):
-        from stream.history.archive import read_signals  # a strategy that reads no files needs nothing for it
-
-        pairs: Iterable[tuple[Signal, int]] = read_signals(Path(recorded), start_us, end_us)
-    else:
-        pairs = recorded
-    for signal, available_us in pairs:
-        if end_us is not None and available_us >= end_us:
-            return
-        if start_us is None or available_us >= start_us:
-            yield signal, available_us
-
-
 class Recording:
     """A Feed over a recording. `speed` plays availability so many times faster than it was; "max" does not wait.
 
-    Where a model's first signal is from before its training data ends, or nobody knows when that was, a backtest tests
-    nothing: that is logged once a model, and with `strict` it is an InSample.
+    Where a text is not younger than its model's training data, or nobody knows when that ends, a backtest tests
+    nothing: that is logged once per model, and with `strict` it is an InSample (see stream.history.knowledge).
     """
 
     def __init__(
         self,
-        recorded: Iterable[tuple[Signal, int]],
+        recorded: Archived | Iterable[tuple[Signal, int]],
         gate: Gate,
         latency: Latency,
         speed: Speed = "max",
@@ -62,19 +53,20 @@ class Recording:
     ) -> None:
         if speed != "max" and not speed > 0:
             raise ValueError(f"speed: above 0 or max, was {speed}")
-        self.events: deque[Silence] = deque()
-        self._gate, self._speed, self._strict, self._now_s, self._sleep = gate, speed, strict, now_s, sleep
-        self._models: set[str] = set()  # of which a signal was met
-        self._seen = delayed(recorded, latency)
+        self.events: deque[Silence | CaughtUp] = deque()
+        self._recorded, self._gate, self._latency = recorded, gate, latency
+        self._speed, self._now_s, self._sleep = speed, now_s, sleep
+        self._in_sample = InSampleCheck(InSample if strict else None)
+        self._seen: Generator[tuple[Item, int], None, None] | None = None
         self._ahead: Received | None = None
         self._start: tuple[float, int] | None = None  # when the first was played, and when it was available
-        self._delivered = 0
-        self._closed = False
+        self._delivered = self._unreadable = 0
+        self.stopped = False
 
     def take(self) -> Received | None:
         """As Feed.take; None while the next is not due."""
-        if self._closed:
-            self._seen.close()
+        if self.stopped:
+            self._release()
             raise SourceEnded("closed")
         if self._ahead is None:
             self._ahead = self._next()
@@ -84,16 +76,43 @@ class Recording:
         self._delivered += 1
         return received
 
+    def take_table(self, limit: int) -> "pa.Table | None":
+        """As Feed.take_table."""
+        if self._speed != "max" or self._ahead is not None:
+            received = self.take()
+            return None if received is None else arrow_table([received])
+        if self.stopped:
+            self._release()
+            raise SourceEnded("closed")
+        if isinstance(self._recorded, Archived) and self._seen is None:
+            self._recorded.whole = True
+        taken = list(islice(self._items(), limit))
+        if not taken:
+            raise SourceEnded("everything was played")
+        self._delivered += len(taken)
+        runs = [list(run) for _, run in groupby(taken, lambda each: id(getattr(each[0], "rows", None)))]
+        return joined([self._table(run) for run in runs])
+
     def wait(self, timeout_s: float) -> None:
         """As Feed.wait."""
         self._sleep(max(0.0, min(timeout_s, self._due_in_s())))
+
+    async def wait_async(self, timeout_s: float) -> None:
+        """As Feed.wait_async."""
+        await asyncio.sleep(max(0.0, min(timeout_s, self._due_in_s())))
+
+    def wait_open(self) -> None:
+        """Nothing has to be waited for."""
+
+    async def opened(self) -> None:
+        """Nothing has to be waited for."""
 
     def done(self) -> None:
         """Nothing is owed to anybody."""
 
     def counts(self) -> Counts:
         """As Feed.counts."""
-        return Counts(self._delivered, self._gate.filtered, self._gate.repeated)
+        return Counts(self._delivered, self._gate.filtered, self._gate.repeated, unreadable=self._unreadable)
 
     def latencies_us(self) -> list[int]:
         """None is measured."""
@@ -103,25 +122,61 @@ class Recording:
         """A recording does not die."""
         return Condition.ALIVE
 
+    @property
+    def caught_up(self) -> bool:
+        """Never: nothing of it is live."""
+        return False
+
+    @property
+    def ordered(self) -> bool:
+        return True
+
+    def stop(self, *, settle: bool = False) -> None:  # noqa: ARG002
+        """As Feed.stop."""
+        self.stopped = True
+
     def close(self) -> None:
-        """As Feed.close."""
-        self._closed = True
+        """As Feed.close; what it reads from is let go of by the taker."""
+        self.stopped = True
+
+    def _items(self) -> Iterator[tuple[Item, int]]:
+        if self._seen is None:
+            if isinstance(self._recorded, Archived):
+                items = self._recorded.items(self._gate)  # in order, as files are
+            else:
+                items = in_order(told(self._recorded, self._gate))
+            self._seen = delayed(items, self._latency)
+        return self._seen
 
     def _next(self) -> Received:
-        for signal, available_us in self._seen:
-            if signal.model.sha256 not in self._models:
-                self._meet(signal.model, available_us)
-            if self._gate.admits(Facts.of_signal(signal)):
-                return Received.of(signal, available_us)
+        for item, seen_us in self._items():
+            if (received := self._read(item, seen_us)) is not None:
+                return received
         raise SourceEnded("everything was played")
 
-    def _meet(self, model: Model, available_us: int) -> None:
-        self._models.add(model.sha256)
-        reason = in_sample(available_us, model.knowledge_until_us)
-        if reason is not None and self._strict:
-            raise InSample(f"model {model.id}: {reason}")
-        if reason is not None:
-            log.warning("replay.in_sample", model=model.id, reason=reason)
+    def _read(self, item: Item, seen_us: int) -> Received | None:
+        try:
+            signal = item.signal()
+        except DecodeError as error:
+            self._unreadable += 1
+            log.warning("signal.unreadable", item_key=item.item_key, reason=str(error))
+            return None
+        self._in_sample.meet(signal, seen_us)
+        return Received.of(in_view(signal, seen_us), seen_us)
+
+    def _table(self, run: Sequence[tuple[Item, int]]) -> "pa.Table":
+        """Of archived rows whose columns tell everything; where they do not, the messages are read."""
+        first = run[0][0]
+        if isinstance(first, Row) and (columns := first.rows.whole([_number(item) for item, _ in run])) is not None:
+            self._in_sample.meet_rows(columns, [seen_us for _, seen_us in run], lambda number: run[number][0].signal())
+            return archived_table(columns, [seen_us for _, seen_us in run])
+        read = (self._read(item, seen_us) for item, seen_us in run)
+        return arrow_table([received for received in read if received is not None])
+
+    def _release(self) -> None:
+        for generator in (self._seen, self._recorded):
+            if isinstance(generator, Generator):
+                generator.close()
 
     def _due_in_s(self) -> float:
         if self._speed == "max" or self._ahead is None:
@@ -130,3 +185,8 @@ class Recording:
             self._start = (self._now_s(), self._ahead.available_us)
         played_s, first_us = self._start
         return (self._ahead.available_us - first_us) / 1e6 / self._speed - (self._now_s() - played_s)
+
+
+def _number(item: Item) -> int:
+    assert isinstance(item, Row), "a run of rows. This is a bug."
+    return item.number

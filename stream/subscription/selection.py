@@ -1,8 +1,8 @@
 """Which signals a strategy wants, decided on a record's headers, before anything is decoded."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypedDict, Unpack
 
 from schemas.codec import decode
 from schemas.signal import Label, Signal
@@ -29,7 +29,7 @@ class Facts(NamedTuple):
         return cls(
             signal.signal_id,
             signal.item_key,
-            tuple(symbol.symbol for symbol in signal.symbols),
+            _symbols(",".join([symbol.symbol for symbol in signal.symbols])),  # as in the header, whatever they hold
             signal.label.value if signal.label else "",
             signal.confidence,
             signal.source,
@@ -37,23 +37,66 @@ class Facts(NamedTuple):
         )
 
     @classmethod
+    def of_columns(
+        cls,
+        signal_id: str,
+        item_key: str,
+        symbols: Sequence[str],
+        label: str | None,
+        confidence: float | None,
+        source: str,
+        item_type: str | None,
+    ) -> Self:
+        """The same facts, from the columns of an archive."""
+        return cls(signal_id, item_key, _symbols(",".join(symbols)), label or "", confidence, source, item_type or "")
+
+    @classmethod
     def of_record(cls, record: Record) -> Self:
-        """From the headers; a record without them (a bridge may have dropped them) is decoded. Raises DecodeError."""
-        told = {name: value.decode() for name, value in record.headers if value is not None}
-        if record.key is None or not told.keys() >= _NEEDED:
-            return cls.of_signal(decode(Signal, record.value or b""))
-        return cls(
-            told["signal-id"],
-            record.key.decode(),
-            tuple(told["symbols"].split(",")) if told["symbols"] else (),
-            told["label"],
-            float(told["confidence"]) if told["confidence"] else None,
-            told["source"],
-            told["item-type"],
-        )
+        """From key and headers; decoded where these are not whole (a bridge may have dropped, doubled or recoded some).
+        Other headers are not looked at, and may hold anything. Raises DecodeError."""
+        return cls._told(record) or cls.of_signal(decode(Signal, record.value or b""))
+
+    @classmethod
+    def _told(cls, record: Record) -> Self | None:
+        told: dict[str, str] = {}
+        try:
+            for name, value in record.headers:
+                if name in _NEEDED and value is not None and told.setdefault(name, text := value.decode()) is not text:
+                    return None
+            if record.key is None or len(told) < len(_NEEDED):
+                return None
+            confidence = float(told["confidence"]) if told["confidence"] else None
+            key = record.key.decode()
+        except ValueError:
+            return None
+        symbols, label = _symbols(told["symbols"]), told["label"]
+        return cls(told["signal-id"], key, symbols, label, confidence, told["source"], told["item-type"])
 
 
-_NEEDED = {"signal-id", "symbols", "label", "confidence", "source", "item-type"}
+def _symbols(joined: str) -> tuple[str, ...]:
+    return tuple(joined.split(",")) if joined else ()
+
+
+_NEEDED = frozenset(("signal-id", "symbols", "label", "confidence", "source", "item-type"))
+
+
+class Wanted(TypedDict, total=False):
+    """What a caller writes to select signals, live and in a replay alike; see Selection."""
+
+    symbols: Collection[str] | None
+    labels: Collection[str] | None
+    min_confidence: float
+    sources: Collection[str] | None
+    item_types: Collection[str] | None
+    single_symbol: bool
+
+
+class Filters(Wanted, total=False):
+    """What decides which signals reach a strategy: Wanted, and the arguments of Gate."""
+
+    distinct: bool
+    held: Iterable[str]
+    remember: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,32 +115,27 @@ class Selection:
     single_symbol: bool = False
 
     @classmethod
-    def of(
-        cls,
-        symbols: Collection[str] | None = None,
-        labels: Collection[str] | None = None,
-        min_confidence: float = 0.0,
-        sources: Collection[str] | None = None,
-        item_types: Collection[str] | None = None,
-        single_symbol: bool = False,
-    ) -> Self:
-        """From what a caller writes. Raises ValueError for what no signal can ever be."""
+    def of(cls, **wanted: Unpack[Wanted]) -> Self:
+        """From what a caller writes. Raises ValueError for what no signal can be, TypeError for an unknown name."""
+        if unknown := wanted.keys() - Wanted.__annotations__.keys():
+            raise TypeError(f"filters: of {', '.join(Wanted.__annotations__)}, was {', '.join(sorted(unknown))}")
+        min_confidence = wanted.get("min_confidence", 0.0)
         if not 0.0 <= min_confidence <= 1.0:
             raise ValueError(f"min_confidence: 0 to 1, was {min_confidence}")
-        for name, given, known in (
-            ("labels", labels, {label.value for label in Label}),
-            ("item_types", item_types, {"news", "tweet"}),
-        ):
-            if given is not None and not set(given) <= known:
-                raise ValueError(f"{name}: of {', '.join(sorted(known))}, was {sorted(given)}")
+        symbols = _names("symbols", wanted.get("symbols"))
         return cls(
-            None if symbols is None else frozenset(symbol.upper() for symbol in _names("symbols", symbols)),
-            None if labels is None else frozenset(str(label) for label in labels),
+            None if symbols is None else frozenset(symbol.upper() for symbol in symbols),
+            _known("labels", wanted.get("labels"), {label.value for label in Label}),
             min_confidence,
-            None if sources is None else frozenset(_names("sources", sources)),
-            None if item_types is None else frozenset(item_types),
-            single_symbol,
+            _names("sources", wanted.get("sources")),
+            _known("item_types", wanted.get("item_types"), {"news", "tweet"}),
+            wanted.get("single_symbol", False),
         )
+
+    @property
+    def everything(self) -> bool:
+        """Whether every signal matches."""
+        return self == type(self)()
 
     def matches(self, facts: Facts) -> bool:
         """Whether this signal by itself is wanted."""
@@ -125,9 +163,43 @@ class Gate:
     ) -> None:
         self.filtered = 0  # not wanted
         self.repeated = 0  # signal_ids that were let through before
-        self._selection = selection
+        self.selection = selection
         self._passed = Keys(remember, held)
         self._ids = Keys(remember) if distinct else None
+
+    @classmethod
+    def of(
+        cls, *, distinct: bool = False, remember: int = REMEMBERED, held: Iterable[str] = (), **wanted: Unpack[Wanted]
+    ) -> Self:
+        """From what a caller writes. Raises as Selection.of."""
+        return cls(Selection.of(**wanted), distinct=distinct, remember=remember, held=held)
+
+    @property
+    def open(self) -> bool:
+        """Whether it lets everything through, so that nobody has to ask."""
+        return self._ids is None and self.selection.everything
+
+    @property
+    def passed(self) -> Keys:
+        """Item keys of which something was let through (or that are held)."""
+        return self._passed
+
+    def forerunner(self) -> Callable[[Record], bool] | None:
+        """Tells by a record's headers what this gate will surely not let through, and counts it here; None where that
+        is nothing. Each partition in offset order; the gate itself decides on the rest."""
+        if self.open:
+            return None
+        gate = Gate(self.selection, distinct=False, remember=self._passed.size, held=self._passed)
+
+        def wanted(record: Record) -> bool:
+            try:
+                admitted = gate.admits(Facts.of_record(record))
+            except ValueError:  # whoever decodes it says so
+                return True
+            self.filtered += not admitted
+            return admitted
+
+        return wanted
 
     def knows(self, item_key: str) -> bool:
         """Whether something of this item was let through (or is held)."""
@@ -135,7 +207,7 @@ class Gate:
 
     def admits(self, facts: Facts) -> bool:
         """Whether the strategy gets this one; remembers that it did."""
-        if facts.item_key not in self._passed and not self._selection.matches(facts):
+        if facts.item_key not in self._passed and not self.selection.matches(facts):
             self.filtered += 1
             return False
         if self._ids is not None and not self._ids.add(facts.signal_id):
@@ -145,7 +217,14 @@ class Gate:
         return True
 
 
-def _names(field: str, given: Collection[str]) -> Collection[str]:
+def _names(field: str, given: Collection[str] | None) -> frozenset[str] | None:
     if isinstance(given, str):
         raise ValueError(f"{field}: a list of names required, was the string {given!r}")
-    return given
+    return None if given is None else frozenset(str(name) for name in given)
+
+
+def _known(field: str, given: Collection[str] | None, known: set[str]) -> frozenset[str] | None:
+    names = _names(field, given)
+    if names is not None and not names <= known:
+        raise ValueError(f"{field}: of {', '.join(sorted(known))}, was {sorted(names)}")
+    return names

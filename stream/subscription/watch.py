@@ -10,6 +10,7 @@ from schemas.control import Heartbeat
 class Condition(StrEnum):
     """What is known of the stage."""
 
+    UNKNOWN = "unknown"  # no heartbeat was heard yet, or there is no topic to hear them on
     ALIVE = "alive"  # it beats, and no text waits long
     QUIET = "quiet"  # alive, and yet no signal for long: there is no news
     LAGGING = "lagging"  # it beats, but a text has waited for long
@@ -54,7 +55,7 @@ class Watch:
     Not thread-safe."""
 
     def __init__(self, patience: Patience, now_us: int) -> None:
-        self.condition = Condition.ALIVE
+        self.condition = Condition.UNKNOWN
         self._patience = patience
         self._last_signal_us = self._last_beat_us = now_us
         self._complete = False
@@ -69,9 +70,8 @@ class Watch:
         """A heartbeat came."""
         self._last_beat_us = now_us
         known = self._beats.get(heartbeat.worker)
-        # The first beat that is heard of a worker tells of a time before the watch.
-        if known is not None and heartbeat.shed > known[0].shed:
-            self._shed += heartbeat.shed - known[0].shed
+        if (shed := _shed_since(heartbeat, known and known[0])) > 0:
+            self._shed += shed
             self._last_shed_us = now_us
         self._beats[heartbeat.worker] = (heartbeat, now_us)
 
@@ -80,13 +80,13 @@ class Watch:
         self._complete = True
 
     def judge(self, now_us: int) -> Silence | None:
-        """The change since the last time, if any."""
+        """The change since the last time, if any; that the stage was found alive at first is none."""
         fresh = [beat for beat, at_us in self._beats.values() if now_us - at_us <= self._patience.dead_after_us]
         if fresh:  # workers that others have replaced need no memory
             self._beats = {beat.worker: self._beats[beat.worker] for beat in fresh}
         lag_us = max((_waited_us(beat, now_us) for beat in fresh), default=0)
         before, self.condition = self.condition, self._condition(fresh, lag_us, now_us)
-        if self.condition is before:
+        if self.condition is before or (before, self.condition) == (Condition.UNKNOWN, Condition.ALIVE):
             return None
         return Silence(
             self.condition,
@@ -120,3 +120,11 @@ class Watch:
 def _waited_us(beat: Heartbeat, now_us: int) -> int:
     oldest = [each.oldest_unfinished_ingested_us for each in beat.partitions]
     return max((now_us - instant for instant in oldest if instant is not None), default=0)
+
+
+def _shed_since(heartbeat: Heartbeat, before: Heartbeat | None) -> int:
+    """The count starts with the worker: one that was started again under its name, or for the first time, starts at 0;
+    what one that ran before the watch had left out by then is not ours to tell."""
+    if before is not None and heartbeat.sequence >= before.sequence:
+        return heartbeat.shed - before.shed
+    return heartbeat.shed if before is not None or heartbeat.sequence <= 1 else 0

@@ -19,10 +19,12 @@ from rich.text import Text
 
 from schemas.rejection import Rejection
 from schemas.signal import Label, Signal, SignalAction
+from stream.escape import plain
 
 BAR_CELLS = 4  # on each side of the middle
 _WIDE = 96  # columns from which the bar is shown
 _KEPT = 500
+_LINES_ABOVE = 5  # of the rows: what `picture` shows, and one for the cursor
 
 
 class Kind(StrEnum):
@@ -80,7 +82,7 @@ def line(row: Row, width: int) -> Text:
     """The row in at most `width` columns."""
     text = Text(no_wrap=True, overflow="ellipsis")
     text.append(time.strftime("%H:%M:%S", time.gmtime(row.at_us / 1e6)), "bright_black")
-    text.append(f"  {_printable(row.symbol)[:6]:<6} ", "bold")
+    text.append(f"  {plain(row.symbol)[:6]:<6} ", "bold")
     if row.label is None:
         text.append_text(_without_result(row, width))
     else:
@@ -88,7 +90,7 @@ def line(row: Row, width: int) -> Text:
     text.append(f"{_duration(row.age_us):>9}  ", "cyan")
     text.append(_MARKS[row.kind], "magenta")
     style = {Kind.RETRACTION: "strike bright_black", Kind.REJECTION: "bright_black", Kind.DUPLICATE: "bright_black"}
-    text.append(_printable(row.headline), style.get(row.kind, "default"))
+    text.append(plain(row.headline), style.get(row.kind, "default"))
     text.truncate(width, overflow="ellipsis")
     return text
 
@@ -120,8 +122,8 @@ def headline(value: bytes | None) -> str:
     except (ValueError, RecursionError):  # anything may stand in a raw topic, and this only shows it
         fields = None
     if isinstance(fields, dict):
-        return str(fields.get("headline") or fields.get("text") or "")
-    return "" if value is None else value[:80].decode("utf-8", "replace")
+        return plain(str(fields.get("headline") or fields.get("text") or ""))
+    return "" if value is None else plain(value[:80].decode("utf-8", "replace"))
 
 
 def liveliest(rows: list[Row], count: int) -> list[Row]:
@@ -165,13 +167,21 @@ class _Screen:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width, height = options.max_width, options.height or console.height
-        shown = list(self.tape.rows)[-max(1, height - 4) :]
+        shown = list(self.tape.rows)[-max(1, height - _LINES_ABOVE) :]
         yield picture(shown, self.tape.status, width)
 
 
 def picture(rows: list[Row], status: Text, width: int) -> Group:
-    """Status line, column names and rows, as the screen shows them."""
-    return Group(status, Text("─" * width, "bright_black"), heading(width), *(line(row, width) for row in rows))
+    """Status line, meaning of the marks, column names and rows, as the screen shows them."""
+    above = (status, legend(width), Text("─" * width, "bright_black"), heading(width))
+    return Group(*above, *(line(row, width) for row in rows))
+
+
+def legend(width: int) -> Text:
+    """What the marks mean, of rows as of the counts in the status line."""
+    text = Text("≡ answered by the cache  ✎ correction  ✕ retraction  ! dead letter  ▰ layer used", "dim")
+    text.truncate(width, overflow="ellipsis")
+    return text
 
 
 def _result(row: Row, width: int) -> Text:
@@ -199,8 +209,3 @@ def _duration(time_us: int) -> str:
     if time_us < 1_000_000:
         return f"{time_us / 1000:.0f} ms"
     return f"{time_us / 1e6:.1f} s" if time_us < 100_000_000 else "long ago"
-
-
-def _printable(text: str) -> str:
-    """One line without control characters: a feed's text must not drive the terminal."""
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())

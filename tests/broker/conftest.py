@@ -80,12 +80,13 @@ class Broker:
             create_topics(self.bootstrap_servers, [Topic(name, partitions, 1, config)])
         return name
 
-    def join(self, topic: str, group: str, *, protocol: Any = "classic", **options: Any) -> Member:
+    def join(self, topic: str | Sequence[str], group: str, *, protocol: Any = "classic", **options: Any) -> Member:
         """A member that has subscribed and not polled."""
         if not self.real and protocol == "classic":
             options.setdefault("session.timeout.ms", 2000)  # the mock waits that long for a member that has left
         settings = {**self.options, **options}
-        source = KafkaSource(self.bootstrap_servers, [topic], group, protocol=protocol, options=settings)
+        topics = [topic] if isinstance(topic, str) else topic
+        source = KafkaSource(self.bootstrap_servers, topics, group, protocol=protocol, options=settings)
         member = Member(source)
         source.subscribe(member)
         self.members.append(member)

@@ -1,5 +1,6 @@
 """The strategy that the README shows: the same text runs live and over history, and decides alike."""
 
+import os
 import runpy
 import subprocess
 import sys
@@ -71,6 +72,23 @@ def test_the_example_runs_over_history(capsys: pytest.CaptureFixture[str]) -> No
     with capture_logs():  # nobody knows what an invented model has learned from
         Signals.replay(recorded, min_confidence=0.6).on(act).run()
     assert [line.split(maxsplit=1)[1] for line in capsys.readouterr().out.splitlines()] == DECISIONS
+
+
+def test_the_example_prints_the_same_in_every_run() -> None:
+    """Whatever order a set of names has in this process; instants as people read them."""
+    code = (
+        "import sys; from stream.strategies.example import act; from stream.strategies.invented import invented;"
+        "from stream.client import Signals; names = [f'S{n}' for n in range(30)];"
+        f"Signals.replay([(invented('1', {T0}, 0.9, symbols=names), {T0})]).on(act).run()"
+    )
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in ("1", "2")
+    ]  # fmt: skip
+    assert runs[0] == runs[1] and runs[0].startswith("2023-11-14T22:13:20.000+00:00 S0 +1 new wire:1")
 
 
 def test_the_readme_shows_this_very_text() -> None:

@@ -1,11 +1,16 @@
 """The client on a broker: where it starts, what it commits, what it does when it is slow, stale or left alone."""
 
 import asyncio
+import gc
+import signal as signals_of_the_system
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +23,7 @@ from stream.adapters.clock import ManualClock
 from stream.adapters.embedded import EmbeddedBroker
 from stream.adapters.kafka_sink import KafkaSink
 from stream.adapters.topic_range import TopicReader
-from stream.client import Condition, Patience, Signals, Silence, StaleSignal, TopicRange
+from stream.client import CaughtUp, Condition, Patience, Signals, Silence, StaleSignal, TopicRange
 from stream.errors import SettingsError, SourceError
 from stream.inflight import Entry
 from stream.outcome import signal_record
@@ -26,6 +31,7 @@ from stream.ports import Outgoing, Position, Record
 from stream.preprocess import Refusal
 from stream.strategies.invented import invented
 
+ROOT = Path(__file__).parents[2]
 PATIENCE_S = 30.0
 SECOND = 1_000_000
 
@@ -329,6 +335,20 @@ def test_a_replay_that_is_over_ends_the_loop(stage: Stage) -> None:
         assert told == ["complete"] and signals.condition is Condition.COMPLETE
 
 
+def test_a_replay_of_a_topic_decodes_what_passes(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Headers decide, as they do live; what follows on a delivered item is among it."""
+    from stream.history import recorded
+
+    stage.publish(*named(*range(20), symbols=["AMD"]), *named("buy"), *named(20, symbols=["AMD"]))
+    stage.publish(*named("buy", symbols=[], revision=1, action=SignalAction.RETRACT))
+    decoded: list[bytes] = []
+    decode = recorded.decode
+    monkeypatch.setattr(recorded, "decode", lambda kind, value: decoded.append(value) or decode(kind, value))
+    there = TopicRange(stage.broker.bootstrap_servers, stage.topic, options=stage.broker.options)
+    replay = Signals.replay(there, symbols=["NVDA"])
+    assert items(list(replay)) == ["buy", "buy"] and len(decoded) == 2 and replay.counts.filtered == 21
+
+
 def test_what_is_no_signal_is_counted_and_passed_over(stage: Stage) -> None:
     """One bad record must not end a strategy."""
     with stage.live(start="beginning") as signals:
@@ -371,3 +391,268 @@ def test_options_of_ours_cannot_be_passed_through(broker: Any) -> None:
     """Each decides whether signals are lost."""
     with pytest.raises(SettingsError, match=r"enable\.auto\.commit"):
         Signals.live(broker.bootstrap_servers, options={"enable.auto.commit": True})
+
+
+class Strategy:
+    """Runs on a thread of its own and stops in the handler of its third signal until it is let go."""
+
+    def __init__(self, signals: Signals) -> None:
+        self.seen: list[str] = []
+        self.signals = signals.on(self.handle)
+        self.inside, self.go_on = threading.Event(), threading.Event()
+        self.thread = threading.Thread(target=self.signals.run)
+        self.thread.start()
+
+    def handle(self, signal: Signal) -> None:
+        self.seen += items([signal])
+        if len(self.seen) == 3:
+            self.inside.set()
+            assert self.go_on.wait(PATIENCE_S)
+
+
+def test_closing_ends_the_loop_with_the_signal_in_hand(stage: Stage) -> None:
+    """What waits in the buffer reaches nobody."""
+    stage.publish(*named(*range(300)))
+    strategy = Strategy(stage.live(start="beginning"))
+    assert strategy.inside.wait(PATIENCE_S)
+    closing = threading.Thread(target=strategy.signals.close)
+    closing.start()
+    wait_for(lambda: strategy.signals._feed.stopped)
+    strategy.go_on.set()
+    strategy.thread.join(PATIENCE_S)
+    closing.join(PATIENCE_S)
+    assert strategy.seen == ["0", "1", "2"] and not strategy.thread.is_alive() and not closing.is_alive()
+    strategy.signals.close()
+    assert list(strategy.signals) == []
+
+
+def test_what_was_handled_is_committed_and_nothing_else(stage: Stage, unique: Callable[[str], str]) -> None:
+    """The next member gets what was buffered; closed in mid-handler, from outside or by the handler itself."""
+    if not stage.broker.real:
+        pytest.skip("the embedded broker takes 15 s to see a member leave")
+    group = unique("strategy")
+    stage.publish(*named(*range(300)))
+    strategy = Strategy(stage.live(group=group, start="beginning"))
+    assert strategy.inside.wait(PATIENCE_S)
+    closing = threading.Thread(target=strategy.signals.close)
+    closing.start()
+    wait_for(lambda: strategy.signals._feed.stopped)
+    strategy.go_on.set()
+    strategy.thread.join(PATIENCE_S)
+    closing.join(PATIENCE_S)
+    seen: list[str] = []
+    with stage.live(group=group, start="beginning") as second:
+
+        def handle(signal: Signal) -> None:
+            seen.extend(items([signal]))
+            second.close()
+            second.close()
+
+        second.on(handle).run()
+    with stage.live(group=group, start="beginning") as third:
+        rest = items(take(third, 296))
+    assert strategy.seen == ["0", "1", "2"] and seen == ["3"]
+    assert rest == [str(number) for number in range(4, 300)]
+
+
+def test_a_handler_that_fails_has_not_handled(stage: Stage, unique: Callable[[str], str]) -> None:
+    """Its signal comes again to the next member; what it raised reaches whoever ran it."""
+    if not stage.broker.real:
+        pytest.skip("the embedded broker takes 15 s to see a member leave")
+    group = unique("strategy")
+    stage.publish(*named(*range(5)))
+
+    def handle(signal: Signal) -> None:
+        if items([signal]) == ["2"]:
+            raise ZeroDivisionError
+
+    with stage.live(group=group, start="beginning") as first, pytest.raises(ZeroDivisionError):
+        first.on(handle).run()
+    with stage.live(group=group, start="beginning") as second:
+        assert items(take(second, 3)) == ["2", "3", "4"]
+
+
+def test_a_signal_handler_may_end_the_loop(stage: Stage) -> None:
+    """It interrupts the very thread that iterates, wherever that is."""
+    stage.publish(*named(*range(2_000)))
+    with stage.live(start="beginning") as signals:
+        before = signals_of_the_system.signal(signals_of_the_system.SIGALRM, lambda *_: signals.close())
+        try:
+            signals_of_the_system.setitimer(signals_of_the_system.ITIMER_REAL, 0.2)
+            for _ in signals:
+                pass
+        finally:
+            signals_of_the_system.signal(signals_of_the_system.SIGALRM, before)
+    assert "signals-reader" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_another_task_has_its_turns_while_signals_wait(stage: Stage) -> None:
+    """A buffer that never empties must not hold an event loop up; opening and closing must not, either."""
+    stage.publish(*named(*range(3_000)))
+
+    async def both() -> tuple[int, int]:
+        turns = 0
+
+        async def tick() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        ticking = asyncio.create_task(tick())
+        async with stage.live(start="beginning") as signals:
+            opened = turns
+            wait_for(lambda: len(signals._feed._buffer) > 2_500)  # type: ignore[attr-defined]
+            async for signal in signals:
+                if signal.item_key == "wire:2500":
+                    break
+            iterated = turns - opened
+        ticking.cancel()
+        return opened, iterated
+
+    opened, iterated = asyncio.run(both())
+    assert opened > 0 and iterated >= 3
+
+
+def test_a_client_that_cannot_open_says_so_to_a_task(stage: Stage) -> None:
+    """Not at the call, which must not wait, but where it is waited for."""
+    if not stage.broker.real:
+        pytest.skip("the embedded broker makes topics when they are asked for")
+
+    async def opened() -> None:
+        async with Signals.live(stage.broker.bootstrap_servers, topic="no-such-topic"):
+            pass
+
+    with pytest.raises(SourceError, match="earlybird topics create"):
+        asyncio.run(opened())
+
+
+def test_catching_up_is_ordered_and_ends(broker: Any) -> None:
+    """Over partitions, as a replay of the same topic has it; then it is said, and what follows is live."""
+    topic = broker.topic(partitions=4)
+    stage = Stage(broker, topic, topic)
+    told: list[CaughtUp] = []
+    try:
+        for number in range(200):
+            stage.publish(*named(number))
+        with stage.live(start="beginning") as signals:
+            signals.on_live(told.append)
+            caught_up = take(signals, 200)
+            assert not signals.caught_up
+            stage.publish(*named("news"))
+            assert items(take(signals, 1)) == ["news"] and signals.caught_up and signals.ordered
+        replayed = list(Signals.replay(TopicRange(broker.bootstrap_servers, topic, options=broker.options)))
+    finally:
+        stage.close()
+    assert caught_up == replayed[:200]
+    assert [each.delivered for each in told] == [200]
+
+
+def test_reading_that_starts_now_is_live_at_once(stage: Stage) -> None:
+    """There is nothing to catch up with."""
+    told: list[CaughtUp] = []
+    with stage.live() as signals:
+        signals.on_live(told.append).run(stop=lambda: bool(told))
+        assert signals.caught_up and told[0].delivered == 0
+
+
+def test_a_group_says_that_it_is_not_ordered(stage: Stage, unique: Callable[[str], str]) -> None:
+    """Rather than let somebody wait for the end of catching up."""
+    with stage.live(group=unique("strategy"), start="beginning") as signals:
+        assert not signals.ordered and not signals.caught_up
+        with pytest.raises(ValueError, match="without a group"):
+            signals.on_live(print)
+
+
+def test_one_iteration_at_a_time(stage: Stage) -> None:
+    """A second one would commit what the first is not done with."""
+    stage.publish(*named(*range(5)))
+    strategy = Strategy(stage.live(start="beginning"))
+    assert strategy.inside.wait(PATIENCE_S)
+    for again in (lambda: next(strategy.signals), strategy.signals.run, lambda: strategy.signals.to_arrow(1)):
+        with pytest.raises(RuntimeError, match="being iterated already"):
+            again()
+    strategy.go_on.set()
+    wait_for(lambda: len(strategy.seen) == 5)
+    strategy.signals.close()
+    strategy.thread.join(PATIENCE_S)
+
+
+def test_a_client_that_is_forgotten_lets_go(stage: Stage) -> None:
+    """Its thread would read for nobody for ever."""
+    stage.publish(*named(*range(50)))
+    signals = stage.live(start="beginning", buffer=2)
+    thread = signals._feed._reader._thread  # type: ignore[attr-defined]
+    next(signals)
+    del signals
+    gc.collect()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+
+
+def test_a_fork_is_told_that_the_client_is_not_its_own(stage: Stage) -> None:
+    """Where it would wait for ever; it can end, and the client of the process that opened it goes on."""
+    stage.publish(*named(*range(50)))
+    code = f"""
+import os, sys
+from stream.client import Signals
+from stream.errors import SourceError
+signals = Signals.live({stage.broker.bootstrap_servers!r}, topic={stage.topic!r}, control_topic=None,
+                       start="beginning", options={dict(stage.broker.options)!r})
+next(signals)
+child = os.fork()
+if not child:
+    try:
+        next(signals)
+    except SourceError as error:
+        print("told:", error)
+    signals.close()
+    sys.exit(7)
+print("child:", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), next(signals).item_key)
+signals.close()
+"""
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S
+    )
+    assert "cannot be used in its fork" in ran.stdout and "child: 7 wire:1" in ran.stdout, ran.stdout + ran.stderr
+
+
+def test_without_heartbeats_the_condition_is_unknown(stage: Stage) -> None:
+    """Nobody has heard anything of the stage."""
+    with stage.live() as deaf, stage.live(control_topic=stage.control) as hearing:
+        stage.publish(*named(1))
+        next(deaf), next(hearing)
+        assert deaf.condition is hearing.condition is Condition.UNKNOWN
+        stage.beat()
+        wait_for(lambda: hearing.condition is Condition.ALIVE)
+        assert deaf.condition is Condition.UNKNOWN
+
+
+def test_what_a_silence_handler_raises_reaches_the_loop(stage: Stage) -> None:
+    """Once; the loop may go on."""
+    clock = ManualClock(now_us())
+    with stage.live(control_topic=stage.control, clock=clock, max_age_us=None) as signals:
+
+        def handle(silence: Silence) -> None:
+            raise ZeroDivisionError(str(silence))
+
+        signals.on_silence(handle)
+        clock.advance(6 * SECOND)
+        with pytest.raises(ZeroDivisionError, match="the stage is dead"):
+            next(signals)
+        stage.publish(*named(1))
+        assert items(take(signals, 1)) == ["1"]
+
+
+def test_a_time_limit_holds_while_signals_come(stage: Stage) -> None:
+    """Also where there is always one more."""
+    stage.publish(*named(*range(20)))
+    with stage.live(start="beginning") as signals:
+        wait_for(lambda: len(signals._feed._buffer) > 20)  # type: ignore[attr-defined]
+        assert 0 < signals.to_arrow(10**9, timeout_s=0).num_rows <= 20
+
+
+def test_an_unknown_filter_is_refused(stage: Stage) -> None:
+    """A typing error must not let everything through."""
+    with pytest.raises(TypeError, match="min_confidnce"):
+        stage.live(min_confidnce=0.6)

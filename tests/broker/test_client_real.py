@@ -175,7 +175,7 @@ def test_deleted_signals_are_a_number_and_reading_goes_on(real_broker: Any) -> N
 
 def test_partitions_that_are_added_are_read(real_broker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A strategy without a group notices them by itself, from their first record."""
-    monkeypatch.setattr("stream.subscription.live._REFRESH_S", 0.2)
+    monkeypatch.setattr("stream.subscription.reader._REFRESH_S", 0.2)
     topic = real_broker.topic()
     publish(real_broker, topic, signals_of(1))
     with live(real_broker, topic) as signals:

@@ -67,7 +67,7 @@ def test_a_record_that_the_broker_refuses_is_named_and_the_account_holds(
     assert feed(topic, 3_000, random.Random(1).randbytes(200_000).hex()) == 2
     out, err = capsys.readouterr()
     refused = re.search(r"feed\.jsonl:(\d+): not delivered: \S+: MSG_SIZE_TOO_LARGE", err)
-    account = re.search(r"; ([\d,]+) acknowledged, go on at \S+/feed\.jsonl:(\d+)\n", out)
+    account = re.search(r"published ([\d,]+) texts .*; go on at \S+/feed\.jsonl:(\d+)\n", out)
     assert refused is not None and account is not None, out + err
     spans = TopicHistory(kafka.bootstrap_servers).spans([topic], Window())
     assert sum(span.end for span in spans.values()) == int(account[1].replace(",", "")) < 3_000

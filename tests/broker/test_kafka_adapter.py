@@ -1,10 +1,13 @@
 """KafkaSource and KafkaSink on the embedded broker and on a real one."""
 
+import ctypes
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
+import confluent_kafka
 import pytest
 from structlog.testing import capture_logs
 
@@ -239,6 +242,80 @@ def test_a_record_that_is_too_large_is_refused_alone(broker: Any) -> None:
     assert refused.value.receipt == "large"
     sink.send(Outgoing(topic, b"k", b"after"), "after")
     assert broker.settle(sink) == ["before", "after"]
+    sink.close()
+
+
+def produce_with_header(bootstrap_servers: str, topic: str, name: bytes) -> None:
+    """As a producer in C does it: a header's name is bytes to librdkafka, and a str to confluent_kafka."""
+    (path,) = (Path(confluent_kafka.__file__).parents[1] / "confluent_kafka.libs").glob("librdkafka-*")
+    client = ctypes.CDLL(str(path))
+    for makes in (client.rd_kafka_conf_new, client.rd_kafka_new, client.rd_kafka_headers_new):
+        makes.restype = ctypes.c_void_p
+    conf, error = ctypes.c_void_p(client.rd_kafka_conf_new()), ctypes.create_string_buffer(512)
+    client.rd_kafka_conf_set(conf, b"bootstrap.servers", bootstrap_servers.encode(), error, 512)
+    producer = ctypes.c_void_p(client.rd_kafka_new(0, conf, error, 512))
+    headers = ctypes.c_void_p(client.rd_kafka_headers_new(1))
+    client.rd_kafka_header_add(headers, name, ctypes.c_ssize_t(len(name)), b"x", ctypes.c_ssize_t(1))
+    # Tags of its variadic call: 1 topic, 4 value, 7 flags (2: copy), 10 headers, 0 end.
+    call = (1, ctypes.c_char_p(topic.encode()), 4, ctypes.c_char_p(b"v"), ctypes.c_size_t(1), 7, 2, 10, headers, 0)
+    assert client.rd_kafka_producev(producer, *call) == 0
+    assert client.rd_kafka_flush(producer, 10_000) == 0
+    client.rd_kafka_destroy(producer)
+
+
+def test_a_record_whose_header_has_no_readable_name_is_read(broker: Any) -> None:
+    """confluent_kafka raises for all of its headers: the record comes without them, and the next one, too."""
+    topic = broker.topic()
+    produce_with_header(broker.bootstrap_servers, topic, b"\xff\xfe")
+    broker.publish(topic, [b"next"])
+    member = broker.join(topic, broker.unique("group"))
+    member.poll_until(lambda: len(member.records) == 2)
+    assert {(record.value, record.headers) for record in member.records} == {(b"v", ()), (b"next", ())}
+
+
+def receipts_and_refusals(broker: Any, sink: KafkaSink) -> tuple[list[object], list[RecordTooLarge]]:
+    """Everything that the sink says of what it was given."""
+    receipts: list[object] = []
+    refused: list[RecordTooLarge] = []
+
+    def over() -> bool:
+        try:
+            receipts.extend(sink.receipts(50))
+        except RecordTooLarge as error:
+            refused.append(error)
+        return not sink.unacknowledged()
+
+    broker.until(over)
+    return receipts + sink.receipts(), refused
+
+
+@pytest.mark.broker
+def test_a_batch_that_the_topic_does_not_take_is_sent_record_by_record(real_broker: Any) -> None:
+    """A broker refuses a batch as a whole: what would fit alone must neither end the process nor change its place."""
+    topic = real_broker.topic(**{"max.message.bytes": "10000"})
+    sink = KafkaSink(real_broker.bootstrap_servers, options={"linger.ms": 200, "compression.type": "none"})
+    for number in range(40):
+        sink.send(Outgoing(topic, b"k", b"%04d" % number + b"x" * 3_000), number)
+    receipts, refused = receipts_and_refusals(real_broker, sink)
+    assert receipts == list(range(40)) and not refused
+    sink.close()
+    member = real_broker.join(topic, "g")
+    member.poll_until(lambda: len(member.records) >= 40)
+    assert [int((record.value or b"")[:4]) for record in member.records] == list(range(40))
+
+
+@pytest.mark.broker
+def test_a_record_that_the_topic_does_not_take_is_given_back_alone(real_broker: Any) -> None:
+    """Whatever stands in its batch, those around it arrive in order and the sink goes on."""
+    topic = real_broker.topic(**{"max.message.bytes": "10000"})
+    sink = KafkaSink(real_broker.bootstrap_servers, options={"linger.ms": 200, "compression.type": "none"})
+    for number in range(9):
+        sink.send(Outgoing(topic, b"k", b"%d" % number + b"x" * (20_000 if number % 3 == 1 else 10)), number)
+    receipts, refused = receipts_and_refusals(real_broker, sink)
+    assert receipts == [0, 2, 3, 5, 6, 8]
+    assert [(error.receipt, error.size, error.topic) for error in refused] == [(n, 20_002, topic) for n in (1, 4, 7)]
+    sink.send(Outgoing(topic, b"k", b"after"), "after")
+    assert real_broker.settle(sink) == ["after"]
     sink.close()
 
 

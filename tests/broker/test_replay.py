@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from schemas.codec import encode
 from schemas.control import CONTROL, ReplayComplete
@@ -19,7 +19,8 @@ from stream import cli
 from stream.adapters.kafka_sink import KafkaSink
 from stream.adapters.topic_range import TopicHistory
 from stream.adapters.topics import Topic, admin_client, create_topics
-from stream.client import Signals
+from stream.client import Signals, TopicRange
+from stream.errors import SourceError
 from stream.history.archive import ArchiveHistory, read_signals
 from stream.history.archiver import Archiver
 from stream.history.availability import Stamped
@@ -87,8 +88,6 @@ def test_end_is_frozen_and_offsets_are_exact(broker: Any) -> None:
 @pytest.mark.broker
 def test_open_transaction_is_not_waited_for(real_broker: Any) -> None:
     """The range ends before what is not committed, and skips what was aborted."""
-    from confluent_kafka import Producer
-
     topic = real_broker.topic()
     producer = Producer(
         {"bootstrap.servers": real_broker.bootstrap_servers, "transactional.id": real_broker.unique("replay")}
@@ -198,6 +197,78 @@ def test_feed_run_archive_replay(
     assert len(again) == count and all(dict(r.headers)["run"].startswith(b"replay-") for r in again)
     assert [r.timestamp_us for r in again] == sorted(r.timestamp_us or 0 for r in again)
     assert len(list(read_signals(archive))) == count
+
+
+@pytest.mark.broker
+def test_odd_texts_are_archived_and_played_again(
+    kafka: Any, live: dict[str, str], start_stage: Callable[..., Any], tmp_path: Path
+) -> None:
+    """From raw records with a revision beyond 64 bits and headers of any bytes, by the stage, to files and frames."""
+    pytest.importorskip("pandas", reason="NO PANDAS: pip install -e '.[strategies]'")
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
+    for number, revision in enumerate((0, 2**63, 10**30, 2**63 - 1)):
+        item = {
+            "item_key": f"wire:{number}", "source": "wire", "source_item_id": str(number), "item_type": "news",
+            "revision": revision, "ingested_us": BEGIN_US + number, "headline": f"Acme wins order {number}",
+        }  # fmt: skip
+        headers: list[tuple[str, bytes | None]] = [
+            ("traceparent", b"\xc3\x28\xff"),
+            ("tracestate", None),
+            ("x", b"\xff"),
+        ]
+        producer.produce(live["raw"], json.dumps(item), f"wire:{number}", headers=headers)
+    assert producer.flush(30) == 0
+    stage = start_stage(kafka.bootstrap_servers)
+    history = TopicHistory(kafka.bootstrap_servers)
+    deadline = time.monotonic() + 60
+    while sum(span.end for span in history.spans([live["signals"]], Window()).values()) < 4:
+        assert time.monotonic() < deadline, stage.log.read_text()[-2000:]
+        time.sleep(0.2)
+    assert stage.end() == 0
+    for _ in range(2):
+        assert cli.main(["archive", "--once", str(tmp_path)]) == 0
+    assert cli.main(["archive", "--compact", str(tmp_path)]) == 0
+    revisions = sorted(signal.revision for signal in Signals.replay(tmp_path))
+    assert revisions == [0, 2**63 - 1, 2**63, 10**30]
+    topic = Signals.replay(TopicRange(kafka.bootstrap_servers, live["signals"]))
+    assert sorted(signal.revision for signal in topic) == revisions
+    frame = Signals.replay(tmp_path).to_pandas(10)
+    assert sorted(frame["revision"].dropna()) == [0, 2**63 - 1] and len(frame) == 4
+
+
+@pytest.mark.broker
+def test_what_retention_has_deleted_of_a_range_is_said(
+    kafka: Any, live: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """600 of 1,200 signals are no replay of all: strict refuses, the client likewise; what begins later is whole."""
+    sink, topic = KafkaSink(kafka.bootstrap_servers), live["signals"]
+    for number in range(1_200):
+        signal = invented(str(number), BEGIN_US + number)
+        model = signal.model.model_copy(update={"knowledge_until_us": BEGIN_US - 1})
+        sink.send(Outgoing(topic, b"one partition", encode(signal.model_copy(update={"model": model}))))
+    while sink.unacknowledged():
+        sink.receipts(100)
+    sink.close()
+    history = TopicHistory(kafka.bootstrap_servers)
+    place = next(part for part, span in history.spans([topic], Window()).items() if span.end)
+    admin = admin_client(kafka.bootstrap_servers)
+    for deleted in admin.delete_records([TopicPartition(*place, 600)]).values():
+        deleted.result()
+    first_us = history.cut([topic], Window())[place].at_us
+    assert first_us is not None
+
+    def replay(name: str, *arguments: str) -> int:
+        return cli.main(["replay", "--output", str(tmp_path / name), *arguments])
+
+    assert replay("loose") == 0 and f"CUT: {topic}/{place.number} begins at offset 600" in capsys.readouterr().out
+    manifest = json.loads((tmp_path / "loose" / "manifest.json").read_text())
+    assert manifest["cut"] == {f"{topic}/{place.number}": [600, first_us]} and manifest["counts"]["signals"] == 600
+    assert replay("strict", "--strict") == 2 and "begins at offset 600" in capsys.readouterr().err
+    assert replay("whole", "--strict", "--from", str(first_us)) == 0
+    recorded = TopicRange(kafka.bootstrap_servers, topic)
+    with pytest.raises(SourceError, match="begins at offset 600"):
+        Signals.replay(recorded, strict=True)
+    assert len(list(Signals.replay(recorded, start=first_us, strict=True))) == 600
 
 
 @pytest.mark.broker

@@ -10,7 +10,12 @@ from typing import Any
 
 import pytest
 from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
     AdminClient,
+    ResourcePatternType,
+    ResourceType,
     ScramCredentialInfo,
     ScramMechanism,
     UserScramCredentialUpsertion,
@@ -18,11 +23,18 @@ from confluent_kafka.admin import (
 
 from stream.adapters.kafka_sink import KafkaSink
 from stream.adapters.tail import Tail
+from stream.adapters.topics import Topic, create_topics
+from stream.client import Signals
+from stream.errors import SourceError
 from stream.ports import Outgoing
 
 pytestmark = pytest.mark.broker
 
 PASSWORD = "correct horse"
+ITEM = {
+    "item_key": "wire:1", "source": "wire", "source_item_id": "1", "item_type": "news",
+    "ingested_us": 1_770_000_000_000_000, "headline": "Acme wins the order of the year",
+}  # fmt: skip
 LISTENERS = {
     "listeners": "PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controller_port},SECURED://127.0.0.1:%d",
     "advertised.listeners": "PLAINTEXT://127.0.0.1:${port},SECURED://127.0.0.1:%d",
@@ -31,6 +43,9 @@ LISTENERS = {
     "listener.name.secured.scram-sha-512.sasl.jaas.config": (
         "org.apache.kafka.common.security.scram.ScramLoginModule required;"
     ),
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "super.users": "User:ANONYMOUS",
+    "allow.everyone.if.no.acl.found": "true",
     "listener.name.secured.ssl.keystore.password": "changeit",
     "listener.name.secured.ssl.keystore.type": "PKCS12",
 }
@@ -55,6 +70,13 @@ class Secured:
             "KAFKA__OPTIONS__SSL_CA_LOCATION": str(self.folder / "ca.pem"),
         }
         return names | changed
+
+    def reserve(self, kind: ResourceType, name: str) -> None:
+        """A topic or a group for nobody but its owner, whom we are not."""
+        rule = (ResourcePatternType.LITERAL, "User:owner", "*", AclOperation.ALL, AclPermissionType.ALLOW)
+        admin = AdminClient({"bootstrap.servers": self.kafka.bootstrap_servers})
+        for answer in admin.create_acls([AclBinding(kind, name, *rule)]).values():
+            answer.result()
 
     def command(self, *words: str, **changed: str) -> "subprocess.CompletedProcess[str]":
         """`earlybird WORDS` under that environment."""
@@ -96,12 +118,8 @@ def test_the_readmes_settings_open_a_guarded_broker(secured: Secured, start_stag
     tail = Tail(plain, ["signals"], start="beginning")
     stage = start_stage("", **secured.environment())
     stage.wait_for("partitions.assigned")
-    item = {
-        "item_key": "wire:1", "source": "wire", "source_item_id": "1", "item_type": "news",
-        "ingested_us": 1_770_000_000_000_000, "headline": "Acme wins the order of the year",
-    }  # fmt: skip
     sink = KafkaSink(plain)
-    sink.send(Outgoing("news.raw", b"wire:1", json.dumps(item).encode()), 1)
+    sink.send(Outgoing("news.raw", b"wire:1", json.dumps(ITEM).encode()), 1)
     while sink.unacknowledged():
         sink.receipts(50)
     sink.close()
@@ -116,13 +134,84 @@ def test_the_readmes_settings_open_a_guarded_broker(secured: Secured, start_stag
     assert PASSWORD not in stage.log.read_text()
 
 
-@pytest.mark.parametrize(
-    ("setting", "value"),
-    [("KAFKA__OPTIONS__SASL_USERNAME", "nobody"), ("KAFKA__OPTIONS__SSL_CA_LOCATION", "/etc/hostname")],
-)
-def test_who_is_not_let_in_says_so_and_ends(secured: Secured, setting: str, value: str) -> None:
-    """A wrong name, or a file that is no certificate: no waiting for ever, and the reason on one line."""
-    refused = secured.command("run", **{setting: value, "HTTP__PORT": "0"})
-    assert refused.returncode == 2, refused.stderr
-    assert PASSWORD not in refused.stderr + refused.stdout
-    assert "uthenticat" in refused.stderr or "ssl.ca.location" in refused.stderr
+COMMANDS = {
+    "run": ("run",),
+    "topics create": ("topics", "create"),
+    "topics show": ("topics", "show"),
+    "signals": ("signals",),
+    "audit": ("audit",),
+    "replay": ("replay", "--output", "{folder}/replayed"),
+    "archive": ("archive", "{folder}/archive"),
+    "feed": ("feed", "{folder}/item.jsonl", "--timestamps", "now"),
+}
+MISMATCHES = {
+    "wrong name": ({"KAFKA__OPTIONS__SASL_USERNAME": "nobody"}, "invalid credentials"),
+    "plain to TLS": ({"KAFKA__OPTIONS__SECURITY_PROTOCOL": "PLAINTEXT"}, "it speaks TLS"),
+    "TLS to plain": ({"KAFKA__BOOTSTRAP_SERVERS": "{plain}"}, "it speaks plain Kafka"),
+    "no CA": ({"KAFKA__OPTIONS__SSL_CA_LOCATION": ""}, "certificate verify failed"),
+}
+
+
+def refused(secured: Secured, command: str, changed: dict[str, str]) -> str:
+    """What a command says that ends with status 2."""
+    (secured.folder / "item.jsonl").write_text(json.dumps(ITEM) + "\n")
+    words = [word.format(folder=secured.folder) for word in COMMANDS[command]]
+    settings = {name: value.format(plain=secured.kafka.bootstrap_servers) for name, value in changed.items()}
+    ended = secured.command(*words, **settings, HTTP__PORT="0")
+    assert ended.returncode == 2, ended.stderr
+    assert PASSWORD not in ended.stderr + ended.stdout
+    return ended.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("mismatch", ["wrong name", "plain to TLS"])
+def test_each_command_names_the_cause_and_ends(secured: Secured, command: str, mismatch: str) -> None:
+    """librdkafka says it beside the calls, which only time out: every client has to listen."""
+    changed, cause = MISMATCHES[mismatch]
+    assert cause in refused(secured, command, changed)
+
+
+@pytest.mark.parametrize("mismatch", MISMATCHES)
+def test_what_does_not_fit_the_listener_is_named(secured: Secured, mismatch: str) -> None:
+    """Wrong names and protocols that do not meet: none is a broker that is away."""
+    changed, cause = MISMATCHES[mismatch]
+    assert cause in refused(secured, "topics show", changed)
+
+
+def test_a_strategy_that_is_not_let_in_learns_why(secured: Secured) -> None:
+    """At the call, by the library's own error."""
+    options = {"security.protocol": "SASL_SSL", "sasl.mechanism": "SCRAM-SHA-512", "sasl.username": "nobody"}
+    options |= {"sasl.password": PASSWORD, "ssl.ca.location": str(secured.folder / "ca.pem")}
+    with pytest.raises(SourceError, match="invalid credentials"):
+        Signals.live(secured.address, options=options)
+
+
+def test_a_file_that_is_no_certificate_is_named(secured: Secured) -> None:
+    """Said before anything is asked."""
+    assert "ssl.ca.location" in refused(secured, "run", {"KAFKA__OPTIONS__SSL_CA_LOCATION": "/etc/hostname"})
+
+
+def test_topics_that_are_not_ours_to_see_are_not_called_missing(secured: Secured) -> None:
+    """The list of all topics leaves them out, and so does the command's claim; reading them names the permission."""
+    create_topics(secured.kafka.bootstrap_servers, [Topic("reserved")])
+    secured.reserve(ResourceType.TOPIC, "reserved")
+    changed = {"TOPICS__SIGNALS": "reserved", "TOPICS__CONTROL": "nowhere"}
+    shown = secured.command("topics", "show", **changed)
+    assert shown.returncode == 1
+    states = {line.split()[1]: line.split()[0] for line in shown.stdout.splitlines()}
+    assert (states["reserved"], states["nowhere"]) == ("hidden", "missing")
+    assert "topic reserved: TOPIC_AUTHORIZATION_FAILED" in refused(secured, "signals", changed)
+
+
+def test_a_group_that_is_not_ours_is_named(secured: Secured) -> None:
+    """The permission that lacks is the group's, not the topics'."""
+    secured.reserve(ResourceType.GROUP, "theirs")
+    said = refused(secured, "run", {"GROUP": "theirs"})
+    assert "group theirs: GROUP_AUTHORIZATION_FAILED" in said and "news.raw: GROUP" not in said
+
+
+def test_signals_with_their_senders_time_are_called_out(secured: Secured) -> None:
+    """Availability is the broker's append time: a topic that somebody made by hand has the worker's clock."""
+    create_topics(secured.kafka.bootstrap_servers, [Topic("byhand")])
+    shown = secured.command("topics", "show", TOPICS__SIGNALS="byhand")
+    assert shown.returncode == 1 and "byhand: its records carry the sender's time" in shown.stdout

@@ -15,8 +15,11 @@ from confluent_kafka.admin import (
 )
 from structlog.testing import capture_logs
 
+from stream.adapters.clients import QUIET_S
+from stream.adapters.kafka import KafkaSource
 from stream.adapters.kafka_sink import KafkaSink
 from stream.adapters.topics import Topic, create_topics, known_topics
+from stream.ports import Outgoing
 
 pytestmark = pytest.mark.broker
 
@@ -40,6 +43,16 @@ LOGIN = {
     "sasl.username": "earlybird",
     "sasl.password": "secret",
 }
+
+
+class Nobody:
+    """A listener that is told nothing of interest."""
+
+    def assigned(self, committed: object) -> None: ...
+
+    def revoked(self, partitions: object) -> None: ...
+
+    def lost(self, partitions: object) -> None: ...
 
 
 class Guarded(NamedTuple):
@@ -84,8 +97,52 @@ def test_looking_for_a_topic_does_not_make_it(doors: Guarded) -> None:
     assert "later" not in known_topics(doors.open)
 
 
+def test_a_raw_topic_that_is_missing_is_named_until_it_is_there(real_broker: Any) -> None:
+    """The others are read meanwhile; looking for it does not make it."""
+    there, later = real_broker.topic(), real_broker.unique("later")
+    member = real_broker.join(
+        [there, later], real_broker.unique("group"), **{"topic.metadata.refresh.interval.ms": 100}
+    )
+    member.poll_until(lambda: member.source.missing_topics == {later} and member.owned)
+    assert {partition.topic for partition in member.owned} == {there}
+    create_topics(real_broker.bootstrap_servers, [Topic(later)])
+    member.poll_until(lambda: not member.source.missing_topics)
+    assert {partition.topic for partition in member.owned} == {there, later}
+
+
 def test_a_topic_that_we_may_not_see_is_named(doors: Guarded) -> None:
     """To us it is as if it were not there; the line says that it may be either."""
     (said,) = looked(KafkaSink(doors.guarded, topics=THERE, options=LOGIN), ("raw.dlq",))
     assert (said["topic"], said["reason"]) == ("raw.dlq", "not there, or not ours to see")
     assert "permission" in said["hint"]
+
+
+def test_a_raw_topic_that_stays_away_is_said_again(doors: Guarded) -> None:
+    """librdkafka says it once; an operator who looks an hour later must see it."""
+    now_s = [0.0]
+    source = KafkaSource(doors.open, ["absent.raw"], "awaiting", monotonic=lambda: now_s[0])
+    deadline = time.monotonic() + PATIENCE_S
+    source.subscribe(Nobody())
+    with capture_logs() as lines:
+        while len(said := [line for line in lines if line["event"] == "topic.awaited"]) < 3:
+            assert time.monotonic() < deadline, lines
+            source.poll(50, 10)
+            if len(said) == round(now_s[0] / QUIET_S) + 1:
+                now_s[0] += QUIET_S
+    source.close()
+    assert {line["topic"] for line in said} == {"absent.raw"}
+
+
+@pytest.mark.parametrize(("config", "warned"), [({}, True), ({"message.timestamp.type": "LogAppendTime"}, False)])
+def test_signals_with_their_senders_time_are_warned_of(doors: Guarded, config: dict[str, str], warned: bool) -> None:
+    """At the first that is acknowledged, and once: what is available is told by the broker's clock or by many."""
+    topic = f"dated-{warned}"
+    create_topics(doors.open, [Topic(topic, config=config)])
+    sink = KafkaSink(doors.open, append_dated=topic)
+    with capture_logs() as lines:
+        for _ in range(2):
+            sink.send(Outgoing(topic, b"k", b"v"))
+        while sink.unacknowledged():
+            sink.receipts(50)
+    sink.close()
+    assert [line["topic"] for line in lines if line["event"] == "topic.sender_dated"] == [topic] * warned

@@ -49,10 +49,10 @@ def test_more_lines_than_the_window_come_back_in_order(run: Run, monkeypatch: py
 
 
 def test_line_holds_the_whole_answer(run: Run) -> None:
-    """label, probs, score, confidence, exit; other fields are passed on."""
+    """The line's own fields, then label, probs, score, confidence, exit."""
     status, (line,), _ = run(lines({"id": "a", "meta": {"x": [1]}, "text": "Acme shares soar after record profit"}))
     assert status == 0
-    assert list(line) == ["id", "meta", "label", "probs", "score", "confidence", "exit"]
+    assert list(line) == ["id", "meta", "text", "label", "probs", "score", "confidence", "exit"]
     assert line["label"] == "positive" and line["confidence"] == line["probs"]["positive"]
     assert line["score"] == pytest.approx(line["probs"]["positive"] - line["probs"]["negative"], abs=2e-6)
     assert sum(line["probs"].values()) == pytest.approx(1, abs=2e-6)
@@ -62,14 +62,14 @@ def test_line_holds_the_whole_answer(run: Run) -> None:
 def test_bad_lines_are_answered_in_their_place(run: Run) -> None:
     """Each has an error with its line number, the good ones their answer, and the status is 1."""
     good = {"text": "Acme rises"}
-    content = lines(good) + b"garbage\n\xff\xfe\xfa\n\n" + lines([1], {"id": 7}, {"text": 3}, {"text": " \0 "})
-    content += b'{"text": "a", "x": NaN}\n' + b"[" * 100_000 + b"\n" + lines(good).rstrip()
+    content = lines(good) + b"{garbage\n\xff\xfe\xfa\n\n" + lines([1], {"id": 7}, {"text": 3}, {"text": " \0 "})
+    content += b'{"text": "a", "x": NaN}\n' + b'{"a":' * 100_000 + b"\n" + lines(good).rstrip()
     status, said, stderr = run(content)
     assert (status, stderr) == (1, "")
     assert said[0] == said[-1] and "error" not in said[0]
     assert [line["error"].split(",")[0] for line in said[1:-1]] == [
         "line 2: not JSON",
-        "line 3: not JSON",
+        "line 3: not UTF-8",
         "line 5: a JSON object required",
         "line 6: text: a string required",
         "line 7: text: a string required",
@@ -78,6 +78,24 @@ def test_bad_lines_are_answered_in_their_place(run: Run) -> None:
         "line 10: not JSON",
     ]
     assert said[4]["id"] == 7
+
+
+def test_plain_lines_are_texts(run: Run) -> None:
+    """What a person pastes: headlines, in quotes or after a bracket, too."""
+    texts = ["Acme rises", '"We rise", says Acme', "[Update] Acme rises", "42", "Acme rises"]
+    content = b"\xef\xbb\xbf" + "\n".join(texts[:-1]).encode() + b"\n" + lines(texts[-1])
+    status, said, _ = run(content)
+    assert status == 0 and [line["text"] for line in said] == texts
+    assert {**said[0], **said[-1]} == said[0]
+
+
+def test_model_and_policy_are_the_settings(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the stage would answer; an option wins."""
+    monkeypatch.setenv("EARLYBIRD_POLICY", "full")
+    assert run(lines("Acme rises"))[1][0]["exit"]["layer"] == 8
+    monkeypatch.setenv("EARLYBIRD_MODEL", "no-such-model")
+    assert run(lines("Acme rises"), "--model", "bundled", "--policy", "fixed:1")[1][0]["exit"]["layer"] == 1
+    assert run(lines("Acme rises"))[::2] == (2, "earlybird: model: a folder required, was no-such-model\n")
 
 
 def test_hostile_texts_are_answered(run: Run) -> None:
@@ -111,12 +129,12 @@ def test_no_input_is_no_output(run: Run) -> None:
 
 
 def test_runners_and_policies_can_be_chosen(run: Run) -> None:
-    """The slow runner says the same; full depth uses all eight layers."""
+    """The slow runner says the same; full depth uses all three layers."""
     content = lines({"text": "Acme rises"}, {"text": "Orrin Foods recalls 40,000 packs of soup"})
     packed, reference = run(content, "--slots", "1"), run(content, "--runner", "reference")
     assert packed == reference
     full = run(content, "--policy", "full", "--dtype", "float64")[1]
-    assert [line["exit"] for line in full] == [{"layer": 8, "reason": "last_layer"}] * 2
+    assert [line["exit"] for line in full] == [{"layer": 3, "reason": "last_layer"}] * 2
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Engine: the bundled model says what it always said, and its hashes move with what changes a verdict alone."""
 
+import dataclasses
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,9 +10,10 @@ import torch
 from engine.config import EngineConfig, ModelConfig
 from engine.engine import BUNDLED_FOLDER, Engine
 from engine.errors import ConfigError, NotAModel, NotTrainedForExits
-from engine.manifest import MANIFEST, read
+from engine.manifest import MANIFEST, Manifest, TextProfile, read
 from engine.model import Elbert
-from engine.text.encoder import Text
+from engine.text.assembly import Text, assembly
+from engine.text.profiles import profile
 from engine.types import Request, Verdict
 from engine.weights import shapes
 
@@ -21,87 +24,93 @@ FROZEN = [
         "positive",
         1,
         "confidence",
-        (0.00935, 0.03638, 0.95427),
+        (0.01195, 0.00512, 0.98293),
     ),
-    ("$VLTX smashes earnings, revenue up 41% year over year", "positive", 1, "confidence", (0.01489, 0.00974, 0.97536)),
+    ("$VLTX smashes earnings, revenue up 41% year over year", "positive", 1, "confidence", (0.00518, 0.00241, 0.99241)),
     (
         "Norwind Energy cuts dividend and warns of weaker demand",
         "negative",
         1,
         "confidence",
-        (0.94793, 0.03239, 0.01968),
+        (0.92003, 0.01381, 0.06616),
     ),
     (
         "Harbour & Pike files for bankruptcy protection, shares halted",
         "negative",
-        5,
-        "window",
-        (0.58662, 0.34678, 0.06659),
+        1,
+        "confidence",
+        (0.88416, 0.09039, 0.02545),
     ),
-    ("Norwind to report third-quarter results on 12 November", "neutral", 2, "confidence", (0.01144, 0.97806, 0.0105)),
-    ("Veltrix appoints Maria Lund as chief financial officer", "neutral", 1, "confidence", (0.00262, 0.99485, 0.00253)),
+    ("Norwind to report third-quarter results on 12 November", "neutral", 1, "confidence", (0.0581, 0.92139, 0.02051)),
+    ("Veltrix appoints Maria Lund as chief financial officer", "neutral", 1, "confidence", (0.00309, 0.99447, 0.00245)),
     (
         "Regulator fines Quillbank EUR 120 million over money laundering failures",
-        "negative",
-        2,
-        "window",
-        (0.62883, 0.33003, 0.04114),
+        "positive",
+        1,
+        "confidence",
+        (0.1112, 0.01986, 0.86894),
     ),
-    ("Quillbank shares slip 2 % in thin trading", "negative", 1, "confidence", (0.9375, 0.04705, 0.01545)),
+    ("Quillbank shares slip 2 % in thin trading", "negative", 1, "confidence", (0.87514, 0.01611, 0.10875)),
     (
         "RT @tapewatch: $QLB downgraded to sell at Marlowe Securities https://t.co/abc123",
         "negative",
         1,
         "confidence",
-        (0.98072, 0.01568, 0.00359),
+        (0.96383, 0.01612, 0.02005),
     ),
     (
         "Analysts at Marlowe lift Orrin Foods price target to $58 from $49",
         "positive",
-        2,
+        1,
         "confidence",
-        (0.00853, 0.04891, 0.94256),
+        (0.00639, 0.0452, 0.94841),
     ),
-    ("Orrin Foods recalls 40,000 packs of soup", "negative", 3, "window", (0.6997, 0.20664, 0.09365)),
+    ("Orrin Foods recalls 40,000 packs of soup", "negative", 2, "window", (0.82596, 0.07896, 0.09509)),
     (
         "Profit before taxes was EUR 4.0 mn, down from EUR 4.9 mn a year earlier",
         "negative",
+        2,
+        "confidence",
+        (0.90094, 0.00901, 0.09005),
+    ),
+    ("Operating loss narrowed to $3 million from $11 million", "positive", 3, "last_layer", (0.42114, 0.05836, 0.5205)),
+    ("Not a good day for $ORRN holders", "negative", 2, "confidence", (0.93105, 0.05147, 0.01748)),
+    ("The company operates 212 stores in nine countries.", "neutral", 1, "confidence", (0.03904, 0.93928, 0.02168)),
+    ("Castellan Pharma's heart drug fails late-stage trial", "negative", 1, "confidence", (0.97628, 0.00645, 0.01727)),
+    ("Castellan Pharma wins approval for heart drug", "positive", 1, "confidence", (0.00079, 0.01147, 0.98775)),
+    (
+        "Castellan Pharma to present heart drug data at conference",
+        "neutral",
         1,
         "confidence",
-        (0.92929, 0.06036, 0.01035),
+        (0.01253, 0.89208, 0.09539),
     ),
-    ("Operating loss narrowed to $3 million from $11 million", "negative", 3, "window", (0.51553, 0.31005, 0.17441)),
-    ("Not a good day for $ORRN holders", "negative", 8, "window", (0.44746, 0.42653, 0.12601)),
-    ("The company operates 212 stores in nine countries.", "neutral", 1, "confidence", (0.02021, 0.96156, 0.01823)),
-    ("Castellan Pharma's heart drug fails late-stage trial", "negative", 2, "confidence", (0.9505, 0.03169, 0.01781)),
-    ("Castellan Pharma wins approval for heart drug", "positive", 2, "window", (0.002, 0.19242, 0.80558)),
-    ("Castellan Pharma to present heart drug data at conference", "neutral", 2, "window", (0.0086, 0.87773, 0.11368)),
     (
         "Merger talks between Harbour & Pike and Sundial called off",
         "neutral",
         1,
         "confidence",
-        (0.01165, 0.96357, 0.02478),
+        (0.02155, 0.94879, 0.02966),
     ),
-    ("Sundial Media buys back shares worth $500 million", "positive", 5, "window", (0.00934, 0.405, 0.58566)),
-    ("Copper little changed ahead of inventory data", "neutral", 1, "confidence", (0.02885, 0.93329, 0.03787)),
-    ("@bob is $SDL still a buy here?", "neutral", 4, "window", (0.01587, 0.63392, 0.35021)),
-    ("Strike at Orrin's largest plant ends after wage deal", "neutral", 2, "window", (0.1676, 0.61804, 0.21435)),
+    ("Sundial Media buys back shares worth $500 million", "positive", 1, "confidence", (0.00822, 0.1109, 0.88089)),
+    ("Copper little changed ahead of inventory data", "neutral", 1, "confidence", (0.08871, 0.85142, 0.05988)),
+    ("@bob is $SDL still a buy here?", "neutral", 2, "confidence", (0.02015, 0.83287, 0.14698)),
+    ("Strike at Orrin's largest plant ends after wage deal", "positive", 2, "window", (0.20202, 0.15435, 0.64363)),
     (
         "Turnover rose but margins fell, and the board kept its outlook unchanged &amp; cautious",
         "negative",
-        6,
+        3,
         "window",
-        (0.63163, 0.28298, 0.08538),
+        (0.50038, 0.40463, 0.095),
     ),
     (
         "Tenbrook Chips says it expects no material impact from the export rules",
         "neutral",
         2,
-        "window",
-        (0.09143, 0.85829, 0.05029),
+        "confidence",
+        (0.07224, 0.89435, 0.03342),
     ),
-    ("Tenbrook surges 18% premarket after buyout offer", "positive", 1, "confidence", (0.00701, 0.00615, 0.98684)),
+    ("Tenbrook surges 18% premarket after buyout offer", "positive", 1, "confidence", (0.00791, 0.00365, 0.98844)),
 ]
 
 
@@ -118,6 +127,15 @@ def judge(engine: Engine, texts: list[str]) -> list[Verdict]:
     while work.waiting or work.active:
         said |= {verdict.ticket: verdict for verdict in work.step()}
     return [said[number] for number in range(len(texts))]
+
+
+def changed(folder: Path, manifest: Manifest) -> Path:
+    """The bundled model under another manifest."""
+    for path in BUNDLED_FOLDER.iterdir():
+        if path.name != MANIFEST:
+            (folder / path.name).symlink_to(path)
+    (folder / MANIFEST).write_text(manifest.model_dump_json())
+    return folder
 
 
 @pytest.mark.parametrize("runner", ["packed", "reference"])
@@ -137,9 +155,9 @@ def test_engine_says_who_it_is(engine: Engine) -> None:
     """What a signal's `model` part is filled from."""
     manifest = read(BUNDLED_FOLDER)
     assert (engine.model_id, engine.model_sha256) == (manifest.id, manifest.weights_sha256)
-    assert (engine.profile, engine.policy.spec) == ("natural-v1", "cwb:delta=0.3,window=2")
+    assert (engine.profile, engine.policy.spec) == ("natural-v2", "cwb:delta=0.5,window=2")
     assert (engine.labels, engine.languages) == (("negative", "neutral", "positive"), ("en",))
-    assert (engine.max_layers, engine.max_tokens, engine.calibrated) == (8, 80, True)
+    assert (engine.max_layers, engine.max_tokens, engine.calibrated) == (3, 80, True)
     assert (engine.dtype, engine.device) == ("float32", "cpu")
     assert engine.knowledge_until_us == manifest.knowledge_until_us
 
@@ -152,11 +170,30 @@ def test_config_hash_moves_with_what_changes_a_verdict(engine: Engine) -> None:
         EngineConfig(dtype="float64"),
         EngineConfig(runner="reference", deterministic=False),
         EngineConfig(slots=3, token_budget=99),
-        EngineConfig(policy="cwb:delta=0.30,window=2"),
+        EngineConfig(policy="cwb:delta=0.50,window=2"),
     ):
         assert Engine.load(same).config_hash == said
-    others = [EngineConfig(policy="full"), EngineConfig(policy="cwb:delta=0.31,window=2"), EngineConfig(max_tokens=79)]
+    others = [EngineConfig(policy="full"), EngineConfig(policy="cwb:delta=0.51,window=2"), EngineConfig(max_tokens=79)]
     assert len({said, *(Engine.load(other).config_hash for other in others)}) == 4
+
+
+def test_config_hash_of_the_bundled_model_is_pinned(engine: Engine) -> None:
+    """Every recorded signal names it: whoever changes what the model is fed must mean to."""
+    assert engine.config_hash == "08a9a0964a3f9e8e"
+
+
+def test_config_hash_of_recorded_signals_is_still_reached(tmp_path: Path) -> None:
+    """A folder that names the former profile, assembly rule, policy and depth has the hash that its signals have."""
+    former = {
+        "profile": TextProfile(name="natural-v1", hash=profile("natural-v1").hash),
+        "assembly": assembly("parts-v1").describe(),
+        "policy": "cwb:delta=0.3,window=2",
+        "temperature": 1.28,
+    }
+    manifest = read(BUNDLED_FOLDER)
+    deeper = dataclasses.replace(manifest.geometry, layers=8)
+    folder = changed(tmp_path, manifest.model_copy(update={**former, "geometry": deeper}))
+    assert Engine.load(EngineConfig(model=str(folder))).config_hash == "6e1262a393b91151"
 
 
 def test_numerics_name_the_arithmetic(engine: Engine) -> None:
@@ -190,7 +227,7 @@ def test_bfloat16_answers_in_float32() -> None:
     ("settings", "reason"),
     [
         ({"policy": "cwb"}, "was 'cwb'"),
-        ({"policy": "fixed:9"}, "8 layers"),
+        ({"policy": "fixed:4"}, "3 layers"),
         ({"max_tokens": 81}, "80 positions, was 81"),
         ({"max_tokens": 2}, "max_tokens: at least 3 required, was 2"),
         ({"slots": 0}, "slots: at least 1 required, was 0"),
@@ -211,14 +248,10 @@ def test_settings_that_cannot_work_are_refused(settings: dict[str, object], reas
         Engine.load(EngineConfig(**settings))  # type: ignore[arg-type]
 
 
-def test_untrained_exits_are_refused_by_the_manifest(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_untrained_exits_are_refused_by_the_manifest(tmp_path: Path) -> None:
     """A manifest that says the depths were not trained counts as none; full depth still runs."""
-    folder = tmp_path_factory.mktemp("model")
-    for path in BUNDLED_FOLDER.iterdir():
-        (folder / path.name).symlink_to(path)
-    (folder / MANIFEST).unlink()
     honest = read(BUNDLED_FOLDER).model_copy(update={"trained_for_exits": False})
-    (folder / MANIFEST).write_text(honest.model_dump_json())
+    folder = changed(tmp_path, honest)
     with pytest.raises(NotTrainedForExits, match="its manifest says it was not"):
         Engine.load(EngineConfig(model=str(folder)))
     assert Engine.load(EngineConfig(model=str(folder), policy="full")).policy.spec == "full"

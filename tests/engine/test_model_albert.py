@@ -10,7 +10,7 @@ from transformers import AlbertConfig, AlbertForSequenceClassification, PreTrain
 from engine.config import EngineConfig
 from engine.engine import Engine
 from engine.errors import ConfigError, NotAModel, NotTrainedForExits
-from engine.text.encoder import Text
+from engine.text.assembly import Text
 from engine.types import Request
 
 LENGTHS = [1, 2, 3, 5, 9, 16, 31, 40]

@@ -201,7 +201,7 @@ class Worker:
             protocol=kafka.group_protocol,
             options=kafka.options,
         )
-        self.cache = open_cache(settings)
+        self.cache = open_cache(settings, engine.max_layers)
         self.stage = Stage(
             settings,
             engine,

@@ -82,7 +82,7 @@ def test_faults_of_the_cache_neither_stall_nor_change_a_result(
     assert found.balanced and not found.strays
     assert all(worker.finished for worker in workers)
     assert sum(worker.cache.failures for worker in workers) > 0, "the faults were felt"
-    assert sum(worker.cache.unstored for worker in workers) > 0, "the full server was felt"
+    assert sum(worker.cache.refused for worker in workers) > 0, "the full server was felt"
     alone = make_ground(quick_kafka)
     join(alone)
     alone.publish(items)

@@ -17,7 +17,8 @@ from stream import cli
 pytestmark = [pytest.mark.faults, pytest.mark.broker]
 
 TEXTS = 400
-HURRY = {"LIMITS__DEADLINE_MS": "1", "LIMITS__SHED_AFTER_MS": "900000", "LIMITS__MAX_IN_FLIGHT": "64"}
+UNSURE = "cwb:delta=0.2,window=0"  # the bundled policy is sure of most texts after one layer, and cuts none of them
+HURRY = {"POLICY": UNSURE, "LIMITS__DEADLINE_MS": "1", "LIMITS__SHED_AFTER_MS": "900000", "LIMITS__MAX_IN_FLIGHT": "64"}
 
 
 def backlog(make_item: Callable[..., dict[str, Any]]) -> list[dict[str, Any]]:
@@ -63,7 +64,7 @@ def test_a_hurried_worker_that_is_killed_accounts_for_every_text_and_can_be_repl
     results = {(s.raw.partition, s.raw.offset): s.exit.reason for s in signals if s.exit is not None}
     assert ExitReason.DEADLINE in results.values(), "this test says nothing when everybody was in time"
 
-    for name, value in ground.environment(KAFKA__BOOTSTRAP_SERVERS=ground.bootstrap_servers).items():
+    for name, value in ground.environment(KAFKA__BOOTSTRAP_SERVERS=ground.bootstrap_servers, POLICY=UNSURE).items():
         monkeypatch.setenv(f"EARLYBIRD_{name}", value)
     archive = tmp_path / "archive"
     assert cli.main(["archive", "--once", str(archive)]) == 0

@@ -89,6 +89,7 @@ class World:
         budget: Budget | None = None,
         limits: Limits | None = None,
         haste: Haste | None = None,
+        longest_wait_s: float = 600.0,
     ) -> None:
         self.clock = ManualClock(NOW_US)
         self.source = MemorySource(committed)
@@ -118,6 +119,7 @@ class World:
             cache or MemoryCache(DAY_US),
             partial(duplicate_key, model_sha256=model.sha256, config_hash=model.config_hash, numerics=model.numerics),
             DAY_US,
+            longest_wait_s,
             answered=lambda answers: publish(Answers(answers)),
         )
         self.pipeline = Pipeline(

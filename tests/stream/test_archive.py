@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -299,3 +300,103 @@ def test_without_pyarrow_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(SettingsError, match=r"install the extra, in a checkout pip install -e '\.\[archive\]'$"):
         parquet.arrow()
+
+
+ODD: list[Record] = [
+    Record("signals", 0, 0, None, None, 0),
+    Record("signals", 0, 0, b"\xff\x00", b"{", -1),
+    Record("signals", 0, 0, b"k", b"[" * 100_000, 2**62),
+    Record("signals", 0, 0, b"k", b'{"schema_version":"2.0"}', None),
+    Record(
+        "signals", 0, 0, b"", b"", BEGIN_US, (("traceparent", b"\xc3\x28\xff"), ("", None), ("available-us", b"\xff"))
+    ),
+    Record("signals", 0, 0, b"k", a_signal(0, BEGIN_US).record.value, 2**63),
+    Record("signals", 0, 0, b"k", a_signal(0, BEGIN_US).record.value, BEGIN_US, (("available-us", b"9" * 5_000),)),
+    Record(
+        "signals", 0, 0, b"k", a_signal(0, BEGIN_US, revision=2**63).record.value, BEGIN_US, (("h", b"x" * 900_000),)
+    ),
+    Record("signals", 0, 0, b"k", a_signal(0, BEGIN_US, revision=10**4000, source="a\0b").record.value, BEGIN_US),
+    Record(
+        "signals",
+        0,
+        0,
+        b"k",
+        a_signal(
+            0, BEGIN_US, exit={"layer": 2**70, "max_layers": 2**71, "reason": "fixed", "puzzlement": 0.1}
+        ).record.value,
+        BEGIN_US,
+    ),
+]
+
+
+def test_no_record_stops_an_archive(tmp_path: Path) -> None:
+    """Numbers beyond 64 bits, times of any sender, broken contents, foreign headers: all is kept as it was, and what
+    follows, too."""
+    records: list[Stamped] = []
+    for odd in ODD:
+        for topic in ("signals", "news.raw"):
+            offset = sum(stamped.record.topic == topic for stamped in records)
+            records.append(Stamped(replace(odd, topic=topic, offset=offset), False))
+        offset = sum(stamped.record.topic == "signals" for stamped in records)
+        records.append(a_signal(offset, BEGIN_US + offset))
+    archive(tmp_path, records, day_rows=1_000)
+    history = ArchiveHistory(tmp_path)
+    spans = history.spans(["signals", "news.raw"], Window())
+    read = [stamped for rows in history.read(spans, Window()) for stamped in rows]
+
+    def as_stored(stamped: Stamped) -> Stamped:
+        at_us = stamped.record.timestamp_us
+        fits = at_us is not None and abs(at_us) < 2**63
+        return Stamped(replace(stamped.record, timestamp_us=at_us if fits else None), stamped.appended)
+
+    expected = sorted(map(as_stored, records), key=lambda each: (each.record.topic, each.record.offset))
+    assert sorted(read, key=lambda each: (each.record.topic, each.record.offset)) == expected
+    signals = [signal for signal, _ in read_signals(tmp_path)]
+    assert len(signals) == len(ODD) + 5 and max(signal.revision for signal in signals) == 10**4000
+    columns = pq.read_table(next((tmp_path / "signals").rglob("*2024-05-01/*.parquet"))).to_pylist()
+    assert [row["offset"] for row in columns if row["signal_id"] and row["revision"] is None] == [14, 16]
+    assert [row["offset"] for row in columns if row["signal_id"] and row["exit_layer"] is None] == [18]
+
+
+def test_enormous_headers_fill_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run ends by its bytes, wherever a record has them."""
+    monkeypatch.setattr("stream.history.archiver.MOST_BYTES", 1_000_000)
+    with Archiver(tmp_path, []) as archiver:
+        for offset in range(3):
+            stamped = raw(offset, BEGIN_US)
+            archiver.add(Stamped(replace(stamped.record, headers=(("h", b"x" * 600_000),)), False))
+        assert archiver.archived == 2
+
+
+def test_an_archive_of_the_first_version_is_read(tmp_path: Path) -> None:
+    """Its columns are as they were; two of signals were added since."""
+    archive(tmp_path, [a_signal(0, BEGIN_US), raw(0, BEGIN_US)])
+    kinds = {path.parts[-3]: pq.read_schema(path) for path in tmp_path.rglob("*.parquet")}
+    assert {str(field.type) for field in kinds["signals"] if field.name.endswith("_us")} == {"int64"}
+    assert kinds["signals"].names == [
+        "available_us", "signal_id", "item_key", "revision", "action", "source", "item_type", "symbols", "label",
+        "p_negative", "p_neutral", "p_positive", "score", "confidence", "exit_layer", "exit_reason", "cache_hit",
+        "model_sha256", "config_hash", "numerics", "digest", "run_id", "published_us", "updated_us", "ingested_us",
+        "emitted_us", "dup_of", "model_id", "topic", "partition", "offset", "timestamp_us", "appended", "key", "value",
+        "headers",
+    ]  # fmt: skip
+    assert kinds["news.raw"].names == ["available_us", *kinds["signals"].names[-8:]]
+
+
+def test_a_disk_that_takes_no_more_is_one_sentence(ground: Any, tmp_path: Path) -> None:
+    """Status 2 and no traceback; what was archived before stays, and the next start goes on."""
+    ground.publish(50)
+    settings = {"EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS": ground.bootstrap_servers}
+    code = (
+        "import resource, sys; from stream.cli import main; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2); sys.exit(main(sys.argv[2:]))"
+    )
+
+    def archive(largest: int) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-c", code, str(largest), "archive", str(tmp_path / "archive"), "--once"]
+        return subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, cwd=ROOT, timeout=60)
+
+    full, later = archive(100), archive(1 << 30)
+    assert (full.returncode, full.stderr.count("\n")) == (2, 1), full.stderr
+    assert "File too large" in full.stderr
+    assert (later.returncode, later.stdout.split()[0]) == (0, "50"), later.stderr

@@ -1,7 +1,10 @@
 """What the bench measures is what it says: every text different and readable, every step over all of them."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +21,8 @@ from stream.errors import SettingsError
 from stream.preprocess import Limits, Readable, read, text_of
 
 TEXTS = 600
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +113,10 @@ def test_the_report_holds_rates_and_not_only_sums() -> None:
     """For machines as for people."""
     report = Report("embedded", {}, wholes=[Whole("stage", 2, 500, 1.0, 2.0)])
     assert report.as_json()["wholes"][0]["per_cpu_s"] == 250
+
+
+def test_tables_are_whole_in_a_pipe() -> None:
+    """Eighty columns, which rich takes where there is no terminal, cut the names of columns."""
+    code = "from stream.bench.report import bench_console; bench_console(stderr=False).print('x' * 130, end='')"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert shown.stdout == "x" * 130

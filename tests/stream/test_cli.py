@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -131,18 +132,17 @@ def test_a_reader_that_goes_away_ends_it_quietly() -> None:
     assert (done.returncode, done.stderr) == (141, "")
 
 
-@pytest.mark.parametrize(("verb", "patience"), [("show", "_SHOWN_S"), ("create", "_CREATED_S")])
 def test_topics_without_a_broker_gives_up_with_one_sentence(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verb: str, patience: str
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Status 2: 1 would say that a topic is missing."""
+    """Status 2: 1 would say that a topic is missing. `create` waits longest, for the broker of its deployment."""
     monkeypatch.setenv("EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:1")
     monkeypatch.setenv("EARLYBIRD_LOG__LEVEL", "error")
-    monkeypatch.setattr(topics, patience, 0.05)
-    assert cli.main(["topics", verb]) == 2
+    monkeypatch.setattr(topics, "_CREATED_S", 0.05)
+    assert cli.main(["topics", "create"]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
-    assert err.startswith("earlybird: no Kafka at 127.0.0.1:1: ")
+    assert err.startswith("earlybird: no Kafka at 127.0.0.1:1, tried for ")
 
 
 def test_topics_that_are_there_and_missing_are_shown(
@@ -162,3 +162,26 @@ def test_classify_says_that_blank_lines_are_skipped(capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit):
         cli.main(["classify", "--help"])
     assert "Blank lines" in capsys.readouterr().out
+
+
+def test_a_broker_that_is_not_there_is_given_up_with_its_address(tmp_path: Path) -> None:
+    """By each short command, within a stated time. All at once here: they only wait."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+        (tmp_path / "f.jsonl").touch()
+        commands = [
+            ["topics", "show"], ["signals"], ["audit"], ["feed", "f.jsonl"], ["archive", "kept", "--once"],
+            ["replay", "--output", "replayed"],
+        ]  # fmt: skip
+        environment = os.environ | {"EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS": address, "PYTHONPATH": str(ROOT)}
+        running = [
+            subprocess.Popen(
+                [sys.executable, "-m", "stream.cli", *words], env=environment, stderr=subprocess.PIPE, text=True,
+                cwd=tmp_path,
+            )
+            for words in commands
+        ]  # fmt: skip
+        said = [process.communicate(timeout=100)[1].splitlines()[-1] for process in running]
+    assert [process.returncode for process in running] == [2] * len(commands), said
+    assert all(f"no Kafka at {address}, tried for 10 s: " in line for line in said), said

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Thread, current_thread
 from time import sleep
@@ -16,10 +17,11 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from schemas.codec import decode, encode
+from schemas.control import Heartbeat
 from schemas.rejection import Reason
-from schemas.signal import Signal, SignalAction
-from stream.client import Constant, Empirical, InSample, Latest, OutOfOrder, Received, Signals
-from stream.history.availability import Stamped
+from schemas.signal import Novelty, Signal, SignalAction
+from stream.client import Condition, Constant, Empirical, InSample, Latest, OutOfOrder, Received, Signals
+from stream.history.availability import Stamped, appended_us
 from stream.inflight import Entry
 from stream.outcome import signal_record
 from stream.ports import Position, Record
@@ -28,6 +30,7 @@ from stream.strategies.invented import invented
 from stream.subscription.buffer import Buffer, Waiting
 from stream.subscription.recording import Recording
 from stream.subscription.selection import Facts, Gate, Selection
+from stream.subscription.watch import Patience, Watch
 
 ROOT = Path(__file__).parents[2]
 T0 = 1_700_000_000_000_000
@@ -55,6 +58,41 @@ def test_the_client_needs_no_model_and_no_service() -> None:
     code = f"import sys\nfrom stream.client import Signals\nprint(sorted({absent!r} & set(sys.modules)))"
     ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
     assert ran.stdout.strip() == "[]"
+
+
+FOREIGN: list[tuple[str, bytes | None]] = [
+    ("traceparent", b"\xc3\x28\xff"),
+    ("", b""),
+    ("n\u00e9e", None),
+    ("available-us", b"\xff"),
+    ("available-us", b"9" * 5_000),
+    ("available-us", b"12"),
+    ("ce_id", b"\0" * 100_000),
+    ("symbols", b"OTHER"),
+    ("label", None),
+    ("confidence", b"high"),
+    ("source", b"\xff"),
+    ("signal-id", b"\xc3"),
+]
+
+
+@pytest.mark.parametrize("foreign", FOREIGN, ids=lambda header: repr(header)[:30])
+def test_facts_are_the_signals_whatever_else_a_record_has(foreign: tuple[str, bytes | None]) -> None:
+    """A bridge or a tracer may add any header, before or behind ours."""
+    record = as_record(invented("1", T0, 0.7, symbols=["NVDA", "AMD"]))
+    expected = Facts.of_record(record)
+    assert expected == Facts.of_signal(decode(Signal, record.value or b""))
+    for headers in ((foreign, *record.headers), (*record.headers, foreign)):
+        odd = replace(record, headers=headers)
+        assert Facts.of_record(odd) == expected and appended_us(odd) == T0
+
+
+@pytest.mark.parametrize("key", [None, b"\xff\xfe", b"wire:1"])
+@pytest.mark.parametrize("symbols", [["NVDA"], ["A,B"], ["A", "B"], []])
+def test_facts_of_headers_and_of_contents_agree(key: bytes | None, symbols: list[str]) -> None:
+    """So that a filter lets the same signals through, live and in a replay."""
+    record = replace(as_record(signal := invented("1", T0, symbols=symbols)), key=key)
+    assert Facts.of_record(record) == Facts.of_record(replace(record, headers=())) == Facts.of_signal(signal)
 
 
 _ONE_WARNING = (  # a recording whose model may have learned from it
@@ -97,7 +135,7 @@ def test_whatever_a_strategy_loads_has_a_logger_that_leaves_structlog_alone() ->
         "import sys, stream.client, stream.adapters.topic_range, stream.history.archive, stream.logs;"
         "ours = {name: module.log for name, module in sys.modules.items() if name.startswith('stream.')"
         " and hasattr(module, 'log')};"
-        "assert 'stream.adapters.topics' in ours and 'stream.history.archive' in ours, ours;"
+        "assert 'stream.adapters.clients' in ours and 'stream.adapters.signal_files' in ours, ours;"
         "wrong = [name for name, log in ours.items() if not isinstance(log, stream.logs._Guest)];"
         "assert not wrong, wrong"
     )
@@ -214,6 +252,60 @@ def test_what_a_model_learned_from_tests_nothing() -> None:
     assert len(list(Signals.replay(tape(honest), strict=True))) == 1
 
 
+def test_texts_of_long_ago_that_were_fed_today_are_in_sample() -> None:
+    """Though they became available today: not only the first signal counts, and not only its availability."""
+    known_us = T0 - 86_400 * SECOND
+    fresh, old = (knowing(invented(name, at_us), known_us) for name, at_us in (("fresh", T0), ("old", T0 - 10**14)))
+    with capture_logs() as lines:
+        assert len(list(Signals.replay([(fresh, T0), (old, T0 + 1)]))) == 2
+    assert ["'wire:old' is of 2020-" in line["reason"] for line in lines if line["event"] == "replay.in_sample"] == [
+        True
+    ]
+    signals = Signals.replay([(fresh, T0), (old, T0 + 1)], strict=True)
+    assert next(signals).item_key == "wire:fresh"
+    with pytest.raises(InSample, match="model invented: the text of 'wire:old'"):
+        next(signals)
+    assert len(list(Signals.replay([(fresh, T0)], strict=True))) == 1
+
+
+def test_columns_of_an_archive_tell_what_is_in_sample(tmp_path: Path) -> None:
+    """A table is made without a look at the messages; the old text in the middle is found all the same."""
+    pytest.importorskip("pyarrow", reason="NO PYARROW: pip install -e '.[strategies]'")
+    from stream.history.archiver import Archiver
+
+    known_us = T0 - 86_400 * SECOND
+    texts = [invented(str(n), T0 + n if n != 30 else T0 - 10**14) for n in range(60)]
+    with Archiver(tmp_path, ["signals"]) as archiver:
+        for offset, signal in enumerate(texts):
+            record = replace(as_record(knowing(signal, known_us)), offset=offset, timestamp_us=T0 + offset)
+            archiver.add(Stamped(record, appended=True))
+    with capture_logs() as lines:
+        assert Signals.replay(tmp_path).to_arrow(100).num_rows == len(list(Signals.replay(tmp_path))) == 60
+    told = [line["reason"] for line in lines if line["event"] == "replay.in_sample"]
+    assert len(told) == 2 and told[0] == told[1] and "'wire:30' is of 2020-" in told[0]
+    for take in (lambda signals: signals.to_arrow(100), list):
+        with pytest.raises(InSample, match="'wire:30'"):
+            take(Signals.replay(tmp_path, strict=True))
+        take(Signals.replay(tmp_path, start=T0 + 31, strict=True))
+
+
+def knowing(signal: Signal, known_us: int) -> Signal:
+    model = signal.model.model_copy(update={"knowledge_until_us": known_us})
+    return signal.model_copy(update={"model": model})
+
+
+def test_novelty_of_what_comes_later_is_not_shown() -> None:
+    """The first with this text was ingested after the instant at which this view has its repeat."""
+
+    def repeat(name: str, first_us: int) -> Signal:
+        novelty = Novelty(cache_hit=True, dup_of="wire:x", dup_count=1, first_seen_us=first_us)
+        return invented(name, T0).model_copy(update={"novelty": novelty})
+
+    later, before = Signals.replay([(repeat("1", T0 + 1), T0), (repeat("2", T0), T0)])
+    assert later.novelty == Novelty(cache_hit=False)
+    assert before.novelty is not None and before.novelty.dup_of == "wire:x"
+
+
 def test_the_memory_of_delivered_items_is_bounded() -> None:
     """The one unused for longest is forgotten, and its retraction is filtered like a stranger's."""
     recorded = tape(
@@ -282,10 +374,10 @@ def test_what_stands_about_an_instrument_follows_every_change() -> None:
 def test_a_range_is_cut_by_availability() -> None:
     """From `start` on, up to but not including `end`; written as an instant, a text or a number."""
     recorded = tape(*(invented(str(number), T0) for number in range(5)))
-    received = Signals.replay(recorded, start="2023-11-14T22:13:21Z", end=T0 + 3 * SECOND)
+    received = Signals.replay(recorded, start="2023-11-14T22:13:21", end=T0 + 3 * SECOND)
     assert [signal.item_key for signal in received] == ["wire:1", "wire:2"]
-    with pytest.raises(ValueError, match="UTC"):
-        Signals.replay(recorded, start="2023-11-14T22:13:21")
+    with pytest.raises(ValueError, match="start: the zone 'ET'"):
+        Signals.replay(recorded, start="2023-11-14T22:13:21 ET")
 
 
 def test_an_archive_is_played_like_the_signals_themselves(tmp_path: Path) -> None:
@@ -471,7 +563,7 @@ def test_a_full_line_stops_the_reading() -> None:
 
     def read() -> None:
         for record in records:
-            buffer.put(Waiting(record, opens=True), lambda: idled.append(len(buffer)))
+            buffer.put([Waiting(record, opens=True)], lambda: idled.append(len(buffer)))
 
     reader = Thread(target=read)
     reader.start()
@@ -486,6 +578,10 @@ def test_a_full_line_stops_the_reading() -> None:
     assert taken == records and idled and set(idled) == {2}
 
 
+def instant(at_us: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at_us)
+
+
 def test_batches_hold_one_row_a_signal() -> None:
     """Instants whole and in UTC, nulls where a retraction has no result, the rest for the next batch."""
     pytest.importorskip("pyarrow", reason="NO PYARROW: pip install -e '.[strategies]'")
@@ -493,18 +589,37 @@ def test_batches_hold_one_row_a_signal() -> None:
     signals = Signals.replay(recorded, latency=7)
     first, retraction = signals.to_arrow(2).to_pylist()
     assert first == {
-        "available_us": T0 + 7, "event_us": T0, "ingested_us": T0, "signal_id": recorded[0][0].signal_id,
+        "available_us": instant(T0 + 7), "event_us": instant(T0), "ingested_us": instant(T0), "updated_us": None,
+        "published_us": instant(T0), "emitted_us": instant(T0), "signal_id": recorded[0][0].signal_id,
         "item_key": "wire:1", "revision": 0, "action": "new", "source": "wire", "item_type": "news",
-        "symbols": ["NVDA"], "label": "negative", "score": -0.9, "confidence": 0.9, "negative": 0.9, "neutral": 0.1,
-        "positive": 0.0, "exit_layer": 1, "exit_reason": "fixed", "dup_of": None, "model": "invented",
-        "config_hash": "0" * 16, "run_id": "live",
+        "symbols": ["NVDA"], "label": "negative", "score": -0.9, "confidence": 0.9, "p_negative": 0.9, "p_neutral": 0.1,
+        "p_positive": 0.0, "exit_layer": 1, "exit_reason": "fixed", "cache_hit": False, "dup_of": None,
+        "model_id": "invented", "model_sha256": "0" * 64, "config_hash": "0" * 16, "numerics": "none",
+        "digest": recorded[0][0].digest, "run_id": "live",
     }  # fmt: skip
-    assert {name for name, value in retraction.items() if value is None} == {
-        "label", "score", "confidence", "negative", "neutral", "positive", "exit_layer", "exit_reason", "dup_of",
+    assert {name for name, value in retraction.items() if value is None} - {"updated_us", "cache_hit", "dup_of"} == {
+        "label", "score", "confidence", "p_negative", "p_neutral", "p_positive", "exit_layer", "exit_reason",
     }  # fmt: skip
-    assert (retraction["available_us"], retraction["action"]) == (T0 + SECOND + 7, "retract")
+    assert (retraction["available_us"], retraction["action"]) == (instant(T0 + SECOND + 7), "retract")
     assert signals.to_arrow(2).num_rows == 1
     assert signals.to_arrow(2).num_rows == 0
+
+
+def test_an_odd_signal_costs_a_cell_and_not_the_frame() -> None:
+    """Numbers beyond a column's type are null there, counted in the log."""
+    pytest.importorskip("pyarrow", reason="NO PYARROW: pip install -e '.[strategies]'")
+    deep = invented("deep", T0)
+    assert deep.exit is not None
+    deep = deep.model_copy(update={"exit": deep.exit.model_copy(update={"layer": 2**70})})
+    recorded = tape(
+        invented("1", T0), invented("2", T0, revision=2**63), deep, invented("4", T0, symbols=["A,B", "\0"])
+    )
+    with capture_logs() as logged:
+        rows = Signals.replay(recorded).to_arrow(10).to_pylist()
+    assert [(row["revision"], row["exit_layer"]) for row in rows] == [(0, 1), (None, 1), (0, None), (0, 1)]
+    assert rows[3]["symbols"] == ["A,B", "\0"]
+    told = [(line["column"], line["values"]) for line in logged if line["event"] == "column.values_left_out"]
+    assert told == [("revision", 1), ("exit_layer", 1)]
 
 
 def test_a_frame_is_indexed_by_availability() -> None:
@@ -513,3 +628,29 @@ def test_a_frame_is_indexed_by_availability() -> None:
     frame = Signals.replay(tape(invented("1", T0), invented("2", T0, 0.0))).to_pandas(10)
     assert list(frame.index) == [pd.Timestamp(T0, unit="us", tz="UTC"), pd.Timestamp(T0 + SECOND, unit="us", tz="UTC")]
     assert list(frame["label"]) == ["positive", "neutral"]
+    odd = tape(
+        invented("1", T0, revision=2**53 + 1), invented("2", T0, revision=2**63), invented("1", T0, action=RETRACT)
+    )
+    other = Signals.replay(odd).to_pandas(10)
+    assert list(other["revision"].dropna()) == [2**53 + 1, 0]  # no float between, for a null beside it
+    assert (frame.dtypes == other.dtypes).all()
+
+
+def beat(shed: int, sequence: int, worker: str = "w1") -> Heartbeat:
+    about = {"worker": worker, "sequence": sequence, "state": "running", "shed": shed, "sent_us": T0}
+    return Heartbeat.model_validate(about | dict.fromkeys(("model_sha256", "config_hash", "numerics"), "0"))
+
+
+def test_texts_that_a_new_worker_left_out_are_counted() -> None:
+    """A count begins with its worker: after a restart under the same name, or one that joins while we watch; what one
+    that ran before had left out by then is not ours to tell."""
+    watch, told = Watch(Patience(), T0), list[int]()
+    for heartbeat in (beat(7, 900), beat(9, 901), beat(3, 1), beat(4, 1, "w2"), beat(5, 2, "w2")):
+        watch.heard(heartbeat, T0)
+        change = watch.judge(T0)
+        told += [change.shed] if change else []
+    assert told == [2] and watch.condition is Condition.SHEDDING
+    watch.judge(T0 + 60 * SECOND)
+    watch.heard(beat(6, 60, "w2"), T0 + 60 * SECOND)
+    change = watch.judge(T0 + 60 * SECOND)
+    assert change is not None and change.shed == 2 + 3 + 4 + 1 + 1

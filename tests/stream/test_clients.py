@@ -1,11 +1,14 @@
-"""Leaving Kafka: it ends whatever librdkafka does."""
+"""What clients say and do at their ends: refusals are named, absences waited for, leaving ends."""
 
+import socket
 import threading
+from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from structlog.testing import capture_logs
 
-from stream.adapters.clients import leave
+from stream.adapters.clients import ClientLog, leave
 
 
 class Consumer:
@@ -46,3 +49,51 @@ def test_what_a_callback_raises_while_leaving_is_raised_here() -> None:
     consumer.word.set()
     with pytest.raises(RuntimeError, match="not committed"):
         leave(consumer, "source")
+
+
+@pytest.fixture
+def proxy() -> Iterator[str]:
+    """The address of what takes connections and closes them, as a proxy does whose broker is away."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def close_each() -> None:
+            with suppress(OSError):
+                while True:
+                    server.accept()[0].close()
+
+        threading.Thread(target=close_each, daemon=True).start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize(("scheme", "state"), [("", "APIVERSION_QUERY"), ("ssl://", "SSL_HANDSHAKE")])
+def test_a_proxy_without_its_broker_is_no_mismatch(proxy: str, scheme: str, state: str) -> None:
+    """It closes connections as a listener does that speaks otherwise; only one that answers otherwise is refused."""
+    notes, address = ClientLog("source", proxy), f"{scheme}{proxy}/bootstrap"
+    for _ in range(9):
+        notes.log(4, "", "FAIL", "c", f"[thrd:{address}]: {address}: Disconnected: closed (after 1ms in state {state})")
+    assert notes.failure is None
+
+
+def test_connections_that_end_after_an_answer_are_no_mismatch() -> None:
+    """Brokers restart and close idle connections."""
+    notes, address = ClientLog("source", "kafka:9092"), "kafka:9092/1"
+    line = f"[thrd:{address}]: {address}: Disconnected: closed by peer (after 1ms in state UP)"
+    notes.reached()
+    for _ in range(9):
+        notes.log(4, "", "FAIL", "c", line)
+    assert notes.failure is None
+    fresh = ClientLog("source", "kafka:9092")
+    for _ in range(9):  # it goes down: one connection closed, then none taken
+        fresh.log(4, "", "FAIL", "c", line)
+        fresh.log(4, "", "FAIL", "c", f"[thrd:{address}]: Connect to kafka:9092 failed (after 0ms in state CONNECT)")
+    assert fresh.failure is None
+
+
+def test_a_cluster_that_has_just_been_started_is_no_warning() -> None:
+    """It has no coordinators yet; librdkafka asks again."""
+    notes = ClientLog("sink", "kafka:9092")
+    with capture_logs() as lines:
+        notes.log(30, "", "GETPID", "c", "Failed to acquire idempotence PID: Coordinator load in progress: retrying")
+        notes.log(30, "", "GETPID", "c", "Failed to acquire idempotence PID: not allowed")
+    assert [line["log_level"] for line in lines] == ["debug", "warning"]

@@ -1,9 +1,15 @@
 """The event study on invented prices: it finds what is there, and nothing where nothing is."""
 
+from pathlib import Path
+
 import pytest
 
+from schemas.codec import encode
 from schemas.signal import Signal
 from stream.client import Signals
+from stream.history.archiver import Archiver
+from stream.history.availability import Stamped
+from stream.ports import Record
 from stream.strategies.invented import invented
 
 pd = pytest.importorskip("pandas", reason="NO PANDAS: pip install -e '.[strategies]'")
@@ -11,7 +17,7 @@ pytest.importorskip("exchange_calendars", reason="NO CALENDARS: pip install -e '
 
 import numpy as np  # noqa: E402
 
-from stream.strategies.event_study import Study, study  # noqa: E402
+from stream.strategies.event_study import Study, main, study  # noqa: E402
 
 SYMBOLS = [f"S{number:02d}" for number in range(20)]
 SESSIONS = pd.bdate_range("2024-02-20", "2024-03-27")  # no holiday of XNYS
@@ -59,6 +65,37 @@ def test_only_the_session_follows_not_the_day_after() -> None:
 def test_a_model_of_unknown_knowledge_is_in_sample() -> None:
     """Then nobody can say that it had not read what happened."""
     assert run(follow=0.0).in_sample
+
+
+def test_an_archive_that_was_fed_late_is_no_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its signals became known after the prices' last day: that is said, with the cure. So are files that are odd."""
+    pytest.importorskip("pyarrow", reason="NO PYARROW: pip install -e '.[strategies]'")
+    prices = tmp_path / "prices.csv"
+    prices.write_text("symbol,date,open,close,adj_close\nNVDA,2014-03-03,1,1,1\nNVDA,2014-03-04,1,1,1\n")
+    with Archiver(tmp_path / "archive", ["signals"]) as archiver:
+        for offset in range(3):
+            signal = invented(str(offset), 1_393_800_000_000_000 + offset)
+            record = Record("signals", 0, offset, b"k", encode(signal), 1_770_000_000_000_000 + offset)
+            archiver.add(Stamped(record, appended=True))
+    assert main([str(tmp_path / "archive"), str(prices)]) == 2
+    told = capsys.readouterr().err
+    assert "3 signals known from 2026-02-02 to 2026-02-02, prices of 1 symbols from 2014-03-03 to 2014-03-04" in told
+    assert "--available ingested" in told
+    prices.write_text("ticker,date\nNVDA,2014-03-03\n")
+    assert main([str(tmp_path / "archive"), str(prices)]) == 2 and "symbol" in capsys.readouterr().err
+    assert main([str(tmp_path / "nothing"), str(prices)]) == 2 and main([str(tmp_path), "none.csv"]) == 2
+
+
+def test_texts_of_the_models_time_are_in_sample_however_late_they_came() -> None:
+    """By their own time."""
+    at_us = int((SESSIONS[3] + pd.Timedelta(hours=6)).timestamp()) * 1_000_000
+    signal = invented("1", at_us, symbols=["S00"])
+    known = signal.model.model_copy(update={"knowledge_until_us": at_us})
+    prices = pd.DataFrame(
+        [("S00", day, 1.0, 1.0, 1.0) for day in SESSIONS], columns=["symbol", "date", "open", "close", "adj_close"]
+    )
+    recorded = [(signal.model_copy(update={"model": known}), at_us + 60_000_000)]
+    assert study(Signals.replay(recorded), prices, placebos=1).in_sample
 
 
 def test_no_common_day_is_said() -> None:

@@ -29,9 +29,12 @@ from stream.adapters.memory import MemorySink
 from stream.adapters.topic_range import TopicHistory
 from stream.commands import feed
 from stream.errors import FeedError, SinkError
-from stream.feed import BadLine, FeedFile, FeedItem, LineFormat, Pace, Tally, merged, publish
-from stream.field_map import FLAT, FieldMap, Rule, UnmappableError, instant_us
+from stream.feed import BadLine, FeedFile, FeedItem, LineFormat, Pace, merged, publish
+from stream.feed_lines import feed_lines
+from stream.feed_tally import Tally
+from stream.field_map import FLAT, FieldMap, Rule, UnmappableError
 from stream.history.timeline import Window
+from stream.instants import feed_us
 from stream.ports import Outgoing
 
 T0 = 1_700_000_000_000_000
@@ -39,6 +42,8 @@ FLAT_LINE = {
     "kind": "news", "text": "Norvex opens plant", "published_at": "2023-11-14T22:13:20Z", "symbols": ["brk-b", "$NRVX"],
     "source": "wire", "id": 7,
 }  # fmt: skip
+
+GOOD = [b'{"a":1}', b'{"b":[2]}']
 
 
 def own_line(number: int, at_us: int = T0) -> dict[str, object]:
@@ -196,26 +201,26 @@ def test_foreign_fields_are_reached_by_dotted_paths() -> None:
 )  # fmt: skip
 def test_one_instant_in_every_notation(given: object, form: str | None) -> None:
     """Providers write the same second in many ways."""
-    assert instant_us(given, form) == T0
+    assert feed_us(given, form) == T0
 
 
 @given(st.integers(min_value=100_000_000, max_value=4_000_000_000))
 def test_units_agree_to_the_microsecond(second: int) -> None:
     """No float in between loses a digit."""
     exact = second * 1_000_000
-    assert instant_us(second, "s") == instant_us(second * 1000, "ms") == instant_us(exact * 1000, "ns") == exact
+    assert feed_us(second, "s") == feed_us(second * 1000, "ms") == feed_us(exact * 1000, "ns") == exact
 
 
 def test_a_wrong_unit_is_named_with_the_right_one() -> None:
     """The commonest mistake of all with times."""
     with pytest.raises(ValueError, match="write :ms if it is an epoch in ms"):
-        instant_us(1_700_000_000_000, None)
+        feed_us(1_700_000_000_000, None)
 
 
 def test_a_time_without_an_offset_is_not_taken_for_utc() -> None:
     """An hour's error would be look-ahead."""
     with pytest.raises(ValueError, match="no offset from UTC"):
-        instant_us("2023-11-14T22:13:20", "iso")
+        feed_us("2023-11-14T22:13:20", "iso")
 
 
 @pytest.mark.parametrize(
@@ -265,7 +270,7 @@ def test_an_item_out_of_order_leaves_at_once() -> None:
 
 def test_a_limit_ends_an_endless_feed() -> None:
     """And the tally counts what was sent."""
-    assert publish(items(itertools.count(1)), MemorySink(), limit=700).topics == {"news.raw": 700}
+    assert publish(items(itertools.count(1)), MemorySink(), limit=700).sent == {"news.raw": 700}
 
 
 def test_recorded_feeds_keep_their_time_and_others_may_take_the_present() -> None:
@@ -337,7 +342,7 @@ def test_a_file_read_to_its_end_is_left_out_unless_the_broker_lacks_something_of
     """Whoever goes on does not send it again."""
     tally = publish([FeedItem(f"{name}:1", "news.raw", b"k", b"v", T0) for name in "ab"], MemorySink())
     assert (tally.resume([]), tally.resume("b")) == ([], ["b:2"])
-    tally.open[0] = "a:1"
+    tally.open[0] = ("news.raw", "a:1")
     assert tally.resume("b") == ["b:2", "a:1"]
 
 
@@ -470,7 +475,7 @@ def test_what_was_published_is_said_however_it_ends(
     assert cli.main(["feed", str(write(Path("f.jsonl"), [])), "--timestamps", "now"]) == status
     said = capsys.readouterr().out
     assert said.startswith("published 3 texts (news.raw 3)")
-    assert said.endswith("; 3 acknowledged, go on at f.jsonl:4\n")
+    assert said.endswith("; go on at f.jsonl:4\n")
     assert handlers == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
 
 
@@ -493,7 +498,8 @@ def test_a_signal_amid_a_delivery_report_is_a_signal(
     assert cli.main(["feed", str(path), "--timestamps", "now"]) == 130
     count = on_topic(on_ground, "news.raw")
     assert 0 < count < 20_000
-    assert f"; {count:,} acknowledged, go on at f.jsonl:{count + 1}\n" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert out.startswith(f"published {count:,} texts") and f"; go on at f.jsonl:{count + 1}\n" in out
 
 
 class Feed:
@@ -537,7 +543,7 @@ def test_a_feed_at_full_speed_ends_on_a_signal_with_its_account(
     count = on_topic(on_ground, "news.raw")
     assert (status, err) == (128 + how, "")
     assert out.startswith(f"published {count:,} texts")
-    assert out.endswith(f"; {count:,} acknowledged, go on at {running.pipe}:{count + 1}, {later}:1\n")
+    assert out.endswith(f"; go on at {running.pipe}:{count + 1}, {later}:1\n")
 
 
 def test_a_second_signal_is_the_end() -> None:
@@ -591,3 +597,154 @@ def test_an_option_that_is_no_number_says_what_it_may_be(
         with pytest.raises(SystemExit):
             cli.main(["feed", "f.jsonl", f"{option}={text}"])
         assert f"{allowed} expected, was '{text}'" in capsys.readouterr().err
+
+
+MAPPED = ["headline=title", "summary=teaser", "source='wire'", "source_item_id=id", "published_us=at:s",
+          "symbols=symbols", "lang=lang", "updated_us=edited:s", "vendor_sentiment=mood"]  # fmt: skip
+STORY = {"title": "Norvex cuts its forecast", "id": 1, "at": 1_700_000_000}
+
+
+def mapped(**changed: object) -> Any:
+    """The raw item of a foreign line, or what is wrong with it."""
+    line = json.dumps(STORY | changed).encode()
+    item = LineFormat(FieldMap(MAPPED), assume_delay_us=0).item(line, "f:1")
+    return RAW.validate_json(item.value) if isinstance(item, FeedItem) else item.why
+
+
+@pytest.mark.parametrize("title", ["", None])
+def test_news_without_a_headline_is_news_with_its_summary(title: str | None) -> None:
+    """What a line is, the map says; an empty field makes no tweet of it."""
+    news = mapped(title=title, teaser="Norvex sees less demand")
+    assert (news.item_type, news.headline, news.summary) == ("news", None, "Norvex sees less demand")
+
+
+def test_a_line_without_any_text_is_a_bad_one() -> None:
+    """It would be a dead letter; here its feeder learns of it. A deletion needs no text."""
+    assert mapped(title=" ", teaser=None) == "no text: nothing in headline, summary, body"
+    deletion = LineFormat(FieldMap([*MAPPED, "action='delete'"]), 0).item(
+        json.dumps({"id": 1, "at": 1.7e9}).encode(), ""
+    )
+    assert isinstance(deletion, FeedItem)
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ([{"name": "NRVX", "exchange": "XNAS"}, {"Ticker": "brk-b"}], ["NRVX", "BRK.B"]),
+        ({"symbol": "NRVX"}, ["NRVX"]),
+        ("A;B", ["A", "B"]), ("A, B|C  D", ["A", "B", "C", "D"]), (["A,B", "$A"], ["A", "B"]),
+        ([None, ""], []), (7203, ["7203"]),
+    ],
+)  # fmt: skip
+def test_symbols_are_read_as_they_are_meant(given: object, names: list[str]) -> None:
+    """Objects that hold a name, and lists in one text."""
+    found = mapped(symbols=given).symbols
+    assert [symbol.symbol for symbol in found] == names
+    assert [symbol.exchange for symbol in found if symbol.symbol == "NRVX" and isinstance(given, list)] in (
+        [],
+        ["XNAS"],
+    )
+
+
+@pytest.mark.parametrize("given", [[{"isin": "US0000000000"}], [["A"]], [True], 1.5])
+def test_symbols_that_cannot_be_told_are_named_and_not_invented(given: object) -> None:
+    """Never the text of an object as a symbol."""
+    assert mapped(symbols=given).startswith("symbols: ")
+
+
+def test_what_is_no_time_and_no_figure_costs_no_line() -> None:
+    """Reddit says `edited: false`, vendors say `positive`."""
+    assert mapped(edited=False).updated_us is None
+    assert mapped(edited=1_700_000_009).updated_us == T0 + 9_000_000
+    assert [mapped(mood=mood).vendor_sentiment for mood in ("positive", "0.3", 1, {"x": 1})] == [None, 0.3, 1.0, None]
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ("English", "en"), ("eng", "en"), ("en-US", "en-US"), ("English (United States)", "en"), ("GERMAN", "de"),
+        ("deu", "de"), ("ger", "de"), ("Klingon", None), ("und", None), ("qct", None), ("", None), (["en"], "en"),
+    ],
+)  # fmt: skip
+def test_names_of_languages_are_understood_or_unknown(given: object, code: str | None) -> None:
+    """GDELT's `English` is no reason to lose every item."""
+    assert mapped(lang=given).lang == code
+
+
+def pretty(value: object) -> bytes:
+    return json.dumps(value, indent=2).encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [
+        (pretty(own_line(1)), [1]),
+        (pretty([own_line(number) for number in range(3)]), [2, 10, 18]),
+        (pretty(own_line(1)) + b"\n" + pretty(own_line(2)), [1, 9]),
+        (b"\xef\xbb\xbf" + json.dumps(own_line(1)).encode() + b"\n" + json.dumps(own_line(2)).encode(), [1, 2]),
+        (b"\xef\xbb\xbf" + pretty(own_line(1)), [1]),
+        (b"[\n" + b",\n".join(json.dumps(own_line(n)).encode() for n in range(3)) + b"\n]\n", [2, 3, 4]),
+    ],
+    ids=["object", "array", "several", "mark", "mark and object", "array of lines"],
+)
+def test_files_that_were_written_for_eyes_are_read(tmp_path: Path, content: bytes, lines: list[int]) -> None:
+    """Pretty-printed objects, an array of them, and the mark before UTF-8, which is no part of the first line."""
+    (tmp_path / "f.json").write_bytes(content)
+    found = list(merged([FeedFile(tmp_path / "f.json")], LineFormat()))
+    assert [getattr(line, "why", "") for line in found] == [""] * len(lines)
+    assert [int(line.place.rpartition(":")[2]) for line in found] == lines
+    assert all(isinstance(line, FeedItem) and line.value.startswith(b"{") for line in found)
+
+
+def test_a_lone_bracket_spoils_no_line_after_it(tmp_path: Path) -> None:
+    """A file whose first line was cut is not taken for a document to its end."""
+    found = list(merged([FeedFile(write(tmp_path / "f.jsonl", [b"{", own_line(1), own_line(2)]))], LineFormat()))
+    assert [isinstance(line, FeedItem) for line in found] == [False, True, True]
+
+
+@given(st.lists(st.sampled_from([b"{", b"[", b"}", b'{"a": 1,', b"]", b"\xff", b'"', b"", *GOOD]), max_size=12))
+def test_no_line_of_its_own_is_lost_behind_others(lines: list[bytes]) -> None:
+    """Whatever brackets and halves come before it, a line that is an object is given."""
+    given_lines = [content for _, content in feed_lines(line + b"\n" for line in lines)]
+    alone = [line for line in lines if line in GOOD]
+    nested = b"\n".join(given_lines)
+    assert all(nested.count(line) >= alone.count(line) for line in alone)
+
+
+def test_a_date_in_the_future_costs_its_own_line_alone(tmp_path: Path) -> None:
+    """A broker refuses such records, which would end the feed; and other files would wait for its time."""
+    first = write(tmp_path / "a.jsonl", [own_line(1, T0), own_line(2, T0 * 2), own_line(3, T0 + 2)])
+    second = write(tmp_path / "b.jsonl", [own_line(4, T0 + 1)])
+    found = list(merged([FeedFile(first), FeedFile(second)], LineFormat()))
+    assert [line.key for line in found if isinstance(line, FeedItem)] == [b"wire:1", b"wire:4", b"wire:3"]
+    assert [line.why for line in found if isinstance(line, BadLine)] == [
+        f"ingested_us: more than an hour ahead of now, was {T0 * 2}"
+    ]
+
+
+def test_a_live_feed_is_stamped_as_it_arrives() -> None:
+    """Observed, not assumed; a time that the feed has of its own stays."""
+    form = LineFormat(FieldMap([*MAPPED, "ingested_us=seen:s"]), arrives=True, now_us=lambda: T0 + 5)
+    stamped, own = (form.item(json.dumps(STORY | seen).encode(), "-:1") for seen in ({}, {"seen": 1_700_000_000}))
+    assert isinstance(stamped, FeedItem) and isinstance(own, FeedItem)
+    assert (stamped.at_us, RAW.validate_json(stamped.value).ingested_origin) == (T0 + 5, "observed")
+    assert own.at_us == T0
+
+
+def test_a_file_does_not_arrive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its texts were there before: to date them now would be false."""
+    path = write(tmp_path / "f.jsonl", [own_line(1)])
+    assert cli.main(["feed", str(path), "--arriving"]) == 2
+    assert "only what comes through stdin" in capsys.readouterr().err
+
+
+def test_the_account_adds_up() -> None:
+    """What is published is what the broker has; the rest is told beside it."""
+    tally = Tally(bad_lines=2, seconds=1.0)
+    for number in range(11):
+        tally.send("news.raw" if number % 2 else "tweets.raw", f"f:{number + 1}")
+    tally.settle([1, 3, 4])
+    assert str(tally) == (
+        "published 3 texts (news.raw 2, tweets.raw 1) in 1.0 s, 11 texts/s; 8 more sent and not acknowledged; "
+        "2 bad lines left out"
+    )

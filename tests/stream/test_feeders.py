@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from engine.config import EngineConfig
 from engine.engine import Engine
 from engine.errors import DeviceLost
-from engine.text.encoder import Text
+from engine.text.assembly import Text
 from engine.types import Verdict
 from schemas.signal import ExitReason
 from stream.adapters.clock import SystemClock

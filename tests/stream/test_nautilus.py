@@ -118,3 +118,17 @@ def test_an_event_never_lies_behind_its_availability() -> None:
     ahead: Signal = invented("1", T0 + 5 * SECOND)
     data = signal_data(next(Signals.replay([(ahead, T0)])))
     assert data.ts_event == data.ts_init == T0 * 1000
+
+
+def test_an_odd_signal_ends_no_catalog(tmp_path: Path) -> None:
+    """A revision beyond 64 bits is the largest there is, so that it still supersedes; the others are as they were."""
+    tape = [
+        (invented("1", T0), T0),
+        (invented("2", T0, revision=2**63), T0 + 1),
+        (invented("3", T0, revision=2**63 - 1, symbols=["A\0B"]), T0 + 2),
+    ]
+    catalog = ParquetDataCatalog(str(tmp_path))
+    assert write_catalog(catalog, Signals.replay(tape)) == 3
+    read = [data.data for data in catalog.custom_data(SignalData)]
+    assert [data.revision for data in read] == [0, 2**63 - 1, 2**63 - 1]
+    assert [data.item_key for data in read] == ["wire:1", "wire:2", "wire:3"]

@@ -37,7 +37,7 @@ common: dict[str, Any] = {
     "source": texts,
     "source_item_id": texts,
     "action": st.sampled_from(["create", "update"]),
-    "revision": st.none() | st.integers(0, 2**63),
+    "revision": st.none() | st.integers(0, 2**63 - 1),
     "published_us": instants,
     "updated_us": instants,
     "ingested_us": st.integers(EARLIEST_US, LATEST_US),

@@ -442,6 +442,31 @@ def test_span_of_a_partition_is_bounded(worlds: Worlds, make_news: News, make_re
     assert world.source.committed[P0] == Commit(30)
 
 
+def test_history_is_never_old(worlds: Worlds, make_news: News, make_record: MakeRecord) -> None:
+    """A back-dated feed: neither the age of what is unfinished nor a latency is counted in years; live texts' are."""
+    ten_years_us = 3652 * DAY_US
+    world = worlds()
+    fields = {"ingested_us": NOW_US - ten_years_us, "ingested_origin": "assumed"}
+    world.source.append([make_record(0, make_news("old", "Norvex lifts outlook", **fields))])
+    world.turn()
+    (partition,) = world.pipeline.ledger.partitions()
+    progress = world.pipeline.ledger.progress(partition)
+    assert (progress.unfinished, progress.oldest_unfinished_ingested_us) == (1, NOW_US), "since it was read"
+    world.finish()
+    assert len(world.signals) == 1
+    assert b"earlybird_signal_latency_seconds_count 0.0" in world.metrics.exposition()
+    live = [
+        make_news("new", "Acme sells plant", ingested_us=NOW_US - 5),
+        make_news("new", None, action="delete", published_us=NOW_US - 1),
+    ]
+    world.source.append([make_record(offset, item) for offset, item in enumerate(live, 1)])
+    world.turn()
+    assert world.pipeline.ledger.progress(partition).oldest_unfinished_ingested_us == NOW_US - 5
+    world.finish()
+    assert b"earlybird_signal_latency_seconds_count 2.0" in world.metrics.exposition()
+    assert b'earlybird_stage_latency_seconds_count{stage="engine"} 2.0' in world.metrics.exposition()
+
+
 def test_drain_finishes_and_commits(worlds: Worlds, three: list[Record]) -> None:
     """What SIGTERM does: take nothing more, finish what is here, commit, leave."""
     world = worlds()
@@ -478,3 +503,16 @@ def _until(happened: Callable[[], Any]) -> None:
         if happened():
             return
     pytest.fail("did not happen")
+
+
+@pytest.mark.parametrize(("origin", "age_us"), [("observed", 4_000 * DAY_US), ("assumed", 0)])
+def test_history_waits_since_it_was_read(
+    worlds: Worlds, make_news: News, make_record: MakeRecord, origin: str, age_us: int
+) -> None:
+    """The ingest time of a back-dated feed was made up: it tells nothing of how far the stage is behind."""
+    item = make_news("1", "Acme raises its outlook", ingested_us=NOW_US - 4_000 * DAY_US, ingested_origin=origin)
+    world = worlds()
+    world.source.append([make_record(0, item)])
+    world.turn()
+    since_us = world.pipeline.ledger.progress(P0).oldest_unfinished_ingested_us
+    assert since_us is not None and since_us + age_us <= world.clock.now_us() < since_us + age_us + DAY_US

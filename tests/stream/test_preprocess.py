@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.rejection import Reason
+from stream.elements import NotAnArray, split
 from stream.ports import Position, Record
 from stream.preprocess import Deletion, Limits, Readable, Refusal, read, symbols_of, text_of
 
@@ -79,9 +80,71 @@ def test_bad_record_gets_its_reason(value: bytes, reason: Reason) -> None:
     assert element.detail
 
 
+@pytest.mark.parametrize(
+    ("value", "detail"),
+    [
+        (b"", "not JSON: empty"),
+        (b"\xef\xbb\xbf" + news(), "not JSON: begins with a byte order mark"),
+        (b"{", "not JSON: EOF while parsing an object at line 1 column 1"),
+        (b"17", "not a JSON object"),
+        (news(item_type=...), "item_type is missing"),
+        (news(item_type="video"), "item_type is news or tweet, was 'video'"),
+        (news(ingested_us=...), "ingested_us is missing"),
+        (news(schema_version="9.0"), "schema_version is '1.0', was '9.0'"),
+        (news(action="upsert"), "action is 'create', 'update' or 'delete', was 'upsert'"),
+        (news(action="x" * 900_000), "action is 'create', 'update' or 'delete', was 900,000 characters"),
+        (
+            news(published_us=1_770_000_000_000),
+            "published_us looks like milliseconds: 1770000000000; microseconds since 1970 expected",
+        ),
+        (
+            news(ingested_us=1_770_000_000),
+            "ingested_us looks like seconds: 1770000000; microseconds since 1970 expected",
+        ),
+        (
+            news(updated_us=NOW_US * 1_000),
+            f"updated_us looks like nanoseconds: {NOW_US * 1_000}; microseconds since 1970 expected",
+        ),
+        (news(published_us=-5), "published_us is outside 1973 to 2100 in microseconds since 1970, was -5"),
+        (
+            news(published_us="yesterday"),
+            "published_us is not an integer of microseconds since 1970, was a string",
+        ),
+        (news(published_us=1.5), "published_us is not an integer of microseconds since 1970, was 1.5"),
+        (news(lang="de-" + "x" * 900_000), "lang is longer than 35 characters, was 900,003"),
+        (news(headline=7), "headline is not a string, was 7"),
+        (news(headline=["a"]), "headline is not a string, was an array"),
+        (news(revision=2**63), f"revision is out of range, was {2**63}"),
+        (news(vendor_sentiment=float("nan")), "vendor_sentiment is not a finite number, was NaN"),
+        (news(source=""), "source is empty"),
+        (news(tags="a"), "tags is not an array, was a string"),
+        (news(symbols=[{"symbol": "A"}]), "symbols[0].origin is missing"),
+        (
+            news(symbols=[{"symbol": "A", "origin": "provider", "exchange": "X" * 65}]),
+            "symbols[0]: its exchange is longer than 64 characters, was 65",
+        ),
+        (news(symbols=[{"symbol": "A", "origin": "provider"}] * 513), "symbols has more than 512 elements"),
+        (
+            news(item_type="tweet", metrics={"\x1b" + "x" * 900_000: 1.5}),
+            "metrics.\\x1b" + "x" * 39 + "... (899,961 characters more) is not an integer, was 1.5",
+        ),
+        (news(lang="de"), "lang: one of en read, was 'de'"),
+        (b"[1", "not JSON: an array without its end"),
+        (b"[1,]", "not JSON: nothing between two commas"),
+        (b"[]", "not JSON: an array without elements"),
+    ],
+)
+def test_detail_speaks_the_sender_s_language(value: bytes, detail: str) -> None:
+    """What is wrong, in the words of the envelope, never more than a name or a number of the input."""
+    assert only(value).detail == detail
+
+
 def test_detail_never_quotes_the_text() -> None:
     """Logs must not hold licensed text."""
-    assert "outlook" not in only(news(published_us="outlook")).detail
+    text = "Acme raises its outlook for the year to a new high"
+    for field in ("published_us", "item_type", "action", "body_format", "schema_version", "lang", "source_item_id"):
+        detail = only(news(**{field: text, "headline": text})).detail
+        assert "outlook" not in detail and len(detail) < 200
 
 
 @given(st.binary(max_size=400) | st.text(max_size=200).map(str.encode))
@@ -120,6 +183,59 @@ def test_null_record_deletes_its_key() -> None:
     assert element == Deletion(Position("news.raw", 3, 41), "wire:1", NOW_US, NOW_US)
 
 
+@pytest.mark.parametrize(
+    ("array", "parts"),
+    [
+        (b" [1] ", [b"1"]),
+        (b'[{"a":[1,"],"]}, "x,]" ,\n[[],{}]]', [b'{"a":[1,"],"]}', b'"x,]"', b"[[],{}]"]),
+        (b'["\\\\", "\\"]"]', [b'"\\\\"', b'"\\"]"']),
+        (b'["\xff\xfe", {"a":"\\ud800"}]', [b'"\xff\xfe"', b'{"a":"\\ud800"}']),
+        (b"[" + b"[" * 50_000 + b"]" * 50_000 + b",1]", [b"[" * 50_000 + b"]" * 50_000, b"1"]),
+    ],
+)
+def test_elements_are_the_bytes_that_came(array: bytes, parts: list[bytes]) -> None:
+    """However deep, and whatever is broken in one: its neighbours are read."""
+    assert split(array, 10) == parts
+
+
+@pytest.mark.parametrize("array", [b"[", b"[1", b'["a]', b"[1]]", b"[1] 2", b"[{}}", b"[,]", b"[1,,2]", b"[ ]"])
+def test_what_is_no_whole_array_has_no_elements(array: bytes) -> None:
+    """It is refused as one."""
+    with pytest.raises(NotAnArray):
+        split(array, 10)
+    assert only(array).reason is Reason.MALFORMED
+
+
+@given(st.lists(json_values, min_size=1, max_size=6))
+def test_elements_are_those_of_a_json_parser(parts: list[Any]) -> None:
+    """The same number, each saying the same."""
+    found = split(json.dumps(parts).encode(), 6)
+    assert [json.dumps(json.loads(part)) for part in found] == [json.dumps(part) for part in parts]
+
+
+def test_one_element_too_many_refuses_the_array() -> None:
+    """Exactly as many as are allowed are read."""
+    limits = Limits(max_elements=3)
+    assert len(read(record(b"[1,2,3]"), limits)) == 3
+    assert only(b"[1,2,3,4]", limits).reason is Reason.TOO_LARGE
+
+
+@pytest.mark.parametrize("key", [b"\xff\xfe", b"k" * 513])
+def test_a_key_that_no_item_can_have_deletes_nothing(key: bytes) -> None:
+    """Cut or mended it would be another item's."""
+    refusal = only(None, key=key)
+    assert (refusal.reason, refusal.item_key) == (Reason.MALFORMED, None)
+
+
+def test_a_refused_update_with_a_broken_text_still_takes_back() -> None:
+    """A lone surrogate, a number of 5,000 digits: what can be seen of it is used, to any depth of the stack."""
+    for odd in (b'"\\ud800"', b"1" * 5_000):
+        value = news(action="update", updated_us=NOW_US - 1)[:-1] + b',"summary":' + odd + b"}"
+        assert only(value).retraction == Deletion(Position("news.raw", 3, 41), "wire:1", NOW_US - 1, NOW_US)
+    deep = news(action="update", updated_us=NOW_US - 1)[:-1] + b',"x":' + b"[" * 201 + b"]" * 201 + b"}"
+    assert only(deep).retraction is None
+
+
 def test_null_record_without_key_or_time_is_refused() -> None:
     """Nothing says what to delete, or when."""
     assert only(None, key=None).reason is Reason.MISSING_FIELD
@@ -143,7 +259,9 @@ def test_age_is_judged_on_recorded_times() -> None:
     assert isinstance(only(news(published_us=NOW_US - 1_000), limits), Readable)
 
 
-@pytest.mark.parametrize("lang", ["en", "EN-us", "en_GB", "und", "", None, "qme"])
+@pytest.mark.parametrize(
+    "lang", ["en", "EN-us", "en_GB", "eng", "English", "und", "", None, "qme", "qct", "qst", "qht", "qam"]
+)
 def test_known_and_unknown_languages_pass(lang: str | None) -> None:
     """Only a language that the source names and the model never saw is refused."""
     assert isinstance(only(news(lang=lang)), Readable)
@@ -154,6 +272,13 @@ def test_text_is_headline_summary_body() -> None:
     element = only(news(summary="", body="Body.", body_format="html"))
     assert text_of(element.item).parts == ("Acme raises its outlook", "Body.")
     assert text_of(element.item).html
+
+
+@pytest.mark.parametrize("headline", ["", None])
+def test_a_body_without_a_headline_is_no_headline(headline: str | None) -> None:
+    """Markup is read after the headline, so the place of one that is missing is kept."""
+    element = only(news(headline=headline, body="<p>Body.</p>", body_format="html"))
+    assert text_of(element.item).parts == ("", "<p>Body.</p>") and text_of(element.item).html
 
 
 def test_symbols_are_canonical_and_unique() -> None:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,23 +11,27 @@ from queue import SimpleQueue
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from engine.engine import Engine
 from schemas.codec import decode, encode
 from schemas.control import Heartbeat
 from schemas.rejection import Rejection
-from schemas.signal import ExitReason, Signal
+from schemas.signal import ExitReason, Novelty, Signal
 from stream import service
 from stream import settings as settings_module
 from stream.adapters.memory import MemoryCache, MemorySink, MemorySource
+from stream.commands.replay import summary
 from stream.errors import SettingsError, SourceError
-from stream.history.archive import read_signals
+from stream.history.archive import ArchiveHistory, read_signals
+from stream.history.archiver import Archiver
 from stream.history.availability import Constant, Empirical, Stamped, date_raw
+from stream.history.knowledge import in_sample
 from stream.history.recompute import HistorySource, Outcome, Repeats
 from stream.history.recorded import in_order
 from stream.history.replay_output import TopicOutput
 from stream.history.replay_run import Options, plan_of, run_replay
-from stream.history.timeline import Pace, Reorder, Span, Window, merge, parse_bounds
+from stream.history.timeline import Begin, Pace, Reorder, Span, Window, merge, parse_bounds
 from stream.ports import Commit, Outgoing, Partition, Position, Record
 from stream.settings import Settings
 from stream.stage import Stage
@@ -73,6 +78,11 @@ class MemoryHistory:
             if place.topic in wanted
         }
 
+    def cut(self, topics: Iterable[str], window: Window) -> dict[Partition, Begin]:
+        firsts = {place: log[0].record for place, log in self._logs.items() if place.topic in set(topics)}
+        begins = {place: Begin(first.offset, first.timestamp_us) for place, first in firsts.items()}
+        return {place: begin for place, begin in begins.items() if window.lacks_before(place, begin)}
+
     def read(self, spans: Mapping[Partition, Span], window: Window) -> list[Iterator[Stamped]]:
         return [self._rows(place, span) for place, span in spans.items()]
 
@@ -116,6 +126,11 @@ def settings(**engine: Any) -> Settings:
     return loaded.model_copy(
         update={"engine": loaded.engine.model_copy(update={"threads": 1} | engine), "limits": limits}
     )
+
+
+def unsure(**engine: Any) -> Settings:
+    """The bundled model is sure of most texts after one layer; to be cut short, a text must want more of them."""
+    return settings(**engine).model_copy(update={"policy": "cwb:delta=0.2,window=0"})
 
 
 def replay(
@@ -326,6 +341,63 @@ def test_compare_with_another_policy_expects_nothing(unbroken: Path, tmp_path: P
     assert found["exit_shifts"] > 0 and found["largest_probability_change"] > 0
 
 
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def test_compare_with_another_policy_shows_what_moved(unbroken: Path, tmp_path: Path) -> None:
+    """Label by label, layer by layer and signal by signal: that is what another policy is tried for."""
+    other = settings().model_copy(update={"policy": "fixed:1"})
+    manifest = replay(tmp_path, history() + as_record(signals(unbroken)), other, compare=True)
+    found, rows = manifest["comparison"], lines(tmp_path / "comparison.jsonl")
+    before = {s.raw.model_dump_json(): s for s, _ in signals(unbroken)}
+    after = {s.raw.model_dump_json(): s for s, _ in signals(tmp_path)}
+    assert before.keys() == after.keys() and len(rows) == len(before) == found["differing"]
+    pairs = Counter(tuple(s.label or "retraction" for s in (before[key], after[key])) for key in before)
+    assert {(each["recorded"], each["recomputed"]): each["signals"] for each in found["labels"]} == pairs
+    deep = Counter(str(s.exit.layer) for s in before.values() if s.exit)
+    assert found["exit_layers"] == {"recorded": dict(sorted(deep.items())), "recomputed": {"1": deep.total()}}
+    for row in rows:
+        place = {name: row[name] for name in ("topic", "partition", "offset", "index")}
+        then, now = (side[json.dumps(place, separators=(",", ":"))] for side in (before, after))
+        assert (row["kind"], row["item_key"]) == ("differs", then.item_key)
+        assert (row["recorded_label"], row["recomputed_label"]) == (then.label, now.label)
+        assert (row["recorded_score"], row["recomputed_score"]) == (then.score, now.score)
+        assert (row["recorded_layer"], row["recomputed_layer"]) == (then.exit and then.exit.layer, now.exit and 1)
+    told = "\n".join(summary(manifest))
+    assert "labels: negative -> " in told and "exit layers, recomputed: 1: " in told and "comparison.jsonl" in told
+
+
+def test_compare_counts_novelty_apart(unbroken: Path, tmp_path: Path) -> None:
+    """It is what the live workers knew at the time: no fault where it differs, and yet to be seen."""
+    record = as_record(signals(unbroken))
+    chosen = [n for n, each in enumerate(record) if decode(Signal, each.record.value or b"").label is not None][:3]
+    for n in chosen:
+        signal = decode(Signal, record[n].record.value or b"")
+        novelty = Novelty(cache_hit=True, dup_of="wire:else", dup_count=1, first_seen_us=NOW_US)
+        value = encode(signal.model_copy(update={"novelty": novelty}))
+        record[n] = Stamped(replace(record[n].record, value=value), True)
+    del record[40]
+    found = replay(tmp_path, history() + record, compare=True)["comparison"]
+    assert (found["novelty_differing"], found["differing"], found["only_recomputed"]) == (3, 0, 1)
+    rows = lines(tmp_path / "comparison.jsonl")
+    assert Counter(row["kind"] for row in rows) == {"novelty differs": 3, "only recomputed": 1}
+    assert {row["recorded_dup_of"] for row in rows} == {"wire:else", None}
+    assert [row["recorded_label"] for row in rows if row["kind"] == "only recomputed"] == [None]
+
+
+def test_what_only_the_record_has_is_named(unbroken: Path, tmp_path: Path) -> None:
+    """Such a signal came from nowhere, or its text is read otherwise now."""
+    record = as_record(signals(unbroken))
+    stray = decode(Signal, record[3].record.value or b"")
+    stray = stray.model_copy(update={"raw": stray.raw.model_copy(update={"index": 9})})
+    record.append(Stamped(Record("signals", 0, len(record), None, encode(stray), NOW_US), True))
+    found = replay(tmp_path, history() + record, compare=True)["comparison"]
+    assert found["only_recorded"] == 1 and not found["holds"]
+    (row,) = [row for row in lines(tmp_path / "comparison.jsonl") if row["kind"] == "only recorded"]
+    assert (row["item_key"], row["index"], row["recomputed_label"]) == (stray.item_key, 9, None)
+
+
 def test_recorded_plays_signals_as_they_were(unbroken: Path, tmp_path: Path) -> None:
     """Every field but run_id, at the broker's append time."""
     record = as_record(signals(unbroken))
@@ -347,6 +419,92 @@ def test_recorded_signals_of_history_are_dated_by_ingest(unbroken: Path, tmp_pat
     ]
     replay(tmp_path, later, mode="recorded", rule="ingested", latency="250ms")
     assert [at for _, at in signals(tmp_path)] == sorted(s.ts.ingested_us + 250_000 for s, _ in replayed)
+
+
+def with_novelty(signal: Signal, at_us: int, first: Signal | None) -> Signal:
+    """The signal of a text that was ingested then; `first` is the item that the live cache had it from."""
+    novelty = Novelty(cache_hit=False)
+    if first is not None:
+        named = None if first.item_key == signal.item_key else first.item_key
+        novelty = Novelty(cache_hit=True, dup_of=named, dup_count=1, first_seen_us=first.ts.ingested_us)
+    times = signal.ts.model_copy(update={"ingested_us": at_us, "published_us": None, "updated_us": None})
+    return signal.model_copy(update={"novelty": novelty, "ts": times})
+
+
+@pytest.mark.parametrize("rule", ["ingested", "auto"])
+def test_novelty_never_names_what_is_not_yet_available(unbroken: Path, tmp_path: Path, rule: str) -> None:
+    """A backlog is worked off in any order, and another partition may publish the first item later than its repeat."""
+    plain = [signal for signal, _ in signals(unbroken) if signal.label is not None][:6]
+    at = [NOW_US + n * SECOND_US for n in range(6)]
+    early = with_novelty(plain[0], at[2], None)  # computed first, and yet not the first text of its kind
+    late = with_novelty(plain[1], at[1], early)  # ingested before what it is said to repeat
+    after = with_novelty(plain[2], at[3], early)
+    unseen = with_novelty(plain[3], at[4], with_novelty(plain[5], at[0], None))  # of an item that the range lacks
+    own = with_novelty(plain[0].model_copy(update={"revision": 7}), at[5], early)
+    order = [early, late, after, unseen, own] if rule == "ingested" else [late, early, after, unseen, own]
+    record = [
+        Stamped(Record("signals", n % 2, n // 2, None, encode(signal), NOW_US + 60 * SECOND_US + n), True)
+        for n, signal in enumerate(order)
+    ]
+    manifest = replay(tmp_path / "a", record, mode="recorded", rule=rule)
+    played = {named(signal): (signal, known_us) for signal, known_us in signals(tmp_path / "a")}
+    known: set[str] = set()
+    for signal, available_us in sorted(played.values(), key=lambda pair: pair[1]):
+        assert signal.novelty is not None
+        assert signal.novelty.dup_of is None or signal.novelty.dup_of in known
+        assert (signal.novelty.first_seen_us or 0) <= available_us
+        known.add(signal.item_key)
+    kept = {name for name, (signal, _) in played.items() if signal.novelty and signal.novelty.cache_hit}
+    assert kept == {named(after), named(own)} and manifest["novelty_taken_back"] == 2
+
+
+def named(signal: Signal) -> str:
+    return f"{signal.item_key}@{signal.revision}"
+
+
+def test_what_was_new_before_a_range_is_no_news_in_it(unbroken: Path, tmp_path: Path) -> None:
+    """A first that was ingested well before the range begins was known; in a backlog nothing is known of it."""
+    plain = [signal for signal, _ in signals(unbroken) if signal.label is not None][:3]
+    first = with_novelty(plain[0], NOW_US - 5 * 3_600 * SECOND_US, None)
+    live, backlog = (with_novelty(plain[n], NOW_US + n - (n - 1) * DAY_US, first) for n in (1, 2))
+    record = [
+        Stamped(Record("signals", 0, n, None, encode(signal), NOW_US + n + 1), True)
+        for n, signal in enumerate((live, backlog))
+    ]
+    assert replay(tmp_path / "a", record, mode="recorded", start=[str(NOW_US)])["novelty_taken_back"] == 1
+    assert [signal.novelty and signal.novelty.cache_hit for signal, _ in signals(tmp_path / "a")] == [True, False]
+    assert replay(tmp_path / "b", record, mode="recorded")["novelty_taken_back"] == 2
+
+
+def test_a_replay_without_latency_says_what_the_live_stage_took(unbroken: Path, tmp_path: Path) -> None:
+    """Zero is the default, and the record to measure it from is there."""
+    record = as_record(signals(unbroken), delay_us=7_000)
+    with capture_logs() as logged:
+        manifest = replay(tmp_path / "a", history() + record)
+    assert [line["event"] for line in logged if line["event"] == "replay.no_latency"]
+    took = manifest["latency_recorded"]
+    assert took == {"signals": len(record), "p50_us": 7_000, "p99_us": 7_000}
+    assert (manifest["latency"], manifest["latency_chosen"]) == ("0us", False)
+    told = "\n".join(summary(manifest))
+    assert "NO LATENCY" in told and "7.0 ms (p50)" in told
+    with capture_logs() as logged:
+        chosen = replay(tmp_path / "b", history() + record, latency="0")
+    assert chosen["latency_chosen"] and "NO LATENCY" not in "\n".join(summary(chosen))
+    assert not [line for line in logged if line["event"] == "replay.no_latency"]
+    assert replay(tmp_path / "c", history())["latency_recorded"] is None
+    again = replay(tmp_path / "d", record, mode="recorded", rule="ingested")
+    assert again["latency_recorded"] == took and "NO LATENCY" in "\n".join(summary(again))
+
+
+def test_rejected_texts_are_one_line_of_the_log(tmp_path: Path) -> None:
+    """And a line each in rejections.jsonl: months of history have many."""
+    records = [raw(n, NOW_US + n, value=b"\xff no json") for n in range(50)] + [raw(50, NOW_US + 50)]
+    with capture_logs() as logged:
+        manifest = replay(tmp_path, records)
+    told = [line for line in logged if "reject" in line["event"] and line["log_level"] != "debug"]
+    assert [(line["event"], line["malformed"]) for line in told] == [("replay.rejected", 50)]
+    assert manifest["counts"]["rejections"] == {"malformed": 50}
+    assert len((tmp_path / "rejections.jsonl").read_bytes().splitlines()) == 50
 
 
 def test_empirical_latency_is_the_live_runs_own_and_repeats_itself(unbroken: Path, tmp_path: Path) -> None:
@@ -389,7 +547,40 @@ def test_replay_of_what_the_model_learned_from_is_marked_in_sample(tmp_path: Pat
     with pytest.raises(SettingsError, match="in-sample"):
         replay(tmp_path / "b", records, strict=True)
     assert not (tmp_path / "b" / "signals.parquet").exists()
-    assert not replay(tmp_path / "c", records[1:], strict=True)["in_sample"]
+    assert not replay(tmp_path / "c", [raw(0, NOW_US)], strict=True)["in_sample"]
+
+
+@pytest.mark.parametrize("told", [{"published_us": YEAR_2015_US}, {"published_us": NOW_US, "updated_us": YEAR_2015_US}])
+def test_history_that_was_fed_late_is_in_sample(tmp_path: Path, told: dict[str, int]) -> None:
+    """It became available this year, and the model may have read it all the same: by a text's own time, too."""
+    records = [raw(0, NOW_US), raw(1, NOW_US + 1, **told), raw(2, NOW_US + 2, published_us=NOW_US)]
+    manifest = replay(tmp_path / "a", records)
+    assert manifest["in_sample"] and manifest["in_sample_signals"] == 1
+    assert "'wire:0-1' is of 2015-01-01T00:00:00Z" in manifest["in_sample_reason"]
+    record = as_record(signals(tmp_path / "a"))
+    assert replay(tmp_path / "b", record, mode="recorded")["in_sample_signals"] == 1
+    for mode, history in (("recompute", records), ("recorded", record)):
+        with pytest.raises(SettingsError, match=r"in-sample: model .* 2015-01-01"):
+            replay(tmp_path / "c", history, mode=mode, strict=True)
+        assert not (tmp_path / "c" / "signals.parquet").exists()
+    fresh = [records[0], records[2]]
+    assert not replay(tmp_path / "d", fresh, strict=True)["in_sample"]
+
+
+def test_a_text_as_old_as_the_models_knowledge_is_in_sample(unbroken: Path) -> None:
+    """To the microsecond; one that is younger by one is not. A retraction says nothing."""
+    signal = next(signal for signal, _ in signals(unbroken) if signal.label is not None)
+    known_us = signal.model.knowledge_until_us
+    assert known_us is not None
+
+    def of(at_us: int | None) -> Signal:
+        return signal.model_copy(update={"ts": signal.ts.model_copy(update={"published_us": at_us})})
+
+    judged = {at_us: in_sample(of(at_us), NOW_US) for at_us in (known_us - 1, known_us, known_us + 1, None)}
+    assert judged == {known_us - 1: True, known_us: True, known_us + 1: False, None: False}
+    assert in_sample(of(None), known_us)  # by availability
+    retraction = next(signal for signal, _ in signals(unbroken) if signal.label is None)
+    assert not in_sample(retraction, known_us)
 
 
 def test_recorded_signals_of_a_model_without_known_data_are_in_sample(unbroken: Path, tmp_path: Path) -> None:
@@ -409,6 +600,17 @@ def test_order_by_event_is_marked_as_look_ahead(tmp_path: Path) -> None:
     manifest = replay(tmp_path, records, order="event")
     assert manifest["look_ahead"]
     assert [(s.raw.offset, at) for s, at in signals(tmp_path)] == [(1, NOW_US + 20), (0, NOW_US + 10)]
+
+
+@pytest.mark.parametrize("bounds", [{}, {"end": [str(NOW_US + DAY_US)]}])
+def test_one_wrong_clock_neither_ends_nor_cuts_a_replay(tmp_path: Path, bounds: dict[str, Any]) -> None:
+    """A record of the year 2099 in the middle: what follows it is there, in its place."""
+    records = [raw(n, NOW_US + n * SECOND_US) for n in range(30)]
+    records[10] = raw(10, 4_070_908_800_000_000)
+    manifest = replay(tmp_path, records, **bounds)
+    offsets = [signal.raw.offset for signal, _ in signals(tmp_path)]
+    assert offsets == [*range(10), *range(11, 30), *([] if bounds else [10])]
+    assert manifest["counts"]["signals"] == len(offsets)
 
 
 def test_times_out_of_order_are_ordered_within_the_slack(tmp_path: Path) -> None:
@@ -479,6 +681,47 @@ def test_signals_of_partitions_are_one_sequence_by_availability(unbroken: Path) 
         list(in_order(there, there.spans(["signals"], strict), strict, "auto"))
 
 
+@pytest.mark.parametrize(
+    ("options", "cut"),
+    [
+        ({}, True),
+        ({"start": [str(NOW_US - 1)]}, True),
+        ({"start": [str(NOW_US)]}, False),
+        ({"start": ["offset=600"]}, False),
+        ({"start": ["offset=599"]}, True),
+        ({"start": ["signals/0=700", str(NOW_US - 1)]}, False),
+        ({"start": [str(NOW_US)], "rule": "ingested"}, True),  # the order of times says nothing of what was deleted
+    ],
+)
+def test_a_range_whose_beginning_is_gone_is_said(
+    unbroken: Path, tmp_path: Path, options: dict[str, Any], cut: bool
+) -> None:
+    """Half a month is no month: in the manifest, in the log, and refused by strict."""
+    signal = next(signal for signal, _ in signals(unbroken) if signal.label is not None)
+    record = [Stamped(Record("signals", 0, 600 + n, None, encode(signal), NOW_US + n), True) for n in range(200)]
+    with capture_logs() as logged:
+        manifest = replay(tmp_path / "a", record, mode="recorded", **options)
+    assert manifest["cut"] == ({"signals/0": [600, NOW_US]} if cut else {})
+    assert [line["partition"] for line in logged if line["event"] == "replay.cut"] == ["signals/0"] * cut
+    assert ("CUT: signals/0 begins at offset 600" in "\n".join(summary(manifest))) is cut
+    if cut:
+        with pytest.raises(SettingsError, match="signals/0 begins at offset 600"):
+            replay(tmp_path / "b", record, mode="recorded", strict=True, **options)
+        assert not (tmp_path / "b").exists()
+    else:
+        replay(tmp_path / "b", record, mode="recorded", strict=True, **options)
+
+
+def test_an_archive_that_begins_too_late_is_said(tmp_path: Path) -> None:
+    """Where a time before it is asked for; without a bound all that it has is."""
+    with Archiver(tmp_path, ["signals"]) as archiver:
+        for offset in (600, 601):
+            archiver.add(Stamped(Record("signals", 0, offset, None, b"", NOW_US), True))
+    archive = ArchiveHistory(tmp_path)
+    assert archive.cut(["signals"], Window()) == archive.cut(["signals"], Window(NOW_US)) == {}
+    assert [begin.offset for begin in archive.cut(["signals"], Window(NOW_US - DAY_US)).values()] == [600]
+
+
 def test_bounds_that_mean_nothing_are_refused() -> None:
     """With the text that was given."""
     for texts in (["yesterday"], ["offset=x"], ["news.raw=5"], ["now", "-1h"]):
@@ -546,8 +789,8 @@ def hurried() -> list[Stamped]:
     same = {"item_key": "wire:0-2", "source_item_id": "0-2"}
     late = raw(0, NOW_US + 3 * SECOND_US, 2, action="update", revision=9, headline="Acme wins no order", **same)
     raw_records = [*history(), late]
-    limits = settings().limits.model_copy(update={"deadline_ms": 1, "shed_after_ms": 30_000})
-    using = settings().model_copy(update={"limits": limits})
+    limits = unsure().limits.model_copy(update={"deadline_ms": 1, "shed_after_ms": 30_000})
+    using = unsure().model_copy(update={"limits": limits})
     loaded = service.load_engine(using)
     source, sink = MemorySource(bounded=True), MemorySink()
     source.append([stamped.record for stamped in raw_records])
@@ -570,7 +813,7 @@ def test_what_the_clock_decided_is_repeated_from_the_record(
 ) -> None:
     """Texts that were cut short are cut at the same depth, with the same digest, on any layout; shed ones stay shed,
     with the age that they had; the shed correction takes its item back again. Nothing here looks at a clock."""
-    found = replay(tmp_path, hurried, settings(**different), compare=True)
+    found = replay(tmp_path, hurried, unsure(**different), compare=True)
     live = [Signal.model_validate_json(s.record.value or b"") for s in hurried if s.record.topic == "signals"]
     shed = [Rejection.model_validate_json(s.record.value or b"") for s in hurried if s.record.topic == "raw.dlq"]
     cut = [signal for signal in live if signal.exit is not None and signal.exit.reason is ExitReason.DEADLINE]
@@ -587,8 +830,8 @@ def test_what_the_clock_decided_is_repeated_from_the_record(
 
 def test_a_replay_needs_no_comparison_to_repeat_it_and_says_the_same(hurried: list[Stamped], tmp_path: Path) -> None:
     """The output is the same, to the byte."""
-    replay(tmp_path / "compared", hurried, compare=True)
-    replay(tmp_path / "alone", hurried)
+    replay(tmp_path / "compared", hurried, unsure(), compare=True)
+    replay(tmp_path / "alone", hurried, unsure())
     assert (tmp_path / "alone" / "signals.parquet").read_bytes() == (
         tmp_path / "compared" / "signals.parquet"
     ).read_bytes()
@@ -603,7 +846,7 @@ def test_the_last_heartbeat_says_how_many_were_shed(hurried: list[Stamped]) -> N
 
 def test_without_its_record_a_replay_computes_in_full(hurried: list[Stamped], tmp_path: Path) -> None:
     """Of raw topics alone: nothing is late, and nothing says that it was."""
-    manifest = replay(tmp_path, [stamped for stamped in hurried if stamped.record.topic == "news.raw"])
+    manifest = replay(tmp_path, [stamped for stamped in hurried if stamped.record.topic == "news.raw"], unsure())
     assert manifest["recorded_deadlines"] == manifest["recorded_shed"] == 0
     assert "shed" not in manifest["counts"]["rejections"]
     assert all(s.exit is None or s.exit.reason is not ExitReason.DEADLINE for s, _ in signals(tmp_path))
@@ -619,10 +862,10 @@ def test_resume_of_a_hurried_history_gives_the_bytes_of_an_unbroken_run(hurried:
         if played == 60:
             raise Killed
 
-    small = settings(max_in_flight=16)
+    small = unsure(max_in_flight=16)
     with pytest.raises(Killed):
         replay(tmp_path / "broken", hurried, small, slack="1s", progress=die)
     replay(tmp_path / "broken", hurried, small, slack="1s", resume=True)
-    replay(tmp_path / "whole", hurried, slack="1s")
+    replay(tmp_path / "whole", hurried, unsure(), slack="1s")
     for name in ("signals.parquet", "rejections.jsonl"):
         assert (tmp_path / "broken" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

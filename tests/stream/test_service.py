@@ -31,6 +31,12 @@ def ask(url: str) -> tuple[int, bytes]:
             return error.code, error.read()
 
 
+def figures(url: str) -> dict[str, float]:
+    """Every series as it is written, and its value."""
+    lines = ask(f"{url}/metrics")[1].decode().splitlines()
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+
+
 def waiting(url: str) -> list[str]:
     """What keeps it from being ready."""
     status, said = ask(f"{url}/readyz")
@@ -53,6 +59,10 @@ def test_sigterm_drains_commits_and_exits_0(ground: Any, start_stage: StartStage
     assert second.events("service.stopped")[0]["finished"] + stopped["finished"] == 301
     assert found.balanced and found.repeated == 0
     assert found.rejections == {"malformed": 1}
+    lines = [json.loads(line) for line in stage.log.read_text().splitlines()]
+    assert {(line["worker"].rpartition("-")[2], line["group"]) for line in lines} == {
+        (str(stage.process.pid), "earlybird")
+    }
 
 
 def test_the_account_is_a_command(
@@ -82,19 +92,31 @@ def test_a_worker_that_finished_nothing_names_no_cost_a_text() -> None:
     assert Done(4, 0.8).account() == {"finished": 4, "cpu_ms_per_text": 200.0}
 
 
-def test_health_readiness_and_metrics(ground: Any, start_stage: StartStage) -> None:
+def test_health_readiness_and_metrics(ground: Any, start_stage: StartStage, until: Until) -> None:
     """What an orchestrator and a dashboard ask for."""
     stage = start_stage(ground.bootstrap_servers)
-    url = stage.wait_for("service.started")["health"]
+    started = stage.wait_for("service.started")
+    url = started["health"]
+    assert "this machine only; http.host=0.0.0.0" in started["reach"]
     stage.wait_for("partitions.assigned")
     ground.publish(20, garbage=True)
     ground.audit(21)
     assert ask(f"{url}/healthz")[0] == 200
     assert ask(f"{url}/readyz")[0] == 200
+    assert json.loads(ask(f"{url}/readyz")[1]) == {"ready": True, "waiting": [], "degraded": []}
     metrics = ask(f"{url}/metrics")[1].decode()
     assert 'earlybird_texts_consumed_total{item_type="news",topic="news.raw"} 20.0' in metrics
     assert 'earlybird_dlq_total{reason="malformed"} 1.0' in metrics
-    assert 'policy="cwb:delta=0.3,window=2"' in metrics
+    assert 'policy="cwb:delta=0.5,window=2"' in metrics and 'earlybird_build_info{config_hash="' in metrics
+    for name in ("partitions_assigned", "engine_busy_seconds_total", "engine_tokens_total", "ready"):
+        assert figures(url)[f"earlybird_{name}"] > 0
+    until(lambda: all(figures(url).get(f'earlybird_brokers_connected{{client="{one}"}}') for one in ("source", "sink")))
+    until(lambda: figures(url)['earlybird_commits_total{result="accepted"}'] > 0)
+    assert figures(url)["earlybird_rebalances_total"] > 0
+    assert figures(url)["earlybird_in_flight_limit_texts"] == 1024
+    assert figures(url)["process_resident_memory_bytes"] > 1e6
+    assert not [name for name in figures(url) if name.startswith("earlybird_cache")]
+    assert len(figures(url)) < 400
 
 
 def test_a_broker_that_stops_answering_is_not_ready(ground: Any, start_stage: StartStage, until: Until) -> None:
@@ -151,7 +173,7 @@ def test_a_worker_without_partitions_is_ready(start_stage: StartStage, until: Un
         assert (owner.end(), spare.end()) == (0, 0)
 
 
-def test_broker_that_is_not_there_yet_is_waited_for(start_stage: StartStage) -> None:
+def test_broker_that_is_not_there_yet_is_waited_for(start_stage: StartStage, until: Until) -> None:
     """A clear line once in a while, not twenty a second; healthy, not ready."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -160,7 +182,7 @@ def test_broker_that_is_not_there_yet_is_waited_for(start_stage: StartStage) -> 
     url = stage.wait_for("service.started")["health"]
     stage.wait_for("broker.awaited")
     assert ask(f"{url}/healthz")[0] == 200
-    assert ask(f"{url}/readyz")[0] == 503
+    until(lambda: "broker" in waiting(url))
     lines = len(stage.log.read_text().splitlines())
     time.sleep(2)  # the silence is what is looked at
     assert len(stage.log.read_text().splitlines()) <= lines + 2
@@ -182,17 +204,23 @@ def test_unknown_topic_format_is_refused(start_stage: StartStage) -> None:
     assert "telex" in stage.log.read_text() or "earlybird" in stage.log.read_text()
 
 
-def test_redis_that_dies_changes_nothing_but_speed(ground: Any, start_stage: StartStage) -> None:
-    """No stall and no loss with the cache killed under way; it is used again when it is back."""
+def test_redis_that_dies_changes_nothing_but_speed(ground: Any, start_stage: StartStage, until: Until) -> None:
+    """No stall and no loss with the cache killed under way, and it can be seen; it is used again when it is back."""
     with EmbeddedRedis() as redis:
         stage = start_stage(ground.bootstrap_servers, REDIS__URL=redis.url)
+        url = stage.wait_for("service.started")["health"]
         stage.wait_for("partitions.assigned")
         ground.publish(50, garbage=True)
         ground.audit(51)
+        assert figures(url)['earlybird_cache_lookups_total{result="miss"}'] > 0
+        assert figures(url)["earlybird_cache_up"] == 1
         redis.kill()
         ground.publish(50, start=50, garbage=True)
         ground.audit(102)
         stage.wait_for("cache.lost")
+        until(lambda: figures(url)["earlybird_cache_up"] == 0)
+        assert json.loads(ask(f"{url}/readyz")[1])["degraded"] == ["redis"]
+        assert figures(url)['earlybird_cache_calls_total{result="failed"}'] >= 3
         redis.restart()
         ground.publish(50, start=100, garbage=True)
         found = ground.audit(153)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import signal
+import socket
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -147,12 +148,14 @@ def test_a_file_that_is_no_toml_is_refused_by_name(tmp_path: Path, text: str) ->
 def test_secrets_are_hidden_in_what_is_shown_and_in_reprs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A log, a ticket and a screen share must not hold a password."""
     monkeypatch.setenv("EARLYBIRD_REDIS__URL", "redis://user:hunter2@cache:6379/0")
+    monkeypatch.setenv("EARLYBIRD_REDIS__SECRET", "hunter2 and a bit more")
     monkeypatch.setenv("EARLYBIRD_KAFKA__OPTIONS__SASL_PASSWORD", "hunter2")
     monkeypatch.setenv("EARLYBIRD_KAFKA__OPTIONS__SASL_USERNAME", "quant")
     monkeypatch.setenv("EARLYBIRD_KAFKA__OPTIONS__SSL_KEY_PEM", "hunter2")
     chosen = load()
     shown = effective(chosen)
     assert shown["redis.url"] == f"redis://{HIDDEN}@cache:6379/0"
+    assert shown["redis.secret"] == HIDDEN
     assert shown["kafka.options"] == {"sasl.password": HIDDEN, "sasl.username": "quant", "ssl.key.pem": HIDDEN}
     assert "hunter2" not in f"{shown} {chosen!r} {chosen}"
     assert shown["engine.token_budget"] == 512, "a number of tokens is no secret"
@@ -338,14 +341,23 @@ def test_what_a_missing_gpu_leaves_unused_is_said_once(monkeypatch: pytest.Monke
     ("variable", "value", "complaint"),
     [
         ("ENGINE__RUNNER", "packed", "tiers: only a resident runner has them"),
-        ("REDIS__URL", "redis://h:6379/0?socket_timeout=abc", "Redis URL: Invalid value for 'socket_timeout'"),
-        ("REDIS__URL", "redis://h:6379/0?socket_timeot=1", "Redis URL: .*'socket_timeot'"),
-        ("REDIS__URL", "redis://h:6379/0?cache_config=1", "Redis URL: "),
+        ("REDIS__URL", "redis://h:6379/0?socket_timeout=abc", "Redis URL: options .*socket_timeout .redis.budget_ms"),
+        ("REDIS__URL", "redis://h:6379/0?socket_timeot=1", "Redis URL: options .*socket_timeot; allowed"),
+        ("REDIS__URL", "redis://h:6379/0?cache_config=1", "Redis URL: options .*cache_config"),
         ("KAFKA__OPTIONS__ACKS", "1", "acks: "),
+        ("KAFKA__OPTIONS__SASL_MECHANSIM", "PLAIN", r'No such configuration property: "sasl\.mechansim"'),
+        ("KAFKA__OPTIONS__SOCKET_TIMEOUT_MS", "soon", r"kafka\.options: .*socket\.timeout\.ms"),
+        ("KAFKA__OPTIONS__MAX_POLL_INTERVAL_MS", "10", r"must be >= `session\.timeout\.ms`"),
+        ("KAFKA__OPTIONS__LINGER_MS", "long", r"linger\.ms"),
+        ("KAFKA__OPTIONS__REQUEST_REQUIRED_ACKS", "1", r"request\.required\.acks: an outcome counts"),
+        ("POLICY", "foo", "exit policy: .*was 'foo'"),
+        ("POLICY", "fixed:99", "exit policy 'fixed:99': the model has"),
+        ("MODEL", "/nope", "model: a folder required, was /nope"),
+        ("HTTP__HOST", "203.0.113.7", "http: cannot listen on 203.0.113.7"),
     ],
 )
 @pytest.mark.parametrize("command", [["config", "check"], ["run"]], ids=["check", "run"])
-def test_what_a_start_would_refuse_is_found_before_a_model_is_loaded(
+def test_what_a_start_would_refuse_is_found_by_the_check(
     command: list[str],
     variable: str,
     value: str,
@@ -354,12 +366,57 @@ def test_what_a_start_would_refuse_is_found_before_a_model_is_loaded(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """By `config check` and by `run`, in the same words; no server is asked."""
-    monkeypatch.setattr(service.Engine, "load", lambda _: pytest.fail("a model was loaded"))
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # `run` would keep Ctrl-C to itself
     monkeypatch.setenv("EARLYBIRD_ENGINE__TIERS", "[[4, 128, 1]]")
     monkeypatch.setenv(f"EARLYBIRD_{variable}", value)
     assert cli.main(command) == 2
     assert re.search(complaint, capsys.readouterr().err)
+
+
+def test_the_check_says_everything_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A misspelt name hides no other fault, nor does a file that is missing: one answer, one correction."""
+    wrong = {
+        "POLCY": "full",
+        "POLICY": "foo",
+        "MODEL": "/nope",
+        "GRUOP": "x",
+        "REDIS__TTL_S": "-1",
+        "REDIS__URL_FILE": "/nowhere/url",
+        "TOPICS__RAW": "news.raw",
+        "KAFKA__BOOTSTRAP_SERVERS": "kafka:99999",
+        "KAFKA__OPTIONS__SECURITY_PROTOCOL": "SSL",
+        "KAFKA__OPTIONS__SSL_CA_LOCATION": "/nowhere/ca.pem",
+        "KAFKA__OPTIONS__SASL_MECHANSIM": "PLAIN",
+        "KAFKA__OPTIONS__LINGER_MS": "long",
+        "KAFKA__OPTIONS__ACKS": "1",
+        "ENGINE__DEVICE": "cpu",
+        "LIMITS__MAX_IN_FLIGHT": "many",
+    }
+    for name, value in wrong.items():
+        monkeypatch.setenv(f"EARLYBIRD_{name}", value)
+    broken = write(tmp_path, "group = ")
+    assert cli.main(["config", "check", "--config", str(broken)]) == 2
+    said = capsys.readouterr().err
+    expected = [
+        "EARLYBIRD_POLCY", "EARLYBIRD_GRUOP", "'foo'", "/nope", "redis.ttl_s", "EARLYBIRD_REDIS__URL_FILE", "topics",
+        "kafka.bootstrap_servers", "ssl.ca.location", "sasl.mechansim", "linger.ms", "acks: ", "limits.max_in_flight",
+        str(broken),
+    ]  # fmt: skip
+    assert [part for part in expected if part not in said] == []
+    assert f"{len(expected)} settings cannot work" in said
+
+
+def test_a_port_in_use_is_noted_and_no_fault(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Settings are checked beside the worker that runs with them."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("EARLYBIRD_HTTP__PORT", str(port))
+        assert cli.main(["config", "check"]) == 0
+    assert f"127.0.0.1:{port} is in use now" in capsys.readouterr().out
 
 
 def test_engine_defaults_are_the_engines_own() -> None:

@@ -90,13 +90,13 @@ def test_without_a_terminal_each_row_is_one_plain_line() -> None:
 
 @pytest.mark.parametrize("width", [100, 80])
 def test_the_screen_fits_its_width(width: int) -> None:
-    """Status, column names and rows; nothing wraps."""
+    """Status, meaning of the marks, column names and rows; nothing wraps."""
     out = io.StringIO()
     tally = TapeTally()
     rows = [row(kind, reason="malformed", headline="Norvex " * 20) for kind in Kind]
     Console(file=out, width=width).print(picture(rows, tally.status(3.0), width))
     drawn = out.getvalue().splitlines()
-    assert len(drawn) == 3 + len(rows)
+    assert len(drawn) == 4 + len(rows)
     assert max(map(len, drawn)) <= width
 
 

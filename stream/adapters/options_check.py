@@ -1,0 +1,73 @@
+"""librdkafka options, judged by librdkafka: every client of ours is made, and connects to nothing."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka.admin import AdminClient
+
+from stream.adapters.options import (
+    OWNED,
+    Options,
+    Protocol,
+    client_options,
+    consumer_options,
+    owned,
+    producer_options,
+)
+
+_NOWHERE = ""  # for the brokers' addresses
+_CREATED = re.compile(r"^Failed to create [\w ]+: ")
+
+
+def kafka_faults(group: str, protocol: Protocol, overrides: Mapping[str, str | int | float | bool]) -> list[str]:
+    """Every option that cannot work, with the client's reason."""
+    free = {name: value for name, value in overrides.items() if name not in OWNED}
+    clients: list[tuple[Callable[[Any], object], Callable[[Options], Options]]] = [
+        (Consumer, lambda given: consumer_options(_NOWHERE, group, protocol, given)),
+        (Producer, lambda given: producer_options(_NOWHERE, given)),
+        (AdminClient, lambda given: client_options(_NOWHERE, given)),
+    ]
+    found = [fault for make, options in clients for fault in _faults(make, options, free)]
+    return [f"kafka.options: {fault}" for fault in dict.fromkeys([*owned(overrides), *found])]
+
+
+def _faults(
+    make: Callable[[Any], object], options: Callable[[Options], Options], overrides: Mapping[str, Any]
+) -> Iterator[str]:
+    """librdkafka stops at the first: that one is left out, and it is asked again."""
+    left = dict(overrides)
+
+    def complaint(given: Mapping[str, Any]) -> str | None:
+        settings = options(dict(given))
+        del settings["bootstrap.servers"]
+        try:
+            make(settings | {"log_level": 0})
+        except KafkaException as error:
+            return _CREATED.sub("", error.args[0].str())
+        return None
+
+    while reason := complaint(left):
+        name = _culprit(left, reason, complaint)
+        if name is None:
+            yield reason
+            return
+        yield (reason if name in reason else f"{name}: {reason}") + _file(name, str(left[name]))
+        del left[name]
+
+
+def _culprit(given: Mapping[str, Any], reason: str, complaint: Callable[[Mapping[str, Any]], str | None]) -> str | None:
+    """The option that the reason names; else, since a name may have an alias, the one without which it is gone."""
+    if named := [name for name in given if name in reason]:
+        return max(named, key=len)
+    others = ((name, {other: given[other] for other in given if other != name}) for name in given)
+    return next((name for name, rest in others if complaint(rest) != reason), None)
+
+
+def _file(name: str, value: str) -> str:
+    """What librdkafka leaves out: which file it was."""
+    if not name.endswith(".location"):
+        return ""
+    return f", was {value}" + ("" if Path(value).exists() else " (there is no such file)")

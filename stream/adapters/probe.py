@@ -1,0 +1,45 @@
+"""What a listener speaks, found by speaking to it: TLS or plain Kafka."""
+
+import socket
+import ssl
+import struct
+from contextlib import suppress
+from typing import Literal
+
+Speech = Literal["TLS", "plain Kafka"]
+
+ANSWER_S = 1.0
+
+# ApiVersions, version 0, correlation id 1, no client id; its length first. Brokers answer it before authentication.
+_QUESTION = struct.pack(">ihhih", 10, 18, 0, 1, -1)
+_CORRELATION = struct.pack(">i", 1)
+
+
+def speech_of(address: str) -> Speech | None:
+    """What listens at host:port. None: nobody, or nobody that answers either."""
+    host, _, port = address.rpartition(":")
+    place = (host.strip("[]"), int(port))
+    if _answers_plainly(place):
+        return "plain Kafka"
+    return "TLS" if _shakes_hands(place) else None
+
+
+def _answers_plainly(place: tuple[str, int]) -> bool:
+    with suppress(OSError), socket.create_connection(place, ANSWER_S) as peer:
+        peer.settimeout(ANSWER_S)
+        peer.sendall(_QUESTION)
+        answer = peer.recv(8)  # length and correlation id
+        return len(answer) == 8 and answer[4:] == _CORRELATION
+    return False
+
+
+def _shakes_hands(place: tuple[str, int]) -> bool:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # asked what it is, not trusted
+    try:
+        with socket.create_connection(place, ANSWER_S) as peer, context.wrap_socket(peer, server_hostname=place[0]):
+            return True
+    except ssl.SSLError as error:
+        return "alert" in str(error).lower()  # refused, in TLS: it wants a certificate of ours, say
+    except OSError:
+        return False

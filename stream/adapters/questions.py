@@ -1,0 +1,88 @@
+"""Questions to a broker: repeated until it answers, ended at once where it refuses us."""
+
+import time
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka.admin import ClusterMetadata  # type: ignore[attr-defined]
+
+from stream.adapters.clients import DENIED, MISSING, ClientLog
+from stream.errors import SourceError
+
+T = TypeVar("T")
+
+ANSWER_S = 10.0  # a question is given up after this
+_FIRST_TRY_S = 0.5  # how soon a refusal is seen: librdkafka reports it beside the call, which goes on waiting
+_AGAIN_S = 0.1
+_MOST_TRY_S = 5.0  # a large cluster's answer may take long
+
+
+class Pollable(Protocol):
+    """A librdkafka client without an assignment: a poll brings no records."""
+
+    def poll(self, timeout: float) -> object:
+        """Serve the callbacks."""
+
+
+def answered(
+    client: Pollable,
+    notes: ClientLog,
+    question: Callable[[float], T],
+    timeout_s: float = ANSWER_S,
+    given_up: Callable[[], bool] = lambda: False,
+) -> T:
+    """A broker's answer to `question`, which takes a time-out in seconds; asked again until one comes.
+
+    Raises SourceError with the cause: at once where the broker refuses us, after `timeout_s`, or once the caller has
+    `given_up`, where none answers.
+    """
+    give_up_at, try_s = time.monotonic() + timeout_s, _FIRST_TRY_S
+    while True:
+        try:
+            answer = question(try_s)
+            notes.reached()
+            return answer
+        except KafkaException as failure:
+            error: KafkaError = failure.args[0]
+        client.poll(0)  # the reason comes by the callbacks
+        notes.raise_failure()
+        if error.code() in DENIED or error.fatal():
+            raise notes.refusal(error)
+        left_s = give_up_at - time.monotonic()
+        if left_s <= 0 or given_up():
+            reason = notes.unreachable or error.str()
+            raise SourceError(f"no Kafka at {notes.bootstrap_servers}, tried for {timeout_s:.0f} s: {reason}")
+        time.sleep(min(_AGAIN_S, left_s))
+        try_s = min(try_s * 2, _MOST_TRY_S, max(left_s, _AGAIN_S))
+
+
+def partitions_of(
+    consumer: Consumer,
+    notes: ClientLog,
+    topic: str,
+    timeout_s: float = ANSWER_S,
+    *,
+    awaited: bool = True,
+    given_up: Callable[[], bool] = lambda: False,
+) -> list[int]:
+    """The numbers of a topic's partitions; one that is `awaited` may be made meanwhile. `consumer` has no assignment
+    yet. Raises SourceError where there is no such topic, or it is not ours to see."""
+    give_up_at = time.monotonic() + timeout_s
+
+    def asked(try_s: float) -> ClusterMetadata:
+        known: ClusterMetadata = consumer.list_topics(topic, timeout=try_s)
+        return known
+
+    while True:
+        left_s = max(0.0, give_up_at - time.monotonic())
+        known = answered(consumer, notes, asked, left_s, given_up).topics[topic]
+        if known.error is None and known.partitions:
+            return sorted(known.partitions)
+        code = None if known.error is None else known.error.code()
+        if known.error is not None and code in DENIED:
+            raise notes.refusal(known.error, topic)
+        coming = code in (None, KafkaError.LEADER_NOT_AVAILABLE) or (awaited and code in MISSING)
+        if not coming or given_up() or time.monotonic() >= give_up_at:
+            raise SourceError(f"{notes.bootstrap_servers}: there is no topic {topic}: earlybird topics create")
+        time.sleep(_AGAIN_S)

@@ -1,0 +1,270 @@
+"""Signals in Parquet files by columns, in the order of availability: what is not wanted is never decoded.
+
+Files are sorted by availability. A window of rows is in memory at a time, some tens of thousands, of the columns that
+filters need; messages are read from the files when they are asked for, forwards.
+"""
+
+from bisect import bisect_right
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from stream.adapters.columns import SIGNAL
+from stream.adapters.parquet import arrow
+from stream.errors import SourceError
+from stream.logs import get_logger
+
+log = get_logger(__name__)
+
+FACTS = ("signal_id", "item_key", "symbols", "label", "confidence", "source", "item_type")
+_ORDER = ("available_us", "partition", "offset", "row")
+# Few values in many rows: read as dictionaries.
+_REPEATING = ["model_sha256", "config_hash", "numerics", "model_id", "run_id"]
+_MESSAGES = 1_024  # read from a file at once
+_FOREVER = 2**63 - 1
+
+
+class Criteria(Protocol):
+    """What columns can decide of a selection (stream.subscription.selection.Selection is one); None asks for
+    nothing."""
+
+    @property
+    def symbols(self) -> Collection[str] | None: ...
+    @property
+    def labels(self) -> Collection[str] | None: ...
+    @property
+    def min_confidence(self) -> float: ...
+    @property
+    def sources(self) -> Collection[str] | None: ...
+    @property
+    def item_types(self) -> Collection[str] | None: ...
+    @property
+    def single_symbol(self) -> bool: ...
+
+
+class Place(NamedTuple):
+    """A file of signals, and an instant before which none of its records is available."""
+
+    path: Path
+    begins_us: int
+
+
+class SignalFile:
+    """One file; its rows are taken group by group, its messages row by row, both forwards."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises SourceError."""
+        self.path = path
+        self._pa = arrow()
+        with _reading(self._pa, path):
+            self.names = set(self._pa.parquet.read_schema(path).names)
+            repeating = [name for name in _REPEATING if name in self.names]
+            self._file = self._pa.parquet.ParquetFile(path, read_dictionary=repeating)
+        metadata = self._file.metadata
+        if not {"available_us", "value", *FACTS} <= self.names:
+            raise SourceError(f"{path}: holds no signals of ours")
+        sizes = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+        self._starts = [sum(sizes[:number]) for number in range(len(sizes) + 1)]
+        self._group = 0  # the next to take
+        self._batches: Iterator[Any] = iter(())
+        self._values: Any = ()
+        self._values_from = self._values_group = -1
+
+    @property
+    def more(self) -> bool:
+        """Whether there are groups that were not taken."""
+        return self._group < len(self._starts) - 1
+
+    def next_rows(self, columns: Sequence[str]) -> Any:
+        """The next group's rows as an Arrow table, with their numbers in `row`; columns that are missing are null."""
+        pa, first = self._pa, self._starts[self._group]
+        with _reading(pa, self.path):
+            table = self._file.read_row_group(
+                self._group, [name for name in columns if name in self.names], use_threads=False
+            )
+        self._group += 1
+        return table.append_column("row", pa.array(range(first, first + table.num_rows), pa.int64()))
+
+    def message(self, row: int) -> bytes | None:
+        """The message in this row. Fast where rows ascend from call to call."""
+        if row < self._values_from:
+            self._values_group = -1
+        with _reading(self._pa, self.path):
+            while not self._values_from <= row < self._values_from + len(self._values):
+                self._advance(row)
+        value: bytes | None = self._values[row - self._values_from].as_py()
+        return value
+
+    def _advance(self, row: int) -> None:
+        group = bisect_right(self._starts, row) - 1
+        if group != self._values_group:
+            self._values_group, self._values_from, self._values = group, self._starts[group], ()
+            self._batches = self._file.iter_batches(
+                batch_size=_MESSAGES, row_groups=[group], columns=["value"], use_threads=False
+            )
+        self._values_from += len(self._values)
+        self._values = next(self._batches).column(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Signals of some files in the order of availability. Never empty."""
+
+    table: Any  # of Arrow, in one piece: available_us, FACTS (all columns where they were asked for), `file` and `row`
+    files: Mapping[int, SignalFile]
+    places: Sequence[tuple[int, int]]  # file, row
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def candidates(self, wanted: Criteria, known: Collection[str]) -> list[int]:
+        """Numbers of the rows that are wanted, or follow on one here that is, or are of a known item."""
+        pc = arrow().compute
+        mask = matching(self.table, wanted)
+        keys = self.table["item_key"].combine_chunks()
+        followed = arrow().array([*known, *pc.unique(keys.filter(mask)).to_pylist()], keys.type)
+        numbers: list[int] = pc.indices_nonzero(pc.or_(mask, pc.is_in(keys, followed))).to_pylist()
+        return numbers
+
+    def columns(self, names: Sequence[str], numbers: Sequence[int] | None = None) -> list[list[Any]]:
+        """These columns of these rows (None: all) as Python values."""
+        chosen = self.table.select(names)
+        chosen = chosen if numbers is None else chosen.take(arrow().array(numbers, "int64"))
+        return [chosen[name].to_pylist() for name in names]
+
+    def whole(self, numbers: Sequence[int]) -> Any | None:
+        """These rows with all columns of a signal; None where they were not asked for, or an older file has fewer."""
+        if not set(SIGNAL) <= set(self.table.column_names):
+            return None
+        if numbers[-1] - numbers[0] == len(numbers) - 1:  # as they ascend
+            table = self.table.slice(numbers[0], len(numbers))
+        else:
+            table = self.table.take(arrow().array(numbers, "int64"))
+        return None if table["model_id"].null_count else table
+
+    def message(self, number: int) -> bytes:
+        """The message of a row. Fast where numbers ascend from call to call."""
+        file, row = self.places[number]
+        return self.files[file].message(row) or b""
+
+
+def read_signal_rows(
+    places: Sequence[Place], columns: Sequence[str], start_us: int | None, end_us: int | None
+) -> Iterator[Rows]:
+    """All rows of these files that are signals with `start_us <= available_us < end_us`, in order of availability,
+    ties by partition and offset. Records that are no signals are counted in the log. Raises SourceError."""
+    pc = arrow().compute
+    unreadable, reached_us = 0, 0
+    for files, table in _windows(places, [*_ORDER, *columns]):
+        inside = _between(table, start_us, end_us)
+        unreadable += inside["signal_id"].null_count
+        kept = inside.filter(pc.is_valid(inside["signal_id"])) if inside["signal_id"].null_count else inside
+        if kept.num_rows:
+            kept = _sorted(kept)
+            if kept["available_us"][0].as_py() < reached_us:
+                raise SourceError(f"{places[0].path.parent}: rows are not in the order of availability")
+            reached_us = kept["available_us"][-1].as_py()
+            yield Rows(kept, files, list(zip(kept["file"].to_pylist(), kept["row"].to_pylist(), strict=True)))
+    if unreadable:
+        log.warning("archive.unreadable", path=str(places[0].path.parent), records=unreadable)
+
+
+def matching(table: Any, wanted: Criteria) -> Any:
+    """Which rows are wanted, as a boolean Arrow array: the same that Selection.matches says of their facts."""
+    pa = arrow()
+    pc = pa.compute
+    masks = [
+        _among(table[name].combine_chunks(), names)
+        for name, names in (("label", wanted.labels), ("source", wanted.sources), ("item_type", wanted.item_types))
+        if names is not None
+    ]
+    if wanted.min_confidence > 0.0:
+        masks.append(pc.greater_equal(table["confidence"].combine_chunks(), wanted.min_confidence))
+    symbols = table["symbols"].combine_chunks()
+    if wanted.symbols is not None:
+        hits = pc.list_parent_indices(symbols).filter(_among(pc.list_flatten(symbols), wanted.symbols))
+        masks.append(pc.is_in(pa.array(range(table.num_rows), hits.type), hits))
+    if wanted.single_symbol:
+        masks.append(pc.equal(pc.list_value_length(symbols), 1))
+    mask = pa.array([True] * table.num_rows, pa.bool_())
+    for each in masks:
+        mask = pc.and_(mask, pc.fill_null(each, False))
+    return mask
+
+
+def _among(column: Any, names: Collection[str]) -> Any:
+    pa = arrow()
+    return pa.compute.is_in(column, pa.array(sorted(names), column.type))
+
+
+def _between(table: Any, start_us: int | None, end_us: int | None) -> Any:
+    pc = arrow().compute
+    if start_us is not None:
+        table = table.filter(pc.greater_equal(table["available_us"], start_us))
+    return table if end_us is None else table.filter(pc.less(table["available_us"], end_us))
+
+
+def _sorted(table: Any) -> Any:
+    names = [name for name in _ORDER if name in table.column_names]
+    order = arrow().compute.sort_indices(table.select(names), [(name, "ascending") for name in names])
+    return table.combine_chunks().take(order).combine_chunks()
+
+
+def _windows(places: Sequence[Place], columns: Sequence[str]) -> Iterator[tuple[dict[int, SignalFile], Any]]:
+    """Rows that nothing to come can precede, window by window, unsorted within; each with the number of its file."""
+    waiting = sorted(enumerate(places), key=lambda each: (each[1].begins_us, each[1].path), reverse=True)
+    files: dict[int, SignalFile] = {}
+    rest: dict[int, Any] = {}  # by file, the rows that were read and are not due
+    while waiting or rest:
+        while waiting and (not rest or waiting[-1][1].begins_us <= _cut(files, rest)):
+            number, place = waiting.pop()
+            files[number] = SignalFile(place.path)
+            if files[number].more:
+                rest[number] = _next_rows(files[number], number, columns)
+        cut = min([_cut(files, rest), *(place.begins_us for _, place in waiting[-1:])])
+        due = {number: _count_before(table, cut) for number, table in rest.items()}
+        if due:
+            window = _joined([rest[number].slice(0, count) for number, count in due.items()])
+            yield {number: files[number] for number in due}, window
+        for number, count in due.items():
+            rest[number] = rest[number].slice(count)
+            while files[number].more and _last(rest[number], cut) <= cut:
+                rest[number] = _joined([rest[number], _next_rows(files[number], number, columns)])
+            if not rest[number].num_rows:
+                del rest[number], files[number]
+
+
+def _next_rows(file: SignalFile, number: int, columns: Sequence[str]) -> Any:
+    table = file.next_rows(columns)
+    return table.append_column("file", arrow().array([number] * table.num_rows, "int32"))
+
+
+def _joined(tables: Sequence[Any]) -> Any:
+    return arrow().concat_tables(tables, promote_options="default")
+
+
+def _cut(files: Mapping[int, SignalFile], rest: Mapping[int, Any]) -> int:
+    """What comes from these files is not available earlier: the last that was read of a file with more."""
+    return min((_last(table, 0) for number, table in rest.items() if files[number].more), default=_FOREVER)
+
+
+def _count_before(table: Any, cut: int) -> int:
+    count: int = arrow().compute.sum(arrow().compute.less(table["available_us"], cut)).as_py() or 0
+    return count
+
+
+def _last(table: Any, default: int) -> int:
+    last: int = table["available_us"][-1].as_py() if table.num_rows else default
+    return last
+
+
+@contextmanager
+def _reading(pa: Any, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise SourceError(f"{path}: gone; the archive was compacted meanwhile, try again") from None
+    except (OSError, pa.ArrowException) as error:
+        raise SourceError(f"{path}: {error}") from None

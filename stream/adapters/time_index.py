@@ -1,0 +1,69 @@
+"""Offsets of times, from the broker; where it does not know them (librdkafka's mock cluster), by bisection: read one
+record, compare, halve."""
+
+import time
+from functools import partial
+
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+from stream.adapters.kafka import record_of
+from stream.adapters.questions import ANSWER_S
+from stream.errors import SourceError
+from stream.history.timeline import Span, Window
+from stream.ports import Partition
+
+
+def by_time(consumer: Consumer, partition: Partition, span: Span, window: Window) -> Span:
+    """The offsets that can hold records of this window's times."""
+    if span.start >= span.end:
+        return span
+    first = partial(_first_since, consumer, partition, span)
+    start = span.start if window.earliest_us is None else first(window.earliest_us)
+    end = span.end if window.latest_us is None else first(window.latest_us)
+    return Span(start, max(start, end))
+
+
+def _first_since(consumer: Consumer, partition: Partition, span: Span, at_us: int) -> int:
+    """The offset of the first record of that time or later; the end where there is none."""
+    found = _asked(consumer, partition, max(0, at_us // 1000))
+    if found is None and _asked(consumer, partition, 0) is None:
+        return _bisected(consumer, partition, span, at_us)
+    return span.end if found is None else min(max(found, span.start), span.end)
+
+
+def _asked(consumer: Consumer, partition: Partition, at_ms: int) -> int | None:
+    (place,) = consumer.offsets_for_times([TopicPartition(*partition, at_ms)], timeout=ANSWER_S)
+    if place.error is not None:
+        raise SourceError(f"{partition.topic}/{partition.number}: {place.error.str()}")
+    return place.offset if place.offset >= 0 else None
+
+
+def _bisected(consumer: Consumer, partition: Partition, span: Span, at_us: int) -> int:
+    """By reading. Where times are out of order by at most the window's slack this is early enough, never late."""
+    low, high = span
+    while low < high:
+        middle = (low + high) // 2
+        record = next_record(consumer, partition, middle)
+        if record is None or record[1] >= at_us:
+            high = middle
+        else:
+            low = record[0] + 1
+    return min(low, span.end)
+
+
+def next_record(consumer: Consumer, partition: Partition, offset: int) -> tuple[int, int] | None:
+    """Offset and time of the first record from `offset` on; None at the end."""
+    consumer.assign([TopicPartition(*partition, offset)])
+    deadline_s = time.monotonic() + ANSWER_S
+    while time.monotonic() < deadline_s:
+        message = consumer.poll(0.1)
+        if message is None:
+            continue
+        error = message.error()
+        if error is None:
+            record = record_of(message)
+            return record.offset, record.timestamp_us or 0
+        if error.code() == KafkaError._PARTITION_EOF:
+            return None
+        raise SourceError(f"{partition.topic}/{partition.number}: {error.str()}")
+    raise SourceError(f"{partition.topic}/{partition.number}: no record came for {ANSWER_S:.0f} s")

@@ -1,0 +1,53 @@
+"""How many cores this process may use: by affinity, and by the CPU quota of its cgroup, as containers have one."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+OWN = Path("/proc/self/cgroup")
+
+
+def usable_cores(own: Path = OWN, cgroups: Path = CGROUPS) -> int:
+    """At least 1; of a quota of 2.5 cores 2, since a thread that is throttled keeps its texts waiting. `own`: the file
+    that names this process's cgroups; `cgroups`: where they are mounted."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(min([affinity, *_quotas(own, cgroups)])))
+
+
+def _quotas(own: Path, cgroups: Path) -> Iterator[float]:
+    """Cores that each cgroup of this process is given, its own and those above it."""
+    for line in _read(own).splitlines():
+        _, _, named = line.partition(":")
+        controllers, _, path = named.partition(":")
+        if not controllers:  # version 2 has one tree
+            roots = [cgroups, cgroups / "unified"]
+        elif "cpu" in controllers.split(","):
+            roots = [cgroups / controllers, cgroups / "cpu"]
+        else:
+            continue
+        for root in roots:
+            for folder in _and_above(root, path):
+                yield from _quota_of(folder)
+
+
+def _and_above(root: Path, path: str) -> Iterator[Path]:
+    """In a container the path may be the host's, of which only the root is mounted."""
+    parts = [part for part in path.split("/") if part not in ("", ".", "..")]
+    for depth in range(len(parts), -1, -1):
+        yield root.joinpath(*parts[:depth])
+
+
+def _quota_of(folder: Path) -> Iterator[float]:
+    quota, _, period = _read(folder / "cpu.max").strip().partition(" ")
+    if not quota:
+        quota, period = _read(folder / "cpu.cfs_quota_us").strip(), _read(folder / "cpu.cfs_period_us").strip()
+    if quota.isdigit() and period.isdigit() and int(period) > 0:  # `max` and -1: none
+        yield int(quota) / int(period)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""

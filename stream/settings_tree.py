@@ -1,0 +1,47 @@
+"""Trees of settings as files and the environment give them: one over the other, and without what is faulty."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+Tree = dict[str, Any]
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> Tree:
+    """`above` wins; tables are merged, lists are not."""
+    result = dict(below)
+    for name, value in above.items():
+        under = result.get(name)
+        both = isinstance(value, Mapping) and isinstance(under, Mapping)
+        result[name] = merged(under, value) if both and under is not None else value
+    return result
+
+
+def without(tree: Mapping[str, Any], places: Sequence[tuple[int | str, ...]]) -> Tree:
+    """The tree without these places, so that their defaults are taken; without anything where they are not in it."""
+    result: Tree = json.loads(json.dumps(tree, default=str))
+    before = json.dumps(result)
+    for place in places:
+        _remove(result, place)
+    return {} if json.dumps(result) == before else result
+
+
+def without_unreadable(variables: Mapping[str, str | None], complaint: str, prefix: str) -> dict[str, str | None]:
+    """The variables without those of the field that the complaint names; without anything where it names none."""
+    named = re.search(r'field "(\w+)"', complaint)
+    root = prefix.lower() + named[1] if named else prefix.lower()
+    return {name: value for name, value in variables.items() if not (name == root or name.startswith(f"{root}__"))}
+
+
+def _remove(node: Tree, place: Sequence[int | str]) -> None:
+    """A list goes as a whole: an element less would mean something else. So does the name of an option with dots."""
+    for name, following in pairwise(place):
+        child = node.get(str(name))
+        if not isinstance(child, dict) or str(following) not in child:
+            node.pop(str(name), None)
+            return
+        node = child
+    if place:
+        node.pop(str(place[-1]), None)

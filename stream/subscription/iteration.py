@@ -1,0 +1,244 @@
+"""The loop of a strategy over any feed: signals one by one, by handlers, for tasks, or as tables."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from threading import Lock, get_ident
+from time import monotonic
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from stream.errors import SourceEnded
+from stream.logs import get_logger
+from stream.subscription.batches import joined, pandas_frame
+from stream.subscription.feed import CaughtUp, Counts, Feed
+from stream.subscription.received import Received
+from stream.subscription.watch import Condition, Silence
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+log = get_logger(__name__)
+
+Handler = Callable[[Received], object]
+SilenceHandler = Callable[[Silence], object]
+LiveHandler = Callable[[CaughtUp], object]
+
+_WAIT_S = 0.1
+_TURN_S = 0.002  # other tasks of an event loop have theirs at least so often
+_ROWS = 4_096  # of a table at once
+
+
+def in_event_loop() -> bool:
+    """Whether this thread runs one, which nothing may hold up."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+class Iteration(Iterator[Received], AsyncIterator[Received]):
+    """See stream.client.Signals, which makes them."""
+
+    def __init__(self, feed: Feed) -> None:
+        """Use `Signals.live` or `Signals.replay`."""
+        self._feed = feed
+        self._handlers: list[Handler] = []
+        self._silence_handlers: list[SilenceHandler] = []
+        self._live_handlers: list[LiveHandler] = []
+        self._iterating = Lock()
+        self._thread: int | None = None  # that is inside the iteration now
+        self._running = False  # handlers are at work, and `done` will be said
+        self._turn_due_s = 0.0
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Received:
+        self._begin()
+        try:
+            while (received := self._taken()) is None:
+                self._feed.wait(_WAIT_S)
+        except SourceEnded:
+            raise StopIteration from None
+        finally:
+            self._end()
+        return received
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Received:
+        """A task that is cancelled meanwhile loses no signal: nothing is awaited between taking and returning."""
+        self._begin()
+        try:
+            if monotonic() >= self._turn_due_s:
+                await asyncio.sleep(0)
+                self._turn_due_s = monotonic() + _TURN_S
+            while (received := self._taken()) is None:
+                await self._feed.wait_async(_WAIT_S)
+                self._turn_due_s = monotonic() + _TURN_S
+        except SourceEnded:
+            raise StopAsyncIteration from None
+        finally:
+            self._end()
+        return received
+
+    def on(self, handler: Handler) -> Self:
+        """Call this with every signal, in `run`."""
+        self._handlers.append(handler)
+        return self
+
+    def on_silence(self, handler: SilenceHandler) -> Self:
+        """Call this when the stage goes quiet, lags, stops or dies, and when it is well again."""
+        self._silence_handlers.append(handler)
+        return self
+
+    def on_live(self, handler: LiveHandler) -> Self:
+        """Call this once everything that was there at the start was delivered, and what follows is live. Raises
+        ValueError in a group, whose members share what is there."""
+        if not self._feed.ordered:
+            raise ValueError("on_live: a group has no common end of catching up; read without a group")
+        self._live_handlers.append(handler)
+        return self
+
+    def run(self, stop: Callable[[], bool] = lambda: False) -> None:
+        """Hand every signal to the handlers until the end, or until `stop()` (asked ten times a second; an Event's
+        `is_set`, say). A signal is done, and may be committed, when its handlers have returned; what they raise ends
+        the run, and another `run` goes on with the next signal."""
+        self._begin()
+        self._running = True
+        try:
+            while not stop():
+                if (received := self._taken()) is None:
+                    self._feed.wait(_WAIT_S)
+                    continue
+                for handler in self._handlers:
+                    handler(received)
+                self._feed.done()
+        except SourceEnded:
+            pass
+        finally:
+            self._running = False
+            self._end()
+
+    def to_arrow(self, n: int, timeout_s: float | None = None) -> "pa.Table":
+        """The next `n` signals as a table, one row each (columns: stream.adapters.columns.FRAME); fewer at the end or
+        when `timeout_s` is over. Of archives the columns are read, and no message."""
+        deadline_s = float("inf") if timeout_s is None else monotonic() + timeout_s
+        tables: list[pa.Table] = []
+        missing = n
+        self._begin()
+        try:
+            while missing > 0:
+                self._tell()
+                table = self._feed.take_table(min(missing, _ROWS))
+                if table is not None:
+                    tables.append(table)
+                    missing -= table.num_rows
+                if (left_s := deadline_s - monotonic()) <= 0:
+                    break
+                if table is None:
+                    self._feed.wait(min(_WAIT_S, left_s))
+        except SourceEnded:
+            pass
+        finally:
+            self._end()
+        return joined(tables)
+
+    def to_pandas(self, n: int, timeout_s: float | None = None) -> "pd.DataFrame":
+        """The same as a DataFrame, indexed by the instant of availability in UTC."""
+        return pandas_frame(self.to_arrow(n, timeout_s))
+
+    @property
+    def counts(self) -> Counts:
+        """What became of the records so far."""
+        return self._feed.counts()
+
+    @property
+    def condition(self) -> Condition:
+        """Of the stage, as its heartbeats tell."""
+        return self._feed.condition()
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether everything that was there at the start was delivered. Never in a group, nor in a replay."""
+        return self._feed.caught_up
+
+    @property
+    def ordered(self) -> bool:
+        """Whether what was there at the start comes in the order of availability: not in a group."""
+        return self._feed.ordered
+
+    @property
+    def latencies_us(self) -> list[int]:
+        """From the broker's append to this strategy, of the last 10,000 signals of a live run."""
+        return self._feed.latencies_us()
+
+    def close(self) -> None:
+        """End the iteration at once: what waits reaches nobody. May be called twice, by any thread, in a handler and in
+        a signal handler.
+
+        In a group, commits what was handled: `run` on another thread ends with the signal that its handlers have, which
+        is waited for. Called inside the iteration itself it only marks the end; the iteration does the rest.
+        """
+        self._feed.stop(settle=self._running)
+        if self._thread != get_ident():
+            self._feed.close()
+
+    async def aclose(self) -> None:
+        """The same in an event loop, which is not held up."""
+        self._feed.stop(settle=self._running)
+        await asyncio.to_thread(self._feed.close)
+
+    def __enter__(self) -> Self:
+        self._feed.wait_open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        await self._feed.opened()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        if feed := getattr(self, "_feed", None):  # its thread lives on without us, and would read for nobody
+            feed.stop()
+
+    def _taken(self) -> Received | None:
+        self._tell()
+        return self._feed.take()
+
+    def _tell(self) -> None:
+        while self._feed.events and not self._feed.stopped:
+            event = self._feed.events.popleft()
+            if isinstance(event, CaughtUp):
+                for live_handler in self._live_handlers:
+                    live_handler(event)
+                continue
+            for handler in self._silence_handlers:
+                handler(event)
+            if not self._silence_handlers:
+                log.warning("stage.condition", condition=event.condition.value, text=str(event))
+
+    def _begin(self) -> None:
+        if not self._iterating.acquire(blocking=False):
+            raise RuntimeError("these signals are being iterated already: one thread (or task) at a time")
+        self._thread = get_ident()
+
+    def _end(self) -> None:
+        """Lets others iterate, and does what a `close` inside the iteration has left to do."""
+        self._thread = None
+        self._iterating.release()
+        if self._feed.stopped and not in_event_loop():
+            self._feed.stop()  # nothing is at work any more that could be waited for
+            self._feed.close()

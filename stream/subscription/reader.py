@@ -1,0 +1,257 @@
+"""The thread of a live client that talks to Kafka: reads, orders, selects, commits and watches."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from contextlib import suppress
+from threading import Event, Thread
+from typing import Protocol
+
+from pydantic import ValidationError
+
+from schemas.control import CONTROL, Heartbeat, ReplayComplete
+from stream.logs import get_logger
+from stream.ports import Clock, Partition, Record
+from stream.subscription.buffer import CAUGHT_UP, Buffer, Waiting
+from stream.subscription.catch_up import CatchUp
+from stream.subscription.feed import CaughtUp
+from stream.subscription.selection import Facts, Gate
+from stream.subscription.watch import Condition, Silence, Watch
+
+log = get_logger(__name__)
+
+_POLL_MS = 50
+_COMMIT_S = 1.0
+_REFRESH_S = 30.0
+_SETTLING_S = 15.0
+_SETTLE_TURN_S = 0.02
+
+
+class Subscription(Protocol):
+    """Records of a topic; see stream.adapters.subscriber.Subscriber."""
+
+    out_of_range: int
+    ends: dict[Partition, int]
+
+    def poll(self, timeout_ms: int) -> list[Record]:
+        """Records there are."""
+
+    def at_end(self) -> set[Partition]:
+        """Partitions that had no more."""
+
+    def hold(self, partitions: Set[Partition]) -> None:
+        """Read these no further, and all others."""
+
+    def idle(self) -> None:
+        """Instead of `poll` while nothing can be taken."""
+
+    def commit(self, offsets: Mapping[Partition, int], *, wait: bool = False) -> None:
+        """Read on from here after a restart."""
+
+    def refresh(self) -> None:
+        """Look for partitions that were added."""
+
+    def close(self) -> None:
+        """Let go."""
+
+
+Opener = Callable[["Reader"], Subscription]
+"""Opens a subscription, on the reading thread; tells `revoked`, asks `stopping`."""
+
+
+class Reader:
+    """Everything that Kafka's client does happens on this thread, opening and closing included: no call of a strategy
+    waits for it, and no signal handler of the main thread runs inside it.
+
+    Without a group, what the topic holds when reading begins comes in the order in which the broker got it, then the
+    buffer gets its mark. In a group, what the strategy is done with is committed about each second and at the end.
+    """
+
+    def __init__(
+        self, signals: Opener, control: Opener | None, gate: Gate, buffer: Buffer, watch: Watch, clock: Clock,
+        *, group: bool,
+    ) -> None:  # fmt: skip
+        """Nothing is read before `start`."""
+        self.events: deque[Silence | CaughtUp] = deque()
+        self.gate, self.watch = gate, watch
+        self.opened = Event()
+        self.failure: BaseException | None = None
+        self.unreadable = 0
+        self.over = False  # a replay's topic: everything of it was looked at
+        self.stopping = self.settling = False
+        self.ordered = not group
+        self._openers, self._buffer, self._clock, self._commits = (signals, control), buffer, clock, group
+        self._subscription: Subscription | None = None
+        self._control: Subscription | None = None
+        self._catch_up: CatchUp | None = None
+        self._next: dict[Partition, int] = {}  # of ours, the offset after the last record that was looked at
+        self._gone: set[Partition] = set()  # taken from us since the last poll
+        self._committed: dict[Partition, int] = {}
+        self._commit_due_s, self._refresh_due_s = time.monotonic() + _COMMIT_S, time.monotonic() + _REFRESH_S
+        self._complete: ReplayComplete | None = None  # heard of the replay that we read
+        self._thread = Thread(target=self._run, name="signals-reader", daemon=True)
+
+    # Of other threads.
+
+    def start(self) -> None:
+        """Begin to open and to read."""
+        self._thread.start()
+
+    def stop(self, *, settle: bool) -> None:
+        """Read nothing more; with `settle` not before the strategy says that it is done. Takes no lock: a signal
+        handler may have interrupted whoever holds it."""
+        self.settling = settle
+        self.stopping = True
+
+    def join(self, timeout_s: float) -> bool:
+        """Whether the thread has ended by then."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    @property
+    def out_of_range(self) -> int:
+        """As Counts.out_of_range."""
+        return 0 if self._subscription is None else self._subscription.out_of_range
+
+    # The reading thread.
+
+    def revoked(self, partitions: Sequence[Partition], committable: bool) -> None:
+        """These go to another member: commit what is done where that can still be, forget the rest."""
+        if committable:
+            self._commit(wait=True)
+        self._gone.update(partitions)
+        self._buffer.forget(set(partitions))
+        for partition in partitions:
+            self._next.pop(partition, None)
+            self._committed.pop(partition, None)
+
+    def _run(self) -> None:
+        try:
+            subscription = self._open()
+            while not self.stopping:
+                self._gone.clear()
+                self._look_at(self._ordered(subscription, subscription.poll(_POLL_MS)))
+                self._tend()
+            self._settle(subscription)
+            self._commit(wait=True)
+        except BaseException as error:  # the strategy's thread raises it
+            self.failure = error
+        finally:
+            self.opened.set()
+            self._buffer.wake()
+            for each in (self._subscription, self._control):
+                with suppress(Exception):
+                    if each is not None:
+                        each.close()
+
+    def _open(self) -> Subscription:
+        signals, control = self._openers
+        subscription = self._subscription = signals(self)
+        self._control = control and control(self)
+        if self.ordered:
+            self._catch_up = CatchUp(subscription.ends)
+        self.opened.set()
+        self._buffer.wake()
+        return subscription
+
+    def _ordered(self, subscription: Subscription, records: list[Record]) -> list[Record]:
+        """The same, once everything that was there at the start has come in order."""
+        if (catch_up := self._catch_up) is None:
+            subscription.at_end()
+            return records
+        catch_up.add(records)
+        catch_up.at_end(subscription.at_end())
+        ready = catch_up.ready()
+        subscription.hold(catch_up.ahead)
+        if not catch_up.over:
+            return ready
+        self._catch_up = None
+        subscription.hold(set())
+        self._look_at(ready)
+        self._buffer.put([CAUGHT_UP], self._while_full)
+        return []
+
+    def _look_at(self, records: Iterable[Record]) -> None:
+        chunk = []
+        for record in records:
+            partition = Partition(record.topic, record.partition)
+            if partition in self._gone:
+                continue
+            self._next[partition] = record.offset + 1
+            if (waiting := self._selected(record)) is not None:
+                chunk.append(waiting)
+        if records:
+            self.watch.signalled(self._clock.now_us())
+        if chunk:
+            self._buffer.put(chunk, self._while_full)
+
+    def _selected(self, record: Record) -> Waiting | None:
+        if self.gate.open and self._buffer.policy == "block":
+            return Waiting(record, opens=True)
+        try:
+            facts = Facts.of_record(record)
+        except ValueError as error:
+            self.unreadable += 1
+            log.warning(
+                "signal.unreadable",
+                topic=record.topic,
+                partition=record.partition,
+                offset=record.offset,
+                reason=str(error),
+            )
+            return None
+        follows = self.gate.knows(facts.item_key)
+        return Waiting(record, opens=not follows) if self.gate.admits(facts) else None
+
+    def _while_full(self) -> None:
+        if self.stopping:
+            self._buffer.close()
+        elif self._subscription is not None:
+            self._subscription.idle()
+            self._tend()
+
+    def _settle(self, subscription: Subscription) -> None:
+        """A handler may be at work: what it is through with is committed, and its group waits for it."""
+        deadline_s = time.monotonic() + _SETTLING_S
+        while self.settling and self._buffer.in_hand and time.monotonic() < deadline_s:
+            subscription.idle()
+            self._buffer.wait_done(_SETTLE_TURN_S)
+
+    def _tend(self) -> None:
+        """What is due besides reading."""
+        now_s = time.monotonic()
+        if self._control is not None:
+            self._hear(self._control)
+            silence = self.watch.judge(self._clock.now_us())
+            if silence is not None:
+                self.events.append(silence)
+                self.over = silence.condition is Condition.COMPLETE
+                self._buffer.wake()
+        if now_s >= self._commit_due_s:
+            self._commit_due_s = now_s + _COMMIT_S
+            self._commit(wait=False)
+        if now_s >= self._refresh_due_s and self._subscription is not None:
+            self._refresh_due_s = now_s + _REFRESH_S
+            self._subscription.refresh()
+
+    def _hear(self, control: Subscription) -> None:
+        for record in control.poll(0):
+            with suppress(ValidationError):
+                message = CONTROL.validate_json(record.value or b"")
+                if isinstance(message, Heartbeat):
+                    self.watch.heard(message, self._clock.now_us())
+                else:
+                    self._complete = message
+        if (said := self._complete) is not None and not len(self._buffer):
+            ends = {Partition(said.topic, end.partition): end.offset for end in said.ends if end.offset}
+            if all(self._next.get(partition, 0) >= offset for partition, offset in ends.items()):
+                self.watch.completed()
+
+    def _commit(self, *, wait: bool) -> None:
+        if not self._commits or self._subscription is None:
+            return
+        undone = self._buffer.undone()
+        done = {partition: min(offset, undone.get(partition, offset)) for partition, offset in self._next.items()}
+        new = {partition: offset for partition, offset in done.items() if self._committed.get(partition) != offset}
+        self._subscription.commit(new, wait=wait)
+        self._committed.update(new)

@@ -1,0 +1,137 @@
+"""What a replay plays: signals of an iterable, or rows of files that are read when somebody wants them."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from schemas.codec import decode
+from schemas.signal import Signal
+from stream.subscription.selection import Facts, Gate
+
+if TYPE_CHECKING:
+    from stream.adapters.signal_files import Rows
+
+
+class Item(Protocol):
+    """A recorded signal that was let through."""
+
+    @property
+    def available_us(self) -> int: ...
+    @property
+    def item_key(self) -> str: ...
+    @property
+    def signal_id(self) -> str: ...
+
+    def signal(self) -> Signal:
+        """The message. Raises DecodeError."""
+
+    def read(self) -> "Item":
+        """The same, when what it is read from may go on meanwhile."""
+
+
+class Told(NamedTuple):
+    """A signal of an iterable."""
+
+    message: Signal
+    available_us: int
+
+    @property
+    def item_key(self) -> str:
+        return self.message.item_key
+
+    @property
+    def signal_id(self) -> str:
+        return self.message.signal_id
+
+    def signal(self) -> Signal:
+        return self.message
+
+    def read(self) -> Item:
+        return self
+
+
+class Held(NamedTuple):
+    """A message of an archive, away from its file."""
+
+    message: bytes
+    available_us: int
+    item_key: str
+    signal_id: str
+
+    def signal(self) -> Signal:
+        return decode(Signal, self.message)
+
+    def read(self) -> Item:
+        return self
+
+
+class Row(NamedTuple):
+    """A row of an archive."""
+
+    rows: "Rows"
+    number: int
+    available_us: int
+    item_key: str
+    signal_id: str
+
+    def signal(self) -> Signal:
+        return decode(Signal, self.rows.message(self.number))
+
+    def read(self) -> Item:
+        return Held(self.rows.message(self.number), self.available_us, self.item_key, self.signal_id)
+
+
+@dataclass
+class Archived:
+    """What an archive, or a replay's output, has of this time. `whole`: with all columns, set before `items`."""
+
+    path: Path
+    start_us: int | None
+    end_us: int | None
+    whole: bool = False
+
+    def items(self, gate: Gate) -> Iterator[Item]:
+        """What the gate lets through, judged by columns alone. Raises SourceError."""
+        from stream.adapters.columns import SIGNAL  # a strategy that reads no files needs nothing of this
+        from stream.adapters.signal_files import FACTS, read_signal_rows
+        from stream.history.archive import signal_files
+
+        columns = tuple(SIGNAL) if self.whole else FACTS
+        for rows in read_signal_rows(
+            signal_files(self.path, self.start_us, self.end_us), columns, self.start_us, self.end_us
+        ):
+            if gate.open:
+                told = rows.columns(["available_us", "item_key", "signal_id"])
+                yield from map(Row, repeat(rows), range(len(rows)), *told)
+            else:
+                yield from _admitted(rows, gate)
+
+
+def told(recorded: Iterable[tuple[Signal, int]], gate: Gate) -> Iterator[Item]:
+    """Of signals and their instants, what the gate lets through."""
+    for signal, available_us in recorded:
+        if gate.admits(Facts.of_signal(signal)):
+            yield Told(signal, available_us)
+
+
+def between(
+    recorded: Iterable[tuple[Signal, int]], start_us: int | None, end_us: int | None
+) -> Iterator[tuple[Signal, int]]:
+    """What became available from `start_us` on and before `end_us`."""
+    for signal, available_us in recorded:
+        if end_us is not None and available_us >= end_us:
+            return
+        if start_us is None or available_us >= start_us:
+            yield signal, available_us
+
+
+def _admitted(rows: "Rows", gate: Gate) -> Iterator[Item]:
+    numbers = rows.candidates(gate.selection, list(gate.passed))
+    gate.filtered += len(rows) - len(numbers)
+    columns = rows.columns(["available_us", *Facts._fields], numbers)
+    for number, available_us, *told in zip(numbers, *columns, strict=True):
+        facts = Facts.of_columns(*told)
+        if gate.admits(facts):
+            yield Row(rows, number, available_us, facts.item_key, facts.signal_id)

@@ -1,0 +1,34 @@
+"""The broker of a development tree, as `make kafka` and `make kafka-stop` drive it."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.broker
+
+LOCAL = Path(__file__).parents[2] / "deploy" / "kafka" / "local.py"
+
+
+def test_each_action_says_what_is_so_afterwards(tmp_path: Path, kafka: Any) -> None:
+    """Stopping a broker does not end with the words for one that was not there."""
+    from deploy.kafka.local import free_port
+
+    port = free_port()
+
+    def local(action: str) -> tuple[int, str]:
+        command = [sys.executable, str(LOCAL), action, "--home", str(tmp_path / "kafka"), "--port", str(port)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+        return done.returncode, done.stdout.partition(" (")[0].strip()
+
+    answers = (0, f"Kafka answers at 127.0.0.1:{port}")
+    try:
+        assert local("start") == answers
+        assert local("status") == answers
+        assert local("stop") == (0, "Kafka has stopped")
+        assert local("stop") == (0, "Kafka does not run")
+        assert local("status") == (1, "Kafka does not run")
+    finally:
+        local("stop")
