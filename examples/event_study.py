@@ -1,21 +1,20 @@
-"""Do prices follow the scores? A table and a picture: python examples/event_study.py [ARCHIVE PRICES] [--picture FILE]"""
+"""Do prices follow the scores? A table and a picture: python examples/event_study.py [ARCHIVE PRICES]"""
 
 import argparse
 from pathlib import Path
 
-import matplotlib as mpl
 import pandas as pd
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
 
 from earlybird import Signals
 from earlybird.stream.strategies.event_study import Study, study
 
-mpl.use("svg")
-from matplotlib import pyplot as plt  # noqa: E402 (after its backend is chosen)
-
 
 def draw(result: Study, path: Path) -> None:
     """Mean abnormal return per decile of the score, with two standard errors either way."""
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
     deciles = [decile.decile for decile in result.deciles]
     for name, offset in (("session", -0.15), ("next_day", 0.15)):
         means = [getattr(decile, f"{name}_bp") for decile in result.deciles]
@@ -26,8 +25,7 @@ def draw(result: Study, path: Path) -> None:
     axes.set(xlabel="decile of the score", ylabel="abnormal return, basis points", xticks=deciles)
     axes.set_title(f"{result.signals:,} signals on {result.days} days" + (", in sample" if result.in_sample else ""))
     axes.legend()
-    figure.savefig(path)
-    plt.close(figure)
+    FigureCanvasSVG(figure).print_svg(path)
 
 
 parser = argparse.ArgumentParser(description=__doc__)

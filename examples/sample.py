@@ -1,7 +1,7 @@
 """An invented recording and invented prices, so that every example runs without a stage.
 
-Six weeks, twelve symbols, one signal per symbol and day at a random time. By construction prices follow the scores a little, so
-that there is something to see.
+Six weeks, twelve symbols, one signal per symbol and day at a random time. By construction prices follow the scores a
+little, so that there is something to see.
 """
 
 from datetime import UTC, datetime, timedelta

@@ -1,0 +1,155 @@
+"""The documentation: it builds without a warning, its links lead somewhere, and what is generated is up to date."""
+
+import ast
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+OUTSIDE = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
+LEVELS = {"debug", "info", "warning", "error", "critical", "exception"}
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    """docs/generate.py."""
+    spec = importlib.util.spec_from_file_location("docs_generate", DOCS / "generate.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(DOCS)
+        spec.loader.exec_module(module)
+    return module
+
+
+def test_the_pages_build_without_a_warning(tmp_path: Path) -> None:
+    """Strict: a page outside of the navigation, a dead link or an unknown anchor ends the build."""
+    pytest.importorskip("mkdocs")
+    pytest.importorskip("material")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    built = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True
+    )
+    assert built.returncode == 0, built.stdout + built.stderr
+    assert (tmp_path / "index.html").exists()
+
+
+@pytest.mark.parametrize("part", ["settings", "metrics", "messages"])
+def test_generated_parts_are_up_to_date(generate: ModuleType, part: str) -> None:
+    """`make docs` writes them."""
+    file, make = generate.PARTS[part]
+    page = (DOCS / file).read_text(encoding="utf-8")
+    assert page == generate.updated(page, part, make()), f"run: python docs/generate.py ({file})"
+
+
+@pytest.mark.parametrize("page", OUTSIDE, ids=lambda path: path.name)
+def test_links_of_the_repository_lead_to_files_and_headings(page: Path) -> None:
+    """Relative ones, with their anchors."""
+    links = re.findall(r"\]\(([^)\s]+)\)", without_code(page.read_text(encoding="utf-8")))
+    for link in links:
+        if "://" in link or link.startswith("mailto:"):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists() and target.is_relative_to(ROOT), f"{page.name}: {link}"
+        if anchor:
+            assert anchor in anchors(target.read_text(encoding="utf-8")), f"{page.name}: {link}"
+
+
+def test_every_log_event_stands_in_the_table() -> None:
+    """With each level that it has; and the table names none that is not there."""
+    section = (DOCS / "deploy.md").read_text(encoding="utf-8").partition("## Log events")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| `")]
+    documented = {event for row in rows for event in re.findall(r"`([a-z_.]+)`", row.split("|")[1])}
+    assert documented == {event for path in sources() for event in events(path)}
+
+
+def test_every_metric_in_the_text_exists(generate: ModuleType) -> None:
+    """Alerts and troubleshooting name series that are there."""
+    known = set(re.findall(r"`(earlybird_\w+)`", generate.metrics()))
+    for page in PAGES:
+        named = set(re.findall(r"\bearlybird_\w+", page.read_text(encoding="utf-8")))
+        assert named <= known, f"{page.name}: {named - known}"
+
+
+def test_every_setting_in_the_text_exists(generate: ModuleType) -> None:
+    """In code, as `group.name` or as EARLYBIRD_GROUP__NAME."""
+    known = set(re.findall(r"^\| `([a-z_.]+)`", generate.settings(), re.MULTILINE))
+    groups = {name.partition(".")[0] for name in known if "." in name} - {"log"}
+    variables = {"EARLYBIRD_" + name.replace(".", "__").upper() for name in known}
+    for page in [*PAGES, ROOT / "README.md"]:
+        text = page.read_text(encoding="utf-8")
+        named = set(re.findall(rf"`((?:{'|'.join(groups)})\.[a-z_]+)[`=]", text))
+        assert named <= known | {"signals.control", "model.loaded"} | message_fields(), f"{page.name}: {named - known}"
+        for variable in re.findall(r"\bEARLYBIRD_[A-Z_]*[A-Z]", text):
+            kept = variable.removesuffix("_FILE")
+            assert kept in variables or kept.startswith("EARLYBIRD_KAFKA__OPTIONS__") or kept == "EARLYBIRD_CONFIG", (
+                f"{page.name}: {variable}"
+            )
+
+
+def test_commands_in_the_text_exist() -> None:
+    """`earlybird NAME`, in the pages and in README."""
+    commands = {path.stem for path in (ROOT / "stream" / "commands").glob("*.py")}
+    for page in [*PAGES, ROOT / "README.md"]:
+        text = page.read_text(encoding="utf-8")
+        named = set(re.findall(r"(?:^|`|&& )earlybird ([a-z]+)", text, re.MULTILINE))
+        assert named <= commands, f"{page.name}: {named - commands}"
+
+
+def test_the_readme_is_short() -> None:
+    """Three minutes: some 150 lines, and figures in one table of at most ten rows."""
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 160
+    start, end = lines.index("<!-- figures -->"), lines.index("<!-- /figures -->")
+    rows = [line for line in lines[start:end] if line.startswith("|")]
+    assert len(rows) - 2 <= 10
+
+
+def test_the_glossary_is_short() -> None:
+    """Words that stay ours are few."""
+    glossary = (DOCS / "concepts.md").read_text(encoding="utf-8").partition("## Glossary")[2]
+    assert len([line for line in glossary.splitlines() if line.startswith("|")]) <= 25
+
+
+def sources() -> list[Path]:
+    return [path for package in ("engine", "stream") for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+def events(path: Path) -> set[str]:
+    """Names of the log events of a file."""
+    return {
+        call.args[0].value
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and call.func.attr in LEVELS
+        and call.args
+        and isinstance(call.args[0], ast.Constant)
+        and isinstance(call.args[0].value, str)
+        and re.fullmatch(r"[a-z_]+\.[a-z_]+", call.args[0].value)
+    }
+
+
+def message_fields() -> set[str]:
+    """Dotted fields of signals, which look like settings."""
+    text = (DOCS / "messages.md").read_text(encoding="utf-8")
+    return set(re.findall(r"^\| `([a-z_.\[\]]+)`", text, re.MULTILINE))
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL)
+
+
+def anchors(text: str) -> set[str]:
+    """Of headings, as hosts make them."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
