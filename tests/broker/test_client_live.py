@@ -99,7 +99,7 @@ class Stage:
 @pytest.fixture(scope="module")
 def single() -> Iterator[tuple[str, Iterator[str]]]:
     """An embedded broker whose topics have one partition, and their names."""
-    names = [f"topic-{number}" for number in range(64)]
+    names = [f"topic-{number}" for number in range(128)]
     with EmbeddedBroker(dict.fromkeys(names, 1)) as server:
         yield server.bootstrap_servers, iter(names)
 

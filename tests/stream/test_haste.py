@@ -198,7 +198,7 @@ def test_redis_never_answers_with_what_was_cut_short(
     what it says is kept."""
 
     def cache() -> RedisCache:
-        return RedisCache(redis_server.url, ttl_us=DAY_US, lease_ms=600_000, max_layers=8, budget_ms=5_000)
+        return RedisCache(redis_server.url, ttl_us=DAY_US, lease_ms=600_000, max_layers=3, budget_ms=5_000)
 
     reasons = []
     for number, waited_us in enumerate((SECOND_US, 0, 0)):
