@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from field_meanings import MEANINGS
+from permissions import PERMISSIONS
 
 ROOT = Path(__file__).parents[1]
 RELEASED = ROOT / "schemas" / "released"
@@ -50,6 +51,16 @@ def metrics() -> str:
         name = f"{family.name}_total" if family.type == "counter" else family.name
         rows.append(f"| `{name}` | {family.type} | {_code(names)} | {family.documentation} |")
     return "\n".join(["| metric | type | labels | meaning |", "|---|---|---|---|", *sorted(rows)])
+
+
+def permissions() -> str:
+    """The Kafka permissions that each command needs."""
+    rows = [
+        f"| {'a strategy' if command == 'strategy' else f'`{command}`'} "
+        f"| {'; '.join(f'{operation} {_code(names)}' for operation, names in needed.items())} | {remark} |"
+        for command, (needed, remark) in PERMISSIONS.items()
+    ]
+    return "\n".join(["| command | permissions | |", "|---|---|---|", *rows])
 
 
 def messages() -> str:
@@ -138,6 +149,7 @@ def _code(names: Any) -> str:
 
 PARTS: dict[str, tuple[str, Callable[[], str]]] = {
     "settings": ("settings.md", settings),
+    "permissions": ("deploy.md", permissions),
     "metrics": ("deploy.md", metrics),
     "messages": ("messages.md", messages),
 }

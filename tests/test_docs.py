@@ -42,7 +42,7 @@ def test_the_pages_build_without_a_warning(tmp_path: Path) -> None:
     assert (tmp_path / "index.html").exists()
 
 
-@pytest.mark.parametrize("part", ["settings", "metrics", "messages"])
+@pytest.mark.parametrize("part", ["settings", "permissions", "metrics", "messages"])
 def test_generated_parts_are_up_to_date(generate: ModuleType, part: str) -> None:
     """`make docs` writes them."""
     file, make = generate.PARTS[part]

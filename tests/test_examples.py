@@ -93,5 +93,6 @@ def test_a_foreign_feed_becomes_raw_items(broker: EmbeddedBroker, tmp_path: Path
     items = [json.loads(record.value or b"") for record in records]
     assert [item["item_key"] for item in items] == ["acme:8812", "acme:8813", "acme:8812"]
     assert [item["headline"] for item in items][-1] == "Norvex cuts full-year outlook"
-    assert [[symbol["symbol"] for symbol in item["symbols"]] for item in items] == [["NRVX"], ["GRYF", "NRVX"], ["NRVX"]]
+    symbols = [[symbol["symbol"] for symbol in item["symbols"]] for item in items]
+    assert symbols == [["NRVX"], ["GRYF", "NRVX"], ["NRVX"]]
     assert items[2]["updated_us"] > items[0]["published_us"]
