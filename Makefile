@@ -24,7 +24,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.ready-all: $(VENV)/.ready
-	$(INSTALL) -e '.[engine,stream,views,strategies,nautilus,bench,docs,dev]'
+	$(INSTALL) -e '.[engine,stream,views,strategies,nautilus,bench,evaluate,docs,dev]'
 	@touch $@
 
 demo: setup

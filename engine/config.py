@@ -12,12 +12,34 @@ Embedding = Literal["norm_then_project", "project_then_norm"]
 Pool = Literal["first", "mean"]
 Activation = Literal["gelu", "gelu_new"]
 Classifiers = Literal["shared", "per_layer"]
+LearnedExits = Literal["none", "shared", "per_layer"]
+Placement = Literal["attention", "ffn", "sequential"]
+AdapterModule = Literal["identity", "attention", "convolution", "mlp"]
 RunnerName = Literal["auto", "packed", "resident", "reference"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["float32", "float64", "bfloat16", "float16", "int8"]  # int8: the layer's four maps; all else float32
 CUDA_TIERS = ((8, 128, 1), (32, 512, 1), (128, 2048, 2), (512, 8192, 4))
 """The first answers an idle queue, the last fills a large card; from a cost model, not from a measurement. Each has
 rows for one text of max_tokens, so the first is small only where that is."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterConfig:
+    """Bottleneck adapters with weights per depth beside the shared layer (PF-BERxiT, section 3.1).
+
+    placement  attention: parallel to the attention, on its input. ffn: parallel to the feed-forward part, on its input.
+               sequential: on the attention's output, before it is added and normed.
+    module     what is between the two maps: identity, (self-)attention, convolution (of kernel 1), mlp.
+    """
+
+    rank: int = 32
+    placement: Placement = "ffn"
+    module: AdapterModule = "identity"
+
+    def __post_init__(self) -> None:
+        _at_least("adapters: rank", self.rank, 1)
+        _one_of("adapters: placement", self.placement, get_args(Placement))
+        _one_of("adapters: module", self.module, get_args(AdapterModule))
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +50,8 @@ class ModelConfig:
                  project_then_norm: words up to the hidden size, + positions, then layer norm (elbert-mini).
     pool         first: the first token through a pooler and tanh (ALBERT). mean: the mean over the text's states.
     activation   gelu: exact (erf). gelu_new: the tanh form (ALBERT).
-    classifiers  shared: one for all depths. per_layer: one a depth.
+    classifiers  shared: one for all depths. per_layer: one per depth.
+    learned_exits  heads that predict whether the classifier is right (BERxiT): none, one for all depths, one per depth.
     """
 
     vocab_size: int
@@ -44,6 +67,8 @@ class ModelConfig:
     layer_norm_eps: float
     n_labels: int = 3
     classifiers: Classifiers = "shared"
+    learned_exits: LearnedExits = "none"
+    adapters: AdapterConfig | None = None
 
     def __post_init__(self) -> None:
         sizes = ("vocab_size", "embedding_size", "hidden_size", "heads", "ffn_size", "layers", "max_positions")
@@ -58,6 +83,7 @@ class ModelConfig:
         _one_of("pool", self.pool, get_args(Pool))
         _one_of("activation", self.activation, get_args(Activation))
         _one_of("classifiers", self.classifiers, get_args(Classifiers))
+        _one_of("learned_exits", self.learned_exits, get_args(LearnedExits))
 
 
 @dataclass(frozen=True, slots=True)

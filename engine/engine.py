@@ -151,7 +151,7 @@ class Engine:
                 "policy": self.policy.spec,
                 "temperature": repr(self.model.temperature),
                 "labels": self.labels,
-                "geometry": _without_floats(self.checkpoint.config),
+                "geometry": hashed_geometry(self.checkpoint.config),
             }
         )
 
@@ -224,7 +224,7 @@ def _resolved(config: EngineConfig) -> EngineConfig:
 def _policy(config: EngineConfig, checkpoint: Checkpoint) -> ExitPolicy:
     manifest = checkpoint.manifest
     spec = config.policy or (manifest.policy if manifest else "full")
-    policy = parse(spec, checkpoint.config.layers)
+    policy = parse(spec, checkpoint.config.layers, learned_exits=checkpoint.config.learned_exits != "none")
     if policy.spec != "full" and not (manifest and manifest.trained_for_exits):
         raise NotTrainedForExits(
             f"{checkpoint.id}: exit policy {spec!r} needs a model whose every depth was trained to answer; "
@@ -248,7 +248,16 @@ def _temperature(checkpoint: Checkpoint) -> float:
     return (checkpoint.manifest and checkpoint.manifest.temperature) or 1.0
 
 
-def _without_floats(config: ModelConfig) -> dict[str, Any]:
+_ALWAYS_HASHED = ("n_labels", "classifiers")
+
+
+def hashed_geometry(config: ModelConfig) -> dict[str, Any]:
+    """What a config_hash covers of a geometry. Fields at their defaults are left out, so that a later version's new
+    fields change no recorded hash; the two that had defaults from the beginning stay in."""
+    fields = dataclasses.asdict(config)
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
     return {
-        name: repr(value) if isinstance(value, float) else value for name, value in dataclasses.asdict(config).items()
+        name: repr(value) if isinstance(value, float) else value
+        for name, value in fields.items()
+        if name in _ALWAYS_HASHED or value != defaults[name]
     }

@@ -6,6 +6,7 @@ EngineError
 │   ├── NotAModel        the folder is none, or a file is missing or unreadable
 │   ├── ManifestMismatch a file differs from what the manifest says
 │   └── NotTrainedForExits   an exit policy was asked of a model that was not trained for exits
+├── DataError            a file of training texts that cannot be used
 ├── DeviceLost           the accelerator failed: nothing this process has on it is of use any more
 └── RequestError         a request that cannot be run
     └── SequenceTooLong
@@ -34,6 +35,10 @@ class ManifestMismatch(ModelError):
 
 class NotTrainedForExits(ModelError):
     """Exits before the last layer need a model whose every depth was trained to answer."""
+
+
+class DataError(EngineError):
+    """A file of training texts that cannot be used."""
 
 
 class DeviceLost(EngineError):

@@ -61,6 +61,9 @@ class Manifest(_Part):
     knowledge_until_us: EpochUs | None  # nothing it learned from is younger
     licence: str
     ingredients: tuple[Ingredient, ...]
+    strategy: str | None = None  # how it was trained, see engine.training.strategies
+    loss_weights: tuple[float, ...] | None = None  # per exit, ELBERT's equation 2
+    certificate: dict[str, str | int | float] | None = None  # of `policy`: engine.evaluation.calibrate.Certificate
 
     @field_validator("geometry", mode="before")
     @classmethod

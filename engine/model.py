@@ -7,13 +7,15 @@ Letters: T tokens over all texts, S texts (slots), t tokens of one text, E embed
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, groupby
 
 import torch
 import torch.nn.functional as F  # noqa: N812  (the name torch's users know)
 from torch import Tensor
 
+from engine.adapters import adapt, adapter_shapes
 from engine.config import ModelConfig
+from engine.exits.policy import Heads
 from engine.slots.kernels import Linear, LinearFactory, linears
 
 
@@ -50,16 +52,19 @@ class Elbert:
         self.widen = linear(layer, "layer.widen", config.activation)  # H -> ffn
         self.narrow = linear(layer, "layer.narrow")  # ffn -> H
         self.pooler = linear(prepare, "pooler") if config.pool == "first" else None
-        exits = 1 if config.classifiers == "shared" else config.layers
         self.exit_dtype = torch.promote_types(self.dtype, torch.float32)
-        self.classifiers = [
-            prepare(
-                tensors[f"classifier.{number}.weight"].to(self.exit_dtype),
-                tensors[f"classifier.{number}.bias"].to(self.exit_dtype),
-                None,
-            )
-            for number in range(exits)
-        ]
+
+        def heads(name: str, count: int) -> list[Linear]:
+            wide = [
+                [tensors[f"{name}.{i}.{part}"].to(self.exit_dtype) for part in ("weight", "bias")] for i in range(count)
+            ]
+            return [prepare(weight, bias, None) for weight, bias in wide]
+
+        self.classifiers = heads("classifier", 1 if config.classifiers == "shared" else config.layers)
+        learned = {"none": 0, "shared": 1, "per_layer": config.layers}[config.learned_exits]
+        self.learned_exits = heads("learned_exit", learned)
+        names = adapter_shapes(config.adapters, config.hidden_size) if config.adapters else ()
+        self.adapters = [{name: tensors[f"adapter.{depth}.{name}"] for name in names} for depth in range(config.layers)]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -81,24 +86,32 @@ class Elbert:
         return self._norm("embedding.norm", self.project(words) + positions)
 
     @torch.inference_mode()
-    def advance(self, hidden: Tensor, lengths: Sequence[int]) -> Tensor:
-        """One pass of the shared layer, post-norm: hidden (T, H) -> (T, H)."""
+    def advance(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Tensor:
+        """One pass of the shared layer, post-norm: hidden (T, H) -> (T, H). `depths` (S,) in blocks of one depth say
+        whose adapters, where the model has some."""
         n_tokens = len(hidden)
         spare = hidden.new_zeros(self._filled(n_tokens) - n_tokens, self.config.hidden_size)
         hidden = torch.cat([hidden, spare])  # once for all four maps; what becomes of these rows touches no text
+        placement = self.config.adapters.placement if self.config.adapters else None
         attended = self.attended(self._attention(hidden, lengths, spare))
+        if placement in ("attention", "sequential"):
+            source = hidden if placement == "attention" else attended
+            attended[:n_tokens] += self._adapted(source[:n_tokens], lengths, depths)
         hidden = self._norm("layer.attended_norm", attended.add_(hidden))
-        return self._norm("layer.norm", self.narrow(self.widen(hidden)).add_(hidden))[:n_tokens]
+        narrow = self.narrow(self.widen(hidden))
+        if placement == "ffn":
+            narrow[:n_tokens] += self._adapted(hidden[:n_tokens], lengths, depths)
+        return self._norm("layer.norm", narrow.add_(hidden))[:n_tokens]
 
     @torch.inference_mode()
-    def classify(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Tensor:
-        """What each text's states say: hidden (T, H), passes done per text (S,) -> calibrated logits (S, C) in
-        float32, or float64 for a float64 model."""
+    def classify(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Heads:
+        """Read the heads: hidden (T, H), passes made per text (S,), in blocks of one depth -> logits (S, C), divided
+        by the temperature, and certainty (S,); float32, or float64 for a float64 model."""
         pooled = self._pooled(hidden, lengths).to(self.exit_dtype)  # (S, H)
-        if len(self.classifiers) == 1:
-            return self.classifiers[0](pooled) / self.temperature
-        rows = [self.classifiers[depth - 1](pooled[slot : slot + 1]) for slot, depth in enumerate(depths)]
-        return torch.cat(rows) / self.temperature
+        logits = _by_depth(self.classifiers, pooled, depths) / self.temperature
+        if not self.learned_exits:
+            return Heads(logits)
+        return Heads(logits, _by_depth(self.learned_exits, pooled, depths)[:, 0].sigmoid())
 
     def _attention(self, hidden: Tensor, lengths: Sequence[int], spare: Tensor) -> Tensor:
         """Every text attends to itself alone: (T + spare, H) -> (T + spare, H)."""
@@ -112,6 +125,19 @@ class Elbert:
         ]
         return torch.cat([*attended, spare.view(1, -1, heads, size)], dim=1).view(-1, heads * size)
 
+    def _adapted(self, states: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Tensor:
+        """What the adapters add, text by text: (T, H) -> (T, H). A text's rows alone go through a map, so its bits do
+        not depend on its neighbours."""
+        config = self.config.adapters
+        assert config is not None
+
+        def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            return F.scaled_dot_product_attention(query[None], key[None], value[None])[0]
+
+        texts = zip(torch.split(states, list(lengths)), depths, strict=True)
+        eps = self.config.layer_norm_eps
+        return torch.cat([adapt(config, self.adapters[depth - 1], text, eps, attend) for text, depth in texts])
+
     def _pooled(self, hidden: Tensor, lengths: Sequence[int]) -> Tensor:
         """One row a text: (T, H) -> (S, H)."""
         starts = torch.tensor([0, *accumulate(lengths)])[:-1]  # (S,)
@@ -123,3 +149,11 @@ class Elbert:
     def _norm(self, name: str, states: Tensor) -> Tensor:
         weight, bias = self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"]
         return F.layer_norm(states, weight.shape, weight, bias, self.config.layer_norm_eps)
+
+
+def _by_depth(heads: Sequence[Linear], pooled: Tensor, depths: Sequence[int]) -> Tensor:
+    """Apply the one head, or the head of each depth to its block of rows: (S, H) -> (S, out)."""
+    if len(heads) == 1:
+        return heads[0](pooled)
+    rows = torch.split(pooled, [len(list(block)) for _, block in groupby(depths)])
+    return torch.cat([heads[depth - 1](block) for (depth, _), block in zip(groupby(depths), rows, strict=True)])

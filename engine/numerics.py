@@ -14,8 +14,8 @@ _LENGTHS = (1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 21, 24, 28, 31, 32, 33, 40, 
 
 @torch.inference_mode()
 def numerics(model: Layered) -> str:
-    """16 hex digits over the logits' bits of built-in probe texts after every layer, on one thread and through the
-    very path that a runner uses. Equal numerics in deterministic mode: equal verdicts, bit for bit, for every text.
+    """16 hex digits over the bits of the heads for built-in probe texts after every layer, on one thread and through
+    the very path that a runner uses. Equal numerics in deterministic mode: equal verdicts, bit for bit, for every text.
 
     A resident loop's are engine.tiling's: its arithmetic cannot be had outside of it.
     """
@@ -25,9 +25,11 @@ def numerics(model: Layered) -> str:
     with one_thread():
         hidden = model.embed(torch.cat(texts), lengths)
         for depth in range(1, model.config.layers + 1):
-            hidden = model.advance(hidden, lengths)
-            logits = model.classify(hidden, lengths, [depth] * len(lengths))
-            said += logits.cpu().contiguous().numpy().tobytes()
+            depths = [depth] * len(lengths)
+            hidden = model.advance(hidden, lengths, depths)
+            for head in model.classify(hidden, lengths, depths):
+                if head is not None:
+                    said += head.cpu().contiguous().numpy().tobytes()
     return digest(model.dtype, said)
 
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from engine import manifest as manifests
+from engine.adapters import adapter_shapes
 from engine.config import ModelConfig
 from engine.errors import ConfigError, ManifestMismatch, NotAModel
 from engine.manifest import LABELS, MANIFEST, WEIGHTS, Manifest
@@ -69,10 +70,16 @@ def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         linears["pooler"] = (hidden, hidden)
     for depth in range(1 if config.classifiers == "shared" else config.layers):
         linears[f"classifier.{depth}"] = (config.n_labels, hidden)
+    for depth in range({"none": 0, "shared": 1, "per_layer": config.layers}[config.learned_exits]):
+        linears[f"learned_exit.{depth}"] = (1, hidden)
     for name, (rows, columns) in linears.items():
         found[f"{name}.weight"], found[f"{name}.bias"] = (rows, columns), (rows,)
     for name in ("layer.attended_norm", "layer.norm"):
         found[f"{name}.weight"] = found[f"{name}.bias"] = (hidden,)
+    if config.adapters:
+        per_depth = adapter_shapes(config.adapters, hidden)
+        for depth in range(config.layers):
+            found |= {f"adapter.{depth}.{name}": shape for name, shape in per_depth.items()}
     return found
 
 

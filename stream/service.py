@@ -12,6 +12,7 @@ import structlog
 import torch
 
 from engine.engine import Engine
+from engine.exits.spec import never_early
 from schemas.signal import Model
 from stream.feeders.crew import serve_crew
 from stream.health import HealthServer
@@ -46,6 +47,8 @@ def load_engine(settings: Settings) -> Engine:
     unused = [f"engine.{name}" for name in ("tiers", "fuse") if getattr(wanted, name) != getattr(runs, name)]
     if unused:
         log.warning("settings.unused", settings=unused, runner=runs.runner, device=runs.device)
+    if never_early(engine.policy, engine.max_layers):
+        log.warning("policy.never_early", policy=engine.policy.spec, layers=engine.max_layers)
     return engine
 
 

@@ -13,9 +13,10 @@ from engine.bench.clock import stopwatch
 from engine.bench.limit import peaks
 from engine.bench.ours import elbert
 from engine.bench.row import Build, Row, Said, Setting
-from engine.bench.workload import BLOCK, Text, flops
+from engine.bench.workload import BLOCK, Text
 from engine.errors import ConfigError
 from engine.exits.fixed import FullDepth
+from engine.flops import flops
 from engine.slots.reference import trace
 from engine.tiling import KINDS
 from engine.types import Request

@@ -11,7 +11,7 @@ import torch
 from engine.bench.row import CPU, Build, Overruled, Row, Said, Setting, Told
 from engine.bench.workload import Text
 from engine.config import Dtype
-from engine.exits.policy import answer, at_last_layer, at_limit
+from engine.exits.policy import at_last_layer, at_limit, classifier_output
 from engine.model import Elbert
 from engine.slots.int8 import EightBits
 from engine.slots.kernels import linears
@@ -84,12 +84,12 @@ class Alone:
 
     def _one(self, text: Text) -> Told:
         model, lengths, depth, leaves = self._model, [len(text.ids)], 0, False
-        state, limit = self._policy.fresh(1, torch.empty(0)), torch.tensor([text.depth])
+        state, limit = self._policy.initial_state(1, torch.empty(0, 3)), torch.tensor([text.depth])
         hidden = model.embed(torch.tensor(text.ids), lengths)
         while not leaves:
             depth += 1
-            hidden = model.advance(hidden, lengths)
-            now, passes = answer(model.classify(hidden, lengths, [depth])), torch.tensor([depth])
+            hidden = model.advance(hidden, lengths, [depth])
+            now, passes = classifier_output(model.classify(hidden, lengths, [depth])), torch.tensor([depth])
             decision = at_last_layer(self._policy.decide(now, passes, state), passes, model.config.layers)
             leaves, state = bool(at_limit(decision, passes, limit).leaving), decision.state
         return Told(text.ticket, depth, tuple(now.logits[0].tolist()))

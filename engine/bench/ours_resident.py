@@ -17,7 +17,7 @@ from engine.bench.row import Build, Overruled, Row, Said, Setting, Told
 from engine.bench.workload import Text
 from engine.config import CUDA_TIERS, Dtype, ModelConfig
 from engine.errors import ConfigError
-from engine.exits.policy import answer, at_last_layer, at_limit
+from engine.exits.policy import Heads, at_last_layer, at_limit, classifier_output
 from engine.slots.packed import Packed
 from engine.slots.resident import Resident
 from engine.slots.resident_device import CudaDevice, Device, Immediate
@@ -75,14 +75,15 @@ class Synchronous:
         """As Layered.embed."""
         return self._model.embed(token_ids.to(self._model.where), spread(lengths, self._model.where).place)
 
-    def advance(self, hidden: Tensor, lengths: Sequence[int]) -> Tensor:
+    def advance(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Tensor:
         """As Layered.advance."""
-        self._spread = spread(lengths, self._model.where)
+        self._spread = spread(lengths, self._model.where, depths)
         return self._model.advance(hidden, self._spread)
 
-    def classify(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Tensor:  # noqa: ARG002
+    def classify(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Heads:  # noqa: ARG002
         """As Layered.classify, of the texts that were advanced last."""
-        return self._model.classify(hidden, self._spread, torch.tensor(depths, device=self._model.where)).cpu()
+        logits, certainty = self._model.classify(hidden, self._spread)
+        return Heads(logits.cpu(), None if certainty is None else certainty.cpu())
 
 
 class AloneOnGraph:
@@ -112,11 +113,13 @@ class _Pass:
     def __init__(self, model: StaticElbert, device: Device, length: int) -> None:
         where, config = model.where, model.config
         self._model, self._policy, self._device = model, Overruled(), device
-        self._spread = spread([length], where)
         self._ids = torch.zeros(length, dtype=torch.int64, device=where)
         self._hidden = torch.zeros(length, config.hidden_size, dtype=model.dtype, device=where)
         self._depth, self._limit = (torch.zeros(1, dtype=torch.int64, device=where) for _ in range(2))
-        self._state = self._policy.fresh(1, torch.zeros(0, dtype=model.exit_dtype, device=where))
+        self._spread = spread([length], where)._replace(depth=self._depth)  # one memory: a graph sees it rise
+        self._state = self._policy.initial_state(
+            1, torch.zeros(0, config.n_labels, dtype=model.exit_dtype, device=where)
+        )
         self._said = torch.zeros(1 + config.n_labels, dtype=model.exit_dtype, device=where)  # leaves, logits
         self._heard, self._sent = device.pinned(self._said), device.pinned(self._ids)
         self._embed, self._advance = device.graph(self._start), device.graph(self._pass)
@@ -144,9 +147,9 @@ class _Pass:
 
     @torch.no_grad()
     def _pass(self) -> None:
-        self._hidden.copy_(self._model.advance(self._hidden, self._spread))
         self._depth.add_(1)
-        now = answer(self._model.classify(self._hidden, self._spread, self._depth))
+        self._hidden.copy_(self._model.advance(self._hidden, self._spread))
+        now = classifier_output(self._model.classify(self._hidden, self._spread))
         decision = self._policy.decide(now, self._depth, self._state)
         decision = at_limit(at_last_layer(decision, self._depth, self._model.config.layers), self._depth, self._limit)
         for kept, memory in zip(self._state, decision.state, strict=True):
@@ -177,12 +180,13 @@ def device_of(setting: Setting, *, deterministic: bool = False) -> Device:
     return CudaDevice(setting.device, setting.fuse, deterministic)
 
 
-def spread(lengths: Sequence[int], where: torch.device) -> Spread:
+def spread(lengths: Sequence[int], where: torch.device, depths: Sequence[int] = ()) -> Spread:
     """Texts of these lengths, one after the other, no row to spare."""
     sizes, ends = torch.tensor(lengths), torch.tensor([0, *accumulate(lengths)])
     slot = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
     place = torch.arange(len(slot)) - ends[slot]
-    parts = (torch.ones_like(slot, dtype=torch.bool), slot, place, ends[:-1], sizes, ends.to(torch.int32))
+    passes = torch.tensor(depths) if depths else torch.ones_like(sizes)
+    parts = (torch.ones_like(slot, dtype=torch.bool), slot, place, ends[:-1], sizes, ends.to(torch.int32), passes)
     return Spread(*(part.to(where) for part in parts))
 
 

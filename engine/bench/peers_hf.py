@@ -1,9 +1,9 @@
 """Peers on transformers' own layer: the plain model, its pipeline, and the known schedules for early exits. On a CUDA
 device in bfloat16; what their host must know, it waits for.
 
-The schedules are the four of the FSA system paper: one text at a time (Case 2), a fixed batch that waits for its last
-text, the wooden barrel (Case 4), a batch that shrinks as texts leave (FastBERT), and Algorithm 1 as printed, with slots
-padded to the longest allowed text.
+The schedules: one text at a time (Case 2 of the FSA system paper), a fixed batch that waits for its deepest text (Case
+4), a batch that shrinks as texts exit (FastBERT's), and the paper's Algorithm 1, with slots padded to the longest text
+of the run, as the paper says (section IV-B); as a stream would need it, to the longest text allowed.
 """
 
 import copy
@@ -147,17 +147,19 @@ class Together(HuggingFace):
 
 
 class AlgorithmOne(HuggingFace):
-    """Slots of one width, the longest allowed text's; refilled as they fall free."""
+    """Slots of one width, that of the run's longest text or, for a `stream`, of the longest text allowed; refilled as
+    they fall free. Kinder than printed in one thing: slots without a text are not computed."""
 
     refilled = True
 
-    def __init__(self, setting: Setting, slots: int | None = None) -> None:
+    def __init__(self, setting: Setting, slots: int | None = None, stream: bool = False) -> None:
         super().__init__(setting, slots or 1)
-        self._width = setting.config.max_positions
+        self._width = setting.config.max_positions if stream else 0
         self._choose = slots is None
 
     @torch.inference_mode()
     def run(self, texts: Sequence[Text]) -> Sequence[Said]:
+        self._width = self._width or max(len(text.ids) for text in texts)
         if self._choose:
             self._choose, self.slots = False, self._best(texts)
         waiting, found = list(reversed(texts)), list[Told]()
@@ -227,4 +229,5 @@ ROWS: dict[str, Build] = {
     "barrel_b32": row(Together, BATCH, False),
     "shrink_b32": row(Together, BATCH, True),
     "algorithm1": row(AlgorithmOne),
+    "algorithm1_stream": row(AlgorithmOne, None, True),
 }

@@ -18,8 +18,10 @@ from torch.profiler import record_function
 from engine.bench.clock import wait
 from engine.bench.ours import PackedRow
 from engine.bench.row import Row, Setting
-from engine.bench.workload import Text, flops
+from engine.bench.workload import Text
 from engine.errors import ConfigError
+from engine.exits.policy import Heads
+from engine.flops import flops
 from engine.slots.layered import Geometry, Layered
 
 _ADVANCE, _EMBED, _CLASSIFY = "earlybird::advance", "earlybird::embed", "earlybird::classify"
@@ -75,12 +77,12 @@ class Scoped:
         with record_function(_EMBED):
             return self._model.embed(token_ids, lengths)
 
-    def advance(self, hidden: Tensor, lengths: Sequence[int]) -> Tensor:
+    def advance(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Tensor:
         """As Layered.advance."""
         with record_function(_ADVANCE):
-            return self._model.advance(hidden, lengths)
+            return self._model.advance(hidden, lengths, depths)
 
-    def classify(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Tensor:
+    def classify(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Heads:
         """As Layered.classify."""
         with record_function(_CLASSIFY):
             return self._model.classify(hidden, lengths, depths)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from engine.bench.twin import Twin
 from engine.bench.workload import Text
 from engine.config import Dtype, ModelConfig
 from engine.exits.cwb import ConfidenceWindow
-from engine.exits.policy import Answer, Decision, State, answer, at_last_layer
+from engine.exits.policy import ClassifierOutput, Decision, Heads, State, at_last_layer, classifier_output
 from engine.slots.resident_step import Tier
 
 CPU = torch.device("cpu")
@@ -83,17 +83,19 @@ class Overruled:
     """An exit policy that is computed for real and then never obeyed: texts leave at their own depth, so that every
     row does the same work."""
 
-    spec: str = "overruled"
+    spec: ClassVar[str] = "overruled"
+    earliest: ClassVar[int | None] = None
+    needs_certainty: ClassVar[bool] = False
 
-    def fresh(self, slots: int, like: Tensor) -> State:
-        return _RULE.fresh(slots, like)
+    def initial_state(self, slots: int, like: Tensor) -> State:
+        return _RULE.initial_state(slots, like)
 
-    def decide(self, answer: Answer, depth: Tensor, state: State) -> Decision:
-        decision = _RULE.decide(answer, depth, state)
+    def decide(self, output: ClassifierOutput, depth: Tensor, state: State) -> Decision:
+        decision = _RULE.decide(output, depth, state)
         return decision._replace(leaving=decision.leaving & (depth < 0))
 
-    def margin(self, trail: Answer) -> float:
-        return _RULE.margin(trail)
+    def distance_to_flip(self, output: ClassifierOutput, depth: Tensor, state: State) -> Tensor:
+        return _RULE.distance_to_flip(output, depth, state)
 
 
 class Exits:
@@ -104,14 +106,16 @@ class Exits:
 
     def fresh(self, count: int) -> State:
         """The state of `count` new texts."""
-        return self._policy.fresh(count, torch.empty(0))
+        return self._policy.initial_state(count, torch.empty(0, 3))
 
     def test(
         self, texts: Sequence[Text], logits: Tensor, depths: Sequence[int], state: State
     ) -> tuple[list[bool], State]:
         """Who leaves, and the state of all (S, ...). logits (S, C) float32, on the host."""
         passes = torch.tensor(depths)
-        decision = at_last_layer(self._policy.decide(answer(logits), passes, state), passes, self._layers)
+        decision = at_last_layer(
+            self._policy.decide(classifier_output(Heads(logits)), passes, state), passes, self._layers
+        )
         decision.leaving.tolist()
         return [depth >= text.depth for text, depth in zip(texts, depths, strict=True)], decision.state
 

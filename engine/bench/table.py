@@ -72,7 +72,7 @@ def _rows(console: Console, report: Mapping[str, Any]) -> None:
 def _cells(row: Mapping[str, Any]) -> list[str]:
     if row["texts_per_s"] is None:
         return [row["name"], row["note"]]
-    several = f" ({row['slots']} slots)" if row["name"] == "algorithm1" else ""
+    several = f" ({row['slots']} slots)" if row["name"].startswith("algorithm1") else ""
     return [
         row["name"] + several + (" *" if _drains(row) else ""),
         f"{row['texts_per_s']:,.1f} ({row['slowest']:,.1f}-{row['fastest']:,.1f})",

@@ -106,13 +106,5 @@ def forced_depths(layers: int, mean_exit: float) -> list[int]:
     return spread(few)
 
 
-def flops(config: ModelConfig, length: int, depth: int) -> float:
-    """Multiplications and additions that one text needs: its maps, its attention, and an answer after every pass."""
-    hidden, ffn = config.hidden_size, config.ffn_size
-    layer = length * (2 * (4 * hidden * hidden + 2 * hidden * ffn) + 4 * length * hidden)
-    head = 2 * hidden * (hidden + config.n_labels)
-    return length * 2 * config.embedding_size * hidden + depth * (layer + head)
-
-
 def _shares() -> list[float]:
     return [(place + 0.5) / BLOCK for place in range(BLOCK)]

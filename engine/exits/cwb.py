@@ -1,59 +1,105 @@
-"""ELBERT's confidence-window exits (CWB; arXiv 2107.00175, and section III.C of the FSA system paper)."""
+"""ELBERT's confidence-window exits (CWB; arXiv 2107.00175, and section III-C of the FSA system paper)."""
 
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from engine.errors import ConfigError
-from engine.exits.policy import Answer, Decision, State, code, lead
+from engine.exits.policy import ClassifierOutput, Decision, State, code, nearest, top2_gap
 from schemas.signal import ExitReason
+
+Criterion = Literal["bias", "range", "label"]
 
 
 @dataclass(frozen=True, slots=True)
 class ConfidenceWindow:
-    """Leave when sure, or when more and more sure of one class over W passes.
+    """Exit when sure, or when the last W outputs, the present one included, have settled.
 
-    Stage 1, tested first: puzzlement (equation 5) < `delta`, strictly.
-    Stage 2: over the last `window` outputs, the present one included, the most probable class was the same and its
-    probability never fell (criterion 1, which the paper uses, read for more than two classes). Equal counts as not
-    falling, so an answer that is saturated in float still settles. No verdict from a window that is not full.
+    Stage 1, tested first: normalised entropy (equation 5, "puzzlement") < `delta`, strictly. 0 switches it off.
+    Stage 2, over `window` outputs (0: off), by `criterion`; never from a window that is not full:
 
-    `delta` 0 switches stage 1 off, `window` 0 stage 2. A window of 1 would let everything out after one pass and is
-    refused: that is `fixed:1`.
+    bias    the label stayed the same and its probability never fell: criterion 1, the one that the paper uses, read
+            for more than two classes. Equal counts as not falling, so an output that is saturated in float settles.
+    range   the largest minus the smallest probability of every class is under `spread`, strictly: criterion 2.
+    label   the label stayed the same: criterion 3; PABEE's patience of `window` - 1.
+
+    A window of 1 would let everything out after one pass and is refused: that is `fixed:1`.
     """
 
     delta: float
     window: int
+    criterion: Criterion = "bias"
+    spread: float = 0.0
+
+    FAMILY: ClassVar[str] = "cwb"
+    needs_certainty: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.delta <= 1.0:
             raise ConfigError(f"delta: 0 to 1 required, was {self.delta}")
         if self.window < 0 or self.window == 1:
             raise ConfigError(f"window: 0 (none) or at least 2 required, was {self.window}")
+        if self.criterion == "range" and not (self.window and 0.0 < self.spread <= 1.0):
+            raise ConfigError(f"criterion=range: a window and a spread above 0, up to 1 required, was {self.spread}")
+        if self.criterion != "range" and self.spread:
+            raise ConfigError(f"spread: only criterion=range has one, was {self.spread}")
 
     @property
     def spec(self) -> str:
-        return f"cwb:delta={float(self.delta)!r},window={self.window}"
+        chosen = "" if self.criterion == "bias" else f",criterion={self.criterion}"
+        spread = f",spread={float(self.spread)!r}" if self.spread else ""
+        return f"cwb:delta={float(self.delta)!r},window={self.window}{chosen}{spread}"
 
-    def fresh(self, slots: int, like: Tensor) -> State:
-        """(last label, its probability, outputs over which the trend holds)."""
+    @property
+    def earliest(self) -> int | None:
+        return 1 if self.delta else self.window or None
+
+    def initial_state(self, slots: int, like: Tensor) -> State:
+        """bias, label: (last label, its probability, outputs over which it held). range: the last W - 1 outputs'
+        probabilities (S, W - 1, C), newest first."""
+        if self.criterion == "range":
+            return (like.new_zeros(slots, self.window - 1, like.shape[-1]),)
         count = like.new_zeros(slots, dtype=torch.int64)
         return count, like.new_zeros(slots), count.clone()
 
-    def decide(self, answer: Answer, depth: Tensor, state: State) -> Decision:  # noqa: ARG002
-        label, top, streak = state
-        onward = (answer.label == label) & (answer.top >= top)
-        # An unheard row has streak 0 and goes to 1 either way: its zeros are never compared with a verdict.
-        streak = torch.where(onward, streak + 1, 1)
-        sure = answer.puzzlement < self.delta
-        settled = streak >= self.window if self.window else torch.zeros_like(sure)
+    def decide(self, output: ClassifierOutput, depth: Tensor, state: State) -> Decision:
+        sure = output.entropy < self.delta
+        settled, state = (
+            self._by_range(output, depth, state) if self.criterion == "range" else self._held(output, state)
+        )
         reason = torch.where(sure, code(ExitReason.CONFIDENCE), code(ExitReason.WINDOW))
-        return Decision(sure | settled, reason, (answer.label, answer.top, streak))
+        return Decision(sure | settled, reason, state)
 
-    def margin(self, trail: Answer) -> float:
-        distances = [lead(trail).amin(), (trail.puzzlement - self.delta).abs().amin()]
-        if self.window and len(trail.top) > 1:
-            before = trail.probs[:-1].gather(1, trail.label[1:, None])[:, 0]
-            distances.append((trail.top[1:] - before).abs().amin())
-        return float(torch.stack(distances).amin())
+    def distance_to_flip(self, output: ClassifierOutput, depth: Tensor, state: State) -> Tensor:
+        sure = (output.entropy - self.delta).abs()
+        if self.criterion == "range":
+            full = (self._variation(output, state) - self.spread).abs()
+            return nearest(sure, torch.where(depth >= self.window, full, torch.inf))
+        distances = [sure, top2_gap(output)]
+        if self.window and self.criterion == "bias":
+            label, top, held = state
+            before = torch.where(held > 0, (output.probs.gather(1, label[:, None])[:, 0] - top).abs(), torch.inf)
+            distances.append(before)
+        return nearest(*distances)
+
+    def _held(self, output: ClassifierOutput, state: State) -> tuple[Tensor, State]:
+        label, top, held = state
+        onward = output.label == label
+        if self.criterion == "bias":
+            onward = onward & (output.top >= top)
+        # A new row has held 0 and goes to 1 either way: its zeros are never taken for an output.
+        held = torch.where(onward, held + 1, 1)
+        settled = held >= self.window if self.window else torch.zeros_like(onward)
+        return settled, (output.label, output.top, held)
+
+    def _by_range(self, output: ClassifierOutput, depth: Tensor, state: State) -> tuple[Tensor, State]:
+        settled = (depth >= self.window) & (self._variation(output, state) < self.spread)
+        return settled, (torch.cat([output.probs[:, None], state[0]], dim=1)[:, : self.window - 1],)
+
+    @staticmethod
+    def _variation(output: ClassifierOutput, state: State) -> Tensor:
+        """(S,) the widest range of a class's probability over the window."""
+        window = torch.cat([output.probs[:, None], state[0]], dim=1)  # (S, W, C)
+        return (window.amax(dim=1) - window.amin(dim=1)).amax(dim=-1)

@@ -1,20 +1,23 @@
 """Exits at a depth that is known beforehand."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from engine.errors import ConfigError
-from engine.exits.policy import Answer, Decision, State, code, lead
+from engine.exits.policy import ClassifierOutput, Decision, State, code
 from schemas.signal import ExitReason
 
 
 @dataclass(frozen=True, slots=True)
 class FixedDepth:
-    """Leave after `layer` passes, whatever the answer."""
+    """Exit after `layer` passes, whatever the output. PF-BERxiT, Table 5: appointed exit."""
 
     layer: int
+
+    needs_certainty: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.layer < 1:
@@ -24,29 +27,33 @@ class FixedDepth:
     def spec(self) -> str:
         return f"fixed:{self.layer}"
 
-    def fresh(self, slots: int, like: Tensor) -> State:  # noqa: ARG002
+    @property
+    def earliest(self) -> int:
+        return self.layer
+
+    def initial_state(self, slots: int, like: Tensor) -> State:  # noqa: ARG002
         return ()
 
-    def decide(self, answer: Answer, depth: Tensor, state: State) -> Decision:  # noqa: ARG002
+    def decide(self, output: ClassifierOutput, depth: Tensor, state: State) -> Decision:  # noqa: ARG002
         return Decision(depth >= self.layer, torch.full_like(depth, code(ExitReason.FIXED)), state)
 
-    def margin(self, trail: Answer) -> float:
-        return float(lead(trail)[-1])
+    def distance_to_flip(self, output: ClassifierOutput, depth: Tensor, state: State) -> Tensor:  # noqa: ARG002
+        return torch.full_like(output.top, torch.inf)
 
 
 @dataclass(frozen=True, slots=True)
 class FullDepth:
-    """Never leave before the last layer: for models that were not trained for exits."""
+    """Never exit before the last layer: for models that were not trained for exits."""
 
-    @property
-    def spec(self) -> str:
-        return "full"
+    spec: ClassVar[str] = "full"
+    earliest: ClassVar[int | None] = None
+    needs_certainty: ClassVar[bool] = False
 
-    def fresh(self, slots: int, like: Tensor) -> State:  # noqa: ARG002
+    def initial_state(self, slots: int, like: Tensor) -> State:  # noqa: ARG002
         return ()
 
-    def decide(self, answer: Answer, depth: Tensor, state: State) -> Decision:
-        return Decision(torch.zeros_like(answer.label, dtype=torch.bool), torch.zeros_like(depth), state)
+    def decide(self, output: ClassifierOutput, depth: Tensor, state: State) -> Decision:
+        return Decision(torch.zeros_like(output.label, dtype=torch.bool), torch.zeros_like(depth), state)
 
-    def margin(self, trail: Answer) -> float:
-        return float(lead(trail)[-1])
+    def distance_to_flip(self, output: ClassifierOutput, depth: Tensor, state: State) -> Tensor:  # noqa: ARG002
+        return torch.full_like(output.top, torch.inf)

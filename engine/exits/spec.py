@@ -1,33 +1,106 @@
-"""Exit policies by name, as settings and manifests spell them."""
+"""Exit policies by name, as settings and manifests spell them: `family:key=value,...`, `fixed:N`, `full`, `a|b`."""
 
+import dataclasses
 import re
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from engine.errors import ConfigError
+from engine.exits.any_of import AnyOf
+from engine.exits.confidence import Entropy, MaxProbability
 from engine.exits.cwb import ConfidenceWindow
 from engine.exits.fixed import FixedDepth, FullDepth
+from engine.exits.learned import LearnedExit
+from engine.exits.patience import Patience
 from engine.exits.policy import ExitPolicy
+from engine.exits.similarity import Similarity
 
-GRAMMAR = "cwb:delta=NUMBER,window=COUNT | fixed:LAYER | full"
+FAMILIES: dict[str, Any] = {
+    family.FAMILY: family for family in (ConfidenceWindow, Entropy, MaxProbability, Patience, LearnedExit, Similarity)
+}
+"""Parameters of a family are the fields of its dataclass."""
 
-_CWB = re.compile(r"cwb:delta=((?:\d+\.?\d*|\.\d+)(?:e-?\d+)?),window=(\d{1,4})", re.ASCII)
-_FIXED = re.compile(r"fixed:(\d{1,4})", re.ASCII)
+_NUMBERS = {float: re.compile(r"(?:\d+\.?\d*|\.\d+)(?:e-?\d+)?", re.ASCII), int: re.compile(r"\d{1,4}", re.ASCII)}
 
 
-def parse(spec: str, max_layers: int) -> ExitPolicy:
-    """The policy a spec names, checked against the model's depth. `policy.spec` is the canonical spelling: equal
-    policies have equal specs (`fixed:N` at the model's depth N is `full`). Raises ConfigError."""
-    if spec == "full":
+def parse(spec: str, layers: int, *, learned_exits: bool = False) -> ExitPolicy:
+    """Return the policy that a spec names, checked against a model of so many layers, with learned-exit heads or not.
+
+    `policy.spec` is the canonical spelling: equal policies have equal specs (`fixed:N` at the model's depth N is
+    `full`). Raises ConfigError for a spec that is malformed, that could never decide anything in this model, or that
+    needs heads which the model lacks.
+    """
+    names = spec.split("|")
+    policies = [_parse_one(name, spec) for name in names]
+    for policy in policies:
+        _check(policy, spec, layers, learned_exits)
+    if len(policies) > 1:
+        if any(policy.earliest is None for policy in policies):
+            raise ConfigError(f"exit policy {spec!r}: rules that can exit required on both sides of |, was 'full'")
+        return AnyOf(tuple(policies))
+    (policy,) = policies
+    return FullDepth() if policy == FixedDepth(layers) else policy
+
+
+def never_early(policy: ExitPolicy, layers: int) -> bool:
+    """Whether no text can exit before the last layer under this policy, although it is not `full`."""
+    return policy.spec != "full" and (policy.earliest is None or policy.earliest >= layers)
+
+
+def grammar() -> str:
+    """List the accepted forms in one line."""
+    forms = [
+        f"{name}:" + ",".join(f"{field.name}={_form(hints[field.name])}" for field in dataclasses.fields(family))
+        for name, family in FAMILIES.items()
+        for hints in [get_type_hints(family)]
+    ]
+    return " | ".join([*forms, "fixed:LAYER", "full"])
+
+
+def _parse_one(name: str, spec: str) -> ExitPolicy:
+    if name == "full":
         return FullDepth()
-    if match := _FIXED.fullmatch(spec):
-        layer = int(match[1])
-        if layer > max_layers:
-            raise ConfigError(f"exit policy {spec!r}: the model has {max_layers} layers, was {layer}")
-        return FullDepth() if layer == max_layers else FixedDepth(layer)
-    if match := _CWB.fullmatch(spec):
-        policy = ConfidenceWindow(float(match[1]), int(match[2]))
-        if policy.window > max_layers:
-            raise ConfigError(
-                f"exit policy {spec!r}: a window over {policy.window} outputs never fills in {max_layers} layers"
-            )
-        return policy
-    raise ConfigError(f"exit policy: {GRAMMAR} required, was {spec!r}")
+    family, colon, rest = name.partition(":")
+    if family == "fixed" and colon and _NUMBERS[int].fullmatch(rest):
+        return FixedDepth(int(rest))
+    if family not in FAMILIES or not rest:
+        raise ConfigError(f"exit policy: {grammar()} required, was {spec!r}")
+    return _build(FAMILIES[family], rest, spec)
+
+
+def _build(family: Any, rest: str, spec: str) -> ExitPolicy:
+    hints = get_type_hints(family)
+    fields = {field.name: field for field in dataclasses.fields(family)}
+    values: dict[str, Any] = {}
+    for part in rest.split(","):
+        key, equals, text = part.partition("=")
+        if not equals or key not in fields or key in values:
+            raise ConfigError(f"exit policy {spec!r}: each of {', '.join(fields)} at most once required, was {part!r}")
+        values[key] = _value(text, hints[key], key, spec)
+    required = {name for name, field in fields.items() if field.default is dataclasses.MISSING}
+    if missing := sorted(required - values.keys()):
+        raise ConfigError(f"exit policy {spec!r}: {', '.join(missing)} required, was {rest!r}")
+    policy: ExitPolicy = family(**values)
+    return policy
+
+
+def _value(text: str, kind: Any, key: str, spec: str) -> Any:
+    if get_origin(kind) is Literal:
+        if text in get_args(kind):
+            return text
+    elif _NUMBERS[kind].fullmatch(text):
+        return kind(text)
+    raise ConfigError(f"exit policy {spec!r}: {key}={_form(kind)} required, was {text!r}")
+
+
+def _form(kind: Any) -> str:
+    return "|".join(get_args(kind)) if get_origin(kind) is Literal else {float: "NUMBER", int: "COUNT"}[kind]
+
+
+def _check(policy: ExitPolicy, spec: str, layers: int, learned_exits: bool) -> None:
+    if policy.needs_certainty and not learned_exits:
+        raise ConfigError(f"exit policy {spec!r}: a model with learned-exit heads required, was one without")
+    if isinstance(policy, FixedDepth) and policy.layer > layers:
+        raise ConfigError(f"exit policy {spec!r}: the model has {layers} layers, was {policy.layer}")
+    fills = policy.window if isinstance(policy, ConfidenceWindow) else policy.earliest or 0
+    if fills > layers:
+        raise ConfigError(f"exit policy {spec!r}: {fills} outputs in a row never fills in {layers} layers")

@@ -6,6 +6,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from engine.exits.policy import Heads
+
 
 class Geometry(Protocol):
     """The sizes a runner must know."""
@@ -34,8 +36,9 @@ class Layered(Protocol):
     def embed(self, token_ids: Tensor, lengths: Sequence[int]) -> Tensor:
         """(T,) int64 -> (T, H)"""
 
-    def advance(self, hidden: Tensor, lengths: Sequence[int]) -> Tensor:
-        """One pass of the shared layer: (T, H) -> (T, H)"""
+    def advance(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Tensor:
+        """One pass: (T, H) -> (T, H). `depths` counts each text's passes from 1, this one included, and never rises
+        from one text to the next: the texts of one depth are one block of rows."""
 
-    def classify(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Tensor:
-        """Calibrated logits (S, C) of texts that have made `depths` passes; float32, or float64 of such a model."""
+    def classify(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Heads:
+        """Heads of texts that have made `depths` passes; float32, or float64 of such a model."""

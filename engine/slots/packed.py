@@ -1,8 +1,12 @@
 """Slots without padding: the tokens of all slots lie one after the other, and what exits makes room at once.
 
-This is Algorithm 1 of the FSA system paper with its gaps closed: slots are refilled one by one and not only when all
-are free, each text carries its own exit memory, no row is computed for padding or for an idle slot, and a stream that
-never ends is the normal case.
+This is Algorithm 1 of the FSA system paper with its gaps closed. As printed it refills free slots, too, but pads every
+text to the longest and attends without a mask, keeps the exit window of a slot's former text, marks slots as filled
+that found no text, and goes on computing idle slots until the last text is done. Here no row is computed for padding or
+for an idle slot, each text carries its own exit state, and a stream that never ends is the normal case.
+
+Slots lie in order of depth, the deepest first: texts are admitted at the end, all make one pass per step, and removing
+some keeps the order. So the texts of one depth are one block of rows, which parts that differ per depth rely on.
 
 Letters: S slots in use, T their tokens, H hidden size, C classes.
 """
@@ -14,7 +18,15 @@ import torch
 from torch import Tensor
 
 from engine.errors import ConfigError
-from engine.exits.policy import Answer, Decision, ExitPolicy, State, answer, at_last_layer, at_limit
+from engine.exits.policy import (
+    ClassifierOutput,
+    Decision,
+    ExitPolicy,
+    State,
+    at_last_layer,
+    at_limit,
+    classifier_output,
+)
 from engine.slots.layered import Layered
 from engine.slots.verdicts import check_lengths, verdicts
 from engine.types import Request, Verdict
@@ -67,9 +79,9 @@ class Packed:
         self._admit_waiting()
         if not self._requests:
             return []
-        now = self._advance()
-        decision = self._decide(now)
-        return self._release(now, decision)
+        output = self._advance()
+        decision = self._decide(output)
+        return self._release(output, decision)
 
     def _admit_waiting(self) -> None:
         """Fill free slots from the head of the queue."""
@@ -86,40 +98,40 @@ class Packed:
         lengths = [len(request.token_ids) for request in admitted]
         ids = torch.tensor([token for request in admitted for token in request.token_ids])
         embedded = self._model.embed(ids, lengths)  # (T of the admitted, H)
-        fresh = self._policy.fresh(len(admitted), self._model_float())
+        initial = self._policy.initial_state(len(admitted), self._no_logits())
         if self._hidden is None:
-            self._hidden, self._state = embedded, fresh
+            self._hidden, self._state = embedded, initial
         else:
             self._hidden = torch.cat([self._hidden, embedded])
-            self._state = tuple(torch.cat(rows) for rows in zip(self._state, fresh, strict=True))
+            self._state = tuple(torch.cat(rows) for rows in zip(self._state, initial, strict=True))
         self._requests += admitted
         self._lengths += lengths
         self._depths += [0] * len(admitted)
 
-    def _advance(self) -> Answer:
-        """One layer for every slot, and what the classifiers say then."""
+    def _advance(self) -> ClassifierOutput:
+        """Apply one layer to every slot and read the heads."""
         assert self._hidden is not None, "advance without a slot in use. This is a bug."
-        self._hidden = self._model.advance(self._hidden, self._lengths)
         self._depths = [depth + 1 for depth in self._depths]
-        return answer(self._model.classify(self._hidden, self._lengths, self._depths))
+        self._hidden = self._model.advance(self._hidden, self._lengths, self._depths)
+        return classifier_output(self._model.classify(self._hidden, self._lengths, self._depths))
 
-    def _decide(self, now: Answer) -> Decision:
+    def _decide(self, output: ClassifierOutput) -> Decision:
         depth = torch.tensor(self._depths)
         layers = self._model.config.layers
-        decision = at_last_layer(self._policy.decide(now, depth, self._state), depth, layers)
+        decision = at_last_layer(self._policy.decide(output, depth, self._state), depth, layers)
         if not self._limits:
             return decision
         limits = [self._limits.get(request.ticket, layers) for request in self._requests]
         return at_limit(decision, depth, torch.tensor(limits))
 
-    def _release(self, now: Answer, decision: Decision) -> list[Verdict]:
+    def _release(self, output: ClassifierOutput, decision: Decision) -> list[Verdict]:
         """Say what is settled, and close the ranks: nothing of a released text stays."""
         self._state = decision.state
         leaving = decision.leaving.tolist()
         gone = [row for row, leaves in enumerate(leaving) if leaves]
         if not gone:
             return []
-        released = verdicts(self._requests, self._depths, now, decision, gone)
+        released = verdicts(self._requests, self._depths, output, decision, gone)
         for verdict in released:
             self._limits.pop(verdict.ticket, None)
         self._keep([row for row, leaves in enumerate(leaving) if not leaves])
@@ -139,7 +151,7 @@ class Packed:
         self._lengths = [self._lengths[row] for row in rows]
         self._depths = [self._depths[row] for row in rows]
 
-    def _model_float(self) -> Tensor:
-        """What exits are decided in: float32, or float64 for a float64 model."""
+    def _no_logits(self) -> Tensor:
+        """(0, C) in the dtype that exits are decided in: float32, or float64 for a float64 model."""
         wide = torch.float64 if self._model.dtype == torch.float64 else torch.float32
-        return torch.empty(0, dtype=wide)
+        return torch.empty(0, self._model.config.n_labels, dtype=wide)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from engine.exits.policy import ExitPolicy, answer, at_last_layer, at_limit
+from engine.exits.policy import ExitPolicy, at_last_layer, at_limit, classifier_output, top2_gap
 from engine.slots.layered import Layered
 from engine.slots.verdicts import check_lengths, verdicts
 from engine.types import Request, Verdict
@@ -19,7 +19,9 @@ class Trace:
 
     verdict: Verdict
     logits: Tensor  # (passes, C) after each pass it made
-    margin: float  # see ExitPolicy.margin
+    margin: float
+    """How near the text came to another label or layer: the smallest ExitPolicy.distance_to_flip over its passes, and
+    the gap between the last pass's two largest probabilities."""
 
 
 @torch.inference_mode()
@@ -29,22 +31,24 @@ def trace(model: Layered, policy: ExitPolicy, request: Request) -> Trace:
     lengths = [len(request.token_ids)]
     hidden = model.embed(torch.tensor(request.token_ids), lengths)
     state = None
-    said: list[Tensor] = []
+    logits: list[Tensor] = []
+    distances: list[Tensor] = []
     for depth in range(1, model.config.layers + 1):
-        hidden = model.advance(hidden, lengths)
-        said.append(model.classify(hidden, lengths, [depth]))
-        now = answer(said[-1])
-        state = policy.fresh(1, now.logits) if state is None else state
+        hidden = model.advance(hidden, lengths, [depth])
+        output = classifier_output(model.classify(hidden, lengths, [depth]))
+        logits.append(output.logits)
+        state = policy.initial_state(1, output.logits[:0]) if state is None else state
         passes = torch.tensor([depth])
-        decision = at_last_layer(policy.decide(now, passes, state), passes, model.config.layers)
+        distances.append(policy.distance_to_flip(output, passes, state))
+        decision = at_last_layer(policy.decide(output, passes, state), passes, model.config.layers)
         if request.depth_limit is not None:
             decision = at_limit(decision, passes, torch.tensor([request.depth_limit]))
         state = decision.state
         if decision.leaving.item():
             break
-    (verdict,) = verdicts([request], [depth], now, decision, [0])
-    trail = torch.cat(said)
-    return Trace(verdict, trail, policy.margin(answer(trail)))
+    (verdict,) = verdicts([request], [depth], output, decision, [0])
+    margin = torch.cat([*distances, top2_gap(output)]).amin()
+    return Trace(verdict, torch.cat(logits), float(margin))
 
 
 class Reference:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from engine.errors import ConfigError, DeviceLost
-from engine.exits.policy import Decision, ExitPolicy, answer
+from engine.exits.policy import Decision, ExitPolicy, Heads, classifier_output
 from engine.slots.resident_device import Device, Mark, Work
 from engine.slots.resident_layer import StaticElbert
 from engine.slots.resident_step import Step, Table, Tier
@@ -252,7 +252,7 @@ class Resident:
         requests = [self._leave(seat) for seat in seats.tolist()]
         self._flying_tokens -= sum(len(request.token_ids) for request in requests)
         decision = Decision(torch.ones_like(seats, dtype=torch.bool), reason, ())
-        return verdicts(requests, depth.tolist(), answer(logits), decision, range(len(requests)))
+        return verdicts(requests, depth.tolist(), classifier_output(Heads(logits)), decision, range(len(requests)))
 
     def _leave(self, seat: int) -> Request:
         """The text in this seat, which is free again."""

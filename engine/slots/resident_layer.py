@@ -20,6 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from engine.config import ModelConfig
 from engine.errors import ConfigError
+from engine.exits.policy import Heads
 
 _APPROXIMATION = {"gelu": "none", "gelu_new": "tanh"}
 
@@ -45,6 +46,7 @@ class Spread(NamedTuple):
     starts: Tensor  # (N,) int64, first row of the slot's text
     lengths: Tensor  # (N,) int64, 0 for an empty slot
     offsets: Tensor  # (N + 1,) int32: 0, then the end of every text; empty slots repeat the last end
+    depth: Tensor  # (N,) int64, passes made, the present one included; never rises from slot to slot; 0 when empty
 
 
 class StaticElbert:
@@ -63,6 +65,8 @@ class StaticElbert:
         tiles: Tiles | None = None,
         longest: int | None = None,
     ) -> None:
+        if config.adapters:
+            raise ConfigError("runner: packed or reference required for a model with adapters, was resident")
         self.config, self.temperature, self.tiles = config, temperature, tiles
         self.longest = longest or config.max_positions
         self.dtype, self.where = tensors["embedding.words"].dtype, tensors["embedding.words"].device
@@ -71,10 +75,18 @@ class StaticElbert:
         if self.varlen:
             _require_varlen()
         self._tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        exits = range(1 if config.classifiers == "shared" else config.layers)
-        heads = {part: [tensors[f"classifier.{each}.{part}"] for each in exits] for part in ("weight", "bias")}
-        self._classifier = torch.stack(heads["weight"]).to(self.exit_dtype)  # (1 or layers, C, H)
-        self._classifier_bias = torch.stack(heads["bias"]).to(self.exit_dtype)  # (1 or layers, C)
+        self._classifier = self._stacked("classifier", config.classifiers == "per_layer")
+        learned = config.learned_exits
+        self._learned_exit = None if learned == "none" else self._stacked("learned_exit", learned == "per_layer")
+
+    def _stacked(self, name: str, per_layer: bool) -> tuple[Tensor, Tensor]:
+        """A head's weights (1 or layers, out, H) and biases (1 or layers, out)."""
+        numbers = range(self.config.layers if per_layer else 1)
+        weights, biases = (
+            torch.stack([self._tensors[f"{name}.{number}.{part}"] for number in numbers]).to(self.exit_dtype)
+            for part in ("weight", "bias")
+        )
+        return weights, biases
 
     def embed(self, token_ids: Tensor, places: Tensor) -> Tensor:
         """States before the first pass: (T,) and (T,) int64 -> (T, H)."""
@@ -91,15 +103,21 @@ class StaticElbert:
         wide = F.gelu(self._linear("layer.widen", hidden), approximate=_APPROXIMATION[self.config.activation])
         return self._norm("layer.norm", self._linear("layer.narrow", wide) + hidden)
 
-    def classify(self, hidden: Tensor, spread: Spread, depth: Tensor) -> Tensor:
-        """Calibrated logits (N, C) of texts that have made `depth` (N,) int64 passes; anything for empty slots."""
+    def classify(self, hidden: Tensor, spread: Spread) -> Heads:
+        """Heads (N, ...) of texts that have made `spread.depth` passes; anything for empty slots."""
         pooled = self._pooled(hidden, spread).to(self.exit_dtype)
-        number = torch.zeros_like(depth) if self.config.classifiers == "shared" else (depth - 1).clamp_min(0)
-        weight, bias = self._classifier.index_select(0, number), self._classifier_bias.index_select(0, number)
+        logits = self._head(self._classifier, pooled, spread.depth) / self.temperature
+        if self._learned_exit is None:
+            return Heads(logits)
+        return Heads(logits, self._head(self._learned_exit, pooled, spread.depth)[:, 0].sigmoid())
+
+    def _head(self, head: tuple[Tensor, Tensor], pooled: Tensor, depth: Tensor) -> Tensor:
+        """(N, H) -> (N, out), by the one head or by that of each slot's depth."""
+        number = torch.zeros_like(depth) if len(head[0]) == 1 else (depth - 1).clamp_min(0)
+        weight, bias = (part.index_select(0, number) for part in head)
         # A product and a sum in place of a GEMM: no TF32, whatever the process has set.
         tiles = zip(self._slot_tiles(pooled), self._slot_tiles(weight), strict=True)
-        logits = [(p[:, None] * w).sum(dim=-1) for p, w in tiles]
-        return (_joined(logits) + bias) / self.temperature
+        return _joined([(p[:, None] * w).sum(dim=-1) for p, w in tiles]) + bias
 
     def _attention(self, hidden: Tensor, spread: Spread) -> Tensor:
         heads, size = self.config.heads, self.config.hidden_size // self.config.heads

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from engine.errors import ConfigError
-from engine.exits.policy import Decision, ExitPolicy, State, answer, at_last_layer, at_limit
+from engine.exits.policy import Decision, ExitPolicy, Heads, State, at_last_layer, at_limit, classifier_output
 from engine.slots.resident_layer import Spread, StaticElbert
 
 
@@ -72,7 +72,7 @@ class Table:
             depth=zeros(slots),
             seat=zeros(slots),
             staying=zeros(slots, dtype=torch.bool),
-            memory=policy.fresh(slots, zeros(0, dtype=model.exit_dtype)),
+            memory=policy.initial_state(slots, zeros(0, model.config.n_labels, dtype=model.exit_dtype)),
         )
 
     def addresses(self) -> tuple[int, ...]:
@@ -112,14 +112,14 @@ class Step:
     @torch.no_grad()
     def __call__(self) -> None:
         seating = self._seat()
-        spread = self._spread(seating)
-        hidden = self._model.advance(self._gather(seating, spread), spread)
         depth = _unless_new(self._table.depth, seating) + seating.active
-        logits = self._model.classify(hidden, spread, depth)
+        spread = self._spread(seating, depth)
+        hidden = self._model.advance(self._gather(seating, spread), spread)
+        heads = self._model.classify(hidden, spread)
         memory = tuple(_unless_new(each, seating) for each in self._table.memory)
-        decision = self._decide(logits, depth, memory, seating)
+        decision = self._decide(heads, depth, memory, seating)
         leaving = decision.leaving & seating.active
-        self._say(logits, depth, decision, leaving, seating)
+        self._say(heads.logits, depth, decision, leaving, seating)
         self._keep(hidden, depth, decision, leaving, seating)
 
     def _seat(self) -> Seating:
@@ -144,14 +144,14 @@ class Step:
         admitted.add_(new.sum())
         return Seating(source, stayed, stayed | new, entry, seat, lengths)
 
-    def _spread(self, seating: Seating) -> Spread:
+    def _spread(self, seating: Seating, depth: Tensor) -> Spread:
         ends = seating.lengths.cumsum(dim=0)
         starts = ends - seating.lengths
         slot = torch.searchsorted(ends, self._tokens, right=True).clamp_max(len(ends) - 1)
         place = (self._tokens - starts.index_select(0, slot)).clamp(0, self._model.longest - 1)
         offsets = torch.cat([torch.zeros_like(ends[:1]), ends]).to(torch.int32)
         real = self._tokens < ends[-1:]
-        return Spread(real, slot, place, starts.clamp_max(self._rows - 1), seating.lengths, offsets)
+        return Spread(real, slot, place, starts.clamp_max(self._rows - 1), seating.lengths, offsets, depth)
 
     def _gather(self, seating: Seating, spread: Spread) -> Tensor:
         """Every row from where its text lay, or embedded if the text is new: (T, H), zeros in rows of no text."""
@@ -166,8 +166,8 @@ class Step:
         stayed = seating.stayed.index_select(0, spread.slot)[:, None]
         return torch.where(stayed, kept, self._model.embed(ids, spread.place)).masked_fill(~spread.real[:, None], 0)
 
-    def _decide(self, logits: Tensor, depth: Tensor, memory: State, seating: Seating) -> Decision:
-        decision = self._policy.decide(answer(logits), depth, memory)
+    def _decide(self, heads: Heads, depth: Tensor, memory: State, seating: Seating) -> Decision:
+        decision = self._policy.decide(classifier_output(heads), depth, memory)
         decision = at_last_layer(decision, depth, self._model.config.layers)
         return at_limit(decision, depth, self._table.limits.index_select(0, seating.seat))
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from engine.errors import SequenceTooLong
-from engine.exits.policy import REASONS, Answer, Decision
+from engine.exits.policy import REASONS, ClassifierOutput, Decision
 from engine.types import Request, Verdict
 
 
@@ -15,13 +15,17 @@ def check_lengths(requests: Sequence[Request], limit: int) -> None:
 
 
 def verdicts(
-    requests: Sequence[Request], depths: Sequence[int], answer: Answer, decision: Decision, rows: Sequence[int]
+    requests: Sequence[Request],
+    depths: Sequence[int],
+    output: ClassifierOutput,
+    decision: Decision,
+    rows: Sequence[int],
 ) -> list[Verdict]:
     """The verdicts of the slots `rows`, in that order, unrounded."""
     if not rows:
         return []
-    probs, logits = answer.probs.tolist(), answer.logits.tolist()
-    labels, puzzlements, reasons = answer.label.tolist(), answer.puzzlement.tolist(), decision.reason.tolist()
+    probs, logits = output.probs.tolist(), output.logits.tolist()
+    labels, entropies, reasons = output.label.tolist(), output.entropy.tolist(), decision.reason.tolist()
     return [
         Verdict(
             ticket=requests[row].ticket,
@@ -30,7 +34,7 @@ def verdicts(
             logits=tuple(logits[row]),
             exit_layer=depths[row],
             exit_reason=REASONS[reasons[row]],
-            puzzlement=puzzlements[row],
+            puzzlement=entropies[row],
         )
         for row in rows
     ]

@@ -9,6 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from engine.config import ModelConfig
+from engine.exits.policy import Heads
 from engine.model import Elbert
 from engine.slots.kernels import linears
 from engine.slots.resident_layer import StaticElbert, Tiles
@@ -47,17 +48,17 @@ class TinyLayered:
         places = torch.cat([torch.arange(length) for length in lengths])
         return self._norm(self._pieces[token_ids] + self._places[places])
 
-    def advance(self, hidden: Tensor, lengths: Sequence[int]) -> Tensor:
+    def advance(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Tensor:
         query, key, value = self._qkv(hidden).chunk(3, dim=-1)
         texts = zip(*(torch.split(part, list(lengths)) for part in (query, key, value)), strict=True)
         mixed = torch.cat([F.scaled_dot_product_attention(q[None], k[None], v[None])[0] for q, k, v in texts])
         hidden = self._norm(hidden + mixed)
         return self._norm(hidden + self._down(self._up(hidden)))
 
-    def classify(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Tensor:
+    def classify(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Heads:
         means = torch.stack([text.mean(dim=0) for text in torch.split(hidden, list(lengths))])
         growing = torch.tensor(depths, dtype=self.dtype)[:, None] * 0.25  # later passes are surer
-        return self._heads(means) * growing
+        return Heads(self._heads(means) * growing)
 
     @staticmethod
     def _norm(hidden: Tensor) -> Tensor:
@@ -136,8 +137,12 @@ class Pair:
 
 
 GEOMETRIES = {
-    "albert": ModelConfig(97, 16, 32, 2, 64, 6, 40, "norm_then_project", "first", "gelu_new", 1e-12),
-    "late-norm": ModelConfig(97, 24, 48, 4, 96, 6, 40, "project_then_norm", "mean", "gelu", 1e-12, 3, "per_layer"),
+    "albert": ModelConfig(
+        97, 16, 32, 2, 64, 6, 40, "norm_then_project", "first", "gelu_new", 1e-12, learned_exits="shared"
+    ),
+    "late-norm": ModelConfig(
+        97, 24, 48, 4, 96, 6, 40, "project_then_norm", "mean", "gelu", 1e-12, 3, "per_layer", "per_layer"
+    ),
 }
 
 

@@ -3,8 +3,9 @@
 import importlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,9 +19,10 @@ from engine.bench.measure import MISSING, Pace, Result, measure
 from engine.bench.registry import BUILDS, ROWS
 from engine.bench.row import Build, Row, Setting, Told
 from engine.bench.twin import twin
-from engine.bench.workload import BLOCK, GEOMETRIES, Text, flops, forced_depths, lengths_of, texts, usual_lengths
+from engine.bench.workload import BLOCK, GEOMETRIES, Text, forced_depths, lengths_of, texts, usual_lengths
 from engine.config import ModelConfig
 from engine.errors import ConfigError
+from engine.flops import flops
 from engine.slots.resident_step import Tier
 from engine.types import Verdict
 from schemas.signal import ExitReason
@@ -76,6 +78,7 @@ def test_operations_are_counted_as_the_research_did() -> None:
     """ALBERT-base, 12 layers: about 5.07 G for a text of 29.6 tokens at full depth, attention included."""
     assert flops(GEOMETRIES["base"], 30, 12) == pytest.approx(5.07e9 * 30 / 29.6, rel=0.02)
     assert flops(GEOMETRIES["base"], 30, 6) == pytest.approx(flops(GEOMETRIES["base"], 30, 12) / 2, rel=0.01)
+    assert flops(replace(GEOMETRIES["base"], pool="mean"), 30, 1) == flops(GEOMETRIES["base"], 30, 1) - 2 * 768**2
 
 
 @pytest.fixture(scope="module")
@@ -103,10 +106,29 @@ def test_every_row_says_what_the_oracle_says(name: str, measured: tuple[dict[str
     assert limit[result.dtype] > 0 and result.texts_per_s and result.share
 
 
-@pytest.mark.parametrize("name", ["hf_b32", "hf_varlen_b256", "algorithm1", "packed_fp32", "packed_host_fp32"])
+@pytest.mark.parametrize(
+    "name", ["hf_b32", "hf_varlen_b256", "algorithm1", "algorithm1_stream", "packed_fp32", "packed_host_fp32"]
+)
 def test_every_text_is_answered_once(name: str, setting: Setting, work: list[Text]) -> None:
     """In any order."""
     assert sorted(said.ticket for said in BUILDS[name](setting).run(work)) == list(range(len(work)))
+
+
+@pytest.mark.parametrize("name", ["algorithm1", "algorithm1_stream"])
+def test_algorithm_1_pads_as_printed(name: str, setting: Setting, work: list[Text]) -> None:
+    """To the longest text of the run (section IV-B, Case 1), not to the longest allowed: that is the stream's row."""
+    short = [text for text in work if len(text.ids) < 30]
+    row: Any = BUILDS[name](setting)
+    widths, padded = set[int](), row.padded
+
+    def watched(texts: Sequence[Text], width: int) -> Any:
+        widths.add(width)
+        return padded(texts, width)
+
+    row.padded = watched
+    row.run(short)
+    longest = max(len(text.ids) for text in short)
+    assert widths == {longest if name == "algorithm1" else setting.config.max_positions}
 
 
 @pytest.mark.parametrize("device", ROWS)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from engine.config import EngineConfig, ModelConfig
-from engine.engine import BUNDLED_FOLDER, Engine
+from engine.engine import BUNDLED_FOLDER, Engine, hashed_geometry
 from engine.errors import ConfigError, NotAModel, NotTrainedForExits
 from engine.manifest import MANIFEST, Manifest, TextProfile, read
 from engine.model import Elbert
@@ -220,7 +220,7 @@ def test_bfloat16_answers_in_float32() -> None:
     engine = Engine.load(EngineConfig(dtype="bfloat16", deterministic=False))
     assert engine.model.dtype == torch.bfloat16
     hidden = engine.model.embed(torch.tensor([2, 5, 3]), [3])
-    assert engine.model.classify(engine.model.advance(hidden, [3]), [3], [1]).dtype == torch.float32
+    assert engine.model.classify(engine.model.advance(hidden, [3], [1]), [3], [1]).logits.dtype == torch.float32
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_each_depth_may_have_its_own_classifier() -> None:
     tensors = {name: torch.randn(shape, generator=chance) for name, shape in shapes(config).items()}
     model = Elbert(config, tensors, temperature=2.0)
     hidden = torch.randn(7, 8, generator=chance)
-    logits = model.classify(hidden, [3, 4], [3, 1])
+    logits = model.classify(hidden, [3, 4], [3, 1]).logits
     for slot, (states, depth) in enumerate([(hidden[:3], 3), (hidden[3:], 1)]):
         weight, bias = tensors[f"classifier.{depth - 1}.weight"], tensors[f"classifier.{depth - 1}.bias"]
         assert torch.allclose(logits[slot], (weight @ states.mean(dim=0) + bias) / 2.0, atol=1e-6)
@@ -283,7 +283,28 @@ def test_texts_attend_to_themselves_alone(engine: Engine) -> None:
     """Packed beside others, a text's states are those it has alone."""
     lengths = [3, 1, 5]
     ids = torch.tensor([2, 40, 3, 7, 2, 90, 91, 92, 3])
-    packed = engine.model.advance(engine.model.embed(ids, lengths), lengths)
+    packed = engine.model.advance(engine.model.embed(ids, lengths), lengths, [1] * len(lengths))
     for part, states in zip(torch.split(ids, lengths), torch.split(packed, lengths), strict=True):
-        alone = engine.model.advance(engine.model.embed(part, [len(part)]), [len(part)])
+        alone = engine.model.advance(engine.model.embed(part, [len(part)]), [len(part)], [1])
         assert torch.allclose(states, alone, atol=2e-6)
+
+
+def test_new_fields_at_their_defaults_change_no_recorded_hash() -> None:
+    """A config_hash names recorded signals: what it covers of a geometry is pinned, field by field."""
+    config = ModelConfig(20, 8, 8, 2, 16, 3, 10, "project_then_norm", "mean", "gelu", 1e-12)
+    assert hashed_geometry(config) == {
+        "vocab_size": 20,
+        "embedding_size": 8,
+        "hidden_size": 8,
+        "heads": 2,
+        "ffn_size": 16,
+        "layers": 3,
+        "max_positions": 10,
+        "embedding": "project_then_norm",
+        "pool": "mean",
+        "activation": "gelu",
+        "layer_norm_eps": "1e-12",
+        "n_labels": 3,
+        "classifiers": "shared",
+    }
+    assert hashed_geometry(dataclasses.replace(config, learned_exits="shared"))["learned_exits"] == "shared"

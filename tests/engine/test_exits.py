@@ -12,8 +12,9 @@ from torch import Tensor
 from engine.errors import ConfigError
 from engine.exits.cwb import ConfidenceWindow
 from engine.exits.fixed import FixedDepth, FullDepth
-from engine.exits.policy import REASONS, ExitPolicy, answer, at_last_layer
+from engine.exits.policy import REASONS, ClassifierOutput, ExitPolicy, Heads, classifier_output, top2_gap
 from engine.exits.spec import parse
+from engine.exits.walk import walk
 from schemas.signal import ExitReason
 
 
@@ -43,19 +44,24 @@ def slow_cwb(walk: Sequence[Sequence[float]], delta: float, window: int) -> tupl
     return len(walk), ExitReason.LAST_LAYER
 
 
+def answer(logits: Tensor) -> ClassifierOutput:
+    return classifier_output(Heads(logits))
+
+
 def follow(policy: ExitPolicy, walks: Tensor) -> list[tuple[int, ExitReason]]:
-    """The rule on all walks (layers, S, C) at once; slots that have left go on and are ignored."""
-    layers, slots, _ = walks.shape
-    state = policy.fresh(slots, walks)
-    exits: list[tuple[int, ExitReason] | None] = [None] * slots
-    for depth in range(1, layers + 1):
-        passes = torch.full((slots,), depth)
-        decision = at_last_layer(policy.decide(answer(walks[depth - 1]), passes, state), passes, layers)
-        state = decision.state
-        for slot, leaves in enumerate(decision.leaving.tolist()):
-            if leaves and exits[slot] is None:
-                exits[slot] = (depth, REASONS[int(decision.reason[slot])])
-    return [said for said in exits if said is not None]
+    """The rule on all walks (layers, S, C) at once: layer and reason of each."""
+    found = walk(policy, [answer(logits) for logits in walks])
+    return [(depth, REASONS[code]) for depth, code in zip(found.depth.tolist(), found.reason.tolist(), strict=True)]
+
+
+def margin(policy: ExitPolicy, trajectory: Tensor) -> float:
+    """How near one text (passes, C) came to another label or layer, as the oracle judges it."""
+    state = policy.initial_state(1, trajectory[:0])
+    distances = []
+    for depth, logits in enumerate(trajectory[:, None], start=1):
+        distances.append(policy.distance_to_flip(answer(logits), torch.tensor([depth]), state))
+        state = policy.decide(answer(logits), torch.tensor([depth]), state).state
+    return float(torch.cat([*distances, top2_gap(answer(logits))]).amin())
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5])
@@ -82,12 +88,12 @@ def test_random_walks_leave_at_every_layer_and_for_every_reason() -> None:
 def test_saturated_logits_never_give_nan(largest: float) -> None:
     """p = 0 makes p log p NaN in a careless formula, and a NaN never passes a threshold: texts would never leave."""
     said = answer(torch.tensor([[largest, -largest, 0.0], [-largest, -largest, largest]]))
-    for field in said:
+    for field in said[:-1]:
         assert torch.isfinite(field).all()
-    assert ((said.puzzlement >= 0) & (said.puzzlement <= 1)).all()
+    assert ((said.entropy >= 0) & (said.entropy <= 1)).all()
     if largest >= 50:
         decision = ConfidenceWindow(0.01, 2).decide(
-            said, torch.tensor([1, 1]), ConfidenceWindow(0.01, 2).fresh(2, said.top)
+            said, torch.tensor([1, 1]), ConfidenceWindow(0.01, 2).initial_state(2, said.logits[:0])
         )
         assert decision.leaving.tolist() == [True, True]
 
@@ -96,9 +102,9 @@ def test_puzzlement_is_the_papers_equation_5() -> None:
     """0 when sure, 1 when uniform, and the formula between."""
     logits = torch.tensor([[0.3, -1.2, 0.7], [5.0, 5.0, 5.0], [900.0, 0.0, 0.0]], dtype=torch.float64)
     expected = [slow_puzzlement(slow_softmax(row)) for row in logits.tolist()]
-    assert answer(logits).puzzlement.tolist() == pytest.approx(expected, abs=1e-15)
-    assert answer(logits).puzzlement[1].item() == pytest.approx(1.0, abs=1e-15)
-    assert answer(logits).puzzlement[2].item() == 0.0
+    assert answer(logits).entropy.tolist() == pytest.approx(expected, abs=1e-15)
+    assert answer(logits).entropy[1].item() == pytest.approx(1.0, abs=1e-15)
+    assert answer(logits).entropy[2].item() == 0.0
 
 
 def test_answers_are_at_least_float32() -> None:
@@ -112,9 +118,9 @@ def test_first_stage_is_strict_and_comes_first() -> None:
     uniform, sure = torch.zeros(1, 3), torch.tensor([[9.0, 0.0, 0.0]])
     passes = torch.tensor([1])
     whole = ConfidenceWindow(1.0, 0)
-    assert not whole.decide(answer(uniform), passes, whole.fresh(1, uniform)).leaving.item()
+    assert not whole.decide(answer(uniform), passes, whole.initial_state(1, uniform[:0])).leaving.item()
     both = ConfidenceWindow(0.5, 2)
-    first = both.decide(answer(torch.tensor([[1.0, 0.0, 0.0]])), passes, both.fresh(1, uniform))
+    first = both.decide(answer(torch.tensor([[1.0, 0.0, 0.0]])), passes, both.initial_state(1, uniform[:0]))
     second = both.decide(answer(sure), passes + 1, first.state)
     assert second.leaving.item()
     assert REASONS[int(second.reason)] is ExitReason.CONFIDENCE
@@ -148,8 +154,9 @@ def test_a_decision_moves_only_when_a_quantity_crosses_its_margin() -> None:
     shaken = walks + (torch.rand(walks.shape, generator=chance, dtype=torch.float64) - 0.5) * 2e-3
     moved = 0
     for slot, (calm, other) in enumerate(zip(follow(policy, walks), follow(policy, shaken), strict=True)):
-        trail = answer(walks[: calm[0], slot])
-        if policy.margin(trail) > 4e-3:  # puzzlement and differences of probabilities move more than a probability
+        if (
+            margin(policy, walks[: calm[0], slot]) > 4e-3
+        ):  # puzzlement and differences of probabilities move more than a probability
             assert calm == other
         moved += calm != other
     assert 0 < moved < 100, f"the shaking must matter for this test to mean something, was {moved}"
@@ -158,14 +165,13 @@ def test_a_decision_moves_only_when_a_quantity_crosses_its_margin() -> None:
 def test_margin_is_the_smallest_distance_on_the_way() -> None:
     """By hand, two passes."""
     trail = torch.tensor([[0.2, 0.5, 0.3], [0.1, 0.6, 0.3]], dtype=torch.float64).log()
-    said = answer(trail)
     by_hand = min(
         0.2,
         abs(0.6 - 0.5),
         *(abs(slow_puzzlement(probs) - 0.3) for probs in ([0.2, 0.5, 0.3], [0.1, 0.6, 0.3])),
     )
-    assert ConfidenceWindow(0.3, 2).margin(said) == pytest.approx(by_hand, abs=1e-12)
-    assert FullDepth().margin(said) == pytest.approx(0.3, abs=1e-12)
+    assert margin(ConfidenceWindow(0.3, 2), trail) == pytest.approx(by_hand, abs=1e-12)
+    assert margin(FullDepth(), trail) == pytest.approx(0.3, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -173,6 +179,19 @@ def test_margin_is_the_smallest_distance_on_the_way() -> None:
     [
         ("cwb:delta=0.3,window=2", "cwb:delta=0.3,window=2"),
         ("cwb:delta=.30,window=02", "cwb:delta=0.3,window=2"),
+        ("cwb:window=2,delta=0.3", "cwb:delta=0.3,window=2"),
+        ("cwb:criterion=bias,window=2,delta=0.3", "cwb:delta=0.3,window=2"),
+        ("cwb:delta=0,window=3,criterion=label", "cwb:delta=0.0,window=3,criterion=label"),
+        ("cwb:delta=0,window=3,criterion=range,spread=.1", "cwb:delta=0.0,window=3,criterion=range,spread=0.1"),
+        ("entropy:threshold=.2", "entropy:threshold=0.2"),
+        ("maxprob:threshold=0.90", "maxprob:threshold=0.9"),
+        ("patience:count=03", "patience:count=3"),
+        ("similarity:version=1,threshold=0.5,count=2", "similarity:version=1,threshold=0.5,count=2"),
+        (
+            "similarity:score=kl,count=2,previous=3,threshold=.05,version=3",
+            "similarity:version=3,threshold=0.05,count=2,previous=3,score=kl",
+        ),
+        ("entropy:threshold=0.1|patience:count=2", "entropy:threshold=0.1|patience:count=2"),
         ("cwb:delta=0,window=0", "cwb:delta=0.0,window=0"),
         ("cwb:delta=0.00001,window=8", "cwb:delta=1e-05,window=8"),
         ("fixed:3", "fixed:3"),
@@ -190,9 +209,20 @@ def test_specs_have_one_canonical_spelling(spec: str, canonical: str) -> None:
 @pytest.mark.parametrize(
     "spec",
     [
-        *("", "cwb", "cwb:", "cwb:delta=0.3", "cwb:window=2,delta=0.3", "cwb:delta=0.3,window=2 ", "Full"),
+        *("", "cwb", "cwb:", "cwb:delta=0.3", "cwb:delta=0.3,window=2,window=2", "cwb:delta=0.3,window=2 ", "Full"),
         *("cwb:delta=nan,window=2", "cwb:delta=-0.1,window=2", "cwb:delta=1.1,window=2", "cwb:delta=1e999,window=2"),
         *("cwb:delta=0.3,window=9", "cwb:delta=0.3,window=1", "cwb:delta=0.3,window=-2", "cwb:delta=0.3,window=٣"),
+        *(
+            "entropy:threshold=0",
+            "maxprob:threshold=1.1",
+            "patience:count=0",
+            "patience:count=8",
+            "patience:",
+            "a|full",
+        ),
+        *("full|fixed:2", "fixed:2|", "learned:threshold=0.5", "similarity:version=4,threshold=1,count=1"),
+        *("similarity:version=1,threshold=1,count=1,previous=2", "similarity:version=3,threshold=1,count=3,previous=2"),
+        *("cwb:delta=0.1,window=3,criterion=range", "cwb:delta=0.1,window=3,spread=0.1", "cwb:delta=0.1,window=3,x=1"),
         *("fixed:0", "fixed:9", "fixed:-1", "fixed:", "fixed:3.5", "fixed:99999"),
     ],
 )

@@ -58,9 +58,9 @@ def ours(engine: Engine, ids: list[list[int]]) -> torch.Tensor:
     """Logits of all texts in one packed batch at full depth."""
     lengths = [len(row) for row in ids]
     hidden = engine.model.embed(torch.tensor([number for row in ids for number in row]), lengths)
-    for _ in range(engine.max_layers):
-        hidden = engine.model.advance(hidden, lengths)
-    return engine.model.classify(hidden, lengths, [engine.max_layers] * len(lengths))
+    for depth in range(1, engine.max_layers + 1):
+        hidden = engine.model.advance(hidden, lengths, [depth] * len(lengths))
+    return engine.model.classify(hidden, lengths, [engine.max_layers] * len(lengths)).logits
 
 
 @pytest.mark.parametrize("deterministic", [False, True])

@@ -16,7 +16,16 @@ from engine.slots.reference import Reference, Trace, trace
 from engine.types import Request, Verdict
 
 MARGIN = 1e-5  # of probability or puzzlement: a float32 text nearer than this to a threshold may fall either way
-POLICIES = ("cwb:delta=0.3,window=3", "cwb:delta=0.45,window=0", "cwb:delta=0,window=2", "fixed:3", "full")
+POLICIES = (
+    *("cwb:delta=0.3,window=3", "cwb:delta=0.45,window=0", "cwb:delta=0,window=2", "fixed:3", "full"),
+    "entropy:threshold=0.5",
+    "maxprob:threshold=0.7",
+    "patience:count=2",
+    "cwb:delta=0.1,window=3,criterion=range,spread=0.2",
+    "similarity:version=2,threshold=1.0,count=1,previous=2",
+    "similarity:version=3,threshold=0.1,count=2,previous=3,score=kl",
+    "patience:count=3|entropy:threshold=0.3",
+)
 
 
 def oracle(model, policy: ExitPolicy, requests: Sequence[Request]) -> dict[int, Trace]:

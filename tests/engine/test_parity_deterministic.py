@@ -70,11 +70,11 @@ def test_rows_of_filling_touch_no_text(config: ModelConfig, monkeypatch: pytest.
     """However many rows are added behind the texts, the texts' states are the same to the last bit."""
     model, lengths = elbert(config, torch.float32, deterministic=True), [3, 40, 1, 17]
     hidden = model.embed(torch.arange(sum(lengths)), lengths)
-    expected = model.advance(hidden, lengths)
+    expected = model.advance(hidden, lengths, [1] * len(lengths))
     assert expected.shape == hidden.shape
     for more in (3, 64, 512):
         monkeypatch.setattr(model, "_filled", lambda n_rows, more=more: n_rows + more)
-        assert torch.equal(model.advance(hidden, lengths), expected)
+        assert torch.equal(model.advance(hidden, lengths, [1] * len(lengths)), expected)
 
 
 def test_the_bundled_models_shapes_are_deterministic_too(hostile: Callable, drain: Callable) -> None:

@@ -24,7 +24,17 @@ from engine.slots.resident_step import Tier
 from engine.types import Request, Verdict
 from schemas.signal import ExitReason
 
-POLICIES = ("cwb:delta=0.4,window=3", "cwb:delta=0.45,window=0", "cwb:delta=0,window=2", "fixed:1", "fixed:3", "full")
+POLICIES = (
+    *("cwb:delta=0.4,window=3", "cwb:delta=0.45,window=0", "cwb:delta=0,window=2", "fixed:1", "fixed:3", "full"),
+    "entropy:threshold=0.5",
+    "maxprob:threshold=0.7",
+    "patience:count=2",
+    "cwb:delta=0.1,window=3,criterion=range,spread=0.2",
+    "similarity:version=2,threshold=1.0,count=1,previous=2",
+    "similarity:version=3,threshold=0.1,count=2,previous=3,score=kl",
+    "patience:count=3|entropy:threshold=0.3",
+    "learned:threshold=0.6",
+)
 TIERS = (
     (Tier(2, 1),),
     (Tier(3, 10, 2),),
@@ -62,7 +72,7 @@ def test_resident_agrees_with_one_at_a_time_on_hostile_lengths(
     """float32 under the margin rule: every policy, budgets that one text breaks, rings that wrap, tiers that change,
     exits all at layer 1 and none before the last."""
     models, requests = pair(geometry, torch.float32), hostile(how, 24)
-    policy = parse(spec, models.oracle.config.layers)
+    policy = parse(spec, models.oracle.config.layers, learned_exits=True)
     expected = {request.ticket: trace(models.oracle, policy, request) for request in requests}
     for number, tiers in enumerate(TIERS):
         runner = Resident(models.static, policy, tiers, Immediate(), entries=(24, 3, 16, 25)[number])

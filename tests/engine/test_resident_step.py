@@ -209,7 +209,7 @@ def test_offsets_of_empty_slots_repeat_the_last_end(pair: Callable) -> None:
     table.queue[:2] = torch.tensor([[0, 7, 0], [7, 3, 1]])
     table.tail.fill_(2)
     with torch.no_grad():
-        spread = step._spread(step._seat())
+        spread = step._spread(step._seat(), torch.ones(5, dtype=torch.int64))
     assert spread.offsets.tolist() == [0, 7, 10, 10, 10, 10]
     assert int(spread.real.sum()) == 10
 

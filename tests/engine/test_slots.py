@@ -8,6 +8,7 @@ from torch import Tensor
 
 from engine.errors import ConfigError, SequenceTooLong
 from engine.exits.cwb import ConfidenceWindow
+from engine.exits.policy import Heads
 from engine.exits.spec import parse
 from engine.slots.packed import Packed
 from engine.slots.reference import Reference
@@ -28,13 +29,14 @@ class Scripted:
     def embed(self, token_ids: Tensor, lengths: Sequence[int]) -> Tensor:
         return token_ids.float()[:, None]
 
-    def advance(self, hidden: Tensor, lengths: Sequence[int]) -> Tensor:
+    def advance(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Tensor:
+        assert list(depths) == sorted(depths, reverse=True), "the texts of one depth are one block of rows"
         return hidden
 
-    def classify(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Tensor:
+    def classify(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Heads:
         first = [int(text[0]) for text in torch.split(hidden, list(lengths))]
         favour = torch.stack([self._scripts[name, depth - 1] for name, depth in zip(first, depths, strict=True)])
-        return torch.stack([favour, torch.zeros_like(favour)], dim=1)
+        return Heads(torch.stack([favour, torch.zeros_like(favour)], dim=1))
 
 
 def test_a_window_never_crosses_two_texts_in_one_slot(drain: Callable) -> None:

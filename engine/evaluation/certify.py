@@ -1,0 +1,24 @@
+"""A certificate in a model folder's manifest."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from engine import manifest as manifests
+from engine.errors import ManifestMismatch
+from engine.evaluation.calibrate import Certificate
+from engine.manifest import MANIFEST
+
+
+def write_certificate(folder: Path, certificate: Certificate) -> None:
+    """Make the certified policy the model's own and keep its certificate. Raises ManifestMismatch for other weights."""
+    manifest = manifests.read(folder)
+    if manifest.weights_sha256 != certificate.model_sha256:
+        raise ManifestMismatch(f"{folder}: the certificate is of other weights, {certificate.model_sha256}")
+    path = folder / MANIFEST
+    fields = json.loads(path.read_text("utf-8"))
+    fields |= {"policy": certificate.policy, "certificate": dataclasses.asdict(certificate)}
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(fields, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    new.replace(path)
+    manifests.read(folder)

@@ -1,0 +1,123 @@
+"""One text, pass by pass: what the classifier says, how near the exit rule is to firing, and where attention goes.
+
+Letters: t tokens, H hidden size, C classes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from engine.engine import Engine
+from engine.errors import ConfigError
+from engine.exits.policy import REASONS, at_last_layer, classifier_output
+from engine.text.assembly import Text
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What is known after one pass."""
+
+    layer: int
+    probs: tuple[float, ...]  # negative, neutral, positive
+    label: str
+    entropy: float  # normalised, ELBERT's puzzlement
+    distance: float  # how near the exit decision was to another, see ExitPolicy.distance_to_flip
+    exits: bool  # the policy lets the text out here (later passes are computed to show what would have come)
+    reason: str  # of the exit; empty elsewhere
+    attention: tuple[float, ...]  # per word, summed over the passes so far, adds up to 1
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A text's way through the model."""
+
+    text: str  # as the model reads it: cleaned and assembled
+    words: tuple[str, ...]
+    policy: str
+    pooling: str
+    exit_layer: int
+    passes: tuple[Pass, ...]
+
+
+@torch.inference_mode()
+def explain(engine: Engine, text: str) -> Explanation:
+    """Run a text through every pass, past its exit. Raises ConfigError where nothing of it is left to read.
+
+    Attention per word is that of the first token where the model pools the first token, else the mean over all tokens
+    as queries; averaged over heads and summed over the passes so far, as in Figures 8 and 9 of the FSA system paper.
+    """
+    (encoded,) = engine.encoder.encode([Text((text,))])
+    if encoded is None:
+        raise ConfigError("text: something that the model can read required, was nothing after cleaning")
+    cleaned, _ = engine.encoder.assemble(Text((text,)))
+    words, pieces = _words(engine, cleaned, len(encoded.token_ids))
+    model, policy, lengths = engine.model, engine.policy, [len(encoded.token_ids)]
+    hidden = model.embed(torch.tensor(encoded.token_ids), lengths)
+    total, state, exit_layer, passes = torch.zeros(len(words)), None, 0, list[Pass]()
+    for layer in range(1, engine.max_layers + 1):
+        total += _per_word(_attention(engine, hidden), pieces, len(words))
+        hidden = model.advance(hidden, lengths, [layer])
+        output = classifier_output(model.classify(hidden, lengths, [layer]))
+        state = policy.initial_state(1, output.logits[:0]) if state is None else state
+        depth = torch.tensor([layer])
+        distance = policy.distance_to_flip(output, depth, state)
+        decision = at_last_layer(policy.decide(output, depth, state), depth, engine.max_layers)
+        state = decision.state
+        exits = bool(decision.leaving) and not exit_layer
+        exit_layer = layer if exits else exit_layer
+        passes.append(
+            Pass(
+                layer,
+                tuple(output.probs[0].tolist()),
+                engine.labels[int(output.label)],
+                float(output.entropy),
+                float(distance),
+                exits,
+                REASONS[int(decision.reason)].value if exits else "",
+                tuple((total / total.sum().clamp_min(1e-12)).tolist()),
+            )
+        )
+    pooling = engine.checkpoint.config.pool
+    return Explanation(cleaned, tuple(words), policy.spec, pooling, exit_layer, tuple(passes))
+
+
+def _attention(engine: Engine, hidden: Tensor) -> Tensor:
+    """(t,) attention that the pass pays to every token, from the plain formula over the states before it."""
+    model, config = engine.model, engine.checkpoint.config
+    size = config.hidden_size // config.heads
+    query, key, _ = model.query_key_value(hidden).view(-1, 3, config.heads, size).unbind(dim=1)  # (t, heads, size)
+    weights = (torch.einsum("qhs,khs->hqk", query, key) / size**0.5).softmax(dim=-1).mean(dim=0)  # (t, t)
+    found: Tensor = weights[0] if config.pool == "first" else weights.mean(dim=0)
+    return found
+
+
+def _words(engine: Engine, text: str, n_tokens: int) -> tuple[list[str], list[int]]:
+    """The words of a cleaned text, and for every token the word it belongs to (-1: none, a special token)."""
+    encoding = engine.encoder.tokenizer.pieces.encode(text)
+    owners = [-1 if word is None else word for word in encoding.word_ids[:n_tokens]]
+    spans: dict[int, tuple[int, int]] = {}
+    for owner, (start, stop) in zip(owners, encoding.offsets, strict=False):
+        if owner >= 0:
+            first = spans.get(owner, (start, stop))[0]
+            spans[owner] = (first, stop)
+    numbers = {owner: place for place, owner in enumerate(spans)}
+    return [text[start:stop] for start, stop in spans.values()], [numbers.get(owner, -1) for owner in owners]
+
+
+def _per_word(attention: Tensor, owners: Sequence[int], words: int) -> Tensor:
+    """(words,) the tokens' shares added up by word; special tokens are left out."""
+    index = torch.tensor(owners)
+    mine = index >= 0
+    return torch.zeros(words).index_add_(0, index[mine], attention[: len(index)][mine].float())
+
+
+def runs(explanation: Explanation) -> list[tuple[str, int, int]]:
+    """Stretches of passes with one label: (label, first layer, last layer)."""
+    found = []
+    for label, group in groupby(explanation.passes, key=lambda each: each.label):
+        layers = [each.layer for each in group]
+        found.append((label, layers[0], layers[-1]))
+    return found

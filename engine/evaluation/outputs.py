@@ -1,0 +1,142 @@
+"""What every exit of a model says of labelled texts: one forward pass, from which everything else is computed.
+
+Letters: n texts, D depth, C classes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from engine.config import EngineConfig, ModelConfig
+from engine.engine import Engine
+from engine.errors import ConfigError, DataError
+from engine.evaluation.geometry import config_from_json, config_to_json
+from engine.exits.policy import ClassifierOutput, Heads, classifier_output
+from engine.flops import flops
+from engine.text.assembly import Text
+from engine.training.data import Example, fingerprint
+
+TOKENS = 2_048  # in one batch
+
+Progress = Callable[[int, int], None]
+"""Told the texts done and the texts in all."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Of all exits, for all texts of a file."""
+
+    config: ModelConfig
+    model_sha256: str
+    texts_sha256: str
+    policy: str  # the model's own
+    logits: Tensor  # (n, D, C) float32, divided by the model's temperature
+    certainty: Tensor | None  # (n, D)
+    label: Tensor  # (n,) int64
+    length: Tensor  # (n,) int64, tokens
+    left_out: int = 0  # texts of which nothing was left to read
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def by_depth(self) -> list[ClassifierOutput]:
+        """The outputs after every pass, as policies read them."""
+        certainty = [None] * self.logits.shape[1] if self.certainty is None else self.certainty.unbind(dim=1)
+        return [classifier_output(Heads(*heads)) for heads in zip(self.logits.unbind(dim=1), certainty, strict=True)]
+
+    @cached_property
+    def costs(self) -> Tensor:
+        """(n, D) float64 operations of every text by its exit depth."""
+        lengths, place = torch.unique(self.length, return_inverse=True)
+        depths = range(1, self.config.layers + 1)
+        rows = [[flops(self.config, length, depth) for depth in depths] for length in lengths.tolist()]
+        return torch.tensor(rows, dtype=torch.float64)[place]
+
+    def save(self, path: Path) -> None:
+        """Keep them, so that other policies need no second pass through the model."""
+        tensors = {"logits": self.logits, "label": self.label, "length": self.length}
+        if self.certainty is not None:
+            tensors["certainty"] = self.certainty
+        about = {
+            "config": config_to_json(self.config),
+            "model_sha256": self.model_sha256,
+            "texts_sha256": self.texts_sha256,
+            "policy": self.policy,
+            "left_out": str(self.left_out),
+        }
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata=about)
+
+    @classmethod
+    def load(cls, path: Path) -> "Outputs":
+        """Read what `save` wrote. Raises DataError."""
+        try:
+            with safe_open(path, "pt") as content:
+                tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (no mapping)
+                about = content.metadata()
+            return cls(
+                config_from_json(about["config"]),
+                about["model_sha256"],
+                about["texts_sha256"],
+                about["policy"],
+                tensors["logits"],
+                tensors.get("certainty"),
+                tensors["label"],
+                tensors["length"],
+                int(about["left_out"]),
+            )
+        except Exception as error:  # safetensors' own, KeyError, OSError
+            raise DataError(f"{path}: no stored outputs, {error}") from None
+
+
+@torch.inference_mode()
+def outputs_of(model: str, examples: Sequence[Example], progress: Progress = lambda *_: None) -> Outputs:
+    """Run a model (see EngineConfig.model) over labelled texts at full depth. Raises ModelError, ConfigError."""
+    engine = Engine.load(EngineConfig(model=model, runner="packed", device="cpu"))
+    elbert, layers = engine.model, engine.max_layers
+    encoded = engine.encoder.encode([Text((example.text,)) for example in examples])
+    kept = [row for row, item in enumerate(encoded) if item is not None]
+    if not kept:
+        raise ConfigError("texts: at least one that the model can read required, was none")
+    ids = [item.token_ids for item in encoded if item is not None]
+    logits = torch.empty(len(ids), layers, len(engine.labels))
+    certainty = None if engine.checkpoint.config.learned_exits == "none" else torch.empty(len(ids), layers)
+    for rows in _batches(ids):
+        lengths, index = [len(ids[row]) for row in rows], torch.tensor(rows)
+        hidden = elbert.embed(torch.tensor([token for row in rows for token in ids[row]]), lengths)
+        for depth in range(1, layers + 1):
+            hidden = elbert.advance(hidden, lengths, [depth] * len(rows))
+            heads = elbert.classify(hidden, lengths, [depth] * len(rows))
+            logits[index, depth - 1] = heads.logits
+            if certainty is not None and heads.certainty is not None:
+                certainty[index, depth - 1] = heads.certainty
+        progress(int(index.max()) + 1, len(ids))
+    return Outputs(
+        engine.checkpoint.config,
+        engine.model_sha256,
+        fingerprint(examples),
+        engine.policy.spec,
+        logits,
+        certainty,
+        torch.tensor([examples[row].label for row in kept]),
+        torch.tensor([len(row) for row in ids]),
+        len(examples) - len(kept),
+    )
+
+
+def _batches(ids: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Consecutive texts, at most TOKENS tokens together."""
+    batches: list[list[int]] = [[]]
+    tokens = 0
+    for row, text in enumerate(ids):
+        if batches[-1] and tokens + len(text) > TOKENS:
+            batches.append([])
+            tokens = 0
+        batches[-1].append(row)
+        tokens += len(text)
+    return batches

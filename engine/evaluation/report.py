@@ -1,0 +1,65 @@
+"""An evaluation as one HTML page with its pictures in it."""
+
+from collections.abc import Sequence
+from html import escape
+
+from engine.evaluation.outputs import Outputs
+from engine.evaluation.plots import accuracy_against_cost, exit_depths, reliability
+from engine.evaluation.sweep import Matched, Point
+from engine.exits.spec import parse
+from engine.exits.walk import walk
+
+_STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:76rem;margin:2rem auto;padding:0 1rem;color:#222}
+table{border-collapse:collapse;margin:1rem 0;width:100%}
+td,th{padding:.25rem .6rem;border-bottom:1px solid #ddd;text-align:right}
+td:first-child,th:first-child,td.t,th.t{text-align:left;white-space:nowrap}code{font-size:.9em}svg{max-width:100%;height:auto}"""
+_NAMES = ("policy", "accuracy", "macro-F1", "ECE", "mean depth", "GFLOP", "saved", "lost", "won")
+
+
+def report(
+    title: str, outputs: Outputs, points: Sequence[Point], matched: Sequence[Matched], cheapest: Sequence[Matched]
+) -> str:
+    """Return the page. `points` hold full depth, fixed depths and the model's own policy."""
+    layers, learned = outputs.config.layers, outputs.certainty is not None
+    own = walk(parse(outputs.policy, layers, learned_exits=learned), outputs.by_depth())
+    fixed = [point for point in points if point.family in ("fixed", "full") or point.policy == outputs.policy]
+    best = {match.point.policy: match.point for match in matched if match.point and match.target == 0.5}
+    depths = [point for point in points if point.policy == outputs.policy] + list(best.values())
+    return f"""<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>
+<h1>{escape(title)}</h1>
+<p>{len(outputs):,} texts, {layers} layers, the model's own policy <code>{escape(outputs.policy)}</code>. Model
+<code>{outputs.model_sha256[:12]}</code>, texts <code>{outputs.texts_sha256[:12]}</code>. Lost: full depth right and the
+exit wrong; won: the reverse. Policies are chosen and judged on the same texts here: to promise something of new texts
+use <code>earlybird calibrate</code>.</p>
+<h2>Accuracy against cost</h2>
+{accuracy_against_cost(points, outputs.policy)}
+<h2>Fixed depths, and the model's own policy</h2>
+{_table([(None, point) for point in fixed])}
+<h2>The most accurate of each family at a cost</h2>
+{_table([(f"saves {match.target:.0%}", match.point) for match in matched if match.point])}
+<h2>The cheapest of each family at an accuracy</h2>
+{_table([(f"loses {match.target:.0%}", match.point) for match in cheapest if match.point])}
+<h2>Exit depths</h2>
+{exit_depths(depths[:4])}
+<h2>Confidence under the model's own policy</h2>
+{reliability(outputs, own.probs)}
+</html>
+"""
+
+
+def _table(rows: Sequence[tuple[str | None, Point]]) -> str:
+    targets = any(target for target, _ in rows)
+    head = ('<th class="t">target' if targets else "") + "".join(
+        f"<th{' class=t' if name == 'policy' else ''}>{name}" for name in _NAMES
+    )
+    return f"<table><tr>{head}</tr>" + "".join(_row(target, point) for target, point in rows) + "</table>"
+
+
+def _row(target: str | None, point: Point) -> str:
+    shares = f"<td>{point.accuracy:.3f}<td>{point.macro_f1:.3f}<td>{point.calibration_error:.3f}"
+    cost = f"<td>{point.mean_depth:.2f}<td>{point.gflops:.3f}<td>{point.saved:.0%}"
+    names = [escape(target)] if target else []
+    names.append(f"<code>{escape(point.policy)}</code>")
+    first = "".join(f'<td class="t">{name}' for name in names)
+    return f"<tr>{first}{shares}{cost}<td>{point.lost}<td>{point.won}</tr>"

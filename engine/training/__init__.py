@@ -1,0 +1,1 @@
+"""Training of models for this engine: data, network, strategies, loop. Read loop.py first."""

@@ -1,0 +1,241 @@
+"""A whole training from files to a model folder: start, data, teachers, the loop for every seed, export."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.config import AdapterConfig, Classifiers, LearnedExits
+from engine.errors import ConfigError, DataError
+from engine.manifest import LABELS
+from engine.text.assembly import Text, assembly
+from engine.text.encoder import TextEncoder
+from engine.text.profiles import profile
+from engine.training import run_folder
+from engine.training.data import Columns, Example, fingerprint, hashes, read_examples, split, stratified, without
+from engine.training.loop import Dataset, Epoch, Recipe, Training
+from engine.training.network import Network
+from engine.training.start import Start, from_layer, from_model, reshaped
+from engine.training.strategies import Phase, phases
+from engine.training.teachers import soft_targets
+
+SHARES = (0.8, 0.1, 0.1)  # of one file: train, dev, calibration
+
+
+@dataclass(frozen=True)
+class Job:
+    """What `earlybird train` is asked. Paths are files that engine.training.data reads."""
+
+    start: str
+    train: tuple[Path, ...]
+    output: Path
+    strategy: str = "elbert"
+    dev: Path | None = None  # None: 10 % of train, and another 10 % are kept for calibration
+    unlabelled: tuple[Path, ...] = ()  # texts for the teachers
+    labels: Mapping[str, str] | None = None
+    columns: Columns = field(default_factory=Columns)
+    layer: int | None = None  # start the shared layer from this layer of a BERT-like encoder
+    embedding_size: int = 128
+    layers: int | None = None  # None: as the start has them
+    classifiers: Classifiers | None = None
+    learned_exits: LearnedExits | None = None
+    adapters: AdapterConfig | None = None
+    teachers: tuple[str, ...] = ()
+    profile: str = "natural-v2"
+    assembly: str = "parts-v2"
+    max_tokens: int | None = None
+    texts: int | None = None  # at most so many, labels in proportion
+    seeds: tuple[int, ...] = (0,)
+    recipe: Recipe = field(default_factory=Recipe)
+
+    def asked(self) -> dict[str, Any]:
+        """The options as a run folder keeps them."""
+        asked: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self), default=str))
+        return asked
+
+
+class Watch:
+    """Listener of a training's progress; it does nothing, subclasses show what they want."""
+
+    def data(self, sizes: Mapping[str, int]) -> None:
+        """Sizes of the parts."""
+
+    def teacher(self, name: str, done: int, total: int) -> None:
+        """Texts that a teacher has labelled."""
+
+    def step(self, seed: int, phase: str, step: int, steps: int, loss: float) -> None:
+        """One batch."""
+
+    def epoch(self, seed: int, epoch: Epoch) -> None:
+        """One pass over the texts, with the scores of every exit on the dev set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Of all seeds."""
+
+    folders: tuple[Path, ...]  # model folders, one per seed
+    chosen: Path  # the seed whose quality is the median (the better one of two)
+    qualities: tuple[float, ...]  # mean macro-F1 of the exits on the dev set
+
+
+@dataclass(frozen=True)
+class _Parts:
+    train: Dataset
+    dev: Dataset
+    calibration: list[Example]
+
+
+def train(job: Job, watch: Watch, *, resume: bool = False) -> Outcome:
+    """Run a job. Raises ConfigError, DataError, NotAModel."""
+    start = _start(job)
+    plan = phases(job.strategy, start.config)  # refused before anything is written
+    run_folder.begin(job.output, job.asked(), resume=resume)
+    encoder = TextEncoder(
+        profile(job.profile), assembly(job.assembly), start.tokenizer, job.max_tokens or start.config.max_positions
+    )
+    parts = _parts(job, encoder, watch)
+    folders, qualities = [], []
+    for seed in job.seeds:
+        folder = job.output / f"seed-{seed}"
+        network, plan = _one_seed(job, start, parts, folder, seed, watch)
+        qualities.append(_best_quality(job.output, seed, plan[-1].name))
+        folders.append(_export(job, start, encoder, network, folder, plan))
+    middle = sorted(range(len(folders)), key=lambda number: qualities[number])[len(folders) // 2]
+    outcome = Outcome(tuple(folders), folders[middle], tuple(qualities))
+    _summary(job, outcome)
+    return outcome
+
+
+def _start(job: Job) -> Start:
+    if job.layer is not None:
+        layers = job.layers or 8
+        start = from_layer(job.start, job.layer, job.embedding_size, layers)
+    else:
+        start = from_model(job.start)
+    changes: dict[str, Any] = {
+        name: value
+        for name in ("layers", "classifiers", "learned_exits", "adapters")
+        if (value := getattr(job, name)) is not None
+    }
+    if start.config.learned_exits != "none" or job.strategy in ("berxit", "pf_berxit"):
+        changes.setdefault("learned_exits", "shared" if job.strategy == "berxit" else "per_layer")
+    if job.strategy == "pf_berxit":
+        changes.setdefault("adapters", AdapterConfig())
+    if job.strategy in ("two_stage", "deebert", "fastbert", "pf_berxit"):
+        changes.setdefault("classifiers", "per_layer")
+    return reshaped(start, job.recipe.seed, **changes)
+
+
+def _parts(job: Job, encoder: TextEncoder, watch: Watch) -> _Parts:
+    labelled = [example for path in job.train for example in read_examples(path, job.labels, job.columns)]
+    if job.texts is not None:
+        labelled = stratified(labelled, job.texts, job.recipe.seed)
+    if job.dev is None:
+        train, dev, calibration = split(labelled, SHARES, job.recipe.seed)
+    else:
+        dev = read_examples(job.dev, job.labels, job.columns)
+        train, calibration = without(labelled, dev), []
+    extra = [
+        example for path in job.unlabelled for example in read_examples(path, job.labels, job.columns, unlabelled=True)
+    ]
+    extra = without(extra, [*dev, *calibration])
+    if extra and not job.teachers:
+        raise ConfigError("unlabelled: a teacher required, was none")
+    if not train or not dev:
+        raise DataError(f"train and dev: texts required on both sides, was {len(train)} and {len(dev)}")
+    named = {"train": train, "unlabelled": extra, "dev": dev, "calibration": calibration}
+    watch.data({name: len(part) for name, part in named.items()})
+    sizes = {name: {"texts": len(part), "sha256": fingerprint(part)} for name, part in named.items()}
+    (job.output / "data.json").write_text(json.dumps(sizes, indent=2) + "\n", "utf-8")
+    _keep(job.output / "calibration.jsonl", calibration)
+    texts = [*train, *extra]
+    run_folder.keep_seen(job.output, hashes([*texts, *dev]))
+    soft = None
+    if job.teachers:
+        names = [example.text for example in texts]
+        soft = soft_targets(job.teachers, names, job.output / "teachers", job.labels, watch.teacher)
+    return _Parts(_tokenised(texts, encoder, soft), _tokenised(dev, encoder), calibration)
+
+
+def _keep(path: Path, examples: Sequence[Example]) -> None:
+    """The texts that training must not see, for `earlybird calibrate`."""
+    lines = (json.dumps({"text": e.text, "label": LABELS[e.label]}, ensure_ascii=False) for e in examples)
+    path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+
+
+def _tokenised(examples: Sequence[Example], encoder: TextEncoder, soft: Tensor | None = None) -> Dataset:
+    """Texts of which nothing is left after cleaning are left out."""
+    encoded = encoder.encode([Text((example.text,)) for example in examples])
+    kept = [row for row, item in enumerate(encoded) if item is not None]
+    return Dataset(
+        [item.token_ids for item in encoded if item is not None],
+        torch.tensor([examples[row].label for row in kept]),
+        None if soft is None else soft[torch.tensor(kept)],
+    )
+
+
+def _one_seed(
+    job: Job, start: Start, parts: _Parts, folder: Path, seed: int, watch: Watch
+) -> tuple[Network, list[Phase]]:
+    plan = phases(job.strategy, start.config)
+    recipe = dataclasses.replace(job.recipe, seed=seed)
+    found = run_folder.load_checkpoint(folder)
+    tensors, state = found if found else (reshaped(start, seed).tensors, None)
+    network = Network(start.config, tensors, recipe.dropout)
+    training = Training(network, plan, parts.train, parts.dev, recipe, state)
+    folder.mkdir(exist_ok=True)
+
+    def each_epoch(epoch: Epoch) -> None:
+        run_folder.log_epoch(job.output, seed, epoch)  # first: a kill in between logs an epoch twice, see read_log
+        run_folder.save_checkpoint(folder, network.tensors(), training.state)
+        watch.epoch(seed, epoch)
+
+    training.run(each_epoch, lambda *told: watch.step(seed, *told))
+    run_folder.save_checkpoint(folder, network.tensors(), training.state)
+    return network, plan
+
+
+def _export(
+    job: Job, start: Start, encoder: TextEncoder, network: Network, folder: Path, plan: Sequence[Phase]
+) -> Path:
+    weights: Callable[[], Tensor] | None = getattr(plan[-1].losses[0], "weights", None)
+    card = run_folder.Card(
+        id=f"{job.output.name}-{folder.name}",
+        profile=job.profile,
+        assembly=job.assembly,
+        max_tokens=encoder.max_tokens,
+        trained_for_exits=job.strategy != "last",
+        strategy=job.strategy,
+        loss_weights=None if weights is None else tuple(weights().tolist()),
+    )
+    return run_folder.export(folder / run_folder.MODEL, network.config, network.tensors(), start.tokenizer, card)
+
+
+def _best_quality(output: Path, seed: int, phase: str) -> float:
+    lines = [line for line in run_folder.read_log(output) if line["seed"] == seed and line["phase"] == phase]
+    return max(float(line["quality"]) for line in lines)
+
+
+def _summary(job: Job, outcome: Outcome) -> None:
+    found = {
+        "quality": "mean macro-F1 of the exits on the dev set",
+        "by_seed": dict(zip(map(str, job.seeds), outcome.qualities, strict=True)),
+        "median": median(outcome.qualities),
+        "spread": max(outcome.qualities) - min(outcome.qualities),
+        "chosen": str(outcome.chosen.relative_to(job.output)),
+    }
+    (job.output / "summary.json").write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+    with suppress(ImportError):  # matplotlib comes with the extra `evaluate`
+        from engine.evaluation.plots import losses
+
+        for seed in job.seeds:
+            epochs = [line for line in run_folder.read_log(job.output) if line["seed"] == seed]
+            (job.output / f"seed-{seed}" / "curves.svg").write_text(losses(epochs), "utf-8")

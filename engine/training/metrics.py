@@ -1,0 +1,47 @@
+"""How good predictions are.
+
+Letters: n texts, C classes.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Scores(NamedTuple):
+    """Of predictions against labels."""
+
+    accuracy: float
+    macro_f1: float
+    calibration_error: float
+
+
+def scores(logits: Tensor, label: Tensor) -> Scores:
+    """Logits (n, C) and labels (n,) -> scores."""
+    probs = logits.softmax(dim=-1)
+    found = probs.argmax(dim=-1)
+    return Scores(
+        float((found == label).float().mean()),
+        macro_f1(found, label, logits.shape[-1]),
+        calibration_error(probs, label),
+    )
+
+
+def macro_f1(found: Tensor, label: Tensor, classes: int) -> float:
+    """The mean over classes of 2 TP / (2 TP + FP + FN); a class that neither occurs nor is predicted counts as 0."""
+    each = []
+    for number in range(classes):
+        hit = ((found == number) & (label == number)).sum()
+        both = (found == number).sum() + (label == number).sum()
+        each.append(2.0 * float(hit) / float(both) if both else 0.0)
+    return sum(each) / classes
+
+
+def calibration_error(probs: Tensor, label: Tensor, bins: int = 15) -> float:
+    """Expected calibration error (Guo et al. 2017, arXiv 1706.04599, equation 3): bins of equal width."""
+    confidence, found = probs.max(dim=-1)
+    right = (found == label).double()
+    place = (confidence * bins).ceil().long().clamp(1, bins) - 1
+    gap = torch.zeros(bins, dtype=torch.float64).index_add_(0, place, confidence.double() - right)
+    return float(gap.abs().sum() / len(label))

@@ -1,0 +1,159 @@
+"""What a training starts from: a model of ours, a Hugging Face ALBERT, one layer of another encoder, or nothing.
+
+Letters: V pieces, E embedding size, H hidden size, P positions.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.config import ModelConfig
+from engine.errors import ConfigError, NotAModel
+from engine.manifest import LABELS, MANIFEST
+from engine.text import tokenizer as tokenizers
+from engine.text.tokenizer import Tokenizer
+from engine.training.network import initial_tensors
+from engine.weights import load, renamed, shapes
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """Weights and tokenizer to train from."""
+
+    name: str
+    config: ModelConfig
+    tensors: Mapping[str, Tensor]
+    tokenizer: Tokenizer
+
+
+def from_model(source: str) -> Start:
+    """A folder of ours, or a Hugging Face ALBERT folder or hub name, with or without a classifier. Raises NotAModel."""
+    folder = Path(source)
+    if (folder / MANIFEST).exists():
+        checkpoint = load(folder)
+        return Start(checkpoint.id, checkpoint.config, checkpoint.tensors, checkpoint.tokenizer)
+    return _albert(source)
+
+
+def from_layer(source: str, layer: int, embedding_size: int, layers: int) -> Start:
+    """One layer of a BERT-like encoder (a Hugging Face folder or hub name), shared by all passes; its word embeddings
+    factorised to `embedding_size` by SVD. Mean pooling, positions after the projection. Raises NotAModel."""
+    model = _pretrained("BertModel", source)
+    theirs = model.config
+    if not 0 <= layer < theirs.num_hidden_layers:
+        raise ConfigError(f"layer: 0 to {theirs.num_hidden_layers - 1} required, was {layer}")
+    config = ModelConfig(
+        vocab_size=theirs.vocab_size,
+        embedding_size=embedding_size,
+        hidden_size=theirs.hidden_size,
+        heads=theirs.num_attention_heads,
+        ffn_size=theirs.intermediate_size,
+        layers=layers,
+        max_positions=theirs.max_position_embeddings,
+        embedding="project_then_norm",
+        pool="mean",
+        activation=theirs.hidden_act,
+        layer_norm_eps=theirs.layer_norm_eps,
+    )
+    found = {name: tensor.detach().float() for name, tensor in model.state_dict().items()}
+    tensors = initial_tensors(config, torch.Generator().manual_seed(0))
+    words, project = factorised(found["embeddings.word_embeddings.weight"], embedding_size)
+    types = found["embeddings.token_type_embeddings.weight"][0]
+    tensors |= {
+        "embedding.words": words,
+        "embedding.project.weight": project,
+        "embedding.positions": found["embeddings.position_embeddings.weight"] + types,
+    }
+    where = f"encoder.layer.{layer}"
+    for part in ("weight", "bias"):
+        triple = [found[f"{where}.attention.self.{name}.{part}"] for name in ("query", "key", "value")]
+        tensors[f"layer.query_key_value.{part}"] = torch.cat(triple)
+        for ours, name in _BERT.items():
+            tensors[f"{ours}.{part}"] = found[f"{name.format(layer=where)}.{part}"]
+    return Start(f"{source}#{layer}", config, tensors, _tokenizer(source))
+
+
+def from_scratch(config: ModelConfig, tokenizer: str, seed: int) -> Start:
+    """Random weights over the tokenizer of a folder. Raises NotAModel."""
+    pieces = _tokenizer(tokenizer)
+    config = dataclasses.replace(config, vocab_size=pieces.size)
+    return Start("scratch", config, initial_tensors(config, torch.Generator().manual_seed(seed)), pieces)
+
+
+def reshaped(start: Start, seed: int, **changes: Any) -> Start:
+    """The start under other settings (layers, classifiers, learned_exits, adapters): what the new model has and the old
+    one has not is drawn anew; a shared classifier becomes the first state of one per depth."""
+    config = dataclasses.replace(start.config, **changes)
+    tensors = initial_tensors(config, torch.Generator().manual_seed(seed))
+    for name in tensors:
+        kept = start.tensors.get(name)
+        if kept is None and name.startswith("classifier."):
+            kept = start.tensors.get(f"classifier.0.{name.rsplit('.', 1)[1]}")
+        if kept is not None and kept.shape == tensors[name].shape:
+            tensors[name] = kept.float()
+    return dataclasses.replace(start, config=config, tensors=tensors)
+
+
+def factorised(words: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """The best (V, size) and (H, size) with words (V, H) = first @ second.T in the least squares sense, by SVD."""
+    _, values, rows = torch.linalg.svd(words.double(), full_matrices=False)
+    root = values[:size].sqrt()
+    project = (rows[:size].T * root).float()
+    return (words.double() @ rows[:size].T / root).float(), project
+
+
+_BERT = {
+    "embedding.norm": "embeddings.LayerNorm",
+    "layer.attended": "{layer}.attention.output.dense",
+    "layer.attended_norm": "{layer}.attention.output.LayerNorm",
+    "layer.widen": "{layer}.intermediate.dense",
+    "layer.narrow": "{layer}.output.dense",
+    "layer.norm": "{layer}.output.LayerNorm",
+}
+
+
+def _albert(source: str) -> Start:
+    torch.manual_seed(0)  # a head that the source lacks
+    model = _pretrained("AlbertForSequenceClassification", source, num_labels=len(LABELS), ignore_mismatched_sizes=True)
+    theirs = model.config
+    if getattr(theirs, "num_hidden_groups", 1) != 1 or getattr(theirs, "inner_group_num", 1) != 1:
+        raise NotAModel(f"{source}: one layer shared by all passes required")
+    config = ModelConfig(
+        vocab_size=theirs.vocab_size,
+        embedding_size=theirs.embedding_size,
+        hidden_size=theirs.hidden_size,
+        heads=theirs.num_attention_heads,
+        ffn_size=theirs.intermediate_size,
+        layers=theirs.num_hidden_layers,
+        max_positions=theirs.max_position_embeddings,
+        embedding="norm_then_project",
+        pool="first",
+        activation=theirs.hidden_act,
+        layer_norm_eps=theirs.layer_norm_eps,
+    )
+    tensors = renamed(Path(source), {name: tensor.detach() for name, tensor in model.state_dict().items()})
+    missing = shapes(config).keys() - tensors.keys()
+    assert not missing, f"tensors {sorted(missing)}. This is a bug."
+    return Start(source, config, tensors, _tokenizer(source))
+
+
+def _pretrained(kind: str, source: str, **options: Any) -> Any:
+    import transformers  # seconds to import
+
+    try:
+        library: Any = transformers
+        return getattr(library, kind).from_pretrained(source, trust_remote_code=False, **options)
+    except Exception as error:  # OSError, ValueError, RuntimeError and more, by version
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise NotAModel(f"{source}: transformers cannot load it as {kind}, {reason}") from None
+
+
+def _tokenizer(source: str) -> Tokenizer:
+    folder = Path(source)
+    if (folder / MANIFEST).exists():
+        return tokenizers.bundled(folder)
+    return tokenizers.hugging_face(folder)

@@ -1,0 +1,91 @@
+"""Choose an exit threshold that loses at most a stated share of texts, and write the certificate into the model folder.
+
+  earlybird calibrate runs/mine/calibration.jsonl --model runs/mine/seed-0/model --policy "cwb:delta=*,window=2" --write
+
+A text is lost when full depth gets it right and the early exit wrong. Thresholds (the `*` of --policy) are tested from
+the safest down by exact binomial tests, the first that fails ends the sequence. The texts must not have been trained on
+or chosen by: what a run of `earlybird train` has seen is refused.
+"""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.config import BUNDLED
+from stream.commands.evaluate import read_outputs
+from stream.commands.train import add_data_options
+
+if TYPE_CHECKING:
+    from engine.evaluation.calibrate import Certificate, Tested
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `earlybird calibrate`."""
+    parser.add_argument("texts", type=Path, nargs="?", metavar="FILE", help="labelled texts that the model never saw")
+    parser.add_argument("--model", default=BUNDLED, metavar="FOLDER", help="default: the bundled model")
+    parser.add_argument("--policy", default="cwb:delta=*,window=2", metavar="SPEC", help="default: %(default)s")
+    parser.add_argument("--max-lost", type=float, default=0.01, metavar="SHARE", help="of texts (default: %(default)s)")
+    parser.add_argument("--confidence", type=float, default=0.95, metavar="SHARE", help="default: %(default)s")
+    parser.add_argument("--from", dest="stored", type=Path, metavar="FILE", help="outputs stored by `evaluate --keep`")
+    parser.add_argument("--write", action="store_true", help="policy and certificate into the folder's manifest.json")
+    add_data_options(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0: certified, 1: no threshold passed. Raises EngineError."""
+    import torch
+
+    from engine.errors import ConfigError
+    from engine.evaluation.calibrate import candidates, certificate, fixed_sequence
+    from engine.evaluation.certify import write_certificate
+
+    torch.set_num_threads(1)
+    if args.write and args.model == BUNDLED:
+        raise ConfigError("write: a model folder of yours required, was the bundled model")
+    _refuse_seen(args)
+    outputs = read_outputs(args)
+    specs = candidates(args.policy, outputs.config.layers, outputs.certainty is not None)
+    tested = fixed_sequence(outputs, specs, args.max_lost, args.confidence)
+    found = certificate(outputs, tested, args.max_lost, args.confidence)
+    if args.write and found is not None:
+        write_certificate(Path(args.model), found)
+    if args.json:
+        print(json.dumps({"certificate": found and asdict(found), "tested": [asdict(each) for each in tested]}))
+    else:
+        _show(tested, found)
+    return 0 if found else 1
+
+
+def _refuse_seen(args: argparse.Namespace) -> None:
+    """Refuse texts that the model's training run has seen. Raises ConfigError."""
+    from engine.errors import ConfigError
+    from engine.training.data import Columns, hashes, read_examples
+    from engine.training.run_folder import read_seen
+
+    seen = None if args.model == BUNDLED or args.texts is None else read_seen(Path(args.model))
+    if seen is None:
+        return
+    examples = read_examples(args.texts, args.labels, Columns(args.text_column, args.label_column))
+    known = hashes(examples) & seen
+    if known:
+        raise ConfigError(f"calibration: texts that the training has not seen required, {len(known)} were in it")
+
+
+def _show(tested: "list[Tested]", found: "Certificate | None") -> None:
+    for each in tested[-5:]:
+        point = each.point
+        verdict = "certified" if each.certified else "not certified: the sequence ends"
+        print(
+            f"{point.policy}: lost {point.lost}, won {point.won}, depth {point.mean_depth:.2f}, "
+            f"p = {each.p_value:.2g}: {verdict}"
+        )
+    if found is None:
+        print("no threshold loses few enough texts; more texts or another policy are needed")
+        return
+    print(
+        f"certificate: {found.policy} loses at most {found.max_lost:.1%} of texts at {found.confidence:.0%} confidence "
+        f"(seen: {found.lost} lost and {found.won} won of {found.texts:,}, net {found.won - found.lost:+d})"
+    )

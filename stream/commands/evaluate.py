@@ -1,0 +1,145 @@
+"""Compare exit policies of a model on labelled texts: accuracy, calibration, depth and cost.
+
+  earlybird evaluate texts.jsonl
+  earlybird evaluate texts.csv --model runs/mine/seed-0/model --policies fixed:2 cwb:delta=0.5,window=2
+
+One forward pass per model stores what every exit says; policies are computed from that. Without --policies every family
+is tried over its usual range and the best of each is shown at equal cost and at equal accuracy, beside fixed depths.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.config import BUNDLED
+from stream.commands.train import add_data_options
+
+if TYPE_CHECKING:
+    from engine.evaluation.outputs import Outputs
+    from engine.evaluation.sweep import Matched, Point
+
+SAVED = (0.25, 0.5, 0.75)
+LOST = (0.0, 0.01)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `earlybird evaluate`."""
+    parser.add_argument("texts", type=Path, nargs="?", metavar="FILE", help="labelled texts, as for `earlybird train`")
+    parser.add_argument("--model", default=BUNDLED, metavar="FOLDER", help="default: the bundled model")
+    parser.add_argument("--policies", nargs="+", metavar="SPEC", help="these only")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="store the outputs of all exits (safetensors)")
+    parser.add_argument("--from", dest="stored", type=Path, metavar="FILE", help="outputs stored by --keep, not texts")
+    add_data_options(parser)
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write one page with curves (needs matplotlib)")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0: evaluated. Raises EngineError."""
+    import torch
+
+    from engine.evaluation.sweep import at_accuracy, at_cost, sweep
+
+    torch.set_num_threads(1)
+    outputs = read_outputs(args)
+    if args.keep is not None:
+        outputs.save(args.keep)
+    chosen = None if args.policies is None else dict.fromkeys([*args.policies, outputs.policy, "full"])
+    points = sweep(outputs, chosen)
+    matched = [] if chosen else [match for saved in SAVED for match in at_cost(points, saved)]
+    cheapest = [] if chosen else [match for lost in LOST for match in at_accuracy(points, lost)]
+    if args.html is not None:
+        from engine.evaluation.report import report
+
+        title = f"{args.model} on {(args.texts or args.stored).name}"
+        args.html.write_text(report(title, outputs, points, matched, cheapest), "utf-8")
+    if args.json:
+        print(json.dumps(_report(outputs, points, matched, cheapest)))
+    else:
+        _show(outputs, points, matched, cheapest)
+    return 0
+
+
+def read_outputs(args: argparse.Namespace) -> "Outputs":
+    """Outputs of the model for the texts of the command line, or stored ones. Raises EngineError."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from engine.errors import ConfigError
+    from engine.evaluation.outputs import Outputs, outputs_of
+    from engine.training.data import Columns, read_examples
+
+    if (args.texts is None) == (args.stored is None):
+        raise ConfigError("texts: a file of labelled texts or --from FILE required, one of the two")
+    if args.stored is not None:
+        return Outputs.load(args.stored)
+    examples = read_examples(args.texts, args.labels, Columns(args.text_column, args.label_column))
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("texts", total=len(examples))
+        return outputs_of(args.model, examples, lambda done, total: progress.update(task, completed=done, total=total))
+
+
+def _report(
+    outputs: "Outputs", points: Sequence["Point"], matched: Sequence["Matched"], cheapest: Sequence["Matched"]
+) -> dict[str, Any]:
+    return {
+        "model_sha256": outputs.model_sha256,
+        "texts_sha256": outputs.texts_sha256,
+        "texts": len(outputs),
+        "left_out": outputs.left_out,
+        "layers": outputs.config.layers,
+        "points": [asdict(point) for point in points],
+        "at_saved": [asdict(match) for match in matched],
+        "at_accuracy_lost": [asdict(match) for match in cheapest],
+    }
+
+
+def _show(
+    outputs: "Outputs", points: Sequence["Point"], matched: Sequence["Matched"], cheapest: Sequence["Matched"]
+) -> None:
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    left = f", {outputs.left_out} left out: nothing to read" if outputs.left_out else ""
+    console.print(
+        f"{len(outputs):,} texts{left}; {outputs.config.layers} layers; the model's own policy {outputs.policy}"
+    )
+    if not matched:
+        console.print(_table("policies", [(None, point) for point in points]))
+        return
+    fixed = [point for point in points if point.family in ("fixed", "full") or point.policy == outputs.policy]
+    console.print(_table("fixed depths, and the model's own policy", [(None, point) for point in fixed]))
+    for title, found, unit in (
+        ("most accurate of each family at a cost", matched, "saves at least"),
+        ("cheapest of each family at an accuracy", cheapest, "loses at most"),
+    ):
+        rows = [(f"{unit} {match.target:.0%}", match.point) for match in found if match.point is not None]
+        console.print(_table(title, rows))
+
+
+def _table(title: str, rows: Sequence[tuple[str | None, "Point"]]) -> Any:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    if any(target for target, _ in rows):
+        table.add_column("target", no_wrap=True)
+    for name in ("policy", "accuracy", "macro-F1", "ECE", "depth", "GFLOP", "saved", "lost", "won"):
+        table.add_column(name, justify="left" if name == "policy" else "right", overflow="fold")
+    for target, point in rows:
+        cells = (
+            point.policy,
+            f"{point.accuracy:.3f}",
+            f"{point.macro_f1:.3f}",
+            f"{point.calibration_error:.3f}",
+            f"{point.mean_depth:.2f}",
+            f"{point.gflops:.3f}",
+            f"{point.saved:.0%}",
+            str(point.lost),
+            str(point.won),
+        )
+        table.add_row(*((target, *cells) if target else cells))
+    return table

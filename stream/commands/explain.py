@@ -1,0 +1,93 @@
+"""Show how the model comes to its answer on one text: pass by pass, until and past its exit.
+
+  earlybird explain "Norvex cuts full-year outlook"
+  earlybird explain "Norvex cuts full-year outlook" --html way.html
+
+Per pass: probabilities, normalised entropy, how near the exit rule was to another decision, and the words that most
+attention goes to (summed over the passes so far).
+"""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.config import BUNDLED, EngineConfig
+
+if TYPE_CHECKING:
+    from engine.evaluation.explain import Explanation, Pass
+
+SHOWN = 3  # words per pass in the terminal
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `earlybird explain`."""
+    parser.add_argument("text", help="one text, in quotes")
+    parser.add_argument("--model", default=BUNDLED, metavar="FOLDER", help="default: the bundled model")
+    parser.add_argument("--policy", metavar="SPEC", help="default: the model's own")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write one page, nothing loaded from elsewhere")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0: explained. Raises EngineError."""
+    import torch
+
+    from engine.engine import Engine
+    from engine.errors import ConfigError
+    from engine.evaluation.explain import explain
+
+    torch.set_num_threads(1)
+    engine = Engine.load(EngineConfig(model=args.model, policy=args.policy, runner="reference", device="cpu"))
+    found = explain(engine, args.text)
+    if args.html is not None:
+        from engine.evaluation.explain_page import page
+
+        try:
+            args.html.write_text(page(found), "utf-8")
+        except OSError as error:
+            raise ConfigError(f"{args.html}: cannot be written, {error.strerror}") from None
+    if args.json:
+        print(json.dumps(asdict(found)))
+    else:
+        _show(found)
+    return 0
+
+
+def _show(found: "Explanation") -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    console.print(Text(found.text, style="bold"))
+    table = Table(title=f"policy {found.policy}", title_justify="left", box=SIMPLE_HEAD)
+    for name in ("pass", "neg.", "neu.", "pos.", "entropy", "margin"):
+        table.add_column(name, justify="right", no_wrap=True, min_width=max(4, len(name)))
+    table.add_column("exit", no_wrap=True, min_width=10)
+    table.add_column("attention so far", no_wrap=True, overflow="ellipsis")
+    for each in found.passes:
+        late = each.layer > found.exit_layer
+        table.add_row(
+            str(each.layer),
+            *(f"{share:.2f}" for share in each.probs),
+            f"{each.entropy:.3f}",
+            "-" if each.distance == float("inf") else f"{each.distance:.3f}",
+            each.reason,
+            _top_words(found, each),
+            style="dim" if late else "bold" if each.exits else None,
+        )
+    console.print(table)
+    if found.exit_layer < len(found.passes):
+        console.print(
+            Text("dimmed passes are never computed in the stage: they show what would have come", style="dim")
+        )
+
+
+def _top_words(found: "Explanation", each: "Pass") -> Any:
+    from rich.text import Text
+
+    order = sorted(range(len(found.words)), key=lambda place: -each.attention[place])[:SHOWN]
+    return Text(" ".join(f"{found.words[place]} {each.attention[place]:.2f}" for place in order))

@@ -1,0 +1,193 @@
+"""Train a model for the stage on your own texts, with any of the published early-exit strategies.
+
+  earlybird train --start albert-base-v2 --train texts.csv --strategy elbert --output runs/mine
+  earlybird train --start bundled --train news.jsonl --labels up=positive,flat=neutral,down=negative --output runs/2
+  EARLYBIRD_MODEL=runs/mine/seed-0/model earlybird run
+
+Files: .jsonl, .csv, .tsv (columns text and label) or .txt (text@label), also .gz. Without --dev one tenth of the texts
+is the dev set, which chooses the best epoch, and another tenth is kept for `earlybird calibrate` and never trained on.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from engine.config import AdapterConfig, Classifiers, LearnedExits
+from engine.errors import ConfigError
+
+if TYPE_CHECKING:
+    from engine.training.job import Watch
+    from engine.training.loop import Epoch
+
+STRATEGIES = ("last", "joint", "elbert", "two_stage", "deebert", "fastbert", "alternating", "berxit", "pf_berxit")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `earlybird train`."""
+    data = parser.add_argument_group("data")
+    data.add_argument("--train", type=Path, nargs="+", required=True, metavar="FILE", help="labelled texts")
+    data.add_argument("--dev", type=Path, metavar="FILE", help="labelled texts to choose the best epoch by")
+    data.add_argument("--unlabelled", type=Path, nargs="+", default=[], metavar="FILE", help="texts for --teacher")
+    add_data_options(data)
+    data.add_argument("--texts", type=int, metavar="N", help="at most N texts, labels in proportion")
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--start", required=True, metavar="MODEL", help="bundled, a model folder, an ALBERT folder or hub name"
+    )
+    model.add_argument(
+        "--layer", type=int, metavar="K", help="--start is a BERT-like encoder: share its layer K (from 0)"
+    )
+    model.add_argument(
+        "--embedding-size", type=int, default=128, metavar="E", help="with --layer; default: %(default)s"
+    )
+    model.add_argument("--layers", type=int, metavar="D", help="passes at most (default: as the start has them)")
+    model.add_argument("--classifiers", choices=get_args(Classifiers), help="default: as the strategy needs them")
+    model.add_argument("--learned-exits", choices=get_args(LearnedExits), help="default: as the strategy needs them")
+    model.add_argument(
+        "--adapters", type=_adapters, metavar="rank=32,placement=ffn,module=identity", help="PF-BERxiT's"
+    )
+    model.add_argument("--profile", default="natural-v2", help="text profile (default: %(default)s)")
+    model.add_argument("--max-tokens", type=int, metavar="N", help="default: the start's positions")
+    how = parser.add_argument_group("training")
+    how.add_argument("--strategy", choices=STRATEGIES, default="elbert", help="default: %(default)s")
+    how.add_argument("--teacher", nargs="+", default=[], metavar="MODEL", help="classifiers whose mean is distilled")
+    how.add_argument(
+        "--teacher-share", type=float, default=0.5, metavar="S", help="of a labelled text's loss (default: %(default)s)"
+    )
+    how.add_argument(
+        "--temperature", type=float, default=1.0, metavar="T", help="of distillation (default: %(default)s)"
+    )
+    how.add_argument("--epochs", type=int, default=3, metavar="N", help="of each phase (default: %(default)s)")
+    how.add_argument("--batch-size", type=int, default=32, metavar="N", help="default: %(default)s")
+    how.add_argument("--learning-rate", type=float, default=3e-5, metavar="R", help="default: %(default)s")
+    how.add_argument("--head-learning-rate", type=float, metavar="R", help="of heads and adapters (default: the same)")
+    how.add_argument("--dropout", type=float, default=0.1, metavar="P", help="default: %(default)s")
+    how.add_argument("--patience", type=int, metavar="N", help="stop a phase after N epochs without a better one")
+    how.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N", help="one run each (default: 0)")
+    how.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default: %(default)s)")
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="the run folder")
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run, to the same weights")
+
+
+def add_data_options(parser: "argparse._ActionsContainer") -> None:
+    """How files of labelled texts are read: the same for `train`, `evaluate` and `calibrate`."""
+    parser.add_argument(
+        "--labels", type=_labels, metavar="THEIRS=OURS,...", help="map labels to negative, neutral, positive"
+    )
+    parser.add_argument("--text-column", default="text", metavar="NAME", help="default: %(default)s")
+    parser.add_argument("--label-column", default="label", metavar="NAME", help="default: %(default)s")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0: a model was written. Raises EngineError."""
+    import torch
+
+    from engine.training.job import train
+
+    torch.set_num_threads(args.threads)
+    job = _job(args)
+    with _display() as watch:
+        outcome = train(job, watch, resume=args.resume)
+    for folder, quality in zip(outcome.folders, outcome.qualities, strict=True):
+        mark = "  <- median" if folder == outcome.chosen and len(outcome.folders) > 1 else ""
+        print(f"{folder}  mean macro-F1 of the exits {quality:.3f}{mark}")
+    print(f"next: EARLYBIRD_MODEL={outcome.chosen} earlybird classify FILE", file=sys.stderr)
+    return 0
+
+
+def _job(args: argparse.Namespace) -> Any:
+    from engine.config import BUNDLED
+    from engine.engine import BUNDLED_FOLDER
+    from engine.training.data import Columns
+    from engine.training.job import Job
+    from engine.training.loop import Recipe
+    from engine.training.targets import Distillation
+
+    recipe = Recipe(
+        epochs=args.epochs,
+        batch_size=args.batch_size,
+        learning_rate=args.learning_rate,
+        head_learning_rate=args.head_learning_rate,
+        dropout=args.dropout,
+        seed=args.seeds[0],
+        patience=args.patience,
+        distillation=Distillation(args.teacher_share, args.temperature),
+    )
+    return Job(
+        start=str(BUNDLED_FOLDER) if args.start == BUNDLED else args.start,
+        train=tuple(args.train),
+        output=args.output,
+        strategy=args.strategy,
+        dev=args.dev,
+        unlabelled=tuple(args.unlabelled),
+        labels=args.labels,
+        columns=Columns(args.text_column, args.label_column),
+        layer=args.layer,
+        embedding_size=args.embedding_size,
+        layers=args.layers,
+        classifiers=args.classifiers,
+        learned_exits=args.learned_exits,
+        adapters=args.adapters,
+        teachers=tuple(args.teacher),
+        profile=args.profile,
+        max_tokens=args.max_tokens,
+        texts=args.texts,
+        seeds=tuple(args.seeds),
+        recipe=recipe,
+    )
+
+
+@contextmanager
+def _display() -> Iterator["Watch"]:
+    """Progress on stderr: a bar per phase with time left, a line per epoch with the score of every exit."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from engine.training.job import Watch
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    tasks: dict[str, Any] = {}
+
+    class Shown(Watch):
+        def data(self, sizes: Mapping[str, int]) -> None:
+            progress.print("texts: " + ", ".join(f"{name} {size:,}" for name, size in sizes.items()))
+
+        def teacher(self, name: str, done: int, total: int) -> None:
+            self._show(f"teacher {name}", done, total)
+
+        def step(self, seed: int, phase: str, step: int, steps: int, loss: float) -> None:
+            self._show(f"seed {seed}: {phase}", step, steps, f" loss {loss:.3f}")
+
+        def epoch(self, seed: int, epoch: "Epoch") -> None:
+            exits = " ".join(f"{score.macro_f1:.3f}" for score in epoch.dev)
+            done = f"seed {seed}: {epoch.phase}, epoch {epoch.number}"
+            best = " best" if epoch.best else ""
+            progress.print(f"{done}: loss {epoch.loss:.3f}, dev macro-F1 by exit {exits}{best}")
+
+        def _show(self, name: str, done: int, total: int, more: str = "") -> None:
+            if name not in tasks:
+                tasks[name] = progress.add_task(name, total=total)
+            progress.update(tasks[name], completed=done, description=name + more)
+
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        yield Shown()
+
+
+def _labels(text: str) -> dict[str, str]:
+    pairs = [part.partition("=") for part in text.split(",")]
+    if not all(theirs and ours for theirs, _, ours in pairs):
+        raise argparse.ArgumentTypeError(f"THEIRS=OURS,... expected, was {text!r}")
+    return {theirs: ours for theirs, _, ours in pairs}
+
+
+def _adapters(text: str) -> AdapterConfig:
+    values: dict[str, Any] = {key: value for key, _, value in (part.partition("=") for part in text.split(",") if part)}
+    try:
+        if "rank" in values:
+            values["rank"] = int(values["rank"])
+        return AdapterConfig(**values)
+    except (TypeError, ValueError, ConfigError) as error:
+        raise argparse.ArgumentTypeError(f"rank=N,placement=...,module=... expected, was {text!r}: {error}") from None

@@ -1,0 +1,83 @@
+"""An explanation says what the engine does, and nothing of a text can break its page."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.config import EngineConfig
+from engine.engine import Engine
+from engine.errors import ConfigError
+from engine.evaluation.explain import explain, runs
+from engine.evaluation.explain_page import page
+from engine.slots.reference import trace
+from engine.text.assembly import Text
+from engine.types import Request
+from stream.cli import main
+
+TEXT = "Norvex Robotics cuts full-year outlook as <demand> weakens & margins fall 12%"
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return Engine.load(EngineConfig(policy="patience:count=1", runner="reference", device="cpu"))
+
+
+def test_passes_are_those_of_the_oracle(engine: Engine) -> None:
+    """The exit, its reason and the probabilities until then; later passes are shown as well."""
+    found = explain(engine, TEXT)
+    (encoded,) = engine.encoder.encode([Text((TEXT,))])
+    assert encoded is not None
+    oracle = trace(engine.model, engine.policy, Request(0, encoded.token_ids))
+    assert found.exit_layer == oracle.verdict.exit_layer
+    assert [each.layer for each in found.passes if each.exits] == [found.exit_layer]
+    assert found.passes[found.exit_layer - 1].reason == oracle.verdict.exit_reason.value
+    for each, logits in zip(found.passes, oracle.logits, strict=False):
+        assert each.probs == pytest.approx(logits.softmax(dim=-1).tolist(), abs=1e-5)
+    assert len(found.passes) == engine.max_layers
+    assert sum(last - first + 1 for _, first, last in runs(found)) == engine.max_layers
+
+
+def test_attention_is_shared_out_among_the_words(engine: Engine) -> None:
+    """It adds up to 1 after every pass; the words are those of the cleaned text, in order."""
+    found = explain(engine, TEXT)
+    for each in found.passes:
+        assert len(each.attention) == len(found.words)
+        assert sum(each.attention) == pytest.approx(1.0, abs=1e-5)
+        assert min(each.attention) >= 0
+    place = 0
+    for word in found.words:
+        place = found.text.index(word, place) + len(word)
+
+
+def test_the_plain_formula_is_the_models_attention(engine: Engine) -> None:
+    """The weights that are shown, applied to the values, give what the layer's own attention gives."""
+    model, config = engine.model, engine.checkpoint.config
+    ids = torch.tensor([5, 9, 17, 33])
+    hidden = model.embed(ids, [4])
+    size = config.hidden_size // config.heads
+    query, key, value = model.query_key_value(hidden).view(-1, 3, config.heads, size).unbind(dim=1)
+    weights = (torch.einsum("qhs,khs->hqk", query, key) / size**0.5).softmax(dim=-1)
+    ours = torch.einsum("hqk,khs->qhs", weights, value).reshape(4, -1)
+    theirs = model._attention(hidden, [4], hidden.new_zeros(0, config.hidden_size))
+    assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_a_page_escapes_the_text_and_loads_nothing(engine: Engine) -> None:
+    """Markup in a text stays text."""
+    html = page(explain(engine, 'Norvex <script>alert(1)</script> & "Sons" cuts outlook'))
+    assert "<script" not in html
+    assert "http" not in html and "src=" not in html
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A table, a page and JSON; a text of nothing is refused."""
+    assert main(["explain", TEXT, "--html", str(tmp_path / "way.html")]) == 0
+    assert "exit" in capsys.readouterr().out
+    assert (tmp_path / "way.html").read_text().startswith("<!doctype html>")
+    assert main(["explain", TEXT, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["exit_layer"] >= 1
+    assert main(["explain", "   "]) == 2
+    with pytest.raises(ConfigError):
+        explain(Engine.load(EngineConfig()), "")
