@@ -99,8 +99,8 @@ def test_commands_in_the_text_exist() -> None:
     """`earlybird NAME`, in the pages and in README."""
     commands = {path.stem for path in (ROOT / "stream" / "commands").glob("*.py")}
     for page in [*PAGES, ROOT / "README.md"]:
-        text = page.read_text(encoding="utf-8")
-        named = set(re.findall(r"(?:^|`|&& )earlybird ([a-z]+)", text, re.MULTILINE))
+        code = "\n".join(re.findall(r"```.*?```|`[^`\n]*`", page.read_text(encoding="utf-8"), re.DOTALL))
+        named = set(re.findall(r"(?:^|`|&& )earlybird ([a-z]+)", code, re.MULTILINE))
         assert named <= commands, f"{page.name}: {named - commands}"
 
 
