@@ -39,6 +39,7 @@ test: setup-all
 lint: setup-all
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 
 types: setup-all
 	$(BIN)/mypy

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 OUTSIDE = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
+FOLDERS = "schemas|engine|stream|tests|docs|examples|deploy"
 LEVELS = {"debug", "info", "warning", "error", "critical", "exception"}
 
 
@@ -62,6 +63,13 @@ def test_links_of_the_repository_lead_to_files_and_headings(page: Path) -> None:
         assert target.exists() and target.is_relative_to(ROOT), f"{page.name}: {link}"
         if anchor:
             assert anchor in anchors(target.read_text(encoding="utf-8")), f"{page.name}: {link}"
+
+
+@pytest.mark.parametrize("page", [*OUTSIDE, *PAGES], ids=lambda path: path.name)
+def test_files_that_are_named_exist(page: Path) -> None:
+    """`engine/slots/packed.py` and the like, in running text and in commands."""
+    for name in re.findall(rf"[`\s]((?:{FOLDERS})/[\w/.-]*[\w/])[`\s]", page.read_text(encoding="utf-8")):
+        assert (ROOT / name).exists(), f"{page.name}: {name}"
 
 
 def test_every_log_event_stands_in_the_table() -> None:
