@@ -11,6 +11,7 @@ from pydantic import AfterValidator, FailFast, Field, TypeAdapter
 from pydantic_core import PydanticCustomError
 
 from schemas.base import Count64, EpochUs, Int64, Message, Share
+from schemas.symbols import Canonical, canonical_symbol
 
 LONGEST_EXCHANGE = 64
 
@@ -23,17 +24,31 @@ class Action(StrEnum):
     DELETE = "delete"
 
 
+class RevisionKind(StrEnum):
+    """What the number of a revision counts. Numbers of different kinds say nothing about each other."""
+
+    COUNTER = "counter"  # the source's own `revision`
+    UPDATED = "updated_us"
+    PUBLISHED = "published_us"
+    NONE = "none"  # the source gave none of these: nothing to compare
+
+
 class Symbol(Message):
     """One instrument that a text is said to be about."""
 
-    symbol: Annotated[str, Field(min_length=1, max_length=32)]
+    symbol: Annotated[str, Field(min_length=1, max_length=32), Canonical]
     origin: Literal["provider", "cashtag", "exchange_tag", "linked"]
     exchange: str | None = None
     relevance: Share | None = None
 
 
-def _short_exchange(symbol: Symbol) -> Symbol:
-    """Signals of earlier versions may name a longer one, so that Symbol itself has no bound."""
+def _sound(symbol: Symbol) -> Symbol:
+    """Refuse what signals of earlier versions may hold, so that Symbol itself takes it: a long exchange, a name that
+    can be none."""
+    try:
+        canonical_symbol(symbol.symbol)
+    except ValueError as error:
+        raise PydanticCustomError("no_symbol", "its symbol is no name: {why}", {"why": str(error)}) from None
     if symbol.exchange is not None and len(symbol.exchange) > LONGEST_EXCHANGE:
         raise PydanticCustomError(
             "exchange_too_long",
@@ -77,17 +92,26 @@ class RawItem(Message):
     ingested_origin: Literal["observed", "assumed"] = "observed"
     lang: Annotated[str, Field(max_length=35)] | None = None  # the longest tag that BCP 47 tells readers to expect
     symbols: Annotated[
-        tuple[Annotated[Symbol, AfterValidator(_short_exchange)], ...], Field(max_length=512), FailFast()
+        tuple[Annotated[Symbol, AfterValidator(_sound)], ...], Field(max_length=512), FailFast()
     ] = ()  # all are copied to the signal, and into a header
     url: str | None = None
     publisher: str | None = None
     vendor_sentiment: float | None = None
 
     @property
+    def revision_kind(self) -> RevisionKind:
+        """What `effective_revision` is: the first of these that the source gave."""
+        if self.revision is not None:
+            return RevisionKind.COUNTER
+        if self.updated_us is not None:
+            return RevisionKind.UPDATED
+        return RevisionKind.NONE if self.published_us is None else RevisionKind.PUBLISHED
+
+    @property
     def effective_revision(self) -> int:
         """The source's counter, else `updated_us`, else `published_us`, else 0; a delete without any: `ingested_us`.
 
-        For one item_key the highest (revision, retract last) wins, whatever the order of arrival.
+        What it decides about an item's earlier and later versions is told in schemas.order.
         """
         for candidate in (self.revision, self.updated_us, self.published_us):
             if candidate is not None:

@@ -6,7 +6,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from schemas.base import EpochUs, Message, Share
-from schemas.raw import Symbol
+from schemas.raw import RevisionKind, Symbol
+from schemas.symbols import CanonicalSymbol
 
 
 class Label(StrEnum):
@@ -113,8 +114,9 @@ class Times(Message):
 class Signal(Message):
     """The outcome of one text, or the retraction of an earlier one (then the fields of the result are null).
 
-    The model reads the whole text: `score` is shared by all `symbols`. For one `item_key` the highest
-    (`revision`, retract last) wins, whatever the order of arrival. `score` is p(positive) - p(negative).
+    The model reads the whole text: `score` is shared by all `symbols`. `score` is p(positive) - p(negative). Which
+    signal of an `item_key` stands is told in schemas.order, whatever the order of arrival. `schema_version` is the
+    lowest whose readers understand it.
     """
 
     SCHEMA: ClassVar[str] = "signal/1"
@@ -123,12 +125,14 @@ class Signal(Message):
     signal_id: str
     item_key: str
     revision: Annotated[int, Field(ge=0)]
+    revision_kind: RevisionKind | None = None  # what `revision` counts (since 1.1; null: written before)
     action: SignalAction
+    refused: Literal["create", "update"] | None = None  # a retraction that is no delete: unreadable (1.1)
     source: str
     item_type: Literal["news", "tweet"] | None = None  # null where a delete came as a bare null record
     lang: str | None = None
     symbols: tuple[Symbol, ...] = ()
-    primary_symbol: str | None = None
+    primary_symbol: CanonicalSymbol | None = None
     label: Label | None = None
     probs: Probabilities | None = None
     score: Annotated[float, Field(ge=-1.0, le=1.0)] | None = None

@@ -84,8 +84,10 @@ class Audit:
 
     @property
     def disagreeing(self) -> list[Position]:
-        """Published twice with different digests. Where the clock had a say the second time it may well differ."""
-        return [position for position in self._differing if position not in self._hurried]
+        """Published twice with different digests. Where the clock had a say, or the text was refused once and its
+        retraction is one of the two, they may well differ."""
+        excused = self._hurried | self._rejected
+        return [position for position in self._differing if position not in excused]
 
     @property
     def missing(self) -> list[Position]:
@@ -99,9 +101,9 @@ class Audit:
 
     @property
     def repeated(self) -> int:
-        """Outcomes published more than once: at-least-once at work; a rejected update's retraction is none."""
-        refused_updates = sum(1 for position in self._rejected if position in self.digests)
-        return sum(self.outcomes.values()) - len(self.outcomes) - refused_updates
+        """Outcomes published more than once: at-least-once at work; the retraction of a refused element is none."""
+        also_retracted = sum(1 for position in self._rejected if position in self.digests)
+        return sum(self.outcomes.values()) - len(self.outcomes) - also_retracted
 
     @property
     def balanced(self) -> bool:

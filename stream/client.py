@@ -10,10 +10,10 @@
 In an event loop: `async with Signals.live(...) as signals: async for signal in signals: ...`.
 
 Delivery is at least once: after a crash of the stage or of the strategy a signal may come twice, with the same
-`signal_id` (`distinct=True` drops those). In a group a signal is committed after it was handled: with `run` when its
-handlers have returned, in a loop of your own when the next one is asked for. For one `item_key` the highest revision
-wins, a retraction last, whatever the order of arrival: `Latest` keeps that. The model reads whole texts, so a score is
-shared by all symbols of its text.
+`signal_id` and raw position (`distinct=True` drops those). In a group a signal is committed after it was handled: with
+`run` when its handlers have returned, in a loop of your own when the next one is asked for. `Latest` keeps which signal
+of an `item_key` stands, whatever the order of arrival; the rule is in schemas.order. The model reads whole texts, so a
+score is shared by all symbols of its text. Symbols may be written in any spelling (schemas.symbols).
 """
 
 from collections.abc import Iterable, Mapping
@@ -102,7 +102,7 @@ class Signals(Iteration):
         stopped, and `start` counts where it never was: partition by partition, so what is there comes in no order
         between partitions (`ordered` is False).
 
-        `filters` (see stream.subscription.selection) are decided on headers; what corrects or retracts an item that was
+        `filters` (see stream.subscription.selection) are decided on headers; what follows on an item that was
         delivered passes them all, for the last `remember` item keys. A strategy that restarts names the item keys it
         still acts upon in `held`. `max_age_us`: older signals are skipped and counted, or raise StaleSignal; by default
         a minute when `start` is "now", else no limit. `slow_reader` says what happens when `buffer` records wait for

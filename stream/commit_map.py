@@ -9,7 +9,7 @@ All offsets are relative to the committed offset, which enters the checksum: a m
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 
-LONGEST_TEXT = 4_095
+LONGEST_TEXT = 4_095 - 29  # of metadata, whose beginning names the topic
 WIDEST_SPAN = 1 << 20  # far above what a ledger lets happen; bounds what a corrupt map could make us build
 
 _MAGIC = "eb1"

@@ -1,6 +1,7 @@
 """Refusal -> Rejection and the record that carries it, within what a message may hold. Pure."""
 
 import base64
+from dataclasses import replace
 from typing import Literal
 
 from schemas.codec import encode
@@ -11,7 +12,7 @@ from stream.escape import escaped
 from stream.inflight import Entry
 from stream.outcome import Origin
 from stream.ports import Outgoing
-from stream.preprocess import Refusal
+from stream.preprocess import Readable, Refusal
 from stream.trace_context import Headers, carried
 
 _LONGEST_DETAIL = 500
@@ -24,7 +25,9 @@ def poisoned(entry: Entry, error: BaseException) -> Refusal:
     """The refusal of an element on which our own code failed."""
     element = entry.element
     detail = f"{type(error).__name__}: {error}"
-    return Refusal(element.position, Reason.POISON, detail, element.item_key, part=element.part)
+    # Without the item: what broke our code on it must not break its retraction.
+    retraction = replace(element.deletion(), item=None) if isinstance(element, Readable) else None
+    return Refusal(element.position, Reason.POISON, detail, element.item_key, retraction, element.part)
 
 
 def rejection_of(refusal: Refusal, entry: Entry, origin: Origin, now_us: int, attempt: int = 1) -> Rejection:

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from schemas.symbols import canonical_symbol
+
 _NAMES = ("symbol", "ticker", "name", "code")  # of an object; the first that it has
 _EXCHANGES = ("exchange", "mic")
 _SEPARATORS = re.compile(r"[\s,;|]+")
@@ -43,4 +45,4 @@ def _of_object(part: Mapping[str, Any]) -> list[Fields]:
 
 
 def _name(text: str) -> str:
-    return text.lstrip("$").upper().replace("-", ".").replace("/", ".")
+    return canonical_symbol(text) if text.strip("$-./_") else ""

@@ -93,3 +93,4 @@ class Pulse:
         age_s = 0.0 if oldest_us is None else (self._clock.now_us() - oldest_us) / 1e6
         self._metrics.unfinished(self._pipeline.in_flight, age_s)
         self._metrics.lag(self._source.lag())
+        self._metrics.unreadable(self._source.unreadable)

@@ -12,7 +12,7 @@ from stream import preprocess
 from stream.inflight import Entry
 from stream.logs import failure
 from stream.ports import Partition, Position, Record
-from stream.preprocess import Element, Limits, Readable, Refusal, text_of
+from stream.preprocess import Element, Limits, Readable, refused_record, text_of
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +58,7 @@ class Intake:
         except Exception as error:
             position = Position(record.topic, record.partition, record.offset)
             log.error("record.failed", position=position, **failure(error))
-            return [Refusal(position, Reason.POISON, f"{type(error).__name__}: {error}")]
+            return [refused_record(record, Reason.POISON, f"{type(error).__name__}: {error}")]
 
     def encode(self, entries: Iterable[Entry]) -> None:
         """Turn readable elements into token ids, all in one call; one that breaks the call becomes a dead letter."""
@@ -82,3 +82,9 @@ class Intake:
             return self._encoder.encode([text])[0]
         except Exception as error:
             return error
+
+
+def waits_since(element: Element, now_us: int) -> int | None:
+    """Since when it waits for its outcome, for the lag: history, whose ingest time was assumed, since it was read."""
+    assumed = isinstance(element, Readable) and element.item.ingested_origin == "assumed"
+    return now_us if assumed else element.ingested_us

@@ -58,7 +58,9 @@ def signal_fields(entry: Entry, answer: Answer, origin: Origin, now_us: int) -> 
         "signal_id": identifier,
         "item_key": item.item_key,
         "revision": revision,
+        "revision_kind": item.revision_kind.value,
         "action": action,
+        "refused": None,
         "source": item.source,
         "item_type": item.item_type,
         "lang": item.lang,
@@ -99,7 +101,7 @@ def signal_fields(entry: Entry, answer: Answer, origin: Origin, now_us: int) -> 
 
 
 def retraction_of(deletion: Deletion, entry: Entry, origin: Origin, now_us: int) -> Signal:
-    """Takes back every earlier signal of the item."""
+    """Takes back what stood of the item before it."""
     item, model = deletion.item, origin.model
     symbols = () if item is None else symbols_of(item)
     identifier = signal_id(
@@ -109,7 +111,9 @@ def retraction_of(deletion: Deletion, entry: Entry, origin: Origin, now_us: int)
         signal_id=identifier,
         item_key=deletion.item_key,
         revision=deletion.revision,
+        revision_kind=deletion.kind,
         action=SignalAction.RETRACT,
+        refused=deletion.refused,
         source=deletion.item_key.partition(":")[0] if item is None else item.source,
         item_type=None if item is None else item.item_type,
         lang=None if item is None else item.lang,
@@ -122,7 +126,7 @@ def retraction_of(deletion: Deletion, entry: Entry, origin: Origin, now_us: int)
         ts=Times(
             published_us=None if item is None else item.published_us,
             updated_us=None if item is None else item.updated_us,
-            ingested_us=deletion.ingested_us,
+            ingested_us=deletion.ingested_us or entry.consumed_us,
             consumed_us=entry.consumed_us,
             emitted_us=now_us,
         ),
@@ -153,6 +157,7 @@ def fields_record(signal: Fields, entry: Entry, topic: str) -> Outgoing:
         ("item-type", (signal["item_type"] or "").encode()),
         ("run", signal["run_id"].encode()),
         ("schema", _SCHEMA),
+        ("raw", "{topic}/{partition}/{offset}/{index}".format_map(signal["raw"]).encode()),
     )
     return Outgoing(topic, signal["item_key"].encode(), to_json(signal), headers + carried(entry.record.headers))
 

@@ -9,9 +9,8 @@ engine threads straight to the publisher, which hands entries back when the brok
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Protocol
@@ -20,14 +19,15 @@ import structlog
 
 from engine.text.encoder import TextEncoder
 from schemas.rejection import Reason
+from stream.budget import Budget
 from stream.duplicates import Duplicates
 from stream.errors import SourceEnded
 from stream.haste import ByClock, Haste
 from stream.inflight import Entries, Entry, Failed, Forget, FromPublisher, Revoked, TimedRequest, ToPublisher
-from stream.intake import Intake
+from stream.intake import Intake, waits_since
 from stream.ledger import Ledger
 from stream.ports import Clock, Commit, Partition, Record, Source
-from stream.preprocess import Element, Limits, Readable, Refusal
+from stream.preprocess import Limits, Refusal
 from stream.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
@@ -42,21 +42,6 @@ class Inference(Protocol):
     def submit(self, requests: list[TimedRequest]) -> None:
         """Queue requests. Never blocks: the pipeline's budget bounds what is in flight. Called each turn, without any
         as well: what had no room before may have some now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """How much may be under way, and how often the slow things happen."""
-
-    max_in_flight: int = 1_024  # texts between delivery and acknowledgement, over all partitions
-    max_span: int = 16_384  # delivered records above a partition's low-water mark: bounds its commit map
-    batch: int = 500  # records a poll
-    poll_timeout_ms: int = 20
-    commit_interval_ms: int = 250
-    revoke_timeout_ms: int = 500  # to finish what is in flight before a partition goes; its next owner does the rest
-    acknowledge_timeout_ms: int = 2_000  # then for the broker to have what had left
-    shutdown_timeout_ms: int = 30_000
-    commit_map: bool = True  # commits carry what is finished above them
 
 
 class Pipeline:
@@ -85,7 +70,8 @@ class Pipeline:
         self.finished_total = 0  # entries whose outcome the broker has acknowledged
         self.shed_total = 0  # entries that were too old when they came
         self.beat_s = time.monotonic()  # when the loop last turned, for /healthz
-        self._ceding: Revoked | None = None  # until the broker has all that had left of it
+        self._ends: dict[Partition, int] = {}  # up to which all that can be read was given to the intake
+        self._ceding: list[Revoked] = []  # until the broker has all that had left of them
         self._paused: set[Partition] = set()
         self._all_paused = False
         self._full_since_s: float | None = None
@@ -105,7 +91,6 @@ class Pipeline:
 
     def turn(self) -> None:
         """One round: forget what is finished, take what there is room for, commit when it is time."""
-        self.beat_s = time.monotonic()
         self._settle(0.0)
         if self._has_room():
             self._bound_spans()
@@ -120,7 +105,6 @@ class Pipeline:
         group is served meanwhile: one that is between two generations takes no commit."""
         deadline_s = time.monotonic() + self._budget.shutdown_timeout_ms / 1000
         while self.in_flight and time.monotonic() < deadline_s:
-            self.beat_s = time.monotonic()
             self._settle(0.01)
             self._inference.submit(self._duplicates.recheck(self._clock.now_us()))
             self._source.attend(0)
@@ -145,6 +129,9 @@ class Pipeline:
         entries = self._intake.take(room, partial(self._entries, now_us=self._clock.now_us()))
         if entries:
             self._take_in(entries)
+        if not self._intake.unread:
+            self.ledger.read_to(self._ends)
+            self._ends = {}
 
     def _take_in(self, entries: list[Entry]) -> None:
         for (topic, item_type), texts in Counter((e.record.topic, e.element.item_type) for e in entries).items():
@@ -164,8 +151,8 @@ class Pipeline:
         if epoch is None:
             return []
         elements = self._intake.read(record)
-        since_us = min([at for element in elements if (at := _waits_since(element, now_us)) is not None], default=None)
-        if not self.ledger.deliver(partition, record.offset, len(elements), since_us):
+        since_us = min([at for element in elements if (at := waits_since(element, now_us)) is not None], default=None)
+        if not self.ledger.deliver(partition, record.offset, len(elements), since_us, record.leader_epoch):
             return []
         return [Entry(element, record, epoch, now_us) for element in elements]
 
@@ -173,6 +160,7 @@ class Pipeline:
 
     def _settle(self, wait_s: float) -> None:
         """Take back what the publisher finished; waits for the first at most `wait_s`."""
+        self.beat_s = time.monotonic()
         finished: list[Entry] = []
         with suppress(Empty):
             batch = self._finished.get(timeout=wait_s) if wait_s else self._finished.get_nowait()
@@ -181,8 +169,8 @@ class Pipeline:
                     raise batch.error
                 if isinstance(batch, list):
                     finished.extend(batch)
-                elif batch is self._ceding:
-                    self._ceding = None
+                else:
+                    self._ceding = [ceded for ceded in self._ceding if ceded is not batch]
                 batch = self._finished.get_nowait()
         if not finished:
             return
@@ -251,25 +239,36 @@ class Pipeline:
 
     # --- rebalances: called inside source.poll ----------------------------------------------------------------------
 
+    def waiting(self) -> None:
+        """As RebalanceListener.waiting."""
+        self.beat_s = time.monotonic()
+
     def assigned(self, committed: Mapping[Partition, Commit | None]) -> None:
-        """Begin these where their last owner stopped."""
+        """Begin these where their last owner stopped. For those that we had lost ourselves, wait until the broker has
+        what had left by then: it need not leave again."""
+        self._settle_until(lambda: not self._leaving(committed), self._budget.acknowledge_timeout_ms)
         self.ledger.assign(committed)
         self._paused.difference_update(committed)
-        self._intake.drop(committed.keys())
+        self._forget_unread(committed)
+
+    def read_to(self, ends: Mapping[Partition, int]) -> None:
+        """Told to the ledger once all that came before was taken in."""
+        self._ends.update(ends)
 
     def revoked(self, partitions: Sequence[Partition]) -> None:
         """Finish what is in flight here within the budget. Then let nothing more out, wait until the broker has what
         had left, and commit: the next owner does the rest, and repeats nothing."""
         self._settle_until(lambda: not self.ledger.unfinished(partitions), self._budget.revoke_timeout_ms)
-        self._ceding = self._cede(partitions)
-        self._settle_until(lambda: self._ceding is None, self._budget.acknowledge_timeout_ms)
+        self._cede(partitions)
+        self._settle_until(lambda: not self._leaving(partitions), self._budget.acknowledge_timeout_ms)
         self._commit(partitions)
-        self._let_go(partitions, "partitions.revoked")
+        self._let_go(partitions, self.ledger.forget, "partitions.revoked")
 
     def lost(self, partitions: Sequence[Partition]) -> None:
-        """Another member has them already: commit nothing, publish nothing more."""
+        """Another member may have them already: commit nothing, let nothing more out. When they come back, what was
+        acknowledged in between counts."""
         self._cede(partitions)
-        self._let_go(partitions, "partitions.lost")
+        self._let_go(partitions, self.ledger.lose, "partitions.lost")
 
     def _settle_until(self, condition: Callable[[], bool], timeout_ms: int) -> None:
         """Or until the time is over: the group waits."""
@@ -278,22 +277,24 @@ class Pipeline:
             self._settle(0.01)
             self._inference.submit(self._duplicates.recheck(self._clock.now_us()))
 
-    def _cede(self, partitions: Sequence[Partition]) -> Revoked:
+    def _cede(self, partitions: Sequence[Partition]) -> None:
         """What has not left gets no outcome from us."""
         ceded = Revoked({p: epoch for p in partitions if (epoch := self.ledger.epoch(p)) is not None})
+        self._ceding.append(ceded)
         self._publish(ceded)
-        return ceded
 
-    def _let_go(self, partitions: Sequence[Partition], event: str) -> None:
-        unfinished = self.ledger.unfinished(partitions)
-        self.ledger.forget(partitions)
-        self._paused.difference_update(partitions)
+    def _forget_unread(self, partitions: Collection[Partition]) -> None:
         self._intake.drop(partitions)
+        self._ends = {place: end for place, end in self._ends.items() if place not in partitions}
+
+    def _leaving(self, partitions: Collection[Partition]) -> bool:
+        """Whether some of what had left of these is still on its way to the broker."""
+        return any(partition in ceded.epochs for ceded in self._ceding for partition in partitions)
+
+    def _let_go(self, partitions: Sequence[Partition], give_up: Callable[..., None], event: str) -> None:
+        unfinished = self.ledger.unfinished(partitions)
+        give_up(partitions)
+        self._paused.difference_update(partitions)
+        self._forget_unread(partitions)
         level = logging.WARNING if event == "partitions.lost" else logging.INFO
         log.log(level, event, partitions=[f"{p.topic}/{p.number}" for p in partitions], unfinished=unfinished)
-
-
-def _waits_since(element: Element, now_us: int) -> int | None:
-    """Since when it waits for its outcome, for the lag: history, whose ingest time was assumed, since it was read."""
-    assumed = isinstance(element, Readable) and element.item.ingested_origin == "assumed"
-    return now_us if assumed else element.ingested_us

@@ -42,13 +42,16 @@ class Record:
     value: bytes | None
     timestamp_us: int | None = None  # the broker's; create or append time, as the topic is configured
     headers: tuple[tuple[str, bytes | None], ...] = ()
+    leader_epoch: int = -1  # under which leader of its partition it was written, counted up; -1: not known
 
 
 class Commit(NamedTuple):
-    """What a group stores for a partition: the offset to read next, and a note (the map of what is finished above)."""
+    """What a group stores for a partition: the offset to read next, a note (the map of what is finished above), and the
+    latest leader epoch among the records that were delivered: what is written over them has a later one."""
 
     offset: int
     metadata: str = ""
+    leader_epoch: int = -1  # not known
 
 
 class RebalanceListener(Protocol):
@@ -58,11 +61,18 @@ class RebalanceListener(Protocol):
         """These partitions are ours now and are read from their committed offset (None: none yet, or one that is out of
         range; read from the beginning). Called again for one that is ours already when it has to be begun anew."""
 
+    def waiting(self) -> None:
+        """The broker is awaited before `assigned` can be called: this may take minutes and is no hang."""
+
+    def read_to(self, ends: Mapping[Partition, int]) -> None:
+        """All that there is to read below these offsets was handed over; between the last record and the offset may
+        lie what is never read: transaction markers, records that were taken back."""
+
     def revoked(self, partitions: Sequence[Partition]) -> None:
         """These go to another member after this call returns: finish, commit, forget."""
 
     def lost(self, partitions: Sequence[Partition]) -> None:
-        """These are another member's already: forget, commit nothing."""
+        """These are another member's already, or were while no broker was heard: commit nothing. They may come back."""
 
 
 class Source(Protocol):
@@ -94,6 +104,11 @@ class Source(Protocol):
     def lag(self) -> Mapping[Partition, int]:
         """Records between our read position and the broker's end per assigned partition, from what the client already
         knows (no round trip); a partition whose end is unknown is left out."""
+
+    @property
+    def unreadable(self) -> Mapping[Partition, int]:
+        """Records behind a producer's open transaction, per partition that is read up to it; from what the client
+        already knows."""
 
     @property
     def member(self) -> bool:

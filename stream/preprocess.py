@@ -1,17 +1,22 @@
 """Record -> what it says: items to read, deletions, or the reason why it cannot be read. Pure functions.
 
-A record holds one item, or a JSON array of items; every element becomes exactly one outcome.
+A record holds one item, or a JSON array of items; every element becomes exactly one outcome. A refused element whose
+item_key is known also takes back what stood before it: its source has replaced that text by one that cannot be read.
+Nobody here knows what was published before, so this holds for every refusal.
 """
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import ValidationError
 
 from engine.text.assembly import Text
-from schemas.base import EARLIEST_US, LATEST_US
-from schemas.raw import RAW, Action, RawNews, RawTweet, Symbol
+from schemas.base import INT64_MAX
+from schemas.raw import RAW, Action, RawNews, RawTweet, RevisionKind, Symbol
 from schemas.rejection import Reason
+from schemas.symbols import canonical_symbol
 from stream.elements import NotAnArray, TooManyElements, is_array, split
 from stream.instants import plausible_us
 from stream.languages import primary_language
@@ -45,27 +50,36 @@ class Readable:
         return self.item.ingested_us
 
     def deletion(self) -> "Deletion":
-        """What takes this item back."""
+        """What takes this item back, by its source's word or because this version of it cannot be read."""
         item = self.item
-        return Deletion(self.position, item.item_key, item.effective_revision, item.ingested_us, item, self.part)
+        return Deletion(
+            self.position,
+            item.item_key,
+            item.effective_revision,
+            item.ingested_us,
+            item,
+            self.part,
+            item.revision_kind,
+            _refused(item.action),
+        )
 
     def refused(self, reason: Reason, detail: str) -> "Refusal":
-        """The refusal of an item that was understood; an update's refusal retracts the earlier text."""
-        update = self.item.action is Action.UPDATE
-        retraction = self.deletion() if update else None
-        return Refusal(self.position, reason, detail, self.item.item_key, retraction, self.part)
+        """The refusal of an item that was understood."""
+        return Refusal(self.position, reason, detail, self.item.item_key, self.deletion(), self.part)
 
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """The source took its item back; a bare null record says no more than the key."""
+    """What stood of an item is taken back; a bare null record says no more than the key."""
 
     position: Position
     item_key: str
     revision: int
-    ingested_us: int
+    ingested_us: int | None  # None: neither the item nor the broker says when
     item: RawNews | RawTweet | None = None
     part: bytes | None = None
+    kind: RevisionKind = RevisionKind.NONE
+    refused: Literal["create", "update"] | None = None  # no delete: a version that cannot be read
 
     @property
     def item_type(self) -> str:
@@ -75,7 +89,7 @@ class Deletion:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An element that cannot become a signal. A refused update takes back what was said of the earlier text, too."""
+    """An element that cannot become a signal, and what takes back the earlier text of its item."""
 
     item_type: ClassVar[str] = "unknown"
     ingested_us: ClassVar[None] = None
@@ -109,32 +123,44 @@ def read(record: Record, limits: Limits) -> list[Element]:
         return [_tombstone(record, position)]
     if len(value) > limits.max_record_bytes:
         detail = f"at most {limits.max_record_bytes} bytes allowed, was {len(value)}"
-        return [Refusal(position, Reason.TOO_LARGE, detail, _key_text(record.key))]
-    return _read_array(value, position, limits) if is_array(value) else [read_element(value, position, limits)]
+        return [refused_record(record, Reason.TOO_LARGE, detail)]
+    if is_array(value):
+        return _read_array(value, position, limits, record)
+    return [_read_element(value, position, limits, record)]
 
 
-def _read_array(value: bytes, position: Position, limits: Limits) -> list[Element]:
+def refused_record(record: Record, reason: Reason, detail: str) -> Refusal:
+    """The refusal of a record as a whole: nothing in it was read, but its key may name an item."""
+    return _refusal(Position(record.topic, record.partition, record.offset), reason, detail, record, {})
+
+
+def _read_array(value: bytes, position: Position, limits: Limits, record: Record) -> list[Element]:
     try:
         parts = split(value, limits.max_elements)
     except NotAnArray as error:
-        return [Refusal(position, Reason.MALFORMED, f"not JSON: {error}")]
+        return [refused_record(record, Reason.MALFORMED, f"not JSON: {error}")]
     except TooManyElements as error:
-        return [Refusal(position, Reason.TOO_LARGE, f"array: {error}")]
+        return [refused_record(record, Reason.TOO_LARGE, f"array: {error}")]
+    unkeyed = replace(record, key=None)  # its key need not be that of the element at fault
     places = (replace(position, index=index) for index in range(len(parts)))
-    return [replace(read_element(part, place, limits), part=part) for part, place in zip(parts, places, strict=True)]
+    return [
+        replace(_read_element(part, place, limits, unkeyed), part=part)
+        for part, place in zip(parts, places, strict=True)
+    ]
 
 
-def read_element(value: bytes, position: Position, limits: Limits) -> Element:
+def _read_element(value: bytes, position: Position, limits: Limits, record: Record) -> Element:
     """One JSON object -> one element."""
     try:
         item = RAW.validate_json(value)
     except ValidationError as error:
-        return _refuse(value, position, error)
+        fields = fields_of(value)
+        return _refusal(position, *explain(error, value, fields), record, fields)
     expected_key = f"{item.source}:{item.source_item_id}"
+    readable = Readable(position, item)
     if item.item_key != expected_key:
         detail = f"item_key is source:source_item_id, {quoted(expected_key)}, was {quoted(item.item_key)}"
-        return Refusal(position, Reason.MALFORMED, detail, item.item_key)
-    readable = Readable(position, item)
+        return readable.refused(Reason.MALFORMED, detail)
     if item.action is Action.DELETE:
         return readable.deletion()
     if (language := primary_language(item.lang)) and limits.languages and language not in limits.languages:
@@ -157,22 +183,16 @@ def text_of(item: RawNews | RawTweet) -> Text:
 
 
 def symbols_of(item: RawNews | RawTweet) -> tuple[Symbol, ...]:
-    """The provider's symbols, and a tweet's cashtags it did not list. Upper case, '-' and '/' written '.', each
-    symbol once, the first mention wins."""
+    """The provider's symbols, and a tweet's cashtags it did not list; each symbol once, the first mention wins."""
     found: dict[str, Symbol] = {}
     for symbol in item.symbols:
-        name = _canonical_symbol(symbol.symbol)
-        found.setdefault(name, symbol if name == symbol.symbol else symbol.model_copy(update={"symbol": name}))
+        found.setdefault(symbol.symbol, symbol)
     if isinstance(item, RawTweet):
         for tag in item.cashtags:
-            name = _canonical_symbol(tag.removeprefix("$"))
-            if name and len(name) <= 32:
+            with suppress(ValueError):  # what the author typed may name nothing
+                name = canonical_symbol(tag)
                 found.setdefault(name, Symbol(symbol=name, origin="cashtag"))
     return tuple(found.values())
-
-
-def _canonical_symbol(symbol: str) -> str:
-    return symbol.strip().upper().replace("-", ".").replace("/", ".")
 
 
 def _tombstone(record: Record, position: Position) -> Element:
@@ -182,9 +202,11 @@ def _tombstone(record: Record, position: Position) -> Element:
     if item_key is None:
         detail = f"key: not UTF-8 of at most {LONGEST_ITEM_KEY} characters, and a null record is a delete of its key"
         return Refusal(position, Reason.MALFORMED, detail)
-    if record.timestamp_us is None or not EARLIEST_US <= record.timestamp_us <= LATEST_US:
-        return Refusal(position, Reason.BAD_TIME, f"timestamp: not usable, was {record.timestamp_us}", item_key)
-    return Deletion(position, item_key, record.timestamp_us, record.timestamp_us)
+    at_us = plausible_us(record.timestamp_us)
+    if at_us is None:
+        detail = f"timestamp: not usable, was {record.timestamp_us}"
+        return Refusal(position, Reason.BAD_TIME, detail, item_key, Deletion(position, item_key, 0, None))
+    return Deletion(position, item_key, at_us, at_us)
 
 
 def _key_text(key: bytes | None) -> str | None:
@@ -196,20 +218,38 @@ def _key_text(key: bytes | None) -> str | None:
     return text if 0 < len(text) <= LONGEST_ITEM_KEY else None
 
 
-def _refuse(value: bytes, position: Position, error: ValidationError) -> Refusal:
-    """Refuse an element that did not validate. What can still be seen of it (its key; that it is an update, and
-    which) is used, so that a strategy does not go on trading on a text that its source has replaced."""
-    fields = fields_of(value)
-    reason, detail = explain(error, value, fields)
-    item_key = fields.get("item_key")
-    if not isinstance(item_key, str) or not 0 < len(item_key) <= LONGEST_ITEM_KEY or not item_key.isprintable():
+def _refusal(position: Position, reason: Reason, detail: str, record: Record, fields: Mapping[str, Any]) -> Refusal:
+    """Refuse an element that did not validate, by what can still be seen of it: its key, its revision, its time."""
+    item_key = _item_key(fields.get("item_key")) or _item_key(_key_text(record.key))
+    if item_key is None:
         return Refusal(position, reason, detail)
-    ingested_us = plausible_us(fields.get("ingested_us"))
-    revision = _count(fields.get("revision")) or plausible_us(fields.get("updated_us"))
-    if fields.get("action") != Action.UPDATE or ingested_us is None or revision is None:
-        return Refusal(position, reason, detail, item_key)
-    return Refusal(position, reason, detail, item_key, Deletion(position, item_key, revision, ingested_us))
+    ingested_us = plausible_us(fields.get("ingested_us")) or plausible_us(record.timestamp_us)
+    revision, kind = _revision(fields)
+    refused = _refused(fields.get("action"))
+    retraction = Deletion(position, item_key, revision, ingested_us, kind=kind, refused=refused)
+    return Refusal(position, reason, detail, item_key, retraction)
 
 
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63 else None
+def _refused(action: object) -> Literal["create", "update"] | None:
+    if action == Action.DELETE:
+        return None
+    return "update" if action == Action.UPDATE else "create"
+
+
+def _item_key(value: object) -> str | None:
+    """`source:source_item_id`, if this has that form."""
+    if not isinstance(value, str) or len(value) > LONGEST_ITEM_KEY or not value.isprintable():
+        return None
+    source, colon, item_id = value.partition(":")
+    return value if source and colon and item_id else None
+
+
+def _revision(fields: Mapping[str, Any]) -> tuple[int, RevisionKind]:
+    """As RawItem's, of those that are valid."""
+    revision = fields.get("revision")
+    if type(revision) is int and 0 <= revision <= INT64_MAX:
+        return revision, RevisionKind.COUNTER
+    for kind in (RevisionKind.UPDATED, RevisionKind.PUBLISHED):
+        if (at_us := plausible_us(fields.get(kind.value))) is not None:
+            return at_us, kind
+    return 0, RevisionKind.NONE

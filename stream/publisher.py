@@ -52,7 +52,7 @@ BUSY_WAIT_S = 0.001  # with records unacknowledged: how late a delivery report m
 
 class Publisher:
     """Entries and answers in, records out, finished entries back. Not thread-safe: only `inbox` and `finished`, which
-    are queues, are touched by other threads."""
+    are queues, are touched by other threads; `turns` may be read."""
 
     def __init__(self, sink: Sink, origin: Origin, control_topic: str, clock: Clock, metrics: Metrics) -> None:
         self.inbox: SimpleQueue[ToPublisher] = SimpleQueue()
@@ -68,6 +68,7 @@ class Publisher:
         self._settled: list[Entry] = []  # finished in this turn
         self._largest_letter = sink.largest  # what the dead-letter topic is known to take
         self._stopping = False
+        self.turns = 0  # of the loop so far, for the watchdog
 
     def run(self) -> None:
         """Until Stop and the last acknowledgement. An exception goes to the consumer, which ends the process."""
@@ -79,6 +80,7 @@ class Publisher:
 
     def turn(self, wait_s: float) -> None:
         """Handle what came, then hand back what the broker has acknowledged."""
+        self.turns += 1
         for message in self._received(wait_s):
             self._handle(message)
         for entry in self._receipts():

@@ -170,7 +170,7 @@ class Timing(Group):
     """How often, and how long."""
 
     poll_timeout_ms: PositiveInt = Field(default=10, description="longest wait for new records when idle, in ms")
-    commit_interval_ms: PositiveInt = Field(default=250, description="between two commits of offsets, in ms")
+    commit_interval_ms: PositiveInt = Field(default=50, description="between two commits of offsets, in ms")
     heartbeat_interval_ms: PositiveInt = Field(
         default=1_000, description="between two messages on topics.control, in ms"
     )

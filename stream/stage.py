@@ -5,7 +5,7 @@ Knows no model beyond its text side, so that a process without torch can be a me
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -18,6 +18,7 @@ from stream.adapters.kafka import KafkaSource
 from stream.adapters.kafka_sink import KafkaSink
 from stream.adapters.memory import NoCache
 from stream.adapters.redis import RedisCache
+from stream.budget import Budget
 from stream.duplicates import Duplicates
 from stream.figures import Values
 from stream.haste import ByClock, Haste
@@ -26,15 +27,14 @@ from stream.heartbeat import Pulse
 from stream.inflight import Answers, Failed, Stop
 from stream.logs import worker_name
 from stream.outcome import Origin
-from stream.pipeline import Budget, Inference, Pipeline
+from stream.pipeline import Inference, Pipeline
 from stream.ports import Clock, DuplicateCache, Sink, Source
 from stream.preprocess import Limits
 from stream.publisher import Publisher
 from stream.settings import Settings
 from stream.telemetry import Metrics
-from stream.worker import Computing, EngineThreads
-
-LAST_WORD_S = 10.0  # for the last acknowledgements; by then only a heartbeat can be under way
+from stream.watchdog import END_S, Progress, Watchdog
+from stream.worker import LAST_WORD_S, Computing, EngineThreads
 
 
 class Reading(Protocol):
@@ -57,8 +57,11 @@ class Serving(Inference, Protocol):
     def start(self) -> None:
         """Begin to serve."""
 
-    def close(self) -> None:
-        """End; nothing is submitted any more."""
+    def progress(self) -> Mapping[str, float | None]:
+        """By thread: what differs after its next step; None: it waits for texts."""
+
+    def close(self, timeout_s: float) -> None:
+        """End within this time; nothing is submitted any more."""
 
 
 class Done(NamedTuple):
@@ -103,7 +106,8 @@ class Stage:
             assert isinstance(engine, Computing), f"nothing computes, was {engine!r}. This is a bug."
             serve = partial(EngineThreads, engine, settings.engine.threads, clock)
         self._inference = serve(publish, self._publisher.finished.put)
-        duplicates = Duplicates(
+        self._standing: Callable[[], tuple[str, ...]] = tuple
+        self._duplicates = duplicates = Duplicates(
             cache,
             partial(
                 duplicate_key,
@@ -143,10 +147,29 @@ class Stage:
             self.pipeline.run(stop.is_set, self._pulse.turn)
             self._pulse.last()
         finally:  # in this order: nothing may be handed to a thread that has ended
-            self._inference.close()
+            self._inference.close(LAST_WORD_S)
             self._publisher.inbox.put(Stop())
             publisher.join(timeout=LAST_WORD_S)
             self._sink.close()
+
+    def watched(self, stop: threading.Event, end_s: float) -> Watchdog:
+        """What ends this process when it hangs, or is not at its end `end_s` after `stop`."""
+        watchdog = Watchdog(self.progress, stop, end_s)
+        self._standing = lambda: watchdog.standing
+        return watchdog
+
+    def progress(self) -> Progress:
+        """Of each part, for the watchdog. A broker that is away holds up what is published, and is no hang."""
+        pipeline, engine = self.pipeline, self._inference.progress()
+        published = not self._sink.awaited
+        # Texts that no part has in hand any more would wait for ever.
+        idle = published and not self._duplicates.waiting and bool(engine) and set(engine.values()) == {None}
+        return {
+            "consumer": pipeline.beat_s,
+            "publisher": self._publisher.turns if published else None,
+            "stage": pipeline.finished_total if pipeline.in_flight and idle else None,
+            **engine,
+        }
 
     def readiness(self) -> Readiness:
         """For /readyz: the group has given us our share, if only nothing, and outcomes get out; without its cache the
@@ -154,7 +177,7 @@ class Stage:
         brokers = getattr(self._source, "statistics", {}).get("brokers")
         waiting = ["broker"] if brokers == 0 else []  # None: not known yet
         waiting += [] if self._source.member else ["assignment"]
-        waiting += self._sink.awaited
+        waiting += [*self._sink.awaited, *self._standing()]
         degraded = ["redis"] if not getattr(self._cache, "available", True) else []
         degraded += [f"topic {topic}" for topic in sorted(getattr(self._source, "missing_topics", ()))]
         degraded += ["redis writes"] if not getattr(self._cache, "writable", True) else []
@@ -170,7 +193,9 @@ class Stage:
             "ledger.skipped": ledger.skipped,
             "ledger.maps_dropped": sum(list(ledger.maps_dropped.values())),
             **self._inference.figures,
-            **_figures_of("source", self._source, "out_of_range", "commits_accepted", "commits_refused"),
+            **_figures_of(
+                "source", self._source, "out_of_range", "topics_recreated", "commits_accepted", "commits_refused"
+            ),
             **_figures_of("sink", self._sink, "errors", "produced_again"),
             **{f"cache.{name}": value for name, value in getattr(self._cache, "figures", {}).items()},
         }
@@ -208,6 +233,7 @@ def work(
             metrics=metrics.page,
         )
         stack.callback(health.close)
+        stack.enter_context(stage.watched(stop, settings.timing.drain_timeout_s + END_S))
         started(stage.worker, health)
         stage.run(stop)
     return Done(stage.pipeline.finished_total, time.process_time() - before_s)

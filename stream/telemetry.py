@@ -67,6 +67,9 @@ class Metrics:
         )
         self._unfinished = gauge("unfinished_texts", "texts read but without an acknowledged outcome")
         self._model = gauge("model_info", "the model in use", "id", "sha256", "policy", "config_hash", "numerics")
+        self._unreadable = gauge(
+            "unreadable_records", "records behind a producer's open transaction", "topic", "partition"
+        )
         build = ("version", "model_sha256", "config_hash", "numerics", "dtype", "device")
         self._build = gauge("build_info", "what computes here", *build)
         self._lagging: set[Partition] = set()
@@ -94,6 +97,12 @@ class Metrics:
     def rejected(self, reason: Reason, texts: int = 1) -> None:
         """The broker acknowledged these dead letters."""
         self._rejections.labels(reason.value).inc(texts)
+
+    def unreadable(self, records: Mapping[Partition, int]) -> None:
+        """Records that cannot be read while a producer's transaction is open, where there are any."""
+        self._unreadable.clear()
+        for partition, count in records.items():
+            self._unreadable.labels(partition.topic, str(partition.number)).set(count)
 
     def lag(self, records: Mapping[Partition, int]) -> None:
         """Records not read yet per partition; a partition that is not named any more is another worker's."""

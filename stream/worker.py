@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from queue import Empty, SimpleQueue
 from typing import Protocol, runtime_checkable
 
@@ -17,6 +17,8 @@ from stream.inflight import Answer, Answers, Failed, TimedRequest
 from stream.ports import Clock
 
 log = structlog.get_logger(__name__)
+
+LAST_WORD_S = 4.0  # for threads to end, and for the last acknowledgements; what was read is drained by then
 
 
 @runtime_checkable
@@ -53,6 +55,8 @@ class EngineThreads:
         self._inbox: SimpleQueue[TimedRequest | None] = SimpleQueue()
         self._active = [0] * threads
         self._steps = [0] * threads
+        self._busy = [False] * threads  # with a step, not with waiting for texts
+        self._ready = [False] * threads  # its runner is built, which may take minutes
         self._busy_s = [0.0] * threads
         self._tokens = [0] * threads
         self._threads = [
@@ -70,12 +74,16 @@ class EngineThreads:
         for request in requests:
             self._inbox.put(request)
 
-    def close(self) -> None:
-        """Answer what was submitted, then end the threads."""
+    def close(self, timeout_s: float) -> None:
+        """Answer what was submitted, then end the threads; leaves those behind that have not ended in time."""
         for _ in self._threads:
             self._inbox.put(None)
+        deadline_s = time.monotonic() + timeout_s
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, deadline_s - time.monotonic()))
+        left = [thread.name for thread in self._threads if thread.is_alive()]
+        if left:
+            log.warning("engine.not_ended", threads=left, texts=self._inbox.qsize(), waited_s=timeout_s)
 
     @property
     def figures(self) -> Values:
@@ -88,6 +96,15 @@ class EngineThreads:
             "engine.tokens": sum(self._tokens),
         }
 
+    def progress(self) -> Mapping[str, float | None]:
+        """As Serving.progress. A step that does not come back stands still; a runner that is being built does not."""
+        return {
+            thread.name: (self._steps[number] if self._busy[number] else None)
+            if self._ready[number]
+            else time.monotonic()
+            for number, thread in enumerate(self._threads)
+        }
+
     def _run(self, number: int) -> None:
         try:
             self._serve(number, self._engine.runner())
@@ -97,12 +114,14 @@ class EngineThreads:
     def _serve(self, number: int, runner: Runner) -> None:
         flying: dict[int, tuple[TimedRequest, int]] = {}  # ticket -> request, engine_in_us
         deadlines = Deadlines()
-        ending = False
+        ending, self._ready[number] = False, True
         while not ending or flying:
+            self._busy[number] = bool(flying)
             taken, ended = self._take(self._engine.in_flight - len(flying), wait=not flying and not ending)
             ending |= ended
             if not taken and not flying:
                 continue
+            self._busy[number] = True
             now_us = self._clock.now_us()
             flying.update((request.ticket, (request, now_us)) for request in taken)
             deadlines.watch(taken)
@@ -116,8 +135,10 @@ class EngineThreads:
                 raise  # no text is at fault: another process does them
             except Exception as error:
                 log.exception("engine.step_failed", texts=len(flying))
-                self._deliver(Answers(self._one_by_one(flying, error)))
+                self._deliver(Answers(self._one_by_one(number, flying, error)))
+                self._ready[number] = False
                 flying, runner = {}, self._engine.runner()
+                self._ready[number] = True
                 continue
             self._active[number] = runner.active
             self._steps[number] += 1
@@ -141,7 +162,7 @@ class EngineThreads:
             pass
         return taken, False
 
-    def _one_by_one(self, flying: dict[int, tuple[TimedRequest, int]], cause: Exception) -> list[Answer]:
+    def _one_by_one(self, number: int, flying: dict[int, tuple[TimedRequest, int]], cause: Exception) -> list[Answer]:
         """After a failed step: every text alone, so that only the one at fault is lost."""
         answers, alone = [], self._engine.alone()
         for request, engine_in_us in flying.values():
@@ -152,6 +173,7 @@ class EngineThreads:
                 verdicts: list[Verdict] = []
                 while not verdicts:
                     verdicts = alone.step()
+                    self._steps[number] += 1
                 answers.append(Answer(request.ticket, verdicts[0], engine_in_us, self._clock.now_us()))
             except DeviceLost:
                 raise

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,15 +17,29 @@ from typing import Any
 import pytest
 import structlog
 
+from stream.audit import Audit
+from stream.ports import Outgoing, Record
+
+_HEARTBEAT = b'"type":"heartbeat"'
 ROOT = Path(__file__).parent.parent
 
 
-def _local_kafka() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("local_kafka", ROOT / "deploy" / "kafka" / "local.py")
+def _module(path: Path) -> ModuleType:
+    """A file that is in no package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+faults: Callable[[str, bytes], list[str]] = _module(Path(__file__).with_name("released.py")).faults
+
+
+@pytest.fixture
+def released_faults() -> Callable[[str, bytes], list[str]]:
+    """What is wrong with a message, by its released schemas."""
+    return faults
 
 
 @pytest.fixture(autouse=True)
@@ -36,10 +50,40 @@ def _log_as_before() -> Iterator[None]:
     structlog.configure(**before)
 
 
+@pytest.fixture(autouse=True)
+def _published_as_released(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever a test has published, or reads of what a stage published, passes its released schema."""
+    found: list[str] = []
+    sent = Outgoing.__init__
+
+    def checked(
+        outgoing: Outgoing, topic: str, key: bytes | None, value: bytes | None, *more: Any, **about: Any
+    ) -> None:
+        sent(outgoing, topic, key, value, *more, **about)
+        kind = dict(outgoing.headers).get("schema", b"heartbeat/1" if _HEARTBEAT in (value or b"")[:60] else b"")
+        if kind and value:
+            found.extend(faults(kind.decode(), value))
+
+    def reader(name: str, kind: str) -> Callable[[Audit, Record], None]:
+        read = getattr(Audit, name)
+
+        def add(audit: Audit, record: Record) -> None:
+            found.extend(faults(kind, record.value or b"{}"))
+            read(audit, record)
+
+        return add
+
+    monkeypatch.setattr(Outgoing, "__init__", checked)
+    for name, kind in (("add_signal", "signal/1"), ("add_rejection", "rejection/1")):
+        monkeypatch.setattr(Audit, name, reader(name, kind))
+    yield
+    assert not found, f"{len(found)} faults against the released schemas: {found[:5]}"
+
+
 @pytest.fixture(scope="session")
 def new_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
     """Starts a broker of one's own, to kill, pause or configure; all are gone at the end."""
-    local = _local_kafka()
+    local = _module(ROOT / "deploy" / "kafka" / "local.py")
     started: list[Any] = []
 
     def start(**options: str) -> Any:
@@ -85,12 +129,12 @@ def redis_server(request: pytest.FixtureRequest) -> Iterator[Any]:
 class Stage:
     """`earlybird run` as users run it: its own process, settings by environment, its log in a file."""
 
-    def __init__(self, log: Path, settings: dict[str, str]) -> None:
+    def __init__(self, log: Path, settings: dict[str, str], command: Sequence[str]) -> None:
         self.log = log
         self._out = log.open("wb")
         environment = os.environ | {f"EARLYBIRD_{name}": value for name, value in settings.items()}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "stream.cli", "run"], env=environment, stderr=self._out, stdout=self._out, cwd=ROOT
+            [sys.executable, *command], env=environment, stderr=self._out, stdout=self._out, cwd=ROOT
         )
 
     def events(self, name: str) -> list[dict[str, Any]]:
@@ -120,10 +164,11 @@ class Stage:
 
 @pytest.fixture
 def start_stage(tmp_path: Path) -> Iterator[Callable[..., Stage]]:
-    """start_stage(bootstrap_servers, GROUP=..., REDIS__URL=...) starts a worker; all are killed at the end."""
+    """start_stage(bootstrap_servers, GROUP=..., REDIS__URL=...) starts a worker; all are killed at the end. `command`:
+    what the interpreter runs in the place of `earlybird run`."""
     started: list[Stage] = []
 
-    def start(bootstrap_servers: str, **settings: str) -> Stage:
+    def start(bootstrap_servers: str, command: Sequence[str] = ("-m", "stream.cli", "run"), **settings: str) -> Stage:
         defaults = {
             "KAFKA__BOOTSTRAP_SERVERS": bootstrap_servers,
             "KAFKA__OPTIONS__FETCH_WAIT_MAX_MS": "5",
@@ -131,7 +176,7 @@ def start_stage(tmp_path: Path) -> Iterator[Callable[..., Stage]]:
             "LOG__FORMAT": "json",
             "ENGINE__THREADS": "1",
         }
-        started.append(Stage(tmp_path / f"stage-{len(started)}.log", defaults | settings))
+        started.append(Stage(tmp_path / f"stage-{len(started)}.log", defaults | settings, command))
         return started[-1]
 
     yield start

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 QUIET_S = 10.0  # one line of a kind in this time; librdkafka itself writes twenty a second while no broker answers
 
-LEAVING_S = 15.0
+LEAVING_S = 5.0
 
 Headers = tuple[tuple[str, bytes | None], ...]
 _headers: Callable[[Message], Headers | None] = methodcaller("headers")
@@ -37,6 +37,20 @@ DENIED = frozenset(
     }
 )
 UNREACHABLE = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE})
+# What a rebalance, or a coordinator that moves, makes of a commit; the next one repairs it.
+PASSING = frozenset(
+    {
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.REBALANCE_IN_PROGRESS,
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.STALE_MEMBER_EPOCH,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError._WAIT_COORD,
+        KafkaError._ASSIGNMENT_LOST,
+    }
+)
 MISSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
 
 # A connection that is closed before a broker's first answer, as librdkafka's log has it. [thrd:ssl://host:port/name]
@@ -45,6 +59,11 @@ _CLOSED = re.compile(
     r"(?P<state>APIVERSION_QUERY|SSL_HANDSHAKE|UP)\)"
 )
 _CLOSED_OFTEN = 3  # in a row: a broker that stops closes a connection, too, and then takes none
+
+
+def fatal(error: KafkaError) -> bool:
+    """Whether the client can never work again. librdkafka's event has a code of its own for it, and no flag."""
+    return error.fatal() or error.code() == KafkaError._FATAL
 
 
 def headers_of(message: Message) -> Headers:
@@ -162,7 +181,7 @@ class ClientLog:
         code, text = error.code(), error.str()
         if self._about_unused_group(error):
             return
-        if error.fatal() or (code in DENIED and not self.worked):
+        if fatal(error) or (code in DENIED and not self.worked):
             self.failure = str(self.refusal(error))
             log.error("client.failed", client=self.name, brokers=self.bootstrap_servers, reason=text)
         elif code in DENIED:

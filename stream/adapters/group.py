@@ -4,23 +4,15 @@ import struct
 import time
 from collections.abc import Callable
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from stream.adapters.options import Protocol
 from stream.ports import Commit, Partition
 
 LOOK_S = 0.25  # between two looks, of some 0.1 ms each
 LARGEST_METADATA = 4095  # UTF-16 units that a broker takes; 4096 is refused (offset.metadata.max.bytes)
-# Commits that cross a rebalance: expected whenever a member joins or leaves.
-MOVED = frozenset(
-    {
-        KafkaError.ILLEGAL_GENERATION,
-        KafkaError.REBALANCE_IN_PROGRESS,
-        KafkaError.UNKNOWN_MEMBER_ID,
-        KafkaError.STALE_MEMBER_EPOCH,
-    }
-)
-
+_STAMP = "topic="  # before the id of the topic, which is a UUID in 22 characters, and a blank; then comes the note
+_STAMPED = len(_STAMP) + 22 + 1
 _GENERATION = struct.Struct("=7si")  # how librdkafka's group metadata begin: a tag, and the generation
 
 
@@ -59,14 +51,31 @@ class Membership:
         self.settled = counted and (self.settled or self._protocol == "consumer")
 
 
-def commit_of(place: TopicPartition) -> Commit | None:
-    """What the group has stored for a partition, if anything."""
-    return Commit(place.offset, place.metadata or "") if place.offset >= 0 else None
+def commit_of(place: TopicPartition, topic_id: str) -> Commit | None:
+    """What the group has stored for a partition of this topic, if anything. Its note counts only if it was written for
+    this topic; "" is a topic whose id is not known."""
+    if place.offset < 0:
+        return None
+    written_for = named_topic(place)
+    note = (place.metadata or "")[_STAMPED if written_for else 0 :]
+    epoch = place.leader_epoch
+    return Commit(place.offset, note if written_for == topic_id else "", -1 if epoch is None else epoch)
 
 
-def offset_of(partition: Partition, commit: Commit) -> TopicPartition:
+def offset_of(partition: Partition, commit: Commit, topic_id: str) -> TopicPartition:
     """What the group shall store. Raises ValueError for a note that is longer than a broker takes."""
-    units = len(commit.metadata.encode("utf-16-le")) // 2
+    metadata = f"{_STAMP}{topic_id} {commit.metadata}" if topic_id else commit.metadata
+    units = len(metadata.encode("utf-16-le")) // 2
     if units > LARGEST_METADATA:
         raise ValueError(f"{partition}: commit metadata of at most {LARGEST_METADATA} characters, was {units}")
-    return TopicPartition(partition.topic, partition.number, commit.offset, commit.metadata)
+    place = TopicPartition(*partition, commit.offset, metadata)
+    return (
+        place if commit.leader_epoch < 0 else TopicPartition(*partition, commit.offset, metadata, commit.leader_epoch)
+    )
+
+
+def named_topic(place: TopicPartition) -> str:
+    """The id of the topic that a commit was made for; "" where it names none."""
+    metadata = place.metadata or ""
+    stamped = metadata.startswith(_STAMP) and metadata[_STAMPED - 1 : _STAMPED] == " "
+    return metadata[len(_STAMP) : _STAMPED - 1] if stamped else ""

@@ -9,7 +9,7 @@ import structlog
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import TopicMetadata  # type: ignore[attr-defined]
 
-from stream.adapters.clients import DENIED, MISSING, ClientLog
+from stream.adapters.clients import DENIED, MISSING, ClientLog, fatal
 from stream.adapters.options import producer_options
 from stream.adapters.statistics import statistics_into
 from stream.errors import RecordTooLarge, SettingsError, SinkError
@@ -220,7 +220,7 @@ class KafkaSink:
         self.errors += 1
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
             self._too_large(outgoing, receipt)
-        elif error.code() in MISSING or (error.retriable() and not error.fatal()):
+        elif error.code() in MISSING or (error.retriable() and not fatal(error)):
             (self._again.appendleft if self._alone else self._again.append)((outgoing, receipt))
             self._again_at = self._monotonic() + AGAIN_S
             if self._log.due(f"again {outgoing.topic}"):

@@ -33,6 +33,7 @@ class MemorySource:
         self.refusals = 0  # so many commits to come are refused
         self.closed = False
         self.member = False
+        self.unreadable: Mapping[Partition, int] = {}  # as Source.unreadable: nothing is
         self._bounded = bounded
         self._logs: dict[Partition, list[Record]] = {}
         self._positions: dict[Partition, int] = {}  # ours, with the offset to read next

@@ -18,6 +18,7 @@ OWNED: Mapping[str, str] = {
     "auto.commit.enable": "offsets are committed when outcomes are acknowledged",
     "enable.auto.offset.store": "offsets are committed when outcomes are acknowledged",
     "auto.offset.reset": "librdkafka's default, latest, loses the records of new groups and partitions",
+    "enable.partition.eof": "the end of what can be read is told, so that it can be committed",
     "isolation.level": "records of aborted transactions must not be read",
     "partition.assignment.strategy": "partitions are handed over one by one, by cooperative-sticky",
     "partitioner": "the default puts keys elsewhere than Java clients and Faust do",
@@ -99,6 +100,7 @@ def consumer_options(
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "auto.offset.reset": "error",
+        "enable.partition.eof": True,
         "isolation.level": "read_committed",
     }
 

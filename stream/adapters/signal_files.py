@@ -184,7 +184,9 @@ def matching(table: Any, wanted: Criteria) -> Any:
         masks.append(pc.greater_equal(table["confidence"].combine_chunks(), wanted.min_confidence))
     symbols = table["symbols"].combine_chunks()
     if wanted.symbols is not None:
-        hits = pc.list_parent_indices(symbols).filter(_among(pc.list_flatten(symbols), wanted.symbols))
+        # Before signal 1.1 every separator was written as a dot.
+        names = {*wanted.symbols, *(name.replace("/", ".").replace("-", ".") for name in wanted.symbols)}
+        hits = pc.list_parent_indices(symbols).filter(_among(pc.list_flatten(symbols), names))
         masks.append(pc.is_in(pa.array(range(table.num_rows), hits.type), hits))
     if wanted.single_symbol:
         masks.append(pc.equal(pc.list_value_length(symbols), 1))

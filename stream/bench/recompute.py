@@ -36,7 +36,7 @@ class Timed(ArchiveHistory):
 
 
 def measure(archive: Path) -> Measured:
-    """One item is one signal, retraction or rejection."""
+    """One item is one signal, retraction or rejection (a refused one that names itself counts twice)."""
     settings, history = load(), Timed(archive)
     with TemporaryDirectory() as folder:
         options = Options(Path(folder) / "again", "recompute", archive=archive)

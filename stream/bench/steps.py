@@ -101,6 +101,12 @@ class _Everything:
     def assigned(self, committed: Mapping[Partition, Commit | None]) -> None:
         """As RebalanceListener.assigned."""
 
+    def waiting(self) -> None:
+        """As RebalanceListener.waiting."""
+
+    def read_to(self, ends: Mapping[Partition, int]) -> None:
+        """As RebalanceListener.read_to."""
+
     def revoked(self, partitions: Sequence[Partition]) -> None:
         """As RebalanceListener.revoked."""
 

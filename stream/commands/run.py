@@ -1,11 +1,10 @@
 """`earlybird run`: one worker of the group, until SIGTERM or SIGINT."""
 
 import argparse
-import signal
-import threading
 
 from stream.logs import configure_logging, worker_name
 from stream.settings import add_config_option, examined
+from stream.watchdog import stop_on_signals
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,9 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve; 0 when it was asked to stop and everything that was read has its outcome or will be read again."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_on_signals()
     settings, faults = examined(args.config)
     configure_logging(settings.log.level, settings.log.format, worker=worker_name(), group=settings.group)
     from stream.settings_check import check

@@ -15,6 +15,7 @@ from rich.console import Console
 from schemas.codec import DecodeError, decode
 from schemas.rejection import Rejection
 from schemas.signal import Signal
+from schemas.symbols import canonical_symbol
 from stream.adapters.tail import Tail
 from stream.arguments import seconds
 from stream.escape import escaped, json_line
@@ -33,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from", dest="start", choices=["beginning", "end"], default="end", help="default: end")
     parser.add_argument("--raw", action="store_true", help="read the raw topics too, for the headlines")
     parser.add_argument("--json", action="store_true", help="print the records' values as they are, one a line")
-    parser.add_argument("--symbol", action="append", metavar="SYM", help="only signals about SYM; repeatable")
+    about = "only signals about SYM, in any spelling; repeatable"
+    parser.add_argument("--symbol", action="append", type=_symbol, metavar="SYM", help=about)
     parser.add_argument("--limit", type=int, metavar="N", help="stop after N lines")
     parser.add_argument("--idle", type=seconds, metavar="SECONDS", help="stop when nothing came for so long")
 
@@ -113,6 +115,13 @@ def _outcome(record: Record, dlq: str) -> Signal | Rejection | None:
     except DecodeError as error:
         print(escaped(f"{record.topic}/{record.partition}@{record.offset}: {error}"), file=sys.stderr)
         return None
+
+
+def _symbol(written: str) -> str:
+    try:
+        return canonical_symbol(written)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{written!r} matches no signal: {error}") from None
 
 
 def _about(outcome: Signal | Rejection, symbols: list[str]) -> bool:

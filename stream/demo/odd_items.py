@@ -28,8 +28,9 @@ class Odd:
     """One odd record and its outcome.
 
     `at_s` is its place in the feed, seconds after the first item. `of` is the item_key of the item that a hit repeats.
-    A refused update is a rejection and a retraction (`also_retracts`). `label` is set where nobody could think
-    otherwise. `damaged` records look like a fault of the screen unless it says that they are sent on purpose.
+    What is refused and names its item is a rejection and a retraction (`also_retracts`). `label` is set where nobody
+    could think otherwise. `damaged` records look like a fault of the screen unless it says that they are sent on
+    purpose.
     """
 
     name: str
@@ -204,7 +205,8 @@ class _Builder:
 
     def raw(self, name: str, at_s: float, value: bytes, reason: Reason) -> Odd:
         """Bytes that are no item."""
-        return Odd(name, at_s, "news.raw", None, value, "reject", reason=reason, damaged=True)
+        named = _names_its_item(value)
+        return Odd(name, at_s, "news.raw", None, value, "reject", reason=reason, also_retracts=named, damaged=True)
 
     def fields(self, kind: str, name: str, at_s: float, source: str | None = None, **more: Any) -> dict[str, Any]:
         """A whole item."""
@@ -227,7 +229,7 @@ class _Builder:
         fields = self.fields(kind, name, at_s, source, **{key: tagged[key] for key in tagged if key not in _OURS})
         return Odd(
             name, at_s, _topic(fields), fields["item_key"], _json(fields), "reject" if reason else outcome, reason, of,
-            truncated, label=label, damaged=damaged or reason is not None,
+            truncated, also_retracts=reason is not None, label=label, damaged=damaged or reason is not None,
         )  # fmt: skip
 
     def _again(self, original: str, at_s: float) -> dict[str, Any]:
@@ -251,6 +253,13 @@ _OURS = frozenset({"reason", "label", "damaged"})  # what the table says of an i
 
 def _topic(fields: Mapping[str, Any]) -> str:
     return "tweets.raw" if fields["item_type"] == "tweet" else "news.raw"
+
+
+def _names_its_item(value: bytes) -> bool:
+    try:
+        return "item_key" in json.loads(value)
+    except ValueError:
+        return False
 
 
 def _json(fields: Mapping[str, Any]) -> bytes:

@@ -1,14 +1,24 @@
 """What a feeder is told when it starts."""
 
+import copyreg
 import mmap
 import os
 import pickle
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from engine.text.encoder import TextEncoder
 from stream.feeders.line import Line
 from stream.outcome import Origin
 from stream.settings import Settings
+
+
+def _view(table: dict[object, object]) -> MappingProxyType[object, object]:
+    return MappingProxyType(table)
+
+
+# Tables of the text side are read-only views, which pickle does not know.
+copyreg.pickle(MappingProxyType, lambda view: (_view, (dict(view),)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,14 @@ supervisor starts it again as a whole. When this process dies, the pipe that eac
 end at once. Nothing is lost by either: what was under way is read again, as after any death.
 """
 
+import math
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from queue import Empty, SimpleQueue
 from typing import IO
@@ -29,12 +31,14 @@ from stream.health import HealthServer
 from stream.inflight import Failed
 from stream.outcome import Origin
 from stream.settings import Http, Settings
-from stream.stage import LAST_WORD_S
 from stream.telemetry import Metrics
+from stream.watchdog import END_S, HUNG_S, Watchdog
+from stream.worker import LAST_WORD_S
 
 log = structlog.get_logger(__name__)
 
 WATCH_S = 0.1
+INSTANCE = "group.instance.id"
 
 
 class Crew:
@@ -56,11 +60,19 @@ class Crew:
         )
         os.close(descriptor)
 
-    def watch(self, stop: threading.Event, failures: "SimpleQueue[Failed]") -> None:
-        """Until all have drained and ended, after `stop` or because one of them ended. Raises FeederLost for one that
-        ended unasked or badly, and what is in `failures`."""
+    def watch(
+        self,
+        stop: threading.Event,
+        failures: "SimpleQueue[Failed]",
+        silent: Callable[[], list[int]],
+        end_s: float,
+    ) -> None:
+        """Until all have drained and ended, after `stop` or because one of them ended. Kills those that are `silent`,
+        and those that have not ended `end_s` after they were told to. Raises FeederLost for one that ended unasked or
+        badly, and what is in `failures`."""
         lost: FeederLost | None = None
         told = False
+        end_at = math.inf
         while True:
             with suppress(Empty):
                 raise failures.get_nowait().error
@@ -72,14 +84,21 @@ class Crew:
                 if status is not None and not well:
                     lost = lost or FeederLost(number, status)
             if not told and (asked or lost):
-                told = True
+                told, end_at = True, time.monotonic() + end_s
                 for feeder in self._feeders:
                     feeder.terminate()
+            self._kill(range(len(self._feeders)) if time.monotonic() > end_at else silent())
             if None not in ended:
                 break
             time.sleep(WATCH_S)
         if lost:
             raise lost
+
+    def _kill(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            if self._feeders[number].poll() is None:
+                log.error("feeder.hung", feeder=number, action="it is killed; what it had under way is read again")
+                self._feeders[number].kill()
 
     def close(self) -> None:
         """End those that still run: their lifelines are cut."""
@@ -107,18 +126,30 @@ def serve_crew(settings: Settings, engine: Engine, origin: Origin, metrics: Metr
         health = HealthServer(
             http.host, http.port, beat_age_s=vitals.beat_age_s, readiness=vitals.readiness, metrics=vitals.page
         )
+        stack.callback(vitals.close)
         stack.callback(health.close)
+        end_s = settings.timing.drain_timeout_s + END_S
+        # The feeders have watchdogs of their own; this one gives them the time to end and to be waited for.
+        stack.enter_context(Watchdog(device.threads.progress, stop, end_s + END_S))
         calm()
         device.start()
         stack.callback(device.close)
         stack.callback(crew.close)
-        # What a feeder serves is for this process alone, which passes it on.
-        own = settings.model_copy(update={"http": Http(host="127.0.0.1", port=0)})
         for number, line in enumerate(lines):
+            own = _settings_of(number, settings)
             crew.start(Blueprint(own, origin, engine.encoder, tuple(engine.languages), line, number))
         log.info("service.started", feeders=len(lines), health=health.url, reach=health.reach)
-        crew.watch(stop, failures)
+        crew.watch(stop, failures, lambda: vitals.silent(HUNG_S), end_s + LAST_WORD_S)
     log.info("service.stopped", feeders=len(lines))
+
+
+def _settings_of(number: int, settings: Settings) -> Settings:
+    """One feeder's: what it serves is for this process alone, which passes it on; and of two members of a group with
+    one group.instance.id the older is fenced, so each has its own."""
+    kafka, instance = settings.kafka, settings.kafka.options.get(INSTANCE)
+    if instance is not None:
+        kafka = kafka.model_copy(update={"options": {**kafka.options, INSTANCE: f"{instance}-{number}"}})
+    return settings.model_copy(update={"http": Http(host="127.0.0.1", port=0), "kafka": kafka})
 
 
 def _lifeline(feeder: "subprocess.Popen[bytes]") -> IO[bytes]:

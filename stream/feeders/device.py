@@ -10,7 +10,7 @@ from queue import Empty, SimpleQueue
 from stream.feeders.line import Line, Tickets
 from stream.inflight import Answer, Answers, Failed
 from stream.ports import Clock
-from stream.worker import Computing, EngineThreads
+from stream.worker import LAST_WORD_S, Computing, EngineThreads
 
 
 class Device:
@@ -40,13 +40,13 @@ class Device:
         """Of the feeders, see End.port."""
         return [end.port for end in self._ends]
 
-    def close(self) -> None:
+    def close(self, timeout_s: float = LAST_WORD_S) -> None:
         """Answer what was taken, then end the threads."""
         os.eventfd_write(self._ended, 1)
-        self._intake.join()
-        self.threads.close()
+        self._intake.join(timeout_s)
+        self.threads.close(timeout_s)
         self._said.put(None)
-        self._outlet.join()
+        self._outlet.join(timeout_s)
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:

@@ -6,9 +6,7 @@ Started by stream.feeders.crew only. stdin is its lifeline: a pipe that the engi
 SIGINT drain it, as they do a worker; it exits 0 then.
 """
 
-import signal
 import sys
-import threading
 from functools import partial
 
 import structlog
@@ -20,15 +18,14 @@ from stream.health import HealthServer
 from stream.logs import configure_logging, worker_name
 from stream.stage import work
 from stream.telemetry import Metrics
+from stream.watchdog import stop_on_signals
 
 log = structlog.get_logger(__name__)
 
 
 def main() -> int:
     """Serve; 0 when it was asked to stop and nothing that it read is lost."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_on_signals()
     blueprint = Blueprint.read(int(sys.argv[1]))
     settings, origin, feeder = blueprint.settings, blueprint.origin, blueprint.number
     configure_logging(

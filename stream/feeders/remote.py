@@ -4,7 +4,7 @@ import os
 import select
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from stream.errors import EngineGone
 from stream.feeders.line import End
@@ -44,10 +44,14 @@ class Remote:
         self._sent += len(taken)
         self._end.requests.put(taken)
 
-    def close(self) -> None:
+    def progress(self) -> Mapping[str, float | None]:
+        """As Serving.progress: the process that has the engine looks after it."""
+        return {}
+
+    def close(self, timeout_s: float) -> None:
         """Take no more answers; what was submitted and not answered is the next worker's."""
         os.eventfd_write(self._ended, 1)
-        self._thread.join()
+        self._thread.join(timeout_s)
 
     def _run(self) -> None:
         try:

@@ -74,6 +74,7 @@ class HistorySource:
         self._history, self._partitions, self._arrived, self._release = history, partitions, outcomes, release
         self._listener: RebalanceListener | None = None
         self.member = False  # as Source.member, in a group of one
+        self.unreadable: Mapping[Partition, int] = {}  # as Source.unreadable: nothing is
         self._paused: set[Partition] = set()
         self._delivered: deque[Reached] = deque()  # not released yet
         self._finished: dict[Partition, int] = {}  # offset up to which everything is finished

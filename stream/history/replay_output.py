@@ -173,6 +173,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def _headers(signal: Signal, available_us: int) -> dict[str, str]:
     """Those of the live stage, and the instant."""
+    raw = signal.raw
     return {
         "signal-id": signal.signal_id,
         "action": signal.action.value,
@@ -183,6 +184,7 @@ def _headers(signal: Signal, available_us: int) -> dict[str, str]:
         "item-type": signal.item_type or "",
         "run": signal.run_id,
         "schema": Signal.SCHEMA,
+        "raw": f"{raw.topic}/{raw.partition}/{raw.offset}/{raw.index}",
         AVAILABLE: str(available_us),
     }
 

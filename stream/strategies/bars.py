@@ -80,13 +80,14 @@ def to_bars(
 
 
 def _states(signals: Iterable[Received], lag_us: int) -> pd.DataFrame:
-    """Signals that changed their item's state, one row a symbol; `state` counts them in the order of arrival."""
+    """States of items as signals changed them, one row a symbol; `state` counts them in the order of arrival."""
     latest = Latest[Received]()
     rows = [
-        (signal.available_us + lag_us, number, signal.item_key, ticker, signal.score)
+        (signal.available_us + lag_us, number, signal.item_key, ticker, None if state is None else state.score)
         for number, signal in enumerate(signals)
         if latest.update(signal)
-        for ticker in signal.tickers or (None,)
+        for state in (latest.get(signal.item_key),)
+        for ticker in (state.tickers if state is not None else ()) or (None,)
     ]
     frame = pd.DataFrame(rows, columns=["known", "state", "item_key", "symbol", "score"])
     frame["known"] = pd.to_datetime(frame["known"], unit="us", utc=True)

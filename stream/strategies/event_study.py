@@ -2,11 +2,11 @@
 
     python -m stream.strategies.event_study archive/ prices.csv [--calendar XNYS] [--lag-us 500000] [--json]
 
-Prices: CSV (.zst, .gz too) with symbol, date, open, close, adj_close. For each symbol the scores that were known before
-a session's opening are averaged; symbol-days are sorted into deciles of that score. Reported is the mean abnormal
-return (over the equally weighted mean of all symbols in the file) in that session, open to close, and of the
-day after, from adjusted close to adjusted close. Standard errors are clustered by day. The placebo gives each symbol's
-scores the dates of another order, many times: how often chance alone made as wide a spread.
+Prices: CSV (.zst, .gz too) with symbol (in any spelling), date, open, close, adj_close. For each symbol the scores that
+were known before a session's opening are averaged; symbol-days are sorted into deciles of that score. Reported is the
+mean abnormal return (over the equally weighted mean of all symbols in the file) in that session, open to close, and of
+the day after, from adjusted close to adjusted close. Standard errors are clustered by day. The placebo gives each
+symbol's scores the dates of another order, many times: how often chance alone made as wide a spread.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from schemas.symbols import canonical_symbol
 from stream.client import Received, Signals
 from stream.errors import StreamError
 from stream.history.knowledge import in_sample
@@ -119,7 +120,9 @@ class _Seen:
 
 def _events(scores: pd.DataFrame, prices: pd.DataFrame) -> pd.DataFrame:
     """One row a symbol-day: score, and abnormal returns as fractions."""
-    prices = prices.sort_values(["symbol", "date"])
+    prices = prices.assign(symbol=prices["symbol"].map(canonical_symbol, na_action="ignore")).sort_values(
+        ["symbol", "date"]
+    )
     by_symbol = prices.groupby("symbol")
     returns = pd.DataFrame(
         {

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from schemas.identity import digest, sha256_hex, signal_id
-from schemas.raw import Symbol
+from schemas.raw import RevisionKind, Symbol
 from schemas.signal import (
     Exit,
     ExitReason,
@@ -45,9 +45,13 @@ def invented(
     action: SignalAction = SignalAction.NEW,
     source: str = "wire",
     item_type: Literal["news", "tweet"] = "news",
+    offset: int | None = None,
+    kind: RevisionKind | None = RevisionKind.COUNTER,
+    refused: Literal["create", "update"] | None = None,
 ) -> Signal:
     """A whole, valid signal of an item that came to be, and left the stage, at `at_us`. The score's sign decides the
-    label (0: neutral), its size the confidence. A retraction has no score."""
+    label (0: neutral), its size the confidence. A retraction has no score. `offset` is its place in the raw topic; by
+    default versions stand there in the order of their revisions, a retraction last."""
     action = SignalAction(action)
     gone = action is SignalAction.RETRACT
     score = 0.0 if score is None else score
@@ -64,7 +68,9 @@ def invented(
         signal_id=identifier,
         item_key=key,
         revision=revision,
+        revision_kind=kind,
         action=action,
+        refused=refused,
         source=source,
         item_type=item_type,
         symbols=named,
@@ -79,6 +85,6 @@ def invented(
         novelty=None if gone else Novelty(cache_hit=False),
         model=MODEL,
         digest=digest(identifier, None if gone else label, None if gone else probs, None if gone else exited, named),
-        raw=RawPosition(topic="news.raw", partition=0, offset=0),
+        raw=RawPosition(topic="news.raw", partition=0, offset=2 * revision + gone if offset is None else offset),
         ts=Times(published_us=at_us, ingested_us=at_us, consumed_us=at_us, emitted_us=at_us),
     )

@@ -8,6 +8,8 @@
     def on_data(self, data): ...                                                      # data is a SignalData
 
 `ts_event` is when the text came to be, `ts_init` when its signal could be known: nautilus' engine goes by the latter.
+What arrives changes its item's state: old revisions that come late, duplicates, and retractions of what was never said
+are left out (schemas.order), so the last data of an `item_key` is what stands.
 """
 
 import asyncio
@@ -28,7 +30,7 @@ from nautilus_trader.model.identifiers import ClientId
 from nautilus_trader.persistence.catalog import ParquetDataCatalog
 
 from schemas.signal import SignalAction
-from stream.client import Received, Signals
+from stream.client import Latest, Received, Signals
 from stream.logs import get_logger
 
 log = get_logger(__name__)
@@ -69,6 +71,9 @@ class SignalData(Data):  # type: ignore[misc]
         return self.action == SignalAction.RETRACT.value
 
 
+_NOTHING = {"action": SignalAction.RETRACT, **dict.fromkeys(("label", "probs", "score", "confidence", "exit"))}
+"""What a retraction says."""
+
 SIGNAL_TYPE = DataType(SignalData)
 
 
@@ -94,9 +99,26 @@ def signal_data(signal: Received) -> SignalData:
     )
 
 
+class Changes:
+    """Changes of items' states, as data. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._latest = Latest[Received]()
+
+    def of(self, signal: Received) -> list[SignalData]:
+        """What this signal changes: nothing, or the state of its item from now on."""
+        if not self._latest.update(signal):
+            return []
+        state = self._latest.get(signal.item_key)
+        if state is None:
+            return [signal_data(signal.model_copy(update=_NOTHING))]
+        return [signal_data(Received.of(state, signal.available_us))]
+
+
 def backtest_data(signals: Iterable[Received]) -> list[CustomData]:
     """For BacktestEngine.add_data(..., client_id=CLIENT_ID)."""
-    return [CustomData(SIGNAL_TYPE, signal_data(signal)) for signal in signals]
+    changes = Changes()
+    return [CustomData(SIGNAL_TYPE, data) for signal in signals for data in changes.of(signal)]
 
 
 def write_catalog(catalog: ParquetDataCatalog, signals: Iterable[Received], batch: int = 100_000) -> int:
@@ -154,8 +176,10 @@ class SignalsClient(LiveDataClient):  # type: ignore[misc]
 
     async def _read(self) -> None:
         assert self._signals is not None, "subscribed before it was connected"
+        changes = Changes()
         async for signal in self._signals:
-            self._handle_data(CustomData(SIGNAL_TYPE, signal_data(signal)))
+            for data in changes.of(signal):
+                self._handle_data(CustomData(SIGNAL_TYPE, data))
 
 
 class SignalsClientFactory(LiveDataClientFactory):  # type: ignore[misc]
@@ -182,6 +206,7 @@ def _fitting(signal: Received, column: str, value: int) -> int:
 
 
 def _batches(signals: Iterable[Received], size: int) -> Iterator[list[SignalData]]:
-    remaining = iter(signals)
-    while part := [signal_data(signal) for signal in islice(remaining, size)]:
+    changes = Changes()
+    remaining = (data for signal in signals for data in changes.of(signal))
+    while part := list(islice(remaining, size)):
         yield part

@@ -1,11 +1,12 @@
-"""The state of each item, by revision and never by arrival."""
+"""The state of each item, by the rule of schemas.order and never by arrival."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
+from schemas.order import Versions, same_result
 from schemas.signal import Signal, SignalAction
-from stream.subscription.received import rank
+from schemas.symbols import canonical_symbol
 
 S = TypeVar("S", bound=Signal)
 
@@ -13,44 +14,72 @@ S = TypeVar("S", bound=Signal)
 class Latest(Generic[S]):
     """What is known of each item_key. A signal that comes late, twice or out of order changes nothing it should not.
 
-    Of the last `size` item keys; older ones are forgotten. Not thread-safe.
+    Of the last `size` item keys that stand, and of as many that do not; older ones are forgotten. Not thread-safe.
     """
 
     def __init__(self, size: int = 100_000) -> None:
         self._size = size
-        self._states: OrderedDict[str, S] = OrderedDict()  # the one that changed last at the end
+        self._standing: OrderedDict[str, S] = OrderedDict()  # the one that changed last at the end
+        self._gone: OrderedDict[str, None] = OrderedDict()  # all taken back: late signals must not revive them
+        self._versions: dict[str, Versions[S]] = {}  # of items of which more was read than what stands
         self._about: dict[str, dict[str, None]] = {}  # symbol -> item keys that stand, in the same order
 
     def update(self, signal: S) -> bool:
-        """Take a signal in; whether it changed the item's state."""
-        known = self._states.get(signal.item_key)
-        if known is not None and rank(signal) <= rank(known):
-            return False
-        if known is not None:
-            self._unlist(known)
-        self._states[signal.item_key] = signal
-        self._states.move_to_end(signal.item_key)
-        if signal.action is not SignalAction.RETRACT:
-            for named in signal.symbols:
-                self._about.setdefault(named.symbol, {})[signal.item_key] = None
-        if len(self._states) > self._size:
-            self._unlist(self._states.popitem(last=False)[1])
-        return True
+        """Take a signal in; whether another one stands now, or none. It need not be this one: see `get`."""
+        item_key = signal.item_key
+        before = self._standing.get(item_key)
+        if before is None and item_key not in self._gone and signal.action is not SignalAction.RETRACT:
+            after: S | None = signal
+        else:
+            after = self._of_several(signal, before)
+            if before is not None and same_result(before, after):
+                return False
+        self._change(item_key, before, after)
+        return before is not None or after is not None
 
     def get(self, item_key: str) -> S | None:
         """The item's latest state; None if it is unknown or was retracted."""
-        state = self._states.get(item_key)
-        return None if state is None or state.action is SignalAction.RETRACT else state
+        return self._standing.get(item_key)
 
     def about(self, symbol: str) -> list[S]:
-        """States that stand and name this instrument, the one that changed last at the end."""
-        return [self._states[item_key] for item_key in self._about.get(symbol, ())]
+        """States that stand and name this instrument, the one that changed last at the end. Any spelling will do;
+        raises ValueError for what can name none."""
+        return [self._standing[item_key] for item_key in self._about.get(canonical_symbol(symbol), ())]
 
     def __iter__(self) -> Iterator[S]:
-        return iter([state for state in self._states.values() if state.action is not SignalAction.RETRACT])
+        return iter(list(self._standing.values()))
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)
+        return len(self._standing)
+
+    def _of_several(self, signal: S, before: S | None) -> S | None:
+        versions = self._versions.get(signal.item_key)
+        if versions is None:
+            versions = self._versions[signal.item_key] = Versions()
+            if before is not None:
+                versions.add(before)
+        versions.add(signal)
+        return versions.standing()
+
+    def _change(self, item_key: str, before: S | None, after: S | None) -> None:
+        if before is not None:
+            self._unlist(self._standing.pop(item_key))
+        self._gone.pop(item_key, None)
+        if after is None:
+            self._gone[item_key] = None
+        else:
+            self._standing[item_key] = after
+            for named in after.symbols:
+                self._about.setdefault(named.symbol, {})[item_key] = None
+        self._forget()
+
+    def _forget(self) -> None:
+        if len(self._standing) > self._size:
+            item_key, state = self._standing.popitem(last=False)
+            self._unlist(state)
+            self._versions.pop(item_key, None)
+        if len(self._gone) > self._size:
+            self._versions.pop(self._gone.popitem(last=False)[0], None)
 
     def _unlist(self, state: S) -> None:
         for named in state.symbols:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from schemas.codec import DecodeError, decode
-from schemas.signal import Signal, SignalAction
+from schemas.signal import Signal
 from stream.errors import SourceEnded, SourceError, StreamError
 from stream.history.availability import available_us
 from stream.logs import get_logger
@@ -212,7 +212,7 @@ class Live:
         self._measured.append(max(0, age_us))
         if limit_us is None:
             return True
-        follows = received.action is not SignalAction.NEW and received.item_key in self._handed
+        follows = received.item_key in self._handed  # an edit without an action word is `new`, too
         if age_us > limit_us and not follows:
             self._measured.pop()
             self._stale += 1

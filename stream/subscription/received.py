@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Self
 
 from schemas.base import EpochUs, Message
-from schemas.signal import Signal, SignalAction
+from schemas.signal import Signal
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -48,13 +48,3 @@ class Received(Signal):
     def tickers(self) -> tuple[str, ...]:
         """Names of the instruments, in the text's order."""
         return tuple(symbol.symbol for symbol in self.symbols)
-
-    @property
-    def rank(self) -> tuple[int, bool]:
-        """The order of the states of one item_key: the highest wins, whatever arrived last."""
-        return rank(self)
-
-
-def rank(signal: Signal) -> tuple[int, bool]:
-    """By revision; of one revision the retraction is last."""
-    return signal.revision, signal.action is SignalAction.RETRACT

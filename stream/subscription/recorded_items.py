@@ -6,9 +6,9 @@ from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from schemas.codec import decode
+from schemas.codec import DecodeError, decode
 from schemas.signal import Signal
-from stream.subscription.selection import Facts, Gate
+from stream.subscription.selection import Facts, Gate, place_of
 
 if TYPE_CHECKING:
     from stream.adapters.signal_files import Rows
@@ -127,11 +127,22 @@ def between(
             yield signal, available_us
 
 
+def _place(message: bytes) -> str:
+    try:
+        return place_of(decode(Signal, message))
+    except DecodeError:
+        return ""
+
+
 def _admitted(rows: "Rows", gate: Gate) -> Iterator[Item]:
+    from stream.adapters.signal_files import FACTS
+
     numbers = rows.candidates(gate.selection, list(gate.passed))
     gate.filtered += len(rows) - len(numbers)
-    columns = rows.columns(["available_us", *Facts._fields], numbers)
+    columns = rows.columns(["available_us", *FACTS], numbers)
     for number, available_us, *told in zip(numbers, *columns, strict=True):
         facts = Facts.of_columns(*told)
+        if gate.distinct:
+            facts = facts._replace(raw=_place(rows.message(number)))
         if gate.admits(facts):
             yield Row(rows, number, available_us, facts.item_key, facts.signal_id)

@@ -6,6 +6,7 @@ from typing import NamedTuple, Self, TypedDict, Unpack
 
 from schemas.codec import decode
 from schemas.signal import Label, Signal
+from schemas.symbols import canonical_symbol
 from stream.ports import Record
 from stream.subscription.keys import Keys
 
@@ -22,6 +23,7 @@ class Facts(NamedTuple):
     confidence: float | None
     source: str
     item_type: str
+    raw: str = ""  # the raw position; empty where nothing but a message tells it
 
     @classmethod
     def of_signal(cls, signal: Signal) -> Self:
@@ -34,6 +36,7 @@ class Facts(NamedTuple):
             signal.confidence,
             signal.source,
             signal.item_type or "",
+            place_of(signal),
         )
 
     @classmethod
@@ -61,23 +64,40 @@ class Facts(NamedTuple):
         told: dict[str, str] = {}
         try:
             for name, value in record.headers:
-                if name in _NEEDED and value is not None and told.setdefault(name, text := value.decode()) is not text:
+                if name in _TOLD and value is not None and told.setdefault(name, text := value.decode()) is not text:
                     return None
-            if record.key is None or len(told) < len(_NEEDED):
+            if record.key is None or not told.keys() >= _NEEDED:
                 return None
             confidence = float(told["confidence"]) if told["confidence"] else None
             key = record.key.decode()
         except ValueError:
             return None
-        symbols, label = _symbols(told["symbols"]), told["label"]
-        return cls(told["signal-id"], key, symbols, label, confidence, told["source"], told["item-type"])
+        raw = told.get("raw", "")
+        symbols, label = _symbols(told["symbols"], old=not raw), told["label"]
+        return cls(told["signal-id"], key, symbols, label, confidence, told["source"], told["item-type"], raw)
 
 
-def _symbols(joined: str) -> tuple[str, ...]:
-    return tuple(joined.split(",")) if joined else ()
+def place_of(signal: Signal) -> str:
+    """The raw position, as in the header `raw`."""
+    raw = signal.raw
+    return f"{raw.topic}/{raw.partition}/{raw.offset}/{raw.index}"
+
+
+def _symbols(joined: str, *, old: bool = True) -> tuple[str, ...]:
+    """`old`: perhaps of before signal 1.1, when BTC/USD was written BTC.USD."""
+    names = joined.split(",") if joined else []
+    return tuple(map(_as_today, names) if old else names)
+
+
+def _as_today(name: str) -> str:
+    try:
+        return canonical_symbol(name)
+    except ValueError:
+        return name
 
 
 _NEEDED = frozenset(("signal-id", "symbols", "label", "confidence", "source", "item-type"))
+_TOLD = _NEEDED | {"raw"}  # since signal 1.1
 
 
 class Wanted(TypedDict, total=False):
@@ -101,7 +121,7 @@ class Filters(Wanted, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a signal must be; None asks for nothing.
+    """What a signal must be; None asks for nothing. Symbols are canonical (`of` takes any spelling).
 
     `symbols`: about at least one of them. `min_confidence` and `labels` are never met by a retraction, which carries
     neither. `single_symbol`: about exactly one instrument, for texts whose score is nobody else's.
@@ -122,12 +142,12 @@ class Selection:
         min_confidence = wanted.get("min_confidence", 0.0)
         if not 0.0 <= min_confidence <= 1.0:
             raise ValueError(f"min_confidence: 0 to 1, was {min_confidence}")
-        symbols = _names("symbols", wanted.get("symbols"))
+        symbols, sources = _names("symbols", wanted.get("symbols")), _names("sources", wanted.get("sources"))
         return cls(
-            None if symbols is None else frozenset(symbol.upper() for symbol in symbols),
+            None if symbols is None else frozenset(map(_symbol, symbols)),
             _known("labels", wanted.get("labels"), {label.value for label in Label}),
             min_confidence,
-            _names("sources", wanted.get("sources")),
+            None if sources is None else frozenset(map(_source, sources)),
             _known("item_types", wanted.get("item_types"), {"news", "tweet"}),
             wanted.get("single_symbol", False),
         )
@@ -155,7 +175,7 @@ class Gate:
     A correction or retraction of an item that was let through passes every filter: it may have lost the label, the
     symbols or the confidence that the strategy acted on. The last `remember` item keys are known; whoever waits for a
     correction of something older must ask again with wider filters, and whoever restarts names what it still holds in
-    `held`.
+    `held`. What was filtered is not remembered: an old version that comes late may pass where the newer one did not.
     """
 
     def __init__(
@@ -178,6 +198,11 @@ class Gate:
     def open(self) -> bool:
         """Whether it lets everything through, so that nobody has to ask."""
         return self._ids is None and self.selection.everything
+
+    @property
+    def distinct(self) -> bool:
+        """Whether repeats are dropped, by signal_id and raw position."""
+        return self._ids is not None
 
     @property
     def passed(self) -> Keys:
@@ -210,7 +235,8 @@ class Gate:
         if facts.item_key not in self._passed and not self.selection.matches(facts):
             self.filtered += 1
             return False
-        if self._ids is not None and not self._ids.add(facts.signal_id):
+        # One text sent twice (a correction that is taken back, say) has one signal_id, and two places.
+        if self._ids is not None and not self._ids.add(f"{facts.signal_id} {facts.raw}"):
             self.repeated += 1
             return False
         self._passed.add(facts.item_key)
@@ -228,3 +254,16 @@ def _known(field: str, given: Collection[str] | None, known: set[str]) -> frozen
     if names is not None and not names <= known:
         raise ValueError(f"{field}: of {', '.join(sorted(known))}, was {sorted(names)}")
     return names
+
+
+def _symbol(written: str) -> str:
+    try:
+        return canonical_symbol(written)
+    except ValueError as error:
+        raise ValueError(f"symbols: {written!r} matches no signal: {error}") from None
+
+
+def _source(name: str) -> str:
+    if not 0 < len(name) <= 64:
+        raise ValueError(f"sources: {name!r} matches no signal: 1 to 64 characters required, was {len(name)}")
+    return name

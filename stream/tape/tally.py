@@ -15,7 +15,7 @@ _BAR_CELLS = 28
 
 
 class TapeTally:
-    """Counts rows. `texts` counts raw records; a record may have two outcomes (a refused update is also a retraction).
+    """Counts rows. `texts` counts raw records; a record may have two outcomes (a refused one is also a retraction).
 
     Every text is in exactly one of: a computed result (`exit_layers`), `cache_hits`, a plain retraction, a rejection.
     """

@@ -24,6 +24,7 @@ class Member:
     owned: dict[Partition, Commit | None] = field(default_factory=dict)
     events: list[tuple[str, list[Partition]]] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
+    ends: dict[Partition, int] = field(default_factory=dict)  # up to which all was read
     at_assignment: Callable[[], None] = lambda: None
     at_revocation: Callable[[], None] = lambda: None
     at_loss: Callable[[], None] = lambda: None
@@ -37,6 +38,11 @@ class Member:
         self.events.append(("revoked", sorted(partitions)))
         self.at_revocation()
         self._forget(partitions)
+
+    def waiting(self) -> None: ...
+
+    def read_to(self, ends: Mapping[Partition, int]) -> None:
+        self.ends.update(ends)
 
     def lost(self, partitions: Sequence[Partition]) -> None:
         self.events.append(("lost", sorted(partitions)))

@@ -264,6 +264,8 @@ def test_a_stale_signal_is_skipped_but_not_its_consequences(stage: Stage) -> Non
         stage.publish(*named("late"), *named("fresh", revision=1, action=SignalAction.RETRACT))
         assert [signal.action for signal in take(signals, 1)] == ["retract"]
         assert signals.counts.stale == 1
+        stage.publish(*named("fresh", revision=2))  # many feeds call an edit a create
+        assert [signal.action for signal in take(signals, 1)] == ["new"]
 
 
 def test_a_stale_signal_may_be_an_error(stage: Stage) -> None:

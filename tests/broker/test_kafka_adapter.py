@@ -39,12 +39,12 @@ def test_the_next_member_starts_at_the_commit_and_reads_its_note(broker: Any, pr
     member = broker.join(topic, group, protocol=protocol)
     member.poll_until(lambda: len(member.records) >= len(VALUES))
     place = Partition(topic, member.records[0].partition)
-    note = "\u4e00" * 4095  # the most a broker takes, counted in UTF-16 units
-    assert member.source.commit({place: Commit(12, note)}, wait=True)
+    note = "\u4e00" * (4095 - 29)  # the most a broker takes beside the topic's id, counted in UTF-16 units
+    assert member.source.commit({place: Commit(12, note, 0)}, wait=True)
     member.source.close()
     successor = broker.join(topic, group, protocol=protocol)
     successor.poll_until(lambda: len(successor.records) >= 8)
-    assert successor.owned[place] == Commit(12, note)
+    assert successor.owned[place] == Commit(12, note, 0)
     assert successor.values() == VALUES[12:]
 
 
@@ -55,12 +55,12 @@ def test_a_commit_without_waiting_is_stored_too(broker: Any) -> None:
     member = broker.join(topic, group)
     member.poll_until(lambda: len(member.records) >= len(VALUES))
     place = Partition(topic, member.records[0].partition)
-    commit = {place: Commit(7, "seven")}
+    commit = {place: Commit(7, "seven", 0)}
     member.poll_until(lambda: member.source.commit(commit, wait=False))
     member.source.close()
     successor = broker.join(topic, group)
     successor.poll_until(lambda: successor.owned)
-    assert successor.owned[place] == Commit(7, "seven")
+    assert successor.owned[place] == Commit(7, "seven", 0)
 
 
 def test_a_commit_inside_revoked_reaches_the_next_member(broker: Any) -> None:
@@ -70,13 +70,13 @@ def test_a_commit_inside_revoked_reaches_the_next_member(broker: Any) -> None:
     member = broker.join(topic, group)
     member.poll_until(lambda: len(member.records) >= len(VALUES))
     place = Partition(topic, member.records[0].partition)
-    member.at_revocation = lambda: accepted.append(member.source.commit({place: Commit(19, "last")}, wait=True))
+    member.at_revocation = lambda: accepted.append(member.source.commit({place: Commit(19, "last", 0)}, wait=True))
     accepted: list[bool] = []
     member.source.close()
     assert accepted == [True]
     successor = broker.join(topic, group)
     successor.poll_until(lambda: successor.owned)
-    assert successor.owned[place] == Commit(19, "last")
+    assert successor.owned[place] == Commit(19, "last", 0)
 
 
 def test_a_record_arrives_as_it_was_sent(broker: Any) -> None:

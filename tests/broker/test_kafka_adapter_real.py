@@ -1,5 +1,6 @@
 """What only a real Kafka shows: offsets that are gone, rebalances, generations, outages, topic administration."""
 
+import shutil
 from typing import Any
 
 import pytest
@@ -164,9 +165,40 @@ def test_an_outage_delays_and_loses_nothing(own_broker: Any, how: str) -> None:
 
 
 @pytest.mark.faults
+def test_records_that_replaced_others_are_read(own_broker: Any) -> None:
+    """The end of the log is lost, as by an election of a replica that was behind, and written anew beyond the committed
+    offset: by offset alone the first of the new records would be skipped."""
+    topic = own_broker.topic()
+    own_broker.publish(topic, VALUES[:10])
+    server, place = own_broker.server, Partition(topic, 0)
+    log = server.home / "data" / f"{topic}-0"
+    server.stop()
+    shutil.copytree(log, server.home / "earlier")
+    server.start()
+    own_broker.publish(topic, VALUES[10:])
+    member = own_broker.join(topic, "group")
+    member.poll_until(lambda: len(member.records) == len(VALUES))
+    epoch = member.records[-1].leader_epoch
+    assert member.source.commit({place: Commit(15, "", epoch)}, wait=True)
+    member.source.close()
+    server.stop()
+    shutil.rmtree(log)
+    (server.home / "earlier").rename(log)
+    server.start()
+    own_broker.publish(topic, [b"new %d" % number for number in range(15)])
+    successor = own_broker.join(topic, "group")
+    with capture_logs() as lines:
+        successor.poll_until(lambda: b"new 14" in successor.values())
+    assert successor.owned[place] is None
+    assert successor.values() == VALUES[:10] + [b"new %d" % number for number in range(15)]
+    (said,) = [line for line in lines if line["event"] == "source.out_of_range"]
+    assert "log truncation detected at offset 15" in said["reason"]
+
+
+@pytest.mark.faults
 def test_a_commit_to_a_broker_that_hangs_is_given_up(own_broker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """librdkafka would wait for ever, and with it whoever hands a partition over or ends."""
-    monkeypatch.setattr("stream.adapters.kafka.COMMIT_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("stream.adapters.offsets.COMMIT_TIMEOUT_S", 1.0)
     topic = own_broker.topic()
     own_broker.publish(topic, VALUES)
     member = own_broker.join(topic, "group")

@@ -202,6 +202,7 @@ class Worker:
             options=kafka.options,
         )
         self.cache = open_cache(settings, engine.max_layers)
+        self.metrics = Metrics(engine.max_layers)
         self.stage = Stage(
             settings,
             engine,
@@ -210,7 +211,7 @@ class Worker:
             KafkaSink(kafka.bootstrap_servers, options=kafka.options),
             self.cache,
             SystemClock(),
-            Metrics(engine.max_layers),
+            self.metrics,
         )
         self.error: BaseException | None = None
         self._stop = threading.Event()

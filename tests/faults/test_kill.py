@@ -18,6 +18,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from stream import commit_map
+from stream.adapters.group import commit_of, named_topic
 from stream.ports import Position
 
 pytestmark = [pytest.mark.faults, pytest.mark.broker]
@@ -35,7 +36,8 @@ def finished_by_commit(ground: Any, *, use_map: bool = True) -> set[Position]:
     finished = set()
     for place in places:
         if place.offset >= 0:
-            above = commit_map.decode(place.offset, place.metadata or "") if use_map else ()
+            commit = commit_of(place, named_topic(place))
+            above = commit_map.decode(commit.offset, commit.metadata) if use_map and commit else ()
             finished |= {Position(ground.news, place.partition, offset) for offset in (*range(place.offset), *above)}
     return finished
 

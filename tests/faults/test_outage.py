@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 
 pytestmark = [pytest.mark.faults, pytest.mark.broker]
 
@@ -51,6 +52,72 @@ def test_outage_of_the_broker_is_waited_out(
     assert all(idle), f"unhealthy in {idle.count(False)} of {len(idle)} answers while idle"
     assert all(busy), f"unhealthy in {busy.count(False)} of {len(busy)} answers while busy"
     assert found.balanced and not found.strays
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_partitions_that_were_lost_and_come_back_are_not_done_again(
+    own_kafka: Any,
+    make_ground: Callable[..., Any],
+    start_stage: Callable[..., Any],
+    make_item: Callable[[int], Any],
+    protocol: str,
+) -> None:
+    """The broker is away for longer than the session: what had left before or lay in the producer counts when the same
+    partitions come back at the same offsets."""
+    ground = make_ground(own_kafka)
+    settings = ground.environment(KAFKA__GROUP_PROTOCOL=protocol, LIMITS__MAX_IN_FLIGHT="600")
+    if protocol == "consumer":
+        del settings["KAFKA__OPTIONS__SESSION_TIMEOUT_MS"]
+    stage = start_stage(ground.bootstrap_servers, **settings)
+    with ground.watch() as watch:
+        ground.publish([make_item(number) for number in range(100)])
+        watch.until(lambda: sum(place.offset for place in committed(ground)) == 100)
+        ground.publish([make_item(number) for number in range(100, 1500)])
+        watch.until(lambda: watch.answered > 300)
+        own_kafka.kill()
+        if protocol == "classic":
+            stage.wait_for("partitions.lost")
+        else:  # the client hears of it from the broker only, which throws it out once it is back
+            time.sleep(SILENCE_S)
+        own_kafka.start()
+        found = watch.until_answered(1500)
+        assert stage.end(signal.SIGTERM) == 0
+        watch.until_read()
+    lost = stage.events("partitions.lost")
+    print(f"{protocol}: lost {[event['unfinished'] for event in lost]} unfinished, {found.repeated} repeated")
+    assert lost or protocol == "consumer"
+    assert found.balanced and not found.strays and found.repeated == 0
+
+
+def test_sigterm_ends_a_service_whose_broker_is_away(
+    own_kafka: Any,
+    make_ground: Callable[..., Any],
+    start_stage: Callable[..., Any],
+    make_item: Callable[[int], Any],
+) -> None:
+    """By itself and within its budget, with outcomes that nobody takes; the next worker does those texts."""
+    ground = make_ground(own_kafka)
+    settings = ground.environment(TIMING__DRAIN_TIMEOUT_S="1", KAFKA__OPTIONS__SESSION_TIMEOUT_MS="10000")
+    stage = start_stage(ground.bootstrap_servers, **settings)
+    stage.wait_for("partitions.assigned")
+    ground.publish([make_item(number) for number in range(1500)])
+    with ground.watch() as watch:
+        watch.until(lambda: watch.answered > 100)
+        own_kafka.pause()
+        assert stage.end(signal.SIGTERM) == 0
+        assert stage.events("drain.incomplete") and stage.events("service.stopped")
+        own_kafka.resume()
+        heir = start_stage(ground.bootstrap_servers, **settings)
+        assert watch.until_answered(1500).balanced
+        assert heir.end() == 0
+
+
+def committed(ground: Any) -> list[TopicPartition]:
+    """Of each partition of the ground's news."""
+    consumer = Consumer({"bootstrap.servers": ground.bootstrap_servers, "group.id": ground.group})
+    places = consumer.committed([TopicPartition(ground.news, number) for number in range(6)], timeout=10)
+    consumer.close()
+    return list(places)
 
 
 def answers_during_outage(kafka: Any, how: str, url: str) -> list[bool]:

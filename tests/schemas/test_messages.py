@@ -1,6 +1,7 @@
 """The messages: what is accepted, what is refused, and that yesterday's readers can read today's writers."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from pydantic import ValidationError
 from schemas import release
 from schemas.codec import DecodeError, decode, encode
 from schemas.control import CONTROL, Heartbeat, PartitionProgress, ReplayComplete, TopicEnd
-from schemas.raw import RAW, RawNews, RawTweet
+from schemas.raw import RAW, RawNews, RawTweet, RevisionKind
 from schemas.rejection import Reason, Rejection
 from schemas.signal import RawPosition, Signal
 
@@ -181,3 +182,30 @@ def test_an_older_schema_of_a_message_stays_and_its_readers_are_told_apart() -> 
     assert Rejection(reason=Reason.SHED, schema_version="1.1", **about)
     with pytest.raises(ValidationError, match="shed needs schema_version"):
         Rejection(reason=Reason.SHED, **about)
+
+
+def test_readers_of_the_first_signal_read_the_second() -> None:
+    """A field more, which they ignore; today's reader takes what lacks it."""
+    old, new = (json.loads(release.released(f"signal-{version}")) for version in ("1.0", "1.1"))
+    assert new["properties"].pop("revision_kind")["default"] is None
+    assert new["properties"].pop("refused")["default"] is None
+    new["$defs"].pop("RevisionKind")
+    assert {**new, "description": ""} == {**old, "description": ""}
+    assert decode(Signal, as_json(SIGNAL)).revision_kind is None
+    assert decode(Signal, as_json(SIGNAL | {"revision_kind": "counter"})).revision_kind is RevisionKind.COUNTER
+
+
+def test_the_check_of_published_messages_finds_what_is_wrong(
+    released_faults: Callable[[str, bytes], list[str]],
+) -> None:
+    """The one that every test's messages go through."""
+    assert released_faults("signal/1", as_json(SIGNAL)) == []
+    symbols = [{"symbol": "", "origin": "provider"}]
+    wrong: dict[str, Any] = {"symbols": symbols, "score": 2, "label": "good", "model": None, "ts": {"ingested_us": 5}}
+    for name, value in wrong.items():
+        found = released_faults("signal/1", as_json(SIGNAL | {name: value}))
+        assert found and all(f"signal.{name}" in fault for fault in found)
+    assert released_faults("signal/1", as_json({name: SIGNAL[name] for name in SIGNAL if name != "digest"}))
+    assert (
+        released_faults("signal/1", b"{") and released_faults("signal/1", b"[]") and released_faults("signal/1", b"{}")
+    )

@@ -23,11 +23,12 @@ from stream.adapters.kafka_sink import KafkaSink
 from stream.adapters.memory import MemoryCache, MemorySink, MemorySource
 from stream.adapters.tail import Tail
 from stream.audit import Audit
+from stream.budget import Budget
 from stream.duplicates import Duplicates
 from stream.haste import Deadlines, Haste
 from stream.inflight import Answer, Answers, TimedRequest, ToPublisher
 from stream.outcome import Origin
-from stream.pipeline import Budget, Pipeline
+from stream.pipeline import Pipeline
 from stream.ports import Commit, DuplicateCache, Outgoing, Partition, Record
 from stream.preprocess import Limits
 from stream.publisher import Publisher

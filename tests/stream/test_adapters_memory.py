@@ -24,6 +24,10 @@ class Listener:
     def revoked(self, partitions: Sequence[Partition]) -> None:
         self.events.append(("revoked", list(partitions)))
 
+    def waiting(self) -> None: ...
+
+    def read_to(self, ends: Mapping[Partition, int]) -> None: ...
+
     def lost(self, partitions: Sequence[Partition]) -> None:
         self.events.append(("lost", list(partitions)))
 

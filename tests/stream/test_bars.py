@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.raw import RevisionKind
 from schemas.signal import Signal, SignalAction
 from stream.client import Signals
 from stream.strategies.invented import invented
@@ -142,6 +143,22 @@ def test_corrections_and_retractions_count_from_when_they_were_known() -> None:
     frame = to_bars(seen(*signals), freq="30min")
     assert frame["NVDA"].tolist() == [-0.4, 0.3]
     assert frame["AMD"].iloc[0] == 0.9 and pd.isna(frame["AMD"].iloc[1])
+
+
+def test_a_bar_holds_what_stands_not_what_came_last() -> None:
+    """Read out of order: the fourth signal says that the second is old, so the first stands again; equal times go by
+    the raw topic."""
+    none = RevisionKind.NONE
+    signals = [
+        invented("a", us("2024-01-05 10:01"), 0.5, offset=2, kind=none),
+        invented("a", us("2024-01-05 10:02"), 0.9, revision=4, offset=3, symbols=["AMD"]),
+        invented("b", us("2024-01-05 10:03"), 0.7, offset=1, kind=none),
+        invented("a", us("2024-01-05 10:04"), 0.1, revision=5, offset=1, symbols=["AMD"]),
+        invented("b", us("2024-01-05 10:05"), -0.7, offset=0, kind=none),
+        invented("b", us("2024-01-05 10:06"), 0.3, offset=2, kind=none),
+    ]
+    frame = to_bars(seen(*signals), freq="30min", how="sum")
+    assert frame.to_dict("list") == {"NVDA": [pytest.approx(0.8)]}
 
 
 def test_nothing_gives_an_empty_frame() -> None:

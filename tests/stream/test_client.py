@@ -325,6 +325,17 @@ def test_duplicates_are_dropped_on_request_only() -> None:
     assert signals.counts.repeated == 2
 
 
+def test_a_text_that_came_back_is_no_duplicate() -> None:
+    """A correction that was taken back has the first text's signal_id, and its own place in the raw topic."""
+    first, second, third = (invented("1", T0, score, offset=n) for n, score in enumerate((0.9, -0.9, 0.9)))
+    assert first.signal_id == third.signal_id
+    latest = Latest[Received]()
+    for received in Signals.replay(tape(first, second, third, first), distinct=True):
+        latest.update(received)
+    (stands,) = latest
+    assert stands.raw.offset == 2
+
+
 @given(st.permutations(range(5)))
 def test_the_latest_state_does_not_depend_on_arrival(order: list[int]) -> None:
     """Highest revision, a retraction after the correction of the same revision."""
@@ -654,3 +665,11 @@ def test_texts_that_a_new_worker_left_out_are_counted() -> None:
     watch.heard(beat(6, 60, "w2"), T0 + 60 * SECOND)
     change = watch.judge(T0 + 60 * SECOND)
     assert change is not None and change.shed == 2 + 3 + 4 + 1 + 1
+
+
+def test_headers_of_before_signal_1_1_are_read_in_todays_spelling() -> None:
+    """A pair had a dot then; a filter finds it live as in a replay."""
+    record = as_record(invented("1", T0, symbols=["BTC-USD"]))
+    headers = {name: value for name, value in record.headers if name != "raw"} | {"symbols": b"BTC.USD,BRK.B"}
+    facts = Facts.of_record(replace(record, headers=tuple(headers.items())))
+    assert facts.symbols == ("BTC/USD", "BRK.B")

@@ -29,7 +29,7 @@ def outcome(record: DemoRecord, offset: int, engine: Engine, first: dict[tuple[i
         return "retract"
     (encoded,) = engine.encoder.encode([text_of(element.item)])
     if encoded is None:
-        return "reject empty_text" + (" and retract" if element.item.action == "update" else "")
+        return "reject empty_text and retract"
     return _result(element, encoded.token_ids, encoded.truncated, first)
 
 

@@ -1,5 +1,6 @@
 """The event study on invented prices: it finds what is there, and nothing where nothing is."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,13 @@ import numpy as np  # noqa: E402
 
 from stream.strategies.event_study import Study, main, study  # noqa: E402
 
-SYMBOLS = [f"S{number:02d}" for number in range(20)]
+SYMBOLS = [f"S{number:02d}.B" for number in range(20)]
 SESSIONS = pd.bdate_range("2024-02-20", "2024-03-27")  # no holiday of XNYS
 
 
-def run(follow: float) -> Study:
-    """Every symbol has a score before each session; prices move by `follow` times the score, and by chance."""
+def run(follow: float, spelled: Callable[[str], str] = str) -> Study:
+    """Every symbol has a score before each session; prices move by `follow` times the score, and by chance. `spelled`
+    is how the file of prices writes the symbols."""
     chance = np.random.default_rng(5)
     signals: list[tuple[Signal, int]] = []
     rows = []
@@ -35,7 +37,7 @@ def run(follow: float) -> Study:
             at_us = int((day + pd.Timedelta(hours=6)).timestamp()) * 1_000_000  # 01:00 or 02:00 in New York
             signals.append((invented(f"{symbol}-{number}", at_us, score, symbols=[symbol]), at_us))
             opens, close = close, close * (1 + follow * score + float(chance.normal(0, 0.01)))
-            rows.append((symbol, day, opens, close, close))
+            rows.append((spelled(symbol), day, opens, close, close))
     prices = pd.DataFrame(rows, columns=["symbol", "date", "open", "close", "adj_close"])
     return study(Signals.replay(sorted(signals, key=lambda pair: pair[1])), prices, placebos=100)
 
@@ -104,3 +106,9 @@ def test_no_common_day_is_said() -> None:
     at_us = int(SESSIONS[3].timestamp()) * 1_000_000
     with pytest.raises(ValueError, match="no symbol-day"):
         study(Signals.replay([(invented("1", at_us), at_us)]), prices)
+
+
+def test_prices_may_spell_symbols_in_their_own_way() -> None:
+    """A share class is not lost for its dash."""
+    dashed = run(0.02, lambda symbol: symbol.replace(".", "-").lower())
+    assert dashed == run(0.02)

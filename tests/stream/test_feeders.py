@@ -165,7 +165,7 @@ def answered(
     remote = Remote(line.feeder_end(), lifeline, said.put, failed.put)
     remote.start()
     yield remote, said, failed
-    remote.close()
+    remote.close(60.0)
 
 
 def test_a_full_line_holds_requests_back_until_answers_are_taken(
@@ -195,7 +195,7 @@ def test_whoever_hears_an_answer_has_its_room(line: Line) -> None:
     remote.submit([TimedRequest(number, (1, 2)) for number in range(PLACES)])
     engine.answers.put([Answer(request.ticket, None, error="x") for request in engine.requests.take()])
     assert rooms.get(timeout=PATIENCE_S) == PLACES
-    remote.close()
+    remote.close(60.0)
 
 
 def test_the_end_of_the_engines_process_fails_the_feeder(line: Line) -> None:

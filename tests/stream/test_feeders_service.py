@@ -101,6 +101,40 @@ def test_the_engines_process_takes_its_feeders_with_it(ground: Any, start_stage:
     assert ground.audit(300).missing == []
 
 
+def test_a_feeder_that_stands_still_for_a_moment_is_well(ground: Any, start_stage: StartStage, until: Until) -> None:
+    """Two seconds are no death, and nobody who asks waits for it."""
+    stage = start_stage(ground.bootstrap_servers, ENGINE__FEEDERS="2", KAFKA__OPTIONS__SESSION_TIMEOUT_MS="20000")
+    url = stage.wait_for("service.started")["health"]
+    pids = feeders(stage, 2)
+    until(lambda: ready(url))
+    answers = []
+    os.kill(pids[0], signal.SIGSTOP)
+    until_s = time.monotonic() + 2.0
+    while time.monotonic() < until_s:
+        answers.append(healthy(url))
+    os.kill(pids[0], signal.SIGCONT)
+    assert all(answers) and len(answers) > 4, "each answer had to wait for the feeder"
+    until(lambda: ready(url))
+    assert stage.end() == 0
+
+
+def test_a_feeder_that_stands_still_for_long_is_killed(ground: Any, start_stage: StartStage, until: Until) -> None:
+    """It is not ready, then it is taken for hung: the service ends with the reason, and nothing is lost."""
+    code = "import sys, stream.watchdog as w; w.HUNG_S = 6.0; from stream.cli import main; sys.exit(main(['run']))"
+    stage = start_stage(
+        ground.bootstrap_servers, ["-c", code], ENGINE__FEEDERS="2", KAFKA__OPTIONS__SESSION_TIMEOUT_MS="1500"
+    )
+    url = stage.wait_for("service.started")["health"]
+    pids = feeders(stage, 2)
+    until(lambda: ready(url))
+    os.kill(pids[0], signal.SIGSTOP)
+    until(lambda: not ready(url))
+    assert stage.process.wait(PATIENCE_S) == 2
+    (hung,) = stage.events("feeder.hung")
+    assert hung["feeder"] == stage.events("feeder.started")[0]["feeder"]
+    assert all(map(ended, pids))
+
+
 def test_a_crew_that_is_stopped_before_it_has_begun_exits_0(start_stage: StartStage) -> None:
     """No feeder listens to signals yet, and none has read anything."""
     stage = start_stage("127.0.0.1:1", ENGINE__FEEDERS="2")
@@ -120,8 +154,16 @@ def values(url: str, beginning: str) -> list[float]:
 
 
 def ready(url: str) -> bool:
+    return well(f"{url}/readyz")
+
+
+def healthy(url: str) -> bool:
+    return well(f"{url}/healthz")
+
+
+def well(asked: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=5) as answer:
+        with urllib.request.urlopen(asked, timeout=5) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False

@@ -54,7 +54,7 @@ def test_a_text_that_is_too_old_when_it_comes_is_a_dead_letter(
     assert (rejection.reason, rejection.raw.offset, rejection.schema_version) == (Reason.SHED, 0, "1.1")
     assert rejection.detail == "at most 1000000 us old allowed when consumed, was 1000001"
     assert b"Acme wins" in (rejection.original_value() or b"")
-    assert [signal.raw.offset for signal in shedding.signals] == [1]
+    assert [(signal.raw.offset, signal.action) for signal in shedding.signals] == [(0, "retract"), (1, "new")]
     assert (shedding.model.computed, shedding.pipeline.shed_total) == (1, 1)
     assert shedding.source.committed[next(iter(shedding.source.committed))].offset == 2
     assert b'earlybird_dlq_total{reason="shed"} 1.0' in shedding.metrics.exposition()
@@ -119,9 +119,9 @@ def test_a_shed_text_leads_nobody_and_a_leader_is_not_its_followers_age(
     shedding.turn()
     shedding.source.append([make_record(2, make_news("c", HEADLINE, ingested_us=now_us - OLDER_US))])
     shedding.finish()
-    assert [signal.item_key for signal in shedding.signals] == ["wire:b"]
+    (computed,) = [signal for signal in shedding.signals if signal.exit is not None]
     assert [rejection.item_key for rejection in shedding.rejections] == ["wire:a", "wire:c"]
-    assert shedding.signals[0].novelty is not None and not shedding.signals[0].novelty.cache_hit
+    assert computed.item_key == "wire:b" and computed.novelty is not None and not computed.novelty.cache_hit
 
 
 # --- deadlines ------------------------------------------------------------------------------------------------------
@@ -241,7 +241,7 @@ def test_engine_threads_call_back_what_is_late_and_answer_it(runner: str) -> Non
     threads = EngineThreads(engine, 1, Ticking(), said.put, failed.put)
     threads.submit([TimedRequest(n, (2, 9, 9, 3), due_us=due) for n, due in enumerate([1, 1_002, None])])
     threads.start()
-    threads.close()
+    threads.close(60.0)
     verdicts: dict[int, Verdict | None] = {
         answer.ticket: answer.verdict for _ in range(said.qsize()) for answer in said.get().answers
     }
@@ -277,12 +277,12 @@ def test_what_was_cut_or_shed_live_is_cut_and_shed_alike_again(
         recorded.note_rejection(rejection)
     for signal in live.signals:
         recorded.note_signal(signal)
-    cut, whole = live.signals
+    gone, cut, whole = live.signals
     again = worlds(haste=recorded, cache=MemoryCache(DAY_US))
     again.clock.advance(900 * DAY_US)
     again.source.append(records)
     again.finish()
-    assert {s.raw.offset: s.digest for s in again.signals} == {0: cut.digest, 2: whole.digest}
+    assert {s.raw.offset: s.digest for s in again.signals} == {0: cut.digest, 1: gone.digest, 2: whole.digest}
     assert [(r.raw.offset, r.detail) for r in again.rejections] == [(1, live.rejections[0].detail)]
 
 

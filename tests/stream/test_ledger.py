@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from stream import commit_map
-from stream.ledger import Ledger
+from stream.ledger import REMEMBERED_COMMITS, Ledger
 from stream.ports import Commit, Partition
 
 P = Partition("news.raw", 0)
@@ -39,6 +39,8 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         self.to_deliver = [offset for offset in self.broker.log if offset >= start]
         self.open: list[int] = []
         self.known_finished = set() if self.broker.commit is None else self.stored_as_finished()
+        self.unconfirmed = 0  # commits since the stored one; too many, and the ledger does not know it again
+        self.read_to = 0
 
     def stored_as_finished(self) -> set[int]:
         commit = self.broker.commit
@@ -60,6 +62,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         for offset in self.to_deliver[:count]:
             wanted = self.ledger.deliver(P, offset, 1, offset)
             assert wanted is (offset not in self.known_finished), offset
+            self.known_finished.add(offset)  # once it is finished, which all but the open ones are
             if wanted:
                 self.open.append(offset)
         del self.to_deliver[:count]
@@ -76,6 +79,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
     @rule(stored=st.booleans())
     def commit(self, stored: bool) -> None:
         commits = self.ledger.commits()
+        self.unconfirmed = 0 if stored else self.unconfirmed + 1
         if stored and commits:
             self.broker.commit = commits[P]
         self.ledger.committed(commits, confirmed=stored)
@@ -83,6 +87,32 @@ class LedgerAgainstModel(RuleBasedStateMachine):
     @rule()
     def die_and_take_over(self) -> None:
         self.take_over()
+
+    @rule(data=st.data())
+    def lose_the_partition_and_get_it_back(self, data: st.DataObject) -> None:
+        """Some of what was under way is acknowledged meanwhile; the rest was never sent."""
+        if self.unconfirmed >= REMEMBERED_COMMITS:
+            return
+        epoch = self.ledger.epoch(P)
+        assert epoch is not None
+        self.ledger.lose([P])
+        while self.open and data.draw(st.booleans()):
+            offset = self.open.pop(data.draw(st.integers(0, len(self.open) - 1)))
+            self.broker.outcomes[offset] = self.broker.outcomes.get(offset, 0) + 1
+            self.ledger.finish(P, offset, epoch)
+        commit, self.read_to = self.broker.commit, 0
+        self.ledger.assign({P: commit})
+        self.to_deliver = [offset for offset in self.broker.log if commit is None or offset >= commit.offset]
+        self.known_finished = set() if commit is None else self.known_finished - set(self.open)
+        self.open.clear()
+
+    @precondition(lambda self: not self.to_deliver)
+    @rule(gap=st.integers(0, 3))
+    def read_to_the_end(self, gap: int) -> None:
+        """Behind the last record lie offsets that hold none."""
+        self.next_offset += gap
+        self.read_to = self.next_offset
+        self.ledger.read_to({P: self.next_offset})
 
     @rule()
     def finish_everything_and_commit(self) -> None:
@@ -94,10 +124,11 @@ class LedgerAgainstModel(RuleBasedStateMachine):
             self.ledger.finish(P, offset, epoch)
         self.open.clear()
         if commits := self.ledger.commits():
-            self.broker.commit = commits[P]
+            self.broker.commit, self.unconfirmed = commits[P], 0
             self.ledger.committed(commits, confirmed=True)
         if self.broker.log and self.broker.commit is not None:
-            assert self.broker.commit == Commit(self.broker.log[-1] + 1, "")
+            assert self.broker.commit.offset >= max(self.broker.log[-1] + 1, self.read_to)
+            assert self.broker.commit.metadata == ""
 
     @invariant()
     def never_commits_past_unfinished_work(self) -> None:
@@ -138,6 +169,46 @@ def test_outcome_of_an_older_assignment_is_ignored() -> None:
     ledger.deliver(P, 0, 1)
     ledger.finish(P, 0, old)
     assert ledger.unfinished() == 1
+
+
+def epoch_of(ledger: Ledger) -> int:
+    epoch = ledger.epoch(P)
+    assert epoch is not None
+    return epoch
+
+
+def test_what_came_back_at_a_commit_of_somebody_else_is_done_again() -> None:
+    """Another member had it in between, or somebody reset the group: what we remember of it means nothing."""
+    ledger = Ledger()
+    ledger.assign({P: Commit(0)})
+    for offset in range(4):
+        ledger.deliver(P, offset, 1)
+        ledger.finish(P, offset, epoch_of(ledger))
+    ledger.committed(ledger.commits(), confirmed=True)
+    ledger.lose([P])
+    ledger.assign({P: Commit(1)})
+    assert [ledger.deliver(P, offset, 1) for offset in range(1, 4)] == [True] * 3
+
+
+def test_records_written_over_finished_ones_are_done() -> None:
+    """The log was cut and went on under a later leader: at the same offsets stand other records."""
+    ledger = Ledger()
+    ledger.assign({P: Commit(10, "", 4)})
+    for offset in range(10, 16):
+        ledger.deliver(P, offset, 1, leader_epoch=4)
+    for offset in range(12, 16):
+        ledger.finish(P, offset, epoch_of(ledger))
+    (commit,) = ledger.commits().values()
+    assert (commit.offset, commit.leader_epoch) == (10, 4)
+    epochs = {10: 4, 11: 4, 12: 4, 13: 6, 14: 6, 15: 6}
+    successor = Ledger()
+    successor.assign({P: commit})
+    wanted = [offset for offset, epoch in epochs.items() if successor.deliver(P, offset, 1, leader_epoch=epoch)]
+    assert wanted == [10, 11, 13, 14, 15]
+    (later,) = successor.commits().values()
+    third = Ledger()
+    third.assign({P: later})
+    assert [offset for offset in epochs if third.deliver(P, offset, 1, leader_epoch=6)] == [10, 11, 13, 14, 15]
 
 
 def test_unreadable_map_is_dropped_and_counted() -> None:

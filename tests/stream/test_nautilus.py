@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from schemas.raw import RevisionKind
 from schemas.signal import Signal, SignalAction
 from stream.client import Signals
 from stream.strategies.invented import invented
@@ -132,3 +133,20 @@ def test_an_odd_signal_ends_no_catalog(tmp_path: Path) -> None:
     read = [data.data for data in catalog.custom_data(SignalData)]
     assert [data.revision for data in read] == [0, 2**63 - 1, 2**63 - 1]
     assert [data.item_key for data in read] == ["wire:1", "wire:2", "wire:3"]
+
+
+def test_only_what_changes_an_item_arrives() -> None:
+    """Not an old revision that comes late, a repeat, or a retraction of what was never said; and what stands again
+    arrives again."""
+    signals = [
+        invented("a", T0, 0.5, offset=2, kind=RevisionKind.NONE),
+        invented("a", T0, 0.9, revision=4, offset=3),
+        invented("a", T0, 0.1, revision=5, offset=1),
+        invented("a", T0, 0.9, revision=4, offset=3),
+        invented("b", T0, action=SignalAction.RETRACT),
+        invented("a", T0, revision=6, offset=4, action=SignalAction.RETRACT),
+    ]
+    tape = [(signal, T0 + number * SECOND) for number, signal in enumerate(signals)]
+    data = [each.data for each in backtest_data(Signals.replay(tape))]
+    assert [each.score for each in data[:-1]] == [0.5, 0.9, 0.5] and data[-1].retracts
+    assert [each.ts_init for each in data] == [(T0 + number * SECOND) * 1000 for number in (0, 1, 2, 5)]

@@ -27,7 +27,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=1
 instants = st.none() | st.integers(EARLIEST_US, LATEST_US)
 symbols = st.builds(
     Symbol,
-    symbol=texts,
+    symbol=st.text("abzßŉ0$./- ", min_size=1, max_size=12).filter(lambda text: text.strip("$./- ")),
     origin=st.sampled_from(["provider", "cashtag", "exchange_tag", "linked"]),
     exchange=st.none() | texts,
     relevance=st.none() | st.floats(0, 1),

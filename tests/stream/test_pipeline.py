@@ -8,8 +8,8 @@ import pytest
 from schemas.rejection import Reason
 from schemas.signal import SignalAction
 from stream.adapters.memory import MemoryCache
+from stream.budget import Budget
 from stream.inflight import Revoked
-from stream.pipeline import Budget
 from stream.ports import Commit, Partition, Record
 
 P0, P1 = Partition("news.raw", 0), Partition("news.raw", 1)
@@ -83,7 +83,8 @@ def test_refused_commit_is_offered_again(worlds: Worlds, three: list[Record]) ->
 
 
 def test_every_record_has_one_outcome(worlds: Worlds, make_news: News, make_record: MakeRecord) -> None:
-    """Signals, retractions and rejections add up to the elements that came."""
+    """Signals, retractions and rejections add up to the elements that came; what is refused and names its item takes
+    it back, too."""
     values: list[object] = [
         make_news("1", "Acme raises its outlook"),
         b"{broken",
@@ -104,8 +105,10 @@ def test_every_record_has_one_outcome(worlds: Worlds, make_news: News, make_reco
         (0, 0, "new"),
         (1, 0, "malformed"),
         (2, 0, "empty_text"),
+        (2, 0, "retract"),
         (3, 0, "retract"),
         (4, 0, "language"),
+        (4, 0, "retract"),
         (5, 0, "new"),
         (5, 1, "missing_field"),
         (6, 0, "new"),
@@ -154,10 +157,11 @@ def test_correction_waits_for_the_text_it_corrects(worlds: Worlds, make_news: Ne
     assert revisions == sorted(revisions)
 
 
-def test_refused_update_also_retracts(worlds: Worlds, make_news: News, make_record: MakeRecord) -> None:
-    """A strategy must not go on trading on a text that its source has replaced."""
+@pytest.mark.parametrize("action", ["create", "update"])
+def test_a_refused_element_also_retracts(worlds: Worlds, make_news: News, make_record: MakeRecord, action: str) -> None:
+    """A strategy must not go on trading on a text that its source has replaced, whatever the feed calls it."""
     world = worlds()
-    world.source.append([make_record(0, make_news("1", "", action="update", updated_us=NOW_US))])
+    world.source.append([make_record(0, make_news("1", "", action=action, updated_us=NOW_US))])
     world.finish()
     assert [r.reason for r in world.rejections] == [Reason.EMPTY_TEXT]
     assert [s.action for s in world.signals] == [SignalAction.RETRACT]
@@ -380,14 +384,14 @@ def test_partition_that_comes_back_is_read_anew(worlds: Worlds, three: list[Reco
 
 
 def test_text_that_breaks_the_engine_becomes_a_dead_letter(worlds: Worlds, three: list[Record]) -> None:
-    """Poison, after a second attempt alone; its neighbours are answered."""
+    """Poison, after a second attempt alone; its neighbours are answered, and what it replaced is taken back."""
     world = worlds()
     world.source.append(three)
     world.turn()
     world.model.fail(1)
     world.finish()
     assert [(r.reason, r.attempt, r.raw.offset) for r in world.rejections] == [(Reason.POISON, 2, 1)]
-    assert [s.raw.offset for s in world.signals] == [0, 2]
+    assert [(s.raw.offset, s.action) for s in world.signals] == [(1, "retract"), (0, "new"), (2, "new")]
     assert world.source.committed[P0] == Commit(3)
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.raw import RevisionKind
 from schemas.rejection import Reason
 from stream.elements import NotAnArray, split
 from stream.ports import Position, Record
@@ -231,25 +232,82 @@ def test_a_refused_update_with_a_broken_text_still_takes_back() -> None:
     """A lone surrogate, a number of 5,000 digits: what can be seen of it is used, to any depth of the stack."""
     for odd in (b'"\\ud800"', b"1" * 5_000):
         value = news(action="update", updated_us=NOW_US - 1)[:-1] + b',"summary":' + odd + b"}"
-        assert only(value).retraction == Deletion(Position("news.raw", 3, 41), "wire:1", NOW_US - 1, NOW_US)
+        about = {"kind": RevisionKind.UPDATED, "refused": "update"}
+        assert only(value).retraction == Deletion(PLACE, "wire:1", NOW_US - 1, NOW_US, **about)
     deep = news(action="update", updated_us=NOW_US - 1)[:-1] + b',"x":' + b"[" * 201 + b"]" * 201 + b"}"
-    assert only(deep).retraction is None
+    assert only(deep, key=None).retraction is None
 
 
 def test_null_record_without_key_or_time_is_refused() -> None:
-    """Nothing says what to delete, or when."""
+    """Nothing says what to delete; or nothing says when, and it is taken back all the same."""
     assert only(None, key=None).reason is Reason.MISSING_FIELD
-    assert only(None, timestamp_us=None).reason is Reason.BAD_TIME
+    undated = only(None, timestamp_us=None)
+    assert undated.reason is Reason.BAD_TIME
+    assert undated.retraction == Deletion(PLACE, "wire:1", 0, None)
 
 
-def test_refused_update_takes_back_the_earlier_text() -> None:
-    """The source replaced its text by one we cannot read: what was said of the old one must go."""
-    stale = only(news(action="update", updated_us=NOW_US - 1, lang="de"))
-    assert stale.retraction.revision == NOW_US - 1
-    invalid = only(news(action="update", updated_us=NOW_US - 1, headline=7))
+PLACE = Position("news.raw", 3, 41)
+
+
+@pytest.mark.parametrize("action", ["create", "update"])
+@pytest.mark.parametrize(
+    ("changes", "revision", "kind"),
+    [
+        ({"revision": 0, "updated_us": NOW_US - 1}, 0, RevisionKind.COUNTER),
+        ({"updated_us": NOW_US - 1, "published_us": NOW_US - 2}, NOW_US - 1, RevisionKind.UPDATED),
+        ({"published_us": NOW_US - 2}, NOW_US - 2, RevisionKind.PUBLISHED),
+        ({}, 0, RevisionKind.NONE),
+    ],
+)
+def test_a_refused_element_takes_back_the_earlier_text(
+    action: str, changes: dict[str, Any], revision: int, kind: RevisionKind
+) -> None:
+    """The source replaced its text by one we cannot read: what was said of the old one must go. Many feeds call an edit
+    a create."""
+    language = only(news(action=action, lang="de", **changes))
+    assert (language.retraction.revision, language.retraction.kind) == (revision, kind)
+    invalid = only(news(action=action, headline=7, **changes))
     assert invalid.reason is Reason.MALFORMED
-    assert invalid.retraction == Deletion(Position("news.raw", 3, 41), "wire:1", NOW_US - 1, NOW_US)
-    assert only(news(action="create", headline=7)).retraction is None
+    assert invalid.retraction == Deletion(PLACE, "wire:1", revision, NOW_US, kind=kind, refused=action)
+    assert language.retraction.refused == action
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"published_us": NOW_US // 1_000}, Reason.BAD_TIME),
+        ({"symbols": [{"symbol": "", "origin": "provider"}]}, Reason.MALFORMED),
+        ({"symbols": [{"symbol": " ", "origin": "provider"}]}, Reason.MALFORMED),
+        ({"schema_version": "2.0"}, Reason.UNSUPPORTED_SCHEMA),
+        ({"ingested_us": "now"}, Reason.BAD_TIME),
+        ({"source": "other"}, Reason.MALFORMED),
+        ({"revision": -1, "updated_us": True}, Reason.MALFORMED),
+    ],
+)
+def test_a_delete_that_cannot_be_read_still_takes_its_item_back(changes: dict[str, Any], reason: Reason) -> None:
+    """Its key says which; wrong numbers are no revision."""
+    element = only(news(action="delete", headline=None, **changes))
+    assert element.reason in (reason, Reason.MALFORMED, Reason.BAD_TIME)
+    assert (element.retraction.item_key, element.retraction.kind) == ("wire:1", RevisionKind.NONE)
+    assert element.retraction.ingested_us == NOW_US and element.retraction.refused is None
+
+
+@pytest.mark.parametrize(
+    ("key", "item_key"),
+    [(b"wire:1", "wire:1"), (b"k", None), (None, None), (b":", None), (b"wire:\x00", None), (b"a:" + b"x" * 600, None)],
+)
+def test_a_record_that_cannot_be_read_is_known_by_its_key(key: bytes | None, item_key: str | None) -> None:
+    """Where that has the form of an item key."""
+    for value in (b"{broken", news(body="x" * 2_000_000), b"[1"):
+        element = only(value, key=key)
+        assert element.item_key == item_key
+        assert (element.retraction is None) is (item_key is None)
+
+
+def test_an_element_of_an_array_is_never_known_by_the_key_of_the_record() -> None:
+    """It may be a neighbour's."""
+    elements = read(record(b"[" + news() + b',{"headline":"x"}]'), Limits())
+    assert isinstance(elements[1], Refusal) and elements[1].item_key is None
 
 
 def test_age_is_judged_on_recorded_times() -> None:
@@ -282,14 +340,14 @@ def test_a_body_without_a_headline_is_no_headline(headline: str | None) -> None:
 
 
 def test_symbols_are_canonical_and_unique() -> None:
-    """Provider first, then the tweet's cashtags; '-' and '/' are written '.'."""
+    """Provider first, then the tweet's cashtags; what names nothing is left out."""
     tweet = only(
         news(
             item_type="tweet",
             text="$brk-b and $ACME",
             headline=...,
             symbols=[{"symbol": "acme", "origin": "provider"}],
-            cashtags=["$brk-b", "ACME"],
+            cashtags=["$brk-b", "ACME", "$", "a,b"],
         )
     )
     assert [(symbol.symbol, symbol.origin) for symbol in symbols_of(tweet.item)] == [

@@ -180,11 +180,11 @@ def test_recompute_gives_the_same_bytes_on_any_layout(
 
 
 def test_every_record_has_its_outcome_in_order_of_availability(unbroken: Path) -> None:
-    """Two partitions merged, the array's two elements, the correction, the retraction and the rejection."""
+    """Two partitions merged, the array's two elements, the correction, the retraction, the rejection with its own."""
     replayed = signals(unbroken)
     manifest = json.loads((unbroken / "manifest.json").read_text())
     assert [at for _, at in replayed] == sorted(at for _, at in replayed)
-    assert manifest["counts"]["actions"] == {"correct": 1, "new": 122, "retract": 1}
+    assert manifest["counts"]["actions"] == {"correct": 1, "new": 122, "retract": 2}
     assert manifest["counts"]["rejections"] == {"malformed": 1}
     assert {signal.run_id for signal, _ in replayed} == {"again"}
     assert len(manifest["models"]) == 1 and manifest["output"]["sha256"] and not (unbroken / ".replay").exists()
@@ -260,6 +260,8 @@ class Listener:
     """Takes what it is given."""
 
     def assigned(self, committed: Mapping[Partition, Commit | None]) -> None: ...
+    def waiting(self) -> None: ...
+    def read_to(self, ends: Mapping[Partition, int]) -> None: ...
     def revoked(self, partitions: Sequence[Partition]) -> None: ...
     def lost(self, partitions: Sequence[Partition]) -> None: ...
 
@@ -317,7 +319,7 @@ def test_compare_finds_equal_digests(unbroken: Path, tmp_path: Path) -> None:
     record = as_record(signals(unbroken))
     found = replay(tmp_path, history() + record, compare=True)["comparison"]
     assert found["expected"] == "equal digests" and found["holds"]
-    assert (found["equal_digests"], found["differing"], found["only_recorded"]) == (124, 0, 0)
+    assert (found["equal_digests"], found["differing"], found["only_recorded"]) == (125, 0, 0)
 
 
 def test_compare_names_what_differs(unbroken: Path, tmp_path: Path) -> None:
@@ -769,7 +771,10 @@ def test_a_replays_records_carry_the_headers_of_live_ones(unbroken: Path, worlds
     for sent, original in known:
         headers = dict(sent.headers)
         assert headers.pop("available-us") == str(sent.timestamp_us).encode()
-        assert headers | {"run": b"live"} == dict(original.headers) and sent.key == original.key
+        place = Signal.model_validate_json(sent.value or b"").raw  # of the same text in a longer history
+        assert headers["raw"] == f"{place.topic}/{place.partition}/{place.offset}/{place.index}".encode()
+        changed = {"run": b"live", "raw": dict(original.headers)["raw"]}
+        assert headers | changed == dict(original.headers) and sent.key == original.key
 
 
 class Ticking:
@@ -825,7 +830,7 @@ def test_what_the_clock_decided_is_repeated_from_the_record(
     again = [Rejection.model_validate_json(line) for line in lines]
     said = [(rejection.raw, rejection.reason, rejection.detail) for rejection in again]
     assert sorted(map(str, said)) == sorted(str((each.raw, each.reason, each.detail)) for each in shed)
-    assert [(s.item_key, s.revision) for s, _ in signals(tmp_path) if s.action == "retract"][:1] == [("wire:0-2", 9)]
+    assert [(s.item_key, s.revision) for s, _ in signals(tmp_path) if s.action == "retract"].count(("wire:0-2", 9)) == 1
 
 
 def test_a_replay_needs_no_comparison_to_repeat_it_and_says_the_same(hurried: list[Stamped], tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def serve(name: str, error: Exception) -> tuple[list[Answers], list[Failed]]:
     threads = EngineThreads(engine, 1, ManualClock(1), said.put, failed.put)
     threads.submit([TimedRequest(ticket, (5, 6, 7)) for ticket in range(4)])
     threads.start()
-    threads.close()
+    threads.close(60.0)
     return [said.get() for _ in range(said.qsize())], [failed.get() for _ in range(failed.qsize())]
 
 

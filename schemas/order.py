@@ -1,0 +1,205 @@
+"""Which signal of an item stands. The one rule, for every reader; pure.
+
+Signals of an item may be read in any order, twice, or again after a crash: in the end the same one stands, or none.
+
+| Of two signals of one `item_key` | this one counts |
+|---|---|
+| of the same raw element, which was read twice | the result, not the retraction; of two results the one emitted first |
+| a delete, and what stood before it in the raw topic | the delete |
+| revisions of one scale that differ | the higher; a delete's takes back lower ones that come after it, too |
+| the unedited original, and an edited version of the same or a later publication | the edited version |
+| anything else | the later in the raw topic |
+
+**Delete and refused version**: both are retractions. A version that could not be read (`refused`) counts like any
+other; where it is the one that counts, nothing stands. So a refused edit takes its item back, and a refused old version
+that comes late takes nothing.
+
+**Scale**: `revision_kind`. Numbers of different kinds are never compared, and `none` is no number at all. A source's
+counter that looks like an epoch is a scale of its own in each unit (s, ms, us, ns). Signals written before 1.1 have no
+`revision_kind`: it is inferred from the times beside it.
+
+**Original and edited**: an original was created and has only `published_us`; the revision of an edited version is its
+`updated_us`. A feed that sends its originals again after a restart does not undo what was edited since.
+
+**Raw topic**: by offset, then index (`raw` in every signal), since records of one key share a partition. When an item's
+signals come from several (partitions were added, or two topics hold the item), the partition whose latest `ingested_us`
+is later counts as the later, as a whole; of equals the one that holds a delete. A raw topic that was deleted and
+made again counts offsets anew: read what is published of it apart from what came before.
+"""
+
+from bisect import insort
+from collections.abc import Iterable
+from typing import Generic, TypeVar
+
+from schemas.base import EARLIEST_US, LATEST_US
+from schemas.raw import RevisionKind
+from schemas.signal import Signal, SignalAction
+
+S = TypeVar("S", bound=Signal)
+
+Place = tuple[int, int, int]
+"""Offset, index and revision: the order of one raw partition."""
+
+_UNITS = tuple(
+    (round(EARLIEST_US * unit), round(LATEST_US * unit), name)
+    for unit, name in ((1e-6, "s"), (1e-3, "ms"), (1, "us"), (1e3, "ns"))
+)
+_KEPT = 64  # versions of one item and partition; only late old versions need more than one
+
+
+def standing(signals: Iterable[S]) -> S | None:
+    """The signal of one item that stands; None where everything was taken back."""
+    versions = Versions[S]()
+    for signal in signals:
+        versions.add(signal)
+    return versions.standing()
+
+
+def same_result(one: Signal | None, other: Signal | None) -> bool:
+    """Whether both are the same outcome of the same raw element, perhaps published twice."""
+    if one is None or other is None:
+        return one is other
+    return one.raw == other.raw and one.digest == other.digest
+
+
+def scale_of(signal: Signal) -> str | None:
+    """What the revision may be compared with; None: with nothing."""
+    kind = signal.revision_kind or _inferred(signal)
+    if kind is RevisionKind.NONE:
+        return None
+    if kind is not RevisionKind.COUNTER:
+        return kind.value
+    return next((name for low, high, name in _UNITS if low <= signal.revision <= high), kind.value)
+
+
+class Versions(Generic[S]):
+    """What must be kept of one item's signals to tell which stands, in whatever order they are read. Not
+    thread-safe."""
+
+    __slots__ = ("_partitions",)
+
+    def __init__(self) -> None:
+        self._partitions: dict[tuple[str, int], _Partition[S]] = {}
+
+    def add(self, signal: S) -> None:
+        """Take a signal in. One that was read before changes nothing."""
+        source = (signal.raw.topic, signal.raw.partition)
+        partition = self._partitions.get(source)
+        if partition is None:
+            partition = self._partitions[source] = _Partition()
+        partition.add(signal)
+
+    def standing(self) -> S | None:
+        """The signal that stands among those read so far."""
+        if len(self._partitions) == 1:  # nearly every item: one partition, one version
+            (only,) = self._partitions.values()
+            if len(only.versions) < 2 and not only.floors:
+                return _result(only.versions[0]) if only.versions else None
+        ordered = sorted(
+            self._partitions.items(), key=lambda item: (item[1].latest_us, item[1].cut is not None, item[0])
+        )
+        since = max((number for number, (_, one) in enumerate(ordered) if one.cut is not None), default=0)
+        floors = [one.floors for _, one in ordered]
+        alive = [
+            version
+            for _, one in ordered[since:]
+            for version in one.versions
+            if not any(version.revision < floor.get(scale_of(version), 0) for floor in floors)
+        ]
+        current = (one for one in reversed(alive) if not any(_supersedes(other, one) for other in alive))
+        return next(map(_result, current), None)
+
+
+class _Partition(Generic[S]):
+    """Signals of one item from one raw partition."""
+
+    __slots__ = ("cut", "floors", "latest_us", "versions")
+
+    def __init__(self) -> None:
+        self.latest_us = 0  # ingested
+        self.cut: Place | None = None  # of the last delete
+        self.floors: dict[str | None, int] = {}  # the highest revision of a delete, by scale
+        self.versions: list[S] = []  # after the cut, in raw order; only those that may still matter
+
+    def add(self, signal: S) -> None:
+        self.latest_us = max(self.latest_us, signal.ts.ingested_us)
+        if signal.action is SignalAction.RETRACT and not signal.refused:
+            self._delete(signal)
+        elif self.cut is None or _place(signal) >= self.cut:
+            self._insert(signal)
+
+    def _delete(self, signal: S) -> None:
+        place, scale = _place(signal), scale_of(signal)
+        if scale is not None:
+            self.floors[scale] = max(signal.revision, self.floors.get(scale, 0))
+        if self.cut is None or place > self.cut:
+            self.cut = place
+            self.versions = [version for version in self.versions if _place(version) >= place]
+
+    def _insert(self, signal: S) -> None:
+        if not self.versions:
+            self.versions.append(signal)
+            return
+        place = _place(signal)
+        for number, version in enumerate(self.versions):
+            if _place(version) == place:
+                self.versions[number] = min(version, signal, key=_emission)
+                return
+        if any(_covers(version, signal) for version in self.versions):
+            return
+        self.versions = [version for version in self.versions if not _covers(signal, version)]
+        insort(self.versions, signal, key=_place)
+        del self.versions[:-_KEPT]
+
+
+def _result(signal: S) -> S | None:
+    return None if signal.refused else signal
+
+
+def _supersedes(one: Signal, other: Signal) -> bool:
+    """Whether the revisions alone say that `one` replaces `other`."""
+    scale, other_scale = scale_of(one), scale_of(other)
+    if scale is not None and scale == other_scale:
+        return one.revision > other.revision
+    return scale == RevisionKind.UPDATED and _original(other) and _published_us(one) >= other.revision
+
+
+def _covers(later: Signal, earlier: Signal) -> bool:
+    """Whether `earlier` can neither stand nor replace anything where `later` is known, whatever else is read."""
+    scale = scale_of(later)
+    return (
+        _place(later) > _place(earlier)
+        and scale == scale_of(earlier)
+        and (scale is None or later.revision >= earlier.revision)
+        and (scale != RevisionKind.UPDATED or _published_us(later) >= _published_us(earlier))
+        and (_original(earlier) or not _original(later))
+    )
+
+
+def _original(signal: Signal) -> bool:
+    created = signal.action is SignalAction.NEW or signal.refused == "create"
+    return created and scale_of(signal) == RevisionKind.PUBLISHED
+
+
+def _published_us(signal: Signal) -> int:
+    return signal.ts.published_us or 0
+
+
+def _place(signal: Signal) -> Place:
+    return signal.raw.offset, signal.raw.index, signal.revision
+
+
+def _emission(signal: Signal) -> tuple[bool, int, str]:
+    return signal.refused is not None, signal.ts.emitted_us, signal.digest
+
+
+def _inferred(signal: Signal) -> RevisionKind:
+    """Of a signal without `revision_kind`."""
+    revision, times = signal.revision, signal.ts
+    unedited = times.updated_us is None
+    if unedited and revision == times.published_us:
+        return RevisionKind.PUBLISHED
+    retracted = signal.action is SignalAction.RETRACT
+    if unedited and times.published_us is None and revision == (times.ingested_us if retracted else 0):
+        return RevisionKind.NONE
+    return RevisionKind.UPDATED if EARLIEST_US <= revision <= LATEST_US else RevisionKind.COUNTER

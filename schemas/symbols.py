@@ -1,0 +1,75 @@
+"""The grammar of symbols: every spelling of an instrument to the one name that signals, headers and filters use.
+
+| written | name |
+|---|---|
+| `NVDA`, `nvda`, `$NVDA`, ` NVDA ` | `NVDA` |
+| `BRK.B`, `BRK-B`, `BRK/B`, `BRK_B`, `BRK B`, `$brk.b` | `BRK.B`: share classes, preferred shares, exchange suffixes |
+| `VOD.L`, `vod-l`, `0700.HK`, `BMW.DE` | `VOD.L`, `0700.HK`, `BMW.DE` |
+| `BTC-USD`, `BTC/USD`, `btc_usd`, `BTC.USD` | `BTC/USD`: the second part is a currency or coin of `QUOTES` |
+| `BTC-USDT-SWAP` | `BTC/USDT-SWAP` |
+| `NASDAQ:NVDA`, `^GSPC`, `ES=F`, `BTCUSD` | as written, in capitals: nothing says where they could be split |
+
+A name has 1 to 32 printable characters and no comma (the `symbols` header is a list with commas). It is its own name:
+to write it again changes nothing.
+"""
+
+import re
+import unicodedata
+from functools import lru_cache
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+LONGEST = 32  # characters of a name
+QUOTES = frozenset((
+    "AUD", "BRL", "CAD", "CHF", "CNH", "CNY", "CZK", "DKK", "EUR", "GBP", "HKD", "HUF", "IDR", "ILS",
+    "INR", "JPY", "KRW", "MXN", "MYR", "NOK", "NZD", "PHP", "PLN", "SEK", "SGD", "THB", "TRY", "TWD",
+    "USD", "ZAR", "BTC", "ETH", "BNB", "XBT", "DAI", "USDC", "USDT", "TUSD", "FDUSD", "PYUSD", "XAU", "XAG",
+))  # fmt: skip
+"""Second parts that make a pair."""
+
+_LONGEST_WRITTEN = 4 * LONGEST  # blanks and signs around a name included
+_SEPARATORS = re.compile(r"[ ./_-]+")
+
+
+def canonical_symbol(written: str) -> str:
+    """The name of an instrument. Raises ValueError for what can name none: blanks, commas, control characters."""
+    if len(written) > _LONGEST_WRITTEN:  # not even looked at: names are remembered
+        raise ValueError(f"at most {LONGEST} characters allowed, was {len(written)}")
+    return _name(written)
+
+
+@lru_cache(maxsize=65_536)
+def _name(written: str) -> str:
+    name = _once(written)
+    while (again := _once(name)) != name:  # rare letters, whose capitals are other letters
+        name = again
+    if not name:
+        raise ValueError("at least one character besides blanks and signs required")
+    if len(name) > LONGEST:
+        raise ValueError(f"at most {LONGEST} characters allowed, was {len(name)}")
+    if "," in name or not name.isprintable():
+        raise ValueError("commas and control characters are not allowed")
+    return name
+
+
+def _once(written: str) -> str:
+    visible = "".join(char for char in unicodedata.normalize("NFKC", written) if unicodedata.category(char) != "Cf")
+    parts = [part for part in _SEPARATORS.split(visible.strip().lstrip("$").upper()) if part]
+    if len(parts) > 1 and parts[1] in QUOTES:
+        return "-".join(["/".join(parts[:2]), *parts[2:]])
+    return ".".join(parts)
+
+
+def _canonical_if_any(value: object) -> object:
+    try:
+        return canonical_symbol(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+Canonical = BeforeValidator(_canonical_if_any)
+"""For a field that holds a symbol: the canonical name is validated, whatever was written. What can name nothing stays
+as it is, so that signals of earlier versions can be read; raw items refuse it."""
+
+CanonicalSymbol = Annotated[str, Canonical]

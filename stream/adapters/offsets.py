@@ -1,0 +1,191 @@
+"""The group's offsets: asked for when partitions come, stored as their records are finished."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+
+from stream.adapters.clients import DENIED, PASSING, ClientLog, within
+from stream.adapters.group import commit_of, named_topic, offset_of
+from stream.adapters.topic_ids import TopicIds
+from stream.errors import SourceError
+from stream.logs import get_logger
+from stream.ports import Commit, Partition
+
+log = get_logger(__name__)
+
+ASK_S = 2.0  # one question; asked again and again
+COMMIT_TIMEOUT_S = 5.0  # of one that is waited for at the end
+
+
+class Offsets:
+    """Reads and stores commits, each with the id of its topic, where the broker tells it. Not thread-safe: consumer
+    thread only.
+
+    `accepted` and `refused` count commits, `recreated` the partitions that turned out to be of another
+    topic than the one that their commit, or we, had read from.
+    """
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        ids: TopicIds,
+        notes: ClientLog,
+        timeout_s: float,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`timeout_s`: how long committed offsets are asked for before reading is given up."""
+        self.accepted = self.refused = 0
+        self.recreated = 0
+        self._consumer, self._ids, self._log = consumer, ids, notes
+        self._timeout_s, self._monotonic = timeout_s, monotonic
+        self._stored: dict[Partition, tuple[int, str]] = {}  # of ours: the last commit that we know the broker to have
+        self._ours: set[Partition] = set()
+        self._topic_ids: dict[Partition, str] = {}  # of the topic that is read, or was; "" where it is not known
+        self._former: set[str] = set()  # ids of topics that are gone
+        self._looked_at: Mapping[str, str] = {}
+
+    def begin(
+        self, partitions: Sequence[TopicPartition], waiting: Callable[[], None]
+    ) -> dict[Partition, Commit | None]:
+        """Where the group stands in these; None for nothing committed, or for another topic of the same name.
+        `waiting` is called while no answer comes. Raises SourceError."""
+        places = self._ask(list(partitions), waiting)
+        ids = {topic: topic_id for topic, topic_id in self._ids.ask().items() if topic_id not in self._former}
+        return {place_of(place): self._begin(place, ids.get(place.topic, "")) for place in places}
+
+    def made_again(self) -> list[Partition]:
+        """Those of ours whose topic has been deleted and made again since we began to read it; begun anew here."""
+        latest = self._ids.latest
+        if latest is self._looked_at:
+            return []
+        self._looked_at = latest
+        gone = []
+        for partition in self._ours:
+            now, topic_id = latest.get(partition.topic), self._topic_ids[partition]
+            if now and topic_id and now != topic_id and now not in self._former:
+                gone.append(partition)
+            elif now and not topic_id:
+                self._topic_ids[partition] = now
+        for partition in gone:
+            self._recreated(partition, self._topic_ids[partition], latest[partition.topic])
+            self._stored.pop(partition, None)
+        return gone
+
+    def store(self, commits: Mapping[Partition, Commit], *, wait: bool, inside: bool) -> bool:
+        """As Source.commit. `inside`: of a callback of the client, which then takes it from this thread only."""
+        offsets = [
+            offset_of(partition, commit, self._topic_ids.get(partition, ""))
+            for partition, commit in commits.items()
+            if self._stored.get(partition) != commit[:2]
+        ]
+        if not offsets:
+            return True
+        try:
+            if not wait:
+                self._consumer.commit(offsets=offsets, asynchronous=True)
+                return False
+
+            def stored() -> list[TopicPartition]:
+                return self._consumer.commit(offsets=offsets, asynchronous=False)
+
+            return self.answered(None, stored() if inside else within(COMMIT_TIMEOUT_S, stored))
+        except KafkaException as error:
+            return self.answered(error.args[0], offsets)
+        except TimeoutError:
+            return self.answered(KafkaError(KafkaError._TIMED_OUT), offsets)
+
+    def answered(self, error: KafkaError | None, offsets: Sequence[TopicPartition]) -> bool:
+        """The broker's word on a commit: whether it has it. The client's callback for those that are not waited for."""
+        faults = [place.error for place in offsets if place.error is not None]
+        fault = error or (faults[0] if faults else None)
+        if fault is None:
+            self.accepted += 1
+            for place in offsets:
+                commit = commit_of(place, self._topic_ids.get(place_of(place), ""))
+                if commit is not None:
+                    self._stored[place_of(place)] = commit[:2]
+            return True
+        self.refused += 1
+        if fault.code() in DENIED:
+            self._log.failure = f"offsets cannot be committed: {self._log.refusal(fault)}"
+        if self._log.due(f"commit {fault.name()}"):
+            say = log.info if fault.code() in PASSING else log.warning
+            say("commit.refused", error=fault.name(), reason=fault.str(), refused=self.refused)
+        return False
+
+    def forget(self, partitions: Iterable[Partition]) -> None:
+        """These are not ours any more."""
+        for partition in partitions:
+            self._stored.pop(partition, None)
+            self._ours.discard(partition)
+
+    def _begin(self, place: TopicPartition, topic_id: str) -> Commit | None:
+        partition, committed_in = place_of(place), named_topic(place)
+        former = committed_in or self._topic_ids.get(partition, "")
+        self._ours.add(partition)
+        self._topic_ids[partition] = topic_id or former
+        if topic_id and former and topic_id != former:
+            self._recreated(partition, former, topic_id)
+        if topic_id and committed_in and topic_id != committed_in:
+            return None
+        # While no id is told we take the commit's word; `made_again` finds out later.
+        return commit_of(place, topic_id or committed_in)
+
+    def _recreated(self, partition: Partition, former: str, topic_id: str) -> None:
+        self.recreated += 1
+        self._former.add(former)
+        self._topic_ids[partition] = topic_id
+        log.warning(
+            "topic.recreated",
+            topic=partition.topic,
+            partition=partition.number,
+            former_id=former,
+            topic_id=topic_id,
+            action="reading begins at the earliest record; offsets and map of the former topic mean nothing here",
+        )
+
+    def _ask(self, partitions: list[TopicPartition], waiting: Callable[[], None]) -> list[TopicPartition]:
+        """Committed offsets with their notes. Asked until they come: to start elsewhere would lose or repeat records.
+        They may be long in coming, while another member's transaction is open, say."""
+        deadline = self._monotonic() + self._timeout_s
+        while True:
+            try:
+                answer = self._consumer.committed(partitions, timeout=ASK_S)
+                errors = [place.error for place in answer if place.error is not None]
+            except KafkaException as error:
+                errors = [error.args[0]]
+            if not errors:
+                return answer
+            if errors[0].code() in DENIED or self._monotonic() > deadline:
+                raise SourceError(f"committed offsets cannot be read: {self._log.refusal(errors[0])}")
+            waiting()
+            if self._log.due("committed"):
+                say = log.info if errors[0].code() in PASSING else log.warning
+                say("offsets.awaited", reason=errors[0].str())
+
+
+def place_of(place: TopicPartition) -> Partition:
+    """The client's partition in our words."""
+    return Partition(place.topic, place.partition)
+
+
+def assign(consumer: Consumer, commits: Mapping[Partition, Commit | None]) -> None:
+    """Begin to read where the group stands, else at the beginning. Where the leader epoch is known the broker is asked
+    whether the records before were replaced meanwhile; the client does so for a seek, and not for an assignment."""
+    places = [_start(*begun) for begun in commits.items()]
+    consumer.incremental_assign(places)
+    for place in places:
+        if place.leader_epoch is not None:
+            try:
+                consumer.seek(place)
+            except KafkaException as error:
+                log.debug("offset.not_validated", topic=place.topic, partition=place.partition, reason=str(error))
+
+
+def _start(partition: Partition, commit: Commit | None) -> TopicPartition:
+    if commit is None:
+        return TopicPartition(*partition, OFFSET_BEGINNING)
+    if commit.leader_epoch < 0:
+        return TopicPartition(*partition, commit.offset)
+    return TopicPartition(*partition, commit.offset, leader_epoch=commit.leader_epoch)

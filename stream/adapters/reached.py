@@ -1,0 +1,92 @@
+"""How far reading has come in each partition, and what stands in its way."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from confluent_kafka import Consumer, TopicPartition
+
+from stream.logs import get_logger
+from stream.ports import Partition
+
+log = get_logger(__name__)
+
+STALLED_S = 10.0  # nothing became readable for so long although there is more: worth a line
+
+
+class Reached:
+    """Ends that reading has reached. Not thread-safe: consumer thread only."""
+
+    def __init__(self, consumer: Consumer, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._consumer, self._monotonic = consumer, monotonic
+        self._ends: dict[Partition, int] = {}  # all that can be read below was read, as of the client's last word
+        self._untold: dict[Partition, int] = {}
+        self._since: dict[Partition, float] = {}  # there is more, and none of it came
+        self._asked_in_vain = float("-inf")  # the last time that the client had no record for us
+        self._warned: set[Partition] = set()
+
+    def end(self, partition: Partition, offset: int) -> None:
+        """The client has come to the end of what can be read."""
+        self._ends[partition] = self._untold[partition] = offset
+
+    def nothing(self) -> None:
+        """The client had no record for us, of no partition."""
+        self._asked_in_vain = self._monotonic()
+
+    def untold(self) -> Mapping[Partition, int]:
+        """The ends that came since the last call."""
+        untold, self._untold = self._untold, {}
+        return untold
+
+    def forget(self, partitions: Iterable[Partition]) -> None:
+        """These are not ours any more, or are begun anew."""
+        for partition in partitions:
+            for state in (self._ends, self._untold, self._since):
+                state.pop(partition, None)
+            self._warned.discard(partition)
+
+    def lag(self, starts: Mapping[Partition, int]) -> Mapping[Partition, int]:
+        """As Source.lag; as of the last fetch of each partition. `starts`: where each was begun."""
+        return {p: max(0, high - position) for p, (position, high) in self._places(starts).items()}
+
+    def unreadable(self, starts: Mapping[Partition, int]) -> Mapping[Partition, int]:
+        """As Source.unreadable. An open transaction holds back what is behind its first record: the end of the
+        log moves on, what can be read does not. `starts`: of those that are not paused."""
+        places, now = self._places(starts), self._monotonic()
+        for partition in self._since.keys() - places.keys():
+            self._read_on(partition)
+        for partition, (position, high) in places.items():
+            if position <= self._ends.get(partition, -1) < high:
+                self._since.setdefault(partition, now)
+            else:
+                self._read_on(partition)
+        # What waits in the client for us to take it is no reason to complain.
+        found = {p: places[p][1] - self._ends[p] for p, since in self._since.items() if self._asked_in_vain > since}
+        for partition in found.keys() - self._warned:
+            if now - self._since[partition] > STALLED_S:
+                self._warned.add(partition)
+                self._warn(partition, self._ends[partition], found[partition])
+        return found
+
+    def _read_on(self, partition: Partition) -> None:
+        self._since.pop(partition, None)
+        self._warned.discard(partition)
+
+    def _places(self, starts: Mapping[Partition, int]) -> dict[Partition, tuple[int, int]]:
+        places = {}
+        for place in self._consumer.position([TopicPartition(*partition) for partition in starts]):
+            partition = Partition(place.topic, place.partition)
+            low, high = self._consumer.get_watermark_offsets(place, cached=True)
+            if high >= 0:
+                places[partition] = place.offset if place.offset >= 0 else max(starts[partition], low, 0), high
+        return places
+
+    def _warn(self, partition: Partition, end: int, records: int) -> None:
+        log.warning(
+            "partition.unreadable",
+            topic=partition.topic,
+            partition=partition.number,
+            offset=end,
+            records=records,
+            reason="a producer's transaction is open, and nothing behind it can be read until it ends",
+            hint="kafka-transactions.sh find-hanging",
+        )

@@ -1,0 +1,74 @@
+"""Ids of topics: one that is deleted and made again under its name has another."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+
+from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient, TopicDescription  # type: ignore[attr-defined]
+
+from stream.adapters.clients import ClientLog
+from stream.adapters.options import client_options
+
+LOOK_S = 1.0  # between two looks; a topic made again is read from its old offset for at most this long
+ASK_S = 2.0  # a broker answers within milliseconds
+NO_ID = "A" * 22  # the zero UUID: the broker knows no ids (before 2.8)
+
+
+class TopicIds:
+    """Asks for the ids of some topics: when told to, and from then on every second on a thread of its own.
+
+    A topic without an entry has no id that we know: the broker is too old (or the embedded one), does not let us
+    describe the topic, or did not answer. Consumer thread only, but for the thread that looks and writes `latest`.
+    """
+
+    def __init__(
+        self, bootstrap_servers: str, topics: Sequence[str], options: Mapping[str, str | int | float | bool]
+    ) -> None:
+        """Connects at the first `ask`. `options` are librdkafka's."""
+        self.latest: Mapping[str, str] = {}  # of the last look; another object only when something has changed
+        self._topics = TopicCollection(list(topics))
+        self._settings = client_options(bootstrap_servers, options)
+        self._settings.pop("group.instance.id", None)
+        self._log = ClientLog("topic ids", bootstrap_servers)
+        self._admin: AdminClient | None = None
+        self._tells = False  # whether the broker is one that could answer
+        self._closed = threading.Event()
+
+    def ask(self) -> Mapping[str, str]:
+        """The ids that the broker tells now."""
+        if self._admin is not None:
+            return self._told(self._admin)
+        admin = self._admin = AdminClient(self._settings, logger=self._log)
+        now = self._told(admin)
+        threading.Thread(target=self._watch, args=(admin,), name="topic-ids", daemon=True).start()
+        return now
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._closed.set()
+
+    def _watch(self, admin: AdminClient) -> None:
+        while not self._closed.wait(LOOK_S):
+            told = self._told(admin)
+            if told.items() - self.latest.items():
+                self.latest = {**self.latest, **told}
+
+    def _told(self, admin: AdminClient) -> dict[str, str]:
+        try:
+            if not self._tells:
+                cluster = admin.list_topics(timeout=ASK_S)
+                # A request to describe topics waits for a controller, which the embedded broker never has.
+                self._tells = cluster.controller_id in cluster.brokers
+            answers = admin.describe_topics(self._topics, request_timeout=ASK_S) if self._tells else {}
+        except KafkaException:
+            return {}  # the broker is away; the consumer's own log says so
+        return {topic: topic_id for topic, answer in answers.items() if (topic_id := _id_of(answer)) is not None}
+
+
+def _id_of(answer: "Future[TopicDescription]") -> str | None:
+    try:
+        told = str(answer.result().topic_id)
+    except KafkaException:
+        return None
+    return None if told == NO_ID else told
