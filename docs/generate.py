@@ -1,7 +1,7 @@
 """Write the generated parts of the documentation: python docs/generate.py [--check]
 
-Each stands in its page between <!-- NAME --> and <!-- /NAME -->. With --check nothing is written, and the exit status
-is 1 if a page is out of date.
+Each stands in its page between <!-- NAME --> and <!-- /NAME -->; a file is shown between <!-- include PATH --> and
+<!-- /include -->. With --check nothing is written, and the exit status is 1 if a page is out of date.
 """
 
 import json
@@ -148,11 +148,14 @@ def _code(names: Any) -> str:
 
 
 PARTS: dict[str, tuple[str, Callable[[], str]]] = {
-    "settings": ("settings.md", settings),
-    "permissions": ("deploy.md", permissions),
-    "metrics": ("deploy.md", metrics),
-    "messages": ("messages.md", messages),
+    "settings": ("docs/settings.md", settings),
+    "permissions": ("docs/deploy.md", permissions),
+    "metrics": ("docs/deploy.md", metrics),
+    "messages": ("docs/messages.md", messages),
 }
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+INCLUDE = re.compile(r"(<!-- include (\S+) -->\n).*?(<!-- /include -->)", re.DOTALL)
+LANGUAGES = {".py": "python", ".sh": "bash"}
 
 
 def updated(page: str, name: str, part: str) -> str:
@@ -162,20 +165,35 @@ def updated(page: str, name: str, part: str) -> str:
     return pattern.sub(lambda found: f"{found[1]}{part}\n{found[2]}", page)
 
 
+def included(page: str) -> str:
+    """The page with the files that it shows: Markdown as it is, others as code."""
+
+    def show(found: re.Match[str]) -> str:
+        path = ROOT / found[2]
+        text = path.read_text(encoding="utf-8").strip()
+        if path.suffix != ".md":
+            text = f"```{LANGUAGES[path.suffix]}\n{text}\n```"
+        return f"{found[1]}{text}\n{found[3]}"
+
+    return INCLUDE.sub(show, page)
+
+
 def main() -> int:
     """Write, or only compare."""
-    stale = []
-    for name, (file, make) in PARTS.items():
-        path = ROOT / "docs" / file
-        page = path.read_text(encoding="utf-8")
-        new = updated(page, name, make())
-        if new != page:
-            stale.append(file)
-            if "--check" not in sys.argv:
-                path.write_text(new, encoding="utf-8")
+    check, stale = "--check" in sys.argv, []
+    for path in PAGES:
+        before = page = path.read_text(encoding="utf-8")
+        for name, (file, make) in PARTS.items():
+            if path == ROOT / file:
+                page = updated(page, name, make())
+        page = included(page)
+        if page != before:
+            stale.append(path.name)
+            if not check:
+                path.write_text(page, encoding="utf-8")
     if stale:
-        print("out of date:" if "--check" in sys.argv else "written:", ", ".join(stale))
-    return 1 if stale and "--check" in sys.argv else 0
+        print("out of date:" if check else "written:", ", ".join(stale))
+    return 1 if stale and check else 0
 
 
 if __name__ == "__main__":

@@ -47,8 +47,15 @@ def test_the_pages_build_without_a_warning(tmp_path: Path) -> None:
 def test_generated_parts_are_up_to_date(generate: ModuleType, part: str) -> None:
     """`make docs` writes them."""
     file, make = generate.PARTS[part]
-    page = (DOCS / file).read_text(encoding="utf-8")
+    page = (ROOT / file).read_text(encoding="utf-8")
     assert page == generate.updated(page, part, make()), f"run: python docs/generate.py ({file})"
+
+
+def test_files_that_are_shown_are_up_to_date(generate: ModuleType) -> None:
+    """Examples and the model card, as they are."""
+    for path in generate.PAGES:
+        page = path.read_text(encoding="utf-8")
+        assert page == generate.included(page), f"run: python docs/generate.py ({path.name})"
 
 
 @pytest.mark.parametrize("page", OUTSIDE, ids=lambda path: path.name)
