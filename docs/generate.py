@@ -39,12 +39,16 @@ def metrics() -> str:
     """All metrics with their labels and help texts."""
     from prometheus_client.metrics import MetricWrapperBase
 
+    from earlybird.stream.observability.figures import FIGURES
     from earlybird.stream.observability.metrics import Metrics
 
     made = Metrics(max_layers=3)
+    made.watch(lambda: dict.fromkeys(FIGURES, 0.0))
     labels = {each._name: each._labelnames for each in vars(made).values() if isinstance(each, MetricWrapperBase)}
     rows = []
     for family in made.registry.collect():
+        if not family.name.startswith("earlybird_"):
+            continue  # of the process, as prometheus_client has them
         names = labels.get(family.name) or sorted(
             {name for sample in family.samples for name in sample.labels} - {"le"}
         )

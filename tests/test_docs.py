@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import inspect
 import os
 import re
 import subprocess
@@ -10,6 +11,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from earlybird import Filters, Signals
+from earlybird.schemas.rejection import Reason
+from earlybird.stream.subscription.selection import Wanted
+from earlybird.stream.subscription.watch import Condition
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -119,6 +125,22 @@ def test_commands_in_the_text_exist() -> None:
         assert named <= commands, f"{page.name}: {named - commands}"
 
 
+def test_tables_of_enumerations_are_whole() -> None:
+    """Reasons of dead letters, and conditions of the stage, each with a row or a part of one."""
+    reasons = column("feed.md", "Refused records")
+    assert reasons == {reason.value for reason in Reason}
+    assert column("strategy.md", "Live", "condition") == {each.value for each in Condition} - {"unknown", "complete"}
+
+
+def test_arguments_of_a_strategy_exist() -> None:
+    """The table's names are those of Signals.live and of its filters, all of them but a few."""
+    known = {*inspect.signature(Signals.live).parameters, *Filters.__annotations__, *Wanted.__annotations__}
+    named = column("strategy.md", "Live", "argument")
+    assert named <= known and known - named <= {
+        "bootstrap_servers", "topic", "control_topic", "patience", "read_committed", "clock", "filters", "remember",
+    }  # fmt: skip
+
+
 def test_the_readme_is_short() -> None:
     """Three minutes: some 150 lines, and figures in one table of at most ten rows."""
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
@@ -132,6 +154,13 @@ def test_the_glossary_is_short() -> None:
     """Words that stay ours are few."""
     glossary = (DOCS / "concepts.md").read_text(encoding="utf-8").partition("## Glossary")[2]
     assert len([line for line in glossary.splitlines() if line.startswith("|")]) <= 25
+
+
+def column(page: str, section: str, head: str = "") -> set[str]:
+    """Names in code in the first column of the table in a section whose head begins so."""
+    text = (DOCS / page).read_text(encoding="utf-8").partition(f"## {section}\n")[2].partition("\n## ")[0]
+    table = next(part for part in text.split("\n\n") if part.startswith(f"| {head}"))
+    return {name for row in table.splitlines()[2:] for name in re.findall(r"`([a-z_]+)`", row.split("|")[1])}
 
 
 def sources() -> list[Path]:
