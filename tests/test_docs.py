@@ -20,7 +20,10 @@ from earlybird.stream.subscription.watch import Condition
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
-OUTSIDE = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
+OUTSIDE = [
+    ROOT / name
+    for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "examples/README.md")
+]
 FOLDERS = "schemas|engine|stream|tests|docs|examples|deploy"
 LEVELS = {"debug", "info", "warning", "error", "critical", "exception"}
 
