@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from engine.config import AdapterConfig
+from earlybird.engine.config import AdapterConfig
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Query, key, value (..., r) -> (..., r), each row attending to the rows of its own text."""

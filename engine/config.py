@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from engine.errors import ConfigError
+from earlybird.engine.errors import ConfigError
 
 BUNDLED = "bundled"
 """The model that ships with the package."""

@@ -9,28 +9,28 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from engine.config import BUNDLED, CUDA_TIERS, EngineConfig, ModelConfig
-from engine.errors import ConfigError, NotTrainedForExits
-from engine.exits.policy import ExitPolicy
-from engine.exits.spec import parse
-from engine.manifest import LABELS
-from engine.model import Elbert
-from engine.numerics import numerics
-from engine.slots.int8 import EightBits
-from engine.slots.kernels import linears
-from engine.slots.packed import Packed
-from engine.slots.reference import Reference
-from engine.slots.resident import Resident
-from engine.slots.resident_device import CudaDevice, Device, Immediate
-from engine.slots.resident_layer import StaticElbert, Tiles
-from engine.slots.resident_step import Tier
-from engine.slots.runner import Runner
-from engine.text.assembly import assembly
-from engine.text.encoder import TextEncoder
-from engine.text.profiles import profile
-from engine.tiling import answers, fingerprint, steady
-from engine.weights import Checkpoint, load
-from schemas.identity import config_hash
+from earlybird.engine.config import BUNDLED, CUDA_TIERS, EngineConfig, ModelConfig
+from earlybird.engine.device.layer import StaticElbert, Tiles
+from earlybird.engine.device.loop import Resident
+from earlybird.engine.device.step import Tier
+from earlybird.engine.device.streams import CudaDevice, Device, Immediate
+from earlybird.engine.device.tiling import answers, fingerprint, steady
+from earlybird.engine.errors import ConfigError, NotTrainedForExits
+from earlybird.engine.exits.policy import ExitPolicy
+from earlybird.engine.exits.spec import parse
+from earlybird.engine.manifest import LABELS
+from earlybird.engine.model import Elbert
+from earlybird.engine.numerics import numerics
+from earlybird.engine.slots.cpu_linear import linears
+from earlybird.engine.slots.int8 import EightBits
+from earlybird.engine.slots.packed import Packed
+from earlybird.engine.slots.reference import Reference
+from earlybird.engine.slots.runner import Runner
+from earlybird.engine.text.assembly import assembly
+from earlybird.engine.text.encoder import TextEncoder
+from earlybird.engine.text.profiles import profile
+from earlybird.engine.weights import Checkpoint, load
+from earlybird.schemas.identity import config_hash
 
 BUNDLED_FOLDER = Path(__file__).parent / "assets" / "elbert-mini"
 PROFILE_WITHOUT_MANIFEST, ASSEMBLY_WITHOUT_MANIFEST = "natural-v2", "parts-v2"
@@ -163,7 +163,7 @@ class Engine:
 
     @property
     def tiles(self) -> str | None:
-        """Which of engine.tiling's kinds a resident loop runs in; None: not deterministic, or another runner."""
+        """Which of engine.device.tiling's kinds a resident loop runs in; None: not deterministic, or another runner."""
         return self._resident.kind if self.config.runner == "resident" else None
 
     @cached_property

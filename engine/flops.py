@@ -1,6 +1,6 @@
 """What a text costs: multiplications and additions, from the sizes of the model alone."""
 
-from engine.config import ModelConfig
+from earlybird.engine.config import ModelConfig
 
 
 def flops(config: ModelConfig, length: int, depth: int) -> float:

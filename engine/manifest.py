@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from engine.config import ModelConfig
-from engine.errors import ConfigError, ManifestMismatch, NotAModel
-from engine.text.assembly import assembly
-from engine.text.profiles import profile
-from schemas.base import EpochUs
-from schemas.codec import describe
-from schemas.signal import Label
+from earlybird.engine.config import ModelConfig
+from earlybird.engine.errors import ConfigError, ManifestMismatch, NotAModel
+from earlybird.engine.text.assembly import assembly
+from earlybird.engine.text.profiles import profile
+from earlybird.schemas.base import EpochUs
+from earlybird.schemas.codec import describe
+from earlybird.schemas.signal import Label
 
 MANIFEST = "manifest.json"
 WEIGHTS = "model.safetensors"

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (the name torch's users know)
 from torch import Tensor
 
-from engine.adapters import adapt, adapter_shapes
-from engine.config import ModelConfig
-from engine.exits.policy import Heads
-from engine.slots.kernels import Linear, LinearFactory, linears
+from earlybird.engine.adapters import adapt, adapter_shapes
+from earlybird.engine.config import ModelConfig
+from earlybird.engine.exits.policy import Heads
+from earlybird.engine.slots.cpu_linear import Linear, LinearFactory, linears
 
 
 class Elbert:

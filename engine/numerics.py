@@ -5,8 +5,8 @@ import hashlib
 import torch
 from torch import Tensor
 
-from engine.slots.kernels import one_thread
-from engine.slots.layered import Layered
+from earlybird.engine.slots.cpu_linear import one_thread
+from earlybird.engine.slots.layered import Layered
 
 # Around a GEMM's and a softmax's block sizes, so that another kernel shows.
 _LENGTHS = (1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 21, 24, 28, 31, 32, 33, 40, 48, 63, 64, 65, 80)
@@ -17,7 +17,7 @@ def numerics(model: Layered) -> str:
     """16 hex digits over the bits of the heads for built-in probe texts after every layer, on one thread and through
     the very path that a runner uses. Equal numerics in deterministic mode: equal verdicts, bit for bit, for every text.
 
-    A resident loop's are engine.tiling's: its arithmetic cannot be had outside of it.
+    A resident loop's are engine.device.tiling's: its arithmetic cannot be had outside of it.
     """
     texts = probes(model.config.vocab_size, model.config.max_positions)
     lengths = [len(text) for text in texts]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from schemas.signal import ExitReason
+from earlybird.schemas.signal import ExitReason
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from engine import manifest as manifests
-from engine.adapters import adapter_shapes
-from engine.config import ModelConfig
-from engine.errors import ConfigError, ManifestMismatch, NotAModel
-from engine.manifest import LABELS, MANIFEST, WEIGHTS, Manifest
-from engine.text import tokenizer as tokenizers
-from engine.text.tokenizer import Tokenizer
+from earlybird.engine import manifest as manifests
+from earlybird.engine.adapters import adapter_shapes
+from earlybird.engine.config import ModelConfig
+from earlybird.engine.errors import ConfigError, ManifestMismatch, NotAModel
+from earlybird.engine.manifest import LABELS, MANIFEST, WEIGHTS, Manifest
+from earlybird.engine.text import tokenizer as tokenizers
+from earlybird.engine.text.tokenizer import Tokenizer
 
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.pth", "model.bin")
 

@@ -4,7 +4,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from schemas.base import Message
+from earlybird.schemas.base import Message
 
 M = TypeVar("M", bound=Message)
 

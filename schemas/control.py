@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, TypeAdapter
 
-from schemas.base import EpochUs, Message
+from earlybird.schemas.base import EpochUs, Message
 
 
 class PartitionProgress(Message):

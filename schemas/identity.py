@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from schemas.raw import Symbol
-from schemas.signal import Exit, Probabilities
+from earlybird.schemas.raw import Symbol
+from earlybird.schemas.signal import Exit, Probabilities
 
 _PROBS = ("negative", "neutral", "positive")  # sorted, as canonical JSON has them
 

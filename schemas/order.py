@@ -31,9 +31,9 @@ from bisect import insort
 from collections.abc import Iterable
 from typing import Generic, TypeVar
 
-from schemas.base import EARLIEST_US, LATEST_US
-from schemas.raw import RevisionKind
-from schemas.signal import Signal, SignalAction
+from earlybird.schemas.base import EARLIEST_US, LATEST_US
+from earlybird.schemas.raw import RevisionKind
+from earlybird.schemas.signal import Signal, SignalAction
 
 S = TypeVar("S", bound=Signal)
 

@@ -10,8 +10,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, FailFast, Field, TypeAdapter
 from pydantic_core import PydanticCustomError
 
-from schemas.base import Count64, EpochUs, Int64, Message, Share
-from schemas.symbols import Canonical, canonical_symbol
+from earlybird.schemas.base import Count64, EpochUs, Int64, Message, Share
+from earlybird.schemas.symbols import Canonical, canonical_symbol
 
 LONGEST_EXCHANGE = 64
 

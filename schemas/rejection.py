@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from schemas.base import EpochUs, Message
-from schemas.signal import RawPosition
+from earlybird.schemas.base import EpochUs, Message
+from earlybird.schemas.signal import RawPosition
 
 # A dead letter must fit the broker's message limit (1 MB by default) after base64's 4/3.
 LARGEST_ORIGINAL_BYTES = 512 * 1024

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from schemas.base import Message
-from schemas.control import Heartbeat, ReplayComplete
-from schemas.raw import RawNews, RawTweet
-from schemas.rejection import Rejection
-from schemas.signal import Signal
+from earlybird.schemas.base import Message
+from earlybird.schemas.control import Heartbeat, ReplayComplete
+from earlybird.schemas.raw import RawNews, RawTweet
+from earlybird.schemas.rejection import Rejection
+from earlybird.schemas.signal import Signal
 
 FOLDER = Path(__file__).with_name("released")
 MESSAGES: dict[str, type[Message]] = {
@@ -36,7 +36,7 @@ def released(name: str) -> str:
     return (FOLDER / f"{name}.json").read_text(encoding="utf-8")
 
 
-if __name__ == "__main__":  # a new version of a message: python -m schemas.release, and commit the new file
+if __name__ == "__main__":  # a new version of a message: python -m earlybird.schemas.release, and commit the new file
     for new in sorted(MESSAGES):
         path = FOLDER / f"{new}.json"
         if not path.exists():

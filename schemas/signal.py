@@ -5,9 +5,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from schemas.base import EpochUs, Message, Share
-from schemas.raw import RevisionKind, Symbol
-from schemas.symbols import CanonicalSymbol
+from earlybird.schemas.base import EpochUs, Message, Share
+from earlybird.schemas.raw import RevisionKind, Symbol
+from earlybird.schemas.symbols import CanonicalSymbol
 
 
 class Label(StrEnum):

@@ -13,13 +13,12 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import metadata
 from typing import Protocol, cast
 
-from engine.errors import EngineError
-from stream import extras
-from stream.errors import StreamError
-from stream.escape import escaped_lines
+from earlybird.engine.errors import EngineError
+from earlybird.stream import extras
+from earlybird.stream.errors import StreamError
+from earlybird.stream.observability.escape import escaped_lines
 
 COMMANDS = {
     "demo": "the whole path on this machine: embedded Kafka and Redis, bundled model and feed",
@@ -83,14 +82,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def version() -> str:
-    """The installed version, or a word that says there is none."""
-    try:
-        return metadata.version("earlybird")
-    except metadata.PackageNotFoundError:
-        return "0+source"
-
-
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """A SIGINT amid a callback of the Kafka client is lost in its C code, which then fails with a SystemError: that is
@@ -122,7 +113,7 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     name, rest = arguments[0], arguments[1:]
     if name in ("-V", "--version"):
-        print(f"earlybird {version()}")
+        print(f"earlybird {extras.version()}")
         return 0
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
@@ -130,7 +121,7 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"earlybird: no command {name!r}; {hint}", file=sys.stderr)
         return 2
     try:
-        command = cast(Command, importlib.import_module(f"stream.commands.{name}"))
+        command = cast(Command, importlib.import_module(f"earlybird.stream.commands.{name}"))
         return _call(name, command, rest)
     except ModuleNotFoundError as error:
         print(f"earlybird: {_missing(name, error)}", file=sys.stderr)

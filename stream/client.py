@@ -22,25 +22,25 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, Self, Unpack
 
-from schemas.signal import Signal
-from stream.adapters.clock import SystemClock
-from stream.adapters.subscriber import Start, Subscriber
-from stream.history.availability import Constant, Empirical
-from stream.history.recorded import TopicRange
-from stream.instants import Duration, Instant, duration_us, instant_us
-from stream.ports import Clock
-from stream.subscription.buffer import Buffer, SlowReader
-from stream.subscription.delay import Latency, OutOfOrder
-from stream.subscription.feed import CaughtUp, Counts
-from stream.subscription.iteration import Iteration, in_event_loop
-from stream.subscription.latest import Latest
-from stream.subscription.live import Freshness, Live, StaleSignal
-from stream.subscription.reader import Reader, Subscription
-from stream.subscription.received import Received
-from stream.subscription.recorded_items import Archived, between
-from stream.subscription.recording import InSample, Recording, Speed
-from stream.subscription.selection import Filters, Gate
-from stream.subscription.watch import Condition, Patience, Silence, Watch
+from earlybird.schemas.signal import Signal
+from earlybird.stream.adapters.clock import SystemClock
+from earlybird.stream.adapters.subscriber import Start, Subscriber
+from earlybird.stream.ports import Clock
+from earlybird.stream.replay.recorded import TopicRange
+from earlybird.stream.subscription.buffer import Buffer, SlowReader
+from earlybird.stream.subscription.delay import Latency, OutOfOrder
+from earlybird.stream.subscription.iteration import Iteration, in_event_loop
+from earlybird.stream.subscription.latest import Latest
+from earlybird.stream.subscription.live import Freshness, Live, StaleSignal
+from earlybird.stream.subscription.reader import Reader, Subscription
+from earlybird.stream.subscription.received import Received
+from earlybird.stream.subscription.recorded_items import Archived, between
+from earlybird.stream.subscription.recording import InSample, Recording, Speed
+from earlybird.stream.subscription.selection import Filters, Gate
+from earlybird.stream.subscription.source import CaughtUp, Counts
+from earlybird.stream.subscription.watch import Condition, Patience, Silence, Watch
+from earlybird.stream.timeline.availability import Constant, Empirical
+from earlybird.stream.timeline.instants import Duration, Instant, duration_us, instant_us
 
 __all__ = [
     "CaughtUp",

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from engine.types import Verdict
+from earlybird.engine.types import Verdict
 
 
 class Partition(NamedTuple):

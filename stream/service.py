@@ -11,16 +11,16 @@ from importlib.metadata import version
 import structlog
 import torch
 
-from engine.engine import Engine
-from engine.exits.spec import never_early
-from schemas.signal import Model
-from stream.feeders.crew import serve_crew
-from stream.health import HealthServer
-from stream.outcome import Origin
-from stream.settings import Settings
-from stream.settings_check import engine_config
-from stream.stage import work
-from stream.telemetry import Metrics
+from earlybird.engine.engine import Engine
+from earlybird.engine.exits.spec import never_early
+from earlybird.schemas.signal import Model
+from earlybird.stream.config.settings import Settings
+from earlybird.stream.consumer_processes.supervisor import serve_crew
+from earlybird.stream.observability.health import HealthServer
+from earlybird.stream.observability.metrics import Metrics
+from earlybird.stream.run_worker import work
+from earlybird.stream.stage.outcome import Origin
+from earlybird.stream.startup_check import engine_config
 
 log = structlog.get_logger(__name__)
 

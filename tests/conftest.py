@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import structlog
 
-from stream.audit import Audit
-from stream.ports import Outgoing, Record
+from earlybird.stream.monitor.audit import Audit
+from earlybird.stream.ports import Outgoing, Record
 
 _HEARTBEAT = b'"type":"heartbeat"'
 ROOT = Path(__file__).parent.parent
@@ -117,7 +117,7 @@ def unique() -> Callable[[str], str]:
 @pytest.fixture(params=["valkey", "redis-server"])
 def redis_server(request: pytest.FixtureRequest) -> Iterator[Any]:
     """A server of one's own, to kill and pause: Valkey from the wheel always, redis-server where there is one."""
-    from stream.adapters.embedded import EmbeddedRedis
+    from earlybird.stream.adapters.embedded import EmbeddedRedis
 
     program = None if request.param == "valkey" else shutil.which(request.param)
     if request.param != "valkey" and program is None:
@@ -168,7 +168,9 @@ def start_stage(tmp_path: Path) -> Iterator[Callable[..., Stage]]:
     what the interpreter runs in the place of `earlybird run`."""
     started: list[Stage] = []
 
-    def start(bootstrap_servers: str, command: Sequence[str] = ("-m", "stream.cli", "run"), **settings: str) -> Stage:
+    def start(
+        bootstrap_servers: str, command: Sequence[str] = ("-m", "earlybird.stream.cli", "run"), **settings: str
+    ) -> Stage:
         defaults = {
             "KAFKA__BOOTSTRAP_SERVERS": bootstrap_servers,
             "KAFKA__OPTIONS__FETCH_WAIT_MAX_MS": "5",

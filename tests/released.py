@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-from schemas import release
+from earlybird.schemas import release
 
 Check = Callable[[Any, str], Iterator[str]]
 

@@ -25,12 +25,12 @@ from statistics import median
 sys.path.insert(0, str(Path(__file__).parent))
 from local import LocalKafka
 
-from schemas.codec import decode
-from schemas.signal import Signal
-from stream.adapters.kafka_sink import KafkaSink
-from stream.adapters.tail import Tail
-from stream.adapters.topics import create_topics, stage_topics
-from stream.ports import Outgoing
+from earlybird.schemas.codec import decode
+from earlybird.schemas.signal import Signal
+from earlybird.stream.adapters.kafka_sink import KafkaSink
+from earlybird.stream.adapters.tail import Tail
+from earlybird.stream.adapters.topics import create_topics, stage_topics
+from earlybird.stream.ports import Outgoing
 
 PARTITIONS, KEYS = 8, 64
 SETTLED_S = 3.0  # after a move, so that nothing of it is left in the next figure
@@ -123,7 +123,7 @@ class Group:
         """Another worker, once it owns half of the partitions."""
         log = self._logs / f"worker-{len(self._workers)}.log"
         with log.open("wb") as out:
-            command = [sys.executable, "-m", "stream.cli", "run"]
+            command = [sys.executable, "-m", "earlybird.stream.cli", "run"]
             worker = subprocess.Popen(command, env=self._environment, stdout=out, stderr=out)
         wanted = PARTITIONS if not self._workers else PARTITIONS // 2
         self._workers.append(worker)

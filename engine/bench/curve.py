@@ -12,17 +12,17 @@ from typing import Any
 
 import torch
 
-from engine.bench.clock import stopwatch
-from engine.bench.measure import torch_threads
-from engine.bench.ours import Alone, drained
-from engine.bench.ours_resident import AloneOnGraph
-from engine.bench.row import Setting
-from engine.bench.twin import Twin
-from engine.bench.workload import text, usual_lengths
-from engine.config import CUDA_TIERS, EngineConfig
-from engine.engine import Engine
-from engine.slots.runner import Runner
-from engine.types import Request
+from earlybird.engine.bench.clock import stopwatch
+from earlybird.engine.bench.measure import torch_threads
+from earlybird.engine.bench.ours import Alone, drained
+from earlybird.engine.bench.ours_resident import AloneOnGraph
+from earlybird.engine.bench.paired_models import Twin
+from earlybird.engine.bench.row import Setting
+from earlybird.engine.bench.workload import text, usual_lengths
+from earlybird.engine.config import CUDA_TIERS, EngineConfig
+from earlybird.engine.engine import Engine
+from earlybird.engine.slots.runner import Runner
+from earlybird.engine.types import Request
 
 SETTINGS = ((1, 128), (4, 128), (8, 256), (16, 512), (32, 1024), (64, 2048))
 LOADS = (0.1, 0.5, 0.8, 0.95)  # of what the shipped setting can do

@@ -17,24 +17,24 @@ from typing import Any
 
 import torch
 
-from engine.bench.curve import curve
-from engine.bench.host import host
-from engine.bench.idle import PAIRS, idle
-from engine.bench.limit import peaks
-from engine.bench.machine import machine
-from engine.bench.measure import Pace, deterministic, measure, torch_threads
-from engine.bench.memory import card_mb, memory, peak_mb
-from engine.bench.profile import profile
-from engine.bench.real import lengths_and_depths
-from engine.bench.registry import BUILDS, ROWS
-from engine.bench.row import Build, Row, Setting
-from engine.bench.threads import scaling
-from engine.bench.twin import twin
-from engine.bench.waste import waste
-from engine.bench.workload import BLOCK, GEOMETRIES, forced_depths, lengths_of, texts, usual_lengths
-from engine.config import BUNDLED, CUDA_TIERS, Dtype, EngineConfig, ModelConfig
-from engine.errors import ConfigError
-from engine.slots.resident_step import Tier
+from earlybird.engine.bench.curve import curve
+from earlybird.engine.bench.host import host
+from earlybird.engine.bench.idle import PAIRS, idle
+from earlybird.engine.bench.limit import peaks
+from earlybird.engine.bench.machine import machine
+from earlybird.engine.bench.measure import Pace, deterministic, measure, torch_threads
+from earlybird.engine.bench.memory import card_mb, memory, peak_mb
+from earlybird.engine.bench.paired_models import twin
+from earlybird.engine.bench.profile import profile
+from earlybird.engine.bench.real import lengths_and_depths
+from earlybird.engine.bench.registry import BUILDS, ROWS
+from earlybird.engine.bench.row import Build, Row, Setting
+from earlybird.engine.bench.threads import scaling
+from earlybird.engine.bench.waste import waste
+from earlybird.engine.bench.workload import BLOCK, GEOMETRIES, forced_depths, lengths_of, texts, usual_lengths
+from earlybird.engine.config import BUNDLED, CUDA_TIERS, Dtype, EngineConfig, ModelConfig
+from earlybird.engine.device.step import Tier
+from earlybird.engine.errors import ConfigError
 
 FULL = {
     "cpu": Pace(rounds=3, seconds=4.0, patience=15.0, checked=2 * BLOCK),
@@ -196,7 +196,7 @@ def _print(report: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(report))
         return
-    from engine.bench.table import show
+    from earlybird.engine.bench.table import show
 
     show(report)
 

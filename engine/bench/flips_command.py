@@ -9,12 +9,12 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from engine.bench.measure import torch_threads
-from engine.bench.ours import drained
-from engine.bench.real import requests_of
-from engine.config import BUNDLED, EngineConfig
-from engine.engine import Engine
-from engine.types import Verdict
+from earlybird.engine.bench.measure import torch_threads
+from earlybird.engine.bench.ours import drained
+from earlybird.engine.bench.real import requests_of
+from earlybird.engine.config import BUNDLED, EngineConfig
+from earlybird.engine.engine import Engine
+from earlybird.engine.types import Verdict
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,17 +7,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from engine.bench.clock import stopwatch
-from engine.bench.measure import torch_threads
-from engine.bench.ours import drained
-from engine.bench.row import Overruled
-from engine.bench.workload import Text
-from engine.config import CUDA_TIERS, ModelConfig
-from engine.slots.resident import Resident
-from engine.slots.resident_device import Immediate, Work
-from engine.slots.resident_layer import StaticElbert
-from engine.slots.resident_step import Table, Tier
-from engine.weights import shapes
+from earlybird.engine.bench.clock import stopwatch
+from earlybird.engine.bench.measure import torch_threads
+from earlybird.engine.bench.ours import drained
+from earlybird.engine.bench.row import Overruled
+from earlybird.engine.bench.workload import Text
+from earlybird.engine.config import CUDA_TIERS, ModelConfig
+from earlybird.engine.device.layer import StaticElbert
+from earlybird.engine.device.loop import Resident
+from earlybird.engine.device.step import Table, Tier
+from earlybird.engine.device.streams import Immediate, Work
+from earlybird.engine.weights import shapes
 
 ROUNDS = 5
 

@@ -4,12 +4,12 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from engine.bench import ours, ours_resident
-from engine.bench.clock import stopwatch
-from engine.bench.measure import torch_threads
-from engine.bench.row import Build, Row, Setting
-from engine.bench.workload import Text
-from engine.config import Dtype
+from earlybird.engine.bench import ours, ours_resident
+from earlybird.engine.bench.clock import stopwatch
+from earlybird.engine.bench.measure import torch_threads
+from earlybird.engine.bench.row import Build, Row, Setting
+from earlybird.engine.bench.workload import Text
+from earlybird.engine.config import Dtype
 
 RUNS = 4  # of a text, each way
 BUILDS: dict[str, Build] = {**ours.ROWS, **ours_resident.ROWS}

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from engine.bench.clock import spent
-from engine.bench.row import CPU
-from engine.config import Dtype, ModelConfig
-from engine.slots.int8 import product, weight_range
-from engine.slots.kernels import linears, noise
+from earlybird.engine.bench.clock import spent
+from earlybird.engine.bench.row import CPU
+from earlybird.engine.config import Dtype, ModelConfig
+from earlybird.engine.slots.cpu_linear import linears, noise
+from earlybird.engine.slots.int8 import product, weight_range
 
 ROWS = {"cpu": 512, "cuda": 8192}  # tokens: enough for a GEMM's full speed
 SQUARE = 8192  # of the product that a card's rate is quoted for

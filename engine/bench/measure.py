@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 
 import torch
 
-from engine.bench.clock import stopwatch
-from engine.bench.limit import peaks
-from engine.bench.ours import elbert
-from engine.bench.row import Build, Row, Said, Setting
-from engine.bench.workload import BLOCK, Text
-from engine.errors import ConfigError
-from engine.exits.fixed import FullDepth
-from engine.flops import flops
-from engine.slots.reference import trace
-from engine.tiling import KINDS
-from engine.types import Request
+from earlybird.engine.bench.clock import stopwatch
+from earlybird.engine.bench.limit import peaks
+from earlybird.engine.bench.ours import elbert
+from earlybird.engine.bench.row import Build, Row, Said, Setting
+from earlybird.engine.bench.workload import BLOCK, Text
+from earlybird.engine.device.tiling import KINDS
+from earlybird.engine.errors import ConfigError
+from earlybird.engine.exits.fixed import FullDepth
+from earlybird.engine.flops import flops
+from earlybird.engine.slots.reference import trace
+from earlybird.engine.types import Request
 
 PART = 8  # texts that a row is first tried on, its slots permitting
 REFILLS = 20  # of every slot; with fewer the emptying table at the end is what is measured

@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 
-from engine.bench.measure import torch_threads
-from engine.bench.ours import elbert
-from engine.bench.row import Overruled, Setting
-from engine.bench.twin import Twin
-from engine.bench.workload import texts
-from engine.config import Dtype, ModelConfig
-from engine.slots.packed import Packed
-from engine.weights import shapes
+from earlybird.engine.bench.measure import torch_threads
+from earlybird.engine.bench.ours import elbert
+from earlybird.engine.bench.paired_models import Twin
+from earlybird.engine.bench.row import Overruled, Setting
+from earlybird.engine.bench.workload import texts
+from earlybird.engine.config import Dtype, ModelConfig
+from earlybird.engine.slots.packed import Packed
+from earlybird.engine.weights import shapes
 
 LOOKS = (0.1, 0.5, 1.0)
 
@@ -47,7 +47,7 @@ def memory(
     """Measured over `count` texts, at least 10, on packed slots as shipped."""
     job = {"config": asdict(config), "dtype": dtype, "lengths": lengths, "depths": depths, "count": count}
     job |= {"slots": setting.slots, "token_budget": setting.token_budget}
-    command = [sys.executable, "-m", "engine.bench.memory", json.dumps(job)]
+    command = [sys.executable, "-m", "earlybird.engine.bench.memory", json.dumps(job)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=Path(__file__).parents[2])
     found = json.loads(done.stdout.splitlines()[-1])
     return Memory(**{**found, "resident_mb": tuple(found["resident_mb"])})

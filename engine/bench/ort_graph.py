@@ -17,8 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor
 
-from engine.config import ModelConfig
-from engine.errors import ConfigError
+from earlybird.engine.config import ModelConfig
+from earlybird.engine.errors import ConfigError
 
 _OPSET, _CONTRIB, _IR = 20, 1, 10
 

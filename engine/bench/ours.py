@@ -8,17 +8,17 @@ from dataclasses import replace
 
 import torch
 
-from engine.bench.row import CPU, Build, Overruled, Row, Said, Setting, Told
-from engine.bench.workload import Text
-from engine.config import Dtype
-from engine.exits.policy import at_last_layer, at_limit, classifier_output
-from engine.model import Elbert
-from engine.slots.int8 import EightBits
-from engine.slots.kernels import linears
-from engine.slots.layered import Layered
-from engine.slots.packed import Packed
-from engine.slots.runner import Runner
-from engine.types import Request, Verdict
+from earlybird.engine.bench.row import CPU, Build, Overruled, Row, Said, Setting, Told
+from earlybird.engine.bench.workload import Text
+from earlybird.engine.config import Dtype
+from earlybird.engine.exits.policy import at_last_layer, at_limit, classifier_output
+from earlybird.engine.model import Elbert
+from earlybird.engine.slots.cpu_linear import linears
+from earlybird.engine.slots.int8 import EightBits
+from earlybird.engine.slots.layered import Layered
+from earlybird.engine.slots.packed import Packed
+from earlybird.engine.slots.runner import Runner
+from earlybird.engine.types import Request, Verdict
 
 SHORT: dict[str, Dtype] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "int8": "int8"}
 

@@ -12,18 +12,18 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from engine.bench.ours import SHORT, Idle, drained
-from engine.bench.row import Build, Overruled, Row, Said, Setting, Told
-from engine.bench.workload import Text
-from engine.config import CUDA_TIERS, Dtype, ModelConfig
-from engine.errors import ConfigError
-from engine.exits.policy import Heads, at_last_layer, at_limit, classifier_output
-from engine.slots.packed import Packed
-from engine.slots.resident import Resident
-from engine.slots.resident_device import CudaDevice, Device, Immediate
-from engine.slots.resident_layer import Spread, StaticElbert, Tiles
-from engine.slots.resident_step import Tier
-from engine.tiling import KINDS, answers, holds, tiles_of
+from earlybird.engine.bench.ours import SHORT, Idle, drained
+from earlybird.engine.bench.row import Build, Overruled, Row, Said, Setting, Told
+from earlybird.engine.bench.workload import Text
+from earlybird.engine.config import CUDA_TIERS, Dtype, ModelConfig
+from earlybird.engine.device.layer import Spread, StaticElbert, Tiles
+from earlybird.engine.device.loop import Resident
+from earlybird.engine.device.step import Tier
+from earlybird.engine.device.streams import CudaDevice, Device, Immediate
+from earlybird.engine.device.tiling import KINDS, answers, holds, tiles_of
+from earlybird.engine.errors import ConfigError
+from earlybird.engine.exits.policy import Heads, at_last_layer, at_limit, classifier_output
+from earlybird.engine.slots.packed import Packed
 
 TIERS = ("tiny", "small", "middle", "large")
 assert len(TIERS) == len(CUDA_TIERS)

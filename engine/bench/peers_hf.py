@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.bench.clock import spent
-from engine.bench.row import Build, Exits, Row, Said, Setting, Told, batches, told
-from engine.bench.workload import Text
+from earlybird.engine.bench.clock import spent
+from earlybird.engine.bench.row import Build, Exits, Row, Said, Setting, Told, batches, told
+from earlybird.engine.bench.workload import Text
 
 BATCH = 32
 SLOT_COUNTS = (4, 8, 16, 32)  # of which Algorithm 1 gets the one that is best here

@@ -14,9 +14,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from engine.bench.peers_hf import Eager, HuggingFace, row
-from engine.bench.row import Build, Said, Setting, Told, batches
-from engine.bench.workload import Text
+from earlybird.engine.bench.peers_hf import Eager, HuggingFace, row
+from earlybird.engine.bench.row import Build, Said, Setting, Told, batches
+from earlybird.engine.bench.workload import Text
 
 LARGE = 256  # texts of a batch
 COMPILER = "inductor"

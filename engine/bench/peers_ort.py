@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 
-from engine.bench.row import Build, Exits, Row, Said, Setting, Told, told
-from engine.bench.workload import Text
-from engine.config import Dtype
-from engine.slots.int8 import weight_range
+from earlybird.engine.bench.row import Build, Exits, Row, Said, Setting, Told, told
+from earlybird.engine.bench.workload import Text
+from earlybird.engine.config import Dtype
+from earlybird.engine.slots.int8 import weight_range
 
 _OVERFLOWS = 127  # an int8 weight range under this: 16-bit sums overflow here
 
@@ -26,7 +26,7 @@ class OnnxRuntime:
         """Of a float32 graph, its products turned to `dtype`."""
         import onnxruntime
 
-        from engine.bench.ort_graph import eight_bits
+        from earlybird.engine.bench.ort_graph import eight_bits
 
         if dtype == "int8":
             model = eight_bits(model, reduce_range=weight_range() < _OVERFLOWS)
@@ -41,7 +41,7 @@ class Full(OnnxRuntime):
 
     def __init__(self, setting: Setting, dtype: Dtype) -> None:
         super().__init__(setting, dtype)
-        from engine.bench import ort_graph
+        from earlybird.engine.bench import ort_graph
 
         self._session = self.session(ort_graph.full(self._config, self._tensors), dtype)
 
@@ -58,7 +58,7 @@ class LayerExit(OnnxRuntime):
 
     def __init__(self, setting: Setting, dtype: Dtype) -> None:
         super().__init__(setting, dtype)
-        from engine.bench import ort_graph
+        from earlybird.engine.bench import ort_graph
 
         self._embed = self.session(ort_graph.embedding(self._config, self._tensors), "float32")
         self._pass = self.session(ort_graph.one_pass(self._config, self._tensors), dtype)

@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 from torch.profiler import record_function
 
-from engine.bench.clock import wait
-from engine.bench.ours import PackedRow
-from engine.bench.row import Row, Setting
-from engine.bench.workload import Text
-from engine.errors import ConfigError
-from engine.exits.policy import Heads
-from engine.flops import flops
-from engine.slots.layered import Geometry, Layered
+from earlybird.engine.bench.clock import wait
+from earlybird.engine.bench.ours import PackedRow
+from earlybird.engine.bench.row import Row, Setting
+from earlybird.engine.bench.workload import Text
+from earlybird.engine.errors import ConfigError
+from earlybird.engine.exits.policy import Heads
+from earlybird.engine.flops import flops
+from earlybird.engine.slots.layered import Geometry, Layered
 
 _ADVANCE, _EMBED, _CLASSIFY = "earlybird::advance", "earlybird::embed", "earlybird::classify"
 _MOVES = ("cat", "split", "index_select", "narrow", "select", "index", "copy_", "slice", "clone")

@@ -3,13 +3,13 @@
 import json
 from pathlib import Path
 
-from engine.bench.ours import drained
-from engine.bench.workload import BLOCK
-from engine.config import EngineConfig, ModelConfig
-from engine.engine import Engine
-from engine.errors import ConfigError
-from engine.text.assembly import Text
-from engine.types import Request
+from earlybird.engine.bench.ours import drained
+from earlybird.engine.bench.workload import BLOCK
+from earlybird.engine.config import EngineConfig, ModelConfig
+from earlybird.engine.engine import Engine
+from earlybird.engine.errors import ConfigError
+from earlybird.engine.text.assembly import Text
+from earlybird.engine.types import Request
 
 
 def requests_of(engine: Engine, path: Path) -> list[Request]:

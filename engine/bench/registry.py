@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from engine.bench import idle, ours, ours_resident, peers_hf, peers_hf_device, peers_ort
-from engine.bench.row import Build
+from earlybird.engine.bench import idle, ours, ours_resident, peers_hf, peers_hf_device, peers_ort
+from earlybird.engine.bench.row import Build
 
 BUILDS: dict[str, Build] = {
     **peers_hf.ROWS,

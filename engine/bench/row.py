@@ -7,12 +7,12 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from engine.bench.twin import Twin
-from engine.bench.workload import Text
-from engine.config import Dtype, ModelConfig
-from engine.exits.cwb import ConfidenceWindow
-from engine.exits.policy import ClassifierOutput, Decision, Heads, State, at_last_layer, classifier_output
-from engine.slots.resident_step import Tier
+from earlybird.engine.bench.paired_models import Twin
+from earlybird.engine.bench.workload import Text
+from earlybird.engine.config import Dtype, ModelConfig
+from earlybird.engine.device.step import Tier
+from earlybird.engine.exits.cwb import ConfidenceWindow
+from earlybird.engine.exits.policy import ClassifierOutput, Decision, Heads, State, at_last_layer, classifier_output
 
 CPU = torch.device("cpu")
 _RULE = ConfidenceWindow(delta=0.1, window=4)

@@ -6,8 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from engine.bench.measure import REFILLS
-from engine.bench.memory import LOOKS
+from earlybird.engine.bench.measure import REFILLS
+from earlybird.engine.bench.memory import LOOKS
 
 _WIDTH = 132
 

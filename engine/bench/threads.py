@@ -5,11 +5,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from engine.bench.measure import Pace, torch_threads
-from engine.bench.ours import PackedRow
-from engine.bench.row import Setting
-from engine.bench.workload import BLOCK, Text
-from engine.calm import calmed
+from earlybird.engine.bench.measure import Pace, torch_threads
+from earlybird.engine.bench.ours import PackedRow
+from earlybird.engine.bench.row import Setting
+from earlybird.engine.bench.workload import BLOCK, Text
+from earlybird.engine.runtime import calmed
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from engine.bench.workload import Text
+from earlybird.engine.bench.workload import Text
 
 
 @dataclass(frozen=True, slots=True)

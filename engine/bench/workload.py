@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
 
-from engine.config import ModelConfig
-from engine.errors import ConfigError
-from engine.types import Request
+from earlybird.engine.config import ModelConfig
+from earlybird.engine.errors import ConfigError
+from earlybird.engine.types import Request
 
 BLOCK = 32
 MEDIAN, SPREAD = 24.0, math.log(60 / 24) / NormalDist().inv_cdf(0.95)  # of headlines: half under 24, 5 % over 60

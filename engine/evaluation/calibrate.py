@@ -11,11 +11,11 @@ Source: fixed-sequence testing as in Learn then Test (arXiv 2110.01052, section 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.errors import ConfigError
-from engine.evaluation.binomial import tail, texts_needed
-from engine.evaluation.outputs import Outputs
-from engine.evaluation.sweep import Point, sweep
-from engine.exits.spec import parse
+from earlybird.engine.errors import ConfigError
+from earlybird.engine.evaluation.binomial import tail, texts_needed
+from earlybird.engine.evaluation.outputs import Outputs
+from earlybird.engine.evaluation.sweep import Point, sweep
+from earlybird.engine.exits.spec import parse
 
 FREE = "*"
 """Stands for the threshold to be chosen: `cwb:delta=*,window=2`."""

@@ -4,10 +4,10 @@ import dataclasses
 import json
 from pathlib import Path
 
-from engine import manifest as manifests
-from engine.errors import ManifestMismatch
-from engine.evaluation.calibrate import Certificate
-from engine.manifest import MANIFEST
+from earlybird.engine import manifest as manifests
+from earlybird.engine.errors import ManifestMismatch
+from earlybird.engine.evaluation.calibrate import Certificate
+from earlybird.engine.manifest import MANIFEST
 
 
 def write_certificate(folder: Path, certificate: Certificate) -> None:

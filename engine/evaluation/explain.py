@@ -10,10 +10,10 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from engine.engine import Engine
-from engine.errors import ConfigError
-from engine.exits.policy import REASONS, at_last_layer, classifier_output
-from engine.text.assembly import Text
+from earlybird.engine.engine import Engine
+from earlybird.engine.errors import ConfigError
+from earlybird.engine.exits.policy import REASONS, at_last_layer, classifier_output
+from earlybird.engine.text.assembly import Text
 
 
 @dataclass(frozen=True, slots=True)

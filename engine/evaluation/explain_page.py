@@ -2,7 +2,7 @@
 
 from html import escape
 
-from engine.evaluation.explain import Explanation, Pass
+from earlybird.engine.evaluation.explain import Explanation, Pass
 
 COLOURS = ("#b3413c", "#8a8a8a", "#2f7d4f")  # negative, neutral, positive
 _STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}

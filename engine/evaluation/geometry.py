@@ -3,7 +3,7 @@
 import dataclasses
 import json
 
-from engine.config import AdapterConfig, ModelConfig
+from earlybird.engine.config import AdapterConfig, ModelConfig
 
 
 def config_to_json(config: ModelConfig) -> str:

@@ -13,14 +13,14 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from engine.config import EngineConfig, ModelConfig
-from engine.engine import Engine
-from engine.errors import ConfigError, DataError
-from engine.evaluation.geometry import config_from_json, config_to_json
-from engine.exits.policy import ClassifierOutput, Heads, classifier_output
-from engine.flops import flops
-from engine.text.assembly import Text
-from engine.training.data import Example, fingerprint
+from earlybird.engine.config import EngineConfig, ModelConfig
+from earlybird.engine.engine import Engine
+from earlybird.engine.errors import ConfigError, DataError
+from earlybird.engine.evaluation.geometry import config_from_json, config_to_json
+from earlybird.engine.exits.policy import ClassifierOutput, Heads, classifier_output
+from earlybird.engine.flops import flops
+from earlybird.engine.text.assembly import Text
+from earlybird.engine.training.data import Example, fingerprint
 
 TOKENS = 2_048  # in one batch
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from engine.evaluation.outputs import Outputs
-from engine.evaluation.sweep import Point
+from earlybird.engine.evaluation.outputs import Outputs
+from earlybird.engine.evaluation.sweep import Point
 
 _COLOURS = ("#3366aa", "#cc7722", "#338855", "#aa3377", "#666666", "#22aabb", "#884422", "#bb4444")
 BINS = 10

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from html import escape
 
-from engine.evaluation.outputs import Outputs
-from engine.evaluation.plots import accuracy_against_cost, exit_depths, reliability
-from engine.evaluation.sweep import Matched, Point
-from engine.exits.spec import parse
-from engine.exits.walk import walk
+from earlybird.engine.evaluation.outputs import Outputs
+from earlybird.engine.evaluation.plots import accuracy_against_cost, exit_depths, reliability
+from earlybird.engine.evaluation.sweep import Matched, Point
+from earlybird.engine.exits.spec import parse
+from earlybird.engine.exits.walk import walk
 
 _STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:76rem;margin:2rem auto;padding:0 1rem;color:#222}
 table{border-collapse:collapse;margin:1rem 0;width:100%}

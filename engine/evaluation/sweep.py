@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from engine.errors import ConfigError
-from engine.evaluation.outputs import Outputs
-from engine.exits.policy import REASONS, ExitPolicy
-from engine.exits.spec import parse
-from engine.exits.walk import Walk, walk
-from engine.training.metrics import calibration_error, macro_f1
+from earlybird.engine.errors import ConfigError
+from earlybird.engine.evaluation.outputs import Outputs
+from earlybird.engine.exits.policy import REASONS, ExitPolicy
+from earlybird.engine.exits.spec import parse
+from earlybird.engine.exits.walk import Walk, walk
+from earlybird.engine.training.metrics import calibration_error, macro_f1
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from engine.exits.policy import ClassifierOutput, Decision, ExitPolicy, State, nearest
+from earlybird.engine.exits.policy import ClassifierOutput, Decision, ExitPolicy, State, nearest
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from engine.errors import ConfigError
-from engine.exits.policy import ClassifierOutput, Decision, State, code, nearest, top2_gap
-from schemas.signal import ExitReason
+from earlybird.engine.errors import ConfigError
+from earlybird.engine.exits.policy import ClassifierOutput, Decision, State, code, nearest, top2_gap
+from earlybird.schemas.signal import ExitReason
 
 Criterion = Literal["bias", "range", "label"]
 

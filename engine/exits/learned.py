@@ -6,9 +6,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from engine.errors import ConfigError
-from engine.exits.policy import ClassifierOutput, Decision, State, code
-from schemas.signal import ExitReason
+from earlybird.engine.errors import ConfigError
+from earlybird.engine.exits.policy import ClassifierOutput, Decision, State, code
+from earlybird.schemas.signal import ExitReason
 
 
 @dataclass(frozen=True, slots=True)

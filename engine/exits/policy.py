@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from schemas.signal import ExitReason
+from earlybird.schemas.signal import ExitReason
 
 State = tuple[Tensor, ...]
 """A rule's memory, each tensor with a leading dimension S. A row of zeros is a text without an output yet, so whoever

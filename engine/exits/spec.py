@@ -4,15 +4,15 @@ import dataclasses
 import re
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from engine.errors import ConfigError
-from engine.exits.any_of import AnyOf
-from engine.exits.confidence import Entropy, MaxProbability
-from engine.exits.cwb import ConfidenceWindow
-from engine.exits.fixed import FixedDepth, FullDepth
-from engine.exits.learned import LearnedExit
-from engine.exits.patience import Patience
-from engine.exits.policy import ExitPolicy
-from engine.exits.similarity import Similarity
+from earlybird.engine.errors import ConfigError
+from earlybird.engine.exits.any_of import AnyOf
+from earlybird.engine.exits.confidence import Entropy, MaxProbability
+from earlybird.engine.exits.cwb import ConfidenceWindow
+from earlybird.engine.exits.fixed import FixedDepth, FullDepth
+from earlybird.engine.exits.learned import LearnedExit
+from earlybird.engine.exits.patience import Patience
+from earlybird.engine.exits.policy import ExitPolicy
+from earlybird.engine.exits.similarity import Similarity
 
 FAMILIES: dict[str, Any] = {
     family.FAMILY: family for family in (ConfidenceWindow, Entropy, MaxProbability, Patience, LearnedExit, Similarity)

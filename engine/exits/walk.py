@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from engine.exits.policy import ClassifierOutput, ExitPolicy, at_last_layer
+from earlybird.engine.exits.policy import ClassifierOutput, ExitPolicy, at_last_layer
 
 
 class Walk(NamedTuple):

@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from engine.errors import ConfigError
-from engine.slots.kernels import Linear, activate, noise, one_thread
+from earlybird.engine.errors import ConfigError
+from earlybird.engine.slots.cpu_linear import Linear, activate, noise, one_thread
 
 _APPENDED = 8  # bytes that the row quantisation writes behind each row: its scale and its low, as float32
 _HEIGHTS = (1, 3, 8, 24, 64, 200)
@@ -30,7 +30,7 @@ _FULL, _HALF = 127, 64  # 2 * 255 * 64 is the largest pair of products that 16 b
 
 @dataclass(frozen=True, slots=True)
 class EightBits:
-    """A LinearFactory (engine.slots.kernels) for float32 weights; takes and gives float32 rows."""
+    """A LinearFactory (engine.slots.cpu_linear) for float32 weights; takes and gives float32 rows."""
 
     deterministic: bool
 

@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from engine.exits.policy import Heads
+from earlybird.engine.exits.policy import Heads
 
 
 class Geometry(Protocol):

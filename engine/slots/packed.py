@@ -17,8 +17,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from engine.errors import ConfigError
-from engine.exits.policy import (
+from earlybird.engine.errors import ConfigError
+from earlybird.engine.exits.policy import (
     ClassifierOutput,
     Decision,
     ExitPolicy,
@@ -27,9 +27,9 @@ from engine.exits.policy import (
     at_limit,
     classifier_output,
 )
-from engine.slots.layered import Layered
-from engine.slots.verdicts import check_lengths, verdicts
-from engine.types import Request, Verdict
+from earlybird.engine.slots.layered import Layered
+from earlybird.engine.slots.verdicts import check_lengths, verdicts
+from earlybird.engine.types import Request, Verdict
 
 
 class Packed:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from engine.exits.policy import ExitPolicy, at_last_layer, at_limit, classifier_output, top2_gap
-from engine.slots.layered import Layered
-from engine.slots.verdicts import check_lengths, verdicts
-from engine.types import Request, Verdict
+from earlybird.engine.exits.policy import ExitPolicy, at_last_layer, at_limit, classifier_output, top2_gap
+from earlybird.engine.slots.layered import Layered
+from earlybird.engine.slots.verdicts import check_lengths, verdicts
+from earlybird.engine.types import Request, Verdict
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from engine.types import Request, Verdict
+from earlybird.engine.types import Request, Verdict
 
 
 class Runner(Protocol):

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from engine.errors import SequenceTooLong
-from engine.exits.policy import REASONS, ClassifierOutput, Decision
-from engine.types import Request, Verdict
+from earlybird.engine.errors import SequenceTooLong
+from earlybird.engine.exits.policy import REASONS, ClassifierOutput, Decision
+from earlybird.engine.types import Request, Verdict
 
 
 def check_lengths(requests: Sequence[Request], limit: int) -> None:

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from engine.errors import ConfigError
-from engine.text import markup
+from earlybird.engine.errors import ConfigError
+from earlybird.engine.text import markup
 
 # No piece that matters is longer on average, so these many characters a token fill the model; what a 10 MB body holds
 # beyond them is never touched.

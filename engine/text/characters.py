@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from engine.text.steps import BeyondAscii, Compose, Replace, Translate, replace
+from earlybird.engine.text.steps import BeyondAscii, Compose, Replace, Translate, replace
 
 
 def _byte_table() -> Mapping[str, int]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from engine.text.assembly import CLEAN_CHARACTERS_PER_TOKEN, Assembly, Text, joined, shortened
-from engine.text.profiles import Profile
-from engine.text.tokenizer import Tokenizer
+from earlybird.engine.text.assembly import CLEAN_CHARACTERS_PER_TOKEN, Assembly, Text, joined, shortened
+from earlybird.engine.text.profiles import Profile
+from earlybird.engine.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,20 @@ from functools import cached_property
 from importlib import resources
 from types import MappingProxyType
 
-from engine.errors import ConfigError
-from engine.text.characters import CHARACTERS
-from engine.text.steps import BareTokens, Lower, Step, Strip, Tokens, Unescape, UnescapeJson, UnescapeNested, replace
-from schemas.identity import canonical, sha256_hex
+from earlybird.engine.errors import ConfigError
+from earlybird.engine.text.characters import CHARACTERS
+from earlybird.engine.text.steps import (
+    BareTokens,
+    Lower,
+    Step,
+    Strip,
+    Tokens,
+    Unescape,
+    UnescapeJson,
+    UnescapeNested,
+    replace,
+)
+from earlybird.schemas.identity import canonical, sha256_hex
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,7 @@ def profile(name: str) -> Profile:
 
 def words(name: str) -> frozenset[str]:
     """A word list of this package, one word a line."""
-    return frozenset(resources.files("engine.text").joinpath("words", name).read_text("utf-8").split())
+    return frozenset(resources.files("earlybird.engine.text").joinpath("words", name).read_text("utf-8").split())
 
 
 LINKS = replace(r"https?://\S*|https?…|\bhttp…|www\.\S+|\bpic\.twitter\.com\S*")

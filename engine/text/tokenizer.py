@@ -9,7 +9,7 @@ from typing import Any
 
 from tokenizers import Tokenizer as Pieces
 
-from engine.errors import NotAModel
+from earlybird.engine.errors import NotAModel
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from pathlib import Path
 from random import Random
 from typing import IO
 
-from engine.errors import DataError
-from engine.manifest import LABELS
+from earlybird.engine.errors import DataError
+from earlybird.engine.manifest import LABELS
 
 UNLABELLED = -1
 

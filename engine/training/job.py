@@ -12,19 +12,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.config import AdapterConfig, Classifiers, LearnedExits
-from engine.errors import ConfigError, DataError
-from engine.manifest import LABELS
-from engine.text.assembly import Text, assembly
-from engine.text.encoder import TextEncoder
-from engine.text.profiles import profile
-from engine.training import run_folder
-from engine.training.data import Columns, Example, fingerprint, hashes, read_examples, split, stratified, without
-from engine.training.loop import Dataset, Epoch, Recipe, Training
-from engine.training.network import Network
-from engine.training.start import Start, from_layer, from_model, reshaped
-from engine.training.strategies import Phase, phases
-from engine.training.teachers import soft_targets
+from earlybird.engine.config import AdapterConfig, Classifiers, LearnedExits
+from earlybird.engine.errors import ConfigError, DataError
+from earlybird.engine.manifest import LABELS
+from earlybird.engine.text.assembly import Text, assembly
+from earlybird.engine.text.encoder import TextEncoder
+from earlybird.engine.text.profiles import profile
+from earlybird.engine.training import run_folder
+from earlybird.engine.training.data import (
+    Columns,
+    Example,
+    fingerprint,
+    hashes,
+    read_examples,
+    split,
+    stratified,
+    without,
+)
+from earlybird.engine.training.loop import Dataset, Epoch, Recipe, Training
+from earlybird.engine.training.network import Network
+from earlybird.engine.training.start import Start, from_layer, from_model, reshaped
+from earlybird.engine.training.strategies import Phase, phases
+from earlybird.engine.training.teachers import soft_targets
 
 SHARES = (0.8, 0.1, 0.1)  # of one file: train, dev, calibration
 
@@ -234,7 +243,7 @@ def _summary(job: Job, outcome: Outcome) -> None:
     }
     (job.output / "summary.json").write_text(json.dumps(found, indent=2) + "\n", "utf-8")
     with suppress(ImportError):  # matplotlib comes with the extra `evaluate`
-        from engine.evaluation.plots import losses
+        from earlybird.engine.evaluation.plots import losses
 
         for seed in job.seeds:
             epochs = [line for line in run_folder.read_log(job.output) if line["seed"] == seed]

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.errors import ConfigError
-from engine.exits.policy import Heads
-from engine.training.metrics import Scores, scores
-from engine.training.network import Batch, Network
-from engine.training.strategies import Phase
-from engine.training.targets import Distillation, Targets
+from earlybird.engine.errors import ConfigError
+from earlybird.engine.exits.policy import Heads
+from earlybird.engine.training.metrics import Scores, scores
+from earlybird.engine.training.network import Batch, Network
+from earlybird.engine.training.strategies import Phase
+from earlybird.engine.training.targets import Distillation, Targets
 
 
 @dataclass(frozen=True, slots=True)

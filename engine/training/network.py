@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from engine.adapters import adapt, adapter_shapes
-from engine.config import ModelConfig
-from engine.exits.policy import Heads
-from engine.weights import shapes
+from earlybird.engine.adapters import adapt, adapter_shapes
+from earlybird.engine.config import ModelConfig
+from earlybird.engine.exits.policy import Heads
+from earlybird.engine.weights import shapes
 
 APPROXIMATION = {"gelu": "none", "gelu_new": "tanh"}
 

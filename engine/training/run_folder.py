@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from engine.config import ModelConfig
-from engine.errors import ConfigError, NotAModel
-from engine.manifest import LABELS, MANIFEST, WEIGHTS, Ingredient, Manifest, TextProfile, file_sha256
-from engine.text.assembly import assembly
-from engine.text.profiles import profile
-from engine.text.tokenizer import Tokenizer
-from engine.training.loop import Epoch, State
+from earlybird.engine.config import ModelConfig
+from earlybird.engine.errors import ConfigError, NotAModel
+from earlybird.engine.manifest import LABELS, MANIFEST, WEIGHTS, Ingredient, Manifest, TextProfile, file_sha256
+from earlybird.engine.text.assembly import assembly
+from earlybird.engine.text.profiles import profile
+from earlybird.engine.text.tokenizer import Tokenizer
+from earlybird.engine.training.loop import Epoch, State
 
 CONFIG, LOG, CHECKPOINT, MODEL, SEEN = "run.json", "log.jsonl", "checkpoint.pt", "model", "seen.bin"
 

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.config import ModelConfig
-from engine.errors import ConfigError, NotAModel
-from engine.manifest import LABELS, MANIFEST
-from engine.text import tokenizer as tokenizers
-from engine.text.tokenizer import Tokenizer
-from engine.training.network import initial_tensors
-from engine.weights import load, renamed, shapes
+from earlybird.engine.config import ModelConfig
+from earlybird.engine.errors import ConfigError, NotAModel
+from earlybird.engine.manifest import LABELS, MANIFEST
+from earlybird.engine.text import tokenizer as tokenizers
+from earlybird.engine.text.tokenizer import Tokenizer
+from earlybird.engine.training.network import initial_tensors
+from earlybird.engine.weights import load, renamed, shapes
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from engine.config import ModelConfig
-from engine.errors import ConfigError
-from engine.exits.policy import Heads
-from engine.training.targets import Distillation, Targets, exit_loss
+from earlybird.engine.config import ModelConfig
+from earlybird.engine.errors import ConfigError
+from earlybird.engine.exits.policy import Heads
+from earlybird.engine.training.targets import Distillation, Targets, exit_loss
 
 Moves = Callable[[str], bool]
 """Whether a parameter of this name is trained."""

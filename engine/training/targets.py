@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from engine.training.data import UNLABELLED
+from earlybird.engine.training.data import UNLABELLED
 
 
 class Targets(NamedTuple):

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from engine.errors import NotAModel
-from engine.manifest import LABELS, MANIFEST
-from engine.training.targets import mean_of_teachers
+from earlybird.engine.errors import NotAModel
+from earlybird.engine.manifest import LABELS, MANIFEST
+from earlybird.engine.training.targets import mean_of_teachers
 
 BATCH = 32
 
@@ -84,10 +84,10 @@ def _rows(name: str, id2label: Mapping[int, str], labels: Mapping[str, str] | No
 
 
 def _by_us(name: str, texts: Sequence[str], progress: Progress) -> Tensor:
-    from engine.config import EngineConfig
-    from engine.engine import Engine
-    from engine.text.assembly import Text
-    from engine.types import Request
+    from earlybird.engine.config import EngineConfig
+    from earlybird.engine.engine import Engine
+    from earlybird.engine.text.assembly import Text
+    from earlybird.engine.types import Request
 
     engine = Engine.load(EngineConfig(model=name, policy="full", device="cpu"))
     runner = engine.runner()

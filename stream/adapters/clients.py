@@ -9,9 +9,9 @@ from typing import Protocol, TypeVar
 
 from confluent_kafka import KafkaError, Message
 
-from stream.adapters.probe import speech_of
-from stream.errors import SourceError
-from stream.logs import get_logger
+from earlybird.stream.adapters.probe import speech_of
+from earlybird.stream.errors import SourceError
+from earlybird.stream.observability.logging import get_logger
 
 log = get_logger(__name__)
 

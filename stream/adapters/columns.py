@@ -7,7 +7,7 @@ column (a `revision` of 2**63, say) is null there; files keep the message itself
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from stream.logs import get_logger
+from earlybird.stream.observability.logging import get_logger
 
 log = get_logger(__name__)
 

@@ -2,7 +2,7 @@
 
 The broker is the mock cluster inside librdkafka, run in a process of its own:
 
-    python -m stream.adapters.embedded --topic news.raw:4 --topic signals:1
+    python -m earlybird.stream.adapters.embedded --topic news.raw:4 --topic signals:1
 
 prints its address and lives until standard input closes. It speaks the protocol over TCP and keeps everything in
 memory: the last 5 MiB or 100,000 batches of each partition. It knows no transactions, no offsets by time, no topic
@@ -25,8 +25,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from stream.errors import StreamError
-from stream.extras import cure
+from earlybird.stream.errors import StreamError
+from earlybird.stream.extras import cure
 
 CLIENT_OPTIONS: Mapping[str, str | int] = {"fetch.wait.max.ms": 5}
 """What a client of the embedded broker needs besides its address."""
@@ -49,7 +49,7 @@ class EmbeddedBroker:
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "stream.adapters.embedded"]
+        command = [sys.executable, "-m", "earlybird.stream.adapters.embedded"]
         for name, partitions in self.topics.items():
             command += ["--topic", f"{name}:{partitions}"]
         self._process = subprocess.Popen(
@@ -245,7 +245,7 @@ class MockClusterByOption:
 
 def main() -> int:
     """Run the broker until standard input closes."""
-    parser = argparse.ArgumentParser(prog="python -m stream.adapters.embedded", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m earlybird.stream.adapters.embedded", description=__doc__)
     parser.add_argument("--topic", action="append", default=[], metavar="NAME:PARTITIONS")
     topics = {}
     for topic in parser.parse_args().topic:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from confluent_kafka import Consumer, TopicPartition
 
-from stream.adapters.options import Protocol
-from stream.ports import Commit, Partition
+from earlybird.stream.adapters.options import Protocol
+from earlybird.stream.ports import Commit, Partition
 
 LOOK_S = 0.25  # between two looks, of some 0.1 ms each
 LARGEST_METADATA = 4095  # UTF-16 units that a broker takes; 4096 is refused (offset.metadata.max.bytes)

@@ -13,16 +13,16 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from stream.adapters.clients import DENIED, MISSING, ClientLog, fatal, headers_of, leave
-from stream.adapters.group import Membership
-from stream.adapters.offsets import Offsets, assign, place_of
-from stream.adapters.options import Protocol, consumer_options
-from stream.adapters.reached import Reached
-from stream.adapters.statistics import statistics_into
-from stream.adapters.topic_ids import TopicIds
-from stream.errors import SettingsError, SourceError
-from stream.logs import get_logger
-from stream.ports import Commit, Partition, RebalanceListener, Record
+from earlybird.stream.adapters.clients import DENIED, MISSING, ClientLog, fatal, headers_of, leave
+from earlybird.stream.adapters.group import Membership
+from earlybird.stream.adapters.offsets import Offsets, assign, place_of
+from earlybird.stream.adapters.options import Protocol, consumer_options
+from earlybird.stream.adapters.reached import Reached
+from earlybird.stream.adapters.statistics import statistics_into
+from earlybird.stream.adapters.topic_ids import TopicIds
+from earlybird.stream.errors import SettingsError, SourceError
+from earlybird.stream.observability.logging import get_logger
+from earlybird.stream.ports import Commit, Partition, RebalanceListener, Record
 
 log = get_logger(__name__)
 

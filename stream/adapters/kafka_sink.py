@@ -9,11 +9,11 @@ import structlog
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import TopicMetadata  # type: ignore[attr-defined]
 
-from stream.adapters.clients import DENIED, MISSING, ClientLog, fatal
-from stream.adapters.options import producer_options
-from stream.adapters.statistics import statistics_into
-from stream.errors import RecordTooLarge, SettingsError, SinkError
-from stream.ports import Outgoing
+from earlybird.stream.adapters.clients import DENIED, MISSING, ClientLog, fatal
+from earlybird.stream.adapters.options import producer_options
+from earlybird.stream.adapters.statistics import statistics_into
+from earlybird.stream.errors import RecordTooLarge, SettingsError, SinkError
+from earlybird.stream.ports import Outgoing
 
 log = structlog.get_logger(__name__)
 

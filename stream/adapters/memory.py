@@ -4,8 +4,8 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
-from stream.errors import RecordTooLarge, SinkError, SourceEnded, SourceError
-from stream.ports import (
+from earlybird.stream.errors import RecordTooLarge, SinkError, SourceEnded, SourceError
+from earlybird.stream.ports import (
     MINE,
     PENDING,
     Answer,

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
-from stream.adapters.clients import DENIED, PASSING, ClientLog, within
-from stream.adapters.group import commit_of, named_topic, offset_of
-from stream.adapters.topic_ids import TopicIds
-from stream.errors import SourceError
-from stream.logs import get_logger
-from stream.ports import Commit, Partition
+from earlybird.stream.adapters.clients import DENIED, PASSING, ClientLog, within
+from earlybird.stream.adapters.group import commit_of, named_topic, offset_of
+from earlybird.stream.adapters.topic_ids import TopicIds
+from earlybird.stream.errors import SourceError
+from earlybird.stream.observability.logging import get_logger
+from earlybird.stream.ports import Commit, Partition
 
 log = get_logger(__name__)
 

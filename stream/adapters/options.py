@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Literal
 
-from stream.errors import SettingsError
+from earlybird.stream.errors import SettingsError
 
 Options = dict[str, str | int | float | bool]
 Protocol = Literal["classic", "consumer"]

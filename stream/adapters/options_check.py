@@ -8,7 +8,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
-from stream.adapters.options import (
+from earlybird.stream.adapters.options import (
     OWNED,
     Options,
     Protocol,

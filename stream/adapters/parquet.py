@@ -11,12 +11,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-from schemas.signal import Signal
-from stream.adapters.columns import SIGNAL, schema_of, table_of
-from stream.errors import SettingsError, SourceError
-from stream.extras import cure
-from stream.history.availability import Stamped
-from stream.ports import Record
+from earlybird.schemas.signal import Signal
+from earlybird.stream.adapters.columns import SIGNAL, schema_of, table_of
+from earlybird.stream.errors import SettingsError, SourceError
+from earlybird.stream.extras import cure
+from earlybird.stream.ports import Record
+from earlybird.stream.timeline.availability import Stamped
 
 ROW_GROUP = 16_384
 LEVEL = 3  # of zstd

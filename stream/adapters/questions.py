@@ -7,8 +7,8 @@ from typing import Protocol, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka.admin import ClusterMetadata  # type: ignore[attr-defined]
 
-from stream.adapters.clients import DENIED, MISSING, ClientLog
-from stream.errors import SourceError
+from earlybird.stream.adapters.clients import DENIED, MISSING, ClientLog
+from earlybird.stream.errors import SourceError
 
 T = TypeVar("T")
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 from confluent_kafka import Consumer, TopicPartition
 
-from stream.logs import get_logger
-from stream.ports import Partition
+from earlybird.stream.observability.logging import get_logger
+from earlybird.stream.ports import Partition
 
 log = get_logger(__name__)
 

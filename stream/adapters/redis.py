@@ -1,9 +1,9 @@
 """The duplicate cache on Redis: one script call a batch, a budget for each, a breaker above.
 
-Stored per text, as a string: `COUNT ENTRY` once it is answered (claims so far, and the first result, see
-stream.adapters.verdicts), or `? TOKEN` while a worker computes it. Every write is a single SET with its time to live:
-nothing can stay behind without one. All keys carry the hash tag {earlybird}: a script may name many keys only where
-they share a slot. On a Redis Cluster the cache therefore lives on one node; point the URL at it.
+Stored per text, as a string: `COUNT ENTRY` once it is answered (claims so far, and the first result, see the module
+cache_codec), or `? TOKEN` while a worker computes it. Every write is a single SET with its time to live: nothing can
+stay behind without one. All keys carry the hash tag {earlybird}: a script may name many keys only where they share a
+slot. On a Redis Cluster the cache therefore lives on one node; point the URL at it.
 
 Whoever can write to this Redis can write verdicts, unless entries are signed with a secret.
 """
@@ -16,10 +16,10 @@ from typing import Any
 import structlog
 from redis import RedisError
 
-from stream.adapters.breaker import Breaker
-from stream.adapters.redis_link import Link, Script, explained
-from stream.adapters.verdicts import LARGEST_ENTRY, Entries, place
-from stream.ports import MINE, PENDING, Answer, Claim, First, Hit
+from earlybird.stream.adapters.breaker import Breaker
+from earlybird.stream.adapters.cache_codec import LARGEST_ENTRY, Entries, place
+from earlybird.stream.adapters.redis_link import Link, Script, explained
+from earlybird.stream.ports import MINE, PENDING, Answer, Claim, First, Hit
 
 log = structlog.get_logger(__name__)
 
@@ -130,7 +130,7 @@ class RedisCache:
     ) -> None:
         """`ttl_us`: how far apart two recorded instants may be for the texts to count as duplicates. `lease_ms`: how
         long others leave a claimed text to us, and we theirs. `max_layers`: of the model, no exit is deeper.
-        `budget_ms`: the longest wait of a call. `secret`: signs entries, see stream.adapters.verdicts.
+        `budget_ms`: the longest wait of a call. `secret`: signs entries, see stream.adapters.cache_codec.
         Raises SettingsError on a URL that is none, or whose options are not its user's; no server is asked."""
         self.calls = self.failures = self.skipped = self.hits = self.misses = self.pending = self.bad = self.refused = 0
         self.writable = True
@@ -151,7 +151,7 @@ class RedisCache:
 
     @property
     def figures(self) -> dict[str, int]:
-        """For the metrics, see stream.figures."""
+        """For the metrics, see stream.observability.figures."""
         names = ("failures", "skipped", "hits", "misses", "pending", "bad", "refused")
         states = {"up": int(self.available), "writable": int(self.writable), "answered": self.calls - self.failures}
         return states | {name: getattr(self, name) for name in names}

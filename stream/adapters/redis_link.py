@@ -11,7 +11,7 @@ from redis.connection import AbstractConnection, Connection, parse_url
 from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as TimedOut
 
-from stream.errors import SettingsError
+from earlybird.stream.errors import SettingsError
 
 CONNECT_S = 1.0  # on a thread of its own: names are resolved and TLS is agreed on meanwhile
 

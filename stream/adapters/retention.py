@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[attr-defined]
 
-from stream.adapters.clients import MISSING
-from stream.adapters.topics import watched_admin
-from stream.errors import FeedError
+from earlybird.stream.adapters.clients import MISSING
+from earlybird.stream.adapters.topics import watched_admin
+from earlybird.stream.errors import FeedError
 
 _ANSWER_S = 3.0
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from stream.adapters.columns import SIGNAL
-from stream.adapters.parquet import arrow
-from stream.errors import SourceError
-from stream.logs import get_logger
+from earlybird.stream.adapters.columns import SIGNAL
+from earlybird.stream.adapters.parquet import arrow
+from earlybird.stream.errors import SourceError
+from earlybird.stream.observability.logging import get_logger
 
 log = get_logger(__name__)
 

@@ -14,13 +14,13 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from stream.adapters.clients import DENIED, ClientLog, leave
-from stream.adapters.kafka import record_of
-from stream.adapters.options import client_options
-from stream.adapters.questions import partitions_of
-from stream.errors import SettingsError, SourceError
-from stream.logs import get_logger
-from stream.ports import Partition, Record
+from earlybird.stream.adapters.clients import DENIED, ClientLog, leave
+from earlybird.stream.adapters.kafka import record_of
+from earlybird.stream.adapters.options import client_options
+from earlybird.stream.adapters.questions import partitions_of
+from earlybird.stream.errors import SettingsError, SourceError
+from earlybird.stream.observability.logging import get_logger
+from earlybird.stream.ports import Partition, Record
 
 log = get_logger(__name__)
 

@@ -6,12 +6,12 @@ from typing import Literal
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaException, TopicPartition
 
-from stream.adapters.clients import ClientLog, leave
-from stream.adapters.kafka import record_of
-from stream.adapters.options import client_options
-from stream.adapters.questions import ANSWER_S, partitions_of
-from stream.errors import SettingsError, SourceError
-from stream.ports import Partition, Record
+from earlybird.stream.adapters.clients import ClientLog, leave
+from earlybird.stream.adapters.kafka import record_of
+from earlybird.stream.adapters.options import client_options
+from earlybird.stream.adapters.questions import ANSWER_S, partitions_of
+from earlybird.stream.errors import SettingsError, SourceError
+from earlybird.stream.ports import Partition, Record
 
 
 class Tail:

@@ -6,11 +6,11 @@ from functools import partial
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from stream.adapters.kafka import record_of
-from stream.adapters.questions import ANSWER_S
-from stream.errors import SourceError
-from stream.history.timeline import Span, Window
-from stream.ports import Partition
+from earlybird.stream.adapters.kafka import record_of
+from earlybird.stream.adapters.questions import ANSWER_S
+from earlybird.stream.errors import SourceError
+from earlybird.stream.ports import Partition
+from earlybird.stream.timeline.merge import Span, Window
 
 
 def by_time(consumer: Consumer, partition: Partition, span: Span, window: Window) -> Span:

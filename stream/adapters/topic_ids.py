@@ -7,8 +7,8 @@ from concurrent.futures import Future
 from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, TopicDescription  # type: ignore[attr-defined]
 
-from stream.adapters.clients import ClientLog
-from stream.adapters.options import client_options
+from earlybird.stream.adapters.clients import ClientLog
+from earlybird.stream.adapters.options import client_options
 
 LOOK_S = 1.0  # between two looks; a topic made again is read from its old offset for at most this long
 ASK_S = 2.0  # a broker answers within milliseconds

@@ -19,16 +19,16 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
-from stream.adapters.clients import ClientLog, leave
-from stream.adapters.kafka import record_of
-from stream.adapters.options import client_options
-from stream.adapters.questions import ANSWER_S, partitions_of
-from stream.adapters.time_index import by_time, next_record
-from stream.adapters.topics import admin_client
-from stream.errors import SettingsError, SourceError
-from stream.history.availability import Stamped
-from stream.history.timeline import Begin, Span, Window
-from stream.ports import Partition
+from earlybird.stream.adapters.clients import ClientLog, leave
+from earlybird.stream.adapters.kafka import record_of
+from earlybird.stream.adapters.options import client_options
+from earlybird.stream.adapters.questions import ANSWER_S, partitions_of
+from earlybird.stream.adapters.time_index import by_time, next_record
+from earlybird.stream.adapters.topics import admin_client
+from earlybird.stream.errors import SettingsError, SourceError
+from earlybird.stream.ports import Partition
+from earlybird.stream.timeline.availability import Stamped
+from earlybird.stream.timeline.merge import Begin, Span, Window
 
 SILENCE_S = 60.0  # a bounded read that brings nothing for so long has lost its broker
 AHEAD = 4_096  # records kept of a partition whose turn has not come

@@ -14,10 +14,10 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     TopicMetadata,
 )
 
-from stream.adapters.clients import DENIED, ClientLog
-from stream.adapters.options import client_options
-from stream.adapters.questions import ANSWER_S, answered
-from stream.errors import SettingsError, StreamError
+from earlybird.stream.adapters.clients import DENIED, ClientLog
+from earlybird.stream.adapters.options import client_options
+from earlybird.stream.adapters.questions import ANSWER_S, answered
+from earlybird.stream.errors import SettingsError, StreamError
 
 _Options = Mapping[str, str | int | float | bool]
 

@@ -1,6 +1,6 @@
 """A simulated device behind feeders, in a process of its own, as `earlybird run` has one.
 
-    python -m stream.bench.device --engine null:70000 LINE ...
+    python -m earlybird.stream.bench.device --engine null:70000 LINE ...
 
 It serves until stdin has a line or ends, and says on stdout when it is ready (`{"ready": true}`) and, at the end, what
 it measured.
@@ -12,17 +12,17 @@ import sys
 import time
 from queue import SimpleQueue
 
-from engine.calm import calm
-from stream.adapters.clock import SystemClock
-from stream.bench.null import NullEncoder, NullEngine, rate_of
-from stream.feeders.device import Device
-from stream.feeders.line import Line
-from stream.inflight import Failed
+from earlybird.engine.runtime import calm
+from earlybird.stream.adapters.clock import SystemClock
+from earlybird.stream.bench.null import NullEncoder, NullEngine, rate_of
+from earlybird.stream.consumer_processes.channel import Line
+from earlybird.stream.consumer_processes.engine_server import Device
+from earlybird.stream.stage.messages import Failed
 
 
 def main() -> int:
     """0: every request was answered."""
-    parser = argparse.ArgumentParser(prog="python -m stream.bench.device", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m earlybird.stream.bench.device", description=__doc__)
     parser.add_argument("--engine", required=True)
     parser.add_argument("lines", nargs="+", type=Line.inherited)
     args = parser.parse_args()

@@ -8,10 +8,10 @@ from itertools import pairwise
 
 from rich.table import Table
 
-from stream.bench.report import figures
-from stream.bench.workers import Child, Place, Workers
-from stream.feeders.line import Line
-from stream.settings import child_environment
+from earlybird.stream.bench.report import figures
+from earlybird.stream.bench.workers import Child, Place, Workers
+from earlybird.stream.config.settings import child_environment
+from earlybird.stream.consumer_processes.channel import Line
 
 PLACES, LONGEST = 1_024, 512
 
@@ -40,7 +40,7 @@ class Fed:
 def feed(place: Place, engine: str, feeders: int) -> Fed:
     """Everything in the raw topic, read by so many. Raises StreamError when a process fails."""
     lines = [Line.create(PLACES, LONGEST) for _ in range(feeders)]
-    command = ["stream.bench.device", "--engine", engine, *(line.spelt() for line in lines)]
+    command = ["earlybird.stream.bench.device", "--engine", engine, *(line.spelt() for line in lines)]
     device = Child(command, child_environment(()), [fd for line in lines for fd in line.descriptors])
     try:
         device.hear()

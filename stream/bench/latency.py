@@ -5,12 +5,12 @@ And beside it the bare broker: the same records, in the same run, from produce()
 import time
 from dataclasses import dataclass
 
-from stream.adapters.kafka_sink import KafkaSink
-from stream.adapters.tail import Tail
-from stream.bench.load import records
-from stream.bench.workers import Place, Workers
-from stream.errors import StreamError
-from stream.ports import Outgoing
+from earlybird.stream.adapters.kafka_sink import KafkaSink
+from earlybird.stream.adapters.tail import Tail
+from earlybird.stream.bench.load import records
+from earlybird.stream.bench.workers import Place, Workers
+from earlybird.stream.errors import StreamError
+from earlybird.stream.ports import Outgoing
 
 PATIENCE_S = 30.0
 # Not counted. The worker is let go by resuming its partitions, after which librdkafka takes up to a second to fetch

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator
 from itertools import cycle, islice
 
-from schemas.raw import Action
-from stream.adapters.kafka_sink import KafkaSink
-from stream.demo.feed import normal_items
-from stream.ports import Outgoing, Record
+from earlybird.schemas.raw import Action
+from earlybird.stream.adapters.kafka_sink import KafkaSink
+from earlybird.stream.demo.items import normal_items
+from earlybird.stream.ports import Outgoing, Record
 
 
 def records(topic: str, count: int, partitions: int = 1) -> list[Record]:

@@ -4,13 +4,13 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from engine.config import EngineConfig
-from engine.text.assembly import Text
-from engine.text.encoder import Encoded
-from engine.types import Request, Verdict
-from schemas.signal import ExitReason, Model
-from stream.errors import SettingsError
-from stream.outcome import Origin
+from earlybird.engine.config import EngineConfig
+from earlybird.engine.text.assembly import Text
+from earlybird.engine.text.encoder import Encoded
+from earlybird.engine.types import Request, Verdict
+from earlybird.schemas.signal import ExitReason, Model
+from earlybird.stream.errors import SettingsError
+from earlybird.stream.stage.outcome import Origin
 
 SLOTS = 256
 LAYERS = 8

@@ -1,6 +1,6 @@
 """A recomputation under measurement: `earlybird replay recompute` as shipped, in a process of its own.
 
-    python -m stream.bench.recompute ARCHIVE
+    python -m earlybird.stream.bench.recompute ARCHIVE
 
 Settings come from the environment. Last line: what it measured, from the first record read to the manifest written; the
 model is loaded before that.
@@ -14,14 +14,14 @@ from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from stream.bench.worker import Measured
-from stream.history.archive import ArchiveHistory
-from stream.history.availability import Stamped
-from stream.history.replay_run import Options, plan_of, run_replay
-from stream.history.timeline import Span, Window
-from stream.logs import configure_logging
-from stream.ports import Partition
-from stream.settings import load
+from earlybird.stream.archive.reader import ArchiveHistory
+from earlybird.stream.bench.worker import Measured
+from earlybird.stream.config.settings import load
+from earlybird.stream.observability.logging import configure_logging
+from earlybird.stream.ports import Partition
+from earlybird.stream.replay.run import Options, plan_of, run_replay
+from earlybird.stream.timeline.availability import Stamped
+from earlybird.stream.timeline.merge import Span, Window
 
 
 class Timed(ArchiveHistory):
@@ -48,7 +48,7 @@ def measure(archive: Path) -> Measured:
 
 def main() -> int:
     """0: measured."""
-    parser = argparse.ArgumentParser(prog="python -m stream.bench.recompute", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m earlybird.stream.bench.recompute", description=__doc__)
     parser.add_argument("archive", type=Path)
     args = parser.parse_args()
     configure_logging("error", "json")

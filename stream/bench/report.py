@@ -11,8 +11,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from stream.bench.latency import Latency
-from stream.bench.steps import Step
+from earlybird.stream.bench.latency import Latency
+from earlybird.stream.bench.steps import Step
 
 PACKAGES = ("confluent-kafka", "pydantic", "pydantic-core", "redis", "torch")
 

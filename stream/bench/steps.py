@@ -11,26 +11,26 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
-from engine.config import EngineConfig
-from engine.engine import Engine
-from engine.text.tokenizer import duplicate_key
-from engine.types import Verdict
-from schemas.raw import RAW
-from stream.adapters.bench_peers import consume
-from stream.adapters.embedded import EmbeddedRedis
-from stream.adapters.kafka import KafkaSource
-from stream.adapters.kafka_sink import KafkaSink
-from stream.adapters.memory import NoCache
-from stream.adapters.redis import RedisCache
-from stream.bench import null
-from stream.bench.workers import Place
-from stream.duplicates import Duplicates
-from stream.inflight import Answer, Entry, Fields
-from stream.ledger import Ledger
-from stream.outcome import fields_record, signal_fields
-from stream.ports import Commit, DuplicateCache, Outgoing, Partition, Record
-from stream.preprocess import Limits, Readable, read, text_of
-from stream.telemetry import Metrics
+from earlybird.engine.config import EngineConfig
+from earlybird.engine.engine import Engine
+from earlybird.engine.text.tokenizer import duplicate_key
+from earlybird.engine.types import Verdict
+from earlybird.schemas.raw import RAW
+from earlybird.stream.adapters.embedded import EmbeddedRedis
+from earlybird.stream.adapters.kafka import KafkaSource
+from earlybird.stream.adapters.kafka_sink import KafkaSink
+from earlybird.stream.adapters.memory import NoCache
+from earlybird.stream.adapters.redis import RedisCache
+from earlybird.stream.bench import null
+from earlybird.stream.bench.peers import consume
+from earlybird.stream.bench.workers import Place
+from earlybird.stream.observability.metrics import Metrics
+from earlybird.stream.parsing.records import Limits, Readable, read, text_of
+from earlybird.stream.ports import Commit, DuplicateCache, Outgoing, Partition, Record
+from earlybird.stream.stage.duplicates import Duplicates
+from earlybird.stream.stage.messages import Answer, Entry, Fields
+from earlybird.stream.stage.offsets import Ledger
+from earlybird.stream.stage.outcome import fields_record, signal_fields
 
 BATCH = 500
 DAY_US = 86_400_000_000

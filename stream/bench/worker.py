@@ -1,6 +1,6 @@
 """One worker under measurement: the stage as shipped, on an engine of choice, in a process of its own.
 
-    python -m stream.bench.worker --engine null:70000 [--encoder bundled] [--until-idle] [--line LINE]
+    python -m earlybird.stream.bench.worker --engine null:70000 [--encoder bundled] [--until-idle] [--line LINE]
 
 Settings come from the environment. It joins its group with every partition paused and tells on stdout what it was
 assigned (`{"assigned": 8}`); a line on stdin lets it go; the end of stdin ends it. Last line: what it measured.
@@ -18,21 +18,22 @@ from typing import Any, cast
 
 import torch
 
-from engine.config import EngineConfig
-from engine.engine import Engine
-from stream.adapters.clock import SystemClock
-from stream.adapters.kafka import KafkaSource
-from stream.adapters.kafka_sink import KafkaSink
-from stream.bench import null
-from stream.feeders.line import Line
-from stream.feeders.remote import Remote
-from stream.logs import configure_logging
-from stream.pipeline import Pipeline
-from stream.ports import Partition
-from stream.service import load_engine, origin_of
-from stream.settings import Settings, load
-from stream.stage import Stage, open_cache
-from stream.telemetry import Metrics
+from earlybird.engine.config import EngineConfig
+from earlybird.engine.engine import Engine
+from earlybird.stream.adapters.clock import SystemClock
+from earlybird.stream.adapters.kafka import KafkaSource
+from earlybird.stream.adapters.kafka_sink import KafkaSink
+from earlybird.stream.bench import null
+from earlybird.stream.config.settings import Settings, load
+from earlybird.stream.consumer_processes.channel import Line
+from earlybird.stream.consumer_processes.remote_engine import Remote
+from earlybird.stream.observability.logging import configure_logging
+from earlybird.stream.observability.metrics import Metrics
+from earlybird.stream.ports import Partition
+from earlybird.stream.run_worker import open_cache
+from earlybird.stream.service import load_engine, origin_of
+from earlybird.stream.stage.pipeline import Pipeline
+from earlybird.stream.stage.stage import Stage
 
 IDLE_S = 3.0  # nothing new for so long, and nothing under way: everything was read
 MOST_PARTITIONS = 64
@@ -97,7 +98,7 @@ class Race(threading.Event):
 
 def main() -> int:
     """Serve until stdin ends or, if so asked, nothing is left to read."""
-    parser = argparse.ArgumentParser(prog="python -m stream.bench.worker", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m earlybird.stream.bench.worker", description=__doc__)
     parser.add_argument("--engine", required=True)
     parser.add_argument("--encoder", choices=["null", "bundled"], default="null")
     parser.add_argument("--until-idle", action="store_true")

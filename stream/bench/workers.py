@@ -12,9 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from stream.errors import StreamError
-from stream.feeders.line import Line
-from stream.settings import child_environment
+from earlybird.stream.config.settings import child_environment
+from earlybird.stream.consumer_processes.channel import Line
+from earlybird.stream.errors import StreamError
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Workers:
     ) -> None:
         """`idle`: they end when nothing is left to read; else when they are closed. `lines`: one for each, to an engine
         that another process has."""
-        command = ["stream.bench.worker", "--engine", engine, "--encoder", "bundled" if tokenise else "null"]
+        command = ["earlybird.stream.bench.worker", "--engine", engine, "--encoder", "bundled" if tokenise else "null"]
         self._command = [*command, *(["--until-idle"] if idle else [])]
         variables = {
             "group": f"bench-{uuid.uuid4().hex[:8]}",

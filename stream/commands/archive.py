@@ -9,10 +9,10 @@ import signal
 import threading
 from pathlib import Path
 
-from stream import settings as settings_module
-from stream.arguments import seconds
-from stream.cli import version
-from stream.logs import configure_logging
+from earlybird.stream.commands.arguments import seconds
+from earlybird.stream.config import settings as settings_module
+from earlybird.stream.extras import version
+from earlybird.stream.observability.logging import configure_logging
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 when everything that was read is in files."""
-    from stream.history.archiver import Archiver, archive_all, archive_on, starts
+    from earlybird.stream.archive.writer import Archiver, archive_all, archive_on, starts
 
     settings = settings_module.load(args.config)
     configure_logging(settings.log.level, settings.log.format)
@@ -45,8 +45,8 @@ def run(args: argparse.Namespace) -> int:
         if args.compact:
             print(f"{archiver.compact()} files merged into others")
             return 0
-        from stream.adapters.topic_range import TopicHistory, TopicReader
-        from stream.history.timeline import Window
+        from earlybird.stream.adapters.topic_range import TopicHistory, TopicReader
+        from earlybird.stream.timeline.merge import Window
 
         kafka, window = settings.kafka, Window()
         history = TopicHistory(kafka.bootstrap_servers, kafka.options)

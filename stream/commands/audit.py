@@ -10,10 +10,10 @@ import json
 import time
 from typing import Any
 
-from stream import settings as settings_module
-from stream.arguments import add_bounds
-from stream.errors import SettingsError
-from stream.logs import configure_logging
+from earlybird.stream.commands.arguments import add_bounds
+from earlybird.stream.config import settings as settings_module
+from earlybird.stream.errors import SettingsError
+from earlybird.stream.observability.logging import configure_logging
 
 _NAMED = 10
 _NAMES = {"missing": "no outcome", "strays": "no such record", "disagreeing": "said twice, differently"}
@@ -29,10 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """The account, on stdout."""
-    from stream.account import Account, report
-    from stream.adapters.topic_range import TopicHistory
-    from stream.history.timeline import Window, parse_bounds
-    from stream.stage import limits_of
+    from earlybird.stream.adapters.topic_range import TopicHistory
+    from earlybird.stream.monitor.account import Account, report
+    from earlybird.stream.stage.stage import limits_of
+    from earlybird.stream.timeline.merge import Window, parse_bounds
 
     settings = settings_module.load(args.config)
     configure_logging("warning", settings.log.format)

@@ -12,13 +12,13 @@ import argparse
 import importlib
 from typing import cast
 
-from stream.cli import Command
+from earlybird.stream.cli import Command
 
 MODULES = {
-    "engine": "engine.bench.engine_command",
-    "flips": "engine.bench.flips_command",
-    "stage": "stream.bench_stage",
-    "replay": "stream.bench_replay",
+    "engine": "earlybird.engine.bench.engine_command",
+    "flips": "earlybird.engine.bench.flips_command",
+    "stage": "earlybird.stream.bench.stage_command",
+    "replay": "earlybird.stream.bench.replay_command",
 }
 
 

@@ -13,12 +13,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.config import BUNDLED
-from stream.commands.evaluate import read_outputs
-from stream.commands.train import add_data_options
+from earlybird.engine.config import BUNDLED
+from earlybird.stream.commands.evaluate import read_outputs
+from earlybird.stream.commands.train import add_data_options
 
 if TYPE_CHECKING:
-    from engine.evaluation.calibrate import Certificate, Tested
+    from earlybird.engine.evaluation.calibrate import Certificate, Tested
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,9 +38,9 @@ def run(args: argparse.Namespace) -> int:
     """0: certified, 1: no threshold passed. Raises EngineError."""
     import torch
 
-    from engine.errors import ConfigError
-    from engine.evaluation.calibrate import candidates, certificate, fixed_sequence
-    from engine.evaluation.certify import write_certificate
+    from earlybird.engine.errors import ConfigError
+    from earlybird.engine.evaluation.calibrate import candidates, certificate, fixed_sequence
+    from earlybird.engine.evaluation.certify import write_certificate
 
     torch.set_num_threads(1)
     if args.write and args.model == BUNDLED:
@@ -61,9 +61,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _refuse_seen(args: argparse.Namespace) -> None:
     """Refuse texts that the model's training run has seen. Raises ConfigError."""
-    from engine.errors import ConfigError
-    from engine.training.data import Columns, hashes, read_examples
-    from engine.training.run_folder import read_seen
+    from earlybird.engine.errors import ConfigError
+    from earlybird.engine.training.data import Columns, hashes, read_examples
+    from earlybird.engine.training.run_folder import read_seen
 
     seen = None if args.model == BUNDLED or args.texts is None else read_seen(Path(args.model))
     if seen is None:

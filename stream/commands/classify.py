@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, get_args
 
-from engine.config import Dtype, EngineConfig, RunnerName
-from engine.errors import ConfigError
-from engine.types import Verdict
-from stream.settings import add_config_option, load
+from earlybird.engine.config import Dtype, EngineConfig, RunnerName
+from earlybird.engine.errors import ConfigError
+from earlybird.engine.types import Verdict
+from earlybird.stream.config.settings import add_config_option, load
 
 # Lines read ahead of the oldest answer that is not yet written: enough to keep the slots full past a slow text.
 WINDOW = 1024
@@ -76,7 +76,7 @@ class Classification:
     def __init__(self, config: EngineConfig, lines: BinaryIO) -> None:
         import torch  # not above: `earlybird classify --help` needs no torch
 
-        from engine.engine import Engine
+        from earlybird.engine.engine import Engine
 
         torch.set_num_threads(1)  # as in the stage: the same bits
         self._engine = Engine.load(config)
@@ -100,8 +100,8 @@ class Classification:
 
     def _admit(self) -> None:
         """Lines that are there become requests or errors."""
-        from engine.text.assembly import Text
-        from engine.types import Request
+        from earlybird.engine.text.assembly import Text
+        from earlybird.engine.types import Request
 
         tickets, texts = [], []
         for place, raw in self._arrived():

@@ -9,8 +9,8 @@ file, for secrets.
 import argparse
 import json
 
-from stream import settings as settings_module
-from stream.settings_report import effective, table
+from earlybird.stream.config import settings as settings_module
+from earlybird.stream.config.report import effective, table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from stream.settings_check import check, port_in_use
+    from earlybird.stream.startup_check import check, port_in_use
 
     settings, faults = settings_module.examined(args.config)
     check(settings, faults, model=True)

@@ -2,7 +2,8 @@
 model, and a feed of about 240 invented news items and tweets in which everything odd happens once.
 
 On a terminal it shows the live tape. Every odd item must end as its table says, else the exit status is 1. The feed is
-paced: its rate says nothing of the throughput. Without --once the stage stays up for other commands until Ctrl-C.
+paced: its rate says nothing of the throughput. Its texts are ones that the bundled model reads rightly: the labels say
+nothing of its accuracy, which is in its card. Without --once the stage stays up for other commands until Ctrl-C.
 """
 
 import argparse
@@ -15,17 +16,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from stream.adapters.embedded import CLIENT_OPTIONS
-from stream.adapters.kafka_sink import KafkaSink
-from stream.adapters.tail import Tail
-from stream.demo.feed import demo_feed, rebased
-from stream.demo.playback import RAW_TOPICS, Playback
-from stream.demo.stage import DemoStage
-from stream.logs import configure_logging
-from stream.settings import load
-from stream.tape.rows import Kind, Row, Tape, liveliest, picture
-from stream.tape.starting import Starting
-from stream.tape.tally import TapeTally
+from earlybird.stream.adapters.embedded import CLIENT_OPTIONS
+from earlybird.stream.adapters.kafka_sink import KafkaSink
+from earlybird.stream.adapters.tail import Tail
+from earlybird.stream.config.settings import load
+from earlybird.stream.demo.items import demo_feed, rebased
+from earlybird.stream.demo.playback import RAW_TOPICS, Playback
+from earlybird.stream.demo.stage import DemoStage
+from earlybird.stream.monitor.starting import Starting
+from earlybird.stream.monitor.summary import TapeTally
+from earlybird.stream.monitor.tape import Kind, Row, Tape, liveliest, picture
+from earlybird.stream.observability.logging import configure_logging
 
 _PICTURE_COLUMNS, _PICTURE_ROWS = 100, 26
 _READY_S, _OUTCOME_S = 180.0, 60.0  # on a busy machine; a worker that dies is noticed at once

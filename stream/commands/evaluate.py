@@ -15,12 +15,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.config import BUNDLED
-from stream.commands.train import add_data_options
+from earlybird.engine.config import BUNDLED
+from earlybird.stream.commands.train import add_data_options
 
 if TYPE_CHECKING:
-    from engine.evaluation.outputs import Outputs
-    from engine.evaluation.sweep import Matched, Point
+    from earlybird.engine.evaluation.outputs import Outputs
+    from earlybird.engine.evaluation.sweep import Matched, Point
 
 SAVED = (0.25, 0.5, 0.75)
 LOST = (0.0, 0.01)
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     """0: evaluated. Raises EngineError."""
     import torch
 
-    from engine.evaluation.sweep import at_accuracy, at_cost, sweep
+    from earlybird.engine.evaluation.sweep import at_accuracy, at_cost, sweep
 
     torch.set_num_threads(1)
     outputs = read_outputs(args)
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     matched = [] if chosen else [match for saved in SAVED for match in at_cost(points, saved)]
     cheapest = [] if chosen else [match for lost in LOST for match in at_accuracy(points, lost)]
     if args.html is not None:
-        from engine.evaluation.report import report
+        from earlybird.engine.evaluation.report import report
 
         title = f"{args.model} on {(args.texts or args.stored).name}"
         args.html.write_text(report(title, outputs, points, matched, cheapest), "utf-8")
@@ -69,9 +69,9 @@ def read_outputs(args: argparse.Namespace) -> "Outputs":
     from rich.console import Console
     from rich.progress import Progress
 
-    from engine.errors import ConfigError
-    from engine.evaluation.outputs import Outputs, outputs_of
-    from engine.training.data import Columns, read_examples
+    from earlybird.engine.errors import ConfigError
+    from earlybird.engine.evaluation.outputs import Outputs, outputs_of
+    from earlybird.engine.training.data import Columns, read_examples
 
     if (args.texts is None) == (args.stored is None):
         raise ConfigError("texts: a file of labelled texts or --from FILE required, one of the two")

@@ -13,10 +13,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.config import BUNDLED, EngineConfig
+from earlybird.engine.config import BUNDLED, EngineConfig
 
 if TYPE_CHECKING:
-    from engine.evaluation.explain import Explanation, Pass
+    from earlybird.engine.evaluation.explain import Explanation, Pass
 
 SHOWN = 3  # words per pass in the terminal
 
@@ -34,15 +34,15 @@ def run(args: argparse.Namespace) -> int:
     """0: explained. Raises EngineError."""
     import torch
 
-    from engine.engine import Engine
-    from engine.errors import ConfigError
-    from engine.evaluation.explain import explain
+    from earlybird.engine.engine import Engine
+    from earlybird.engine.errors import ConfigError
+    from earlybird.engine.evaluation.explain import explain
 
     torch.set_num_threads(1)
     engine = Engine.load(EngineConfig(model=args.model, policy=args.policy, runner="reference", device="cpu"))
     found = explain(engine, args.text)
     if args.html is not None:
-        from engine.evaluation.explain_page import page
+        from earlybird.engine.evaluation.explain_page import page
 
         try:
             args.html.write_text(page(found), "utf-8")

@@ -23,14 +23,23 @@ from pathlib import Path
 
 import structlog
 
-from stream import settings as settings_module
-from stream.arguments import positive_float, positive_int, seconds, speed
-from stream.errors import FeedError, StreamError
-from stream.escape import escaped
-from stream.feed import BACK_DATED_US, BadLine, FeedFile, FeedItem, LineFormat, Pace, merged, publish
-from stream.feed_tally import Tally
-from stream.field_map import FLAT, FieldMap
-from stream.logs import configure_logging
+from earlybird.stream.commands.arguments import positive_float, positive_int, seconds, speed
+from earlybird.stream.config import settings as settings_module
+from earlybird.stream.errors import FeedError, StreamError
+from earlybird.stream.observability.escape import escaped
+from earlybird.stream.observability.logging import configure_logging
+from earlybird.stream.publishing.field_map import FLAT, FieldMap
+from earlybird.stream.publishing.files import (
+    BACK_DATED_US,
+    BadLine,
+    FeedFile,
+    FeedItem,
+    LineFormat,
+    Pace,
+    merged,
+    publish,
+)
+from earlybird.stream.publishing.tally import Tally
 
 log = structlog.get_logger(__name__)
 
@@ -68,8 +77,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0: every line is published and acknowledged; 1: some lines were bad; 130, 143: SIGINT, SIGTERM. However it ends,
     it says how far it came."""
-    from stream.adapters.kafka_sink import KafkaSink
-    from stream.adapters.topics import known_topics
+    from earlybird.stream.adapters.kafka_sink import KafkaSink
+    from earlybird.stream.adapters.topics import known_topics
 
     settings = settings_module.load(args.config)
     configure_logging(settings.log.level, settings.log.format)
@@ -180,7 +189,7 @@ class _Retention:
     def __call__(self, item: FeedItem) -> None:
         if item.at_us >= self._oldest_us or item.topic in self._checked:
             return
-        from stream.adapters.retention import deletes_by_record_time
+        from earlybird.stream.adapters.retention import deletes_by_record_time
 
         self._checked.add(item.topic)
         deletes = deletes_by_record_time(self._kafka.bootstrap_servers, [item.topic], self._kafka.options)[item.topic]

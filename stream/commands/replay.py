@@ -20,10 +20,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from stream import settings as settings_module
-from stream.arguments import add_bounds, speed
-from stream.errors import SettingsError
-from stream.logs import configure_logging
+from earlybird.stream.commands.arguments import add_bounds, speed
+from earlybird.stream.config import settings as settings_module
+from earlybird.stream.errors import SettingsError
+from earlybird.stream.observability.logging import configure_logging
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0: replayed; 1: replayed, and the comparison does not hold."""
-    from stream.history.replay_run import Options, history_of, plan_of, run_replay
+    from earlybird.stream.replay.run import Options, history_of, plan_of, run_replay
 
     settings = settings_module.load(args.config)
     configure_logging(settings.log.level, settings.log.format)

@@ -2,9 +2,9 @@
 
 import argparse
 
-from stream.logs import configure_logging, worker_name
-from stream.settings import add_config_option, examined
-from stream.watchdog import stop_on_signals
+from earlybird.stream.config.settings import add_config_option, examined
+from earlybird.stream.observability.logging import configure_logging, worker_name
+from earlybird.stream.observability.watchdog import stop_on_signals
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,10 +17,12 @@ def run(args: argparse.Namespace) -> int:
     stop = stop_on_signals()
     settings, faults = examined(args.config)
     configure_logging(settings.log.level, settings.log.format, worker=worker_name(), group=settings.group)
-    from stream.settings_check import check
+    from earlybird.stream.startup_check import check
 
     check(settings, faults, model=False)  # the start loads it
-    from stream.service import serve  # torch and the model take seconds: settings should have been checked by then
+    from earlybird.stream.service import (
+        serve,  # torch and the model take seconds: settings should have been checked by then
+    )
 
     serve(settings, stop)
     return 0

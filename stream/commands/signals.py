@@ -12,17 +12,17 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
-from schemas.codec import DecodeError, decode
-from schemas.rejection import Rejection
-from schemas.signal import Signal
-from schemas.symbols import canonical_symbol
-from stream.adapters.tail import Tail
-from stream.arguments import seconds
-from stream.escape import escaped, json_line
-from stream.logs import configure_logging
-from stream.ports import Position, Record
-from stream.settings import Settings, add_config_option, load
-from stream.tape.rows import Row, heading, headline, line
+from earlybird.schemas.codec import DecodeError, decode
+from earlybird.schemas.rejection import Rejection
+from earlybird.schemas.signal import Signal
+from earlybird.schemas.symbols import canonical_symbol
+from earlybird.stream.adapters.tail import Tail
+from earlybird.stream.commands.arguments import seconds
+from earlybird.stream.config.settings import Settings, add_config_option, load
+from earlybird.stream.monitor.tape import Row, heading, headline, line
+from earlybird.stream.observability.escape import escaped, json_line
+from earlybird.stream.observability.logging import configure_logging
+from earlybird.stream.ports import Position, Record
 
 _HEADLINES_KEPT = 100_000
 _JOIN_S = 1.0

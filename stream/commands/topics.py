@@ -6,10 +6,10 @@
 
 import argparse
 
-from stream.adapters.retention import sender_dated
-from stream.adapters.topics import Topic, create_topics, look_at, stage_topics
-from stream.logs import configure_logging
-from stream.settings import Settings, add_config_option, load
+from earlybird.stream.adapters.retention import sender_dated
+from earlybird.stream.adapters.topics import Topic, create_topics, look_at, stage_topics
+from earlybird.stream.config.settings import Settings, add_config_option, load
+from earlybird.stream.observability.logging import configure_logging
 
 _CREATED_S = 30.0  # longest wait for a broker: a deployment makes its topics while the broker starts
 _HIDDEN = "there or not: no permission to describe it"

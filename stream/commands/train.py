@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from engine.config import AdapterConfig, Classifiers, LearnedExits
-from engine.errors import ConfigError
+from earlybird.engine.config import AdapterConfig, Classifiers, LearnedExits
+from earlybird.engine.errors import ConfigError
 
 if TYPE_CHECKING:
-    from engine.training.job import Watch
-    from engine.training.loop import Epoch
+    from earlybird.engine.training.job import Watch
+    from earlybird.engine.training.loop import Epoch
 
 STRATEGIES = ("last", "joint", "elbert", "two_stage", "deebert", "fastbert", "alternating", "berxit", "pf_berxit")
 
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     """0: a model was written. Raises EngineError."""
     import torch
 
-    from engine.training.job import train
+    from earlybird.engine.training.job import train
 
     torch.set_num_threads(args.threads)
     job = _job(args)
@@ -99,12 +99,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _job(args: argparse.Namespace) -> Any:
-    from engine.config import BUNDLED
-    from engine.engine import BUNDLED_FOLDER
-    from engine.training.data import Columns
-    from engine.training.job import Job
-    from engine.training.loop import Recipe
-    from engine.training.targets import Distillation
+    from earlybird.engine.config import BUNDLED
+    from earlybird.engine.engine import BUNDLED_FOLDER
+    from earlybird.engine.training.data import Columns
+    from earlybird.engine.training.job import Job
+    from earlybird.engine.training.loop import Recipe
+    from earlybird.engine.training.targets import Distillation
 
     recipe = Recipe(
         epochs=args.epochs,
@@ -146,7 +146,7 @@ def _display() -> Iterator["Watch"]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from engine.training.job import Watch
+    from earlybird.engine.training.job import Watch
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     tasks: dict[str, Any] = {}

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from schemas.raw import RawItem
-from schemas.rejection import Reason
-from schemas.signal import Label
+from earlybird.schemas.raw import RawItem
+from earlybird.schemas.rejection import Reason
+from earlybird.schemas.signal import Label
 
 Outcome = Literal["signal", "hit", "correct", "retract", "reject"]
 Find = Callable[[str], RawItem]
@@ -61,25 +61,25 @@ def _copies(build: "_Builder") -> list[Odd]:
         (14.1, "Ordane Motors recalls 61,000 vans over brake hose defect"),
         (16.3, "Norvex raises full-year revenue outlook to $4.2 bln from $3.9 bln"),
         (17.0, "Pelluxa Mining halts Corvada copper mine after tunnel wall collapse"),
-        (61.6, "Norvex Q1 adjusted EPS $1.42 vs $1.19 expected"),
+        (61.6, "Norvex Q1 adjusted EPS $1.42 beats $1.19 expected"),
         (62.0, "Norvex Q1 revenue $1.08 bln, up 24 pct from a year ago"),
         (63.9, "Norvex shares jump 13 pct to all-time high"),
         (64.4, "Norvex to buy back shares worth $500 mln"),
         (121.9, "Telmaris Pharma heart drug fails to meet main goal in late-stage trial"),
-        (122.3, "Telmaris to stop development of TL-204"),
+        (122.3, "Telmaris scraps TL-204 after trial failure"),
         (123.0, "Telmaris Pharma shares plunge 58 pct after trial failure"),
-        (181.6, "Central bank raises key rate by 25 basis points, surprising markets"),
+        (181.6, "Central bank surprises with rate rise of 25 basis points, stocks fall"),
         (182.9, "Homebuilders fall sharply after unexpected rate rise"),
     )
     retweeted = (
         (62.7, "$NRVX EPS 1.42 vs 1.19!!! HUGE beat"),
         (63.1, "$NRVX beats on top and bottom line"),
         (122.0, "BREAKING $TLMR TL-204 misses primary endpoint"),
-        (122.6, "Oh no. $TLMR phase 3 failed"),
-        (124.2, "Lost 4 years of savings today in $TLMR. Be careful out there."),
+        (122.6, "Ugh. $TLMR phase 3 failed badly"),
+        (124.2, "Got crushed in $TLMR today. Be careful out there."),
         (182.5, "Whoa, they hiked. Nobody had that. Banks up, builders down $FNTR $LMBR"),
     )
-    beat, wire = "$NRVX EPS 1.42 vs 1.19!!! HUGE beat", "Norvex Q1 adjusted EPS $1.42 vs $1.19 expected"
+    beat, wire = "$NRVX EPS 1.42 vs 1.19!!! HUGE beat", "Norvex Q1 adjusted EPS $1.42 beats $1.19 expected"
     return [
         *(build.copy(f"syndicated-{n}", at_s, text) for n, (at_s, text) in enumerate(syndicated, 1)),
         *(build.retweet(f"retweet-{n}", at_s, text) for n, (at_s, text) in enumerate(retweeted, 1)),
@@ -100,7 +100,8 @@ def _revisions(build: "_Builder") -> list[Odd]:
     profit = "Haligon Energy quarterly profit falls 38 pct on lower gas prices"
     fine = "Regulator fines Aquatelle Utilities $18 mln over sewage spills"
     breach = "$QVST breached. Support tickets leaked. Yikes."
-    latecomer, joke = "did I miss it again? $NRVX", "18 million is a joke for what $AQTL did to that river"
+    latecomer = "did I miss it again? $NRVX"
+    joke = "a fine of 18 million is a joke, dumping $AQTL like they dump sewage"
     return [
         build.update("correction", 30.0, profit, headline=profit.replace("38", "28")),
         build.update("second-correction", 36.0, profit, headline=profit.replace("38", "27.5")),

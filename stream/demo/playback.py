@@ -4,14 +4,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from schemas.codec import decode
-from schemas.rejection import Rejection
-from schemas.signal import RawPosition, Signal
-from stream.demo.feed import DemoRecord
-from stream.demo.promises import broken_promises, expected
-from stream.errors import StreamError
-from stream.ports import Outgoing, Position, Record, Sink
-from stream.tape.rows import Row, headline
+from earlybird.schemas.codec import decode
+from earlybird.schemas.rejection import Rejection
+from earlybird.schemas.signal import RawPosition, Signal
+from earlybird.stream.demo.items import DemoRecord
+from earlybird.stream.demo.promises import broken_promises, expected
+from earlybird.stream.errors import StreamError
+from earlybird.stream.monitor.tape import Row, headline
+from earlybird.stream.ports import Outgoing, Position, Record, Sink
 
 RAW_TOPICS = ("news.raw", "tweets.raw")
 _NUMBER = "demo-record"  # header of a raw record: its place in the feed

@@ -6,10 +6,10 @@ the result of its original, bit for bit.
 
 from collections.abc import Mapping, Sequence
 
-from schemas.rejection import Rejection
-from schemas.signal import Probabilities, Signal
-from stream.demo.feed import DemoRecord
-from stream.tape.rows import Kind, Row, headline
+from earlybird.schemas.rejection import Rejection
+from earlybird.schemas.signal import Probabilities, Signal
+from earlybird.stream.demo.items import DemoRecord
+from earlybird.stream.monitor.tape import Kind, Row, headline
 
 Outcome = Signal | Rejection
 
@@ -61,7 +61,7 @@ def _told(outcome: Outcome, label_matters: bool, originals: Mapping[str, str]) -
     if name == "result" and label_matters:
         name = f"{outcome.label} result"
     first = outcome.novelty and outcome.novelty.dup_of
-    if first and originals.get(first) != originals.get(outcome.item_key):
+    if first and originals.get(first, first) != originals.get(outcome.item_key):  # played before these, perhaps
         name += f" of {first}"
     return f"{name}, truncated" if outcome.input is not None and outcome.input.truncated else name
 

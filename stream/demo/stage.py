@@ -15,9 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from stream.adapters.embedded import CLIENT_OPTIONS, EmbeddedBroker, EmbeddedRedis
-from stream.errors import StreamError
-from stream.settings import child_environment
+from earlybird.stream.adapters.embedded import CLIENT_OPTIONS, EmbeddedBroker, EmbeddedRedis
+from earlybird.stream.config.settings import child_environment
+from earlybird.stream.errors import StreamError
 
 TOPICS = {"news.raw": 4, "tweets.raw": 4, "signals": 4, "signals.control": 1, "raw.dlq": 1}
 _STOP_S = 60.0
@@ -88,7 +88,7 @@ class DemoStage:
             log__format="json",
         )
         self._worker = subprocess.Popen(
-            ["sh", "-c", _LIFELINE, "sh", sys.executable, "-m", "stream.cli", "run"],
+            ["sh", "-c", _LIFELINE, "sh", sys.executable, "-m", "earlybird.stream.cli", "run"],
             stdin=subprocess.PIPE,
             stdout=self._log,
             stderr=self._log,

@@ -23,7 +23,7 @@ from typing import Literal
 import exchange_calendars
 import pandas as pd
 
-from stream.client import Latest, Received
+from earlybird.stream.client import Latest, Received
 
 _LONGEST_BREAK = pd.Timedelta(days=30)  # no exchange is closed for longer
 

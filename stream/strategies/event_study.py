@@ -1,6 +1,6 @@
 """Do prices follow the scores? An event study of archived signals against daily prices. Extra `strategies`.
 
-    python -m stream.strategies.event_study archive/ prices.csv [--calendar XNYS] [--lag-us 500000] [--json]
+    python -m earlybird.stream.strategies.event_study archive/ prices.csv [--calendar XNYS] [--lag-us 500000] [--json]
 
 Prices: CSV (.zst, .gz too) with symbol (in any spelling), date, open, close, adj_close. For each symbol the scores that
 were known before a session's opening are averaged; symbol-days are sorted into deciles of that score. Reported is the
@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from schemas.symbols import canonical_symbol
-from stream.client import Received, Signals
-from stream.errors import StreamError
-from stream.history.knowledge import in_sample
-from stream.instants import written
-from stream.strategies.bars import to_bars
+from earlybird.schemas.symbols import canonical_symbol
+from earlybird.stream.client import Received, Signals
+from earlybird.stream.errors import StreamError
+from earlybird.stream.strategies.bars import to_bars
+from earlybird.stream.timeline.instants import written
+from earlybird.stream.timeline.knowledge import in_sample
 
 BASIS_POINTS = 1e4
 _COLUMNS = ("symbol", "date", "open", "close", "adj_close")

@@ -1,8 +1,8 @@
-"""Long what is praised, short what is blamed: python -m stream.strategies.example localhost:9092"""
+"""Long what is praised, short what is blamed: python -m earlybird.stream.strategies.example localhost:9092"""
 
 import sys
 
-from stream.client import Latest, Received, Signals
+from earlybird import Latest, Received, Signals
 
 latest, positions = Latest[Received](), dict[str, int]()
 

@@ -6,9 +6,9 @@ Signals.replay([(invented("1", at_us, score=0.9, symbols=["NVDA"]), at_us)])
 from collections.abc import Sequence
 from typing import Literal
 
-from schemas.identity import digest, sha256_hex, signal_id
-from schemas.raw import RevisionKind, Symbol
-from schemas.signal import (
+from earlybird.schemas.identity import digest, sha256_hex, signal_id
+from earlybird.schemas.raw import RevisionKind, Symbol
+from earlybird.schemas.signal import (
     Exit,
     ExitReason,
     Input,

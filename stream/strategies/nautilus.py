@@ -29,9 +29,9 @@ from nautilus_trader.model.data import CustomData, DataType
 from nautilus_trader.model.identifiers import ClientId
 from nautilus_trader.persistence.catalog import ParquetDataCatalog
 
-from schemas.signal import SignalAction
-from stream.client import Latest, Received, Signals
-from stream.logs import get_logger
+from earlybird.schemas.signal import SignalAction
+from earlybird.stream.client import Latest, Received, Signals
+from earlybird.stream.observability.logging import get_logger
 
 log = get_logger(__name__)
 

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from stream.adapters.columns import schema_of, table_of
-from stream.adapters.parquet import Row, arrow, signal_row
-from stream.errors import SettingsError, StreamError
-from stream.extras import cure
-from stream.subscription.received import Received
+from earlybird.stream.adapters.columns import schema_of, table_of
+from earlybird.stream.adapters.parquet import Row, arrow, signal_row
+from earlybird.stream.errors import SettingsError, StreamError
+from earlybird.stream.extras import cure
+from earlybird.stream.subscription.received import Received
 
 if TYPE_CHECKING:
     import pandas as pd

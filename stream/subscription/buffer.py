@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from threading import Condition
 from typing import Literal, NamedTuple
 
-from stream.ports import Partition, Record
+from earlybird.stream.ports import Partition, Record
 
 SlowReader = Literal["block", "drop_oldest"]
 

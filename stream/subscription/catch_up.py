@@ -4,8 +4,8 @@ import heapq
 from collections import deque
 from collections.abc import Iterable, Mapping
 
-from stream.history.availability import appended_us
-from stream.ports import Partition, Record
+from earlybird.stream.ports import Partition, Record
+from earlybird.stream.timeline.availability import appended_us
 
 AHEAD = 4_096  # records kept of a partition that runs ahead of the others
 

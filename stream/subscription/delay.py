@@ -5,15 +5,15 @@ from collections import OrderedDict
 from collections.abc import Generator, Iterable, Iterator
 from typing import Protocol
 
-from stream.errors import StreamError
-from stream.history.availability import Constant
-from stream.subscription.recorded_items import Item
+from earlybird.stream.errors import StreamError
+from earlybird.stream.subscription.recorded_items import Item
+from earlybird.stream.timeline.availability import Constant
 
 _KEYS = 100_000
 
 
 class Latency(Protocol):
-    """What a strategy's own path adds; see stream.history.availability for two."""
+    """What a strategy's own path adds; see stream.timeline.availability for two."""
 
     def of(self, signal_id: str) -> int:
         """Microseconds, 0 or more. Depends on nothing but the id: so a replay can be repeated, and what comes later

@@ -7,12 +7,12 @@ from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from stream.errors import SourceEnded
-from stream.logs import get_logger
-from stream.subscription.batches import joined, pandas_frame
-from stream.subscription.feed import CaughtUp, Counts, Feed
-from stream.subscription.received import Received
-from stream.subscription.watch import Condition, Silence
+from earlybird.stream.errors import SourceEnded
+from earlybird.stream.observability.logging import get_logger
+from earlybird.stream.subscription.batches import joined, pandas_frame
+from earlybird.stream.subscription.received import Received
+from earlybird.stream.subscription.source import CaughtUp, Counts, Feed
+from earlybird.stream.subscription.watch import Condition, Silence
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,9 +4,9 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
-from schemas.order import Versions, same_result
-from schemas.signal import Signal, SignalAction
-from schemas.symbols import canonical_symbol
+from earlybird.schemas.order import Versions, same_result
+from earlybird.schemas.signal import Signal, SignalAction
+from earlybird.schemas.symbols import canonical_symbol
 
 S = TypeVar("S", bound=Signal)
 

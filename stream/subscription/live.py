@@ -8,20 +8,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from schemas.codec import DecodeError, decode
-from schemas.signal import Signal
-from stream.errors import SourceEnded, SourceError, StreamError
-from stream.history.availability import available_us
-from stream.logs import get_logger
-from stream.ports import Clock, Record
-from stream.subscription.batches import arrow_table
-from stream.subscription.buffer import Buffer
-from stream.subscription.feed import CaughtUp, Counts
-from stream.subscription.keys import Keys
-from stream.subscription.reader import Reader
-from stream.subscription.received import Received
-from stream.subscription.selection import REMEMBERED
-from stream.subscription.watch import Condition
+from earlybird.schemas.codec import DecodeError, decode
+from earlybird.schemas.signal import Signal
+from earlybird.stream.errors import SourceEnded, SourceError, StreamError
+from earlybird.stream.observability.logging import get_logger
+from earlybird.stream.ports import Clock, Record
+from earlybird.stream.subscription.batches import arrow_table
+from earlybird.stream.subscription.buffer import Buffer
+from earlybird.stream.subscription.lru import Keys
+from earlybird.stream.subscription.reader import Reader
+from earlybird.stream.subscription.received import Received
+from earlybird.stream.subscription.selection import REMEMBERED
+from earlybird.stream.subscription.source import CaughtUp, Counts
+from earlybird.stream.subscription.watch import Condition
+from earlybird.stream.timeline.availability import available_us
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -151,7 +151,7 @@ class Live:
         )
 
     def latencies_us(self) -> list[int]:
-        """As Feed.latencies_us: for stream.history.availability.Empirical."""
+        """As Feed.latencies_us: for stream.timeline.availability.Empirical."""
         return list(self._measured)
 
     def condition(self) -> Condition:

@@ -9,14 +9,14 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
-from schemas.control import CONTROL, Heartbeat, ReplayComplete
-from stream.logs import get_logger
-from stream.ports import Clock, Partition, Record
-from stream.subscription.buffer import CAUGHT_UP, Buffer, Waiting
-from stream.subscription.catch_up import CatchUp
-from stream.subscription.feed import CaughtUp
-from stream.subscription.selection import Facts, Gate
-from stream.subscription.watch import Condition, Silence, Watch
+from earlybird.schemas.control import CONTROL, Heartbeat, ReplayComplete
+from earlybird.stream.observability.logging import get_logger
+from earlybird.stream.ports import Clock, Partition, Record
+from earlybird.stream.subscription.buffer import CAUGHT_UP, Buffer, Waiting
+from earlybird.stream.subscription.catch_up import CatchUp
+from earlybird.stream.subscription.selection import Facts, Gate
+from earlybird.stream.subscription.source import CaughtUp
+from earlybird.stream.subscription.watch import Condition, Silence, Watch
 
 log = get_logger(__name__)
 

@@ -3,8 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Self
 
-from schemas.base import EpochUs, Message
-from schemas.signal import Signal
+from earlybird.schemas.base import EpochUs, Message
+from earlybird.schemas.signal import Signal
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -6,12 +6,12 @@ from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from schemas.codec import DecodeError, decode
-from schemas.signal import Signal
-from stream.subscription.selection import Facts, Gate, place_of
+from earlybird.schemas.codec import DecodeError, decode
+from earlybird.schemas.signal import Signal
+from earlybird.stream.subscription.selection import Facts, Gate, place_of
 
 if TYPE_CHECKING:
-    from stream.adapters.signal_files import Rows
+    from earlybird.stream.adapters.signal_files import Rows
 
 
 class Item(Protocol):
@@ -94,9 +94,9 @@ class Archived:
 
     def items(self, gate: Gate) -> Iterator[Item]:
         """What the gate lets through, judged by columns alone. Raises SourceError."""
-        from stream.adapters.columns import SIGNAL  # a strategy that reads no files needs nothing of this
-        from stream.adapters.signal_files import FACTS, read_signal_rows
-        from stream.history.archive import signal_files
+        from earlybird.stream.adapters.columns import SIGNAL  # a strategy that reads no files needs nothing of this
+        from earlybird.stream.adapters.signal_files import FACTS, read_signal_rows
+        from earlybird.stream.archive.reader import signal_files
 
         columns = tuple(SIGNAL) if self.whole else FACTS
         for rows in read_signal_rows(
@@ -135,7 +135,7 @@ def _place(message: bytes) -> str:
 
 
 def _admitted(rows: "Rows", gate: Gate) -> Iterator[Item]:
-    from stream.adapters.signal_files import FACTS
+    from earlybird.stream.adapters.signal_files import FACTS
 
     numbers = rows.candidates(gate.selection, list(gate.passed))
     gate.filtered += len(rows) - len(numbers)

@@ -7,19 +7,19 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Literal
 
-from schemas.codec import DecodeError
-from schemas.signal import Signal
-from stream.errors import SourceEnded, StreamError
-from stream.history.knowledge import InSampleCheck
-from stream.history.novelty import in_view
-from stream.logs import get_logger
-from stream.subscription.batches import archived_table, arrow_table, joined
-from stream.subscription.delay import Latency, delayed, in_order
-from stream.subscription.feed import CaughtUp, Counts
-from stream.subscription.received import Received
-from stream.subscription.recorded_items import Archived, Item, Row, told
-from stream.subscription.selection import Gate
-from stream.subscription.watch import Condition, Silence
+from earlybird.schemas.codec import DecodeError
+from earlybird.schemas.signal import Signal
+from earlybird.stream.errors import SourceEnded, StreamError
+from earlybird.stream.observability.logging import get_logger
+from earlybird.stream.subscription.batches import archived_table, arrow_table, joined
+from earlybird.stream.subscription.delay import Latency, delayed, in_order
+from earlybird.stream.subscription.received import Received
+from earlybird.stream.subscription.recorded_items import Archived, Item, Row, told
+from earlybird.stream.subscription.selection import Gate
+from earlybird.stream.subscription.source import CaughtUp, Counts
+from earlybird.stream.subscription.watch import Condition, Silence
+from earlybird.stream.timeline.knowledge import InSampleCheck
+from earlybird.stream.timeline.novelty import in_view
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,7 +37,7 @@ class Recording:
     """A Feed over a recording. `speed` plays availability so many times faster than it was; "max" does not wait.
 
     Where a text is not younger than its model's training data, or nobody knows when that ends, a backtest tests
-    nothing: that is logged once per model, and with `strict` it is an InSample (see stream.history.knowledge).
+    nothing: that is logged once per model, and with `strict` it is an InSample (see stream.timeline.knowledge).
     """
 
     def __init__(

@@ -4,11 +4,11 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self, TypedDict, Unpack
 
-from schemas.codec import decode
-from schemas.signal import Label, Signal
-from schemas.symbols import canonical_symbol
-from stream.ports import Record
-from stream.subscription.keys import Keys
+from earlybird.schemas.codec import decode
+from earlybird.schemas.signal import Label, Signal
+from earlybird.schemas.symbols import canonical_symbol
+from earlybird.stream.ports import Record
+from earlybird.stream.subscription.lru import Keys
 
 REMEMBERED = 100_000  # item keys; about 20 MB at most
 

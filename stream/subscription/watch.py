@@ -4,7 +4,7 @@ whoever sees signals alone."""
 from dataclasses import dataclass
 from enum import StrEnum
 
-from schemas.control import Heartbeat
+from earlybird.schemas.control import Heartbeat
 
 
 class Condition(StrEnum):

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from stream.adapters.embedded import CLIENT_OPTIONS, EmbeddedBroker
-from stream.adapters.kafka import KafkaSource
-from stream.adapters.kafka_sink import KafkaSink
-from stream.adapters.topics import Topic, create_topics
-from stream.ports import Commit, Outgoing, Partition, Record
+from earlybird.stream.adapters.embedded import CLIENT_OPTIONS, EmbeddedBroker
+from earlybird.stream.adapters.kafka import KafkaSource
+from earlybird.stream.adapters.kafka_sink import KafkaSink
+from earlybird.stream.adapters.topics import Topic, create_topics
+from earlybird.stream.ports import Commit, Outgoing, Partition, Record
 
 PATIENCE_S = 60.0  # how long a test waits before it says that something never came
 

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from schemas.rejection import Reason
-from schemas.signal import Signal, SignalAction
-from stream.adapters.embedded import EmbeddedBroker
-from stream.adapters.kafka_sink import KafkaSink
-from stream.client import Signals
-from stream.inflight import Entry
-from stream.outcome import signal_record
-from stream.ports import Position, Record
-from stream.preprocess import Refusal
-from stream.strategies.invented import invented
+from earlybird.schemas.rejection import Reason
+from earlybird.schemas.signal import Signal, SignalAction
+from earlybird.stream.adapters.embedded import EmbeddedBroker
+from earlybird.stream.adapters.kafka_sink import KafkaSink
+from earlybird.stream.client import Signals
+from earlybird.stream.parsing.records import Refusal
+from earlybird.stream.ports import Position, Record
+from earlybird.stream.stage.messages import Entry
+from earlybird.stream.stage.outcome import signal_record
+from earlybird.stream.strategies.invented import invented
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "stream" / "strategies" / "example.py"
@@ -55,7 +55,10 @@ def address() -> Iterator[str]:
 def test_the_example_runs_on_a_broker(address: str) -> None:
     """As a user starts it."""
     with subprocess.Popen(
-        [sys.executable, "-m", "stream.strategies.example", address], stdout=subprocess.PIPE, text=True, cwd=ROOT
+        [sys.executable, "-m", "earlybird.stream.strategies.example", address],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
     ) as process:
         assert process.stdout is not None
         try:
@@ -77,8 +80,9 @@ def test_the_example_runs_over_history(capsys: pytest.CaptureFixture[str]) -> No
 def test_the_example_prints_the_same_in_every_run() -> None:
     """Whatever order a set of names has in this process; instants as people read them."""
     code = (
-        "import sys; from stream.strategies.example import act; from stream.strategies.invented import invented;"
-        "from stream.client import Signals; names = [f'S{n}' for n in range(30)];"
+        "import sys; from earlybird.stream.strategies.example import act;"
+        "from earlybird.stream.strategies.invented import invented;"
+        "from earlybird.stream.client import Signals; names = [f'S{n}' for n in range(30)];"
         f"Signals.replay([(invented('1', {T0}, 0.9, symbols=names), {T0})]).on(act).run()"
     )
     runs = [

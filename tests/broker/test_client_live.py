@@ -15,21 +15,21 @@ from typing import Any
 
 import pytest
 
-from schemas.codec import encode
-from schemas.control import Heartbeat, PartitionProgress, ReplayComplete, TopicEnd
-from schemas.rejection import Reason
-from schemas.signal import Signal, SignalAction
-from stream.adapters.clock import ManualClock
-from stream.adapters.embedded import EmbeddedBroker
-from stream.adapters.kafka_sink import KafkaSink
-from stream.adapters.topic_range import TopicReader
-from stream.client import CaughtUp, Condition, Patience, Signals, Silence, StaleSignal, TopicRange
-from stream.errors import SettingsError, SourceError
-from stream.inflight import Entry
-from stream.outcome import signal_record
-from stream.ports import Outgoing, Position, Record
-from stream.preprocess import Refusal
-from stream.strategies.invented import invented
+from earlybird.schemas.codec import encode
+from earlybird.schemas.control import Heartbeat, PartitionProgress, ReplayComplete, TopicEnd
+from earlybird.schemas.rejection import Reason
+from earlybird.schemas.signal import Signal, SignalAction
+from earlybird.stream.adapters.clock import ManualClock
+from earlybird.stream.adapters.embedded import EmbeddedBroker
+from earlybird.stream.adapters.kafka_sink import KafkaSink
+from earlybird.stream.adapters.topic_range import TopicReader
+from earlybird.stream.client import CaughtUp, Condition, Patience, Signals, Silence, StaleSignal, TopicRange
+from earlybird.stream.errors import SettingsError, SourceError
+from earlybird.stream.parsing.records import Refusal
+from earlybird.stream.ports import Outgoing, Position, Record
+from earlybird.stream.stage.messages import Entry
+from earlybird.stream.stage.outcome import signal_record
+from earlybird.stream.strategies.invented import invented
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 30.0
@@ -339,7 +339,7 @@ def test_a_replay_that_is_over_ends_the_loop(stage: Stage) -> None:
 
 def test_a_replay_of_a_topic_decodes_what_passes(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Headers decide, as they do live; what follows on a delivered item is among it."""
-    from stream.history import recorded
+    from earlybird.stream.replay import recorded
 
     stage.publish(*named(*range(20), symbols=["AMD"]), *named("buy"), *named(20, symbols=["AMD"]))
     stage.publish(*named("buy", symbols=[], revision=1, action=SignalAction.RETRACT))
@@ -597,8 +597,8 @@ def test_a_fork_is_told_that_the_client_is_not_its_own(stage: Stage) -> None:
     stage.publish(*named(*range(50)))
     code = f"""
 import os, sys
-from stream.client import Signals
-from stream.errors import SourceError
+from earlybird.stream.client import Signals
+from earlybird.stream.errors import SourceError
 signals = Signals.live({stage.broker.bootstrap_servers!r}, topic={stage.topic!r}, control_topic=None,
                        start="beginning", options={dict(stage.broker.options)!r})
 next(signals)

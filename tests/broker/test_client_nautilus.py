@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from schemas.codec import encode
-from schemas.signal import Signal
-from stream.adapters.embedded import EmbeddedBroker
-from stream.adapters.kafka_sink import KafkaSink
-from stream.ports import Outgoing
-from stream.strategies.invented import invented
+from earlybird.schemas.codec import encode
+from earlybird.schemas.signal import Signal
+from earlybird.stream.adapters.embedded import EmbeddedBroker
+from earlybird.stream.adapters.kafka_sink import KafkaSink
+from earlybird.stream.ports import Outgoing
+from earlybird.stream.strategies.invented import invented
 
 pytest.importorskip("nautilus_trader", reason="NO NAUTILUS: pip install -e '.[nautilus]' (glibc 2.35)")
 
@@ -19,7 +19,7 @@ from nautilus_trader.live.node import TradingNode
 from nautilus_trader.model.data import DataType
 from nautilus_trader.trading.strategy import Strategy
 
-from stream.strategies.nautilus import CLIENT_ID, SignalData, SignalsClientConfig, SignalsClientFactory
+from earlybird.stream.strategies.nautilus import CLIENT_ID, SignalData, SignalsClientConfig, SignalsClientFactory
 
 T0 = 1_700_000_000_000_000
 TEXTS: list[Signal] = [invented("1", T0, 0.9), invented("2", T0, -0.4, symbols=["AMD", "NVDA"])]

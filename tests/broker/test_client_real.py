@@ -11,12 +11,12 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 from structlog.testing import capture_logs
 
-from schemas.codec import encode
-from schemas.signal import Signal
-from stream.adapters.kafka_sink import KafkaSink
-from stream.client import Signals
-from stream.ports import Outgoing
-from stream.strategies.invented import invented
+from earlybird.schemas.codec import encode
+from earlybird.schemas.signal import Signal
+from earlybird.stream.adapters.kafka_sink import KafkaSink
+from earlybird.stream.client import Signals
+from earlybird.stream.ports import Outgoing
+from earlybird.stream.strategies.invented import invented
 
 pytestmark = pytest.mark.broker
 
@@ -127,7 +127,7 @@ def test_an_outage_delays_and_loses_nothing(own_broker: Any) -> None:
 @pytest.mark.faults
 def test_a_broker_that_hangs_holds_no_strategy_up(own_broker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Closing comes back though the last commit gets no answer, says so, and is made up for when the broker is back."""
-    monkeypatch.setattr("stream.subscription.live._CLOSING_S", 1.0)
+    monkeypatch.setattr("earlybird.stream.subscription.live._CLOSING_S", 1.0)
     topic, group = own_broker.topic(), own_broker.unique("strategy")
     publish(own_broker, topic, signals_of(5))
     with capture_logs() as lines:
@@ -175,7 +175,7 @@ def test_deleted_signals_are_a_number_and_reading_goes_on(real_broker: Any) -> N
 
 def test_partitions_that_are_added_are_read(real_broker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A strategy without a group notices them by itself, from their first record."""
-    monkeypatch.setattr("stream.subscription.reader._REFRESH_S", 0.2)
+    monkeypatch.setattr("earlybird.stream.subscription.reader._REFRESH_S", 0.2)
     topic = real_broker.topic()
     publish(real_broker, topic, signals_of(1))
     with live(real_broker, topic) as signals:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from stream import cli
-from stream.adapters.tail import Tail
-from stream.adapters.topic_range import TopicHistory
-from stream.adapters.topics import Topic, create_topics
-from stream.history.timeline import Window
+from earlybird.stream import cli
+from earlybird.stream.adapters.tail import Tail
+from earlybird.stream.adapters.topic_range import TopicHistory
+from earlybird.stream.adapters.topics import Topic, create_topics
+from earlybird.stream.timeline.merge import Window
 
 pytestmark = pytest.mark.broker
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from stream.errors import SourceError
+from earlybird.stream.errors import SourceError
 
 pytestmark = pytest.mark.broker
 

@@ -11,11 +11,11 @@ import confluent_kafka
 import pytest
 from structlog.testing import capture_logs
 
-from stream.adapters.kafka import KafkaSource
-from stream.adapters.kafka_sink import KafkaSink
-from stream.adapters.options import OWNED, kafka_options
-from stream.errors import RecordTooLarge, SettingsError
-from stream.ports import Commit, Outgoing, Partition
+from earlybird.stream.adapters.kafka import KafkaSource
+from earlybird.stream.adapters.kafka_sink import KafkaSink
+from earlybird.stream.adapters.options import OWNED, kafka_options
+from earlybird.stream.errors import RecordTooLarge, SettingsError
+from earlybird.stream.ports import Commit, Outgoing, Partition
 
 VALUES = [b"%d" % number for number in range(20)]
 

@@ -7,10 +7,10 @@ import pytest
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 from structlog.testing import capture_logs
 
-from stream.adapters.kafka_sink import KafkaSink
-from stream.adapters.topics import Topic, admin_client, create_topics, stage_topics
-from stream.errors import StreamError
-from stream.ports import Commit, Outgoing, Partition
+from earlybird.stream.adapters.kafka_sink import KafkaSink
+from earlybird.stream.adapters.topics import Topic, admin_client, create_topics, stage_topics
+from earlybird.stream.errors import StreamError
+from earlybird.stream.ports import Commit, Outgoing, Partition
 
 pytestmark = pytest.mark.broker
 
@@ -198,7 +198,7 @@ def test_records_that_replaced_others_are_read(own_broker: Any) -> None:
 @pytest.mark.faults
 def test_a_commit_to_a_broker_that_hangs_is_given_up(own_broker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """librdkafka would wait for ever, and with it whoever hands a partition over or ends."""
-    monkeypatch.setattr("stream.adapters.offsets.COMMIT_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("earlybird.stream.adapters.offsets.COMMIT_TIMEOUT_S", 1.0)
     topic = own_broker.topic()
     own_broker.publish(topic, VALUES)
     member = own_broker.join(topic, "group")

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from stream.adapters.embedded import CLIENT_OPTIONS, EmbeddedBroker
-from stream.adapters.kafka import KafkaSource
-from stream.adapters.topics import Topic, create_topics
-from stream.ports import Partition
+from earlybird.stream.adapters.embedded import CLIENT_OPTIONS, EmbeddedBroker
+from earlybird.stream.adapters.kafka import KafkaSource
+from earlybird.stream.adapters.topics import Topic, create_topics
+from earlybird.stream.ports import Partition
 
 PROTOCOLS = ("classic", "consumer")
 

@@ -9,19 +9,19 @@ import confluent_kafka
 import pytest
 from confluent_kafka import Producer
 
-from schemas.codec import encode
-from schemas.rejection import Reason
-from schemas.signal import Signal
-from stream.adapters.options import client_options
-from stream.adapters.topic_range import TopicHistory
-from stream.client import Signals, TopicRange
-from stream.history.archiver import Archiver, archive_all, starts
-from stream.history.timeline import Window
-from stream.inflight import Entry
-from stream.outcome import signal_record
-from stream.ports import Position, Record
-from stream.preprocess import Refusal
-from stream.strategies.invented import invented
+from earlybird.schemas.codec import encode
+from earlybird.schemas.rejection import Reason
+from earlybird.schemas.signal import Signal
+from earlybird.stream.adapters.options import client_options
+from earlybird.stream.adapters.topic_range import TopicHistory
+from earlybird.stream.archive.writer import Archiver, archive_all, starts
+from earlybird.stream.client import Signals, TopicRange
+from earlybird.stream.parsing.records import Refusal
+from earlybird.stream.ports import Position, Record
+from earlybird.stream.stage.messages import Entry
+from earlybird.stream.stage.outcome import signal_record
+from earlybird.stream.strategies.invented import invented
+from earlybird.stream.timeline.merge import Window
 
 T0 = 1_700_000_000_000_000
 _TOPIC, _VALUE, _FLAGS, _HEADER, _END = 1, 4, 7, 9, 0  # of rd_kafka_vtype_t

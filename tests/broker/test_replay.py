@@ -13,20 +13,20 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from schemas.codec import encode
-from schemas.control import CONTROL, ReplayComplete
-from stream import cli
-from stream.adapters.kafka_sink import KafkaSink
-from stream.adapters.topic_range import TopicHistory
-from stream.adapters.topics import Topic, admin_client, create_topics
-from stream.client import Signals, TopicRange
-from stream.errors import SourceError
-from stream.history.archive import ArchiveHistory, read_signals
-from stream.history.archiver import Archiver
-from stream.history.availability import Stamped
-from stream.history.timeline import Span, Window
-from stream.ports import Outgoing, Partition, Record
-from stream.strategies.invented import invented
+from earlybird.schemas.codec import encode
+from earlybird.schemas.control import CONTROL, ReplayComplete
+from earlybird.stream import cli
+from earlybird.stream.adapters.kafka_sink import KafkaSink
+from earlybird.stream.adapters.topic_range import TopicHistory
+from earlybird.stream.adapters.topics import Topic, admin_client, create_topics
+from earlybird.stream.archive.reader import ArchiveHistory, read_signals
+from earlybird.stream.archive.writer import Archiver
+from earlybird.stream.client import Signals, TopicRange
+from earlybird.stream.errors import SourceError
+from earlybird.stream.ports import Outgoing, Partition, Record
+from earlybird.stream.strategies.invented import invented
+from earlybird.stream.timeline.availability import Stamped
+from earlybird.stream.timeline.merge import Span, Window
 
 pytest.importorskip("pyarrow")
 
@@ -307,7 +307,17 @@ def test_an_archive_that_is_killed_goes_on_where_its_files_end(
     kafka: Any, live: dict[str, str], tmp_path: Path
 ) -> None:
     """Killed again and again while records come, then run to the end: each record once, none missing."""
-    command = [sys.executable, "-m", "stream.cli", "archive", str(tmp_path), "--topic", live["raw"], "--flush", "0.05"]
+    command = [
+        sys.executable,
+        "-m",
+        "earlybird.stream.cli",
+        "archive",
+        str(tmp_path),
+        "--topic",
+        live["raw"],
+        "--flush",
+        "0.05",
+    ]
     published = 0
     for _ in range(3):
         with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
@@ -336,7 +346,17 @@ def test_replay_to_a_topic_that_is_killed_goes_on_where_it_was(
     """Killed while it publishes and resumed: every signal once, in the order of an unbroken run."""
     publish(kafka.bootstrap_servers, live["raw"], 400)
     topic = unique("again")
-    command = [sys.executable, "-m", "stream.cli", "replay", "recompute", "--slack", "1s", "--output", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "earlybird.stream.cli",
+        "replay",
+        "recompute",
+        "--slack",
+        "1s",
+        "--output",
+        str(tmp_path),
+    ]
     command += ["--format", "topic", "--topic", topic]
     history = TopicHistory(kafka.bootstrap_servers)
     process = subprocess.Popen([*command, "--speed", "20"], cwd=ROOT, stderr=subprocess.DEVNULL)

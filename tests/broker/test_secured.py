@@ -21,12 +21,12 @@ from confluent_kafka.admin import (
     UserScramCredentialUpsertion,
 )
 
-from stream.adapters.kafka_sink import KafkaSink
-from stream.adapters.tail import Tail
-from stream.adapters.topics import Topic, create_topics
-from stream.client import Signals
-from stream.errors import SourceError
-from stream.ports import Outgoing
+from earlybird.stream.adapters.kafka_sink import KafkaSink
+from earlybird.stream.adapters.tail import Tail
+from earlybird.stream.adapters.topics import Topic, create_topics
+from earlybird.stream.client import Signals
+from earlybird.stream.errors import SourceError
+from earlybird.stream.ports import Outgoing
 
 pytestmark = pytest.mark.broker
 
@@ -81,7 +81,7 @@ class Secured:
     def command(self, *words: str, **changed: str) -> "subprocess.CompletedProcess[str]":
         """`earlybird WORDS` under that environment."""
         names = {f"EARLYBIRD_{name}": value for name, value in self.environment(**changed).items()}
-        command = [sys.executable, "-m", "stream.cli", *words]
+        command = [sys.executable, "-m", "earlybird.stream.cli", *words]
         return subprocess.run(command, env=os.environ | names, capture_output=True, text=True, timeout=60)
 
 

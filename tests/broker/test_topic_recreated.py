@@ -6,9 +6,9 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 from structlog.testing import capture_logs
 
-from stream.adapters.topic_ids import TopicIds
-from stream.adapters.topics import Topic, admin_client, create_topics
-from stream.ports import Commit, Partition
+from earlybird.stream.adapters.topic_ids import TopicIds
+from earlybird.stream.adapters.topics import Topic, admin_client, create_topics
+from earlybird.stream.ports import Commit, Partition
 
 pytestmark = pytest.mark.broker
 

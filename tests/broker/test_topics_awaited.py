@@ -15,11 +15,11 @@ from confluent_kafka.admin import (
 )
 from structlog.testing import capture_logs
 
-from stream.adapters.clients import QUIET_S
-from stream.adapters.kafka import KafkaSource
-from stream.adapters.kafka_sink import KafkaSink
-from stream.adapters.topics import Topic, create_topics, known_topics
-from stream.ports import Outgoing
+from earlybird.stream.adapters.clients import QUIET_S
+from earlybird.stream.adapters.kafka import KafkaSource
+from earlybird.stream.adapters.kafka_sink import KafkaSink
+from earlybird.stream.adapters.topics import Topic, create_topics, known_topics
+from earlybird.stream.ports import Outgoing
 
 pytestmark = pytest.mark.broker
 

@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from engine.config import ModelConfig
-from engine.exits.policy import Heads
-from engine.model import Elbert
-from engine.slots.kernels import linears
-from engine.slots.resident_layer import StaticElbert, Tiles
-from engine.slots.runner import Runner
-from engine.types import Request, Verdict
-from engine.weights import shapes
+from earlybird.engine.config import ModelConfig
+from earlybird.engine.device.layer import StaticElbert, Tiles
+from earlybird.engine.exits.policy import Heads
+from earlybird.engine.model import Elbert
+from earlybird.engine.slots.cpu_linear import linears
+from earlybird.engine.slots.runner import Runner
+from earlybird.engine.types import Request, Verdict
+from earlybird.engine.weights import shapes
 
 
 @dataclass(frozen=True)

@@ -10,23 +10,23 @@ from typing import Any
 import pytest
 import torch
 
-from engine.bench import ours, peers_hf_device, peers_ort
-from engine.bench.flips_command import flips
-from engine.bench.host import host
-from engine.bench.limit import peaks
-from engine.bench.machine import machine
-from engine.bench.measure import MISSING, Pace, Result, measure
-from engine.bench.registry import BUILDS, ROWS
-from engine.bench.row import Build, Row, Setting, Told
-from engine.bench.twin import twin
-from engine.bench.workload import BLOCK, GEOMETRIES, Text, forced_depths, lengths_of, texts, usual_lengths
-from engine.config import ModelConfig
-from engine.errors import ConfigError
-from engine.flops import flops
-from engine.slots.resident_step import Tier
-from engine.types import Verdict
-from schemas.signal import ExitReason
-from stream import cli
+from earlybird.engine.bench import ours, peers_hf_device, peers_ort
+from earlybird.engine.bench.flips_command import flips
+from earlybird.engine.bench.host import host
+from earlybird.engine.bench.limit import peaks
+from earlybird.engine.bench.machine import machine
+from earlybird.engine.bench.measure import MISSING, Pace, Result, measure
+from earlybird.engine.bench.paired_models import twin
+from earlybird.engine.bench.registry import BUILDS, ROWS
+from earlybird.engine.bench.row import Build, Row, Setting, Told
+from earlybird.engine.bench.workload import BLOCK, GEOMETRIES, Text, forced_depths, lengths_of, texts, usual_lengths
+from earlybird.engine.config import ModelConfig
+from earlybird.engine.device.step import Tier
+from earlybird.engine.errors import ConfigError
+from earlybird.engine.flops import flops
+from earlybird.engine.types import Verdict
+from earlybird.schemas.signal import ExitReason
+from earlybird.stream import cli
 
 SMALL = ModelConfig(97, 16, 32, 2, 64, 4, 40, "norm_then_project", "first", "gelu_new", 1e-12)
 PACE = Pace(rounds=1, seconds=0.0, patience=0.0, checked=BLOCK)
@@ -142,7 +142,7 @@ def test_the_int8_peer_is_refused_unless_every_product_is_int8(setting: Setting)
     """Weights behind Transpose nodes, as exporters write them, stay in float32: such a peer would flatter us."""
     pytest.importorskip("onnxruntime")
     onnx = pytest.importorskip("onnx")
-    ort_graph = importlib.import_module("engine.bench.ort_graph")
+    ort_graph = importlib.import_module("earlybird.engine.bench.ort_graph")
     model = ort_graph.one_pass(SMALL, setting.twin.tensors)
     turned = ort_graph.eight_bits(model, reduce_range=True)
     assert sum(node.op_type == "MatMulInteger" for node in turned.graph.node) == 6 + 2  # pooler and classifier too
@@ -191,7 +191,7 @@ def test_a_missing_peer_is_named_with_its_cure(setting: Setting, work: list[Text
 
 def test_the_table_marks_what_measures_the_drain(capsys: pytest.CaptureFixture[str]) -> None:
     """And shows notes in place of figures."""
-    table = importlib.import_module("engine.bench.table")
+    table = importlib.import_module("earlybird.engine.bench.table")
     drains = Result(
         "packed_fp32", "", "float32", False, 16, True, 32, 1.0, 9.0, 8.0, 10.0, 2.0, 1.5, 0.5, 1.0, 1.0, 0.0
     )

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import torch
 
-from engine.exits.spec import parse
-from engine.slots.packed import Packed
-from engine.types import Request
+from earlybird.engine.exits.spec import parse
+from earlybird.engine.slots.packed import Packed
+from earlybird.engine.types import Request
 
 TEXTS, WARM = 20_000, 2_000
 PYTHON_BYTES, PROCESS_KB = 64_000, 16_000  # a leak of 4 bytes a text, or of 1 KB of tensors, passes neither

@@ -7,19 +7,19 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from engine.bench import curve as curves
-from engine.bench import engine_command
-from engine.bench.idle import idle
-from engine.bench.measure import Pace
-from engine.bench.memory import memory
-from engine.bench.profile import profile
-from engine.bench.registry import BUILDS, ROWS
-from engine.bench.row import Setting
-from engine.bench.threads import scaling
-from engine.bench.twin import twin
-from engine.bench.workload import BLOCK, GEOMETRIES, Text, forced_depths, texts, usual_lengths
-from engine.config import ModelConfig
-from stream import cli
+from earlybird.engine.bench import curve as curves
+from earlybird.engine.bench import engine_command
+from earlybird.engine.bench.idle import idle
+from earlybird.engine.bench.measure import Pace
+from earlybird.engine.bench.memory import memory
+from earlybird.engine.bench.paired_models import twin
+from earlybird.engine.bench.profile import profile
+from earlybird.engine.bench.registry import BUILDS, ROWS
+from earlybird.engine.bench.row import Setting
+from earlybird.engine.bench.threads import scaling
+from earlybird.engine.bench.workload import BLOCK, GEOMETRIES, Text, forced_depths, texts, usual_lengths
+from earlybird.engine.config import ModelConfig
+from earlybird.stream import cli
 
 SMALL = ModelConfig(97, 16, 32, 2, 64, 4, 40, "norm_then_project", "first", "gelu_new", 1e-12)
 PACE = Pace(rounds=1, seconds=0.0, patience=0.0, checked=BLOCK)
@@ -60,7 +60,7 @@ def test_the_command_prints_one_json_object(
     assert all(row[name] is not None for row in report["rows"] for name in fields)
     assert report["rows"][0]["ratio"] == 1.0 == report["rows"][0]["ratio_best_peer"]
     assert set(report["deterministic"]) == {"packed_fp32_det"}
-    table = importlib.import_module("engine.bench.table")
+    table = importlib.import_module("earlybird.engine.bench.table")
     table.show(report)
     shown = capsys.readouterr().out
     assert all(word in shown for word in ("packed_fp32_det", "idle latency", "engine threads 1", "memory of an engine"))

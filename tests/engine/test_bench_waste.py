@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from engine.bench import workload
-from engine.bench.waste import Waste, waste
+from earlybird.engine.bench import workload
+from earlybird.engine.bench.waste import Waste, waste
 
 ROOT = Path(__file__).parents[2]
 

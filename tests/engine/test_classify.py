@@ -9,11 +9,16 @@ from typing import Any
 
 import pytest
 
-from stream import cli
-from stream.commands import classify
+from earlybird.stream import cli
+from earlybird.stream.commands import classify
 
 ROOT = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-c", "import sys; from stream.cli import main; sys.exit(main(sys.argv[1:]))", "classify"]
+COMMAND = [
+    sys.executable,
+    "-c",
+    "import sys; from earlybird.stream.cli import main; sys.exit(main(sys.argv[1:]))",
+    "classify",
+]
 
 Run = Callable[..., tuple[int, list[Any], str]]
 

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.config import EngineConfig, ModelConfig
-from engine.engine import BUNDLED_FOLDER, Engine, hashed_geometry
-from engine.errors import ConfigError, NotAModel, NotTrainedForExits
-from engine.manifest import MANIFEST, Manifest, TextProfile, read
-from engine.model import Elbert
-from engine.text.assembly import Text, assembly
-from engine.text.profiles import profile
-from engine.types import Request, Verdict
-from engine.weights import shapes
+from earlybird.engine.config import EngineConfig, ModelConfig
+from earlybird.engine.engine import BUNDLED_FOLDER, Engine, hashed_geometry
+from earlybird.engine.errors import ConfigError, NotAModel, NotTrainedForExits
+from earlybird.engine.manifest import MANIFEST, Manifest, TextProfile, read
+from earlybird.engine.model import Elbert
+from earlybird.engine.text.assembly import Text, assembly
+from earlybird.engine.text.profiles import profile
+from earlybird.engine.types import Request, Verdict
+from earlybird.engine.weights import shapes
 
 # Invented texts: label, exit layer, reason, probabilities (negative, neutral, positive) of the bundled model.
 FROZEN = [

@@ -10,21 +10,21 @@ from random import Random
 import pytest
 import torch
 
-from engine.config import EngineConfig, ModelConfig
-from engine.engine import BUNDLED_FOLDER, Engine
-from engine.errors import ConfigError, DataError, ManifestMismatch
-from engine.evaluation.binomial import tail, texts_needed
-from engine.evaluation.calibrate import candidates, certificate, fixed_sequence
-from engine.evaluation.certify import write_certificate
-from engine.evaluation.outputs import Outputs, outputs_of
-from engine.evaluation.sweep import at_accuracy, at_cost, evaluate, grid, sweep
-from engine.exits.spec import parse
-from engine.flops import flops
-from engine.manifest import read
-from engine.text.assembly import Text
-from engine.training.data import Example
-from engine.types import Request
-from stream.cli import main
+from earlybird.engine.config import EngineConfig, ModelConfig
+from earlybird.engine.engine import BUNDLED_FOLDER, Engine
+from earlybird.engine.errors import ConfigError, DataError, ManifestMismatch
+from earlybird.engine.evaluation.binomial import tail, texts_needed
+from earlybird.engine.evaluation.calibrate import candidates, certificate, fixed_sequence
+from earlybird.engine.evaluation.certify import write_certificate
+from earlybird.engine.evaluation.outputs import Outputs, outputs_of
+from earlybird.engine.evaluation.sweep import at_accuracy, at_cost, evaluate, grid, sweep
+from earlybird.engine.exits.spec import parse
+from earlybird.engine.flops import flops
+from earlybird.engine.manifest import read
+from earlybird.engine.text.assembly import Text
+from earlybird.engine.training.data import Example
+from earlybird.engine.types import Request
+from earlybird.stream.cli import main
 
 CONFIG = ModelConfig(97, 16, 32, 2, 64, 6, 40, "project_then_norm", "mean", "gelu", 1e-12)
 

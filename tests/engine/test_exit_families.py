@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 
-from engine.errors import ConfigError
-from engine.exits.policy import REASONS, ClassifierOutput, Heads, classifier_output
-from engine.exits.spec import FAMILIES, grammar, never_early, parse
-from engine.exits.walk import walk
-from engine.slots.packed import Packed
-from engine.types import Request
-from schemas.signal import ExitReason
+from earlybird.engine.errors import ConfigError
+from earlybird.engine.exits.policy import REASONS, ClassifierOutput, Heads, classifier_output
+from earlybird.engine.exits.spec import FAMILIES, grammar, never_early, parse
+from earlybird.engine.exits.walk import walk
+from earlybird.engine.slots.packed import Packed
+from earlybird.engine.types import Request
+from earlybird.schemas.signal import ExitReason
 
 LAYERS = 6
 Outputs = Sequence[Sequence[float]]  # probabilities after every pass

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.errors import ConfigError
-from engine.exits.cwb import ConfidenceWindow
-from engine.exits.fixed import FixedDepth, FullDepth
-from engine.exits.policy import REASONS, ClassifierOutput, ExitPolicy, Heads, classifier_output, top2_gap
-from engine.exits.spec import parse
-from engine.exits.walk import walk
-from schemas.signal import ExitReason
+from earlybird.engine.errors import ConfigError
+from earlybird.engine.exits.cwb import ConfidenceWindow
+from earlybird.engine.exits.fixed import FixedDepth, FullDepth
+from earlybird.engine.exits.policy import REASONS, ClassifierOutput, ExitPolicy, Heads, classifier_output, top2_gap
+from earlybird.engine.exits.spec import parse
+from earlybird.engine.exits.walk import walk
+from earlybird.schemas.signal import ExitReason
 
 
 def slow_softmax(logits: Sequence[float]) -> list[float]:

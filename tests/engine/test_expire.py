@@ -10,15 +10,15 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.exits.spec import parse
-from engine.slots.packed import Packed
-from engine.slots.reference import Reference, trace
-from engine.slots.resident import Resident
-from engine.slots.resident_device import Immediate
-from engine.slots.resident_step import Tier
-from engine.slots.runner import Runner
-from engine.types import Request, Verdict
-from schemas.signal import ExitReason
+from earlybird.engine.device.loop import Resident
+from earlybird.engine.device.step import Tier
+from earlybird.engine.device.streams import Immediate
+from earlybird.engine.exits.spec import parse
+from earlybird.engine.slots.packed import Packed
+from earlybird.engine.slots.reference import Reference, trace
+from earlybird.engine.slots.runner import Runner
+from earlybird.engine.types import Request, Verdict
+from earlybird.schemas.signal import ExitReason
 
 LAYERS = 6
 

@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.config import EngineConfig
-from engine.engine import Engine
-from engine.errors import ConfigError
-from engine.evaluation.explain import explain, runs
-from engine.evaluation.explain_page import page
-from engine.slots.reference import trace
-from engine.text.assembly import Text
-from engine.types import Request
-from stream.cli import main
+from earlybird.engine.config import EngineConfig
+from earlybird.engine.engine import Engine
+from earlybird.engine.errors import ConfigError
+from earlybird.engine.evaluation.explain import explain, runs
+from earlybird.engine.evaluation.explain_page import page
+from earlybird.engine.slots.reference import trace
+from earlybird.engine.text.assembly import Text
+from earlybird.engine.types import Request
+from earlybird.stream.cli import main
 
 TEXT = "Norvex Robotics cuts full-year outlook as <demand> weakens & margins fall 12%"
 

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from engine.errors import ConfigError
-from engine.slots import kernels
-from engine.slots.kernels import best_kernel, linears
+from earlybird.engine.errors import ConfigError
+from earlybird.engine.slots import cpu_linear as kernels
+from earlybird.engine.slots.cpu_linear import best_kernel, linears
 
 SHAPES = [(384, 1152), (384, 1536), (1536, 384), (128, 384), (768, 3), (33, 65), (1, 1)]
 COUNTS = (0, 1, 7, 8, 63, 65, 128, 129, 255, 256, 257, 300, 511, 512, 513)

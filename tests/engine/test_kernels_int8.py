@@ -7,15 +7,15 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from engine.config import ModelConfig
-from engine.errors import ConfigError
-from engine.exits.spec import parse
-from engine.model import Elbert
-from engine.slots.int8 import EightBits, weight_range
-from engine.slots.kernels import linears
-from engine.slots.packed import Packed
-from engine.slots.reference import trace
-from engine.weights import shapes
+from earlybird.engine.config import ModelConfig
+from earlybird.engine.errors import ConfigError
+from earlybird.engine.exits.spec import parse
+from earlybird.engine.model import Elbert
+from earlybird.engine.slots.cpu_linear import linears
+from earlybird.engine.slots.int8 import EightBits, weight_range
+from earlybird.engine.slots.packed import Packed
+from earlybird.engine.slots.reference import trace
+from earlybird.engine.weights import shapes
 
 SMALL = ModelConfig(97, 24, 48, 4, 96, 6, 40, "project_then_norm", "mean", "gelu", 1e-12)
 

@@ -7,11 +7,11 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AlbertConfig, AlbertForSequenceClassification, PreTrainedTokenizerFast
 
-from engine.config import EngineConfig
-from engine.engine import Engine
-from engine.errors import ConfigError, NotAModel, NotTrainedForExits
-from engine.text.assembly import Text
-from engine.types import Request
+from earlybird.engine.config import EngineConfig
+from earlybird.engine.engine import Engine
+from earlybird.engine.errors import ConfigError, NotAModel, NotTrainedForExits
+from earlybird.engine.text.assembly import Text
+from earlybird.engine.types import Request
 
 LENGTHS = [1, 2, 3, 5, 9, 16, 31, 40]
 LABELS = {0: "positive", 1: "Negative", 2: "neutral"}

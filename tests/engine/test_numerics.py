@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 
-from engine.numerics import numerics
+from earlybird.engine.numerics import numerics
 
 
 def test_numerics_are_16_hex_digits_and_repeat(tiny: Callable) -> None:

@@ -9,11 +9,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.exits.policy import ExitPolicy
-from engine.exits.spec import parse
-from engine.slots.packed import Packed
-from engine.slots.reference import Reference, Trace, trace
-from engine.types import Request, Verdict
+from earlybird.engine.exits.policy import ExitPolicy
+from earlybird.engine.exits.spec import parse
+from earlybird.engine.slots.packed import Packed
+from earlybird.engine.slots.reference import Reference, Trace, trace
+from earlybird.engine.types import Request, Verdict
 
 MARGIN = 1e-5  # of probability or puzzlement: a float32 text nearer than this to a threshold may fall either way
 POLICIES = (

@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 import pytest
 import torch
 
-from engine.config import ModelConfig
-from engine.exits.spec import parse
-from engine.model import Elbert
-from engine.slots.kernels import linears
-from engine.slots.packed import Packed
-from engine.slots.reference import trace
-from engine.types import Request, Verdict
-from engine.weights import shapes
+from earlybird.engine.config import ModelConfig
+from earlybird.engine.exits.spec import parse
+from earlybird.engine.model import Elbert
+from earlybird.engine.slots.cpu_linear import linears
+from earlybird.engine.slots.packed import Packed
+from earlybird.engine.slots.reference import trace
+from earlybird.engine.types import Request, Verdict
+from earlybird.engine.weights import shapes
 
 ALBERT = ModelConfig(97, 16, 32, 2, 64, 6, 40, "norm_then_project", "first", "gelu_new", 1e-12)
 LATE_NORM = ModelConfig(97, 24, 48, 4, 96, 6, 40, "project_then_norm", "mean", "gelu", 1e-12, 3, "per_layer")

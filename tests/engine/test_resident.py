@@ -10,19 +10,19 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.config import EngineConfig
-from engine.engine import Engine
-from engine.errors import ConfigError, DeviceLost, SequenceTooLong
-from engine.exits.spec import parse
-from engine.slots import resident
-from engine.slots.packed import Packed
-from engine.slots.reference import Trace, trace
-from engine.slots.resident import Resident
-from engine.slots.resident_device import Immediate
-from engine.slots.resident_layer import Tiles
-from engine.slots.resident_step import Tier
-from engine.types import Request, Verdict
-from schemas.signal import ExitReason
+from earlybird.engine.config import EngineConfig
+from earlybird.engine.device import loop as resident
+from earlybird.engine.device.layer import Tiles
+from earlybird.engine.device.loop import Resident
+from earlybird.engine.device.step import Tier
+from earlybird.engine.device.streams import Immediate
+from earlybird.engine.engine import Engine
+from earlybird.engine.errors import ConfigError, DeviceLost, SequenceTooLong
+from earlybird.engine.exits.spec import parse
+from earlybird.engine.slots.packed import Packed
+from earlybird.engine.slots.reference import Trace, trace
+from earlybird.engine.types import Request, Verdict
+from earlybird.schemas.signal import ExitReason
 
 POLICIES = (
     *("cwb:delta=0.4,window=3", "cwb:delta=0.45,window=0", "cwb:delta=0,window=2", "fixed:1", "fixed:3", "full"),

@@ -9,11 +9,11 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from engine.exits.spec import parse
-from engine.slots.resident import Resident
-from engine.slots.resident_device import CudaDevice, Immediate, Mark, Work
-from engine.slots.resident_step import Step, Table, Tier
-from engine.types import Request
+from earlybird.engine.device.loop import Resident
+from earlybird.engine.device.step import Step, Table, Tier
+from earlybird.engine.device.streams import CudaDevice, Immediate, Mark, Work
+from earlybird.engine.exits.spec import parse
+from earlybird.engine.types import Request
 
 
 class StandIn:

@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from engine.exits.spec import parse
-from engine.slots.reference import trace
-from engine.slots.resident import Resident
-from engine.slots.resident_device import Mark, Work
-from engine.slots.resident_step import Tier
-from engine.types import Request
-from schemas.signal import ExitReason
+from earlybird.engine.device.loop import Resident
+from earlybird.engine.device.step import Tier
+from earlybird.engine.device.streams import Mark, Work
+from earlybird.engine.exits.spec import parse
+from earlybird.engine.slots.reference import trace
+from earlybird.engine.types import Request
+from earlybird.schemas.signal import ExitReason
 
 
 @dataclass

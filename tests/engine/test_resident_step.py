@@ -10,13 +10,13 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from engine.exits.spec import parse
-from engine.slots.resident import Resident
-from engine.slots.resident_device import Immediate
-from engine.slots.resident_layer import StaticElbert, Tiles
-from engine.slots.resident_step import Step, Table, Tier
-from engine.types import Request
-from engine.weights import shapes
+from earlybird.engine.device.layer import StaticElbert, Tiles
+from earlybird.engine.device.loop import Resident
+from earlybird.engine.device.step import Step, Table, Tier
+from earlybird.engine.device.streams import Immediate
+from earlybird.engine.exits.spec import parse
+from earlybird.engine.types import Request
+from earlybird.engine.weights import shapes
 
 POLICIES = ("cwb:delta=0.4,window=3", "fixed:3", "full")
 WAITING = {  # operators whose result is on the host, or as large as values say

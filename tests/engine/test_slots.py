@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.errors import ConfigError, SequenceTooLong
-from engine.exits.cwb import ConfidenceWindow
-from engine.exits.policy import Heads
-from engine.exits.spec import parse
-from engine.slots.packed import Packed
-from engine.slots.reference import Reference
-from engine.types import Request
-from schemas.signal import ExitReason
+from earlybird.engine.errors import ConfigError, SequenceTooLong
+from earlybird.engine.exits.cwb import ConfidenceWindow
+from earlybird.engine.exits.policy import Heads
+from earlybird.engine.exits.spec import parse
+from earlybird.engine.slots.packed import Packed
+from earlybird.engine.slots.reference import Reference
+from earlybird.engine.types import Request
+from earlybird.schemas.signal import ExitReason
 
 
 class Scripted:

@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 import pytest
 
-from engine.engine import BUNDLED_FOLDER
-from engine.errors import ConfigError
-from engine.text import markup, tokenizer
-from engine.text.assembly import Text, assembly
-from engine.text.encoder import TextEncoder
-from engine.text.profiles import NATURAL, NATURAL_2
+from earlybird.engine.engine import BUNDLED_FOLDER
+from earlybird.engine.errors import ConfigError
+from earlybird.engine.text import markup, tokenizer
+from earlybird.engine.text.assembly import Text, assembly
+from earlybird.engine.text.encoder import TextEncoder
+from earlybird.engine.text.profiles import NATURAL, NATURAL_2
 
 PIECES = tokenizer.bundled(BUNDLED_FOLDER)
 ENCODER = TextEncoder(NATURAL_2, assembly("parts-v2"), PIECES, max_tokens=80)

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.engine import BUNDLED_FOLDER
-from engine.text import markup, tokenizer
-from engine.text.assembly import Text, assembly
-from engine.text.encoder import Encoded, TextEncoder
-from engine.text.profiles import NATURAL, NATURAL_2
-from engine.text.tokenizer import duplicate_key
+from earlybird.engine.engine import BUNDLED_FOLDER
+from earlybird.engine.text import markup, tokenizer
+from earlybird.engine.text.assembly import Text, assembly
+from earlybird.engine.text.encoder import Encoded, TextEncoder
+from earlybird.engine.text.profiles import NATURAL, NATURAL_2
+from earlybird.engine.text.tokenizer import duplicate_key
 
 ENCODER = TextEncoder(NATURAL_2, assembly("parts-v2"), tokenizer.bundled(BUNDLED_FOLDER), max_tokens=80)
 FORMER = TextEncoder(NATURAL, assembly("parts-v1"), ENCODER.tokenizer, max_tokens=80)

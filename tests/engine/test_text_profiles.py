@@ -8,9 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.errors import ConfigError
-from engine.text.profiles import FINANCE, KEPT, NATURAL, NATURAL_2, NLTK, PAPER, PAPER_2, PROFILES, Profile, profile
-from engine.text.steps import Lower
+from earlybird.engine.errors import ConfigError
+from earlybird.engine.text.profiles import (
+    FINANCE,
+    KEPT,
+    NATURAL,
+    NATURAL_2,
+    NLTK,
+    PAPER,
+    PAPER_2,
+    PROFILES,
+    Profile,
+    profile,
+)
+from earlybird.engine.text.steps import Lower
 
 TABLE_I = [
     (

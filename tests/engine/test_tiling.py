@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.config import EngineConfig
-from engine.engine import Engine
-from engine.errors import ConfigError
+from earlybird.engine.config import EngineConfig
+from earlybird.engine.engine import Engine
+from earlybird.engine.errors import ConfigError
 
 SETTINGS = EngineConfig(
     policy="fixed:2", runner="resident", device="cpu", tiers=((8, 128, 1), (32, 1024, 2))

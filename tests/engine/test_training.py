@@ -9,26 +9,26 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.adapters import adapter_shapes
-from engine.config import AdapterConfig, EngineConfig, ModelConfig
-from engine.engine import BUNDLED_FOLDER, Engine
-from engine.errors import ConfigError, DataError
-from engine.exits.policy import Heads
-from engine.exits.spec import parse
-from engine.model import Elbert
-from engine.slots.kernels import linears
-from engine.slots.packed import Packed
-from engine.slots.reference import trace
-from engine.training.data import Columns, Example, normal_form, read_examples, split, stratified, without
-from engine.training.job import Job, Watch, train
-from engine.training.loop import Dataset, Epoch, Recipe, Training
-from engine.training.metrics import calibration_error, macro_f1
-from engine.training.network import Batch, Network, initial_tensors
-from engine.training.start import factorised, from_model, reshaped
-from engine.training.strategies import STRATEGIES, ElbertWeights, SelfDistillation, phases
-from engine.training.targets import Distillation, Targets, exit_loss
-from engine.types import Request
-from engine.weights import shapes
+from earlybird.engine.adapters import adapter_shapes
+from earlybird.engine.config import AdapterConfig, EngineConfig, ModelConfig
+from earlybird.engine.engine import BUNDLED_FOLDER, Engine
+from earlybird.engine.errors import ConfigError, DataError
+from earlybird.engine.exits.policy import Heads
+from earlybird.engine.exits.spec import parse
+from earlybird.engine.model import Elbert
+from earlybird.engine.slots.cpu_linear import linears
+from earlybird.engine.slots.packed import Packed
+from earlybird.engine.slots.reference import trace
+from earlybird.engine.training.data import Columns, Example, normal_form, read_examples, split, stratified, without
+from earlybird.engine.training.job import Job, Watch, train
+from earlybird.engine.training.loop import Dataset, Epoch, Recipe, Training
+from earlybird.engine.training.metrics import calibration_error, macro_f1
+from earlybird.engine.training.network import Batch, Network, initial_tensors
+from earlybird.engine.training.start import factorised, from_model, reshaped
+from earlybird.engine.training.strategies import STRATEGIES, ElbertWeights, SelfDistillation, phases
+from earlybird.engine.training.targets import Distillation, Targets, exit_loss
+from earlybird.engine.types import Request
+from earlybird.engine.weights import shapes
 
 SMALL = ModelConfig(97, 16, 32, 2, 64, 4, 40, "norm_then_project", "first", "gelu_new", 1e-12)
 LATE = dataclasses.replace(SMALL, embedding="project_then_norm", pool="mean", activation="gelu")
@@ -235,7 +235,7 @@ def test_a_resumed_run_has_the_weights_of_an_uninterrupted_one(tmp_path: Path) -
         pass
 
     def attempt(folder: Path, stop_after: int | None) -> dict[str, torch.Tensor]:
-        from engine.training.run_folder import load_checkpoint, save_checkpoint
+        from earlybird.engine.training.run_folder import load_checkpoint, save_checkpoint
 
         folder.mkdir(exist_ok=True)
         found = load_checkpoint(folder)

@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from engine.engine import BUNDLED_FOLDER
-from engine.errors import ManifestMismatch, NotAModel
-from engine.manifest import LABELS, MANIFEST, WEIGHTS, file_sha256, read
-from engine.weights import load, shapes
+from earlybird.engine.engine import BUNDLED_FOLDER
+from earlybird.engine.errors import ManifestMismatch, NotAModel
+from earlybird.engine.manifest import LABELS, MANIFEST, WEIGHTS, file_sha256, read
+from earlybird.engine.weights import load, shapes
 
 ALBERT = {
     "model_type": "albert", "vocab_size": 14000, "embedding_size": 8, "hidden_size": 8, "num_attention_heads": 2,

@@ -9,18 +9,19 @@ from typing import Any
 import pytest
 import torch
 
-from engine.engine import Engine
-from stream.adapters.clock import SystemClock
-from stream.adapters.kafka import KafkaSource
-from stream.adapters.kafka_sink import KafkaSink
-from stream.adapters.tail import Tail
-from stream.adapters.topics import create_topics, stage_topics
-from stream.audit import Audit
-from stream.ports import Outgoing, Record
-from stream.service import load_engine, origin_of
-from stream.settings import Settings
-from stream.stage import Stage, open_cache
-from stream.telemetry import Metrics
+from earlybird.engine.engine import Engine
+from earlybird.stream.adapters.clock import SystemClock
+from earlybird.stream.adapters.kafka import KafkaSource
+from earlybird.stream.adapters.kafka_sink import KafkaSink
+from earlybird.stream.adapters.tail import Tail
+from earlybird.stream.adapters.topics import create_topics, stage_topics
+from earlybird.stream.config.settings import Settings
+from earlybird.stream.monitor.audit import Audit
+from earlybird.stream.observability.metrics import Metrics
+from earlybird.stream.ports import Outgoing, Record
+from earlybird.stream.run_worker import open_cache
+from earlybird.stream.service import load_engine, origin_of
+from earlybird.stream.stage.stage import Stage
 
 NOW_US = 1_770_000_000_000_000
 PATIENCE_S = 60.0  # how long a test waits before it says that something never came

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from stream.adapters.embedded import EmbeddedRedis
+from earlybird.stream.adapters.embedded import EmbeddedRedis
 
 pytestmark = [pytest.mark.faults, pytest.mark.broker]
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from schemas.codec import decode
-from schemas.rejection import Reason
-from schemas.signal import ExitReason, Signal
-from stream import cli
+from earlybird.schemas.codec import decode
+from earlybird.schemas.rejection import Reason
+from earlybird.schemas.signal import ExitReason, Signal
+from earlybird.stream import cli
 
 pytestmark = [pytest.mark.faults, pytest.mark.broker]
 

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from stream import commit_map
-from stream.adapters.group import commit_of, named_topic
-from stream.ports import Position
+from earlybird.stream.adapters.group import commit_of, named_topic
+from earlybird.stream.ports import Position
+from earlybird.stream.stage import commit_map
 
 pytestmark = [pytest.mark.faults, pytest.mark.broker]
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from schemas.codec import decode
-from schemas.signal import Signal, SignalAction
-from stream.adapters.embedded import EmbeddedRedis
-from stream.adapters.kafka_sink import KafkaSink
-from stream.adapters.tail import Tail
-from stream.demo.feed import demo_feed
-from stream.demo.playback import Playback
+from earlybird.schemas.codec import decode
+from earlybird.schemas.signal import Signal, SignalAction
+from earlybird.stream.adapters.embedded import EmbeddedRedis
+from earlybird.stream.adapters.kafka_sink import KafkaSink
+from earlybird.stream.adapters.tail import Tail
+from earlybird.stream.demo.items import demo_feed
+from earlybird.stream.demo.playback import Playback
 
 pytestmark = pytest.mark.broker
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from schemas.codec import decode
-from schemas.rejection import Rejection
-from stream.adapters.kafka_sink import KafkaSink
-from stream.adapters.tail import Tail
-from stream.adapters.topics import Topic, create_topics
-from stream.ports import Outgoing, Record
+from earlybird.schemas.codec import decode
+from earlybird.schemas.rejection import Rejection
+from earlybird.stream.adapters.kafka_sink import KafkaSink
+from earlybird.stream.adapters.tail import Tail
+from earlybird.stream.adapters.topics import Topic, create_topics
+from earlybird.stream.ports import Outgoing, Record
 
 pytestmark = [pytest.mark.broker, pytest.mark.faults, pytest.mark.timeout(300)]
 

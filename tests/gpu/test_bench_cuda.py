@@ -8,14 +8,14 @@ None of it has run yet: it was written where no CUDA device was at hand.
 import pytest
 import torch
 
-from engine.bench.idle import PAIRS, idle
-from engine.bench.measure import Pace, measure
-from engine.bench.profile import profile
-from engine.bench.registry import BUILDS, ROWS
-from engine.bench.row import Setting
-from engine.bench.twin import twin
-from engine.bench.workload import BLOCK, GEOMETRIES, forced_depths, texts, usual_lengths
-from engine.slots.resident_step import Tier
+from earlybird.engine.bench.idle import PAIRS, idle
+from earlybird.engine.bench.measure import Pace, measure
+from earlybird.engine.bench.paired_models import twin
+from earlybird.engine.bench.profile import profile
+from earlybird.engine.bench.registry import BUILDS, ROWS
+from earlybird.engine.bench.row import Setting
+from earlybird.engine.bench.workload import BLOCK, GEOMETRIES, forced_depths, texts, usual_lengths
+from earlybird.engine.device.step import Tier
 
 pytestmark = [
     pytest.mark.gpu,

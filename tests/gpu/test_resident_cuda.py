@@ -15,16 +15,16 @@ from functools import partial
 import pytest
 import torch
 
-from engine.config import CUDA_TIERS, EngineConfig
-from engine.engine import Engine
-from engine.exits.spec import parse
-from engine.slots.packed import Packed
-from engine.slots.reference import trace
-from engine.slots.resident import Resident
-from engine.slots.resident_device import CudaDevice
-from engine.slots.resident_layer import StaticElbert
-from engine.slots.resident_step import Step, Table, Tier
-from engine.types import Request, Verdict
+from earlybird.engine.config import CUDA_TIERS, EngineConfig
+from earlybird.engine.device.layer import StaticElbert
+from earlybird.engine.device.loop import Resident
+from earlybird.engine.device.step import Step, Table, Tier
+from earlybird.engine.device.streams import CudaDevice
+from earlybird.engine.engine import Engine
+from earlybird.engine.exits.spec import parse
+from earlybird.engine.slots.packed import Packed
+from earlybird.engine.slots.reference import trace
+from earlybird.engine.types import Request, Verdict
 
 pytestmark = [
     pytest.mark.gpu,

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.identity import canonical, config_hash, digest, signal_id
-from schemas.raw import Symbol
-from schemas.signal import Exit, ExitReason, Probabilities
+from earlybird.schemas.identity import canonical, config_hash, digest, signal_id
+from earlybird.schemas.raw import Symbol
+from earlybird.schemas.signal import Exit, ExitReason, Probabilities
 
 PROBS = Probabilities(negative=0.1, neutral=0.2, positive=0.7)
 EXIT = Exit(layer=3, max_layers=8, reason=ExitReason.WINDOW, puzzlement=0.5)

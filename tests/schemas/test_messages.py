@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from schemas import release
-from schemas.codec import DecodeError, decode, encode
-from schemas.control import CONTROL, Heartbeat, PartitionProgress, ReplayComplete, TopicEnd
-from schemas.raw import RAW, RawNews, RawTweet, RevisionKind
-from schemas.rejection import Reason, Rejection
-from schemas.signal import RawPosition, Signal
+from earlybird.schemas import release
+from earlybird.schemas.codec import DecodeError, decode, encode
+from earlybird.schemas.control import CONTROL, Heartbeat, PartitionProgress, ReplayComplete, TopicEnd
+from earlybird.schemas.raw import RAW, RawNews, RawTweet, RevisionKind
+from earlybird.schemas.rejection import Reason, Rejection
+from earlybird.schemas.signal import RawPosition, Signal
 
 NOW_US = 1_770_000_000_000_000
 

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.order import same_result, scale_of, standing
-from schemas.raw import RevisionKind
-from schemas.signal import RawPosition, Signal, SignalAction, Times
-from stream.strategies.invented import invented
-from stream.subscription.latest import Latest
+from earlybird.schemas.order import same_result, scale_of, standing
+from earlybird.schemas.raw import RevisionKind
+from earlybird.schemas.signal import RawPosition, Signal, SignalAction, Times
+from earlybird.stream.strategies.invented import invented
+from earlybird.stream.subscription.latest import Latest
 
 T0 = 1_770_000_000_000_000
 NEW, CORRECT, RETRACT = SignalAction.NEW, SignalAction.CORRECT, SignalAction.RETRACT

@@ -11,28 +11,28 @@ from typing import Any
 import pytest
 import torch
 
-from engine.config import EngineConfig
-from engine.engine import Engine
-from engine.text.tokenizer import duplicate_key
-from schemas.codec import decode
-from schemas.rejection import Rejection
-from schemas.signal import Model, Signal
-from stream.adapters.clock import ManualClock
-from stream.adapters.embedded import EmbeddedBroker
-from stream.adapters.kafka_sink import KafkaSink
-from stream.adapters.memory import MemoryCache, MemorySink, MemorySource
-from stream.adapters.tail import Tail
-from stream.audit import Audit
-from stream.budget import Budget
-from stream.duplicates import Duplicates
-from stream.haste import Deadlines, Haste
-from stream.inflight import Answer, Answers, TimedRequest, ToPublisher
-from stream.outcome import Origin
-from stream.pipeline import Pipeline
-from stream.ports import Commit, DuplicateCache, Outgoing, Partition, Record
-from stream.preprocess import Limits
-from stream.publisher import Publisher
-from stream.telemetry import Metrics
+from earlybird.engine.config import EngineConfig
+from earlybird.engine.engine import Engine
+from earlybird.engine.text.tokenizer import duplicate_key
+from earlybird.schemas.codec import decode
+from earlybird.schemas.rejection import Rejection
+from earlybird.schemas.signal import Model, Signal
+from earlybird.stream.adapters.clock import ManualClock
+from earlybird.stream.adapters.embedded import EmbeddedBroker
+from earlybird.stream.adapters.kafka_sink import KafkaSink
+from earlybird.stream.adapters.memory import MemoryCache, MemorySink, MemorySource
+from earlybird.stream.adapters.tail import Tail
+from earlybird.stream.monitor.audit import Audit
+from earlybird.stream.observability.metrics import Metrics
+from earlybird.stream.parsing.records import Limits
+from earlybird.stream.ports import Commit, DuplicateCache, Outgoing, Partition, Record
+from earlybird.stream.stage.budget import Budget
+from earlybird.stream.stage.deadlines import Deadlines, Haste
+from earlybird.stream.stage.duplicates import Duplicates
+from earlybird.stream.stage.messages import Answer, Answers, TimedRequest, ToPublisher
+from earlybird.stream.stage.outcome import Origin
+from earlybird.stream.stage.pipeline import Pipeline
+from earlybird.stream.stage.publisher import Publisher
 
 NOW_US = 1_770_000_000_000_000
 DAY_US = 86_400_000_000

@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.codec import encode
-from schemas.rejection import Reason, Rejection
-from schemas.signal import Model, RawPosition, Signal, SignalAction, Times
-from stream import cli
-from stream.account import Account, Elements, report
-from stream.adapters.kafka_sink import KafkaSink
-from stream.audit import Audit
-from stream.history.timeline import Span
-from stream.ports import Outgoing, Partition, Position, Record
-from stream.preprocess import Limits
+from earlybird.schemas.codec import encode
+from earlybird.schemas.rejection import Reason, Rejection
+from earlybird.schemas.signal import Model, RawPosition, Signal, SignalAction, Times
+from earlybird.stream import cli
+from earlybird.stream.adapters.kafka_sink import KafkaSink
+from earlybird.stream.monitor.account import Account, Elements, report
+from earlybird.stream.monitor.audit import Audit
+from earlybird.stream.parsing.records import Limits
+from earlybird.stream.ports import Outgoing, Partition, Position, Record
+from earlybird.stream.timeline.merge import Span
 
 T0 = 1_770_000_000_000_000
 RAW = Partition("news.raw", 0)

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from engine.types import Verdict
-from schemas.signal import ExitReason
-from stream.adapters.breaker import Breaker
-from stream.adapters.memory import MemoryCache, MemorySink, MemorySource
-from stream.errors import SinkError, SourceEnded, SourceError
-from stream.ports import MINE, PENDING, Claim, Commit, First, Hit, Outgoing, Partition, Position, Record
+from earlybird.engine.types import Verdict
+from earlybird.schemas.signal import ExitReason
+from earlybird.stream.adapters.breaker import Breaker
+from earlybird.stream.adapters.memory import MemoryCache, MemorySink, MemorySource
+from earlybird.stream.errors import SinkError, SourceEnded, SourceError
+from earlybird.stream.ports import MINE, PENDING, Claim, Commit, First, Hit, Outgoing, Partition, Position, Record
 
 ZERO, ONE = Partition("t", 0), Partition("t", 1)
 

@@ -3,20 +3,20 @@
 from hypothesis import HealthCheck, given, settings
 from raw_records import NOW_US, raw_records
 
-from engine.text.encoder import Encoded
-from engine.types import Verdict
-from schemas.codec import decode
-from schemas.rejection import Rejection
-from schemas.signal import ExitReason, Model, Signal
-from stream.adapters.clock import ManualClock
-from stream.adapters.memory import MemorySink
-from stream.audit import Audit
-from stream.inflight import Answer, Answers, Entries, Entry
-from stream.outcome import Origin
-from stream.ports import Outgoing, Record
-from stream.preprocess import Limits, Readable, read
-from stream.publisher import Publisher
-from stream.telemetry import Metrics
+from earlybird.engine.text.encoder import Encoded
+from earlybird.engine.types import Verdict
+from earlybird.schemas.codec import decode
+from earlybird.schemas.rejection import Rejection
+from earlybird.schemas.signal import ExitReason, Model, Signal
+from earlybird.stream.adapters.clock import ManualClock
+from earlybird.stream.adapters.memory import MemorySink
+from earlybird.stream.monitor.audit import Audit
+from earlybird.stream.observability.metrics import Metrics
+from earlybird.stream.parsing.records import Limits, Readable, read
+from earlybird.stream.ports import Outgoing, Record
+from earlybird.stream.stage.messages import Answer, Answers, Entries, Entry
+from earlybird.stream.stage.outcome import Origin
+from earlybird.stream.stage.publisher import Publisher
 
 NAMES = ("id", "sha256", "profile", "policy", "config_hash", "numerics", "dtype", "device", "code_version")
 ORIGIN = Origin(Model.model_validate(dict.fromkeys(NAMES, "x" * 64)), 8, True)

@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from schemas.codec import decode, encode
-from schemas.signal import Signal
-from stream.adapters import parquet
-from stream.errors import SettingsError, SourceError
-from stream.history.archive import ArchiveHistory, read_raw, read_signals
-from stream.history.archive_files import files_of, topics_in
-from stream.history.archiver import Archiver, archive_on, starts
-from stream.history.availability import Stamped, date_signal
-from stream.history.timeline import Span, Window
-from stream.ports import Partition, Record
+from earlybird.schemas.codec import decode, encode
+from earlybird.schemas.signal import Signal
+from earlybird.stream.adapters import parquet
+from earlybird.stream.archive.layout import files_of, topics_in
+from earlybird.stream.archive.reader import ArchiveHistory, read_raw, read_signals
+from earlybird.stream.archive.writer import Archiver, archive_on, starts
+from earlybird.stream.errors import SettingsError, SourceError
+from earlybird.stream.ports import Partition, Record
+from earlybird.stream.timeline.availability import Stamped, date_signal
+from earlybird.stream.timeline.merge import Span, Window
 
 pq = pytest.importorskip("pyarrow.parquet")
 
@@ -191,7 +191,8 @@ def test_archiving_on_keeps_what_came_when_it_is_stopped(tmp_path: Path) -> None
 
 def test_reading_needs_neither_torch_nor_kafka() -> None:
     """A strategy's machine has no model."""
-    code = "import sys, stream.history.archive; print({'torch', 'confluent_kafka', 'transformers'} & set(sys.modules))"
+    heavy = "{'torch', 'confluent_kafka', 'transformers'}"
+    code = f"import sys, earlybird.stream.archive.reader; print({heavy} & set(sys.modules))"
     ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
     assert ran.stdout.strip() == "set()"
 
@@ -262,8 +263,8 @@ import sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from test_archive import BEGIN_US, raw
-from stream.history.archiver import Archiver
-from stream.ports import Partition
+from earlybird.stream.archive.writer import Archiver
+from earlybird.stream.ports import Partition
 archiver = Archiver(Path({root!r}), [], least_rows=2)
 offset = archiver.next_offsets().get(Partition("news.raw", 0), 0)
 while True:
@@ -360,7 +361,7 @@ def test_no_record_stops_an_archive(tmp_path: Path) -> None:
 
 def test_enormous_headers_fill_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run ends by its bytes, wherever a record has them."""
-    monkeypatch.setattr("stream.history.archiver.MOST_BYTES", 1_000_000)
+    monkeypatch.setattr("earlybird.stream.archive.writer.MOST_BYTES", 1_000_000)
     with Archiver(tmp_path, []) as archiver:
         for offset in range(3):
             stamped = raw(offset, BEGIN_US)
@@ -388,7 +389,7 @@ def test_a_disk_that_takes_no_more_is_one_sentence(ground: Any, tmp_path: Path) 
     ground.publish(50)
     settings = {"EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS": ground.bootstrap_servers}
     code = (
-        "import resource, sys; from stream.cli import main; "
+        "import resource, sys; from earlybird.stream.cli import main; "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2); sys.exit(main(sys.argv[2:]))"
     )
 

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.raw import RevisionKind
-from schemas.signal import Signal, SignalAction
-from stream.client import Signals
-from stream.strategies.invented import invented
+from earlybird.schemas.raw import RevisionKind
+from earlybird.schemas.signal import Signal, SignalAction
+from earlybird.stream.client import Signals
+from earlybird.stream.strategies.invented import invented
 
 pd = pytest.importorskip("pandas", reason="NO PANDAS: pip install -e '.[strategies]'")
 pytest.importorskip("exchange_calendars", reason="NO CALENDARS: pip install -e '.[strategies]'")
 
-from stream.strategies.bars import Hours, to_bars  # noqa: E402
+from earlybird.stream.strategies.bars import Hours, to_bars  # noqa: E402
 
 NEW_YORK = "America/New_York"
 CORRECT, RETRACT = SignalAction.CORRECT, SignalAction.RETRACT

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from schemas.raw import Action
-from stream import bench_replay
-from stream.bench.recompute import measure
-from stream.bench.report import Whole
-from stream.bench.workers import Place
-from stream.bench_replay import TOPIC, archived_items, invented_items, rates
-from stream.history.archiver import Archiver
-from stream.history.availability import Stamped
-from stream.ports import Record
+from earlybird.schemas.raw import Action
+from earlybird.stream.archive.writer import Archiver
+from earlybird.stream.bench import replay_command as bench_replay
+from earlybird.stream.bench.recompute import measure
+from earlybird.stream.bench.replay_command import TOPIC, archived_items, invented_items, rates
+from earlybird.stream.bench.report import Whole
+from earlybird.stream.bench.workers import Place
+from earlybird.stream.ports import Record
+from earlybird.stream.timeline.availability import Stamped
 
 pytest.importorskip("pyarrow")
 

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from engine.types import Request
-from stream.adapters.embedded import CLIENT_OPTIONS, EmbeddedBroker
-from stream.adapters.tail import Tail
-from stream.bench.feeders import Fed, conclusion, feed
-from stream.bench.load import fill, records
-from stream.bench.null import NullRunner, rate_of
-from stream.bench.report import Report, Whole
-from stream.bench.steps import steps
-from stream.bench.workers import Place, Workers
-from stream.errors import SettingsError
-from stream.preprocess import Limits, Readable, read, text_of
+from earlybird.engine.types import Request
+from earlybird.stream.adapters.embedded import CLIENT_OPTIONS, EmbeddedBroker
+from earlybird.stream.adapters.tail import Tail
+from earlybird.stream.bench.feeders import Fed, conclusion, feed
+from earlybird.stream.bench.load import fill, records
+from earlybird.stream.bench.null import NullRunner, rate_of
+from earlybird.stream.bench.report import Report, Whole
+from earlybird.stream.bench.steps import steps
+from earlybird.stream.bench.workers import Place, Workers
+from earlybird.stream.errors import SettingsError
+from earlybird.stream.parsing.records import Limits, Readable, read, text_of
 
 TEXTS = 600
 
@@ -117,6 +117,8 @@ def test_the_report_holds_rates_and_not_only_sums() -> None:
 
 def test_tables_are_whole_in_a_pipe() -> None:
     """Eighty columns, which rich takes where there is no terminal, cut the names of columns."""
-    code = "from stream.bench.report import bench_console; bench_console(stderr=False).print('x' * 130, end='')"
+    code = (
+        "from earlybird.stream.bench.report import bench_console; bench_console(stderr=False).print('x' * 130, end='')"
+    )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert shown.stdout == "x" * 130

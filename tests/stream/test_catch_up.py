@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.ports import Partition, Record
-from stream.subscription.catch_up import CatchUp
+from earlybird.stream.ports import Partition, Record
+from earlybird.stream.subscription.catch_up import CatchUp
 
 
 def record(partition: int, offset: int, at_us: int) -> Record:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from stream import cli
-from stream.adapters.embedded import EmbeddedBroker
-from stream.commands import topics
+from earlybird.stream import cli
+from earlybird.stream.adapters.embedded import EmbeddedBroker
+from earlybird.stream.commands import topics
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,7 +47,7 @@ def test_a_missing_package_names_its_extra() -> None:
 def test_a_missing_module_of_our_own_stays_a_traceback() -> None:
     """An extra would not cure it."""
     done = fresh(
-        "import sys; sys.modules['stream.settings'] = None; from stream import cli;"
+        "import sys; sys.modules['earlybird.stream.config.settings'] = None; from stream import cli;"
         "sys.exit(cli.main(['config', 'check']))"
     )
     assert done.returncode == 1
@@ -121,7 +121,7 @@ def test_a_reader_that_goes_away_ends_it_quietly() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
-        [sys.executable, "-m", "stream.cli", "config", "table"],
+        [sys.executable, "-m", "earlybird.stream.cli", "config", "table"],
         cwd=ROOT,
         stdout=writer,
         stderr=subprocess.PIPE,
@@ -177,8 +177,8 @@ def test_a_broker_that_is_not_there_is_given_up_with_its_address(tmp_path: Path)
         environment = os.environ | {"EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS": address, "PYTHONPATH": str(ROOT)}
         running = [
             subprocess.Popen(
-                [sys.executable, "-m", "stream.cli", *words], env=environment, stderr=subprocess.PIPE, text=True,
-                cwd=tmp_path,
+                [sys.executable, "-m", "earlybird.stream.cli", *words],
+                env=environment, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
             )
             for words in commands
         ]  # fmt: skip

@@ -16,21 +16,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from schemas.codec import decode, encode
-from schemas.control import Heartbeat
-from schemas.rejection import Reason
-from schemas.signal import Novelty, Signal, SignalAction
-from stream.client import Condition, Constant, Empirical, InSample, Latest, OutOfOrder, Received, Signals
-from stream.history.availability import Stamped, appended_us
-from stream.inflight import Entry
-from stream.outcome import signal_record
-from stream.ports import Position, Record
-from stream.preprocess import Refusal
-from stream.strategies.invented import invented
-from stream.subscription.buffer import Buffer, Waiting
-from stream.subscription.recording import Recording
-from stream.subscription.selection import Facts, Gate, Selection
-from stream.subscription.watch import Patience, Watch
+from earlybird.schemas.codec import decode, encode
+from earlybird.schemas.control import Heartbeat
+from earlybird.schemas.rejection import Reason
+from earlybird.schemas.signal import Novelty, Signal, SignalAction
+from earlybird.stream.client import Condition, Constant, Empirical, InSample, Latest, OutOfOrder, Received, Signals
+from earlybird.stream.parsing.records import Refusal
+from earlybird.stream.ports import Position, Record
+from earlybird.stream.stage.messages import Entry
+from earlybird.stream.stage.outcome import signal_record
+from earlybird.stream.strategies.invented import invented
+from earlybird.stream.subscription.buffer import Buffer, Waiting
+from earlybird.stream.subscription.recording import Recording
+from earlybird.stream.subscription.selection import Facts, Gate, Selection
+from earlybird.stream.subscription.watch import Patience, Watch
+from earlybird.stream.timeline.availability import Stamped, appended_us
 
 ROOT = Path(__file__).parents[2]
 T0 = 1_700_000_000_000_000
@@ -55,7 +55,7 @@ def as_record(signal: Signal) -> Record:
 def test_the_client_needs_no_model_and_no_service() -> None:
     """A strategy's environment holds neither torch nor what the stage runs on."""
     absent = {"torch", "transformers", "prometheus_client", "pydantic_settings", "redis", "pandas", "pyarrow", "numpy"}
-    code = f"import sys\nfrom stream.client import Signals\nprint(sorted({absent!r} & set(sys.modules)))"
+    code = f"import sys\nfrom earlybird.stream.client import Signals\nprint(sorted({absent!r} & set(sys.modules)))"
     ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
     assert ran.stdout.strip() == "[]"
 
@@ -96,7 +96,7 @@ def test_facts_of_headers_and_of_contents_agree(key: bytes | None, symbols: list
 
 
 _ONE_WARNING = (  # a recording whose model may have learned from it
-    "from stream.client import Signals; from stream.strategies.invented import invented;"
+    "from earlybird.stream.client import Signals; from earlybird.stream.strategies.invented import invented;"
     f"list(Signals.replay([(invented('1', {T0}, 0.7), {T0})]));"
 )
 
@@ -109,7 +109,7 @@ def test_the_log_of_a_strategy_stays_as_it_was() -> None:
     """Its lines go where structlog's defaults take them; ours go to stderr, and only warnings."""
     done = process_of(
         f"import structlog; log = structlog.get_logger(); {_ONE_WARNING}"
-        "from stream.adapters import clients; clients.log.info('chatter');"
+        "from earlybird.stream.adapters import clients; clients.log.info('chatter');"
         "log.info('order sent'); log.warning('order refused'); print(structlog.is_configured())"
     )
     assert "order sent" in done.stdout and "order refused" in done.stdout and "False" in done.stdout
@@ -120,7 +120,7 @@ def test_the_log_of_a_strategy_stays_as_it_was() -> None:
 def test_a_strategy_that_sets_its_log_up_gets_ours_there() -> None:
     """Also when it does so after the import, and with everything that it has set."""
     done = process_of(
-        f"import structlog, stream.client; {_ONE_WARNING} structlog.configure("
+        f"import structlog, earlybird.stream.client; {_ONE_WARNING} structlog.configure("
         "processors=[structlog.processors.add_log_level, structlog.processors.JSONRenderer()],"
         f"wrapper_class=structlog.make_filtering_bound_logger(0)); {_ONE_WARNING}"
     )
@@ -132,11 +132,12 @@ def test_a_strategy_that_sets_its_log_up_gets_ours_there() -> None:
 def test_whatever_a_strategy_loads_has_a_logger_that_leaves_structlog_alone() -> None:
     """A plain one would print to the strategy's stdout."""
     process_of(
-        "import sys, stream.client, stream.adapters.topic_range, stream.history.archive, stream.logs;"
-        "ours = {name: module.log for name, module in sys.modules.items() if name.startswith('stream.')"
+        "import sys, earlybird.stream.client, earlybird.stream.adapters.topic_range, earlybird.stream.archive.reader;"
+        "from earlybird.stream.observability import logging;"
+        "ours = {name: module.log for name, module in sys.modules.items() if name.startswith('earlybird.stream.')"
         " and hasattr(module, 'log')};"
-        "assert 'stream.adapters.clients' in ours and 'stream.adapters.signal_files' in ours, ours;"
-        "wrong = [name for name, log in ours.items() if not isinstance(log, stream.logs._Guest)];"
+        "assert 'earlybird.stream.adapters.clients' in ours and 'earlybird.stream.adapters.signal_files' in ours, ours;"
+        "wrong = [name for name, log in ours.items() if not isinstance(log, logging._Guest)];"
         "assert not wrong, wrong"
     )
 
@@ -271,7 +272,7 @@ def test_texts_of_long_ago_that_were_fed_today_are_in_sample() -> None:
 def test_columns_of_an_archive_tell_what_is_in_sample(tmp_path: Path) -> None:
     """A table is made without a look at the messages; the old text in the middle is found all the same."""
     pytest.importorskip("pyarrow", reason="NO PYARROW: pip install -e '.[strategies]'")
-    from stream.history.archiver import Archiver
+    from earlybird.stream.archive.writer import Archiver
 
     known_us = T0 - 86_400 * SECOND
     texts = [invented(str(n), T0 + n if n != 30 else T0 - 10**14) for n in range(60)]
@@ -394,7 +395,7 @@ def test_a_range_is_cut_by_availability() -> None:
 def test_an_archive_is_played_like_the_signals_themselves(tmp_path: Path) -> None:
     """From Parquet files, without Kafka: the same objects, filters and range."""
     pytest.importorskip("pyarrow", reason="NO PYARROW: pip install -e '.[strategies]'")
-    from stream.history.archiver import Archiver
+    from earlybird.stream.archive.writer import Archiver
 
     recorded = tape(*(invented(str(number), T0, 0.9 - number % 2) for number in range(20)))
     with Archiver(tmp_path, ["signals"]) as archiver:

@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 from structlog.testing import capture_logs
 
-from stream.adapters.clients import ClientLog, leave
+from earlybird.stream.adapters.clients import ClientLog, leave
 
 
 class Consumer:

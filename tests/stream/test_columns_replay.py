@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.signal import Signal, SignalAction
-from stream.client import Empirical, Signals
-from stream.history.availability import Stamped
-from stream.inflight import Entry
-from stream.outcome import signal_record
-from stream.ports import Position, Record
-from stream.preprocess import Refusal
-from stream.strategies.invented import invented
-from stream.subscription.selection import Facts, Selection
+from earlybird.schemas.signal import Signal, SignalAction
+from earlybird.stream.client import Empirical, Signals
+from earlybird.stream.parsing.records import Refusal
+from earlybird.stream.ports import Position, Record
+from earlybird.stream.stage.messages import Entry
+from earlybird.stream.stage.outcome import signal_record
+from earlybird.stream.strategies.invented import invented
+from earlybird.stream.subscription.selection import Facts, Selection
+from earlybird.stream.timeline.availability import Stamped
 
 pa = pytest.importorskip("pyarrow", reason="NO PYARROW: pip install -e '.[strategies]'")
 
@@ -28,8 +28,8 @@ SECOND = 1_000_000
 
 def archive(root: Path, recorded: list[tuple[Signal, int]], partitions: int = 3) -> None:
     """These signals, spread over partitions by item key."""
-    from schemas.rejection import Reason
-    from stream.history.archiver import Archiver
+    from earlybird.schemas.rejection import Reason
+    from earlybird.stream.archive.writer import Archiver
 
     refusal = Refusal(Position("news.raw", 0, 0), Reason.STALE, "", None)
     entry = Entry(refusal, Record("news.raw", 0, 0, None, None), 0, T0)
@@ -71,8 +71,8 @@ WANTED = st.fixed_dictionaries(
 @given(signals=st.lists(SIGNALS, min_size=1, max_size=12), wanted=WANTED)
 def test_columns_decide_as_headers_do(signals: list[Signal], wanted: dict[str, object]) -> None:
     """Filter by filter, and all together."""
-    from stream.adapters.parquet import signal_row
-    from stream.adapters.signal_files import matching
+    from earlybird.stream.adapters.parquet import signal_row
+    from earlybird.stream.adapters.signal_files import matching
 
     selection = Selection.of(**wanted)  # type: ignore[arg-type]
     schema = pa.schema(
@@ -128,7 +128,7 @@ def test_what_is_filtered_is_never_decoded(
     tape: tuple[Path, list[tuple[Signal, int]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor is anything for a table but a signal of each model, to know what that had learned."""
-    from stream.subscription import recorded_items
+    from earlybird.stream.subscription import recorded_items
 
     decoded: list[bytes] = []
     decode = recorded_items.decode
@@ -204,7 +204,7 @@ def test_a_file_out_of_order_shows_no_future(tmp_path: Path) -> None:
 def test_the_example_of_bars_runs(tape: tuple[Path, list[tuple[Signal, int]]]) -> None:
     """As its docstring has it: one frame on the bars of the other."""
     code = (
-        "import doctest, sys, stream.strategies.bars as bars;"
+        "import doctest, sys, earlybird.stream.strategies.bars as bars;"
         "outcome = doctest.testmod(bars); print(outcome.attempted, outcome.failed);"
         "sys.exit(outcome.failed or not outcome.attempted)"
     )

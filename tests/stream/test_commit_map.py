@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream import commit_map
+from earlybird.stream.stage import commit_map
 
 offsets = st.sets(st.integers(0, 30_000), max_size=400)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from stream.cores import usable_cores
-from stream.settings import Engine
+from earlybird.stream.config.cores import usable_cores
+from earlybird.stream.config.settings import Engine
 
 QUOTA, PERIOD = "cpu.cfs_quota_us", "cpu.cfs_period_us"
 
@@ -60,5 +60,5 @@ def test_no_cgroups_at_all_leave_the_affinity(tmp_path: Path) -> None:
 
 def test_engine_threads_follow_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not set."""
-    monkeypatch.setattr("stream.cores._quotas", lambda *_: iter([3.9]))
+    monkeypatch.setattr("earlybird.stream.config.cores._quotas", lambda *_: iter([3.9]))
     assert Engine().threads == 3

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from schemas.rejection import Reason
-from schemas.signal import Signal
-from schemas.symbols import canonical_symbol
-from stream.client import Latest, Received, Signals
-from stream.commands import signals as signals_command
-from stream.haste import ByClock
-from stream.ports import Record
+from earlybird.schemas.rejection import Reason
+from earlybird.schemas.signal import Signal
+from earlybird.schemas.symbols import canonical_symbol
+from earlybird.stream.client import Latest, Received, Signals
+from earlybird.stream.commands import signals as signals_command
+from earlybird.stream.ports import Record
+from earlybird.stream.stage.deadlines import ByClock
 
 Worlds = Callable[..., Any]
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from engine.engine import Engine
-from schemas.base import EARLIEST_US, LATEST_US
-from stream.demo.feed import DemoRecord, demo_feed, normal_items, rebased
-from stream.demo.odd_items import WORDS_OF_A_LONG_BODY
-from stream.ports import Record
-from stream.preprocess import Deletion, Limits, Readable, Refusal, read, text_of
+from earlybird.engine.engine import Engine
+from earlybird.schemas.base import EARLIEST_US, LATEST_US
+from earlybird.stream.demo.items import DemoRecord, demo_feed, normal_items, rebased
+from earlybird.stream.demo.odd_items import WORDS_OF_A_LONG_BODY
+from earlybird.stream.parsing.records import Deletion, Limits, Readable, Refusal, read, text_of
+from earlybird.stream.ports import Record
 
 ROOT = Path(__file__).parents[2]
 NOW_US = 1_770_000_000_000_000
@@ -102,7 +102,7 @@ def test_rebasing_moves_plausible_times_and_leaves_absurd_ones() -> None:
 def test_the_demo_plays_the_feed_through_a_whole_stage_and_ends_with_its_figures() -> None:
     """Embedded Kafka and Redis, a worker of its own, every record accounted for, every odd item as its table says."""
     done = subprocess.run(
-        [sys.executable, "-m", "stream.cli", "demo", "--once", "--json", "--seconds", "5"],
+        [sys.executable, "-m", "earlybird.stream.cli", "demo", "--once", "--json", "--seconds", "5"],
         cwd=ROOT,
         capture_output=True,
         text=True,

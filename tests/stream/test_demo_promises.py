@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from schemas.rejection import Reason, Rejection
-from schemas.signal import Novelty, Signal
-from stream.demo.feed import DemoRecord, demo_feed
-from stream.demo.promises import broken_promises, expected
-from stream.strategies.invented import invented
+from earlybird.schemas.rejection import Reason, Rejection
+from earlybird.schemas.signal import Novelty, Signal
+from earlybird.stream.demo.items import DemoRecord, demo_feed
+from earlybird.stream.demo.promises import broken_promises, expected
+from earlybird.stream.strategies.invented import invented
 
 FEED = demo_feed()
 ODD = {record.odd.name: record for record in FEED if record.odd}
@@ -38,6 +38,13 @@ def key(record: DemoRecord) -> str:
 def test_who_computed_a_text_is_not_promised(first: Signal, second: Signal) -> None:
     """A copy has the result of its original, whichever of them went through the model, or both."""
     assert broken_promises([ORIGINAL, COPY], [[first], [second]]) == []
+
+
+def test_a_copy_may_repeat_an_item_played_before() -> None:
+    """Its original need not be among the records that are judged; another item is still another item."""
+    assert broken_promises([COPY], [[result(COPY, dup_of=key(ORIGINAL))]]) == []
+    (broken,) = broken_promises([COPY], [[result(COPY, dup_of="meridian-wire:n001")]])
+    assert broken == "syndicated-5: result expected, was result of meridian-wire:n001"
 
 
 def test_another_result_for_the_same_text_breaks_the_promise() -> None:

@@ -11,11 +11,11 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from redis import Redis
 
-from stream.adapters.embedded import EmbeddedBroker, EmbeddedRedis, MockClusterByOption
+from earlybird.stream.adapters.embedded import EmbeddedBroker, EmbeddedRedis, MockClusterByOption
 
 PARENT = """
 import os, signal
-from stream.adapters.embedded import EmbeddedBroker, EmbeddedRedis
+from earlybird.stream.adapters.embedded import EmbeddedBroker, EmbeddedRedis
 with EmbeddedBroker({"t": 1}) as broker, EmbeddedRedis() as redis:
     print(broker.bootstrap_servers, broker.pid, redis.pid, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -5,20 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from schemas.codec import encode
-from schemas.signal import Signal
-from stream.client import Signals
-from stream.history.archiver import Archiver
-from stream.history.availability import Stamped
-from stream.ports import Record
-from stream.strategies.invented import invented
+from earlybird.schemas.codec import encode
+from earlybird.schemas.signal import Signal
+from earlybird.stream.archive.writer import Archiver
+from earlybird.stream.client import Signals
+from earlybird.stream.ports import Record
+from earlybird.stream.strategies.invented import invented
+from earlybird.stream.timeline.availability import Stamped
 
 pd = pytest.importorskip("pandas", reason="NO PANDAS: pip install -e '.[strategies]'")
 pytest.importorskip("exchange_calendars", reason="NO CALENDARS: pip install -e '.[strategies]'")
 
 import numpy as np  # noqa: E402
 
-from stream.strategies.event_study import Study, main, study  # noqa: E402
+from earlybird.stream.strategies.event_study import Study, main, study  # noqa: E402
 
 SYMBOLS = [f"S{number:02d}.B" for number in range(20)]
 SESSIONS = pd.bdate_range("2024-02-20", "2024-03-27")  # no holiday of XNYS

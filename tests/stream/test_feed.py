@@ -20,22 +20,22 @@ from confluent_kafka import KafkaError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.raw import RAW
-from stream import cli
-from stream.adapters import kafka_sink
-from stream.adapters.embedded import EmbeddedBroker
-from stream.adapters.kafka_sink import KafkaSink
-from stream.adapters.memory import MemorySink
-from stream.adapters.topic_range import TopicHistory
-from stream.commands import feed
-from stream.errors import FeedError, SinkError
-from stream.feed import BadLine, FeedFile, FeedItem, LineFormat, Pace, merged, publish
-from stream.feed_lines import feed_lines
-from stream.feed_tally import Tally
-from stream.field_map import FLAT, FieldMap, Rule, UnmappableError
-from stream.history.timeline import Window
-from stream.instants import feed_us
-from stream.ports import Outgoing
+from earlybird.schemas.raw import RAW
+from earlybird.stream import cli
+from earlybird.stream.adapters import kafka_sink
+from earlybird.stream.adapters.embedded import EmbeddedBroker
+from earlybird.stream.adapters.kafka_sink import KafkaSink
+from earlybird.stream.adapters.memory import MemorySink
+from earlybird.stream.adapters.topic_range import TopicHistory
+from earlybird.stream.commands import feed
+from earlybird.stream.errors import FeedError, SinkError
+from earlybird.stream.ports import Outgoing
+from earlybird.stream.publishing.field_map import FLAT, FieldMap, Rule, UnmappableError
+from earlybird.stream.publishing.files import BadLine, FeedFile, FeedItem, LineFormat, Pace, merged, publish
+from earlybird.stream.publishing.lines import feed_lines
+from earlybird.stream.publishing.tally import Tally
+from earlybird.stream.timeline.instants import feed_us
+from earlybird.stream.timeline.merge import Window
 
 T0 = 1_700_000_000_000_000
 FLAT_LINE = {
@@ -509,7 +509,7 @@ class Feed:
         self.pipe = folder / "endless.jsonl"
         os.mkfifo(self.pipe)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "stream.cli", "feed", str(self.pipe), *more, "--timestamps", "now"],
+            [sys.executable, "-m", "earlybird.stream.cli", "feed", str(self.pipe), *more, "--timestamps", "now"],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
         )  # fmt: skip
         self._writer = threading.Thread(target=self._write, daemon=True)
@@ -549,7 +549,7 @@ def test_a_feed_at_full_speed_ends_on_a_signal_with_its_account(
 def test_a_second_signal_is_the_end() -> None:
     """Whatever the first is waiting for."""
     code = (
-        "import signal; from stream.commands.feed import Interruption\n"
+        "import signal; from earlybird.stream.commands.feed import Interruption\n"
         "with Interruption() as asked:\n"
         "    signal.raise_signal(signal.SIGTERM); print(asked.came(), flush=True)\n"
         "    signal.raise_signal(signal.SIGINT); print('still here')"

@@ -16,22 +16,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.config import EngineConfig
-from engine.engine import Engine
-from engine.errors import DeviceLost
-from engine.text.assembly import Text
-from engine.types import Verdict
-from schemas.signal import ExitReason
-from stream.adapters.clock import SystemClock
-from stream.bench.null import NullEncoder, NullEngine
-from stream.errors import EngineGone
-from stream.feeders.blueprint import Blueprint
-from stream.feeders.device import Device
-from stream.feeders.line import Line, Tickets
-from stream.feeders.remote import Remote
-from stream.inflight import Answer, Answers, Failed, TimedRequest
-from stream.service import origin_of
-from stream.settings import Settings
+from earlybird.engine.config import EngineConfig
+from earlybird.engine.engine import Engine
+from earlybird.engine.errors import DeviceLost
+from earlybird.engine.text.assembly import Text
+from earlybird.engine.types import Verdict
+from earlybird.schemas.signal import ExitReason
+from earlybird.stream.adapters.clock import SystemClock
+from earlybird.stream.bench.null import NullEncoder, NullEngine
+from earlybird.stream.config.settings import Settings
+from earlybird.stream.consumer_processes.bootstrap import Blueprint
+from earlybird.stream.consumer_processes.channel import Line, Tickets
+from earlybird.stream.consumer_processes.engine_server import Device
+from earlybird.stream.consumer_processes.remote_engine import Remote
+from earlybird.stream.errors import EngineGone
+from earlybird.stream.service import origin_of
+from earlybird.stream.stage.messages import Answer, Answers, Failed, TimedRequest
 
 PLACES, LONGEST = 7, 24
 PATIENCE_S = 30.0
@@ -125,8 +125,8 @@ def test_what_is_overwritten_unread_is_noticed(line: Line) -> None:
 
 ECHO = """
 import select, sys
-from stream.feeders.line import Line, Tickets
-from stream.inflight import Answer
+from earlybird.stream.consumer_processes.channel import Line, Tickets
+from earlybird.stream.stage.messages import Answer
 *shape, count = map(int, sys.argv[1:])
 end, ready = Line(*shape).engine_end(Tickets()), select.poll()
 ready.register(end.requests.count, select.POLLIN)

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from schemas.codec import decode
-from schemas.signal import Signal
-from stream.adapters.tail import Tail
+from earlybird.schemas.codec import decode
+from earlybird.schemas.signal import Signal
+from earlybird.stream.adapters.tail import Tail
 
 PATIENCE_S = 60.0
 
@@ -120,7 +120,10 @@ def test_a_feeder_that_stands_still_for_a_moment_is_well(ground: Any, start_stag
 
 def test_a_feeder_that_stands_still_for_long_is_killed(ground: Any, start_stage: StartStage, until: Until) -> None:
     """It is not ready, then it is taken for hung: the service ends with the reason, and nothing is lost."""
-    code = "import sys, stream.watchdog as w; w.HUNG_S = 6.0; from stream.cli import main; sys.exit(main(['run']))"
+    code = (
+        "import sys, earlybird.stream.observability.watchdog as w; w.HUNG_S = 6.0;"
+        "from earlybird.stream.cli import main; sys.exit(main(['run']))"
+    )
     stage = start_stage(
         ground.bootstrap_servers, ["-c", code], ENGINE__FEEDERS="2", KAFKA__OPTIONS__SESSION_TIMEOUT_MS="1500"
     )

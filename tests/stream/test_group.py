@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from stream.adapters.group import LOOK_S, Membership
+from earlybird.stream.adapters.group import LOOK_S, Membership
 
 
 class Client:

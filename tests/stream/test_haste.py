@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from engine.config import EngineConfig
-from engine.engine import Engine
-from engine.types import Verdict
-from schemas.rejection import Reason
-from schemas.signal import ExitReason, Signal
-from stream.adapters.memory import MemoryCache
-from stream.adapters.redis import RedisCache
-from stream.haste import AsRecorded, ByClock, Deadlines
-from stream.inflight import Answers, Failed, TimedRequest
-from stream.ports import Position
-from stream.worker import EngineThreads
+from earlybird.engine.config import EngineConfig
+from earlybird.engine.engine import Engine
+from earlybird.engine.types import Verdict
+from earlybird.schemas.rejection import Reason
+from earlybird.schemas.signal import ExitReason, Signal
+from earlybird.stream.adapters.memory import MemoryCache
+from earlybird.stream.adapters.redis import RedisCache
+from earlybird.stream.ports import Position
+from earlybird.stream.stage.deadlines import AsRecorded, ByClock, Deadlines
+from earlybird.stream.stage.engine_threads import EngineThreads
+from earlybird.stream.stage.messages import Answers, Failed, TimedRequest
 
 SECOND_US = 1_000_000
 DAY_US = 86_400 * SECOND_US

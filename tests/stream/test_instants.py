@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream import cli
-from stream.arguments import seconds
-from stream.errors import FeedError, InvalidTime, SettingsError
-from stream.feed import BadLine, FeedFile, LineFormat, merged
-from stream.field_map import FieldMap, Rule
-from stream.history.timeline import parse_bounds
-from stream.instants import duration_us, feed_us, instant_us
+from earlybird.stream import cli
+from earlybird.stream.commands.arguments import seconds
+from earlybird.stream.errors import FeedError, InvalidTime, SettingsError
+from earlybird.stream.publishing.field_map import FieldMap, Rule
+from earlybird.stream.publishing.files import BadLine, FeedFile, LineFormat, merged
+from earlybird.stream.timeline.instants import duration_us, feed_us, instant_us
+from earlybird.stream.timeline.merge import parse_bounds
 
 ROOT = Path(__file__).parents[2]
 NINE = datetime(2024, 5, 1, 9, tzinfo=UTC)
@@ -259,7 +259,10 @@ def test_a_pattern_that_hides_a_zone_is_refused_before_any_line(form: str) -> No
 
 def test_zone_names_mean_the_same_on_every_machine() -> None:
     """strptime's %Z takes the names of the machine's own zone, and then forgets them."""
-    code = "from stream.instants import feed_us; print(feed_us('2024-05-01 09:00 EDT', '%Y-%m-%d %H:%M %Z'))"
+    code = (
+        "from earlybird.stream.timeline.instants import feed_us;"
+        "print(feed_us('2024-05-01 09:00 EDT', '%Y-%m-%d %H:%M %Z'))"
+    )
     for zone in ("UTC", "America/New_York", "Asia/Tokyo"):
         environment = os.environ | {"TZ": zone, "PYTHONPATH": str(ROOT)}
         answer = subprocess.run(

@@ -7,8 +7,8 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import ClusterMetadata, TopicMetadata  # type: ignore[attr-defined]
 from structlog.testing import capture_logs
 
-from stream.adapters.kafka_sink import KafkaSink
-from stream.errors import SinkError
+from earlybird.stream.adapters.kafka_sink import KafkaSink
+from earlybird.stream.errors import SinkError
 
 Answer = Callable[[], ClusterMetadata]
 
@@ -31,7 +31,7 @@ def sink_on(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], KafkaSink]:
     """A sink that writes to `signals`."""
 
     def make(answer: Answer) -> KafkaSink:
-        monkeypatch.setattr("stream.adapters.kafka_sink.Producer", lambda _: Client(answer))
+        monkeypatch.setattr("earlybird.stream.adapters.kafka_sink.Producer", lambda _: Client(answer))
         return KafkaSink("nowhere:1", topics=["signals"])
 
     return make

@@ -6,9 +6,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from stream import commit_map
-from stream.ledger import REMEMBERED_COMMITS, Ledger
-from stream.ports import Commit, Partition
+from earlybird.stream.ports import Commit, Partition
+from earlybird.stream.stage import commit_map
+from earlybird.stream.stage.offsets import REMEMBERED_COMMITS, Ledger
 
 P = Partition("news.raw", 0)
 

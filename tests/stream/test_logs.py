@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from schemas.rejection import Reason, Rejection
-from schemas.signal import RawPosition
-from stream.escape import escaped, escaped_lines, json_line, plain
-from stream.logs import configure_logging, failure
-from stream.tape.rows import Row, Tape, headline
+from earlybird.schemas.rejection import Reason, Rejection
+from earlybird.schemas.signal import RawPosition
+from earlybird.stream.monitor.tape import Row, Tape, headline
+from earlybird.stream.observability.escape import escaped, escaped_lines, json_line, plain
+from earlybird.stream.observability.logging import configure_logging, failure
 
 HOSTILE = "de\n2026-01-01 [info] forged\x1b[31m\x1b]0;owned\x07\x9b2J\u202ecod.exe\u2028\r\x00\ud800"
 

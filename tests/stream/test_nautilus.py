@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from schemas.raw import RevisionKind
-from schemas.signal import Signal, SignalAction
-from stream.client import Signals
-from stream.strategies.invented import invented
+from earlybird.schemas.raw import RevisionKind
+from earlybird.schemas.signal import Signal, SignalAction
+from earlybird.stream.client import Signals
+from earlybird.stream.strategies.invented import invented
 
 pytest.importorskip("nautilus_trader", reason="NO NAUTILUS: pip install -e '.[nautilus]' (glibc 2.35)")
 
@@ -25,7 +25,7 @@ from nautilus_trader.persistence.catalog import ParquetDataCatalog
 from nautilus_trader.test_kit.providers import TestInstrumentProvider
 from nautilus_trader.trading.strategy import Strategy
 
-from stream.strategies.nautilus import CLIENT_ID, SignalData, backtest_data, signal_data, write_catalog
+from earlybird.stream.strategies.nautilus import CLIENT_ID, SignalData, backtest_data, signal_data, write_catalog
 
 T0 = 1_700_000_000_000_000
 SECOND = 1_000_000

@@ -7,17 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.text.encoder import Encoded
-from engine.types import Verdict
-from schemas.base import EARLIEST_US, LATEST_US
-from schemas.codec import decode, encode
-from schemas.identity import digest
-from schemas.raw import RawNews, RawTweet, Symbol
-from schemas.signal import ExitReason, Model, Signal
-from stream.inflight import Answer, Duplicate, Entry
-from stream.outcome import Origin, fields_record, signal_fields, signal_record
-from stream.ports import Position, Record
-from stream.preprocess import Readable
+from earlybird.engine.text.encoder import Encoded
+from earlybird.engine.types import Verdict
+from earlybird.schemas.base import EARLIEST_US, LATEST_US
+from earlybird.schemas.codec import decode, encode
+from earlybird.schemas.identity import digest
+from earlybird.schemas.raw import RawNews, RawTweet, Symbol
+from earlybird.schemas.signal import ExitReason, Model, Signal
+from earlybird.stream.parsing.records import Readable
+from earlybird.stream.ports import Position, Record
+from earlybird.stream.stage.messages import Answer, Duplicate, Entry
+from earlybird.stream.stage.outcome import Origin, fields_record, signal_fields, signal_record
 
 NOW_US = 1_770_000_000_000_000
 NAMES = ("id", "sha256", "profile", "policy", "config_hash", "numerics", "dtype", "device", "code_version")

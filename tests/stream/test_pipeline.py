@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from schemas.rejection import Reason
-from schemas.signal import SignalAction
-from stream.adapters.memory import MemoryCache
-from stream.budget import Budget
-from stream.inflight import Revoked
-from stream.ports import Commit, Partition, Record
+from earlybird.schemas.rejection import Reason
+from earlybird.schemas.signal import SignalAction
+from earlybird.stream.adapters.memory import MemoryCache
+from earlybird.stream.ports import Commit, Partition, Record
+from earlybird.stream.stage.budget import Budget
+from earlybird.stream.stage.messages import Revoked
 
 P0, P1 = Partition("news.raw", 0), Partition("news.raw", 1)
 NOW_US = 1_770_000_000_000_000

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.raw import RevisionKind
-from schemas.rejection import Reason
-from stream.elements import NotAnArray, split
-from stream.ports import Position, Record
-from stream.preprocess import Deletion, Limits, Readable, Refusal, read, symbols_of, text_of
+from earlybird.schemas.raw import RevisionKind
+from earlybird.schemas.rejection import Reason
+from earlybird.stream.parsing.elements import NotAnArray, split
+from earlybird.stream.parsing.records import Deletion, Limits, Readable, Refusal, read, symbols_of, text_of
+from earlybird.stream.ports import Position, Record
 
 NOW_US = 1_770_000_000_000_000
 NEWS: dict[str, Any] = {

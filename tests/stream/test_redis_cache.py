@@ -16,13 +16,13 @@ from redis import Redis
 from redis._parsers.base import BaseParser
 from structlog.testing import capture_logs
 
-from engine.types import Verdict
-from schemas.signal import Exit, ExitReason, Novelty, Probabilities
-from stream.adapters.redis import PREFIX, RedisCache
-from stream.adapters.redis_link import explained
-from stream.adapters.verdicts import Entries, write_first
-from stream.errors import SettingsError
-from stream.ports import MINE, PENDING, Answer, Claim, First, Hit, Position
+from earlybird.engine.types import Verdict
+from earlybird.schemas.signal import Exit, ExitReason, Novelty, Probabilities
+from earlybird.stream.adapters.cache_codec import Entries, write_first
+from earlybird.stream.adapters.redis import PREFIX, RedisCache
+from earlybird.stream.adapters.redis_link import explained
+from earlybird.stream.errors import SettingsError
+from earlybird.stream.ports import MINE, PENDING, Answer, Claim, First, Hit, Position
 
 NOW_US = 1_700_000_000_000_000
 HOUR_US = 3_600_000_000

@@ -13,29 +13,29 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from engine.engine import Engine
-from schemas.codec import decode, encode
-from schemas.control import Heartbeat
-from schemas.rejection import Rejection
-from schemas.signal import ExitReason, Novelty, Signal
-from stream import service
-from stream import settings as settings_module
-from stream.adapters.memory import MemoryCache, MemorySink, MemorySource
-from stream.commands.replay import summary
-from stream.errors import SettingsError, SourceError
-from stream.history.archive import ArchiveHistory, read_signals
-from stream.history.archiver import Archiver
-from stream.history.availability import Constant, Empirical, Stamped, date_raw
-from stream.history.knowledge import in_sample
-from stream.history.recompute import HistorySource, Outcome, Repeats
-from stream.history.recorded import in_order
-from stream.history.replay_output import TopicOutput
-from stream.history.replay_run import Options, plan_of, run_replay
-from stream.history.timeline import Begin, Pace, Reorder, Span, Window, merge, parse_bounds
-from stream.ports import Commit, Outgoing, Partition, Position, Record
-from stream.settings import Settings
-from stream.stage import Stage
-from stream.telemetry import Metrics
+from earlybird.engine.engine import Engine
+from earlybird.schemas.codec import decode, encode
+from earlybird.schemas.control import Heartbeat
+from earlybird.schemas.rejection import Rejection
+from earlybird.schemas.signal import ExitReason, Novelty, Signal
+from earlybird.stream import service
+from earlybird.stream.adapters.memory import MemoryCache, MemorySink, MemorySource
+from earlybird.stream.archive.reader import ArchiveHistory, read_signals
+from earlybird.stream.archive.writer import Archiver
+from earlybird.stream.commands.replay import summary
+from earlybird.stream.config import settings as settings_module
+from earlybird.stream.config.settings import Settings
+from earlybird.stream.errors import SettingsError, SourceError
+from earlybird.stream.observability.metrics import Metrics
+from earlybird.stream.ports import Commit, Outgoing, Partition, Position, Record
+from earlybird.stream.replay.outputs import TopicOutput
+from earlybird.stream.replay.recompute import HistorySource, Outcome, Repeats
+from earlybird.stream.replay.recorded import in_order
+from earlybird.stream.replay.run import Options, plan_of, run_replay
+from earlybird.stream.stage.stage import Stage
+from earlybird.stream.timeline.availability import Constant, Empirical, Stamped, date_raw
+from earlybird.stream.timeline.knowledge import in_sample
+from earlybird.stream.timeline.merge import Begin, Pace, Reorder, Span, Window, merge, parse_bounds
 
 pytest.importorskip("pyarrow")
 

@@ -13,18 +13,18 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from schemas.codec import encode
-from schemas.signal import Signal
-from stream import cli
-from stream.adapters.embedded import EmbeddedBroker, EmbeddedRedis
-from stream.adapters.kafka_sink import KafkaSink
-from stream.adapters.topic_range import TopicHistory
-from stream.history.archiver import Archiver
-from stream.history.availability import Stamped
-from stream.history.compare import Comparison
-from stream.history.timeline import Window
-from stream.ports import Outgoing, Record
-from stream.strategies.invented import invented
+from earlybird.schemas.codec import encode
+from earlybird.schemas.signal import Signal
+from earlybird.stream import cli
+from earlybird.stream.adapters.embedded import EmbeddedBroker, EmbeddedRedis
+from earlybird.stream.adapters.kafka_sink import KafkaSink
+from earlybird.stream.adapters.topic_range import TopicHistory
+from earlybird.stream.archive.writer import Archiver
+from earlybird.stream.ports import Outgoing, Record
+from earlybird.stream.replay.compare import Comparison
+from earlybird.stream.strategies.invented import invented
+from earlybird.stream.timeline.availability import Stamped
+from earlybird.stream.timeline.merge import Window
 
 pytest.importorskip("pyarrow")
 
@@ -53,7 +53,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "stream.cli", "replay", *map(str, arguments)]
+    return [sys.executable, "-m", "earlybird.stream.cli", "replay", *map(str, arguments)]
 
 
 def test_dry_run_says_what_would_be_read_and_writes_nothing(
@@ -128,7 +128,7 @@ def test_a_topic_that_has_a_replay_gets_no_second_one(
     topics = ["again", "again.control", "done", "done.control"]
     with EmbeddedBroker(dict.fromkeys(topics, 1)) as broker:
         monkeypatch.setenv("EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS", broker.bootstrap_servers)
-        monkeypatch.setattr("stream.adapters.retention._ANSWER_S", 0.1)  # this broker does not tell
+        monkeypatch.setattr("earlybird.stream.adapters.retention._ANSWER_S", 0.1)  # this broker does not tell
 
         def replay(output: str, topic: str) -> int:
             to = ["--output", str(tmp_path / output), "--format", "topic", "--topic", topic]

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from stream import cli
-from stream.adapters.embedded import EmbeddedBroker, EmbeddedRedis
-from stream.adapters.kafka_sink import KafkaSink
-from stream.ports import Outgoing
-from stream.stage import Done
+from earlybird.stream import cli
+from earlybird.stream.adapters.embedded import EmbeddedBroker, EmbeddedRedis
+from earlybird.stream.adapters.kafka_sink import KafkaSink
+from earlybird.stream.ports import Outgoing
+from earlybird.stream.run_worker import Done
 
 StartStage = Callable[..., Any]
 Until = Callable[[Callable[[], bool]], None]

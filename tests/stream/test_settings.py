@@ -12,11 +12,12 @@ import pytest
 import torch
 from structlog.testing import capture_logs
 
-from engine.config import EngineConfig
-from stream import cli, service, settings
-from stream.errors import SettingsError
-from stream.settings import Engine, Redis, Settings, load
-from stream.settings_report import HIDDEN, effective, fields, table
+from earlybird.engine.config import EngineConfig
+from earlybird.stream import cli, service
+from earlybird.stream.config import settings
+from earlybird.stream.config.report import HIDDEN, effective, fields, table
+from earlybird.stream.config.settings import Engine, Redis, Settings, load
+from earlybird.stream.errors import SettingsError
 
 README = Path(__file__).parents[2] / "README.md"
 

@@ -6,9 +6,9 @@ import json
 import pytest
 from rich.console import Console
 
-from schemas.signal import Label
-from stream.tape.rows import Kind, Row, Tape, bar, depth, heading, headline, line, liveliest, picture
-from stream.tape.tally import TapeTally
+from earlybird.schemas.signal import Label
+from earlybird.stream.monitor.summary import TapeTally
+from earlybird.stream.monitor.tape import Kind, Row, Tape, bar, depth, heading, headline, line, liveliest, picture
 
 T0 = 1_700_000_000_000_000
 

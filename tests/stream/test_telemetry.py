@@ -16,15 +16,15 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
-from schemas.rejection import Reason
-from schemas.signal import Signal
-from stream.errors import SettingsError
-from stream.feeders.vitals import Vitals
-from stream.figures import FIGURES
-from stream.health import LONGEST_BEAT_S, MOST_CONNECTIONS, HealthServer, Readiness
-from stream.logs import configure_logging
-from stream.ports import Partition, Position
-from stream.telemetry import STAGES, Metrics
+from earlybird.schemas.rejection import Reason
+from earlybird.schemas.signal import Signal
+from earlybird.stream.consumer_processes.merged_health import Vitals
+from earlybird.stream.errors import SettingsError
+from earlybird.stream.observability.figures import FIGURES
+from earlybird.stream.observability.health import LONGEST_BEAT_S, MOST_CONNECTIONS, HealthServer, Readiness
+from earlybird.stream.observability.logging import configure_logging
+from earlybird.stream.observability.metrics import STAGES, Metrics
+from earlybird.stream.ports import Partition, Position
 
 T0 = 1_700_000_000_000_000
 
@@ -368,7 +368,7 @@ def test_silent_peers_keep_no_probe_out(until: Callable[[Callable[[], bool]], No
 
 def test_a_connection_ends_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever sends a byte now and then, or does not read its answer."""
-    monkeypatch.setattr("stream.health.LIFETIME_S", 0.0)
+    monkeypatch.setattr("earlybird.stream.observability.health.LIFETIME_S", 0.0)
     with served() as server, socket.create_connection(("127.0.0.1", server.port), timeout=30) as peer:
         peer.sendall(b"GET /healthz HT")
         with suppress(ConnectionResetError):

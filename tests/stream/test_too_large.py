@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from schemas.identity import digest
-from schemas.rejection import Reason
-from schemas.signal import SignalAction
-from stream.budget import Budget
-from stream.errors import RecordTooLarge
-from stream.ports import Partition, Record
-from stream.preprocess import Limits
+from earlybird.schemas.identity import digest
+from earlybird.schemas.rejection import Reason
+from earlybird.schemas.signal import SignalAction
+from earlybird.stream.errors import RecordTooLarge
+from earlybird.stream.parsing.records import Limits
+from earlybird.stream.ports import Partition, Record
+from earlybird.stream.stage.budget import Budget
 
 Worlds = Callable[..., Any]
 News = Callable[..., dict[str, Any]]
@@ -254,7 +254,7 @@ def test_what_our_own_code_fails_on_is_told_to_the_dead_letter_alone(
     def broken(*_: object) -> None:
         raise ValueError("Acme wins")
 
-    monkeypatch.setattr("stream.publisher.signal_fields", broken)
+    monkeypatch.setattr("earlybird.stream.stage.publisher.signal_fields", broken)
     world = worlds()
     world.source.append([make_record(0, [make_news("0", "Acme wins")], key="k")])
     with capture_logs() as lines:

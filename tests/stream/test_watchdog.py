@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from stream.watchdog import HUNG_S, LOOK_S, STATUS, Progress, Watchdog
+from earlybird.stream.observability.watchdog import HUNG_S, LOOK_S, STATUS, Progress, Watchdog
 
 StartStage = Callable[..., Any]
 PATIENCE_S = 60.0
 
 HANGS = """
 import sys, threading
-import stream.watchdog
+import earlybird.stream.observability.watchdog
 stream.watchdog.SLOW_S, stream.watchdog.HUNG_S, stream.watchdog.END_S = {slow_s}, {hung_s}, 1.0
 
 def never_returns(*_):
@@ -24,12 +24,12 @@ def never_returns(*_):
 
 from {module} import {name}
 {name}.{method} = never_returns
-from stream.cli import main
+from earlybird.stream.cli import main
 sys.exit(main(["run"]))
 """
-ENGINE = {"module": "engine.slots.packed", "name": "Packed", "method": "step"}
-CONSUMER = {"module": "stream.intake", "name": "Intake", "method": "encode"}
-PUBLISHER = {"module": "stream.publisher", "name": "Publisher", "method": "_accept"}
+ENGINE = {"module": "earlybird.engine.slots.packed", "name": "Packed", "method": "step"}
+CONSUMER = {"module": "earlybird.stream.stage.intake", "name": "Intake", "method": "encode"}
+PUBLISHER = {"module": "earlybird.stream.stage.publisher", "name": "Publisher", "method": "_accept"}
 
 
 @pytest.fixture

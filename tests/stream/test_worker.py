@@ -6,14 +6,14 @@ from queue import SimpleQueue
 
 import pytest
 
-from engine.config import EngineConfig
-from engine.engine import Engine
-from engine.errors import DeviceLost
-from engine.slots.runner import Runner
-from engine.types import Request, Verdict
-from stream.adapters.clock import ManualClock
-from stream.inflight import Answers, Failed, TimedRequest
-from stream.worker import EngineThreads
+from earlybird.engine.config import EngineConfig
+from earlybird.engine.engine import Engine
+from earlybird.engine.errors import DeviceLost
+from earlybird.engine.slots.runner import Runner
+from earlybird.engine.types import Request, Verdict
+from earlybird.stream.adapters.clock import ManualClock
+from earlybird.stream.stage.engine_threads import EngineThreads
+from earlybird.stream.stage.messages import Answers, Failed, TimedRequest
 
 
 class Breaking:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
-from schemas.raw import RawNews, RawTweet
-from stream.ports import Record
+from earlybird.schemas.raw import RawNews, RawTweet
+from earlybird.stream.ports import Record
 
 NOW_US = 1_770_000_000_000_000
 LARGEST = 1_048_576

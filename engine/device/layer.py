@@ -1,0 +1,200 @@
+"""Elbert in static shapes: the same arithmetic as engine.model over the same tensors, with texts described by tensors
+instead of lists, so that a captured graph can run it on whatever texts lie in the table.
+
+On CUDA in half precision every text attends to itself through torch's varlen attention (FlashAttention); elsewhere
+the texts are laid out one a row, to the longest length. Has run: the latter, and the former on fake CUDA tensors, for
+shapes and dtypes alone.
+
+Letters: T token rows of which the first few are real, N slots, L longest text, H hidden size, C labels.
+"""
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from inspect import signature
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from earlybird.engine.config import ModelConfig
+from earlybird.engine.errors import ConfigError
+from earlybird.engine.exits.policy import Heads
+
+_APPROXIMATION = {"gelu": "none", "gelu_new": "tanh"}
+
+
+class Tiles(NamedTuple):
+    """Heights in which a matrix is worked off in deterministic mode. A GEMM or a reduction picks its kernel by its
+    shape, so only equal shapes give equal bits: token rows and slots of every tier are multiples of these.
+
+    `batched`: all tiles of a product in one launch, which fills a card; that neither their number nor a tile's place
+    changes bits is likely and not promised, so engine.device.tiling compares. Else one launch a tile."""
+
+    tokens: int
+    slots: int
+    batched: bool = False
+
+
+class Spread(NamedTuple):
+    """Which rows are whose. Every index is in range, for empty slots and rows of no text too."""
+
+    real: Tensor  # (T,) bool: the row belongs to a text
+    slot: Tensor  # (T,) int64
+    place: Tensor  # (T,) int64, within its text, from 0
+    starts: Tensor  # (N,) int64, first row of the slot's text
+    lengths: Tensor  # (N,) int64, 0 for an empty slot
+    offsets: Tensor  # (N + 1,) int32: 0, then the end of every text; empty slots repeat the last end
+    depth: Tensor  # (N,) int64, passes made, the present one included; never rises from slot to slot; 0 when empty
+
+
+class StaticElbert:
+    """The model's three verbs over a Spread. Immutable after construction, shared by runners on one device.
+
+    `tensors` are named as in engine.weights.shapes, lie on the device and set the dtype. Exits are computed in
+    float32 at least. `tiles` None: every matrix whole. `longest` bounds a text's tokens, None: all positions; it is
+    burnt into a graph, and attention's cost grows with it.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        tensors: Mapping[str, Tensor],
+        temperature: float = 1.0,
+        tiles: Tiles | None = None,
+        longest: int | None = None,
+    ) -> None:
+        if config.adapters:
+            raise ConfigError("runner: packed or reference required for a model with adapters, was resident")
+        self.config, self.temperature, self.tiles = config, temperature, tiles
+        self.longest = longest or config.max_positions
+        self.dtype, self.where = tensors["embedding.words"].dtype, tensors["embedding.words"].device
+        self.exit_dtype = torch.promote_types(self.dtype, torch.float32)
+        self.varlen = self.where.type == "cuda" and self.dtype in (torch.float16, torch.bfloat16)
+        if self.varlen:
+            _require_varlen()
+        self._tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        self._classifier = self._stacked("classifier", config.classifiers == "per_layer")
+        learned = config.learned_exits
+        self._learned_exit = None if learned == "none" else self._stacked("learned_exit", learned == "per_layer")
+
+    def _stacked(self, name: str, per_layer: bool) -> tuple[Tensor, Tensor]:
+        """A head's weights (1 or layers, out, H) and biases (1 or layers, out)."""
+        numbers = range(self.config.layers if per_layer else 1)
+        weights, biases = (
+            torch.stack([self._tensors[f"{name}.{number}.{part}"] for number in numbers]).to(self.exit_dtype)
+            for part in ("weight", "bias")
+        )
+        return weights, biases
+
+    def embed(self, token_ids: Tensor, places: Tensor) -> Tensor:
+        """States before the first pass: (T,) and (T,) int64 -> (T, H)."""
+        words = self._tensors["embedding.words"].index_select(0, token_ids)
+        positions = self._tensors["embedding.positions"].index_select(0, places)
+        if self.config.embedding == "norm_then_project":
+            return self._linear("embedding.project", self._norm("embedding.norm", words + positions))
+        return self._norm("embedding.norm", self._linear("embedding.project", words) + positions)
+
+    def advance(self, hidden: Tensor, spread: Spread) -> Tensor:
+        """One pass of the shared layer, post-norm: (T, H) -> (T, H). Rows of no text come out as anything."""
+        attended = self._linear("layer.attended", self._attention(hidden, spread))
+        hidden = self._norm("layer.attended_norm", hidden + attended)
+        wide = F.gelu(self._linear("layer.widen", hidden), approximate=_APPROXIMATION[self.config.activation])
+        return self._norm("layer.norm", self._linear("layer.narrow", wide) + hidden)
+
+    def classify(self, hidden: Tensor, spread: Spread) -> Heads:
+        """Heads (N, ...) of texts that have made `spread.depth` passes; anything for empty slots."""
+        pooled = self._pooled(hidden, spread).to(self.exit_dtype)
+        logits = self._head(self._classifier, pooled, spread.depth) / self.temperature
+        if self._learned_exit is None:
+            return Heads(logits)
+        return Heads(logits, self._head(self._learned_exit, pooled, spread.depth)[:, 0].sigmoid())
+
+    def _head(self, head: tuple[Tensor, Tensor], pooled: Tensor, depth: Tensor) -> Tensor:
+        """(N, H) -> (N, out), by the one head or by that of each slot's depth."""
+        number = torch.zeros_like(depth) if len(head[0]) == 1 else (depth - 1).clamp_min(0)
+        weight, bias = (part.index_select(0, number) for part in head)
+        # A product and a sum in place of a GEMM: no TF32, whatever the process has set.
+        tiles = zip(self._slot_tiles(pooled), self._slot_tiles(weight), strict=True)
+        return _joined([(p[:, None] * w).sum(dim=-1) for p, w in tiles]) + bias
+
+    def _attention(self, hidden: Tensor, spread: Spread) -> Tensor:
+        heads, size = self.config.heads, self.config.hidden_size // self.config.heads
+        triples = self._linear("layer.query_key_value", hidden).view(-1, 3, heads, size)
+        query, key, value = triples.unbind(dim=1)  # each (T, heads, size)
+        attend = self._varlen if self.varlen else self._laid_out
+        return attend(query, key, value, spread).reshape(-1, heads * size)
+
+    def _varlen(self, query: Tensor, key: Tensor, value: Tensor, spread: Spread) -> Tensor:
+        """A graph replays the bounds it was captured with, so the longest text is the longest allowed, not the
+        table's; the offsets are computed by the step itself and are read from the device at every replay.
+        num_splits=1: one text's bits do not hang on how the others fill the card."""
+        from torch.nn.attention.varlen import varlen_attn
+
+        longest, splits = self.longest, 1 if self.tiles else None
+        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):  # cuDNN's plan would hang on version and card
+            out = varlen_attn(query, key, value, spread.offsets, spread.offsets, longest, longest, num_splits=splits)
+        assert isinstance(out, Tensor), "attention with auxiliary output. This is a bug."
+        return out
+
+    def _laid_out(self, query: Tensor, key: Tensor, value: Tensor, spread: Spread) -> Tensor:
+        """One text a row of length L, so that a text's bits are its own: N L^2 scores instead of a mask's T^2."""
+        places = torch.arange(self.longest, device=query.device)  # (L,)
+        rows = (spread.starts[:, None] + places).clamp_max(query.shape[0] - 1)  # (N, L)
+        heard = places < spread.lengths.clamp_min(1)[:, None]  # (N, L); an empty slot hears something, not NaN
+
+        def lay(states: Tensor) -> Tensor:
+            return states[rows].transpose(1, 2)  # (N, heads, L, size)
+
+        mixed = F.scaled_dot_product_attention(lay(query), lay(key), lay(value), attn_mask=heard[:, None, None])
+        return mixed[spread.slot, :, spread.place]  # (T, heads, size)
+
+    def _pooled(self, hidden: Tensor, spread: Spread) -> Tensor:
+        """One row a slot: (T, H) -> (N, H)."""
+        if self.config.pool == "first":
+            return self._linear("pooler", hidden.index_select(0, spread.starts), self.tiles and self.tiles.slots).tanh()
+        # One thread a slot and column adds a text's rows in order: no atomics, and no company in the sum. Unsafe means
+        # unchecked: checking offsets would wait for the device.
+        total = torch.segment_reduce(
+            hidden.to(self.exit_dtype), "sum", offsets=spread.offsets.long(), axis=0, unsafe=True
+        )
+        return total / spread.lengths.clamp_min(1)[:, None]
+
+    def _slot_tiles(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """What is reduced by itself: (N, ...) in tiles, or whole."""
+        return torch.split(rows, self.tiles.slots) if self.tiles and not self.tiles.batched else (rows,)
+
+    def _linear(self, name: str, rows: Tensor, height: int | None = None) -> Tensor:
+        """(R, I) -> (R, O), in tiles of `height`, or of the token rows'."""
+        weight, bias = self._tensors[f"{name}.weight"], self._tensors.get(f"{name}.bias")
+        if self.tiles is None:
+            return F.linear(rows, weight, bias)
+        height = height or self.tiles.tokens
+        if not self.tiles.batched:
+            return _joined([F.linear(tile, weight, bias) for tile in torch.split(rows, height)])
+        tiles = rows.view(-1, height, rows.shape[1])
+        weights = weight.t().expand(len(tiles), -1, -1)
+        product = torch.bmm(tiles, weights) if bias is None else torch.baddbmm(bias, tiles, weights)
+        return product.view(rows.shape[0], -1)
+
+    def _norm(self, name: str, states: Tensor) -> Tensor:
+        weight, bias = self._tensors[f"{name}.weight"], self._tensors[f"{name}.bias"]
+        return F.layer_norm(states, weight.shape, weight, bias, self.config.layer_norm_eps)
+
+
+def _joined(tiles: list[Tensor]) -> Tensor:
+    return tiles[0] if len(tiles) == 1 else torch.cat(tiles)
+
+
+def _require_varlen() -> None:
+    found = find_spec("torch.nn.attention.varlen") is not None
+    if found:
+        from torch.nn.attention.varlen import varlen_attn
+
+        found = "num_splits" in signature(varlen_attn).parameters
+    if not found:
+        raise ConfigError(
+            f"runner: resident in half precision needs torch.nn.attention.varlen with num_splits, as in torch 2.15, "
+            f"was {torch.__version__}"
+        )

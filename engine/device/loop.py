@@ -1,0 +1,286 @@
+"""The slot loop that lives on the device: the host feeds a ring, launches steps and reads another ring; which text has
+a slot, when it leaves and who follows is decided by the step alone.
+
+The host never waits inside a step. It keeps up to `ahead` batches of steps under way and looks at the oldest when that
+many are, so the device always has the next batch before the host has read the last.
+
+Why nothing is overwritten too early: a ring row is written again only when the host has read that the device is done
+with it (entries and tokens once admitted, results once collected), and reading that is behind the copies concerned.
+A text's limit is the exception: it may change under a copy or a step, which then see the old one or the new one.
+Why a smaller tier may take over: it is chosen only when everything that could possibly be in the model or in the queue
+fits into it.
+
+Has run: on the CPU, at once and on lanes that are late. Has not run: on a CUDA device.
+"""
+
+from array import array
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import accumulate, pairwise
+
+import torch
+from torch import Tensor
+
+from earlybird.engine.device.layer import StaticElbert
+from earlybird.engine.device.step import Step, Table, Tier
+from earlybird.engine.device.streams import Device, Mark, Work
+from earlybird.engine.errors import ConfigError, DeviceLost
+from earlybird.engine.exits.policy import Decision, ExitPolicy, Heads, classifier_output
+from earlybird.engine.slots.verdicts import check_lengths, verdicts
+from earlybird.engine.types import Request, Verdict
+
+DeviceError: type[Exception] = getattr(torch, "AcceleratorError", RuntimeError)
+
+
+@dataclass(frozen=True)
+class _Landing:
+    """Host memory for what one batch says; used again when the batch has been read."""
+
+    counts: Tensor
+    logits: Tensor
+    facts: Tensor
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Steps under way."""
+
+    done: Mark  # behind the copies of what they say
+    landing: _Landing
+
+
+class Resident:
+    """Behind the Runner protocol. `waiting` and `active` are as of the last batch read.
+
+    `tiers` from small to large; `entries` bounds the texts under way on the device, 0: four times the largest tier's
+    slots, at least 256. Making one captures every tier. Not thread-safe: one thread owns it.
+    """
+
+    def __init__(
+        self,
+        model: StaticElbert,
+        policy: ExitPolicy,
+        tiers: Sequence[Tier],
+        device: Device,
+        entries: int = 0,
+        ahead: int = 2,
+    ) -> None:
+        self._tiers = _checked(tiers)
+        if ahead < 1:
+            raise ConfigError(f"ahead: at least 1 required, was {ahead}")
+        self._entries = entries or max(256, 4 * self._tiers[-1].slots)
+        self.model, self._device, self._ahead = model, device, ahead
+        self.table = Table.empty(model, policy, self._tiers, self._entries)
+        table, pinned = self.table, device.pinned
+        self._queue, self._queue_tokens = pinned(table.queue), pinned(table.queue_tokens)
+        self._limits = pinned(table.limits).fill_(model.config.layers)
+        self._limit_at = self._limits.numpy()  # the same memory: to set an item of a tensor takes 2 us
+        self._limited: set[int] = set()  # seats with a limit of their own
+        self._limits_changed = False
+        self._landings = deque(
+            _Landing(pinned(table.counts), pinned(table.said_logits), pinned(table.said_facts)) for _ in range(ahead)
+        )
+        self._steps: dict[Tier, Work] = {
+            tier: device.graph(Step(model, policy, table, tier)) for tier in reversed(self._tiers)
+        }
+        self._only: Tier | None = None
+        self._waiting: deque[Request] = deque()
+        self._batches: deque[_Batch] = deque()
+        self._free = deque(range(self._entries))  # seats
+        self._flying: dict[int, Request] = {}  # by seat: published, not collected
+        self._seats: dict[int, int] = {}  # of those, by ticket
+        self._flying_tokens = 0
+        self._queued: deque[int] = deque()  # token counts of the published that were not admitted when last read
+        self._queued_tokens = 0
+        self._published = self._published_tokens = 0
+        self._admitted = self._finished = 0  # when last read
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting) + self._published - self._admitted
+
+    @property
+    def active(self) -> int:
+        return self._admitted - self._finished
+
+    def submit(self, requests: Sequence[Request]) -> None:
+        check_lengths(requests, self.model.longest)
+        self._waiting.extend(requests)
+
+    def expire(self, tickets: Iterable[int]) -> None:
+        """As Runner.expire, but for the steps under way: the next layer is the first of the next batch."""
+        late = set(tickets)
+        for ticket in late & self._seats.keys():
+            self._limit(self._seats[ticket], 1)
+        if self._waiting and late - self._seats.keys():
+            self._waiting = deque(
+                replace(request, depth_limit=1) if request.ticket in late else request for request in self._waiting
+            )
+
+    def only(self, tier: Tier | None) -> None:
+        """Run no other tier until told otherwise; None: the smallest that serves. Of an empty loop only."""
+        assert not (self._flying or self._waiting), "texts are under way. This is a bug."
+        assert tier is None or tier in self._steps, f"no such tier, was {tier}. This is a bug."
+        self._only = tier
+
+    def __del__(self) -> None:
+        """Waits for what is under way, which may outlast the last verdict by a batch: it writes into memory that
+        somebody else may be given next."""
+        device: Device | None = getattr(self, "_device", None)  # None: it was refused before it had one
+        for lane in (device.uploads, device.compute, device.downloads) if device else ():
+            with suppress(DeviceError):
+                lane.mark().wait()
+
+    @torch.no_grad()
+    def step(self) -> list[Verdict]:
+        """Launch a batch of steps if anything is under way, and return what the batches read meanwhile say. Waits
+        only for the oldest of `ahead` batches. Raises DeviceLost, after which this runner and its device are done."""
+        try:
+            self._publish()
+            if self._flying:
+                self._launch(self._tier())
+            return self._collect()
+        except DeviceError as error:
+            raise DeviceLost(f"{self._device.where}: {error}") from error
+
+    def _publish(self) -> None:
+        """Move the head of the queue into the device's ring, as far as there is room."""
+        taken: list[Request] = []
+        tokens, room = 0, len(self._queue_tokens) - self._queued_tokens
+        while self._waiting and len(self._flying) + len(taken) < self._entries:
+            size = len(self._waiting[0].token_ids)
+            if tokens + size > room:
+                break
+            tokens += size
+            taken.append(self._waiting.popleft())
+        if taken:
+            self._queue_up(taken)
+        if self._limits_changed:
+            self._limits_changed = False
+            self._device.uploads.run(partial(self.table.limits.copy_, self._limits, non_blocking=True))
+        elif not taken:
+            return
+        self._device.compute.after(self._device.uploads.mark())
+
+    def _queue_up(self, taken: list[Request]) -> None:
+        """Write these into the rings; each gets a seat."""
+        seats = [self._free.popleft() for _ in taken]
+        for seat, request in zip(seats, taken, strict=True):
+            if request.depth_limit is not None:
+                self._limit(seat, request.depth_limit)
+        sizes = [len(request.token_ids) for request in taken]
+        ring = len(self._queue_tokens)
+        starts = accumulate(sizes[:-1], initial=self._published_tokens)
+        entries, ids = array("q"), array("q")  # what torch.tensor makes of lists takes seven times as long
+        for start, size, seat, request in zip(starts, sizes, seats, taken, strict=True):
+            entries.extend((start % ring, size, seat))
+            ids.extend(request.token_ids)
+        entry_rows = torch.frombuffer(entries, dtype=torch.int64).view(-1, 3)
+        self._upload(self._queue, self.table.queue, self._published, entry_rows)
+        token_rows = torch.frombuffer(ids, dtype=torch.int64)
+        self._upload(self._queue_tokens, self.table.queue_tokens, self._published_tokens, token_rows)
+        self._flying.update(zip(seats, taken, strict=True))
+        self._seats.update((request.ticket, seat) for seat, request in zip(seats, taken, strict=True))
+        self._queued.extend(sizes)
+        self._published += len(taken)
+        self._published_tokens += sum(sizes)
+        self._queued_tokens += sum(sizes)
+        self._flying_tokens += sum(sizes)
+
+    def _limit(self, seat: int, limit: int) -> None:
+        self._limit_at[seat] = limit
+        self._limited.add(seat)
+        self._limits_changed = True
+
+    def _upload(self, pinned: Tensor, ring: Tensor, first: int, values: Tensor) -> None:
+        """Write `values` into the ring from row `first` on."""
+        done = 0
+        for window in _windows(first, len(values), len(ring)):
+            size = window.stop - window.start
+            pinned[window].copy_(values[done : done + size])
+            self._device.uploads.run(partial(ring[window].copy_, pinned[window], non_blocking=True))
+            done += size
+
+    def _tier(self) -> Tier:
+        """The smallest that holds everything published and not known to be finished; else the largest."""
+        if self._only:
+            return self._only
+        for tier in self._tiers:
+            if len(self._flying) <= tier.slots and self._flying_tokens <= tier.tokens:
+                return tier
+        return self._tiers[-1]
+
+    def _launch(self, tier: Tier) -> None:
+        """Queue one batch of steps and the copies of what it says."""
+        assert self._landings, "more batches under way than landings. This is a bug."
+        device, table, landing = self._device, self.table, self._landings.popleft()
+        device.compute.run(partial(table.tail.fill_, self._published))
+        for _ in range(tier.stride):
+            device.compute.run(self._steps[tier])
+        # The counts change with the next batch, so they are copied in line; a result row is not written again before
+        # it has been collected, so the rows may be copied beside the next steps.
+        device.compute.run(partial(landing.counts.copy_, table.counts, non_blocking=True))
+        device.downloads.after(device.compute.mark())
+        for window in _windows(self._finished, len(self._flying), self._entries):
+            for host, ring in ((landing.logits, table.said_logits), (landing.facts, table.said_facts)):
+                device.downloads.run(partial(host[window].copy_, ring[window], non_blocking=True))
+        self._batches.append(_Batch(device.downloads.mark(), landing))
+
+    def _collect(self) -> list[Verdict]:
+        said: list[Verdict] = []
+        while self._batches and (self._batches[0].done.reached() or len(self._batches) >= self._ahead):
+            batch = self._batches.popleft()
+            batch.done.wait()
+            said += self._read(batch.landing)
+            self._landings.append(batch.landing)
+        return said
+
+    def _read(self, landing: _Landing) -> list[Verdict]:
+        """What a finished batch says that no earlier one said."""
+        admitted, finished = landing.counts.tolist()
+        for _ in range(admitted - self._admitted):
+            self._queued_tokens -= self._queued.popleft()
+        windows = list(_windows(self._finished, finished - self._finished, self._entries))
+        self._admitted, self._finished = admitted, finished
+        if not windows:
+            return []
+        logits = torch.cat([landing.logits[window] for window in windows])
+        seats, depth, reason = torch.cat([landing.facts[window] for window in windows]).unbind(dim=1)
+        requests = [self._leave(seat) for seat in seats.tolist()]
+        self._flying_tokens -= sum(len(request.token_ids) for request in requests)
+        decision = Decision(torch.ones_like(seats, dtype=torch.bool), reason, ())
+        return verdicts(requests, depth.tolist(), classifier_output(Heads(logits)), decision, range(len(requests)))
+
+    def _leave(self, seat: int) -> Request:
+        """The text in this seat, which is free again."""
+        request = self._flying.pop(seat)
+        del self._seats[request.ticket]
+        self._free.append(seat)
+        if seat in self._limited:
+            self._limit(seat, self.model.config.layers)
+            self._limited.discard(seat)
+        return request
+
+
+def _checked(tiers: Sequence[Tier]) -> tuple[Tier, ...]:
+    if not tiers:
+        raise ConfigError("tiers: at least one required")
+    for tier in tiers:
+        if min(tier) < 1:
+            raise ConfigError(f"tiers: at least 1 slot, 1 token and 1 step required, was {tuple(tier)}")
+    for small, large in pairwise(tiers):
+        if small.slots > large.slots or small.tokens >= large.tokens:
+            raise ConfigError(f"tiers: from small to large required, was {tuple(small)} before {tuple(large)}")
+    return tuple(tiers)
+
+
+def _windows(first: int, count: int, size: int) -> Iterator[slice]:
+    """The rows of a ring of `size` that `count` places from `first` on fall on: none, one or two slices."""
+    start = first % size
+    if count:
+        yield slice(start, min(start + count, size))
+    if start + count > size:
+        yield slice(0, start + count - size)

@@ -1,0 +1,200 @@
+"""One step of the resident loop, in static shapes: nothing in it looks at a value on the host, indexes by a mask or has
+a shape that hangs on values, and every tensor it keeps stays where it is. So it can be captured once and repeated.
+
+A step closes the ranks of the last one, admits from the queue, advances every text by one layer, writes what the
+leaving ones say into the result ring, and leaves the rest for the next step.
+
+Letters: N slots, T token rows (of a tier, or of the table that all tiers share), R queue entries, result rows and
+seats, Q queued tokens, H hidden size, C labels. A text has a seat, a number of its own, from when it is queued until
+its result was read.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from earlybird.engine.device.layer import Spread, StaticElbert
+from earlybird.engine.errors import ConfigError
+from earlybird.engine.exits.policy import Decision, ExitPolicy, Heads, State, at_last_layer, at_limit, classifier_output
+
+
+class Tier(NamedTuple):
+    """One size of step: so many texts of so many tokens together, captured once."""
+
+    slots: int
+    tokens: int
+    stride: int = 1  # steps launched before the host looks
+
+
+@dataclass(frozen=True)
+class Table:
+    """Everything that outlives a step, at addresses that never change. Tiers use the first rows of it."""
+
+    # Rings, written by the host (see engine.slots.resident):
+    tail: Tensor  # (1,) int64, entries published so far
+    queue: Tensor  # (R, 3) int64: where the entry's tokens start in the token ring, how many there are, its seat
+    queue_tokens: Tensor  # (Q,) int64
+    limits: Tensor  # (R,) int64, by seat: passes after which a text leaves in any case; may change at any time
+    # Rings, written by the step; the last row of each takes what nobody is to read:
+    said_logits: Tensor  # (R + 1, C) exit dtype
+    said_facts: Tensor  # (R + 1, 3) int64: seat, exit layer, reason code
+    counts: Tensor  # (2,) int64: entries admitted, texts finished, so far
+    # Slots. Rows of empty slots have length 0 and do not stay:
+    hidden: Tensor  # (T, H)
+    lengths: Tensor  # (N,) int64
+    depth: Tensor  # (N,) int64, passes made
+    seat: Tensor  # (N,) int64
+    staying: Tensor  # (N,) bool
+    memory: State  # of the exit policy, each (N, ...)
+
+    @classmethod
+    def empty(cls, model: StaticElbert, policy: ExitPolicy, tiers: tuple[Tier, ...], entries: int) -> "Table":
+        """For these tiers, with `entries` rows in its rings and room for twice the largest tier's tokens (and for any
+        text) in the queue."""
+        slots = max(tier.slots for tier in tiers)
+        tokens = max(rows(model, tier) for tier in tiers)
+
+        def zeros(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
+            return torch.zeros(shape, dtype=dtype, device=model.where)
+
+        return cls(
+            tail=zeros(1),
+            queue=zeros(entries, 3),
+            queue_tokens=zeros(max(2 * tokens, 32 * entries)),
+            limits=zeros(entries) + model.config.layers,
+            said_logits=zeros(entries + 1, model.config.n_labels, dtype=model.exit_dtype),
+            said_facts=zeros(entries + 1, 3),
+            counts=zeros(2),
+            hidden=zeros(tokens, model.config.hidden_size, dtype=model.dtype),
+            lengths=zeros(slots),
+            depth=zeros(slots),
+            seat=zeros(slots),
+            staying=zeros(slots, dtype=torch.bool),
+            memory=policy.initial_state(slots, zeros(0, model.config.n_labels, dtype=model.exit_dtype)),
+        )
+
+    def addresses(self) -> tuple[int, ...]:
+        """Of every buffer: what a captured graph has burnt in."""
+        fields = (getattr(self, name) for name in self.__dataclass_fields__ if name != "memory")
+        return tuple(each.data_ptr() for each in (*fields, *self.memory))
+
+
+def rows(model: StaticElbert, tier: Tier) -> int:
+    """Token rows of a tier: room for its tokens and for any one text, in whole tiles."""
+    wanted = max(tier.tokens, model.longest)
+    return wanted + -wanted % model.tiles.tokens if model.tiles else wanted
+
+
+class Seating(NamedTuple):
+    """Who sits where in this step, each (N,) of the tier: first those who stayed, in order, then the admitted."""
+
+    source: Tensor  # int64, the slot they had
+    stayed: Tensor  # bool
+    active: Tensor  # bool: stayed or admitted
+    entry: Tensor  # int64, of the queue, where newly admitted
+    seat: Tensor  # int64
+    lengths: Tensor  # int64, 0 where not active
+
+
+class Step:
+    """One pass for one tier over the shared table. Call it to run it; it returns nothing and waits for nothing."""
+
+    def __init__(self, model: StaticElbert, policy: ExitPolicy, table: Table, tier: Tier) -> None:
+        if model.tiles and tier.slots % model.tiles.slots:
+            raise ConfigError(f"tiers: multiples of {model.tiles.slots} slots required, was {tier.slots}")
+        self._model, self._policy, self._table, self._tier = model, policy, table, tier
+        self._rows = rows(model, tier)
+        self._places = torch.arange(len(table.lengths), device=model.where)
+        self._tokens = torch.arange(self._rows, device=model.where)
+
+    @torch.no_grad()
+    def __call__(self) -> None:
+        seating = self._seat()
+        depth = _unless_new(self._table.depth, seating) + seating.active
+        spread = self._spread(seating, depth)
+        hidden = self._model.advance(self._gather(seating, spread), spread)
+        heads = self._model.classify(hidden, spread)
+        memory = tuple(_unless_new(each, seating) for each in self._table.memory)
+        decision = self._decide(heads, depth, memory, seating)
+        leaving = decision.leaving & seating.active
+        self._say(heads.logits, depth, decision, leaving, seating)
+        self._keep(hidden, depth, decision, leaving, seating)
+
+    def _seat(self) -> Seating:
+        """Close the ranks by prefix sum, then admit from the head of the queue while slots and tokens last. Admission
+        is a prefix of the queue: nobody overtakes the head, and a text beyond the budget is admitted alone."""
+        table, everyone, places = self._table, len(self._table.lengths), self._places[: self._tier.slots]
+        rank = table.staying.cumsum(dim=0)
+        stay = rank[-1:]  # (1,) how many stay
+        target = torch.where(table.staying, rank - 1, everyone)  # those who left go to a row that is cut off
+        source = self._places.new_zeros(everyone + 1).index_copy_(0, target, self._places)[: self._tier.slots]
+        stayed = places < stay
+        admitted, published = table.counts[:1], table.tail
+        entry = admitted + places - stay
+        offered = ~stayed & (entry < published)
+        queued = table.queue.index_select(0, entry % len(table.queue))  # (N, 3)
+        wanted = queued[:, 1].masked_fill(~offered, 0)
+        taken = (table.lengths * table.staying).sum()
+        ends = taken + wanted.cumsum(dim=0)
+        new = offered & ((ends <= self._tier.tokens) | (ends == wanted))  # ends == wanted: nothing before it
+        lengths = torch.where(stayed, table.lengths.index_select(0, source), wanted.masked_fill(~new, 0))
+        seat = torch.where(stayed, table.seat.index_select(0, source), queued[:, 2])
+        admitted.add_(new.sum())
+        return Seating(source, stayed, stayed | new, entry, seat, lengths)
+
+    def _spread(self, seating: Seating, depth: Tensor) -> Spread:
+        ends = seating.lengths.cumsum(dim=0)
+        starts = ends - seating.lengths
+        slot = torch.searchsorted(ends, self._tokens, right=True).clamp_max(len(ends) - 1)
+        place = (self._tokens - starts.index_select(0, slot)).clamp(0, self._model.longest - 1)
+        offsets = torch.cat([torch.zeros_like(ends[:1]), ends]).to(torch.int32)
+        real = self._tokens < ends[-1:]
+        return Spread(real, slot, place, starts.clamp_max(self._rows - 1), seating.lengths, offsets, depth)
+
+    def _gather(self, seating: Seating, spread: Spread) -> Tensor:
+        """Every row from where its text lay, or embedded if the text is new: (T, H), zeros in rows of no text."""
+        table = self._table
+        before = (table.lengths.cumsum(dim=0) - table.lengths).index_select(0, seating.source)  # (N,) old first rows
+        old = before.index_select(0, spread.slot) + spread.place
+        kept = table.hidden.index_select(0, old.clamp_max(len(table.hidden) - 1))
+        first = table.queue[:, 0].index_select(0, seating.entry % len(table.queue))  # (N,) in the token ring
+        ids = table.queue_tokens.index_select(
+            0, (first.index_select(0, spread.slot) + spread.place) % len(table.queue_tokens)
+        )
+        stayed = seating.stayed.index_select(0, spread.slot)[:, None]
+        return torch.where(stayed, kept, self._model.embed(ids, spread.place)).masked_fill(~spread.real[:, None], 0)
+
+    def _decide(self, heads: Heads, depth: Tensor, memory: State, seating: Seating) -> Decision:
+        decision = self._policy.decide(classifier_output(heads), depth, memory)
+        decision = at_last_layer(decision, depth, self._model.config.layers)
+        return at_limit(decision, depth, self._table.limits.index_select(0, seating.seat))
+
+    def _say(self, logits: Tensor, depth: Tensor, decision: Decision, leaving: Tensor, seating: Seating) -> None:
+        """Results in order of leaving; those who stay write into the row that nobody reads."""
+        table, finished, ring = self._table, self._table.counts[1:], len(self._table.queue)
+        nth = finished + leaving.cumsum(dim=0) - 1
+        row = torch.where(leaving, nth % ring, ring)
+        table.said_logits.index_copy_(0, row, logits)
+        table.said_facts.index_copy_(0, row, torch.stack([seating.seat, depth, decision.reason], dim=1))
+        finished.add_(leaving.sum())
+
+    def _keep(self, hidden: Tensor, depth: Tensor, decision: Decision, leaving: Tensor, seating: Seating) -> None:
+        """Write back, in place. Slots beyond this tier's are empty now: all who stayed have moved to the front."""
+        table, slots = self._table, self._tier.slots
+        table.hidden[: self._rows].copy_(hidden)
+        table.lengths[slots:].zero_()
+        table.staying[slots:].zero_()
+        table.lengths[:slots].copy_(seating.lengths)
+        table.staying[:slots].copy_(seating.active & ~leaving)
+        table.depth[:slots].copy_(depth)
+        table.seat[:slots].copy_(seating.seat)
+        for kept, memory in zip(table.memory, decision.state, strict=True):
+            kept[:slots].copy_(memory)
+
+
+def _unless_new(values: Tensor, seating: Seating) -> Tensor:
+    """The slots' rows after moving, (N, ...); zeros for those who are new, or nobody."""
+    moved = values.index_select(0, seating.source)
+    return moved.masked_fill(~seating.stayed.view(-1, *[1] * (moved.dim() - 1)), 0)

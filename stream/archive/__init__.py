@@ -1,0 +1,1 @@
+"""Topics as Parquet files: layout, writer, reader."""

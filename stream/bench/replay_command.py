@@ -1,0 +1,173 @@
+"""How fast history is computed again: the same items through a recomputation from files, through the live stage from
+Kafka to Kafka (with a Redis of its own), and through a transformers pipeline in a consumer loop.
+
+The rows take turns, round after round, each in a process of its own that loads its model beforehand and may use every
+core. A recomputation is timed from the first record read to the manifest written, the others from the first items that
+are done to the last: their beginning is left out, with some items. `--archive` takes the raw items of an archive, in
+order of availability: those that a plain loop can read, one item a record. Without it they are invented.
+"""
+
+import argparse
+import json
+import os
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from earlybird.stream.adapters.embedded import EmbeddedRedis
+from earlybird.stream.archive.reader import read_raw
+from earlybird.stream.archive.writer import Archiver
+from earlybird.stream.bench.load import publish, records
+from earlybird.stream.bench.report import Whole, bench_console, figures, machine
+from earlybird.stream.bench.stage_command import open_place
+from earlybird.stream.bench.workers import Child, Place, Workers
+from earlybird.stream.config import settings as settings_module
+from earlybird.stream.config.settings import child_environment
+from earlybird.stream.errors import SourceError
+from earlybird.stream.extras import cure
+from earlybird.stream.observability.logging import configure_logging
+from earlybird.stream.ports import Record
+from earlybird.stream.timeline.availability import Stamped
+
+TOPIC = "bench"
+TEXTS, PEER_TEXTS = 5_000, 320
+PATIENCE_S = 1_800.0
+BATCHES = (1, 32)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which items, where, and how often."""
+    settings_module.add_config_option(parser)
+    parser.add_argument("--archive", type=Path, metavar="FOLDER", help="raw items of `earlybird archive`")
+    parser.add_argument("--topic", action="append", metavar="NAME", help="with --archive: of these raw topics only")
+    parser.add_argument("--texts", type=int, default=TEXTS, help=f"how many items at most (default {TEXTS})")
+    parser.add_argument(
+        "--peer-texts", type=int, default=PEER_TEXTS, help=f"of these, how many for the pipeline ({PEER_TEXTS})"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="how often each row is run (default 3)")
+    parser.add_argument("--bootstrap", metavar="HOST:PORT", help="a real broker (default: the embedded one)")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout; the table goes to stderr")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0: measured."""
+    configure_logging("error", "console")
+    console = bench_console(stderr=args.json)
+    if args.archive is None:
+        items = invented_items(args.texts)
+    else:
+        topics = args.topic or [topic.name for topic in settings_module.load(args.config).topics.raw]
+        items = list(islice(archived_items(args.archive, topics), args.texts))
+    if not items:
+        raise SourceError("no item that every row can read")
+    runs: list[Whole] = []
+    with TemporaryDirectory() as folder, open_place(args.bootstrap) as place:
+        _archived(Path(folder), items)
+        publish(place.bootstrap_servers, place.raw, ((each.record.key, each.record.value) for each in items))
+        rows = _rows(Path(folder), place, min(args.peer_texts, len(items)), console)
+        for number in range(args.rounds):
+            for name, row in rows.items():
+                with console.status(f"round {number + 1} of {args.rounds}: {name}"):
+                    found = row()
+                runs.append(Whole(name, 1, found["texts"], found["wall_s"], found["cpu_s"]))
+    about = machine() | {
+        "items": len(items),
+        "from": str(args.archive or "invented"),
+        "broker": args.bootstrap or "embedded",
+    }
+    console.print("  ".join(f"{name}: {value}" for name, value in about.items()))
+    console.print(rates(runs))
+    if args.json:
+        print(json.dumps({"machine": about, "runs": [asdict(each) | {"per_s": each.per_s} for each in runs]}))
+    return 0
+
+
+def invented_items(count: int) -> list[Stamped]:
+    """So many, every text different."""
+    return [Stamped(record, True) for record in records(TOPIC, count)]
+
+
+def archived_items(archive: Path, topics: Iterable[str]) -> Iterator[Stamped]:
+    """The raw records that every row can read, in order of availability: as one partition, so that all rows have the
+    same order. Raises SourceError."""
+    plain = (known for known in read_raw(archive, topics) if _plain(known[0]))
+    for offset, (record, at_us) in enumerate(plain):
+        yield Stamped(replace(record, topic=TOPIC, partition=0, offset=offset, timestamp_us=at_us), True)
+
+
+def _plain(record: Record) -> bool:
+    try:
+        item = json.loads(record.value or b"")
+    except ValueError:
+        return False
+    return isinstance(item, dict) and "item_key" in item and bool(item.get("headline") or item.get("text"))
+
+
+def _archived(folder: Path, items: Iterable[Stamped]) -> None:
+    with Archiver(folder, []) as archiver:
+        for stamped in items:
+            archiver.add(stamped)
+
+
+def _rows(archive: Path, place: Place, peer_count: int, console: Console) -> dict[str, Callable[[], dict[str, Any]]]:
+    """What takes turns; a peer that is not installed is named and left out."""
+
+    def recompute() -> dict[str, Any]:
+        settings = child_environment(("engine", "model", "policy"), topics__raw=json.dumps([{"name": TOPIC}]))
+        return _heard(["earlybird.stream.bench.recompute", str(archive)], settings)
+
+    def live() -> dict[str, Any]:
+        with (
+            EmbeddedRedis() as redis,
+            Workers(replace(place, redis_url=redis.url), "bundled", tokenise=True) as workers,
+        ):
+            workers.go()
+            (found,) = workers.measured(PATIENCE_S)
+        return found
+
+    def pipeline(batch: int) -> dict[str, Any]:
+        command = ["earlybird.stream.bench.peers", "pipeline", "--bootstrap", place.bootstrap_servers]
+        command += ["--raw", place.raw, "--signals", f"{place.raw}-peer", "--count", str(peer_count)]
+        command += ["--batch", str(batch), "--threads", str(os.cpu_count())]
+        return _heard([*command, "--options", json.dumps(dict(place.options))], child_environment(()))
+
+    rows = {"recompute": recompute, "live stage": live}
+    if find_spec("transformers") is None:
+        console.print(f"transformers pipeline: not installed; {cure('engine')}")
+        return rows
+    peers = {f"pipeline, batch {size}": (lambda size=size: pipeline(size)) for size in BATCHES}
+    return rows | peers
+
+
+def _heard(command: Sequence[str], environment: dict[str, str]) -> dict[str, Any]:
+    child = Child(command, environment)
+    try:
+        return child.hear(PATIENCE_S)
+    finally:
+        child.close()
+
+
+def rates(runs: Sequence[Whole]) -> Table:
+    """A line a row: the median over its rounds, and how many times as fast the first row is."""
+    shown = figures("History computed again", "row", "items", "items/s", "slowest", "fastest", "a CPU-s", "ratio")
+    names = list(dict.fromkeys(each.name for each in runs))
+    middle = {name: statistics.median(each.per_s for each in runs if each.name == name) for name in names}
+    for name in names:
+        mine = [each for each in runs if each.name == name]
+        per_s = [each.per_s for each in mine]
+        shown.add_row(
+            name,
+            f"{mine[0].texts:,}",
+            *(f"{rate:,.0f}" for rate in (middle[name], min(per_s), max(per_s))),
+            f"{statistics.median(each.per_cpu_s for each in mine):,.0f}",
+            f"{middle[names[0]] / middle[name]:.2f}" if middle[name] else "",
+        )
+    return shown

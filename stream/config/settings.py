@@ -1,0 +1,293 @@
+"""Every setting, its default and its meaning. The only reader of the environment.
+
+The same names everywhere: `kafka.bootstrap_servers` here is EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS in the environment and
+`bootstrap_servers` under `[kafka]` in the file of `--config`. The environment wins over the file.
+"""
+
+import argparse
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, cast
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource
+from pydantic_settings import SettingsError as UnreadableVariable
+
+from earlybird.stream.config.cores import usable_cores
+from earlybird.stream.config.report import explain, misspelt, told
+from earlybird.stream.config.secrets import tree_with_secrets, variables_with_secrets
+from earlybird.stream.config.tree import merged, without, without_unreadable
+from earlybird.stream.config.types import Brokers, RedisUrl, TopicName
+from earlybird.stream.errors import SettingsError
+
+PREFIX = "EARLYBIRD_"
+CONFIG_VARIABLE = "EARLYBIRD_CONFIG"
+"""Names the file when `--config` does not."""
+
+
+def _client_options(given: object) -> object:
+    """librdkafka's names have dots. TOML nests a dotted name, the environment cannot spell one."""
+    return dict(_dotted(given)) if isinstance(given, Mapping) else given
+
+
+def _dotted(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in tree.items():
+        # log_level is the one name with an underscore that a file or environment can set.
+        path = prefix + (name if name.lower() == "log_level" else name.lower().replace("_", "."))
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{path}.")
+        elif isinstance(value, str | int | float):
+            yield path, str(value).lower() if isinstance(value, bool) else str(value)
+        else:
+            yield path, value  # a list, say: pydantic refuses it by its name
+
+
+ClientOptions = Annotated[dict[str, str], BeforeValidator(_client_options)]
+
+
+class Group(BaseModel):
+    """Base of the groups: frozen, and a name it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Kafka(Group):
+    """How to reach the broker."""
+
+    bootstrap_servers: Brokers = Field(default="127.0.0.1:9092", description="brokers to start from, host:port,...")
+    group_protocol: Literal["classic", "consumer"] = Field(
+        default="classic", description="classic (cooperative) or the broker-side protocol of Kafka 4"
+    )
+    options: ClientOptions = Field(
+        default_factory=dict,
+        repr=False,
+        description="passed to librdkafka as they are (TLS, SASL, ...); in the environment `_` stands for `.`: "
+        "EARLYBIRD_KAFKA__OPTIONS__SASL_MECHANISM",
+    )
+
+
+class RawTopic(Group):
+    """One topic to read."""
+
+    name: TopicName
+    format: Literal["earlybird"] = "earlybird"
+
+
+class Topics(Group):
+    """Names of the topics."""
+
+    raw: tuple[RawTopic, ...] = Field(
+        default=(RawTopic(name="news.raw"), RawTopic(name="tweets.raw")),
+        min_length=1,
+        description="topics to read, each with the format of its records",
+    )
+    signals: TopicName = Field(default="signals", description="where signals go")
+    control: TopicName = Field(default="signals.control", description="where heartbeats go")
+    dlq: TopicName = Field(default="raw.dlq", description="where rejections go, with the original bytes")
+
+    @model_validator(mode="after")
+    def _no_topic_twice(self) -> Self:
+        names = [topic.name for topic in self.raw] + [self.signals, self.control, self.dlq]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:  # a stage that reads what it writes never ends
+            raise ValueError(f"each topic has one use, used twice: {', '.join(repeated)}")
+        return self
+
+
+class Redis(Group):
+    """The duplicate cache. It may be absent or down: then every text is computed."""
+
+    url: RedisUrl | None = Field(
+        default=None, repr=False, description="redis://[user:password@]host:port/db; none: no cache"
+    )
+    secret: Annotated[str, Field(min_length=16)] | None = Field(
+        default=None,
+        repr=False,
+        description="signs cached results, the same for all workers; none: who can write to Redis can write signals",
+    )
+    ttl_s: PositiveInt = Field(
+        default=86_400, description="how long a text counts as seen, by recorded times, in seconds"
+    )
+    lease_ms: PositiveInt = Field(
+        default=2_000, description="how long one worker may hold a text back from others, in ms"
+    )
+    budget_ms: PositiveInt = Field(default=20, description="longest wait for one answer of the cache, in ms")
+
+
+class Engine(Group):
+    """How the model runs. Nothing here but `dtype` can change a result beyond rounding."""
+
+    threads: PositiveInt = Field(
+        default_factory=usable_cores, description="engine threads, one per core that affinity and cgroup leave"
+    )
+    feeders: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="processes that read, tokenise and publish for the one that has the engine; 0: it does it itself",
+    )
+    slots: PositiveInt = Field(default=16, description="texts in the model at once, per thread; on a GPU see tiers")
+    token_budget: PositiveInt = Field(
+        default=512, description="tokens in the model at once, per thread; on a GPU see tiers"
+    )
+    tiers: Annotated[tuple[tuple[PositiveInt, PositiveInt, PositiveInt], ...], Field(min_length=1)] | None = Field(
+        default=None,
+        description="a resident loop's sizes of step, small to large: [[slots, tokens, steps between two looks], "
+        "...]; the smallest that holds the queue runs",
+    )
+    fuse: bool = Field(default=False, description="on a GPU: compile each step before it is captured; a slower start")
+    dtype: Literal["float32", "float64", "bfloat16", "float16", "int8"] = Field(
+        default="float32",
+        description="arithmetic of the model; bfloat16 or float16 is what a GPU is fast in, "
+        "int8 (the layer's products) a CPU",
+    )
+    deterministic: bool = Field(
+        default=True, description="a text's bits depend on the text alone, whatever runs beside it"
+    )
+    runner: Literal["auto", "packed", "resident", "reference"] = Field(
+        default="auto", description="packed slots, a loop resident on the GPU, one text at a time; auto: what is there"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: cuda where there is one")
+
+
+class Limits(Group):
+    """What is taken in, and how old it may get."""
+
+    max_in_flight: PositiveInt = Field(default=1_024, description="texts read but not yet acknowledged as published")
+    max_record_bytes: PositiveInt = Field(default=1_048_576, description="a larger raw record is rejected, in bytes")
+    max_age_s: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="an item older than this when ingested is rejected as stale, in seconds; none: never"
+    )
+    shed_after_ms: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="a text whose age since it was ingested is over this when read is shed, in ms; 0: none"
+    )
+    deadline_ms: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="a text read so long ago leaves the model after its next layer, in ms; 0: once sure"
+    )
+
+
+class Timing(Group):
+    """How often, and how long."""
+
+    poll_timeout_ms: PositiveInt = Field(default=10, description="longest wait for new records when idle, in ms")
+    commit_interval_ms: PositiveInt = Field(default=50, description="between two commits of offsets, in ms")
+    heartbeat_interval_ms: PositiveInt = Field(
+        default=1_000, description="between two messages on topics.control, in ms"
+    )
+    drain_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        default=15.0, description="for texts in flight when stopping, in seconds; the rest is the next worker's"
+    )
+    revoke_timeout_ms: PositiveInt = Field(
+        default=500, description="for texts in flight of a partition that moves, in ms; the rest is its next owner's"
+    )
+
+
+class Http(Group):
+    """Health and metrics."""
+
+    host: str = Field(
+        default="127.0.0.1",
+        description="address of /healthz, /readyz and /metrics; 0.0.0.0 in a pod, whose probes come from outside",
+    )
+    port: Annotated[int, Field(ge=0, le=65_535)] = Field(default=9464, description="their port; 0: any free one")
+
+
+class Log(Group):
+    """The log goes to stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least level that is written"
+    )
+    format: Literal["console", "json"] = Field(default="console", description="for people, or one JSON object a line")
+
+
+class Settings(Group):
+    """All settings of one process. Immutable; build it with `load`."""
+
+    model: str = Field(default="bundled", min_length=1, description="the bundled model, or a model folder")
+    policy: str | None = Field(
+        default=None, description="when a text may leave, e.g. cwb:delta=0.3,window=2; none: as the model was trained"
+    )
+    group: str = Field(default="earlybird", min_length=1, description="consumer group")
+    commit_map: bool = Field(
+        default=True, description="commits say what is finished above them; off: a killed worker's successor repeats it"
+    )
+    kafka: Kafka = Kafka()
+    topics: Topics = Topics()
+    redis: Redis = Redis()
+    engine: Engine = Field(default_factory=Engine)
+    limits: Limits = Limits()
+    timing: Timing = Timing()
+    http: Http = Http()
+    log: Log = Log()
+
+
+def load(path: Path | None = None) -> Settings:
+    """Settings from the environment and, under it, a TOML file. Raises SettingsError that names every fault."""
+    settings, faults = examined(path)
+    if faults:
+        raise SettingsError(told(faults))
+    return settings
+
+
+def examined(path: Path | None = None) -> tuple[Settings, list[str]]:
+    """Settings, those that are faulty at their defaults, and every fault: so that the rest can be examined, too."""
+    named = os.environ.get(CONFIG_VARIABLE)
+    path = path or (Path(named) if named else None)
+    faults = misspelt(os.environ, Settings, PREFIX, {CONFIG_VARIABLE})
+    tree = {} if path is None else _read(path, faults)
+    tree = merged(tree, _environment(faults))
+    while True:
+        try:
+            return Settings.model_validate(tree), faults
+        except ValidationError as error:
+            faults += explain(error, Settings, PREFIX, path, os.environ)
+            tree = without(tree, [fault["loc"] for fault in error.errors(include_url=False)])
+
+
+def add_config_option(parser: argparse.ArgumentParser) -> None:
+    """`--config FILE`, the same for every command: pass its value to `load`."""
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help=f"TOML file of settings (default: ${CONFIG_VARIABLE}, else none)"
+    )
+
+
+def _read(path: Path, faults: list[str]) -> dict[str, Any]:
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        faults.append(f"{path}: {error.strerror}")
+        return {}
+    except ValueError as error:  # not TOML, or not UTF-8
+        faults.append(f"{path}: {error}")
+        return {}
+    return tree_with_secrets(tree, faults)
+
+
+def _environment(faults: list[str]) -> dict[str, Any]:
+    source = EnvSettingsSource(
+        cast(type[BaseSettings], Settings),  # it only looks at the fields
+        case_sensitive=False,
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        env_ignore_empty=True,
+    )
+    source.env_vars = variables_with_secrets(source.env_vars, PREFIX, faults)
+    while True:
+        try:
+            return source()
+        except UnreadableVariable as error:
+            # A list or table that is no JSON; its cause says where.
+            detail = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
+            faults.append(f"environment: {detail}; lists and tables are written as JSON")
+            source.env_vars = without_unreadable(source.env_vars, str(error), PREFIX)
+
+
+def child_environment(inherited: tuple[str, ...], **variables: str) -> dict[str, str]:
+    """This process's environment for a child with settings of its own: of ours only those whose names begin with one
+    of `inherited` (`engine` keeps EARLYBIRD_ENGINE__...), then `variables` (`http__port="0"`)."""
+    kept = tuple(PREFIX + name.upper() for name in inherited)
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(PREFIX) or name.startswith(kept)
+    }
+    return environment | {PREFIX + name.upper(): value for name, value in variables.items()}

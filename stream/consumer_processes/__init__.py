@@ -1,0 +1,1 @@
+"""Consumer processes that share one engine through shared memory (Linux)."""

@@ -1,0 +1,50 @@
+"""What a feeder is told when it starts."""
+
+import copyreg
+import mmap
+import os
+import pickle
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from earlybird.engine.text.encoder import TextEncoder
+from earlybird.stream.config.settings import Settings
+from earlybird.stream.consumer_processes.channel import Line
+from earlybird.stream.stage.outcome import Origin
+
+
+def _view(table: dict[object, object]) -> MappingProxyType[object, object]:
+    return MappingProxyType(table)
+
+
+# Tables of the text side are read-only views, which pickle does not know.
+copyreg.pickle(MappingProxyType, lambda view: (_view, (dict(view),)))
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """Everything, the text side of the model included: no feeder opens a model folder, so all read alike."""
+
+    settings: Settings
+    origin: Origin
+    encoder: TextEncoder
+    languages: tuple[str, ...]
+    line: Line
+    number: int
+
+    def written(self) -> int:
+        """The descriptor of memory with a copy, for `read` in a child that inherits it. It has no name, since the
+        settings hold secrets."""
+        descriptor = os.memfd_create("earlybird-blueprint")
+        with open(descriptor, "wb", closefd=False) as file:
+            pickle.dump(self, file)
+        return descriptor
+
+    @staticmethod
+    def read(descriptor: int) -> "Blueprint":
+        """What the parent has written; closes the descriptor."""
+        with mmap.mmap(descriptor, 0, prot=mmap.PROT_READ) as content:
+            blueprint = pickle.loads(content)
+        os.close(descriptor)
+        assert isinstance(blueprint, Blueprint), f"no blueprint, was {blueprint!r}. This is a bug."
+        return blueprint

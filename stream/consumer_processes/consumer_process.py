@@ -1,0 +1,51 @@
+"""A feeder: a member of the group in a process of its own, without a model; another process has the engine.
+
+    python -m earlybird.stream.consumer_processes.consumer_process BLUEPRINT
+
+Started by the supervisor only. stdin is its lifeline: a pipe that the engine's process holds open. SIGTERM and SIGINT
+drain it, as they do a worker; it exits 0 then.
+"""
+
+import sys
+from functools import partial
+
+import structlog
+
+from earlybird.stream.consumer_processes.bootstrap import Blueprint
+from earlybird.stream.consumer_processes.remote_engine import Remote
+from earlybird.stream.errors import StreamError
+from earlybird.stream.observability.health import HealthServer
+from earlybird.stream.observability.logging import configure_logging, worker_name
+from earlybird.stream.observability.metrics import Metrics
+from earlybird.stream.observability.watchdog import stop_on_signals
+from earlybird.stream.run_worker import work
+
+log = structlog.get_logger(__name__)
+
+
+def main() -> int:
+    """Serve; 0 when it was asked to stop and nothing that it read is lost."""
+    stop = stop_on_signals()
+    blueprint = Blueprint.read(int(sys.argv[1]))
+    settings, origin, feeder = blueprint.settings, blueprint.origin, blueprint.number
+    configure_logging(
+        settings.log.level, settings.log.format, worker=worker_name(), group=settings.group, feeder=feeder
+    )
+    end = blueprint.line.feeder_end()
+
+    def started(worker: str, health: HealthServer) -> None:
+        end.port = health.port
+        log.info("feeder.started", feeder=feeder, worker=worker)
+
+    serve = partial(Remote, end, sys.stdin.fileno())
+    try:
+        done = work(settings, blueprint, origin, Metrics(origin.max_layers), stop, started, serve)
+    except StreamError as error:
+        log.error("feeder.failed", feeder=feeder, error=str(error))
+        return 2
+    log.info("feeder.stopped", feeder=feeder, **done.account())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

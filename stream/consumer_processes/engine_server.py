@@ -1,0 +1,83 @@
+"""One engine for many feeders: between their lines and the engine's threads."""
+
+import os
+import select
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+
+from earlybird.stream.consumer_processes.channel import Line, Tickets
+from earlybird.stream.ports import Clock
+from earlybird.stream.stage.engine_threads import LAST_WORD_S, Computing, EngineThreads
+from earlybird.stream.stage.messages import Answer, Answers, Failed
+
+
+class Device:
+    """Two threads: one takes requests from all lines, one puts answers on them. Each feeder's requests are taken in its
+    own order, and no feeder has more under way than its line has places, so none keeps the others out."""
+
+    def __init__(
+        self, lines: Sequence[Line], engine: Computing, threads: int, clock: Clock, fail: Callable[[Failed], None]
+    ) -> None:
+        """`fail` is told when the engine cannot go on."""
+        self._ends = [line.engine_end(Tickets(len(lines), number)) for number, line in enumerate(lines)]
+        self._said: SimpleQueue[Answers | None] = SimpleQueue()
+        self.threads = EngineThreads(engine, threads, clock, deliver=self._said.put, fail=fail)
+        self._fail = fail
+        self.answered = 0  # texts so far
+        self._ended = os.eventfd(0, os.EFD_CLOEXEC)
+        self._intake = threading.Thread(target=self._guarded, args=(self._take,), name="intake", daemon=True)
+        self._outlet = threading.Thread(target=self._guarded, args=(self._tell,), name="outlet", daemon=True)
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self.threads.start()
+        self._intake.start()
+        self._outlet.start()
+
+    def ports(self) -> list[int]:
+        """Of the feeders, see End.port."""
+        return [end.port for end in self._ends]
+
+    def close(self, timeout_s: float = LAST_WORD_S) -> None:
+        """Answer what was taken, then end the threads."""
+        os.eventfd_write(self._ended, 1)
+        self._intake.join(timeout_s)
+        self.threads.close(timeout_s)
+        self._said.put(None)
+        self._outlet.join(timeout_s)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as error:  # the process must end: texts would wait for ever
+            self._fail(Failed(error))
+
+    def _take(self) -> None:
+        requests = {end.requests.count: end.requests for end in self._ends}
+        events = select.poll()
+        for descriptor in (*requests, self._ended):
+            events.register(descriptor, select.POLLIN)
+        while True:
+            ready = {descriptor for descriptor, _ in events.poll()}
+            if self._ended in ready:
+                return
+            for descriptor in ready:
+                self.threads.submit(requests[descriptor].take())
+
+    def _tell(self) -> None:
+        ended = False
+        while not ended:
+            said = [self._said.get()]
+            with suppress(Empty):
+                while True:
+                    said.append(self._said.get_nowait())
+            ended = said[-1] is None
+            shares: list[list[Answer]] = [[] for _ in self._ends]
+            for answers in said:
+                for answer in answers.answers if answers else ():
+                    shares[answer.ticket % len(shares)].append(answer)
+            for end, share in zip(self._ends, shares, strict=True):
+                end.answers.put(share)
+                self.answered += len(share)

@@ -1,1 +1,0 @@
-"""History: topics kept as Parquet, and played again, as published or computed anew."""

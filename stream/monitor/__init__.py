@@ -1,0 +1,1 @@
+"""What a person looks at: the live tape, its summary, and the audit of outcomes."""

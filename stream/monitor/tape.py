@@ -1,0 +1,211 @@
+"""The live tape: one line an outcome, with its sentiment, its exit depth and its age.
+
+time      symbol sentiment         sure exit          age  headline
+13:31:02  NRVX   ▲ +0.81 ····│███·  90% ▰▰▱▱▱▱▱▱   4.1 ms  Norvex Q1 adjusted EPS $1.42 beats $1.19 expected
+"""
+
+import json
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.live import Live
+from rich.text import Text
+
+from earlybird.schemas.rejection import Rejection
+from earlybird.schemas.signal import Label, Signal, SignalAction
+from earlybird.stream.observability.escape import plain
+
+BAR_CELLS = 4  # on each side of the middle
+_WIDE = 96  # columns from which the bar is shown
+_KEPT = 500
+_LINES_ABOVE = 5  # of the rows: what `picture` shows, and one for the cursor
+
+
+class Kind(StrEnum):
+    """What became of a raw record."""
+
+    SIGNAL = "signal"
+    DUPLICATE = "duplicate"
+    CORRECTION = "correction"
+    RETRACTION = "retraction"
+    REJECTION = "rejection"
+
+
+_MARKS = {Kind.SIGNAL: "", Kind.DUPLICATE: "≡ ", Kind.CORRECTION: "✎ ", Kind.RETRACTION: "", Kind.REJECTION: ""}
+_COLOURS = {Label.POSITIVE: "green", Label.NEGATIVE: "red", Label.NEUTRAL: "bright_black"}
+_ARROWS = {Label.POSITIVE: "▲", Label.NEGATIVE: "▼", Label.NEUTRAL: "•"}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the tape. `age_us` is how long the text took, `headline` is empty where it is not known."""
+
+    at_us: int
+    kind: Kind
+    age_us: int
+    symbol: str = ""
+    headline: str = ""
+    label: Label | None = None
+    score: float = 0.0
+    confidence: float = 0.0
+    exit_layer: int = 0
+    max_layers: int = 0
+    computed: bool = False  # false where the cache answered or there was nothing to compute
+    reason: str = ""  # of a rejection
+
+    @classmethod
+    def of_signal(cls, signal: Signal, *, at_us: int, age_us: int, headline: str = "") -> "Row":
+        """A signal or a retraction."""
+        symbol = signal.primary_symbol or (signal.symbols[0].symbol if signal.symbols else "")
+        if signal.label is None or signal.exit is None or signal.score is None or signal.confidence is None:
+            return cls(at_us, Kind.RETRACTION, age_us, symbol, headline)
+        hit = signal.novelty is not None and signal.novelty.cache_hit
+        kind = Kind.DUPLICATE if hit else Kind.SIGNAL
+        return cls(
+            at_us, Kind.CORRECTION if signal.action is SignalAction.CORRECT else kind, age_us, symbol, headline,
+            signal.label, signal.score, signal.confidence, signal.exit.layer, signal.exit.max_layers, computed=not hit,
+        )  # fmt: skip
+
+    @classmethod
+    def of_rejection(cls, rejection: Rejection, *, at_us: int, age_us: int, headline: str = "") -> "Row":
+        """A dead letter."""
+        return cls(at_us, Kind.REJECTION, age_us, headline=headline, reason=rejection.reason.value)
+
+
+def line(row: Row, width: int) -> Text:
+    """The row in at most `width` columns."""
+    text = Text(no_wrap=True, overflow="ellipsis")
+    text.append(time.strftime("%H:%M:%S", time.gmtime(row.at_us / 1e6)), "bright_black")
+    text.append(f"  {plain(row.symbol)[:6]:<6} ", "bold")
+    if row.label is None:
+        text.append_text(_without_result(row, width))
+    else:
+        text.append_text(_result(row, width))
+    text.append(f"{_duration(row.age_us):>9}  ", "cyan")
+    text.append(_MARKS[row.kind], "magenta")
+    style = {Kind.RETRACTION: "strike bright_black", Kind.REJECTION: "bright_black", Kind.DUPLICATE: "bright_black"}
+    text.append(plain(row.headline), style.get(row.kind, "default"))
+    text.truncate(width, overflow="ellipsis")
+    return text
+
+
+def heading(width: int) -> Text:
+    """Names of the columns."""
+    sentiment = f"{'sentiment':<17}" if width >= _WIDE else f"{'score':<8}"
+    return Text(f"{'time':<8}  {'symbol':<6} {sentiment} {'sure':>4} {'exit':<8}{'age':>9}  headline"[:width], "dim")
+
+
+def depth(row: Row) -> str:
+    """The exit layer, drawn: ▰ for each pass that was needed."""
+    return "▰" * row.exit_layer + "▱" * (row.max_layers - row.exit_layer)
+
+
+def bar(score: float) -> str:
+    """-1 to +1 as a bar to the left or right of the middle, in half cells."""
+    halves = round(abs(score) * BAR_CELLS * 2)
+    full, half = divmod(halves, 2)
+    if score < 0:
+        return ("▐" * half + "█" * full).rjust(BAR_CELLS, "·") + "│" + "·" * BAR_CELLS
+    return "·" * BAR_CELLS + "│" + ("█" * full + "▌" * half).ljust(BAR_CELLS, "·")
+
+
+def headline(value: bytes | None) -> str:
+    """What a person would call this raw record: its headline or text, else the beginning of its bytes."""
+    try:
+        fields = json.loads(value or b"null")
+    except (ValueError, RecursionError):  # anything may stand in a raw topic, and this only shows it
+        fields = None
+    if isinstance(fields, dict):
+        return plain(str(fields.get("headline") or fields.get("text") or ""))
+    return "" if value is None else plain(value[:80].decode("utf-8", "replace"))
+
+
+def liveliest(rows: list[Row], count: int) -> list[Row]:
+    """The `count` consecutive rows that show the most kinds and symbols, for a still picture."""
+    windows = [rows[start : start + count] for start in range(max(1, len(rows) - count + 1))]
+    return max(windows, key=lambda window: (len({row.kind for row in window}), len({row.symbol for row in window})))
+
+
+class Tape:
+    """Shows rows as they come: a moving screen on a terminal, else one plain line each. Use as a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.rows: deque[Row] = deque(maxlen=_KEPT)
+        self.status = Text()
+        self._live = Live(_Screen(self), console=console, refresh_per_second=15)
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Show these, newest last."""
+        for row in rows:
+            self.rows.append(row)
+            if not self.console.is_terminal:
+                # Wide enough for whole headlines; a file has no columns.
+                self.console.print(line(row, 200).plain.rstrip(), markup=False, highlight=False, soft_wrap=True)
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.console.is_terminal:
+            self._live.stop()
+
+
+@dataclass(frozen=True, slots=True)
+class _Screen:
+    tape: Tape
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width, height = options.max_width, options.height or console.height
+        shown = list(self.tape.rows)[-max(1, height - _LINES_ABOVE) :]
+        yield picture(shown, self.tape.status, width)
+
+
+def picture(rows: list[Row], status: Text, width: int) -> Group:
+    """Status line, meaning of the marks, column names and rows, as the screen shows them."""
+    above = (status, legend(width), Text("─" * width, "bright_black"), heading(width))
+    return Group(*above, *(line(row, width) for row in rows))
+
+
+def legend(width: int) -> Text:
+    """What the marks mean, of rows as of the counts in the status line."""
+    text = Text("≡ answered by the cache  ✎ correction  ✕ retraction  ! dead letter  ▰ layer used", "dim")
+    text.truncate(width, overflow="ellipsis")
+    return text
+
+
+def _result(row: Row, width: int) -> Text:
+    assert row.label is not None
+    colour = _COLOURS[row.label]
+    text = Text()
+    text.append(f"{_ARROWS[row.label]} {row.score:+.2f} ", colour)
+    if width >= _WIDE:
+        text.append(bar(row.score), colour)
+    text.append(f" {row.confidence:>4.0%} ", "default" if row.computed else "bright_black")
+    text.append(f"{depth(row) if row.computed else 'cached':<8}", "yellow" if row.computed else "magenta")
+    return text
+
+
+def _without_result(row: Row, width: int) -> Text:
+    cells = 31 if width >= _WIDE else 22  # of sentiment, confidence and depth together
+    if row.kind is Kind.RETRACTION:
+        return Text(f"{'✕ retracted':<{cells}}", "magenta")
+    return Text(f"{'! ' + row.reason.replace('_', ' '):<{cells}}", "yellow")
+
+
+def _duration(time_us: int) -> str:
+    if time_us < 100_000:
+        return f"{time_us / 1000:.1f} ms"
+    if time_us < 1_000_000:
+        return f"{time_us / 1000:.0f} ms"
+    return f"{time_us / 1e6:.1f} s" if time_us < 100_000_000 else "long ago"

@@ -1,0 +1,204 @@
+"""What a running stage says of itself in figures. Nothing is decided upon here.
+
+Metric names and labels are a contract with dashboards; a symbol is never a label, since there are thousands.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping
+from itertools import accumulate
+from typing import Any
+
+from prometheus_client import (
+    CONTENT_TYPE_PLAIN_0_0_4,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.registry import Collector
+
+from earlybird.schemas.rejection import Reason
+from earlybird.schemas.signal import ExitReason, Label, Model
+from earlybird.stream.observability.figures import Figures, Values
+from earlybird.stream.ports import Partition
+
+# A cache answers in well under a millisecond, an item may have waited minutes behind a burst.
+_LATENCY_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.25, 0.5, 1, 2, 5, 15, 60, 300)
+
+STAGES: tuple[tuple[str, str, str], ...] = (
+    ("feed", "published_us", "ingested_us"),  # the provider's delay; live texts only
+    ("read", "ingested_us", "consumed_us"),  # the raw topic and its backlog; live texts only
+    ("prepare", "consumed_us", "engine_in_us"),  # decode, duplicates, tokenise, wait for a slot
+    ("engine", "engine_in_us", "exited_us"),
+    ("publish", "exited_us", "emitted_us"),
+)
+"""Label of stage_latency_seconds, and the two stamps between which it is measured."""
+
+
+class Metrics:
+    """Counters and gauges in a registry of their own, prefix `earlybird_`. Thread-safe. Methods take batches where the
+    caller has batches; one call costs microseconds."""
+
+    def __init__(self, max_layers: int) -> None:
+        # They are a second series for each counter, and say when this process began.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"earlybird_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"earlybird_{name}", text, labels, registry=registry)
+
+        layers = tuple(float(layer) for layer in range(1, max_layers + 1))
+        self._texts = counter("texts_consumed", "texts read", "topic", "item_type")
+        self._retractions = counter("retractions", "retractions, acknowledged")
+        self._rejections = counter("dlq", "dead letters, acknowledged", "reason")
+        self._each = _PerSignal(layers)
+        registry.register(self._each)
+        self._lag = gauge("consumer_lag_messages", "records not read yet", "topic", "partition")
+        self._oldest = gauge(
+            "oldest_unprocessed_seconds", "age of the oldest text without an outcome; of history, since it was read"
+        )
+        self._unfinished = gauge("unfinished_texts", "texts read but without an acknowledged outcome")
+        self._model = gauge("model_info", "the model in use", "id", "sha256", "policy", "config_hash", "numerics")
+        self._unreadable = gauge(
+            "unreadable_records", "records behind a producer's open transaction", "topic", "partition"
+        )
+        build = ("version", "model_sha256", "config_hash", "numerics", "dtype", "device")
+        self._build = gauge("build_info", "what computes here", *build)
+        self._lagging: set[Partition] = set()
+        # Every series exists from the start: a rate over a series that appears at its first event misses that event.
+        for reason in Reason:
+            self._rejections.labels(reason.value)
+
+    def consumed(self, topic: str, item_type: str, texts: int) -> None:
+        """Texts read from one topic; `item_type` is news, tweet or unknown."""
+        self._texts.labels(topic, item_type).inc(texts)
+
+    def watch(self, read: Callable[[], Values]) -> None:
+        """Show these figures, too. `read` is called on the scraper's thread."""
+        self.registry.register(Figures(read))
+
+    def published(self, signal: Mapping[str, Any], *, live: bool = True) -> None:
+        """The broker acknowledged this signal (the values of its JSON): counts it, its stages and, where it was
+        computed, its exit. What is not `live` is history: its age is no latency."""
+        if signal["label"] is None:
+            self._retractions.inc()
+        else:
+            self._each.count(signal["label"], signal["exit"], signal["novelty"]["cache_hit"])
+        self._each.lived(signal["ts"], live)
+
+    def rejected(self, reason: Reason, texts: int = 1) -> None:
+        """The broker acknowledged these dead letters."""
+        self._rejections.labels(reason.value).inc(texts)
+
+    def unreadable(self, records: Mapping[Partition, int]) -> None:
+        """Records that cannot be read while a producer's transaction is open, where there are any."""
+        self._unreadable.clear()
+        for partition, count in records.items():
+            self._unreadable.labels(partition.topic, str(partition.number)).set(count)
+
+    def lag(self, records: Mapping[Partition, int]) -> None:
+        """Records not read yet per partition; a partition that is not named any more is another worker's."""
+        for gone in self._lagging - records.keys():
+            self._lag.remove(gone.topic, str(gone.number))
+        for partition, count in records.items():
+            self._lag.labels(partition.topic, str(partition.number)).set(count)
+        self._lagging = set(records)
+
+    def unfinished(self, texts: int, oldest_age_s: float) -> None:
+        """Texts without an acknowledged outcome, and the age of the oldest (0 without any)."""
+        self._unfinished.set(texts)
+        self._oldest.set(max(0.0, oldest_age_s))
+
+    def model(self, model: Model) -> None:
+        """Say which model runs in which build, in the labels of a constant 1."""
+        self._model.labels(model.id, model.sha256, model.policy, model.config_hash, model.numerics).set(1)
+        build = (model.code_version, model.sha256, model.config_hash, model.numerics, model.dtype, model.device)
+        self._build.labels(*build).set(1)
+
+    def exposition(self) -> bytes:
+        """The Prometheus text format, version 0.0.4."""
+        return generate_latest(self.registry)
+
+    def page(self, accepted: str = "") -> tuple[str, bytes]:
+        """As `page_of`."""
+        return page_of(self.registry, accepted)
+
+
+def page_of(collector: Collector, accepted: str) -> tuple[str, bytes]:
+    """Content type and text: OpenMetrics where the scraper's Accept header names it, else Prometheus's own format."""
+    if "application/openmetrics-text" in accepted:
+        return openmetrics.CONTENT_TYPE_LATEST, openmetrics.generate_latest(collector)  # type: ignore[no-untyped-call]
+    return CONTENT_TYPE_PLAIN_0_0_4, generate_latest(collector)
+
+
+class _Distribution:
+    """A histogram's counts without its locks: one thread writes, a scrape reads."""
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds, self._counts, self._sum = bounds, [0] * (len(bounds) + 1), 0.0
+
+    def observe(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def add_to(self, family: HistogramMetricFamily, *labels: str) -> None:
+        counts = list(accumulate(self._counts))
+        names = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
+        family.add_metric(labels, list(zip(names, counts, strict=True)), self._sum)
+
+
+class _PerSignal(Collector):
+    """What is counted for every signal. prometheus_client's own counters cost 6 us a call here, and a signal needs
+    ten; these cost a tenth of that. Publisher's thread only, but for `collect`."""
+
+    def __init__(self, layers: tuple[float, ...]) -> None:
+        # Every series exists from the start: a rate over one that appears at its first event misses that event.
+        reasons = (ExitReason.CONFIDENCE, ExitReason.WINDOW, ExitReason.LAST_LAYER, ExitReason.DEADLINE)
+        self._signals = {(label.value, reason.value): 0 for label in Label for reason in reasons}
+        self._hits = 0
+        self._exits = _Distribution(layers)
+        self._latency = _Distribution(_LATENCY_S)
+        self._stages = [(name, begin, end, _Distribution(_LATENCY_S)) for name, begin, end in STAGES]
+        self._spans = [*self._stages, ("latency", "ingested_us", "emitted_us", self._latency)]
+        self._own_spans = [span for span in self._spans if span[1] not in ("published_us", "ingested_us")]
+
+    def count(self, label: str, exited: Mapping[str, Any], hit: bool) -> None:
+        key = (label, exited["reason"])
+        self._signals[key] = self._signals.get(key, 0) + 1
+        if hit:
+            self._hits += 1
+        else:
+            self._exits.observe(exited["layer"])
+
+    def lived(self, stamps: Mapping[str, int | None], live: bool) -> None:
+        for _, begin, end, distribution in self._spans if live else self._own_spans:
+            start_us, end_us = stamps[begin], stamps[end]
+            if start_us is not None and end_us is not None:
+                distribution.observe(max(0, end_us - start_us) / 1e6)  # clocks of two machines may disagree
+
+    def collect(self) -> Iterator[Metric]:
+        hits = CounterMetricFamily("earlybird_dedup_hits", "texts answered by the duplicate cache")
+        hits.add_metric((), self._hits)
+        signals = CounterMetricFamily(
+            "earlybird_signals_published", "signals with a result, acknowledged", labels=("label", "exit_reason")
+        )
+        for labels, count in list(self._signals.items()):
+            signals.add_metric(labels, count)
+        exits = HistogramMetricFamily("earlybird_exit_layer", "layer at which a computed text left", labels=())
+        self._exits.add_to(exits)
+        latency = HistogramMetricFamily(
+            "earlybird_signal_latency_seconds", "from ingested to emitted, of live texts", labels=()
+        )
+        self._latency.add_to(latency)
+        stages = HistogramMetricFamily("earlybird_stage_latency_seconds", "time in one stage", labels=("stage",))
+        for name, _, _, distribution in self._stages:
+            distribution.add_to(stages, name)
+        yield from (hits, signals, exits, latency, stages)

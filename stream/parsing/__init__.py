@@ -1,0 +1,1 @@
+"""Raw records to items: what each says, or why it cannot be read."""

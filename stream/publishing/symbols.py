@@ -1,0 +1,48 @@
+"""The symbols of a foreign record: names, lists of names in one text, or objects that hold a name."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from earlybird.schemas.symbols import canonical_symbol
+
+_NAMES = ("symbol", "ticker", "name", "code")  # of an object; the first that it has
+_EXCHANGES = ("exchange", "mic")
+_SEPARATORS = re.compile(r"[\s,;|]+")
+
+Fields = dict[str, Any]
+
+
+def symbols_of(found: object) -> list[Fields]:
+    """Each symbol once, as the fields of a Symbol. Raises ValueError for what holds none that can be told."""
+    parts = [found] if isinstance(found, str | int | Mapping) or not isinstance(found, Iterable) else found
+    named: dict[str, Fields] = {}
+    for part in parts:
+        for symbol in _symbols(part):
+            named.setdefault(symbol["symbol"], symbol)
+    return list(named.values())
+
+
+def _symbols(part: object) -> list[Fields]:
+    if part is None or part == "":
+        return []
+    if isinstance(part, Mapping):
+        return _of_object({str(name).lower(): value for name, value in part.items()})
+    if isinstance(part, bool) or not isinstance(part, str | int):
+        raise ValueError(f"a name or an object that holds one expected, was {type(part).__name__}")
+    return [{"symbol": name, "origin": "provider"} for text in _SEPARATORS.split(str(part)) if (name := _name(text))]
+
+
+def _of_object(part: Mapping[str, Any]) -> list[Fields]:
+    name = next((str(part[key]) for key in _NAMES if part.get(key) not in (None, "")), None)
+    if name is None:
+        raise ValueError(
+            f"an object with {', '.join(_NAMES)} expected, was one with {', '.join(sorted(part)) or 'nothing'}"
+        )
+    exchange = next((str(part[key]) for key in _EXCHANGES if isinstance(part.get(key), str) and part[key]), None)
+    symbols = _symbols(name)
+    return [symbol | {"exchange": exchange} for symbol in symbols] if exchange else symbols
+
+
+def _name(text: str) -> str:
+    return canonical_symbol(text) if text.strip("$-./_") else ""

@@ -1,0 +1,1 @@
+"""History through the stage again: recorded signals, or recomputed ones."""

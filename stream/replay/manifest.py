@@ -1,0 +1,38 @@
+"""What a replay says of itself: what was replayed, by what, and everything that limits its use as a backtest."""
+
+from typing import Any
+
+from earlybird.stream.extras import version
+from earlybird.stream.replay.player import Plan, Player
+
+
+def manifest_of(plan: Plan, player: Player, latency: str, output: dict[str, Any], *, chosen: bool) -> dict[str, Any]:
+    """The content of manifest.json; `chosen`: whether the user named the latency."""
+    account, in_sample = player.account, player.in_sample
+    return {
+        "schema": "replay/1",
+        **plan.content(),
+        "latency": latency,
+        "latency_chosen": chosen,
+        "latency_recorded": _recorded_latency(player),
+        "look_ahead": plan.order == "event",
+        "in_sample": in_sample.reason is not None,
+        "in_sample_reason": in_sample.reason,
+        "in_sample_signals": in_sample.signals,
+        "novelty_taken_back": player.novelty.taken_back,
+        "edited_history_dated_by_update": player.edited,
+        "signals_over_an_hour_behind": player.behind,
+        "ingest_times_assumed": player.assumed if plan.mode == "recompute" else None,
+        "models": list(account.models.values()),
+        "counts": account.report(),
+        "output": output,
+        "code_version": version(),
+    }
+
+
+def _recorded_latency(player: Player) -> dict[str, int] | None:
+    """What the live stage took, in microseconds, as far as the replay has seen; None where it has seen nothing."""
+    took = sorted(player.latencies_us)
+    if not took:
+        return None
+    return {"signals": len(took), "p50_us": took[len(took) // 2], "p99_us": took[len(took) * 99 // 100]}

@@ -1,0 +1,198 @@
+"""Where replayed signals go: a file in a folder, or a topic of their own. Equal signals give equal bytes."""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from earlybird.schemas.codec import encode
+from earlybird.schemas.rejection import Rejection
+from earlybird.schemas.signal import Signal
+from earlybird.stream.adapters import parquet
+from earlybird.stream.ports import Outgoing, Sink
+from earlybird.stream.timeline.availability import AVAILABLE
+
+Format = Literal["parquet", "arrow", "jsonl", "topic"]
+
+SCHEMA = "replayed/1"
+
+
+class Output(Protocol):
+    """Takes signals in the order in which they are to be read."""
+
+    def signal(self, signal: Signal, available_us: int) -> None:
+        """The next one."""
+
+    def close(self) -> dict[str, Any]:
+        """Everything is durable; facts for the manifest."""
+
+
+class TableOutput:
+    """`signals.parquet` or `signals.arrow`: the columns of stream.adapters.parquet, sorted by availability."""
+
+    def __init__(self, folder: Path, form: Literal["parquet", "arrow"], about: Mapping[str, str]) -> None:
+        """`about` is kept in the file."""
+        self._file = parquet.TableFile(folder / f"signals.{form}", "replayed", form)
+        self._file.describe({"format": SCHEMA, "schema": Signal.SCHEMA, **about})
+
+    def signal(self, signal: Signal, available_us: int) -> None:
+        """As Output.signal."""
+        row = {"available_us": available_us, **parquet.signal_row(signal), "value": encode(signal)}
+        self._file.add(row)
+
+    def close(self) -> dict[str, Any]:
+        """As Output.close."""
+        self._file.close()
+        return _file_facts(self._file.path)
+
+
+class LinesOutput:
+    """`signals.jsonl`: a signal a line, with `available_us` as its first field."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "signals.jsonl"
+        self._part = folder / ".signals.jsonl.part"
+        self._file = self._part.open("wb")
+
+    def signal(self, signal: Signal, available_us: int) -> None:
+        """As Output.signal."""
+        self._file.write(b'{"available_us":%d,' % available_us + encode(signal)[1:] + b"\n")
+
+    def close(self) -> dict[str, Any]:
+        """As Output.close."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._part.replace(self._path)
+        return _file_facts(self._path)
+
+
+class TopicOutput:
+    """A topic: records as the live stage makes them, created at the instant at which they were available."""
+
+    def __init__(self, sink: Sink, topic: str, published: Iterable[str] = ()) -> None:
+        """`published`: the ids of this run's signals that the topic has already; they are not sent again."""
+        self._sink, self._topic = sink, topic
+        self._published = Counter(published)
+
+    def signal(self, signal: Signal, available_us: int) -> None:
+        """As Output.signal."""
+        if self._published[signal.signal_id]:
+            self._published[signal.signal_id] -= 1
+            return
+        headers = tuple((name, value.encode()) for name, value in _headers(signal, available_us).items())
+        self._sink.send(Outgoing(self._topic, signal.item_key.encode(), encode(signal), headers, available_us))
+        self._sink.receipts()
+
+    def close(self) -> dict[str, Any]:
+        """As Output.close."""
+        while self._sink.unacknowledged():
+            self._sink.receipts(200)
+        self._sink.close()
+        return {"topic": self._topic}
+
+
+class Account:
+    """What was replayed: counts, and a hash over everything but `ts` and `run_id`."""
+
+    def __init__(self) -> None:
+        self.labels: Counter[str] = Counter()
+        self.actions: Counter[str] = Counter()
+        self.rejections: Counter[str] = Counter()
+        self.exit_layers: Counter[int] = Counter()
+        self.models: dict[str, dict[str, Any]] = {}  # by sha256, configuration and numerics
+        self.first_us: int | None = None
+        self.last_us: int | None = None
+        self._content = hashlib.sha256()
+
+    @property
+    def signals(self) -> int:
+        """Retractions included."""
+        return self.actions.total()
+
+    @property
+    def content_sha256(self) -> str:
+        """So far."""
+        return self._content.hexdigest()
+
+    def signal(self, signal: Signal, available_us: int) -> None:
+        """The next one."""
+        model = signal.model
+        self.models.setdefault(f"{model.sha256}:{model.config_hash}:{model.numerics}", model.model_dump(mode="json"))
+        self.actions[signal.action.value] += 1
+        if signal.label is not None and signal.exit is not None:
+            self.labels[signal.label.value] += 1
+            self.exit_layers[signal.exit.layer] += 1
+        self.first_us = available_us if self.first_us is None else min(self.first_us, available_us)
+        self.last_us = available_us if self.last_us is None else max(self.last_us, available_us)
+        self._content.update(b"%d " % available_us)
+        self._content.update(signal.model_dump_json(exclude={"ts", "run_id"}).encode() + b"\n")
+
+    def rejection(self, rejection: Rejection) -> None:
+        """A text without a signal."""
+        self.rejections[rejection.reason.value] += 1
+
+    def report(self) -> dict[str, Any]:
+        """All figures."""
+        return {
+            "signals": self.signals,
+            "actions": dict(sorted(self.actions.items())),
+            "labels": dict(sorted(self.labels.items())),
+            "exit_layers": {str(layer): count for layer, count in sorted(self.exit_layers.items())},
+            "rejections": dict(sorted(self.rejections.items())),
+            "first_available_us": self.first_us,
+            "last_available_us": self.last_us,
+            "content_sha256": self.content_sha256,
+        }
+
+
+class LinesFile:
+    """A file of JSON objects, one a line, as they come."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w", encoding="utf-8")
+
+    def write(self, content: Mapping[str, Any]) -> None:
+        """The next line."""
+        self._file.write(json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n")
+
+    def close(self) -> None:
+        """No more will come."""
+        self._file.close()
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def _headers(signal: Signal, available_us: int) -> dict[str, str]:
+    """Those of the live stage, and the instant."""
+    raw = signal.raw
+    return {
+        "signal-id": signal.signal_id,
+        "action": signal.action.value,
+        "symbols": ",".join([symbol.symbol for symbol in signal.symbols]),
+        "label": signal.label.value if signal.label else "",
+        "confidence": "" if signal.confidence is None else f"{signal.confidence:.6f}",
+        "source": signal.source,
+        "item-type": signal.item_type or "",
+        "run": signal.run_id,
+        "schema": Signal.SCHEMA,
+        "raw": f"{raw.topic}/{raw.partition}/{raw.offset}/{raw.index}",
+        AVAILABLE: str(available_us),
+    }
+
+
+def _file_facts(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return {
+            "file": path.name,
+            "bytes": path.stat().st_size,
+            "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
+        }

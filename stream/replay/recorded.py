@@ -1,0 +1,129 @@
+"""Published signals as one sequence, in the order in which they could be known."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import starmap
+
+from earlybird.schemas.codec import DecodeError, decode
+from earlybird.schemas.signal import Signal
+from earlybird.stream.errors import SourceError
+from earlybird.stream.observability.logging import get_logger
+from earlybird.stream.ports import Partition, Record
+from earlybird.stream.timeline.availability import Dated, Rule, Stamped, date_signal
+from earlybird.stream.timeline.merge import SLACK_US, Begin, History, Reached, Reorder, Span, Window, merge
+
+log = get_logger(__name__)
+
+Wanted = Callable[[Record], bool]
+"""Whether a record may be wanted, by its key and headers."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicRange:
+    """Signals where they were published, as far as the topic has them when the replay is made: what comes later is no
+    part of it.
+
+    `first` and `last` (not included): offsets, of all partitions or by partition number. `available`: by the broker's
+    append time, or by `ingested_us`, for signals of back-dated history; those are all held in memory. `slack_us`: how
+    far a partition's times are out of order at most; None: any, and all are held in memory. `options` are librdkafka's.
+    """
+
+    bootstrap_servers: str
+    topic: str = "signals"
+    first: int | Mapping[int, int] | None = None
+    last: int | Mapping[int, int] | None = None
+    available: Rule = "auto"
+    slack_us: int | None = SLACK_US
+    options: Mapping[str, str | int | float | bool] | None = None
+
+    def signals(
+        self,
+        start_us: int | None = None,
+        end_us: int | None = None,
+        wanted: Wanted | None = None,
+        *,
+        strict: bool = False,
+    ) -> Iterator[tuple[Signal, int]]:
+        """Those that became available at `start_us` or later and before `end_us`, each with that instant; records that
+        are not `wanted` are not decoded. The range is frozen on return; what the broker has deleted of it is logged,
+        and refused if `strict`. Raises SourceError, and when read, too."""
+        from earlybird.stream.adapters.topic_range import TopicHistory
+
+        ingested = self.available == "ingested"  # the broker's times then tell nothing
+        window = Window(
+            start_us,
+            end_us,
+            None if ingested else self.slack_us,
+            not ingested,
+            self._offsets(self.first),
+            self._offsets(self.last),
+        )
+        history = TopicHistory(self.bootstrap_servers, self.options)
+        tell_cut(history.cut([self.topic], window), SourceError if strict else None)
+        return in_order(history, history.spans([self.topic], window), window, self.available, wanted)
+
+    def _offsets(self, given: int | Mapping[int, int] | None) -> dict[Partition | None, int]:
+        if given is None:
+            return {}
+        return {None: given} if isinstance(given, int) else {Partition(self.topic, n): at for n, at in given.items()}
+
+
+def tell_cut(cut: Mapping[Partition, Begin], refuse: Callable[[str], Exception] | None) -> None:
+    """Log which partitions lack records that were asked for, or raise it."""
+    for partition, begin in cut.items():
+        place = f"{partition.topic}/{partition.number}"
+        if refuse is not None:
+            raise refuse(
+                f"{place} begins at offset {begin}: earlier records that were asked for may be gone; strict refuses"
+            )
+        log.warning("replay.cut", partition=place, begins=str(begin), hint="earlier records may be gone: retention?")
+
+
+def in_order(
+    history: History, spans: Mapping[Partition, Span], window: Window, rule: Rule, wanted: Wanted | None = None
+) -> Iterator[tuple[Signal, int]]:
+    """The signals of this history and the instants from which they were available, in that order. Raises SourceError
+    for one that is out of order by more than the window's slack."""
+    order: Reorder[Signal] = Reorder(window.slack_us)
+    for reached, signal in recorded(history, spans, window, rule, wanted):
+        record = reached.dated.record
+        key = (record.topic, record.partition, record.offset)
+        for at_us, next_one in order.push(reached.us, reached.dated.at_us, key, signal):
+            yield next_one, at_us
+    for at_us, next_one in order.rest():
+        yield next_one, at_us
+
+
+def recorded(
+    history: History, spans: Mapping[Partition, Span], window: Window, rule: Rule, wanted: Wanted | None = None
+) -> Iterator[tuple[Reached, Signal]]:
+    """The signals of this history with their dated records, merged as `timeline.merge` does. Records that are no
+    signals are logged and left out."""
+    for reached in merge([_dated(_chosen(rows, wanted), rule) for rows in history.read(spans, window)], window):
+        signal = reached.dated.signal
+        assert signal is not None, "dated by its signal. This is a bug."
+        yield reached, signal
+
+
+def readable(rows: Iterator[Stamped]) -> Iterator[tuple[Stamped, Signal]]:
+    """Those that are signals. The first that is none is logged, and at the end how many there were."""
+    unreadable = 0
+    for stamped in rows:
+        try:
+            yield stamped, decode(Signal, stamped.record.value or b"")
+        except DecodeError as error:
+            unreadable += 1
+            if unreadable == 1:
+                record = stamped.record
+                place = f"{record.topic}/{record.partition}@{record.offset}"
+                log.warning("record.unreadable", position=place, reason=str(error))
+    if unreadable > 1:
+        log.warning("records.unreadable", records=unreadable, first=place)
+
+
+def _chosen(rows: Iterator[Stamped], wanted: Wanted | None) -> Iterator[Stamped]:
+    return rows if wanted is None else (stamped for stamped in rows if wanted(stamped.record))
+
+
+def _dated(rows: Iterator[Stamped], rule: Rule) -> Iterator[Dated]:
+    return starmap(lambda stamped, signal: date_signal(stamped.record, signal, rule), readable(rows))

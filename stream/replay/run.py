@@ -1,0 +1,279 @@
+"""One replay from its options to its manifest: plan, play, account for it. Composes what `earlybird replay` runs."""
+
+import hashlib
+import json
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import structlog
+
+from earlybird.schemas.signal import Novelty, Signal
+from earlybird.stream.archive.reader import ArchiveHistory
+from earlybird.stream.config.settings import Settings
+from earlybird.stream.errors import SettingsError, SourceError
+from earlybird.stream.ports import Record
+from earlybird.stream.replay.compare import Comparison
+from earlybird.stream.replay.manifest import manifest_of
+from earlybird.stream.replay.outputs import Format, LinesFile, LinesOutput, Output, TableOutput, TopicOutput, write_json
+from earlybird.stream.replay.player import (
+    Plan,
+    Player,
+    Spans,
+    measured_latency,
+    play_recorded,
+    raw_history,
+    read_plan,
+    recorded_haste,
+)
+from earlybird.stream.replay.recorded import tell_cut
+from earlybird.stream.timeline.availability import Constant, Latency, Rule
+from earlybird.stream.timeline.instants import duration_us
+from earlybird.stream.timeline.knowledge import UNKNOWN
+from earlybird.stream.timeline.merge import SLACK_US, History, Pace, Window, parse_bounds
+
+log = structlog.get_logger(__name__)
+
+MANIFEST = "manifest.json"
+WORK = ".replay"
+REJECTIONS = "rejections.jsonl"
+DIFFERENCES = "comparison.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a user asks of a replay, as words; defaults are those of the command."""
+
+    output: Path  # a folder
+    mode: Literal["recorded", "recompute"] = "recorded"
+    form: Format = "parquet"
+    topic: str | None = None  # for form topic
+    archive: Path | None = None  # None: the broker's topics
+    start: Sequence[str] = ()
+    end: Sequence[str] = ()
+    slack: str | None = None
+    rule: Rule = "auto"
+    latency: str | None = None  # None: 0, and that is said
+    order: Literal["available", "event"] = "available"
+    speed: float | None = None
+    compare: bool = False
+    strict: bool = False
+    resume: bool = False
+    run_id: str | None = None
+
+
+def history_of(settings: Settings, options: Options) -> History:
+    """Where the history is."""
+    if options.archive is not None:
+        return ArchiveHistory(options.archive)
+    from earlybird.stream.adapters.topic_range import TopicHistory
+
+    return TopicHistory(settings.kafka.bootstrap_servers, settings.kafka.options)
+
+
+def plan_of(settings: Settings, options: Options, history: History) -> Plan:
+    """Freeze what is to be replayed. Raises SettingsError, SourceError."""
+    _check(settings, options)
+    work = options.output / WORK / "plan.json"
+    if options.resume:
+        plan = read_plan(work)
+        wanted = (options.mode, _source(settings, options), options.rule, options.latency or "0", options.order)
+        if wanted != (plan.mode, plan.source, plan.rule, plan.latency, plan.order):
+            raise SettingsError(f"{options.output}: was begun with other options: {plan.content()}")
+        return plan
+    for name in (options.output / MANIFEST, work):
+        if name.exists():
+            raise SettingsError(f"{name}: a replay is there already; --resume it, or use another --output")
+    if options.topic is not None:
+        from earlybird.stream.replay.topic import refuse_used
+
+        refuse_used(settings.kafka.bootstrap_servers, options.topic, settings.kafka.options)
+    window = _window(options)
+    topics = settings.topics
+    raw, signals = [topic.name for topic in topics.raw], [topics.signals]
+    played = raw if options.mode == "recompute" else signals
+    cut = history.cut(played, window)
+    tell_cut(cut, SettingsError if options.strict else None)
+    recompute, whole = options.mode == "recompute", options.compare or options.latency == "empirical"
+    # Outcomes come after their texts, so those before the window need not be read; how long after, nobody knows.
+    after = Window() if whole else Window(window.start_us, None, window.slack_us)
+    return Plan(
+        options.mode,
+        options.run_id or f"replay-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:6]}",
+        _source(settings, options),
+        window,
+        history.spans(played, window),
+        history.spans(signals, Window()) if whole else _there(history, signals, after) if recompute else {},
+        options.rule,
+        options.latency or "0",
+        options.order,
+        _there(history, [topics.dlq], after) if recompute else {},
+        cut,
+    )
+
+
+def _there(history: History, topics: Sequence[str], window: Window) -> Spans:
+    """Their spans; none of a topic that is not there: no archive had dead letters once, and a raw topic may be all."""
+    try:
+        return history.spans(topics, window)
+    except SourceError as error:
+        log.info("replay.no_record", reason=str(error))
+        return {}
+
+
+def run_replay(
+    settings: Settings, options: Options, history: History, plan: Plan, progress: Callable[[int], None] = lambda _: None
+) -> dict[str, Any]:
+    """Play it; the manifest, which is in the output folder, too. Raises EngineError, StreamError."""
+    work = options.output / WORK
+    work.mkdir(parents=True, exist_ok=True)
+    if options.resume:
+        return _play(settings, options, history, plan, progress)
+    write_json(work / "plan.json", plan.content())
+    try:
+        return _play(settings, options, history, plan, progress)
+    except SettingsError:  # refused: there is nothing to resume
+        shutil.rmtree(work)
+        raise
+
+
+def _play(
+    settings: Settings, options: Options, history: History, plan: Plan, progress: Callable[[int], None]
+) -> dict[str, Any]:
+    latency: Latency = (
+        measured_latency(plan, history)
+        if plan.latency == "empirical"
+        else Constant(duration_us(plan.latency, "--latency"))
+    )
+    output = _output(settings, options, plan)
+    player = Player(plan, output, latency, Pace(options.speed), options.strict, progress=progress)
+    if plan.order == "event":
+        if options.strict:
+            raise SettingsError("--order event looks ahead: texts come before they were available; --strict refuses")
+        log.warning("replay.looks_ahead", order="event", hint="texts come before they were available")
+    if options.latency is None and (plan.mode == "recompute" or plan.rule == "ingested"):
+        log.warning("replay.no_latency", hint="signals come the instant their texts were available; see --latency")
+    about: dict[str, Any] = {}
+    if plan.mode == "recorded":
+        play_recorded(plan, history, player)
+    else:
+        about = _recompute(settings, options, history, plan, player)
+    manifest = manifest_of(plan, player, latency.spec, output.close(), chosen=options.latency is not None) | about
+    write_json(options.output / MANIFEST, manifest)
+    if options.topic is not None:
+        from earlybird.stream.replay.topic import announce_end
+
+        kafka = settings.kafka
+        announce_end(kafka.bootstrap_servers, options.topic, plan.run_id, player.account, kafka.options)
+    shutil.rmtree(options.output / WORK)
+    return manifest
+
+
+def _recompute(settings: Settings, options: Options, history: History, plan: Plan, player: Player) -> dict[str, Any]:
+    import torch
+
+    from earlybird.stream.replay.recompute import Repeats, Verdicts, recompute
+    from earlybird.stream.service import load_engine
+
+    torch.set_num_threads(1)  # parallel over texts, as in the live stage
+    engine = load_engine(settings)
+    if options.strict and engine.knowledge_until_us is None:
+        player.in_sample.tell(engine.model_id, UNKNOWN)
+    differences = LinesFile(options.output / DIFFERENCES) if options.compare else None
+    comparison = Comparison(settings.engine.deterministic, differences.write) if differences is not None else None
+
+    def record(stamped: Record, signal: Signal) -> None:
+        player.measure(stamped, signal)
+        if comparison is not None:
+            comparison.record(signal)
+
+    haste = recorded_haste(plan, history, record)
+    repeats = Repeats(settings.redis.ttl_s * 1_000_000)
+
+    def novelty(signal: Signal, text_key: str) -> Signal:
+        said: Novelty | None = None
+        if signal.label is not None:
+            said = repeats.novelty(text_key, signal.item_key, signal.ts.ingested_us)
+        signal = signal.model_copy(update={"novelty": said})
+        if comparison is not None:
+            comparison.add(signal)
+        return signal
+
+    player.recomputed = novelty
+    verdicts = Verdicts(options.output / WORK / "verdicts")
+    rejections = LinesFile(options.output / REJECTIONS)
+    try:
+        player.rejected = lambda rejection: rejections.write(rejection.model_dump(mode="json"))
+        recompute(plan, raw_history(plan, history), player, engine, settings, verdicts, haste, comparison)
+    finally:
+        rejections.close()
+        verdicts.close()
+        if comparison is not None and differences is not None:
+            comparison.finish()
+            differences.close()
+    if player.account.rejections:
+        log.info("replay.rejected", **dict(sorted(player.account.rejections.items())), file=REJECTIONS)
+    return {
+        "deterministic": settings.engine.deterministic,
+        "verdicts_resumed": verdicts.resumed,
+        "recorded_deadlines": len(haste.depths),
+        "recorded_shed": len(haste.shed),
+        **({} if comparison is None else {"comparison": comparison.report()}),
+    }
+
+
+def _output(settings: Settings, options: Options, plan: Plan) -> Output:
+    if options.form == "topic":
+        assert options.topic is not None
+        from earlybird.stream.replay.topic import open_topic, published_ids
+
+        kafka = settings.kafka
+        known = (
+            published_ids(kafka.bootstrap_servers, options.topic, plan.run_id, kafka.options) if options.resume else ()
+        )
+        return TopicOutput(open_topic(kafka.bootstrap_servers, options.topic, kafka.options), options.topic, known)
+    if options.form == "jsonl":
+        return LinesOutput(options.output)
+    return TableOutput(options.output, options.form, {"run_id": plan.run_id, "plan_sha256": _plan_sha256(plan)})
+
+
+def _check(settings: Settings, options: Options) -> None:
+    topics = settings.topics
+    live = {*(topic.name for topic in topics.raw), topics.signals, topics.control, topics.dlq}
+    if (options.form == "topic") != (options.topic is not None):
+        raise SettingsError("--format topic and --topic NAME go together")
+    if options.topic is not None and not live.isdisjoint((options.topic, f"{options.topic}.control")):
+        raise SettingsError(f"--topic: a topic of the live stage is never written to, was {options.topic}")
+    if options.latency != "empirical":
+        duration_us(options.latency or "0", "--latency")
+    elif options.mode == "recorded" and options.rule != "ingested":
+        raise SettingsError("--latency empirical: the broker's append time holds the latency already")
+    if options.compare and options.mode == "recorded":
+        raise SettingsError("--compare: recorded signals are the record; use it with recompute")
+
+
+def _window(options: Options) -> Window:
+    now_us = time.time_ns() // 1000
+    start_us, first = parse_bounds(options.start, now_us, "--from")
+    end_us, last = parse_bounds(options.end, now_us, "--to")
+    if start_us is not None and end_us is not None and start_us >= end_us:
+        raise SettingsError(f"--from must be before --to, was {start_us} and {end_us}")
+    slack_us: int | None = SLACK_US
+    if options.slack is not None:
+        slack_us = None if options.slack == "all" else duration_us(options.slack, "--slack")
+    elif options.rule == "ingested" and options.mode == "recorded":
+        slack_us = None  # the order in which a backlog was worked off says nothing of when its texts were known
+    return Window(start_us, end_us, slack_us, options.rule != "ingested", first, last)
+
+
+def _source(settings: Settings, options: Options) -> str:
+    return settings.kafka.bootstrap_servers if options.archive is None else str(options.archive.resolve())
+
+
+def _plan_sha256(plan: Plan) -> str:
+    content = {name: value for name, value in plan.content().items() if name not in ("run_id", "source")}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,77 @@
+"""The topics of a replay: signals, dated by their sender and kept for ever, and the word that it is over."""
+
+import time
+from collections.abc import Iterator, Mapping
+
+from earlybird.schemas.codec import encode
+from earlybird.schemas.control import ReplayComplete, TopicEnd
+from earlybird.stream.adapters.kafka_sink import KafkaSink
+from earlybird.stream.adapters.retention import deletes_by_record_time
+from earlybird.stream.adapters.topic_range import TopicHistory
+from earlybird.stream.adapters.topics import Topic, create_topics, known_topics
+from earlybird.stream.errors import SettingsError
+from earlybird.stream.ports import Outgoing
+from earlybird.stream.replay.outputs import Account
+from earlybird.stream.timeline.merge import Window
+
+_Options = Mapping[str, str | int | float | bool]
+
+
+def refuse_used(bootstrap_servers: str, topic: str, options: _Options | None = None) -> None:
+    """Raises SettingsError where `topic` or its control topic holds records: who reads it would get two replays."""
+    known = known_topics(bootstrap_servers, options)
+    there = [name for name in (topic, control_of(topic)) if name in known]
+    spans = TopicHistory(bootstrap_servers, options).spans(there, Window())
+    used = sorted({place.topic for place, span in spans.items() if span.start < span.end})
+    if used:
+        raise SettingsError(f"--topic: {used[0]} has records, a replay is there already; --resume it, or name another")
+
+
+def open_topic(bootstrap_servers: str, topic: str, options: _Options | None = None) -> KafkaSink:
+    """A sink whose topics, `topic` and its control topic, are there; a `topic` that is not is made with a single
+    partition, so that its order is the replay's. Raises SettingsError for one that would delete history for its age."""
+    known = known_topics(bootstrap_servers, options)
+    wanted = [
+        Topic(topic, 1, -1, {"message.timestamp.type": "CreateTime", "retention.ms": "-1"}),
+        Topic(control_of(topic), 1, -1),
+    ]
+    if missing := [each for each in wanted if each.name not in known]:
+        create_topics(bootstrap_servers, missing, options=options)
+    if topic in known and deletes_by_record_time(bootstrap_servers, [topic], options)[topic]:
+        raise SettingsError(f"--topic: {topic} deletes records by age; set retention.ms=-1 on it, or name another")
+    return KafkaSink(bootstrap_servers, options=options)
+
+
+def control_of(topic: str) -> str:
+    """The control topic that belongs to a replay's topic."""
+    return f"{topic}.control"
+
+
+def announce_end(
+    bootstrap_servers: str, topic: str, run_id: str, account: Account, options: _Options | None = None
+) -> None:
+    """Say on the control topic that all signals of this run are in the topic. On return the broker has it."""
+    spans = TopicHistory(bootstrap_servers, options).spans([topic], Window())
+    complete = ReplayComplete(
+        run_id=run_id,
+        topic=topic,
+        ends=tuple(TopicEnd(partition=place.number, offset=span.end) for place, span in spans.items()),
+        signals=account.signals,
+        content_sha256=account.content_sha256,
+        sent_us=time.time_ns() // 1000,
+    )
+    sink = KafkaSink(bootstrap_servers, options=options)
+    sink.send(Outgoing(control_of(topic), run_id.encode(), encode(complete), (("schema", complete.SCHEMA.encode()),)))
+    while sink.unacknowledged():
+        sink.receipts(200)
+    sink.close()
+
+
+def published_ids(bootstrap_servers: str, topic: str, run_id: str, options: _Options | None = None) -> Iterator[str]:
+    """The ids of the signals that a run has published there already."""
+    history = TopicHistory(bootstrap_servers, options)
+    for rows in history.read(history.spans([topic], Window()), Window()):
+        for stamped in rows:
+            headers = dict(stamped.record.headers)
+            if headers.get("run") == run_id.encode():
+                yield (headers.get("signal-id") or b"").decode("utf-8", "replace")

@@ -1,0 +1,87 @@
+"""One member of the group on the sources and sinks that the settings name. Loads without torch."""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import NamedTuple
+
+from earlybird.stream.adapters.clock import SystemClock
+from earlybird.stream.adapters.kafka import KafkaSource
+from earlybird.stream.adapters.kafka_sink import KafkaSink
+from earlybird.stream.adapters.memory import NoCache
+from earlybird.stream.adapters.redis import RedisCache
+from earlybird.stream.config.settings import Settings
+from earlybird.stream.observability.health import HealthServer
+from earlybird.stream.observability.metrics import Metrics
+from earlybird.stream.observability.watchdog import END_S
+from earlybird.stream.ports import DuplicateCache
+from earlybird.stream.stage.outcome import Origin
+from earlybird.stream.stage.stage import Reading, Serve, Stage
+
+
+class Done(NamedTuple):
+    """What a member has done."""
+
+    finished: int  # texts whose outcome the broker has acknowledged
+    cpu_s: float  # of its process, from joining the group to leaving it
+
+    def account(self) -> dict[str, float]:
+        """For its last log event; nothing finished has no cost a text."""
+        if not self.finished:
+            return {"finished": 0}
+        return {"finished": self.finished, "cpu_ms_per_text": round(1e3 * self.cpu_s / self.finished, 3)}
+
+
+def work(
+    settings: Settings,
+    engine: Reading,
+    origin: Origin,
+    metrics: Metrics,
+    stop: threading.Event,
+    started: Callable[[str, HealthServer], None],
+    serve: Serve | None = None,
+) -> Done:
+    """One member of the group on the sources and sinks that the settings name, from joining it to leaving it.
+    `started` is told its name and where it is asked for its health. `serve`: as for Stage.
+    Raises EngineError, StreamError."""
+    kafka, http, before_s = settings.kafka, settings.http, time.process_time()
+    with ExitStack() as stack:
+        names = [topic.name for topic in settings.topics.raw]
+        source = KafkaSource(
+            kafka.bootstrap_servers, names, settings.group, protocol=kafka.group_protocol, options=kafka.options
+        )
+        topics = settings.topics
+        outcomes = (topics.signals, topics.control, topics.dlq)
+        sink = KafkaSink(kafka.bootstrap_servers, topics=outcomes, append_dated=topics.signals, options=kafka.options)
+        cache = open_cache(settings, origin.max_layers)
+        stack.callback(cache.close)
+        stage = Stage(settings, engine, origin, source, sink, cache, SystemClock(), metrics, serve=serve)
+        health = HealthServer(
+            http.host,
+            http.port,
+            beat_age_s=lambda: time.monotonic() - stage.pipeline.beat_s,
+            readiness=stage.readiness,
+            metrics=metrics.page,
+        )
+        stack.callback(health.close)
+        stack.enter_context(stage.watched(stop, settings.timing.drain_timeout_s + END_S))
+        started(stage.worker, health)
+        stage.run(stop)
+    return Done(stage.pipeline.finished_total, time.process_time() - before_s)
+
+
+def open_cache(settings: Settings, max_layers: int = 1) -> DuplicateCache:
+    """Redis where there is one, else nothing is remembered beyond what is in flight. `max_layers`: of the model; who
+    only looks whether it can be had need not know."""
+    redis = settings.redis
+    if redis.url is None:
+        return NoCache()
+    return RedisCache(
+        redis.url,
+        ttl_us=redis.ttl_s * 1_000_000,
+        lease_ms=redis.lease_ms,
+        max_layers=max_layers,
+        budget_ms=redis.budget_ms,
+        secret=redis.secret,
+    )

@@ -1,0 +1,1 @@
+"""The life of a text, from raw record to acknowledged signal."""

@@ -1,0 +1,176 @@
+"""Texts that were answered before, or are being answered now. Owned by the consumer thread.
+
+Two levels, asked in this order: the single flight (the same text is in flight in this process: wait for its leader) and
+the duplicate cache (Redis: it was answered before, or another worker has it in hand). The key covers everything that
+makes a verdict, so an answer from here is what the model would have said; only `novelty` depends on it. An answer that
+a deadline cut short is not: the cache never gets it, and only those who wait for its leader share it.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from earlybird.schemas.raw import RawNews, RawTweet
+from earlybird.schemas.signal import ExitReason
+from earlybird.stream.parsing.records import Readable
+from earlybird.stream.ports import Claim, DuplicateCache, First, Hit, Mine
+from earlybird.stream.stage.messages import Answer, Duplicate, Entry, TimedRequest
+
+RECHECK_S = 0.01  # how often another worker's claim is asked about
+
+
+@dataclass(slots=True)
+class _Flight:
+    """One text on its way through this process."""
+
+    leader: Entry
+    at_us: int
+    followers: int = 0
+
+
+class _Parked(NamedTuple):
+    """A text in another worker's hand."""
+
+    entry: Entry
+    until_s: float  # monotonic
+
+    def late(self, now_us: int, now_s: float) -> bool:
+        """Whether it cannot wait any longer."""
+        due_us = self.entry.due_us
+        return self.until_s <= now_s or (due_us is not None and due_us <= now_us)
+
+
+class Duplicates:
+    """Decides which entries need the model. Not thread-safe: consumer thread only."""
+
+    def __init__(
+        self,
+        cache: DuplicateCache,
+        text_key: Callable[[tuple[int, ...]], str],
+        ttl_us: int,
+        longest_wait_s: float,
+        answered: Callable[[list[Answer]], None],
+    ) -> None:
+        """`longest_wait_s`: for a text in another worker's hand, whatever the cache says of it."""
+        self._longest_wait_s = longest_wait_s
+        self._cache, self._text_key, self._ttl_us, self._answered = cache, text_key, ttl_us, answered
+        self._flights: dict[str, _Flight] = {}
+        self._parked: dict[int, _Parked] = {}  # by ticket: another worker has the text in hand
+        self._recheck_due_s = 0.0
+        self._next_ticket = 0
+
+    @property
+    def waiting(self) -> int:
+        """Texts that another worker has in hand."""
+        return len(self._parked)
+
+    def look_up(self, entries: Iterable[Entry]) -> list[TimedRequest]:
+        """Give every readable entry its ticket, and its answer where the cache has one; the requests that remain."""
+        leaders = [entry for entry in entries if entry.encoded is not None and not self._follow(entry)]
+        requests, answers = self._claim([entry for entry in leaders if entry.depth_limit is None])
+        requests += [_request(entry) for entry in leaders if entry.depth_limit is not None]  # its answer is its own
+        for entry in leaders:
+            if entry.ticket in answers:
+                entry.answer = answers[entry.ticket]
+        return requests
+
+    def recheck(self, now_us: int) -> list[TimedRequest]:
+        """Ask again about texts in another worker's hand; requests for those it gave up, and for those that cannot
+        wait any longer. Answers go to `answered`."""
+        if not self._parked or time.monotonic() < self._recheck_due_s:
+            return []
+        now_s, before = time.monotonic(), self._parked
+        late = [one.entry for one in before.values() if one.late(now_us, now_s)]
+        self._parked = {}
+        requests, answers = self._claim([one.entry for one in before.values() if not one.late(now_us, now_s)])
+        for ticket in self._parked:
+            self._parked[ticket] = before[ticket]  # it has waited since then
+        requests += map(_request, late)
+        if answers:
+            self._answered(list(answers.values()))
+        return requests
+
+    def settle(self, finished: Iterable[Entry]) -> list[int]:
+        """These entries' outcomes are out: let the cache answer with them. The tickets nobody can ask for again."""
+        firsts: dict[str, First] = {}
+        repeats: dict[str, int] = {}
+        tickets = []
+        for entry in finished:
+            if not entry.leads or entry.ticket is None:
+                continue
+            tickets.append(entry.ticket)
+            flight = self._flights.get(entry.text_key)
+            if flight is not None and flight.leader is entry:
+                del self._flights[entry.text_key]
+                if flight.followers:
+                    repeats[entry.text_key] = flight.followers
+            answer = entry.answer
+            if answer is not None and answer.duplicate is not None:
+                continue
+            verdict = None if answer is None else answer.verdict
+            if verdict is not None and verdict.exit_reason is not ExitReason.DEADLINE:
+                item = _item(entry)
+                firsts[entry.text_key] = First(item.item_key, entry.element.position, item.ingested_us, verdict)
+            else:
+                repeats.setdefault(entry.text_key, 0)  # another worker need not wait for the end of our claim
+        if firsts or repeats:
+            self._cache.store(firsts, repeats)
+        return tickets
+
+    def _follow(self, entry: Entry) -> bool:
+        """True: the entry waits for a leader in flight. False: it leads, under a new ticket."""
+        assert entry.encoded is not None
+        entry.text_key = self._text_key(entry.encoded.token_ids)
+        item = _item(entry)
+        flight = None if entry.depth_limit is not None else self._flights.get(entry.text_key)
+        if flight is not None and abs(item.ingested_us - flight.at_us) <= self._ttl_us:
+            flight.followers += 1
+            leader = _item(flight.leader)
+            entry.ticket = flight.leader.ticket
+            entry.duplicate = Duplicate(leader.item_key, leader.ingested_us, flight.followers)
+            return True
+        self._next_ticket += 1
+        entry.ticket, entry.leads = self._next_ticket, True
+        if entry.depth_limit is None:
+            self._flights[entry.text_key] = _Flight(entry, item.ingested_us)
+        return False
+
+    def _claim(self, leaders: list[Entry]) -> tuple[list[TimedRequest], dict[int, Answer]]:
+        """Ask the cache about these in one call: what must be computed, and what is known (by ticket)."""
+        requests: list[TimedRequest] = []
+        answers: dict[int, Answer] = {}
+        if not leaders:
+            return requests, answers
+        claims = [
+            Claim(entry.text_key, _item(entry).item_key, entry.element.position, _item(entry).ingested_us)
+            for entry in leaders
+        ]
+        for entry, answer in zip(leaders, self._cache.claim(claims), strict=True):
+            assert entry.ticket is not None
+            if isinstance(answer, Hit):
+                answers[entry.ticket] = Answer(entry.ticket, answer.first.verdict, duplicate=_duplicate(entry, answer))
+            elif isinstance(answer, Mine):
+                requests.append(_request(entry))
+            else:
+                self._parked[entry.ticket] = _Parked(entry, time.monotonic() + self._longest_wait_s)
+                self._recheck_due_s = time.monotonic() + RECHECK_S
+        return requests, answers
+
+
+def _request(entry: Entry) -> TimedRequest:
+    assert entry.ticket is not None and entry.encoded is not None
+    return TimedRequest(entry.ticket, entry.encoded.token_ids, entry.depth_limit, entry.due_us)
+
+
+def _duplicate(entry: Entry, hit: Hit) -> Duplicate | None:
+    """None for a text that finds itself after a restart: it is the original."""
+    first = hit.first
+    if first.position == entry.element.position:
+        return None
+    return Duplicate(first.item_key, first.seen_us, hit.count)
+
+
+def _item(entry: Entry) -> RawNews | RawTweet:
+    assert isinstance(entry.element, Readable), "only readable entries have a text. This is a bug."
+    return entry.element.item

@@ -1,0 +1,184 @@
+"""The engine's threads: each owns one runner over the shared weights and takes texts as its slots fall free."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from queue import Empty, SimpleQueue
+from typing import Protocol, runtime_checkable
+
+import structlog
+
+from earlybird.engine.errors import DeviceLost
+from earlybird.engine.slots.runner import Runner
+from earlybird.engine.types import Verdict
+from earlybird.stream.observability.figures import Values
+from earlybird.stream.ports import Clock
+from earlybird.stream.stage.deadlines import Deadlines
+from earlybird.stream.stage.messages import Answer, Answers, Failed, TimedRequest
+
+log = structlog.get_logger(__name__)
+
+LAST_WORD_S = 4.0  # for threads to end, and for the last acknowledgements; what was read is drained by then
+
+
+@runtime_checkable
+class Computing(Protocol):
+    """What is asked of an Engine here; see there."""
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def slots(self) -> int: ...
+
+    @property
+    def in_flight(self) -> int: ...
+
+    def runner(self) -> Runner: ...
+
+    def alone(self) -> Runner: ...
+
+
+class EngineThreads:
+    """Requests in, answers out through `deliver` (called on the engine threads: it must be a queue's put)."""
+
+    def __init__(
+        self,
+        engine: Computing,
+        threads: int,
+        clock: Clock,
+        deliver: Callable[[Answers], None],
+        fail: Callable[[Failed], None],
+    ) -> None:
+        self._engine, self._clock, self._deliver, self._fail = engine, clock, deliver, fail
+        threads = 1 if engine.device == "cuda" else threads  # one loop fills a card; another would only share it
+        self._inbox: SimpleQueue[TimedRequest | None] = SimpleQueue()
+        self._active = [0] * threads
+        self._steps = [0] * threads
+        self._busy = [False] * threads  # with a step, not with waiting for texts
+        self._ready = [False] * threads  # its runner is built, which may take minutes
+        self._busy_s = [0.0] * threads
+        self._tokens = [0] * threads
+        self._threads = [
+            threading.Thread(target=self._run, args=(number,), name=f"engine-{number}", daemon=True)
+            for number in range(threads)
+        ]
+
+    def start(self) -> None:
+        """Begin to serve."""
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, requests: list[TimedRequest]) -> None:
+        """Queue requests; each is answered exactly once, and as deep as it is when its time is over."""
+        for request in requests:
+            self._inbox.put(request)
+
+    def close(self, timeout_s: float) -> None:
+        """Answer what was submitted, then end the threads; leaves those behind that have not ended in time."""
+        for _ in self._threads:
+            self._inbox.put(None)
+        deadline_s = time.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(max(0.0, deadline_s - time.monotonic()))
+        left = [thread.name for thread in self._threads if thread.is_alive()]
+        if left:
+            log.warning("engine.not_ended", threads=left, texts=self._inbox.qsize(), waited_s=timeout_s)
+
+    @property
+    def figures(self) -> Values:
+        """Over all threads, see stream.observability.figures."""
+        return {
+            "slots.active": sum(self._active),
+            "slots.capacity": len(self._threads) * self._engine.slots,
+            "engine.passes": sum(self._steps),
+            "engine.busy_s": sum(self._busy_s),
+            "engine.tokens": sum(self._tokens),
+        }
+
+    def progress(self) -> Mapping[str, float | None]:
+        """As Serving.progress. A step that does not come back stands still; a runner that is being built does not."""
+        return {
+            thread.name: (self._steps[number] if self._busy[number] else None)
+            if self._ready[number]
+            else time.monotonic()
+            for number, thread in enumerate(self._threads)
+        }
+
+    def _run(self, number: int) -> None:
+        try:
+            self._serve(number, self._engine.runner())
+        except BaseException as error:  # the process must end: texts would wait for ever
+            self._fail(Failed(error))
+
+    def _serve(self, number: int, runner: Runner) -> None:
+        flying: dict[int, tuple[TimedRequest, int]] = {}  # ticket -> request, engine_in_us
+        deadlines = Deadlines()
+        ending, self._ready[number] = False, True
+        while not ending or flying:
+            self._busy[number] = bool(flying)
+            taken, ended = self._take(self._engine.in_flight - len(flying), wait=not flying and not ending)
+            ending |= ended
+            if not taken and not flying:
+                continue
+            self._busy[number] = True
+            now_us = self._clock.now_us()
+            flying.update((request.ticket, (request, now_us)) for request in taken)
+            deadlines.watch(taken)
+            began_s = time.perf_counter()
+            try:
+                runner.submit(taken)
+                if late := deadlines.late(now_us, flying):
+                    runner.expire(late)
+                verdicts = runner.step()
+            except DeviceLost:
+                raise  # no text is at fault: another process does them
+            except Exception as error:
+                log.exception("engine.step_failed", texts=len(flying))
+                self._deliver(Answers(self._one_by_one(number, flying, error)))
+                self._ready[number] = False
+                flying, runner = {}, self._engine.runner()
+                self._ready[number] = True
+                continue
+            self._active[number] = runner.active
+            self._steps[number] += 1
+            self._busy_s[number] += time.perf_counter() - began_s
+            if verdicts:
+                exited_us, left = self._clock.now_us(), [(v, *flying.pop(v.ticket)) for v in verdicts]
+                self._tokens[number] += sum(len(request.token_ids) * v.exit_layer for v, request, _ in left)
+                self._deliver(Answers([Answer(v.ticket, v, in_us, exited_us) for v, _, in_us in left]))
+
+    def _take(self, room: int, *, wait: bool) -> tuple[list[TimedRequest], bool]:
+        """Up to `room` requests, but no more than a fair share of what is there; and whether the end was met."""
+        taken: list[TimedRequest] = []
+        share = min(room, self._inbox.qsize() // len(self._threads) + 1)
+        try:
+            while len(taken) < share:
+                request = self._inbox.get(block=wait and not taken)
+                if request is None:
+                    return taken, True
+                taken.append(request)
+        except Empty:
+            pass
+        return taken, False
+
+    def _one_by_one(self, number: int, flying: dict[int, tuple[TimedRequest, int]], cause: Exception) -> list[Answer]:
+        """After a failed step: every text alone, so that only the one at fault is lost."""
+        answers, alone = [], self._engine.alone()
+        for request, engine_in_us in flying.values():
+            try:
+                alone.submit([request])
+                if request.due_us is not None and request.due_us <= self._clock.now_us():
+                    alone.expire([request.ticket])
+                verdicts: list[Verdict] = []
+                while not verdicts:
+                    verdicts = alone.step()
+                    self._steps[number] += 1
+                answers.append(Answer(request.ticket, verdicts[0], engine_in_us, self._clock.now_us()))
+            except DeviceLost:
+                raise
+            except Exception as error:
+                alone = self._engine.alone()
+                log.error("text.failed", error=str(error), cause=str(cause))
+                answers.append(Answer(request.ticket, None, error=f"{type(error).__name__}: {error}"))
+        return answers

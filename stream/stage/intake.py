@@ -1,0 +1,90 @@
+"""Records become elements, and elements token ids. What breaks our own code becomes a dead letter, not a crash loop."""
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+import structlog
+
+from earlybird.engine.text.assembly import Text
+from earlybird.engine.text.encoder import Encoded, TextEncoder
+from earlybird.schemas.rejection import Reason
+from earlybird.stream.observability.logging import failure
+from earlybird.stream.parsing import records as preprocess
+from earlybird.stream.parsing.records import Element, Limits, Readable, refused_record, text_of
+from earlybird.stream.ports import Partition, Position, Record
+from earlybird.stream.stage.messages import Entry
+
+log = structlog.get_logger(__name__)
+
+MOST_BYTES = 1_048_576  # of records at a time, so that no turn of the loop takes long
+
+
+class Intake:
+    """Not thread-safe: consumer thread only."""
+
+    def __init__(self, encoder: TextEncoder, limits: Limits) -> None:
+        self._encoder, self._limits = encoder, limits
+        self._unread: deque[Record] = deque()
+
+    @property
+    def unread(self) -> int:
+        """Records that wait for `take`."""
+        return len(self._unread)
+
+    def give(self, records: Sequence[Record]) -> None:
+        """These came."""
+        self._unread.extend(records)
+
+    def take(self, room: int, entries_of: Callable[[Record], list[Entry]]) -> list[Entry]:
+        """Entries of the next records: at least of one, and no further record once there are `room` or a megabyte was
+        read. A record may hold thousands of elements."""
+        entries: list[Entry] = []
+        size = 0
+        while self._unread and (not size or (len(entries) < room and size < MOST_BYTES)):
+            record = self._unread.popleft()
+            size += max(1, len(record.value or b""))
+            entries += entries_of(record)
+        return entries
+
+    def drop(self, partitions: Collection[Partition]) -> None:
+        """What waits of these is not ours to read any more."""
+        kept = (record for record in self._unread if Partition(record.topic, record.partition) not in partitions)
+        self._unread = deque(kept)
+
+    def read(self, record: Record) -> list[Element]:
+        """What it says."""
+        try:
+            return preprocess.read(record, self._limits)
+        except Exception as error:
+            position = Position(record.topic, record.partition, record.offset)
+            log.error("record.failed", position=position, **failure(error))
+            return [refused_record(record, Reason.POISON, f"{type(error).__name__}: {error}")]
+
+    def encode(self, entries: Iterable[Entry]) -> None:
+        """Turn readable elements into token ids, all in one call; one that breaks the call becomes a dead letter."""
+        readable = [(entry, entry.element) for entry in entries if isinstance(entry.element, Readable)]
+        texts = [text_of(element.item) for _, element in readable]
+        try:
+            encoded: list[Encoded | Exception | None] = list(self._encoder.encode(texts))
+        except Exception as error:
+            log.error("encode.failed", texts=len(texts), **failure(error))
+            encoded = [self._encode_alone(text) for text in texts]
+        for (entry, element), result in zip(readable, encoded, strict=True):
+            if isinstance(result, Encoded):
+                entry.encoded = result
+            elif result is None:
+                entry.element = element.refused(Reason.EMPTY_TEXT, "nothing left to read after cleaning")
+            else:
+                entry.element = element.refused(Reason.POISON, f"{type(result).__name__}: {result}")
+
+    def _encode_alone(self, text: Text) -> Encoded | Exception | None:
+        try:
+            return self._encoder.encode([text])[0]
+        except Exception as error:
+            return error
+
+
+def waits_since(element: Element, now_us: int) -> int | None:
+    """Since when it waits for its outcome, for the lag: history, whose ingest time was assumed, since it was read."""
+    assumed = isinstance(element, Readable) and element.item.ingested_origin == "assumed"
+    return now_us if assumed else element.ingested_us

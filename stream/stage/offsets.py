@@ -1,0 +1,238 @@
+"""Which raw records are finished, and what may therefore be committed. Pure; owned by the consumer thread.
+
+Texts leave their slots out of order, so what may be committed is the end of the finished prefix; what is finished above
+it goes into the commit's metadata as a map (`stream.stage.commit_map`), so that a restart repeats only unfinished work.
+Offsets are registered as they are delivered: gaps (compaction, transaction markers) are no obstacle.
+
+A partition that is lost may come back to this process, at a commit of its own making: then what was acknowledged in
+between is not done again. Offsets are names of records only as long as the log is not cut; what was written over a cut
+has a later leader epoch, and no map counts for it.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from earlybird.stream.ports import Commit, Partition
+from earlybird.stream.stage import commit_map
+
+REMEMBERED_COMMITS = 16  # of those sent last, any may be the one that the broker took before it was away
+
+
+@dataclass(slots=True)
+class _Track:
+    """One assigned partition."""
+
+    epoch: int
+    low_water: int | None  # committed offset at assignment, then the end of the finished prefix; None: none known yet
+    skip: frozenset[int]  # finished before this assignment, by the map or by what came back after a loss
+    leader_epoch: int  # the latest among delivered records; at first, that up to which `skip` holds
+    order: deque[int] = field(default_factory=deque)  # delivered offsets from the first unfinished one on
+    open: dict[int, int] = field(default_factory=dict)  # delivered offset -> outcomes still to be acknowledged
+    ingested_us: dict[int, int] = field(default_factory=dict)  # of open offsets
+    read_to: int = 0  # everything below that can be read was delivered
+    highest_finished: int | None = None
+    committed: Commit | None = None
+    sent: deque[Commit] = field(default_factory=lambda: deque(maxlen=REMEMBERED_COMMITS))
+    changed: bool = False
+
+    def advance(self) -> None:
+        while self.order and self.order[0] not in self.open:
+            self.low_water = self.order.popleft() + 1  # Kafka wants the offset to read next, hence + 1
+        if not self.order and self.read_to > (self.low_water or 0):
+            self.low_water, self.changed = self.read_to, True
+
+    def finished_above(self, base: int) -> list[int]:
+        """Finished offsets from `base` on, ascending; those of `skip` that were not delivered yet, too."""
+        below = range(base, self.low_water or base)
+        delivered = [offset for offset in self.order if offset not in self.open]
+        last = self.order[-1] if self.order else (self.low_water or 0) - 1
+        return [*below, *delivered, *sorted(offset for offset in self.skip if offset > last)]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One partition at this moment, for the heartbeat and the metrics."""
+
+    committed: int | None
+    low_water: int | None
+    highest_finished: int | None
+    unfinished: int
+    oldest_unfinished_ingested_us: int | None
+
+
+class Ledger:
+    """Delivered and finished offsets of the assigned partitions.
+
+    Each assignment of a partition has its own epoch; what is finished under an older one is ignored.
+    Not thread-safe: consumer thread only.
+    """
+
+    def __init__(self, *, maps: bool = True) -> None:
+        """Without `maps` commits carry none, and a restart repeats what is finished above the finished prefix."""
+        self._maps = maps
+        self._tracks: dict[Partition, _Track] = {}
+        self._lost: dict[Partition, _Track] = {}  # until they come back
+        self._epoch = 0
+        self.maps_dropped: dict[str, int] = {}  # why a map was not used -> how often
+        self.skipped = 0  # records that a map spared us
+
+    def assign(self, committed: Mapping[Partition, Commit | None]) -> None:
+        """Begin these partitions at their committed offsets, leaving out what their maps call finished."""
+        for partition, commit in committed.items():
+            self._epoch += 1
+            lost = self._lost.pop(partition, None)
+            skip, leader_epoch = frozenset[int](), -1 if commit is None else commit.leader_epoch
+            if commit is not None:
+                if lost is not None and (commit.offset, commit.metadata) in {sent[:2] for sent in lost.sent}:
+                    skip, leader_epoch = frozenset(lost.finished_above(commit.offset)), lost.leader_epoch
+                else:
+                    skip = self._finished_by_map(commit)
+            low_water = None if commit is None else commit.offset
+            track = _Track(self._epoch, low_water, skip, leader_epoch, committed=commit)
+            if commit is not None:
+                track.sent.append(commit)
+            self._tracks[partition] = track
+
+    def _finished_by_map(self, commit: Commit) -> frozenset[int]:
+        try:
+            return commit_map.decode(commit.offset, commit.metadata)
+        except commit_map.UnusableMap as error:
+            self._drop(error.reason)
+            return frozenset()
+
+    def lose(self, partitions: Iterable[Partition]) -> None:
+        """These are not ours any more, but may come back: what was under way can still be acknowledged."""
+        for partition in partitions:
+            if (track := self._tracks.pop(partition, None)) is not None:
+                self._lost[partition] = track
+
+    def forget(self, partitions: Iterable[Partition]) -> None:
+        """These are not ours any more."""
+        for partition in partitions:
+            self._tracks.pop(partition, None)
+
+    def read_to(self, ends: Mapping[Partition, int]) -> None:
+        """Everything that can be read below these offsets was delivered."""
+        for partition, end in ends.items():
+            track = self._tracks.get(partition)
+            if track is not None and end > track.read_to:
+                track.read_to = end
+                track.advance()
+
+    def epoch(self, partition: Partition) -> int | None:
+        """The current assignment's number; None when the partition is not ours."""
+        track = self._tracks.get(partition)
+        return None if track is None else track.epoch
+
+    def deliver(
+        self,
+        partition: Partition,
+        offset: int,
+        outcomes: int,
+        ingested_us: int | None = None,
+        leader_epoch: int = -1,
+    ) -> bool:
+        """A record came. True: produce its outcomes; False: an earlier owner finished it already.
+
+        A record of an unassigned partition, or one seen before (after a seek back), is refused likewise.
+        """
+        track = self._tracks.get(partition)
+        if track is None or offset in track.open or (track.low_water is not None and offset < track.low_water):
+            return False
+        if track.order and offset <= track.order[-1]:
+            return False
+        track.order.append(offset)
+        if track.low_water is None:
+            track.low_water = offset
+        if leader_epoch > track.leader_epoch:
+            if track.leader_epoch >= 0:
+                track.skip = frozenset()  # this and all that follows was written after those were finished
+            track.leader_epoch = leader_epoch
+        if offset in track.skip:
+            self.skipped += 1
+            track.highest_finished = max(offset, track.highest_finished or 0)
+            track.changed = True
+            track.advance()
+            return False
+        track.open[offset] = outcomes
+        if ingested_us is not None:
+            track.ingested_us[offset] = ingested_us
+        return True
+
+    def finish(self, partition: Partition, offset: int, epoch: int) -> None:
+        """One outcome of this record is acknowledged by the broker. Ignored under an older epoch."""
+        track = self._tracks.get(partition)
+        if track is None or track.epoch != epoch:
+            track = self._lost.get(partition)
+        if track is None or track.epoch != epoch:
+            return
+        remaining = track.open.get(offset)
+        assert remaining, f"{partition} offset {offset} finished twice. This is a bug."
+        if remaining > 1:
+            track.open[offset] = remaining - 1
+            return
+        del track.open[offset]
+        track.ingested_us.pop(offset, None)
+        track.highest_finished = max(offset, track.highest_finished or 0)
+        track.changed = True
+        track.advance()
+
+    def commits(self, partitions: Iterable[Partition] | None = None) -> dict[Partition, Commit]:
+        """What the group should store: per partition that moved since its last confirmed commit, the end of the
+        finished prefix and the map of what is finished above it."""
+        commits: dict[Partition, Commit] = {}
+        for partition in self._tracks if partitions is None else partitions:
+            track = self._tracks.get(partition)
+            if track is not None and track.changed and track.low_water is not None:
+                commits[partition] = Commit(track.low_water, self._map(track), track.leader_epoch)
+        return commits
+
+    def committed(self, commits: Mapping[Partition, Commit], *, confirmed: bool) -> None:
+        """These, just taken from `commits`, were sent to the group. Unless the broker confirmed them they are
+        offered again: a lost asynchronous commit repairs itself."""
+        for partition, commit in commits.items():
+            if (track := self._tracks.get(partition)) is not None:
+                track.committed = commit
+                if not track.sent or track.sent[-1] != commit:
+                    track.sent.append(commit)
+                track.changed = track.changed and not confirmed
+
+    def span(self, partition: Partition) -> int:
+        """Delivered records from the first unfinished one on: what a pause must bound."""
+        track = self._tracks.get(partition)
+        return 0 if track is None else len(track.order)
+
+    def partitions(self) -> list[Partition]:
+        """What is assigned."""
+        return list(self._tracks)
+
+    def progress(self, partition: Partition) -> Progress:
+        """Figures of one assigned partition."""
+        track = self._tracks[partition]
+        return Progress(
+            committed=None if track.committed is None else track.committed.offset,
+            low_water=track.low_water,
+            highest_finished=track.highest_finished,
+            unfinished=len(track.open),
+            oldest_unfinished_ingested_us=min(track.ingested_us.values(), default=None),
+        )
+
+    def unfinished(self, partitions: Iterable[Partition] | None = None) -> int:
+        """Records delivered and not finished."""
+        chosen = self._tracks if partitions is None else partitions
+        return sum(len(self._tracks[partition].open) for partition in chosen if partition in self._tracks)
+
+    def _map(self, track: _Track) -> str:
+        base = track.low_water
+        assert base is not None
+        if not self._maps:
+            return ""
+        text = commit_map.encode(base, track.finished_above(base))
+        if text is None:
+            self._drop("too_long")
+            return ""
+        return text
+
+    def _drop(self, reason: str) -> None:
+        self.maps_dropped[reason] = self.maps_dropped.get(reason, 0) + 1

@@ -1,0 +1,300 @@
+"""The consumer's thread: the one driver of live and replay.
+
+    record -> elements -> duplicates -> requests;  finished entries -> ledger -> commit
+
+It owns the source, the duplicate cache, the single flight and the ledger. Verdicts never come here: they go from the
+engine threads straight to the publisher, which hands entries back when the broker has their outcome.
+"""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from queue import Empty, SimpleQueue
+
+import structlog
+
+from earlybird.engine.text.encoder import TextEncoder
+from earlybird.schemas.rejection import Reason
+from earlybird.stream.errors import SourceEnded
+from earlybird.stream.observability.metrics import Metrics
+from earlybird.stream.parsing.records import Limits, Refusal
+from earlybird.stream.ports import Clock, Commit, Partition, Record, Source
+from earlybird.stream.stage.budget import Budget
+from earlybird.stream.stage.deadlines import ByClock, Haste
+from earlybird.stream.stage.duplicates import Duplicates
+from earlybird.stream.stage.intake import Intake, waits_since
+from earlybird.stream.stage.messages import (
+    Entries,
+    Entry,
+    Failed,
+    Forget,
+    FromPublisher,
+    Inference,
+    Revoked,
+    ToPublisher,
+)
+from earlybird.stream.stage.offsets import Ledger
+
+log = structlog.get_logger(__name__)
+
+LAST_COMMIT_S = 3.0  # for a rebalance to end, so that the last commit is taken
+PAUSE_AFTER_S = 0.2  # a budget spent for this long means that the engine is the limit
+
+
+class Pipeline:
+    """Not thread-safe: consumer thread only."""
+
+    def __init__(
+        self,
+        source: Source,
+        encoder: TextEncoder,
+        duplicates: Duplicates,
+        inference: Inference,
+        publish: Callable[[ToPublisher], None],
+        finished: "SimpleQueue[FromPublisher]",
+        clock: Clock,
+        metrics: Metrics,
+        limits: Limits,
+        budget: Budget,
+        haste: Haste | None = None,
+    ) -> None:
+        self._source, self._intake, self._duplicates = source, Intake(encoder, limits), duplicates
+        self._inference, self._publish, self._finished = inference, publish, finished
+        self._clock, self._metrics, self._budget = clock, metrics, budget
+        self._haste = haste or ByClock()
+        self.ledger = Ledger(maps=budget.commit_map)
+        self.in_flight = 0  # entries handed to the publisher and not back yet
+        self.finished_total = 0  # entries whose outcome the broker has acknowledged
+        self.shed_total = 0  # entries that were too old when they came
+        self.beat_s = time.monotonic()  # when the loop last turned, for /healthz
+        self._ends: dict[Partition, int] = {}  # up to which all that can be read was given to the intake
+        self._ceding: list[Revoked] = []  # until the broker has all that had left of them
+        self._paused: set[Partition] = set()
+        self._all_paused = False
+        self._full_since_s: float | None = None
+        self._commit_due_s = 0.0
+
+    # --- the loop -----------------------------------------------------------------------------------------------
+
+    def run(self, stop: Callable[[], bool], each_turn: Callable[[], None] = lambda: None) -> None:
+        """Until `stop`, or the end of a bounded source; then drain, commit and leave the group."""
+        self._source.subscribe(self)
+        with suppress(SourceEnded):
+            while not stop():
+                self.turn()
+                each_turn()
+        self.drain(each_turn)
+        self._source.close()
+
+    def turn(self) -> None:
+        """One round: forget what is finished, take what there is room for, commit when it is time."""
+        self._settle(0.0)
+        if self._has_room():
+            self._bound_spans()
+            self._read_on(self._budget.max_in_flight - self.in_flight)
+        else:
+            self._settle(0.01)
+        self._inference.submit(self._duplicates.recheck(self._clock.now_us()))
+        self._commit_when_due()
+
+    def drain(self, each_turn: Callable[[], None] = lambda: None) -> None:
+        """Finish what is in flight, then commit. What does not finish in time is done again by the next owner. The
+        group is served meanwhile: one that is between two generations takes no commit."""
+        deadline_s = time.monotonic() + self._budget.shutdown_timeout_ms / 1000
+        while self.in_flight and time.monotonic() < deadline_s:
+            self._settle(0.01)
+            self._inference.submit(self._duplicates.recheck(self._clock.now_us()))
+            self._source.attend(0)
+            each_turn()
+        if self.in_flight:
+            log.warning("drain.incomplete", in_flight=self.in_flight)
+        deadline_s = time.monotonic() + LAST_COMMIT_S
+        while not self._commit(self.ledger.partitions()) and time.monotonic() < deadline_s:
+            self._source.attend(50)
+
+    # --- in: record -> elements -> requests ---------------------------------------------------------------------
+
+    def _read_on(self, room: int) -> None:
+        """Take in what there is room for. While records wait to be read, a poll serves the group."""
+        waiting = self._intake.unread
+        timeout_ms, limit = (0, 1) if waiting else (self._poll_timeout_ms(), min(self._budget.batch, room))
+        try:
+            self._intake.give(self._source.poll(timeout_ms, limit))
+        except SourceEnded:
+            if not waiting:
+                raise
+        entries = self._intake.take(room, partial(self._entries, now_us=self._clock.now_us()))
+        if entries:
+            self._take_in(entries)
+        if not self._intake.unread:
+            self.ledger.read_to(self._ends)
+            self._ends = {}
+
+    def _take_in(self, entries: list[Entry]) -> None:
+        for (topic, item_type), texts in Counter((e.record.topic, e.element.item_type) for e in entries).items():
+            self._metrics.consumed(topic, item_type, texts)
+        for entry in entries:
+            self._haste.judge(entry)
+            self.shed_total += isinstance(entry.element, Refusal) and entry.element.reason is Reason.SHED
+        self._intake.encode(entries)
+        requests = self._duplicates.look_up(entries)
+        self.in_flight += len(entries)
+        self._publish(Entries(entries))  # before the requests, so that no answer can overtake its entry
+        self._inference.submit(requests)
+
+    def _entries(self, record: Record, now_us: int) -> list[Entry]:
+        partition = Partition(record.topic, record.partition)
+        epoch = self.ledger.epoch(partition)
+        if epoch is None:
+            return []
+        elements = self._intake.read(record)
+        since_us = min([at for element in elements if (at := waits_since(element, now_us)) is not None], default=None)
+        if not self.ledger.deliver(partition, record.offset, len(elements), since_us, record.leader_epoch):
+            return []
+        return [Entry(element, record, epoch, now_us) for element in elements]
+
+    # --- out: finished entries -> ledger -> commit --------------------------------------------------------------
+
+    def _settle(self, wait_s: float) -> None:
+        """Take back what the publisher finished; waits for the first at most `wait_s`."""
+        self.beat_s = time.monotonic()
+        finished: list[Entry] = []
+        with suppress(Empty):
+            batch = self._finished.get(timeout=wait_s) if wait_s else self._finished.get_nowait()
+            while True:
+                if isinstance(batch, Failed):
+                    raise batch.error
+                if isinstance(batch, list):
+                    finished.extend(batch)
+                else:
+                    self._ceding = [ceded for ceded in self._ceding if ceded is not batch]
+                batch = self._finished.get_nowait()
+        if not finished:
+            return
+        self.in_flight -= len(finished)
+        answered = [entry for entry in finished if not entry.void]
+        self.finished_total += len(answered)
+        for entry in answered:  # 1. the broker has their outcomes (the ledger ignores those of older assignments)
+            self.ledger.finish(entry.partition, entry.record.offset, entry.epoch)
+        forgotten = self._duplicates.settle(finished)  # 2. only now may others be answered with it
+        if forgotten:
+            self._publish(Forget(forgotten))
+
+    def _commit_when_due(self) -> None:
+        now_s = time.monotonic()
+        if now_s < self._commit_due_s:
+            return
+        self._commit_due_s = now_s + self._budget.commit_interval_ms / 1000
+        commits = self.ledger.commits()
+        if commits:  # never waited for: a broker that is away must not stop the loop
+            stored = self._source.commit(commits, wait=False)  # 3. the group may forget it, too
+            self.ledger.committed(commits, confirmed=stored)
+
+    def _commit(self, partitions: Sequence[Partition]) -> bool:
+        """Whether the group knows all that is finished in these."""
+        commits = self.ledger.commits(partitions)
+        if commits and not self._source.commit(commits, wait=True):
+            return False
+        self.ledger.committed(commits, confirmed=True)
+        return True
+
+    # --- flow -----------------------------------------------------------------------------------------------------
+
+    def _poll_timeout_ms(self) -> int:
+        return min(self._budget.poll_timeout_ms, 10) if self._duplicates.waiting else self._budget.poll_timeout_ms
+
+    def _has_room(self) -> bool:
+        """Whether to poll for records. A spent budget is waited out until there is room for half of it or a batch:
+        small batches cost more a text. When that takes long, the partitions are paused and the group is served
+        meanwhile (a pause throws prefetched records away, so it is not for every moment)."""
+        now_s, budget = time.monotonic(), self._budget
+        if self.in_flight <= budget.max_in_flight - max(1, min(budget.batch, budget.max_in_flight // 2)):
+            self._full_since_s = None
+            if self._all_paused:
+                self._all_paused = False
+                self._source.resume([p for p in self.ledger.partitions() if p not in self._paused])
+            return True
+        if self._full_since_s is None:
+            self._full_since_s = now_s
+        if not self._all_paused and now_s - self._full_since_s > PAUSE_AFTER_S:
+            self._all_paused = True
+            self._source.pause(self.ledger.partitions())
+        if self._all_paused:
+            self._intake.give(self._source.poll(0, 1))  # serves the group; only a new assignment can bring a record
+        return False
+
+    def _bound_spans(self) -> None:
+        """Pause a partition that runs too far ahead of its first unfinished record: its map must fit a commit."""
+        for partition in self.ledger.partitions():
+            span = self.ledger.span(partition)
+            if partition not in self._paused and span >= self._budget.max_span:
+                self._source.pause([partition])
+                self._paused.add(partition)
+            elif partition in self._paused and span <= self._budget.max_span // 2:
+                self._source.resume([partition])
+                self._paused.discard(partition)
+
+    # --- rebalances: called inside source.poll ----------------------------------------------------------------------
+
+    def waiting(self) -> None:
+        """As RebalanceListener.waiting."""
+        self.beat_s = time.monotonic()
+
+    def assigned(self, committed: Mapping[Partition, Commit | None]) -> None:
+        """Begin these where their last owner stopped. For those that we had lost ourselves, wait until the broker has
+        what had left by then: it need not leave again."""
+        self._settle_until(lambda: not self._leaving(committed), self._budget.acknowledge_timeout_ms)
+        self.ledger.assign(committed)
+        self._paused.difference_update(committed)
+        self._forget_unread(committed)
+
+    def read_to(self, ends: Mapping[Partition, int]) -> None:
+        """Told to the ledger once all that came before was taken in."""
+        self._ends.update(ends)
+
+    def revoked(self, partitions: Sequence[Partition]) -> None:
+        """Finish what is in flight here within the budget. Then let nothing more out, wait until the broker has what
+        had left, and commit: the next owner does the rest, and repeats nothing."""
+        self._settle_until(lambda: not self.ledger.unfinished(partitions), self._budget.revoke_timeout_ms)
+        self._cede(partitions)
+        self._settle_until(lambda: not self._leaving(partitions), self._budget.acknowledge_timeout_ms)
+        self._commit(partitions)
+        self._let_go(partitions, self.ledger.forget, "partitions.revoked")
+
+    def lost(self, partitions: Sequence[Partition]) -> None:
+        """Another member may have them already: commit nothing, let nothing more out. When they come back, what was
+        acknowledged in between counts."""
+        self._cede(partitions)
+        self._let_go(partitions, self.ledger.lose, "partitions.lost")
+
+    def _settle_until(self, condition: Callable[[], bool], timeout_ms: int) -> None:
+        """Or until the time is over: the group waits."""
+        deadline_s = time.monotonic() + timeout_ms / 1000
+        while not condition() and time.monotonic() < deadline_s:
+            self._settle(0.01)
+            self._inference.submit(self._duplicates.recheck(self._clock.now_us()))
+
+    def _cede(self, partitions: Sequence[Partition]) -> None:
+        """What has not left gets no outcome from us."""
+        ceded = Revoked({p: epoch for p in partitions if (epoch := self.ledger.epoch(p)) is not None})
+        self._ceding.append(ceded)
+        self._publish(ceded)
+
+    def _forget_unread(self, partitions: Collection[Partition]) -> None:
+        self._intake.drop(partitions)
+        self._ends = {place: end for place, end in self._ends.items() if place not in partitions}
+
+    def _leaving(self, partitions: Collection[Partition]) -> bool:
+        """Whether some of what had left of these is still on its way to the broker."""
+        return any(partition in ceded.epochs for ceded in self._ceding for partition in partitions)
+
+    def _let_go(self, partitions: Sequence[Partition], give_up: Callable[..., None], event: str) -> None:
+        unfinished = self.ledger.unfinished(partitions)
+        give_up(partitions)
+        self._paused.difference_update(partitions)
+        self._forget_unread(partitions)
+        level = logging.WARNING if event == "partitions.lost" else logging.INFO
+        log.log(level, event, partitions=[f"{p.topic}/{p.number}" for p in partitions], unfinished=unfinished)

@@ -1,0 +1,268 @@
+"""The publisher's thread: from verdict to acknowledged record. Owns the sink and the order of outcomes.
+
+A signal is produced the moment its verdict arrives; an entry is finished when the broker has acknowledged all its
+records. Outcomes of one item_key leave in raw order: a correction waits for the text that it corrects. An outcome that
+is too large for its topic is replaced by a smaller one.
+"""
+
+from collections import Counter, deque
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+
+import structlog
+
+from earlybird.schemas.codec import encode
+from earlybird.schemas.rejection import Reason, Rejection
+from earlybird.schemas.signal import SignalAction
+from earlybird.stream.errors import RecordTooLarge
+from earlybird.stream.observability.logging import failure
+from earlybird.stream.observability.metrics import Metrics
+from earlybird.stream.parsing.records import Deletion, Readable, Refusal
+from earlybird.stream.ports import Clock, Outgoing, Partition, Sink
+from earlybird.stream.stage.dead_letter import fitted, poisoned, rejection_of
+from earlybird.stream.stage.messages import (
+    Answer,
+    Answers,
+    Control,
+    Entries,
+    Entry,
+    Failed,
+    Forget,
+    FromPublisher,
+    Revoked,
+    Stop,
+    ToPublisher,
+    observed_us,
+)
+from earlybird.stream.stage.outcome import (
+    Origin,
+    bare_retraction,
+    fields_record,
+    retraction_of,
+    signal_fields,
+    signal_record,
+)
+
+log = structlog.get_logger(__name__)
+
+LARGER = "raise the topic's max.message.bytes and the client's message.max.bytes to 1 MB"
+IDLE_WAIT_S = 0.05
+BUSY_WAIT_S = 0.001  # with records unacknowledged: how late a delivery report may be seen
+
+
+class Publisher:
+    """Entries and answers in, records out, finished entries back. Not thread-safe: only `inbox` and `finished`, which
+    are queues, are touched by other threads; `turns` may be read."""
+
+    def __init__(self, sink: Sink, origin: Origin, control_topic: str, clock: Clock, metrics: Metrics) -> None:
+        self.inbox: SimpleQueue[ToPublisher] = SimpleQueue()
+        self.finished: SimpleQueue[FromPublisher] = SimpleQueue()
+        self._sink, self._origin, self._control_topic = sink, origin, control_topic
+        self._clock, self._metrics = clock, metrics
+        self._answers: dict[int, Answer] = {}  # until the consumer says that nobody can ask again
+        self._waiting: dict[int, list[Entry]] = {}  # ticket -> entries without an answer
+        self._chains: dict[str, deque[Entry]] = {}  # item_key -> entries not sent yet, in raw order
+        self._void_below: dict[Partition, int] = {}
+        self._under_way = Counter[Partition]()  # entries that the broker has not acknowledged yet
+        self._revoked: list[Revoked] = []  # of which something is still under way
+        self._settled: list[Entry] = []  # finished in this turn
+        self._largest_letter = sink.largest  # what the dead-letter topic is known to take
+        self._stopping = False
+        self.turns = 0  # of the loop so far, for the watchdog
+
+    def run(self) -> None:
+        """Until Stop and the last acknowledgement. An exception goes to the consumer, which ends the process."""
+        try:
+            while not self._stopping or self._sink.unacknowledged():
+                self.turn(BUSY_WAIT_S if self._sink.unacknowledged() else IDLE_WAIT_S)
+        except BaseException as error:
+            self.finished.put(Failed(error))
+
+    def turn(self, wait_s: float) -> None:
+        """Handle what came, then hand back what the broker has acknowledged."""
+        self.turns += 1
+        for message in self._received(wait_s):
+            self._handle(message)
+        for entry in self._receipts():
+            assert isinstance(entry, Entry), "receipts are entries. This is a bug."
+            self._acknowledge(entry)
+        if self._settled:
+            self.finished.put(self._settled)
+            self._settled = []
+        if self._revoked:
+            self._hand_back_revoked()
+
+    def _receipts(self) -> list[object]:
+        try:
+            return self._sink.receipts(0)
+        except RecordTooLarge as refused:
+            self._send_instead(refused)
+            return []
+
+    def _received(self, wait_s: float) -> list[ToPublisher]:
+        messages: list[ToPublisher] = []
+        with suppress(Empty):
+            messages.append(self.inbox.get(timeout=wait_s))
+            while True:
+                messages.append(self.inbox.get_nowait())
+        return messages
+
+    def _handle(self, message: ToPublisher) -> None:
+        match message:
+            case Entries(entries):
+                for entry in entries:
+                    self._accept(entry)
+            case Answers(answers):
+                for answer in answers:
+                    self._answer(answer)
+            case Forget(tickets):
+                for ticket in tickets:
+                    self._answers.pop(ticket, None)
+            case Revoked(epochs):
+                self._void_below.update(epochs)
+                self._revoked.append(message)
+            case Control(heartbeat):
+                self._send(Outgoing(self._control_topic, heartbeat.worker.encode(), encode(heartbeat)))
+            case Stop():
+                self._stopping = True
+
+    def _accept(self, entry: Entry) -> None:
+        if entry.ticket is not None:
+            if entry.answer is not None:  # the cache knew
+                self._answers[entry.ticket] = entry.answer
+            entry.answer = self._answers.get(entry.ticket)
+            if entry.answer is None:
+                self._waiting.setdefault(entry.ticket, []).append(entry)
+        item_key = entry.element.item_key
+        if item_key is None:
+            self._publish(entry)
+            return
+        self._chains.setdefault(item_key, deque()).append(entry)
+        self._publish_ready(item_key)
+
+    def _answer(self, answer: Answer) -> None:
+        self._answers[answer.ticket] = answer
+        for entry in self._waiting.pop(answer.ticket, ()):
+            entry.answer = answer
+            item_key = entry.element.item_key
+            assert item_key is not None, "only readable entries wait. This is a bug."
+            self._publish_ready(item_key)
+
+    def _publish_ready(self, item_key: str) -> None:
+        """Publish the head of this key's chain while its outcome is known."""
+        chain = self._chains.get(item_key)
+        while chain and (chain[0].ticket is None or chain[0].answer is not None):
+            self._publish(chain.popleft())
+        if not chain:
+            self._chains.pop(item_key, None)
+
+    def _publish(self, entry: Entry) -> None:
+        partition = entry.partition
+        if entry.epoch <= self._void_below.get(partition, -1):
+            entry.void = True
+            self._settled.append(entry)
+            return
+        try:
+            records = self._records(entry)
+        except Exception as error:  # one text that breaks our code must not take the others with it
+            log.error("outcome.failed", position=entry.element.position, **failure(error))
+            records = self._dead_letter(entry, poisoned(entry, error))
+        entry.unacknowledged = len(records)
+        self._under_way[partition] += 1
+        for record in records:
+            self._send(record, entry)
+
+    def _send(self, record: Outgoing, entry: Entry | None = None) -> None:
+        try:
+            self._sink.send(record, entry)
+        except RecordTooLarge as refused:
+            self._send_instead(refused)
+
+    def _send_instead(self, refused: RecordTooLarge) -> None:
+        """The last resort. Raises `refused` where the topic does not take even what is smaller."""
+        log.warning("outcome.too_large", topic=refused.topic, bytes=refused.size, hint=LARGER)
+        entry = refused.receipt
+        if not isinstance(entry, Entry):
+            return  # a heartbeat: nobody waits for this one
+        entry.unacknowledged -= 1
+        records = self._smaller(entry, refused)
+        entry.unacknowledged += len(records)
+        for record in records:
+            self._send(record, entry)
+
+    def _smaller(self, entry: Entry, refused: RecordTooLarge) -> list[Outgoing]:
+        """For a dead letter one of at most half the size, since the broker does not say what it takes; for a
+        retraction one without symbols; for any other signal the dead letter that says so."""
+        letters = refused.topic == self._origin.dead_letter_topic
+        (place,) = (place for place, told in enumerate(entry.told) if isinstance(told, Rejection) is letters)
+        told = entry.told[place]
+        if isinstance(told, Rejection):
+            self._largest_letter = min(self._largest_letter, refused.size // 2)
+            entry.told[place], record = fitted(told, entry, refused.topic, self._largest_letter)
+        elif told["action"] == SignalAction.RETRACT:
+            entry.told[place] = bare = bare_retraction(told)
+            record = fields_record(bare, entry, refused.topic)
+        else:
+            assert isinstance(entry.element, Readable), "a signal of what was not read. This is a bug."
+            detail = f"its signal of {refused.size:,} bytes is larger than the topic {refused.topic} takes"
+            return self._dead_letter(entry, entry.element.refused(Reason.TOO_LARGE, detail))
+        if record.size >= refused.size:
+            raise refused
+        return [record]
+
+    def _records(self, entry: Entry) -> list[Outgoing]:
+        now_us, origin, element = self._clock.now_us(), self._origin, entry.element
+        if isinstance(element, Refusal):
+            return self._dead_letter(entry, element)
+        if isinstance(element, Deletion):
+            retraction = retraction_of(element, entry, origin, now_us)
+            entry.told.append(retraction.model_dump(mode="json"))
+            return [signal_record(retraction, entry, origin.signals_topic)]
+        answer = entry.answer
+        assert answer is not None, "published before its answer. This is a bug."
+        if answer.verdict is None:
+            return self._dead_letter(entry, poisoned(entry, RuntimeError(answer.error)), attempt=2)
+        fields = signal_fields(entry, answer, origin, now_us)
+        entry.told.append(fields)
+        return [fields_record(fields, entry, origin.signals_topic)]
+
+    def _dead_letter(self, entry: Entry, refusal: Refusal, attempt: int = 1) -> list[Outgoing]:
+        now_us, origin = self._clock.now_us(), self._origin
+        rejection, letter = fitted(
+            rejection_of(refusal, entry, origin, now_us, attempt), entry, origin.dead_letter_topic, self._largest_letter
+        )
+        entry.told = [rejection]
+        # A line per text would make a backlog longer, and a replay has them all in a file.
+        said = log.debug if refusal.reason is Reason.SHED or origin.run_id != "live" else log.info
+        poison = refusal.reason is Reason.POISON  # then the detail is an exception's text, which may quote the item
+        detail = refusal.detail.partition(":")[0] if poison else refusal.detail
+        said("text.rejected", reason=refusal.reason.value, detail=detail, position=refusal.position)
+        records = [letter]
+        if refusal.retraction is not None:
+            retraction = retraction_of(refusal.retraction, entry, origin, now_us)
+            entry.told.append(retraction.model_dump(mode="json"))
+            records.append(signal_record(retraction, entry, origin.signals_topic))
+        return records
+
+    def _acknowledge(self, entry: Entry) -> None:
+        entry.unacknowledged -= 1
+        if entry.unacknowledged:
+            return
+        self._under_way[entry.partition] -= 1
+        self._settled.append(entry)
+        for one in entry.told:
+            if isinstance(one, Rejection):
+                self._metrics.rejected(one.reason)
+            else:
+                self._metrics.published(one, live=observed_us(entry.element) is not None)
+        entry.told = []
+
+    def _hand_back_revoked(self) -> None:
+        """After the entries that were finished with them."""
+        under_way: list[Revoked] = []
+        for revoked in self._revoked:
+            if any(self._under_way[partition] for partition in revoked.epochs):
+                under_way.append(revoked)
+            else:
+                self.finished.put(revoked)
+        self._revoked = under_way

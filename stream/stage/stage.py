@@ -1,0 +1,216 @@
+"""One member of the group: pipeline, publisher and whatever runs the requests, as threads; live and in a replay.
+
+Knows no model beyond its text side, so that a process without torch can be a member.
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Protocol
+
+from earlybird.engine.runtime import calm
+from earlybird.engine.text.encoder import TextEncoder
+from earlybird.engine.text.tokenizer import duplicate_key
+from earlybird.stream.config.settings import Settings
+from earlybird.stream.observability.figures import Values
+from earlybird.stream.observability.health import Readiness
+from earlybird.stream.observability.logging import worker_name
+from earlybird.stream.observability.metrics import Metrics
+from earlybird.stream.observability.watchdog import Progress, Watchdog
+from earlybird.stream.parsing.records import Limits
+from earlybird.stream.ports import Clock, DuplicateCache, Sink, Source
+from earlybird.stream.stage.budget import Budget
+from earlybird.stream.stage.deadlines import ByClock, Haste
+from earlybird.stream.stage.duplicates import Duplicates
+from earlybird.stream.stage.engine_threads import LAST_WORD_S, Computing, EngineThreads
+from earlybird.stream.stage.heartbeat import Pulse
+from earlybird.stream.stage.messages import Answers, Failed, Inference, Stop
+from earlybird.stream.stage.outcome import Origin
+from earlybird.stream.stage.pipeline import Pipeline
+from earlybird.stream.stage.publisher import Publisher
+
+
+class Reading(Protocol):
+    """What reads texts: an Engine's text side."""
+
+    @property
+    def encoder(self) -> TextEncoder: ...
+
+    @property
+    def languages(self) -> tuple[str, ...]: ...
+
+
+class Serving(Inference, Protocol):
+    """An Inference with a life of its own."""
+
+    @property
+    def figures(self) -> Values:
+        """For the metrics; may be asked on any thread."""
+
+    def start(self) -> None:
+        """Begin to serve."""
+
+    def progress(self) -> Mapping[str, float | None]:
+        """By thread: what differs after its next step; None: it waits for texts."""
+
+    def close(self, timeout_s: float) -> None:
+        """End within this time; nothing is submitted any more."""
+
+
+Serve = Callable[[Callable[[Answers], None], Callable[[Failed], None]], Serving]
+"""What runs the requests, from the queues that take its answers and its failure."""
+
+
+class Stage:
+    """Pipeline, publisher and engine threads around one engine; live and replay differ only in what is passed in."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Reading,
+        origin: Origin,
+        source: Source,
+        sink: Sink,
+        cache: DuplicateCache,
+        clock: Clock,
+        metrics: Metrics,
+        haste: Haste | None = None,
+        serve: Serve | None = None,
+    ) -> None:
+        """`haste`: what judges texts in the clock's place. `serve`: what computes in the engine's place."""
+        self.worker = worker_name()
+        self._source, self._sink, self._cache = source, sink, cache
+        self._publisher = Publisher(sink, origin, settings.topics.control, clock, metrics)
+        publish = self._publisher.inbox.put
+        if serve is None:
+            assert isinstance(engine, Computing), f"nothing computes, was {engine!r}. This is a bug."
+            serve = partial(EngineThreads, engine, settings.engine.threads, clock)
+        self._inference = serve(publish, self._publisher.finished.put)
+        self._standing: Callable[[], tuple[str, ...]] = tuple
+        self._duplicates = duplicates = Duplicates(
+            cache,
+            partial(
+                duplicate_key,
+                model_sha256=origin.model.sha256,
+                config_hash=origin.model.config_hash,
+                numerics=origin.model.numerics,
+            ),
+            settings.redis.ttl_s * 1_000_000,
+            settings.redis.lease_ms / 1000,
+            answered=lambda answers: publish(Answers(answers)),
+        )
+        self.pipeline = Pipeline(
+            source,
+            engine.encoder,
+            duplicates,
+            self._inference,
+            publish,
+            self._publisher.finished,
+            clock,
+            metrics,
+            limits_of(settings, engine.languages),
+            _budget(settings),
+            haste or _haste(settings),
+        )
+        interval_ms = settings.timing.heartbeat_interval_ms
+        self._max_in_flight = settings.limits.max_in_flight
+        metrics.watch(self._figures)
+        self._pulse = Pulse(self.pipeline, source, self.worker, origin.model, publish, clock, metrics, interval_ms)
+
+    def run(self, stop: threading.Event) -> None:
+        """Until `stop`, or the end of a bounded source. Raises what any of the threads raised."""
+        calm()
+        publisher = threading.Thread(target=self._publisher.run, name="publisher", daemon=True)
+        publisher.start()
+        self._inference.start()
+        try:
+            self.pipeline.run(stop.is_set, self._pulse.turn)
+            self._pulse.last()
+        finally:  # in this order: nothing may be handed to a thread that has ended
+            self._inference.close(LAST_WORD_S)
+            self._publisher.inbox.put(Stop())
+            publisher.join(timeout=LAST_WORD_S)
+            self._sink.close()
+
+    def watched(self, stop: threading.Event, end_s: float) -> Watchdog:
+        """What ends this process when it hangs, or is not at its end `end_s` after `stop`."""
+        watchdog = Watchdog(self.progress, stop, end_s)
+        self._standing = lambda: watchdog.standing
+        return watchdog
+
+    def progress(self) -> Progress:
+        """Of each part, for the watchdog. A broker that is away holds up what is published, and is no hang."""
+        pipeline, engine = self.pipeline, self._inference.progress()
+        published = not self._sink.awaited
+        # Texts that no part has in hand any more would wait for ever.
+        idle = published and not self._duplicates.waiting and bool(engine) and set(engine.values()) == {None}
+        return {
+            "consumer": pipeline.beat_s,
+            "publisher": self._publisher.turns if published else None,
+            "stage": pipeline.finished_total if pipeline.in_flight and idle else None,
+            **engine,
+        }
+
+    def readiness(self) -> Readiness:
+        """For /readyz: the group has given us our share, if only nothing, and outcomes get out; without its cache the
+        stage serves, and computes everything."""
+        brokers = getattr(self._source, "statistics", {}).get("brokers")
+        waiting = ["broker"] if brokers == 0 else []  # None: not known yet
+        waiting += [] if self._source.member else ["assignment"]
+        waiting += [*self._sink.awaited, *self._standing()]
+        degraded = ["redis"] if not getattr(self._cache, "available", True) else []
+        degraded += [f"topic {topic}" for topic in sorted(getattr(self._source, "missing_topics", ()))]
+        degraded += ["redis writes"] if not getattr(self._cache, "writable", True) else []
+        return Readiness(tuple(waiting), tuple(degraded))
+
+    def _figures(self) -> Values:
+        """Asked on a scraper's thread."""
+        ledger = self.pipeline.ledger
+        return {
+            "ready": not self.readiness().waiting,
+            "in_flight_limit": self._max_in_flight,
+            "partitions": len(ledger.partitions()),
+            "ledger.skipped": ledger.skipped,
+            "ledger.maps_dropped": sum(list(ledger.maps_dropped.values())),
+            **self._inference.figures,
+            **_figures_of(
+                "source", self._source, "out_of_range", "topics_recreated", "commits_accepted", "commits_refused"
+            ),
+            **_figures_of("sink", self._sink, "errors", "produced_again"),
+            **{f"cache.{name}": value for name, value in getattr(self._cache, "figures", {}).items()},
+        }
+
+
+def _figures_of(name: str, client: object, *counters: str) -> Values:
+    """Counters of an adapter, and what its client says of itself; those in memory have neither."""
+    values = {counter: getattr(client, counter, 0) for counter in counters} | getattr(client, "statistics", {})
+    return {f"{name}.{key}": value for key, value in values.items()}
+
+
+def limits_of(settings: Settings, languages: Sequence[str] = ()) -> Limits:
+    """What is refused before the model, which reads these languages."""
+    age_s = settings.limits.max_age_s
+    return Limits(
+        max_record_bytes=settings.limits.max_record_bytes,
+        max_age_us=None if age_s is None else round(age_s * 1_000_000),
+        languages=tuple(languages),
+    )
+
+
+def _haste(settings: Settings) -> ByClock:
+    """How old a text may get."""
+    limits = settings.limits
+    return ByClock(limits.deadline_ms * 1000 or None, limits.shed_after_ms * 1000 or None)
+
+
+def _budget(settings: Settings) -> Budget:
+    """How much may be under way."""
+    timing = settings.timing
+    return Budget(
+        max_in_flight=settings.limits.max_in_flight,
+        poll_timeout_ms=timing.poll_timeout_ms,
+        commit_interval_ms=timing.commit_interval_ms,
+        revoke_timeout_ms=timing.revoke_timeout_ms,
+        shutdown_timeout_ms=round(timing.drain_timeout_s * 1000),
+        commit_map=settings.commit_map,
+    )

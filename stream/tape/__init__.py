@@ -1,1 +1,0 @@
-"""Signals and dead letters as lines and pictures: for `earlybird demo` and `earlybird signals`."""

@@ -1,0 +1,1 @@
+"""Instants, ranges and availability: in which order things could be known."""

@@ -1,0 +1,157 @@
+"""When a record could be traded on, and how long a signal takes to get there. Pure; no look-ahead begins here.
+
+A record is available when the broker appended it. A back-dated topic carries its sender's time instead, and there the
+item's own `ingested_us` counts. No text is available before its last edit: history that was edited afterwards is
+dated by `updated_us`.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol
+
+from earlybird.schemas.base import LATEST_US
+from earlybird.schemas.raw import Action
+from earlybird.schemas.signal import Signal, SignalAction
+from earlybird.stream.errors import SettingsError
+from earlybird.stream.ports import Record
+from earlybird.stream.timeline.instants import plausible_us
+
+Rule = Literal["auto", "appended", "ingested"]
+"""`appended`: the broker's time. `ingested`: the item's ingested_us. `auto`: for raw topics the broker's where it is an
+append time, else ingested_us; for signals the broker's."""
+
+QUANTILES = 1_000
+AVAILABLE = "available-us"  # header of a replay's records
+_DIGITS = 16  # of an instant until 2100
+
+
+class Stamped(NamedTuple):
+    """A record, and whether its timestamp is the broker's append time (else: whatever its sender said)."""
+
+    record: Record
+    appended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Dated:
+    """A record with the instant from which it could be known."""
+
+    record: Record
+    at_us: int
+    base_us: int  # the same, had it never been edited; ascends in a partition, but for some slack
+    edited: bool = False  # the text was changed later than it claims to have been available, and is no update
+    assumed: bool = False  # the ingest time was assumed when the history was published
+    signal: Signal | None = None  # in it, where it was dated by one
+
+
+def date_raw(stamped: Stamped, rule: Rule) -> Dated:
+    """A record of a raw topic. One that holds several items is available when the last of them is; one that cannot be
+    read counts from the broker's time."""
+    record = stamped.record
+    items = _items(record.value)
+    ingested = [at for item in items if (at := plausible_us(item.get("ingested_us"))) is not None]
+    by_broker = rule == "appended" or (rule == "auto" and stamped.appended) or not ingested
+    base_us = broker_us(record) if by_broker else max(ingested)
+    edits = [(at, item) for item in items if (at := plausible_us(item.get("updated_us"))) is not None and at > base_us]
+    return Dated(
+        record,
+        max([base_us, *(at for at, _ in edits)]),
+        base_us,
+        any(item.get("action") not in (Action.UPDATE, Action.DELETE) for _, item in edits),
+        any(item.get("ingested_origin") == "assumed" for item in items),
+    )
+
+
+def available_us(record: Record, signal: Signal) -> int:
+    """When this signal could be known: once the broker had it, and not before its text's last edit."""
+    return max(appended_us(record) or signal.ts.emitted_us, signal.ts.updated_us or 0)
+
+
+def date_signal(record: Record, signal: Signal, rule: Rule) -> Dated:
+    """A record of the signals topic, or of a replay's."""
+    base_us = signal.ts.ingested_us if rule == "ingested" else appended_us(record) or signal.ts.emitted_us
+    updated_us = signal.ts.updated_us or 0
+    edited = updated_us > base_us and signal.action is SignalAction.NEW
+    return Dated(record, max(base_us, updated_us), base_us, edited, signal=signal)
+
+
+def appended_us(record: Record) -> int | None:
+    """When the broker had this signal; a replay's record tells the instant itself, which Kafka would round. A foreign
+    header of that name may hold anything, and says nothing."""
+    for name, told in record.headers:
+        if name == AVAILABLE:
+            told_us = plausible_us(int(told)) if told and len(told) <= _DIGITS and told.isdigit() else None
+            return told_us or broker_us(record) or None
+    return broker_us(record) or None
+
+
+def broker_us(record: Record) -> int:
+    """The record's timestamp, which its sender may have set to anything, within 1970 to 2100; 0: none."""
+    return min(max(record.timestamp_us or 0, 0), LATEST_US)
+
+
+class Latency(Protocol):
+    """How long after its text was available a signal reaches a strategy."""
+
+    @property
+    def spec(self) -> str:
+        """For the manifest: equal words, equal latencies."""
+
+    def of(self, signal_id: str) -> int:
+        """Microseconds, the same for one signal in every replay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """The same for all."""
+
+    us: int
+
+    @property
+    def spec(self) -> str:
+        return f"{self.us}us"
+
+    def of(self, signal_id: str) -> int:  # noqa: ARG002
+        return self.us
+
+
+@dataclass(frozen=True, slots=True)
+class Empirical:
+    """Drawn from what a live run took, by a hash of the signal's id: a replay repeats its own draws."""
+
+    quantiles_us: tuple[int, ...]  # ascending
+
+    @classmethod
+    def measured(cls, latencies_us: Iterable[int]) -> "Empirical":
+        """From observations. Raises SettingsError where there are none."""
+        ordered = sorted(max(0, latency) for latency in latencies_us)
+        if not ordered:
+            raise SettingsError("latency: empirical needs recorded signals, and there are none in this range")
+        last = len(ordered) - 1
+        return cls(tuple(ordered[round(step * last / QUANTILES)] for step in range(QUANTILES + 1)))
+
+    @property
+    def spec(self) -> str:
+        middle, high = self.quantiles_us[QUANTILES // 2], self.quantiles_us[QUANTILES * 99 // 100]
+        name = hashlib.sha256(repr(self.quantiles_us).encode()).hexdigest()[:16]
+        return f"empirical:{name}:p50={middle}us:p99={high}us"
+
+    def of(self, signal_id: str) -> int:
+        draw = int.from_bytes(hashlib.sha256(signal_id.encode()).digest()[:8], "big")
+        return self.quantiles_us[draw % len(self.quantiles_us)]
+
+
+def stage_latency_us(record: Record, signal: Signal) -> int | None:
+    """From reading the raw record to the broker's append time, as the live run had it; None without a time."""
+    return None if record.timestamp_us is None else record.timestamp_us - signal.ts.consumed_us
+
+
+def _items(value: bytes | None) -> list[dict[str, Any]]:
+    """The JSON objects in a record, as far as it can be read at all."""
+    try:
+        content = json.loads(value or b"null")
+    except (ValueError, RecursionError):
+        return []
+    return [item for item in (content if isinstance(content, list) else [content]) if isinstance(item, dict)]

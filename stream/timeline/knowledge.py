@@ -1,0 +1,90 @@
+"""Whether a model may have learned from the texts that it is tried on. Pure.
+
+A text's own times count as well as that of its availability: history that was fed late became available late, and its
+texts may have been learned all the same. The earliest time that a signal tells of its text decides, and a model may
+have learned what is exactly as old as its knowledge. Where a source told no time of publication, the time at which the
+text was ingested stands in for it.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from earlybird.schemas.codec import DecodeError
+from earlybird.schemas.signal import Signal
+from earlybird.stream.observability.logging import get_logger
+from earlybird.stream.timeline.instants import written
+
+log = get_logger(__name__)
+
+
+def text_us(signal: Signal, available_us: int) -> int:
+    """The earliest of a signal's times: published, updated, ingested or available."""
+    times = signal.ts
+    told = (times.published_us, times.updated_us, times.ingested_us, available_us)
+    return min(at_us for at_us in told if at_us is not None)
+
+
+def in_sample(signal: Signal, available_us: int) -> bool:
+    """Whether the model may have learned from this text, or nobody knows. A retraction says nothing of its text."""
+    known_us = signal.model.knowledge_until_us
+    return signal.label is not None and (known_us is None or text_us(signal, available_us) <= known_us)
+
+
+class InSampleCheck:
+    """Looks at every signal that a replay gives; says once per model that it may have learned from the texts."""
+
+    def __init__(self, refuse: Callable[[str], Exception] | None = None) -> None:
+        """`refuse`: makes the error to raise at the first signal in sample."""
+        self.reason: str | None = None  # of the first signal in sample
+        self.signals = 0  # in sample
+        self._refuse = refuse
+        self._told: set[str] = set()  # sha256 of models
+
+    def meet(self, signal: Signal, available_us: int) -> None:
+        """The next signal."""
+        if not in_sample(signal, available_us):
+            return
+        self.signals += 1
+        if signal.model.sha256 not in self._told:
+            self._told.add(signal.model.sha256)
+            self.tell(signal.model.id, _reason(signal, available_us))
+
+    def meet_rows(self, rows: Any, available_us: Sequence[int], message: Callable[[int], Signal]) -> None:
+        """Look at rows of an archive (Arrow, with all columns of a signal) until each model was told of. Columns tell
+        how old a text is; how far a model's knowledge reaches one `message` of it tells."""
+        import pyarrow as pa  # there where rows are
+        import pyarrow.compute as pc
+
+        models = rows["model_sha256"]
+        times = (rows["published_us"], rows["updated_us"], rows["ingested_us"], pa.array(available_us, "int64"))
+        earliest_us, told = pc.min_element_wise(*times), rows["label"].is_valid()
+        for sha256 in models.unique().to_pylist():
+            if sha256 in self._told:
+                continue
+            own = pc.equal(models, sha256)
+            first = pc.index(own, True).as_py()
+            with suppress(DecodeError):  # of another version: columns were read by whoever wrote the file
+                signal = message(first)
+                known_us = signal.model.knowledge_until_us
+                early = own if known_us is None else pc.and_(own, pc.less_equal(earliest_us, known_us))
+                for at in pc.indices_nonzero(pc.and_(early, told)).to_pylist()[:1]:
+                    self.meet(signal if at == first else message(at), available_us[at])
+
+    def tell(self, model_id: str, reason: str) -> None:
+        """Log why a model is in sample, or raise it."""
+        if self._refuse is not None:
+            raise self._refuse(f"model {model_id}: {reason}")
+        self.reason = self.reason or reason
+        log.warning("replay.in_sample", model=model_id, reason=reason)
+
+
+UNKNOWN = "nobody recorded until when the model's training data reaches (knowledge_until_us)"
+
+
+def _reason(signal: Signal, available_us: int) -> str:
+    known_us = signal.model.knowledge_until_us
+    if known_us is None:
+        return UNKNOWN
+    of, until = written(text_us(signal, available_us)), written(known_us)
+    return f"the text of {signal.item_key!r} is of {of}, and the model learned from texts up to {until}"

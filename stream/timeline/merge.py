@@ -1,0 +1,213 @@
+"""Records of many partitions as one sequence in time, and a range of it. Deterministic: ties fall by position."""
+
+import heapq
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+from earlybird.stream.errors import SettingsError, SourceError
+from earlybird.stream.ports import Partition
+from earlybird.stream.timeline.availability import Dated, Stamped
+from earlybird.stream.timeline.instants import instant_us, written
+
+T = TypeVar("T")
+
+SLACK_US = 3_600_000_000
+"""How far, by default, records of a partition may be out of order in time."""
+
+
+_WRONG_CLOCK_US = 24 * 3_600_000_000
+
+
+class Span(NamedTuple):
+    """Offsets of one partition, from `start` up to but not including `end`."""
+
+    start: int
+    end: int
+
+
+class Begin(NamedTuple):
+    """The first offset that a partition has, and the broker's time of the record there, as far as known."""
+
+    offset: int
+    at_us: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.offset}" if self.at_us is None else f"{self.offset} ({written(self.at_us)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What to replay. Times are of availability, `start_us <= t < end_us`; None: no bound. Offsets, by partition or
+    (None) for all, bound what is read at all. `slack_us` None: a partition may be in any order. `seek`: the broker's
+    times are near those of availability, so that what is far outside need not be read."""
+
+    start_us: int | None = None
+    end_us: int | None = None
+    slack_us: int | None = SLACK_US
+    seek: bool = True
+    first: Mapping[Partition | None, int] = field(default_factory=dict)
+    last: Mapping[Partition | None, int] = field(default_factory=dict)
+
+    def holds(self, at_us: int) -> bool:
+        """Whether this instant is inside."""
+        return (self.start_us is None or at_us >= self.start_us) and (self.end_us is None or at_us < self.end_us)
+
+    def clip(self, partition: Partition, span: Span) -> Span:
+        """The part of the span that the offsets allow; may be empty, never negative."""
+        start = max(span.start, self.first.get(partition, self.first.get(None, 0)))
+        end = min(span.end, self.last.get(partition, self.last.get(None, span.end)))
+        return Span(start, max(start, end))
+
+    def lacks_before(self, partition: Partition, begin: Begin) -> bool:
+        """Whether the window asks for records before the first that is there. Where the broker's times tell nothing, or
+        there is no first, any that are gone may be among them."""
+        if self.first.get(partition, self.first.get(None, 0)) >= begin.offset:
+            return False
+        if self.start_us is None or not self.seek:
+            return True
+        return begin.at_us is not None and begin.at_us > self.start_us
+
+    @property
+    def earliest_us(self) -> int | None:
+        """Nothing that the broker dated before this can matter; None: anything can."""
+        if not self.seek or self.start_us is None or self.slack_us is None:
+            return None
+        return self.start_us - self.slack_us
+
+    @property
+    def latest_us(self) -> int | None:
+        """Nothing behind a record that the broker dated after this can matter; None: anything can."""
+        if not self.seek or self.end_us is None or self.slack_us is None:
+            return None
+        return self.end_us + self.slack_us
+
+
+class History(Protocol):
+    """Recorded topics: on a broker, or archived."""
+
+    def spans(self, topics: Iterable[str], window: Window) -> dict[Partition, Span]:
+        """What there is now for this window, per partition; later records are not part of it."""
+
+    def cut(self, topics: Iterable[str], window: Window) -> dict[Partition, Begin]:
+        """Partitions that lack records at the beginning which the window asks for."""
+
+    def read(self, spans: Mapping[Partition, Span], window: Window) -> list[Iterator[Stamped]]:
+        """The records, one iterator a partition, each in offset order."""
+
+
+class Reached(NamedTuple):
+    """A dated record, and the latest time that its merged partitions had reached by then: never descends."""
+
+    us: int
+    dated: Dated
+
+
+def merge(partitions: Iterable[Iterator[Dated]], window: Window) -> Iterator[Reached]:
+    """All partitions as one sequence, each in offset order, by the time that each has reached."""
+    streams = [_climbing(partition, window.slack_us) for partition in partitions]
+    for reached in heapq.merge(*streams, key=_merge_key):
+        if window.holds(reached.dated.at_us):
+            yield reached
+
+
+class Reorder(Generic[T]):
+    """Items that come roughly by time and leave exactly by time."""
+
+    def __init__(self, slack_us: int | None) -> None:
+        """`slack_us`: how far behind `reached_us` an item may lie; None: any, so that all are held to the end."""
+        self._slack_us = slack_us
+        self._held: list[tuple[int, tuple[object, ...], T]] = []
+        self._released_us = 0
+
+    def push(self, reached_us: int, at_us: int, key: tuple[object, ...], item: T) -> Iterator[tuple[int, T]]:
+        """Take one item of a unique `key`; hand out what no later one can precede. Raises SourceError on an item that
+        is out of order by more than the slack."""
+        if at_us < self._released_us:
+            behind_s = (self._released_us - at_us) / 1e6
+            raise SourceError(
+                f"{'/'.join(map(str, key[:3]))}: {behind_s:,.0f} s behind what was already replayed; "
+                "use a larger --slack, or --slack all"
+            )
+        heapq.heappush(self._held, (at_us, key, item))
+        if self._slack_us is None:
+            return
+        self._released_us = max(self._released_us, reached_us - self._slack_us)
+        while self._held and self._held[0][0] <= self._released_us:
+            at_us, _, item = heapq.heappop(self._held)
+            yield at_us, item
+
+    def rest(self) -> Iterator[tuple[int, T]]:
+        """Everything that is still held."""
+        while self._held:
+            at_us, _, item = heapq.heappop(self._held)
+            yield at_us, item
+
+
+@dataclass(slots=True)
+class Pace:
+    """Waits until recorded time, run `speed` times as fast, has come; None: never waits."""
+
+    speed: float | None = None
+    now_s: Callable[[], float] = time.monotonic
+    wait: Callable[[float], None] = time.sleep
+    _origin: tuple[float, int] | None = None
+
+    def until(self, at_us: int) -> None:
+        """Return when this instant has come."""
+        if self.speed is None:
+            return
+        if self._origin is None:
+            self._origin = self.now_s(), at_us
+        begun_s, first_us = self._origin
+        due_s = begun_s + (at_us - first_us) / 1e6 / self.speed
+        if (left_s := due_s - self.now_s()) > 0:
+            self.wait(left_s)
+
+
+def parse_bounds(
+    texts: Iterable[str], now_us: int, name: str = "bound"
+) -> tuple[int | None, dict[Partition | None, int]]:
+    """`--from` or `--to` (`name`): at most one instant (see stream.timeline.instants), and offsets: `offset=N` of every
+    partition, `TOPIC/PARTITION=N` of one. Raises SettingsError."""
+    instant: int | None = None
+    offsets: dict[Partition | None, int] = {}
+    for text in texts:
+        place, equals, number = text.rpartition("=")
+        if equals:
+            if not number.isdecimal():
+                raise SettingsError(f"{name}: an offset like offset=100 or news.raw/0=100 expected, was {text!r}")
+            offsets[_place(place)] = int(number)
+        elif instant is not None:
+            raise SettingsError(f"{name}: one instant expected, was a second: {text!r}")
+        else:
+            instant = instant_us(text, now_us, name)
+    return instant, offsets
+
+
+def _climbing(partition: Iterator[Dated], slack_us: int | None) -> Iterator[Reached]:
+    """Each record with the latest time so far. A record that is far ahead of the next one is a wrong clock's, and moves
+    nothing: else all that follows it would be behind."""
+    reached_us, far_us = 0, max(_WRONG_CLOCK_US, slack_us or 0)
+    dated = next(partition, None)
+    while dated is not None:
+        following = next(partition, None)
+        if following is None or dated.base_us <= following.base_us + far_us:
+            reached_us = max(reached_us, dated.base_us)
+        yield Reached(reached_us, dated)
+        dated = following
+
+
+def _merge_key(reached: Reached) -> tuple[int, str, int, int]:
+    record = reached.dated.record
+    return reached.us, record.topic, record.partition, record.offset
+
+
+def _place(name: str) -> Partition | None:
+    if name == "offset":
+        return None
+    topic, slash, number = name.rpartition("/")
+    if not slash or not number.isdecimal():
+        raise SettingsError(f"offset or TOPIC/PARTITION expected before =, was {name!r}")
+    return Partition(topic, int(number))
