@@ -12,8 +12,9 @@ from types import ModuleType
 
 import pytest
 
-from earlybird import Filters, Signals
+from earlybird import Signals
 from earlybird.schemas.rejection import Reason
+from earlybird.stream.client import Filters
 from earlybird.stream.subscription.selection import Wanted
 from earlybird.stream.subscription.watch import Condition
 
