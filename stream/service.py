@@ -47,8 +47,6 @@ def load_engine(settings: Settings) -> Engine:
     unused = [f"engine.{name}" for name in ("tiers", "fuse") if getattr(wanted, name) != getattr(runs, name)]
     if unused:
         log.warning("settings.unused", settings=unused, runner=runs.runner, device=runs.device)
-    if never_early(engine.policy, engine.max_layers):
-        log.warning("policy.never_early", policy=engine.policy.spec, layers=engine.max_layers)
     return engine
 
 
@@ -85,3 +83,5 @@ def _announce(engine: Engine, origin: Origin, metrics: Metrics) -> None:
     metrics.model(origin.model)
     runner = {"runner": engine.config.runner, "deterministic": engine.config.deterministic, "tiles": engine.tiles}
     log.info("model.loaded", **facts, dtype=engine.dtype, device=engine.device, **runner)
+    if never_early(engine.policy, engine.max_layers):
+        log.warning("policy.never_early", policy=engine.policy.spec, layers=engine.max_layers)
