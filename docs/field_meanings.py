@@ -18,7 +18,7 @@ MEANINGS = {
     "lang": "language tag; a text in a language that the model was not trained for is refused",
     "run_id": "`live`, or the replay that wrote it",
     "digest": "hash of the result: equal digests, equal results",
-    "refused": "the retraction belongs to a version that was refused (it is on `raw.dlq`), not to a delete",
+    "refused": "action of a version that was refused (it is on `raw.dlq`): the retraction is of that, not of a delete",
     # symbols
     "symbols": "instruments the text is said to be about",
     "symbols[].symbol": "ticker in its canonical spelling",

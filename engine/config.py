@@ -102,7 +102,7 @@ class EngineConfig:
     tiers: tuple[tuple[int, int, int], ...] | None = None
     """Resident only: (slots, tokens, steps between two looks of the host) of every captured step, small to large.
     None: CUDA_TIERS on a GPU; slots and token_budget on a CPU."""
-    fuse: bool = False
+    compile: bool = False
     """Resident on CUDA only: compile the step before it is captured.
     It and tiers are refused where no machine could use them; where there is no CUDA the loaded engine's config is
     without them."""
@@ -124,10 +124,10 @@ class EngineConfig:
         if packed or self.runner in ("packed", "reference"):
             if self.tiers is not None:
                 raise ConfigError(f"tiers: only a resident runner has them, {beside}")
-            if self.fuse:
-                raise ConfigError(f"fuse: only a resident runner has steps to compile, {beside}")
-        if self.fuse and self.device == "cpu":
-            raise ConfigError(f"fuse: steps are compiled on CUDA only, {beside}")
+            if self.compile:
+                raise ConfigError(f"compile: only a resident runner has steps to compile, {beside}")
+        if self.compile and self.device == "cpu":
+            raise ConfigError(f"compile: steps are compiled on CUDA only, {beside}")
         for tier in self.tiers or ():
             for name, value in zip(("slots", "tokens", "steps"), tier, strict=True):
                 _at_least(f"tiers: {name}", value, 1)

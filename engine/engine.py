@@ -183,7 +183,7 @@ class Engine:
         """A new resident loop."""
         device: Device = Immediate()
         if self._where.type == "cuda":
-            device = CudaDevice(self._where, self.config.fuse, self.config.deterministic)
+            device = CudaDevice(self._where, self.config.compile, self.config.deterministic)
         config, temperature = self.checkpoint.config, self.model.temperature
         model = StaticElbert(config, self._tensors_there, temperature, tiles, self.max_tokens)
         return Resident(model, self.policy, self._tiers, device)
@@ -218,7 +218,9 @@ def _resolved(config: EngineConfig) -> EngineConfig:
     if runner == "auto":
         runner = "resident" if device == "cuda" else "packed"
     tiers = config.tiers if runner == "resident" else None
-    return dataclasses.replace(config, runner=runner, device=device, tiers=tiers, fuse=config.fuse and device == "cuda")
+    return dataclasses.replace(
+        config, runner=runner, device=device, tiers=tiers, compile=config.compile and device == "cuda"
+    )
 
 
 def _policy(config: EngineConfig, checkpoint: Checkpoint) -> ExitPolicy:

@@ -13,7 +13,7 @@ SWITCH_INTERVAL_S = 0.0005
 GC_THRESHOLDS = (50_000, 20, 50)
 
 
-def calm() -> None:
+def tune_interpreter() -> None:
     """Set this process up for good, once everything large is loaded."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.collect()
@@ -22,10 +22,10 @@ def calm() -> None:
 
 
 @contextmanager
-def calmed() -> Iterator[None]:
+def interpreter_tuned() -> Iterator[None]:
     """The same for a while."""
     interval_s, thresholds = sys.getswitchinterval(), gc.get_threshold()
-    calm()
+    tune_interpreter()
     try:
         yield
     finally:

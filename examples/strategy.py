@@ -23,4 +23,4 @@ def act(signal: Received) -> None:
 
 if __name__ == "__main__":
     with Signals.live(sys.argv[1], start="beginning", min_confidence=0.6) as signals:
-        signals.on(act).on_silence(print).run()
+        signals.on(act).on_health(print).run()

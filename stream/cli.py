@@ -157,9 +157,9 @@ def _overview() -> str:
 def _missing(name: str, error: ModuleNotFoundError) -> str:
     """What to install; a module of our own, or one that no extra holds, is a fault that must stay visible."""
     module = (error.name or "").partition(".")[0]
-    for extra, modules in extras.HELD.items():
+    for extra, modules in extras.MODULES_BY_EXTRA.items():
         if module in modules:
-            return f"`earlybird {name}` needs {module}: {extras.cure(extra)}"
+            return f"`earlybird {name}` needs {module}: {extras.install_hint(extra)}"
     raise error
 
 

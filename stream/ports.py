@@ -194,21 +194,21 @@ class Hit:
     count: int  # earlier claims of this text, the first one included
 
 
-class Mine:
+class Acquired:
     """Nobody has this text: compute it."""
 
 
-class Pending:
+class HeldElsewhere:
     """Another worker is computing this text: ask again soon, or compute it anyway."""
 
 
-MINE, PENDING = Mine(), Pending()
-Answer = Hit | Mine | Pending
+ACQUIRED, HELD_ELSEWHERE = Acquired(), HeldElsewhere()
+Answer = Hit | Acquired | HeldElsewhere
 
 
 class DuplicateCache(Protocol):
     """Answers texts that were computed before. Never part of correctness: it may forget anything at any time. No call
-    raises and none takes longer than its budget; when the cache is away every claim is MINE."""
+    raises and none takes longer than its budget; when the cache is away every claim is ACQUIRED."""
 
     def claim(self, claims: Sequence[Claim]) -> list[Answer]:
         """One answer a claim, in order; one round trip."""
@@ -216,7 +216,7 @@ class DuplicateCache(Protocol):
     def store(self, firsts: Mapping[str, First], repeats: Mapping[str, int]) -> None:
         """Keep what was computed, and count the items that followed a leader in flight, so that the next claim knows
         of them; both by duplicate key. What is only counted, and has no result yet, is given up: the next claim is
-        MINE. One round trip."""
+        ACQUIRED. One round trip."""
 
     def close(self) -> None:
         """Let go of the connection."""

@@ -60,7 +60,7 @@ def work(
         health = HealthServer(
             http.host,
             http.port,
-            beat_age_s=lambda: time.monotonic() - stage.pipeline.beat_s,
+            loop_age_s=lambda: time.monotonic() - stage.pipeline.last_loop_s,
             readiness=stage.readiness,
             metrics=metrics.page,
         )

@@ -32,7 +32,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     metrics = Metrics(engine.max_layers)
     origin = origin_of(engine, settings)
     _announce(engine, origin, metrics)
-    if settings.engine.feeders:
+    if settings.engine.consumer_processes:
         serve_crew(settings, engine, origin, metrics, stop)
         return
     done = work(settings, engine, origin, metrics, stop, _started)
@@ -44,7 +44,7 @@ def load_engine(settings: Settings) -> Engine:
     wanted = engine_config(settings)
     engine = Engine.load(wanted)
     runs = engine.config
-    unused = [f"engine.{name}" for name in ("tiers", "fuse") if getattr(wanted, name) != getattr(runs, name)]
+    unused = [f"engine.{name}" for name in ("tiers", "compile") if getattr(wanted, name) != getattr(runs, name)]
     if unused:
         log.warning("settings.unused", settings=unused, runner=runs.runner, device=runs.device)
     return engine

@@ -36,7 +36,7 @@ def check(settings: Settings, faults: Sequence[str] = (), *, model: bool) -> Non
 
 def engine_config(settings: Settings) -> EngineConfig:
     """What the engine is asked for: its settings without the two that are the stage's own. Raises ConfigError."""
-    wanted = settings.engine.model_dump(exclude={"threads", "feeders"})
+    wanted = settings.engine.model_dump(exclude={"threads", "consumer_processes"})
     return EngineConfig(model=settings.model, policy=settings.policy, **wanted)
 
 
@@ -53,8 +53,8 @@ def _redis_faults(settings: Settings) -> Iterator[str]:
 
 
 def _engine_faults(settings: Settings) -> Iterator[str]:
-    if settings.engine.feeders and not hasattr(os, "eventfd"):
-        yield f"engine.feeders: needs Linux, was {settings.engine.feeders} on {sys.platform}"
+    if settings.engine.consumer_processes and not hasattr(os, "eventfd"):
+        yield f"engine.consumer_processes: needs Linux, was {settings.engine.consumer_processes} on {sys.platform}"
     try:
         engine_config(settings)
     except EngineError as error:
@@ -71,7 +71,7 @@ def _model_faults(settings: Settings) -> Iterator[str]:
         from earlybird.engine.engine import Engine
         from earlybird.engine.exits.spec import parse
     except ModuleNotFoundError as error:
-        yield f"the engine needs {error.name}: {extras.cure('engine')}"
+        yield f"the engine needs {error.name}: {extras.install_hint('engine')}"
         return
     try:
         Engine.load(config)

@@ -16,7 +16,7 @@ from earlybird.engine.bench.clock import stopwatch
 from earlybird.engine.bench.measure import torch_threads
 from earlybird.engine.bench.ours import Alone, drained
 from earlybird.engine.bench.ours_resident import AloneOnGraph
-from earlybird.engine.bench.paired_models import Twin
+from earlybird.engine.bench.paired_models import PairedModels
 from earlybird.engine.bench.row import Setting
 from earlybird.engine.bench.workload import text, usual_lengths
 from earlybird.engine.config import CUDA_TIERS, EngineConfig
@@ -88,10 +88,10 @@ def _name(config: EngineConfig) -> str:
 
 
 def _requests(engine: Engine, count: int) -> list[Request]:
-    chance, lengths = random.Random(5), usual_lengths(engine.max_tokens)
+    rng, lengths = random.Random(5), usual_lengths(engine.max_tokens)
     vocabulary = engine.checkpoint.config.vocab_size
     return [
-        Request(ticket, tuple(chance.randrange(5, vocabulary) for _ in range(chance.choice(lengths))))
+        Request(ticket, tuple(rng.randrange(5, vocabulary) for _ in range(rng.choice(lengths))))
         for ticket in range(count)
     ]
 
@@ -106,7 +106,7 @@ def _idle(engine: Engine, runners: Mapping[str, Runner], requests: Sequence[Requ
     """Milliseconds a text, medians over texts that come one at a time, through each runner in turn and, as ALONE,
     through a batch-1 early exit on the same kernels, where every text leaves at the depth of its verdict."""
     config, dtype = engine.checkpoint.config, engine.config.dtype
-    setting = Setting(config, Twin(None, engine.model.tensors), 1, 1, 1, torch.device(engine.device))
+    setting = Setting(config, PairedModels(None, engine.model.tensors), 1, 1, 1, torch.device(engine.device))
     row = AloneOnGraph(setting, dtype) if wall else Alone(setting, dtype)
     depths = {verdict.ticket: verdict.exit_layer for verdict in drained(engine.runner(), requests)}
     texts = [text(each.ticket, each.token_ids, depths[each.ticket]) for each in requests]
@@ -129,10 +129,10 @@ def _spent(runner: Runner, requests: Sequence[Request], wall: bool) -> float:
 
 def _latency(runner: Runner, requests: Sequence[Request], per_s: float, wall: bool) -> tuple[float, float]:
     """p50 and p99 in milliseconds. A load above what the runner can do gives a queue that grows to the end."""
-    chance, now, due = random.Random(11), 0.0, 0.0
+    rng, now, due = random.Random(11), 0.0, 0.0
     arrivals = []
     for _ in requests:
-        due += chance.expovariate(per_s)
+        due += rng.expovariate(per_s)
         arrivals.append(due)
     waits, following = list[float](), 0
     while following < len(requests) or runner.active or runner.waiting:

@@ -10,7 +10,7 @@ from torch import Tensor
 from earlybird.engine.bench.clock import stopwatch
 from earlybird.engine.bench.measure import torch_threads
 from earlybird.engine.bench.ours import drained
-from earlybird.engine.bench.row import Overruled
+from earlybird.engine.bench.row import ForcedDepth
 from earlybird.engine.bench.workload import Text
 from earlybird.engine.config import CUDA_TIERS, ModelConfig
 from earlybird.engine.device.layer import StaticElbert
@@ -71,7 +71,7 @@ def host(config: ModelConfig, texts: Sequence[Text]) -> Host:
     mean_tokens = sum(len(text.ids) for text in texts) / len(texts)
     slots, tokens, _ = CUDA_TIERS[-1]
     device = Played(round(min(slots, tokens / mean_tokens) / mean_depth))
-    runner = Resident(model, Overruled(), [Tier(*tier) for tier in CUDA_TIERS], device)
+    runner = Resident(model, ForcedDepth(), [Tier(*tier) for tier in CUDA_TIERS], device)
     device.table = runner.table
     requests = [replace(text.request, depth_limit=None) for text in texts]
 

@@ -14,8 +14,8 @@ import torch
 
 from earlybird.engine.bench.measure import torch_threads
 from earlybird.engine.bench.ours import elbert
-from earlybird.engine.bench.paired_models import Twin
-from earlybird.engine.bench.row import Overruled, Setting
+from earlybird.engine.bench.paired_models import PairedModels
+from earlybird.engine.bench.row import ForcedDepth, Setting
 from earlybird.engine.bench.workload import texts
 from earlybird.engine.config import Dtype, ModelConfig
 from earlybird.engine.slots.packed import Packed
@@ -56,12 +56,12 @@ def memory(
 def _measured(job: dict[str, Any]) -> Memory:
     config, count, dtype = ModelConfig(**job["config"]), job["count"], job["dtype"]
     bare = resident_mb()
-    chance = torch.Generator().manual_seed(0)
-    tensors = {name: torch.randn(shape, generator=chance) for name, shape in shapes(config).items()}
-    setting = Setting(config, Twin(None, tensors), 1, job["slots"], job["token_budget"])
+    rng = torch.Generator().manual_seed(0)
+    tensors = {name: torch.randn(shape, generator=rng) for name, shape in shapes(config).items()}
+    setting = Setting(config, PairedModels(None, tensors), 1, job["slots"], job["token_budget"])
     weights = sum(tensor.nbytes for tensor in setting.tensors(dtype).values()) / 1e6
     with torch_threads(1):
-        runner = Packed(elbert(setting, dtype, True), Overruled(), setting.slots, setting.token_budget)
+        runner = Packed(elbert(setting, dtype, True), ForcedDepth(), setting.slots, setting.token_budget)
         del tensors, setting
         requests = [text.request for text in texts(config, job["lengths"], job["depths"], 8)]
         said, looks = 0, list[float]()

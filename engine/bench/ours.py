@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import torch
 
-from earlybird.engine.bench.row import CPU, Build, Overruled, Row, Said, Setting, Told
+from earlybird.engine.bench.row import CPU, Build, ForcedDepth, PeerResult, Row, Said, Setting
 from earlybird.engine.bench.workload import Text
 from earlybird.engine.config import Dtype
 from earlybird.engine.exits.policy import at_last_layer, at_limit, classifier_output
@@ -55,7 +55,7 @@ class PackedRow:
             said += runner.step()
 
     def _runner(self) -> Packed:
-        return Packed(self.model, Overruled(), self._setting.slots, self._setting.token_budget)
+        return Packed(self.model, ForcedDepth(), self._setting.slots, self._setting.token_budget)
 
 
 class Idle:
@@ -76,13 +76,13 @@ class Alone:
     peer, refilled, slots = False, False, 1
 
     def __init__(self, setting: Setting, dtype: Dtype) -> None:
-        self.dtype, self._model, self._policy = dtype, elbert(setting, dtype, False), Overruled()
+        self.dtype, self._model, self._policy = dtype, elbert(setting, dtype, False), ForcedDepth()
 
     @torch.inference_mode()
     def run(self, texts: Sequence[Text]) -> Sequence[Said]:
         return [self._one(text) for text in texts]
 
-    def _one(self, text: Text) -> Told:
+    def _one(self, text: Text) -> PeerResult:
         model, lengths, depth, leaves = self._model, [len(text.ids)], 0, False
         state, limit = self._policy.initial_state(1, torch.empty(0, 3)), torch.tensor([text.depth])
         hidden = model.embed(torch.tensor(text.ids), lengths)
@@ -92,7 +92,7 @@ class Alone:
             now, passes = classifier_output(model.classify(hidden, lengths, [depth])), torch.tensor([depth])
             decision = at_last_layer(self._policy.decide(now, passes, state), passes, model.config.layers)
             leaves, state = bool(at_limit(decision, passes, limit).leaving), decision.state
-        return Told(text.ticket, depth, tuple(now.logits[0].tolist()))
+        return PeerResult(text.ticket, depth, tuple(now.logits[0].tolist()))
 
 
 def drained(runner: Runner, requests: Sequence[Request]) -> list[Verdict]:
@@ -118,7 +118,7 @@ def _packed(dtype: Dtype, deterministic: bool) -> Build:
 def _idle(dtype: Dtype) -> Build:
     def build(setting: Setting) -> Row:
         model = elbert(setting, dtype, False)
-        return Idle(dtype, Packed(model, Overruled(), setting.slots, setting.token_budget))
+        return Idle(dtype, Packed(model, ForcedDepth(), setting.slots, setting.token_budget))
 
     return build
 

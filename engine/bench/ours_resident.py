@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from earlybird.engine.bench.ours import SHORT, Idle, drained
-from earlybird.engine.bench.row import Build, Overruled, Row, Said, Setting, Told
+from earlybird.engine.bench.row import Build, ForcedDepth, PeerResult, Row, Said, Setting
 from earlybird.engine.bench.workload import Text
 from earlybird.engine.config import CUDA_TIERS, Dtype, ModelConfig
 from earlybird.engine.device.layer import Spread, StaticElbert, Tiles
@@ -52,7 +52,7 @@ class HostRow:
         self.dtype, self._tokens, self._model = dtype, tokens, Synchronous(static(setting, dtype))
 
     def run(self, texts: Sequence[Text]) -> Sequence[Said]:
-        return drained(Packed(self._model, Overruled(), self.slots, self._tokens), [text.request for text in texts])
+        return drained(Packed(self._model, ForcedDepth(), self.slots, self._tokens), [text.request for text in texts])
 
 
 class Synchronous:
@@ -100,7 +100,7 @@ class AloneOnGraph:
     def run(self, texts: Sequence[Text]) -> Sequence[Said]:
         return [self._one(text) for text in texts]
 
-    def _one(self, text: Text) -> Told:
+    def _one(self, text: Text) -> PeerResult:
         length = len(text.ids)
         if length not in self._passes:
             self._passes[length] = _Pass(self._model, self._device, length)
@@ -112,7 +112,7 @@ class _Pass:
 
     def __init__(self, model: StaticElbert, device: Device, length: int) -> None:
         where, config = model.where, model.config
-        self._model, self._policy, self._device = model, Overruled(), device
+        self._model, self._policy, self._device = model, ForcedDepth(), device
         self._ids = torch.zeros(length, dtype=torch.int64, device=where)
         self._hidden = torch.zeros(length, config.hidden_size, dtype=model.dtype, device=where)
         self._depth, self._limit = (torch.zeros(1, dtype=torch.int64, device=where) for _ in range(2))
@@ -124,7 +124,7 @@ class _Pass:
         self._heard, self._sent = device.pinned(self._said), device.pinned(self._ids)
         self._embed, self._advance = device.graph(self._start), device.graph(self._pass)
 
-    def through(self, text: Text) -> Told:
+    def through(self, text: Text) -> PeerResult:
         """Until it leaves."""
         run, depth = self._device.compute.run, 0
         self._sent.copy_(torch.tensor(text.ids))
@@ -137,7 +137,7 @@ class _Pass:
             run(partial(self._heard.copy_, self._said, non_blocking=True))
             self._device.compute.mark().wait()
             depth += 1
-        return Told(text.ticket, depth, tuple(self._heard[1:].tolist()))
+        return PeerResult(text.ticket, depth, tuple(self._heard[1:].tolist()))
 
     @torch.no_grad()
     def _start(self) -> None:
@@ -165,7 +165,7 @@ def static(setting: Setting, dtype: Dtype, tiles: Tiles | None = None) -> Static
 def resident(setting: Setting, dtype: Dtype, tiles: Tiles | None = None) -> Resident:
     """An empty loop over the setting's tiers; deterministic with `tiles`."""
     device = device_of(setting, deterministic=tiles is not None)
-    return Resident(static(setting, dtype, tiles), Overruled(), tiers_of(setting), device)
+    return Resident(static(setting, dtype, tiles), ForcedDepth(), tiers_of(setting), device)
 
 
 def tiers_of(setting: Setting) -> tuple[Tier, ...]:

@@ -13,14 +13,14 @@ from earlybird.engine.weights import renamed
 
 
 @dataclass(frozen=True)
-class Twin:
+class PairedModels:
     """The same model twice, float32. `theirs`: AlbertForSequenceClassification in eval mode."""
 
     theirs: Any
     tensors: Mapping[str, Tensor]  # named as in engine.weights.shapes
 
 
-def twin(config: ModelConfig) -> Twin:
+def twin(config: ModelConfig) -> PairedModels:
     """Weights wide enough that answers differ between texts and depths."""
     import transformers
 
@@ -39,9 +39,9 @@ def twin(config: ModelConfig) -> Twin:
         attn_implementation="sdpa",
     )
     theirs = library.AlbertForSequenceClassification(settings).eval().requires_grad_(False)
-    chance = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     for name, parameter in theirs.named_parameters():
-        noise = torch.randn(parameter.shape, generator=chance)
+        noise = torch.randn(parameter.shape, generator=rng)
         if "LayerNorm" in name or "layer_norm" in name:
             parameter.copy_(noise.mul_(0.1).add_(1.0 if name.endswith("weight") else 0.0))
         elif "embeddings" in name:
@@ -52,4 +52,4 @@ def twin(config: ModelConfig) -> Twin:
             spread = 4.0 if name.startswith("classifier") else 1.0
             parameter.copy_(noise.mul_(spread / parameter.shape[1] ** 0.5))
     tensors = renamed(Path("random"), {name: tensor.clone() for name, tensor in theirs.state_dict().items()})
-    return Twin(theirs, tensors)
+    return PairedModels(theirs, tensors)

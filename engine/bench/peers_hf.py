@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from earlybird.engine.bench.clock import spent
-from earlybird.engine.bench.row import Build, Exits, Row, Said, Setting, Told, batches, told
+from earlybird.engine.bench.row import Build, Exits, PeerResult, Row, Said, Setting, batches, told
 from earlybird.engine.bench.workload import Text
 
 BATCH = 32
@@ -64,7 +64,7 @@ class HuggingFace:
         logits: Tensor = model.classifier(model.albert.pooler_activation(model.albert.pooler(first)))
         return logits
 
-    def deepest(self, texts: Sequence[Text], logits: Tensor) -> list[Told]:
+    def deepest(self, texts: Sequence[Text], logits: Tensor) -> list[PeerResult]:
         """Of texts that all made every pass."""
         return told(texts, [self._config.layers] * len(texts), logits.float())
 
@@ -74,7 +74,7 @@ class Eager(HuggingFace):
 
     @torch.inference_mode()
     def run(self, texts: Sequence[Text]) -> Sequence[Said]:
-        found: list[Told] = []
+        found: list[PeerResult] = []
         for batch in batches(texts, self.slots):
             ids, mask = self.padded(batch)
             found += self.deepest(batch, self.whole(ids, mask.long() if len(batch) > 1 else None))
@@ -108,7 +108,7 @@ class Pipeline(HuggingFace):
         for text, scores in zip(texts, scored, strict=True):
             by_label = {score["label"]: score["score"] for score in scores}
             logits = tuple(by_label[f"LABEL_{number}"] for number in range(len(by_label)))
-            found.append(Told(text.ticket, self._config.layers, logits))
+            found.append(PeerResult(text.ticket, self._config.layers, logits))
         return found
 
 
@@ -123,10 +123,10 @@ class Together(HuggingFace):
     def run(self, texts: Sequence[Text]) -> Sequence[Said]:
         return [answer for batch in batches(texts, self.slots) for answer in self._batch(batch)]
 
-    def _batch(self, batch: Sequence[Text]) -> list[Told]:
+    def _batch(self, batch: Sequence[Text]) -> list[PeerResult]:
         ids, padding = self.padded(batch)
         mask = padding if len(batch) > 1 else None
-        hidden, state, found = self.embed(ids), self._exits.fresh(len(batch)), list[Told]()
+        hidden, state, found = self.embed(ids), self._exits.fresh(len(batch)), list[PeerResult]()
         open_ = set(range(len(batch)))  # places in the first batch
         places = list(range(len(batch)))
         for depth in range(1, self._config.layers + 1):
@@ -162,7 +162,7 @@ class AlgorithmOne(HuggingFace):
         self._width = self._width or max(len(text.ids) for text in texts)
         if self._choose:
             self._choose, self.slots = False, self._best(texts)
-        waiting, found = list(reversed(texts)), list[Told]()
+        waiting, found = list(reversed(texts)), list[PeerResult]()
         inside, depths = list[Text](), list[int]()
         hidden, mask, state = torch.empty(0), torch.empty(0), self._exits.fresh(0)
         while waiting or inside:

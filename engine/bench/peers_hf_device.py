@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from earlybird.engine.bench.peers_hf import Eager, HuggingFace, row
-from earlybird.engine.bench.row import Build, Said, Setting, Told, batches
+from earlybird.engine.bench.row import Build, PeerResult, Said, Setting, batches
 from earlybird.engine.bench.workload import Text
 
 LARGE = 256  # texts of a batch
@@ -49,7 +49,7 @@ class Varlen(HuggingFace):
 
     @torch.inference_mode()
     def run(self, texts: Sequence[Text]) -> Sequence[Said]:
-        found: list[Told] = []
+        found: list[PeerResult] = []
         for batch in batches(texts, self.slots):
             ids = torch.tensor([token for text in batch for token in text.ids])
             places = torch.cat([torch.arange(len(text.ids)) for text in batch])

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from earlybird.engine.bench.row import Build, Exits, Row, Said, Setting, Told, told
+from earlybird.engine.bench.row import Build, Exits, PeerResult, Row, Said, Setting, told
 from earlybird.engine.bench.workload import Text
 from earlybird.engine.config import Dtype
 from earlybird.engine.slots.int8 import weight_range
@@ -49,7 +49,7 @@ class Full(OnnxRuntime):
         found = []
         for text in texts:
             (logits,) = self._session.run(None, {"ids": [text.ids]})
-            found.append(Told(text.ticket, self._config.layers, tuple(logits[0].tolist())))
+            found.append(PeerResult(text.ticket, self._config.layers, tuple(logits[0].tolist())))
         return found
 
 
@@ -68,7 +68,7 @@ class LayerExit(OnnxRuntime):
     def run(self, texts: Sequence[Text]) -> Sequence[Said]:
         return [self._one(text) for text in texts]
 
-    def _one(self, text: Text) -> Told:
+    def _one(self, text: Text) -> PeerResult:
         (hidden,) = self._embed.run(None, {"ids": [text.ids]})
         state, depth, leaves = self._exits.fresh(1), 0, False
         while not leaves:

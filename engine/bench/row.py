@@ -7,7 +7,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from earlybird.engine.bench.paired_models import Twin
+from earlybird.engine.bench.paired_models import PairedModels
 from earlybird.engine.bench.workload import Text
 from earlybird.engine.config import Dtype, ModelConfig
 from earlybird.engine.device.step import Tier
@@ -30,7 +30,7 @@ class Said(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class PeerResult:
     """Of rows that have no verdicts."""
 
     ticket: int
@@ -55,7 +55,7 @@ class Setting:
     """What all rows of a run share."""
 
     config: ModelConfig
-    twin: Twin
+    twin: PairedModels
     threads: int
     slots: int
     token_budget: int
@@ -79,7 +79,7 @@ Build = Callable[[Setting], Row]
 
 
 @dataclass(frozen=True, slots=True)
-class Overruled:
+class ForcedDepth:
     """An exit policy that is computed for real and then never obeyed: texts leave at their own depth, so that every
     row does the same work."""
 
@@ -102,7 +102,7 @@ class Exits:
     """The exit test of peers with early exits: the same rule, as overruled."""
 
     def __init__(self, layers: int) -> None:
-        self._layers, self._policy = layers, Overruled()
+        self._layers, self._policy = layers, ForcedDepth()
 
     def fresh(self, count: int) -> State:
         """The state of `count` new texts."""
@@ -120,10 +120,10 @@ class Exits:
         return [depth >= text.depth for text, depth in zip(texts, depths, strict=True)], decision.state
 
 
-def told(texts: Sequence[Text], depths: Sequence[int], logits: Tensor) -> list[Told]:
+def told(texts: Sequence[Text], depths: Sequence[int], logits: Tensor) -> list[PeerResult]:
     """Rows of logits (S, C) as answers."""
     rows = logits.tolist()
-    return [Told(text.ticket, depth, tuple(row)) for text, depth, row in zip(texts, depths, rows, strict=True)]
+    return [PeerResult(text.ticket, depth, tuple(row)) for text, depth, row in zip(texts, depths, rows, strict=True)]
 
 
 def batches(texts: Sequence[Text], size: int) -> Iterator[Sequence[Text]]:

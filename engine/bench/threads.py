@@ -9,7 +9,7 @@ from earlybird.engine.bench.measure import Pace, torch_threads
 from earlybird.engine.bench.ours import PackedRow
 from earlybird.engine.bench.row import Setting
 from earlybird.engine.bench.workload import BLOCK, Text
-from earlybird.engine.runtime import calmed
+from earlybird.engine.runtime import interpreter_tuned
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def scaling(setting: Setting, texts: Sequence[Text], most: int, pace: Pace) -> l
         rows[count].run(some)
         return time.perf_counter() - start, time.process_time() - cpu
 
-    with torch_threads(1), calmed():
+    with torch_threads(1), interpreter_tuned():
         block_s, _ = seconds(1, texts[:BLOCK])
         # Every thread fills and empties its slots once: with few texts that would be what is measured.
         blocks = max(round(pace.seconds / block_s), -(-8 * most * setting.slots // BLOCK))

@@ -61,10 +61,10 @@ def text(ticket: int, ids: tuple[int, ...], depth: int) -> Text:
 
 def texts(config: ModelConfig, lengths: Sequence[int], depths: Sequence[int], blocks: int) -> list[Text]:
     """`blocks` times the BLOCK lengths and the BLOCK depths, each shuffled by itself."""
-    chance, found = random.Random(7), list[Text]()
+    rng, found = random.Random(7), list[Text]()
     for _ in range(blocks):
-        for length, depth in zip(chance.sample(lengths, BLOCK), chance.sample(depths, BLOCK), strict=True):
-            ids = tuple(chance.randrange(5, config.vocab_size) for _ in range(length))
+        for length, depth in zip(rng.sample(lengths, BLOCK), rng.sample(depths, BLOCK), strict=True):
+            ids = tuple(rng.randrange(5, config.vocab_size) for _ in range(length))
             found.append(text(len(found), ids, depth))
     return found
 

@@ -234,5 +234,5 @@ def one_thread() -> Iterator[None]:
 
 def noise(n_rows: int, width: int, dtype: torch.dtype) -> Tensor:
     """(n_rows, width) in -1 to 1, always the same; torch's own random state is left alone."""
-    chance = torch.Generator().manual_seed(n_rows * 65_537 + width)
-    return torch.rand(n_rows, width, generator=chance, dtype=dtype) * 2 - 1
+    rng = torch.Generator().manual_seed(n_rows * 65_537 + width)
+    return torch.rand(n_rows, width, generator=rng, dtype=dtype) * 2 - 1

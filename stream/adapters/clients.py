@@ -84,7 +84,7 @@ class Closable(Protocol):
         """Leave the group, let go of the connections."""
 
 
-def within(timeout_s: float, call: Callable[[], T]) -> T:
+def call_with_timeout(timeout_s: float, call: Callable[[], T]) -> T:
     """What `call` returns or raises; on another thread, while this one waits. Raises TimeoutError when it has not come
     back by then, and leaves it behind: some of librdkafka's calls have no bound of their own."""
     outcome: list[T] = []
@@ -110,7 +110,7 @@ def leave(consumer: Closable, client: str, timeout_s: float = LEAVING_S) -> bool
     """Close a consumer within `timeout_s`; whether it did. librdkafka now and then never comes back from leaving a
     group that has thrown it out: then the group's session timeout says it."""
     try:
-        within(timeout_s, consumer.close)
+        call_with_timeout(timeout_s, consumer.close)
     except TimeoutError:
         log.warning("client.not_left", client=client, waited_s=timeout_s, hint="its group goes by the session timeout")
         return False

@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from earlybird.stream.errors import StreamError
-from earlybird.stream.extras import cure
+from earlybird.stream.extras import install_hint
 
 CLIENT_OPTIONS: Mapping[str, str | int] = {"fetch.wait.max.ms": 5}
 """What a client of the embedded broker needs besides its address."""
@@ -182,7 +182,7 @@ def bundled_server() -> str:
 
         return str(get_binary_path())
     except ImportError as error:
-        raise StreamError(f"the embedded Redis needs its server ({error}): {cure('stream')}") from None
+        raise StreamError(f"the embedded Redis needs its server ({error}): {install_hint('stream')}") from None
     except ValkeyServerError as error:
         raise StreamError(f"the embedded Redis has no server for this platform: {error}") from None
 

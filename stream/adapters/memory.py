@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from earlybird.stream.errors import RecordTooLarge, SinkError, SourceEnded, SourceError
 from earlybird.stream.ports import (
-    MINE,
-    PENDING,
+    ACQUIRED,
+    HELD_ELSEWHERE,
     Answer,
     Claim,
     Commit,
@@ -254,18 +254,18 @@ class MemoryCache:
             self._counts[claim.key] += first.position != claim.position
             return Hit(first, count)
         if first is None and self._owners.get(claim.key, self._token) is not self._token:
-            return PENDING
+            return HELD_ELSEWHERE
         self._firsts.pop(claim.key, None)
         self._owners[claim.key] = self._token
-        return MINE
+        return ACQUIRED
 
 
 class NoCache:
     """A DuplicateCache that knows nothing: every text that is not in flight is computed."""
 
     def claim(self, claims: Sequence[Claim]) -> list[Answer]:
-        """As DuplicateCache.claim: all MINE."""
-        return [MINE] * len(claims)
+        """As DuplicateCache.claim: all ACQUIRED."""
+        return [ACQUIRED] * len(claims)
 
     def store(self, firsts: Mapping[str, First], repeats: Mapping[str, int]) -> None:
         """As DuplicateCache.store: forgotten."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
-from earlybird.stream.adapters.clients import DENIED, PASSING, ClientLog, within
+from earlybird.stream.adapters.clients import DENIED, PASSING, ClientLog, call_with_timeout
 from earlybird.stream.adapters.group import commit_of, named_topic, offset_of
 from earlybird.stream.adapters.topic_ids import TopicIds
 from earlybird.stream.errors import SourceError
@@ -89,7 +89,7 @@ class Offsets:
             def stored() -> list[TopicPartition]:
                 return self._consumer.commit(offsets=offsets, asynchronous=False)
 
-            return self.answered(None, stored() if inside else within(COMMIT_TIMEOUT_S, stored))
+            return self.answered(None, stored() if inside else call_with_timeout(COMMIT_TIMEOUT_S, stored))
         except KafkaException as error:
             return self.answered(error.args[0], offsets)
         except TimeoutError:

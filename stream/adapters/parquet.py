@@ -14,7 +14,7 @@ from typing import Any, Literal
 from earlybird.schemas.signal import Signal
 from earlybird.stream.adapters.columns import SIGNAL, schema_of, table_of
 from earlybird.stream.errors import SettingsError, SourceError
-from earlybird.stream.extras import cure
+from earlybird.stream.extras import install_hint
 from earlybird.stream.ports import Record
 from earlybird.stream.timeline.availability import Stamped
 
@@ -33,7 +33,7 @@ def arrow() -> Any:
         import_module("pyarrow.ipc")
         import_module("pyarrow.parquet")
     except ModuleNotFoundError:
-        raise SettingsError(f"Parquet and Arrow files need pyarrow: {cure('archive')}") from None
+        raise SettingsError(f"Parquet and Arrow files need pyarrow: {install_hint('archive')}") from None
     return pa
 
 

@@ -19,7 +19,7 @@ from redis import RedisError
 from earlybird.stream.adapters.breaker import Breaker
 from earlybird.stream.adapters.cache_codec import LARGEST_ENTRY, Entries, place
 from earlybird.stream.adapters.redis_link import Link, Script, explained
-from earlybird.stream.ports import MINE, PENDING, Answer, Claim, First, Hit
+from earlybird.stream.ports import ACQUIRED, HELD_ELSEWHERE, Answer, Claim, First, Hit
 
 log = structlog.get_logger(__name__)
 
@@ -166,12 +166,12 @@ class RedisCache:
         keys = [PREFIX + claim.key for claim in claims]
         values = self._tell(CLAIM, keys, arguments)
         if values is None:
-            return [MINE] * len(claims)
+            return [ACQUIRED] * len(claims)
         answers = [self._read(claim.key, value) for claim, value in zip(claims, values, strict=True)]
         unreadable = [key for key, answer in zip(keys, answers, strict=True) if answer is None]
         if unreadable:
             self._tell(REPLACE, unreadable, [self._token, self._lease_ms])
-        return [answer or MINE for answer in answers]
+        return [answer or ACQUIRED for answer in answers]
 
     def store(self, firsts: Mapping[str, First], repeats: Mapping[str, int]) -> None:
         """As DuplicateCache.store."""
@@ -210,7 +210,7 @@ class RedisCache:
         """None for an entry that is none, and still there."""
         if value == 1:
             self.pending += 1
-            return PENDING
+            return HELD_ELSEWHERE
         if isinstance(value, bytes):
             try:
                 first, count = self._entries.read(key, value)
@@ -223,7 +223,7 @@ class RedisCache:
             self._count_bad(key, "neither a claim nor a result")
         else:
             self.misses += 1
-        return MINE
+        return ACQUIRED
 
     def _count_bad(self, key: str, reason: str) -> None:
         self.misses += 1

@@ -12,7 +12,7 @@ import sys
 import time
 from queue import SimpleQueue
 
-from earlybird.engine.runtime import calm
+from earlybird.engine.runtime import tune_interpreter
 from earlybird.stream.adapters.clock import SystemClock
 from earlybird.stream.bench.null import NullEncoder, NullEngine, rate_of
 from earlybird.stream.consumer_processes.channel import Line
@@ -28,7 +28,7 @@ def main() -> int:
     args = parser.parse_args()
     failures: SimpleQueue[Failed] = SimpleQueue()
     device = Device(args.lines, NullEngine(NullEncoder(), rate_of(args.engine)), 1, SystemClock(), failures.put)
-    calm()
+    tune_interpreter()
     device.start()
     start_s = time.process_time()
     print(json.dumps({"ready": True}), flush=True)

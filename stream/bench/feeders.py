@@ -1,4 +1,4 @@
-"""What one more feeder adds: workers without an engine around one simulated device, as `engine.feeders` has them."""
+"""Throughput by number of consumer processes around one simulated device (`engine.consumer_processes`)."""
 
 import math
 import os

@@ -32,7 +32,7 @@ from earlybird.stream.bench.workers import Child, Place, Workers
 from earlybird.stream.config import settings as settings_module
 from earlybird.stream.config.settings import child_environment
 from earlybird.stream.errors import SourceError
-from earlybird.stream.extras import cure
+from earlybird.stream.extras import install_hint
 from earlybird.stream.observability.logging import configure_logging
 from earlybird.stream.ports import Record
 from earlybird.stream.timeline.availability import Stamped
@@ -141,7 +141,7 @@ def _rows(archive: Path, place: Place, peer_count: int, console: Console) -> dic
 
     rows = {"recompute": recompute, "live stage": live}
     if find_spec("transformers") is None:
-        console.print(f"transformers pipeline: not installed; {cure('engine')}")
+        console.print(f"transformers pipeline: not installed; {install_hint('engine')}")
         return rows
     peers = {f"pipeline, batch {size}": (lambda size=size: pipeline(size)) for size in BATCHES}
     return rows | peers

@@ -4,7 +4,7 @@ Beside it a Faust agent and a transformers pipeline in a consumer loop; how far 
 latency at a steady rate.
 
 `--engine null:RATE` puts a device of RATE texts a second behind it, with one process and with two. With `--feeders 1,2`
-only this is measured: so many processes that feed one device (`engine.feeders`), and what one more adds.
+only this is measured: so many processes that feed one device (`engine.consumer_processes`), and what one more adds.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from earlybird.stream.bench.report import Report, Whole, bench_console
 from earlybird.stream.bench.steps import steps
 from earlybird.stream.bench.workers import Child, Place, Workers
 from earlybird.stream.config.settings import child_environment
-from earlybird.stream.extras import cure
+from earlybird.stream.extras import install_hint
 from earlybird.stream.observability.logging import configure_logging
 
 PARTITIONS = 8
@@ -139,7 +139,7 @@ def _peers(place: Place, count: int, missing: list[str]) -> Iterator[Whole]:
     for peer, (name, extra, fewer) in PEERS.items():
         module = "faust" if peer == "faust" else "transformers"
         if find_spec(module) is None:
-            missing.append(f"{name}: not installed; {cure(extra)}")
+            missing.append(f"{name}: not installed; {install_hint(extra)}")
             continue
         command = ["earlybird.stream.bench.peers", peer, "--bootstrap", place.bootstrap_servers, "--raw", place.raw]
         command += ["--signals", f"{place.raw}-peer", "--count", str(count // fewer)]

@@ -27,9 +27,9 @@ from earlybird.stream.bench.workers import Place
 from earlybird.stream.observability.metrics import Metrics
 from earlybird.stream.parsing.records import Limits, Readable, read, text_of
 from earlybird.stream.ports import Commit, DuplicateCache, Outgoing, Partition, Record
-from earlybird.stream.stage.duplicates import Duplicates
+from earlybird.stream.stage.duplicates import Deduplicator
 from earlybird.stream.stage.messages import Answer, Entry, Fields
-from earlybird.stream.stage.offsets import Ledger
+from earlybird.stream.stage.offsets import OffsetTracker
 from earlybird.stream.stage.outcome import fields_record, signal_fields
 
 BATCH = 500
@@ -121,7 +121,7 @@ def _entries(records: Sequence[Record]) -> list[Entry]:
 def _duplicates(name: str, entries: list[Entry], cache: DuplicateCache) -> Step:
     """Look up, and tell the cache afterwards, batch by batch."""
     key = partial(duplicate_key, model_sha256="0" * 64, config_hash="0" * 16, numerics=uuid.uuid4().hex[:16])
-    duplicates = Duplicates(cache, key, DAY_US, 2.0, answered=lambda _: None)
+    duplicates = Deduplicator(cache, key, DAY_US, 2.0, answered=lambda _: None)
 
     def work(batch: Sequence[Entry]) -> Sequence[Entry]:
         for request in duplicates.look_up(batch):
@@ -173,17 +173,17 @@ def _produced(place: Place, outgoing: list[Outgoing]) -> Step:
 
 def _settled(records: Sequence[Record]) -> Step:
     """Delivered in order, finished in another, with the commits of every batch."""
-    ledger = Ledger()
-    ledger.assign({Partition(record.topic, record.partition): None for record in records})
+    offsets = OffsetTracker()
+    offsets.assign({Partition(record.topic, record.partition): None for record in records})
 
     def work(batch: Sequence[Record]) -> Sequence[Record]:
         for record in batch:
             partition = Partition(record.topic, record.partition)
-            ledger.deliver(partition, record.offset, 1, null.NOW_US)
+            offsets.deliver(partition, record.offset, 1, null.NOW_US)
         for record in sorted(batch, key=lambda record: hash((record.partition, record.offset * 7919 % 101))):
             partition = Partition(record.topic, record.partition)
-            ledger.finish(partition, record.offset, ledger.epoch(partition) or 0)
-        ledger.committed(ledger.commits(), confirmed=True)
+            offsets.finish(partition, record.offset, offsets.epoch(partition) or 0)
+        offsets.committed(offsets.commits(), confirmed=True)
         return batch
 
     return _timed("ledger and commit", lambda: _batchwise(records, work))[1]

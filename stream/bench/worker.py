@@ -65,8 +65,8 @@ class Race(threading.Event):
     def is_set(self) -> bool:
         """As Event.is_set."""
         assert self.pipeline is not None, "asked before the stage was built. This is a bug."
-        if len(self.pipeline.ledger.partitions()) != self._assigned:
-            self._assigned = len(self.pipeline.ledger.partitions())
+        if len(self.pipeline.offsets.partitions()) != self._assigned:
+            self._assigned = len(self.pipeline.offsets.partitions())
             print(json.dumps({"assigned": self._assigned}), flush=True)
         if self._held and self._go.is_set():
             self._source.resume(self._held)

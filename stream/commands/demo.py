@@ -25,7 +25,7 @@ from earlybird.stream.demo.playback import RAW_TOPICS, Playback
 from earlybird.stream.demo.stage import DemoStage
 from earlybird.stream.monitor.starting import Starting
 from earlybird.stream.monitor.summary import TapeTally
-from earlybird.stream.monitor.tape import Kind, Row, Tape, liveliest, picture
+from earlybird.stream.monitor.tape import Kind, Row, Tape, most_active, picture
 from earlybird.stream.observability.logging import configure_logging
 
 _PICTURE_COLUMNS, _PICTURE_ROWS = 100, 26
@@ -122,7 +122,7 @@ def _write_picture(path: Path, rows: list[Row], tally: TapeTally, seconds: float
     canvas = Console(
         record=True, width=_PICTURE_COLUMNS, file=io.StringIO(), force_terminal=True, color_system="truecolor"
     )
-    lively = liveliest([row for row in rows if row.kind is not Kind.REJECTION or row.headline], _PICTURE_ROWS)
+    lively = most_active([row for row in rows if row.kind is not Kind.REJECTION or row.headline], _PICTURE_ROWS)
     canvas.print(picture(lively, tally.status(seconds), _PICTURE_COLUMNS))
     drawn = canvas.export_svg(title="earlybird demo")
     # A picture in a README may load nothing: any monospaced font will do.

@@ -122,9 +122,9 @@ class Engine(Group):
     threads: PositiveInt = Field(
         default_factory=usable_cores, description="engine threads, one per core that affinity and cgroup leave"
     )
-    feeders: Annotated[int, Field(ge=0)] = Field(
+    consumer_processes: Annotated[int, Field(ge=0)] = Field(
         default=0,
-        description="processes that read, tokenise and publish for the one that has the engine; 0: it does it itself",
+        description="consumer processes that share one engine (Linux); 0: one process does both",
     )
     slots: PositiveInt = Field(default=16, description="texts in the model at once, per thread; on a GPU see tiers")
     token_budget: PositiveInt = Field(
@@ -135,7 +135,9 @@ class Engine(Group):
         description="a resident loop's sizes of step, small to large: [[slots, tokens, steps between two looks], "
         "...]; the smallest that holds the queue runs",
     )
-    fuse: bool = Field(default=False, description="on a GPU: compile each step before it is captured; a slower start")
+    compile: bool = Field(
+        default=False, description="on a GPU: compile each step before it is captured; a slower start"
+    )
     dtype: Literal["float32", "float64", "bfloat16", "float16", "int8"] = Field(
         default="float32",
         description="arithmetic of the model; bfloat16 or float16 is what a GPU is fast in, "

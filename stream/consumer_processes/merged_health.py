@@ -30,9 +30,9 @@ class Vitals:
         for number in range(len(self._feeders)):
             threading.Thread(target=self._look, args=(number,), name=f"vitals-{number}", daemon=True).start()
 
-    def beat_age_s(self) -> float:
+    def loop_age_s(self) -> float:
         """Of the feeder whose loop has not come round for the longest time; one that starts is well."""
-        return max((feeder.beat_age_s() for feeder in self._feeders), default=0.0)
+        return max((feeder.loop_age_s() for feeder in self._feeders), default=0.0)
 
     def readiness(self) -> Readiness:
         """Every feeder must be ready."""
@@ -85,14 +85,14 @@ class _Feeder:
     def hear(self, health: bytes, readiness: bytes) -> None:
         self.missed = 0 if health else self.missed + 1
         if health:
-            self._beat = time.monotonic(), float(json.loads(health)["beat_age_s"])
+            self._beat = time.monotonic(), float(json.loads(health)["loop_age_s"])
         if readiness:
             self.readiness = json.loads(readiness)
 
     def unheard_s(self) -> float:
         return 0.0 if self._beat is None else time.monotonic() - self._beat[0]
 
-    def beat_age_s(self) -> float:
+    def loop_age_s(self) -> float:
         return 0.0 if self._beat is None else self.unheard_s() + self._beat[1]
 
 

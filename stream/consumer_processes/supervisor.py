@@ -20,7 +20,7 @@ from typing import IO
 import structlog
 
 from earlybird.engine.engine import Engine
-from earlybird.engine.runtime import calm
+from earlybird.engine.runtime import tune_interpreter
 from earlybird.stream.adapters.clock import SystemClock
 from earlybird.stream.config.settings import Http, Settings
 from earlybird.stream.consumer_processes.bootstrap import Blueprint
@@ -113,9 +113,13 @@ class Crew:
 
 
 def serve_crew(settings: Settings, engine: Engine, origin: Origin, metrics: Metrics, stop: threading.Event) -> None:
-    """`settings.engine.feeders` members of the group around one engine, until `stop` is set; then they finish, commit
-    and leave. Raises EngineError, StreamError."""
-    lines = [Line.create(settings.limits.max_in_flight, engine.max_tokens) for _ in range(settings.engine.feeders)]
+    """Run the consumer processes around one engine until `stop` is set; then they finish, commit and leave.
+
+    Raises EngineError, StreamError.
+    """
+    lines = [
+        Line.create(settings.limits.max_in_flight, engine.max_tokens) for _ in range(settings.engine.consumer_processes)
+    ]
     failures: SimpleQueue[Failed] = SimpleQueue()
     device = Device(lines, engine, settings.engine.threads, SystemClock(), failures.put)
     metrics.watch(lambda: device.threads.figures)
@@ -124,14 +128,14 @@ def serve_crew(settings: Settings, engine: Engine, origin: Origin, metrics: Metr
         for line in lines:
             stack.callback(line.close)
         health = HealthServer(
-            http.host, http.port, beat_age_s=vitals.beat_age_s, readiness=vitals.readiness, metrics=vitals.page
+            http.host, http.port, loop_age_s=vitals.loop_age_s, readiness=vitals.readiness, metrics=vitals.page
         )
         stack.callback(vitals.close)
         stack.callback(health.close)
         end_s = settings.timing.drain_timeout_s + END_S
         # The feeders have watchdogs of their own; this one gives them the time to end and to be waited for.
         stack.enter_context(Watchdog(device.threads.progress, stop, end_s + END_S))
-        calm()
+        tune_interpreter()
         device.start()
         stack.callback(device.close)
         stack.callback(crew.close)

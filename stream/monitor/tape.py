@@ -126,7 +126,7 @@ def headline(value: bytes | None) -> str:
     return "" if value is None else plain(value[:80].decode("utf-8", "replace"))
 
 
-def liveliest(rows: list[Row], count: int) -> list[Row]:
+def most_active(rows: list[Row], count: int) -> list[Row]:
     """The `count` consecutive rows that show the most kinds and symbols, for a still picture."""
     windows = [rows[start : start + count] for start in range(max(1, len(rows) - count + 1))]
     return max(windows, key=lambda window: (len({row.kind for row in window}), len({row.symbol for row in window})))

@@ -19,7 +19,7 @@ from earlybird.stream.errors import SettingsError
 
 log = structlog.get_logger(__name__)
 
-LONGEST_BEAT_S = 5.0
+LIVENESS_TIMEOUT_S = 5.0
 """A loop that has not come round for so long is taken for hung; an orchestrator then restarts the process."""
 
 LIFETIME_S = 10.0  # of a connection, from its acceptance to the last byte of its answer
@@ -42,7 +42,7 @@ class Readiness:
 class HealthServer:
     """Serves from construction until `close`.
 
-    `beat_age_s` says how long ago the pipeline's loop came round: /healthz is 200 below LONGEST_BEAT_S, else 503. It
+    `loop_age_s` says when the pipeline last looped: /healthz is 200 below LIVENESS_TIMEOUT_S, else 503. It
     never asks a broker, since restarting this process cures no broker. `readiness` decides /readyz. `metrics` gives
     content type and text for what a scraper accepts. All three are called on the server's threads and must only read.
     """
@@ -52,13 +52,13 @@ class HealthServer:
         host: str,
         port: int,
         *,
-        beat_age_s: Callable[[], float],
+        loop_age_s: Callable[[], float],
         readiness: Callable[[], Readiness],
         metrics: Callable[[str], tuple[str, bytes]],
     ) -> None:
         """`port` 0 takes any free one. Raises SettingsError when the address cannot be had."""
         routes: dict[str, Callable[[str], Page]] = {
-            "/healthz": lambda _: _health(beat_age_s()),
+            "/healthz": lambda _: _health(loop_age_s()),
             "/readyz": lambda _: _ready(readiness()),
             "/metrics": lambda accepted: (HTTPStatus.OK, *metrics(accepted)),
         }
@@ -215,9 +215,9 @@ def _asked(route: Callable[[str], Page], accepted: str) -> Page:
         return _text(HTTPStatus.INTERNAL_SERVER_ERROR, "see the log")
 
 
-def _health(beat_age_s: float) -> Page:
-    healthy = beat_age_s < LONGEST_BEAT_S
-    return _json(healthy, {"healthy": healthy, "beat_age_s": round(beat_age_s, 3)})
+def _health(loop_age_s: float) -> Page:
+    healthy = loop_age_s < LIVENESS_TIMEOUT_S
+    return _json(healthy, {"healthy": healthy, "loop_age_s": round(loop_age_s, 3)})
 
 
 def _ready(readiness: Readiness) -> Page:

@@ -30,7 +30,7 @@ from earlybird.stream.ports import Partition
 _LATENCY_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.25, 0.5, 1, 2, 5, 15, 60, 300)
 
 STAGES: tuple[tuple[str, str, str], ...] = (
-    ("feed", "published_us", "ingested_us"),  # the provider's delay; live texts only
+    ("provider", "published_us", "ingested_us"),  # the provider's delay; live texts only
     ("read", "ingested_us", "consumed_us"),  # the raw topic and its backlog; live texts only
     ("prepare", "consumed_us", "engine_in_us"),  # decode, duplicates, tokenise, wait for a slot
     ("engine", "engine_in_us", "exited_us"),

@@ -23,7 +23,7 @@ from earlybird.stream.errors import SettingsError
 from earlybird.stream.ports import Partition, Record
 from earlybird.stream.replay.outputs import Account, Output
 from earlybird.stream.replay.recorded import readable, recorded
-from earlybird.stream.stage.deadlines import AsRecorded
+from earlybird.stream.stage.deadlines import RecordedLateness
 from earlybird.stream.timeline.availability import (
     Dated,
     Empirical,
@@ -213,18 +213,18 @@ def recorded_signals(plan: Plan, history: History) -> Iterator[tuple[Stamped, Si
         yield from readable(rows)
 
 
-def recorded_haste(plan: Plan, history: History, each: Callable[[Record, Signal], None]) -> AsRecorded:
+def recorded_lateness(plan: Plan, history: History, each: Callable[[Record, Signal], None]) -> RecordedLateness:
     """What the live stage's clock decided. `each` gets every signal of the record."""
-    haste = AsRecorded()
+    lateness = RecordedLateness()
     for stamped in chain.from_iterable(history.read(plan.rejected, Window())):
         value = stamped.record.value or b""
         if b'"shed"' in value:  # most are none, and to decode them takes a hundred times as long
             with suppress(DecodeError):
-                haste.note_rejection(decode(Rejection, value))
+                lateness.note_rejection(decode(Rejection, value))
     for stamped, signal in recorded_signals(plan, history):
-        haste.note_signal(signal)
+        lateness.note_signal(signal)
         each(stamped.record, signal)
-    return haste
+    return lateness
 
 
 def measured_latency(plan: Plan, history: History) -> Empirical:

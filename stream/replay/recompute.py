@@ -24,7 +24,7 @@ from earlybird.stream.config.settings import Settings
 from earlybird.stream.errors import SourceEnded, SourceError
 from earlybird.stream.observability.metrics import Metrics
 from earlybird.stream.ports import (
-    MINE,
+    ACQUIRED,
     Answer,
     Claim,
     Commit,
@@ -39,7 +39,7 @@ from earlybird.stream.ports import (
 from earlybird.stream.replay.compare import Comparison
 from earlybird.stream.replay.player import Plan, Player
 from earlybird.stream.service import origin_of
-from earlybird.stream.stage.deadlines import AsRecorded
+from earlybird.stream.stage.deadlines import RecordedLateness
 from earlybird.stream.stage.messages import Entry
 from earlybird.stream.stage.outcome import Origin
 from earlybird.stream.stage.stage import Stage
@@ -201,7 +201,7 @@ class Verdicts:
         answers: list[Answer] = []
         for claim in claims:
             first = self._known.get(claim.key)
-            answers.append(MINE if first is None else Hit(replace(first, position=claim.position), 0))
+            answers.append(ACQUIRED if first is None else Hit(replace(first, position=claim.position), 0))
         return answers
 
     def store(self, firsts: Mapping[str, First], repeats: Mapping[str, int]) -> None:  # noqa: ARG002
@@ -264,11 +264,12 @@ def recompute(
     engine: Engine,
     settings: Settings,
     verdicts: Verdicts,
-    haste: AsRecorded,
+    lateness: RecordedLateness,
     comparison: Comparison | None = None,
 ) -> None:
-    """Run this history through a stage of its own and hand what it says to the player, which is then finished. `haste`
-    decides what a clock decides in a live one.
+    """Run this history through a stage of its own, feed its outcomes to the player and finish it.
+
+    `lateness` repeats from the record what a live stage decides by its clock.
 
     Nothing outside is touched: no group, no Redis, no topic. Raises EngineError, StreamError.
     """
@@ -285,7 +286,7 @@ def recompute(
             player.take(reached, number, _message(outcome.outgoing, origin), outcome.text_key)
 
     source = HistorySource(history, list(plan.spans), sink.outcomes, release)
-    stage = Stage(alone, engine, origin, source, sink, verdicts, SystemClock(), Metrics(engine.max_layers), haste)
+    stage = Stage(alone, engine, origin, source, sink, verdicts, SystemClock(), Metrics(engine.max_layers), lateness)
     stage.run(threading.Event())
     if source.unreleased:
         raise SourceError(f"{source.unreleased} records were read and never finished")

@@ -28,7 +28,7 @@ from earlybird.stream.replay.player import (
     play_recorded,
     raw_history,
     read_plan,
-    recorded_haste,
+    recorded_lateness,
 )
 from earlybird.stream.replay.recorded import tell_cut
 from earlybird.stream.timeline.availability import Constant, Latency, Rule
@@ -191,7 +191,7 @@ def _recompute(settings: Settings, options: Options, history: History, plan: Pla
         if comparison is not None:
             comparison.record(signal)
 
-    haste = recorded_haste(plan, history, record)
+    lateness = recorded_lateness(plan, history, record)
     repeats = Repeats(settings.redis.ttl_s * 1_000_000)
 
     def novelty(signal: Signal, text_key: str) -> Signal:
@@ -208,7 +208,7 @@ def _recompute(settings: Settings, options: Options, history: History, plan: Pla
     rejections = LinesFile(options.output / REJECTIONS)
     try:
         player.rejected = lambda rejection: rejections.write(rejection.model_dump(mode="json"))
-        recompute(plan, raw_history(plan, history), player, engine, settings, verdicts, haste, comparison)
+        recompute(plan, raw_history(plan, history), player, engine, settings, verdicts, lateness, comparison)
     finally:
         rejections.close()
         verdicts.close()
@@ -220,8 +220,8 @@ def _recompute(settings: Settings, options: Options, history: History, plan: Pla
     return {
         "deterministic": settings.engine.deterministic,
         "verdicts_resumed": verdicts.resumed,
-        "recorded_deadlines": len(haste.depths),
-        "recorded_shed": len(haste.shed),
+        "recorded_deadlines": len(lateness.depths),
+        "recorded_shed": len(lateness.shed),
         **({} if comparison is None else {"comparison": comparison.report()}),
     }
 

@@ -16,7 +16,7 @@ from earlybird.stream.ports import Position
 from earlybird.stream.stage.messages import Entry, TimedRequest
 
 
-class Haste(Protocol):
+class LatenessPolicy(Protocol):
     """Judges texts before anything is computed of them."""
 
     def judge(self, entry: Entry) -> None:
@@ -24,15 +24,17 @@ class Haste(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class ByClock:
+class ClockLateness:
     """Ages at the instant at which the record was taken from Kafka. None: no limit."""
 
     deadline_us: int | None = None  # from then on until it has to leave
     shed_after_us: int | None = None
 
     def judge(self, entry: Entry) -> None:
-        """As Haste.judge. Age counts from `ingested_us`, our own side's clock: a provider's delay is nothing that a
-        stage could catch up on. An assumed one was made up for history, which is never late."""
+        """As LatenessPolicy.judge. Age counts from `ingested_us`: a provider's delay cannot be caught up on.
+
+        Items with an assumed ingest time are history and never late.
+        """
         element = entry.element
         if not isinstance(element, Readable):
             return
@@ -46,7 +48,7 @@ class ByClock:
 
 
 @dataclass
-class AsRecorded:
+class RecordedLateness:
     """What a live stage's clock decided, by raw position. A worker that dies between an outcome and its commit leaves
     the text to another, which may decide otherwise: the first result counts, and shed is what has none."""
 
@@ -70,7 +72,7 @@ class AsRecorded:
             self.depths[position] = signal.exit.layer
 
     def judge(self, entry: Entry) -> None:
-        """As Haste.judge."""
+        """As LatenessPolicy.judge."""
         element = entry.element
         if not isinstance(element, Readable):
             return

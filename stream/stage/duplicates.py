@@ -14,14 +14,14 @@ from typing import NamedTuple
 from earlybird.schemas.raw import RawNews, RawTweet
 from earlybird.schemas.signal import ExitReason
 from earlybird.stream.parsing.records import Readable
-from earlybird.stream.ports import Claim, DuplicateCache, First, Hit, Mine
+from earlybird.stream.ports import Acquired, Claim, DuplicateCache, First, Hit
 from earlybird.stream.stage.messages import Answer, Duplicate, Entry, TimedRequest
 
 RECHECK_S = 0.01  # how often another worker's claim is asked about
 
 
 @dataclass(slots=True)
-class _Flight:
+class _Leader:
     """One text on its way through this process."""
 
     leader: Entry
@@ -41,7 +41,7 @@ class _Parked(NamedTuple):
         return self.until_s <= now_s or (due_us is not None and due_us <= now_us)
 
 
-class Duplicates:
+class Deduplicator:
     """Decides which entries need the model. Not thread-safe: consumer thread only."""
 
     def __init__(
@@ -55,7 +55,7 @@ class Duplicates:
         """`longest_wait_s`: for a text in another worker's hand, whatever the cache says of it."""
         self._longest_wait_s = longest_wait_s
         self._cache, self._text_key, self._ttl_us, self._answered = cache, text_key, ttl_us, answered
-        self._flights: dict[str, _Flight] = {}
+        self._flights: dict[str, _Leader] = {}
         self._parked: dict[int, _Parked] = {}  # by ticket: another worker has the text in hand
         self._recheck_due_s = 0.0
         self._next_ticket = 0
@@ -133,7 +133,7 @@ class Duplicates:
         self._next_ticket += 1
         entry.ticket, entry.leads = self._next_ticket, True
         if entry.depth_limit is None:
-            self._flights[entry.text_key] = _Flight(entry, item.ingested_us)
+            self._flights[entry.text_key] = _Leader(entry, item.ingested_us)
         return False
 
     def _claim(self, leaders: list[Entry]) -> tuple[list[TimedRequest], dict[int, Answer]]:
@@ -150,7 +150,7 @@ class Duplicates:
             assert entry.ticket is not None
             if isinstance(answer, Hit):
                 answers[entry.ticket] = Answer(entry.ticket, answer.first.verdict, duplicate=_duplicate(entry, answer))
-            elif isinstance(answer, Mine):
+            elif isinstance(answer, Acquired):
                 requests.append(_request(entry))
             else:
                 self._parked[entry.ticket] = _Parked(entry, time.monotonic() + self._longest_wait_s)

@@ -11,7 +11,7 @@ from earlybird.stream.stage.messages import Control
 from earlybird.stream.stage.pipeline import Pipeline
 
 
-class Pulse:
+class HeartbeatSender:
     """Each interval: the gauges, and a heartbeat if the pipeline advanced or is truly idle. A worker that hangs, or
     whose outcomes no broker takes, falls silent; one that waits for news does not."""
 
@@ -68,10 +68,10 @@ class Pulse:
         self._publish(Control(heartbeat))
 
     def _progress(self) -> tuple[PartitionProgress, ...]:
-        ledger = self._pipeline.ledger
+        offsets = self._pipeline.offsets
         progress = []
-        for partition in sorted(ledger.partitions()):
-            now = ledger.progress(partition)
+        for partition in sorted(offsets.partitions()):
+            now = offsets.progress(partition)
             progress.append(
                 PartitionProgress(
                     topic=partition.topic,

@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 MOST_BYTES = 1_048_576  # of records at a time, so that no turn of the loop takes long
 
 
-class Intake:
+class GuardedParser:
     """Not thread-safe: consumer thread only."""
 
     def __init__(self, encoder: TextEncoder, limits: Limits) -> None:

@@ -20,7 +20,7 @@ REMEMBERED_COMMITS = 16  # of those sent last, any may be the one that the broke
 
 
 @dataclass(slots=True)
-class _Track:
+class _PartitionOffsets:
     """One assigned partition."""
 
     epoch: int
@@ -61,7 +61,7 @@ class Progress:
     oldest_unfinished_ingested_us: int | None
 
 
-class Ledger:
+class OffsetTracker:
     """Delivered and finished offsets of the assigned partitions.
 
     Each assignment of a partition has its own epoch; what is finished under an older one is ignored.
@@ -71,8 +71,8 @@ class Ledger:
     def __init__(self, *, maps: bool = True) -> None:
         """Without `maps` commits carry none, and a restart repeats what is finished above the finished prefix."""
         self._maps = maps
-        self._tracks: dict[Partition, _Track] = {}
-        self._lost: dict[Partition, _Track] = {}  # until they come back
+        self._tracks: dict[Partition, _PartitionOffsets] = {}
+        self._lost: dict[Partition, _PartitionOffsets] = {}  # until they come back
         self._epoch = 0
         self.maps_dropped: dict[str, int] = {}  # why a map was not used -> how often
         self.skipped = 0  # records that a map spared us
@@ -89,7 +89,7 @@ class Ledger:
                 else:
                     skip = self._finished_by_map(commit)
             low_water = None if commit is None else commit.offset
-            track = _Track(self._epoch, low_water, skip, leader_epoch, committed=commit)
+            track = _PartitionOffsets(self._epoch, low_water, skip, leader_epoch, committed=commit)
             if commit is not None:
                 track.sent.append(commit)
             self._tracks[partition] = track
@@ -223,7 +223,7 @@ class Ledger:
         chosen = self._tracks if partitions is None else partitions
         return sum(len(self._tracks[partition].open) for partition in chosen if partition in self._tracks)
 
-    def _map(self, track: _Track) -> str:
+    def _map(self, track: _PartitionOffsets) -> str:
         base = track.low_water
         assert base is not None
         if not self._maps:

@@ -23,9 +23,9 @@ from earlybird.stream.observability.metrics import Metrics
 from earlybird.stream.parsing.records import Limits, Refusal
 from earlybird.stream.ports import Clock, Commit, Partition, Record, Source
 from earlybird.stream.stage.budget import Budget
-from earlybird.stream.stage.deadlines import ByClock, Haste
-from earlybird.stream.stage.duplicates import Duplicates
-from earlybird.stream.stage.intake import Intake, waits_since
+from earlybird.stream.stage.deadlines import ClockLateness, LatenessPolicy
+from earlybird.stream.stage.duplicates import Deduplicator
+from earlybird.stream.stage.intake import GuardedParser, waits_since
 from earlybird.stream.stage.messages import (
     Entries,
     Entry,
@@ -36,7 +36,7 @@ from earlybird.stream.stage.messages import (
     Revoked,
     ToPublisher,
 )
-from earlybird.stream.stage.offsets import Ledger
+from earlybird.stream.stage.offsets import OffsetTracker
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +51,7 @@ class Pipeline:
         self,
         source: Source,
         encoder: TextEncoder,
-        duplicates: Duplicates,
+        duplicates: Deduplicator,
         inference: Inference,
         publish: Callable[[ToPublisher], None],
         finished: "SimpleQueue[FromPublisher]",
@@ -59,19 +59,19 @@ class Pipeline:
         metrics: Metrics,
         limits: Limits,
         budget: Budget,
-        haste: Haste | None = None,
+        lateness: LatenessPolicy | None = None,
     ) -> None:
-        self._source, self._intake, self._duplicates = source, Intake(encoder, limits), duplicates
+        self._source, self._intake, self._duplicates = source, GuardedParser(encoder, limits), duplicates
         self._inference, self._publish, self._finished = inference, publish, finished
         self._clock, self._metrics, self._budget = clock, metrics, budget
-        self._haste = haste or ByClock()
-        self.ledger = Ledger(maps=budget.commit_map)
+        self._lateness = lateness or ClockLateness()
+        self.offsets = OffsetTracker(maps=budget.commit_map)
         self.in_flight = 0  # entries handed to the publisher and not back yet
         self.finished_total = 0  # entries whose outcome the broker has acknowledged
         self.shed_total = 0  # entries that were too old when they came
-        self.beat_s = time.monotonic()  # when the loop last turned, for /healthz
+        self.last_loop_s = time.monotonic()  # when the loop last turned, for /healthz
         self._ends: dict[Partition, int] = {}  # up to which all that can be read was given to the intake
-        self._ceding: list[Revoked] = []  # until the broker has all that had left of them
+        self._fencing: list[Revoked] = []  # until the broker has all that had left of them
         self._paused: set[Partition] = set()
         self._all_paused = False
         self._full_since_s: float | None = None
@@ -112,7 +112,7 @@ class Pipeline:
         if self.in_flight:
             log.warning("drain.incomplete", in_flight=self.in_flight)
         deadline_s = time.monotonic() + LAST_COMMIT_S
-        while not self._commit(self.ledger.partitions()) and time.monotonic() < deadline_s:
+        while not self._commit(self.offsets.partitions()) and time.monotonic() < deadline_s:
             self._source.attend(50)
 
     # --- in: record -> elements -> requests ---------------------------------------------------------------------
@@ -130,14 +130,14 @@ class Pipeline:
         if entries:
             self._take_in(entries)
         if not self._intake.unread:
-            self.ledger.read_to(self._ends)
+            self.offsets.read_to(self._ends)
             self._ends = {}
 
     def _take_in(self, entries: list[Entry]) -> None:
         for (topic, item_type), texts in Counter((e.record.topic, e.element.item_type) for e in entries).items():
             self._metrics.consumed(topic, item_type, texts)
         for entry in entries:
-            self._haste.judge(entry)
+            self._lateness.judge(entry)
             self.shed_total += isinstance(entry.element, Refusal) and entry.element.reason is Reason.SHED
         self._intake.encode(entries)
         requests = self._duplicates.look_up(entries)
@@ -147,12 +147,12 @@ class Pipeline:
 
     def _entries(self, record: Record, now_us: int) -> list[Entry]:
         partition = Partition(record.topic, record.partition)
-        epoch = self.ledger.epoch(partition)
+        epoch = self.offsets.epoch(partition)
         if epoch is None:
             return []
         elements = self._intake.read(record)
         since_us = min([at for element in elements if (at := waits_since(element, now_us)) is not None], default=None)
-        if not self.ledger.deliver(partition, record.offset, len(elements), since_us, record.leader_epoch):
+        if not self.offsets.deliver(partition, record.offset, len(elements), since_us, record.leader_epoch):
             return []
         return [Entry(element, record, epoch, now_us) for element in elements]
 
@@ -160,7 +160,7 @@ class Pipeline:
 
     def _settle(self, wait_s: float) -> None:
         """Take back what the publisher finished; waits for the first at most `wait_s`."""
-        self.beat_s = time.monotonic()
+        self.last_loop_s = time.monotonic()
         finished: list[Entry] = []
         with suppress(Empty):
             batch = self._finished.get(timeout=wait_s) if wait_s else self._finished.get_nowait()
@@ -170,7 +170,7 @@ class Pipeline:
                 if isinstance(batch, list):
                     finished.extend(batch)
                 else:
-                    self._ceding = [ceded for ceded in self._ceding if ceded is not batch]
+                    self._fencing = [ceded for ceded in self._fencing if ceded is not batch]
                 batch = self._finished.get_nowait()
         if not finished:
             return
@@ -178,7 +178,7 @@ class Pipeline:
         answered = [entry for entry in finished if not entry.void]
         self.finished_total += len(answered)
         for entry in answered:  # 1. the broker has their outcomes (the ledger ignores those of older assignments)
-            self.ledger.finish(entry.partition, entry.record.offset, entry.epoch)
+            self.offsets.finish(entry.partition, entry.record.offset, entry.epoch)
         forgotten = self._duplicates.settle(finished)  # 2. only now may others be answered with it
         if forgotten:
             self._publish(Forget(forgotten))
@@ -188,17 +188,17 @@ class Pipeline:
         if now_s < self._commit_due_s:
             return
         self._commit_due_s = now_s + self._budget.commit_interval_ms / 1000
-        commits = self.ledger.commits()
+        commits = self.offsets.commits()
         if commits:  # never waited for: a broker that is away must not stop the loop
             stored = self._source.commit(commits, wait=False)  # 3. the group may forget it, too
-            self.ledger.committed(commits, confirmed=stored)
+            self.offsets.committed(commits, confirmed=stored)
 
     def _commit(self, partitions: Sequence[Partition]) -> bool:
         """Whether the group knows all that is finished in these."""
-        commits = self.ledger.commits(partitions)
+        commits = self.offsets.commits(partitions)
         if commits and not self._source.commit(commits, wait=True):
             return False
-        self.ledger.committed(commits, confirmed=True)
+        self.offsets.committed(commits, confirmed=True)
         return True
 
     # --- flow -----------------------------------------------------------------------------------------------------
@@ -215,21 +215,21 @@ class Pipeline:
             self._full_since_s = None
             if self._all_paused:
                 self._all_paused = False
-                self._source.resume([p for p in self.ledger.partitions() if p not in self._paused])
+                self._source.resume([p for p in self.offsets.partitions() if p not in self._paused])
             return True
         if self._full_since_s is None:
             self._full_since_s = now_s
         if not self._all_paused and now_s - self._full_since_s > PAUSE_AFTER_S:
             self._all_paused = True
-            self._source.pause(self.ledger.partitions())
+            self._source.pause(self.offsets.partitions())
         if self._all_paused:
             self._intake.give(self._source.poll(0, 1))  # serves the group; only a new assignment can bring a record
         return False
 
     def _bound_spans(self) -> None:
         """Pause a partition that runs too far ahead of its first unfinished record: its map must fit a commit."""
-        for partition in self.ledger.partitions():
-            span = self.ledger.span(partition)
+        for partition in self.offsets.partitions():
+            span = self.offsets.span(partition)
             if partition not in self._paused and span >= self._budget.max_span:
                 self._source.pause([partition])
                 self._paused.add(partition)
@@ -241,13 +241,13 @@ class Pipeline:
 
     def waiting(self) -> None:
         """As RebalanceListener.waiting."""
-        self.beat_s = time.monotonic()
+        self.last_loop_s = time.monotonic()
 
     def assigned(self, committed: Mapping[Partition, Commit | None]) -> None:
         """Begin these where their last owner stopped. For those that we had lost ourselves, wait until the broker has
         what had left by then: it need not leave again."""
         self._settle_until(lambda: not self._leaving(committed), self._budget.acknowledge_timeout_ms)
-        self.ledger.assign(committed)
+        self.offsets.assign(committed)
         self._paused.difference_update(committed)
         self._forget_unread(committed)
 
@@ -258,17 +258,17 @@ class Pipeline:
     def revoked(self, partitions: Sequence[Partition]) -> None:
         """Finish what is in flight here within the budget. Then let nothing more out, wait until the broker has what
         had left, and commit: the next owner does the rest, and repeats nothing."""
-        self._settle_until(lambda: not self.ledger.unfinished(partitions), self._budget.revoke_timeout_ms)
-        self._cede(partitions)
+        self._settle_until(lambda: not self.offsets.unfinished(partitions), self._budget.revoke_timeout_ms)
+        self._fence(partitions)
         self._settle_until(lambda: not self._leaving(partitions), self._budget.acknowledge_timeout_ms)
         self._commit(partitions)
-        self._let_go(partitions, self.ledger.forget, "partitions.revoked")
+        self._release_partitions(partitions, self.offsets.forget, "partitions.revoked")
 
     def lost(self, partitions: Sequence[Partition]) -> None:
         """Another member may have them already: commit nothing, let nothing more out. When they come back, what was
         acknowledged in between counts."""
-        self._cede(partitions)
-        self._let_go(partitions, self.ledger.lose, "partitions.lost")
+        self._fence(partitions)
+        self._release_partitions(partitions, self.offsets.lose, "partitions.lost")
 
     def _settle_until(self, condition: Callable[[], bool], timeout_ms: int) -> None:
         """Or until the time is over: the group waits."""
@@ -277,10 +277,10 @@ class Pipeline:
             self._settle(0.01)
             self._inference.submit(self._duplicates.recheck(self._clock.now_us()))
 
-    def _cede(self, partitions: Sequence[Partition]) -> None:
+    def _fence(self, partitions: Sequence[Partition]) -> None:
         """What has not left gets no outcome from us."""
-        ceded = Revoked({p: epoch for p in partitions if (epoch := self.ledger.epoch(p)) is not None})
-        self._ceding.append(ceded)
+        ceded = Revoked({p: epoch for p in partitions if (epoch := self.offsets.epoch(p)) is not None})
+        self._fencing.append(ceded)
         self._publish(ceded)
 
     def _forget_unread(self, partitions: Collection[Partition]) -> None:
@@ -289,10 +289,10 @@ class Pipeline:
 
     def _leaving(self, partitions: Collection[Partition]) -> bool:
         """Whether some of what had left of these is still on its way to the broker."""
-        return any(partition in ceded.epochs for ceded in self._ceding for partition in partitions)
+        return any(partition in ceded.epochs for ceded in self._fencing for partition in partitions)
 
-    def _let_go(self, partitions: Sequence[Partition], give_up: Callable[..., None], event: str) -> None:
-        unfinished = self.ledger.unfinished(partitions)
+    def _release_partitions(self, partitions: Sequence[Partition], give_up: Callable[..., None], event: str) -> None:
+        unfinished = self.offsets.unfinished(partitions)
         give_up(partitions)
         self._paused.difference_update(partitions)
         self._forget_unread(partitions)

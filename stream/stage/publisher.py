@@ -63,7 +63,7 @@ class Publisher:
         self._waiting: dict[int, list[Entry]] = {}  # ticket -> entries without an answer
         self._chains: dict[str, deque[Entry]] = {}  # item_key -> entries not sent yet, in raw order
         self._void_below: dict[Partition, int] = {}
-        self._under_way = Counter[Partition]()  # entries that the broker has not acknowledged yet
+        self._unacked = Counter[Partition]()  # entries that the broker has not acknowledged yet
         self._revoked: list[Revoked] = []  # of which something is still under way
         self._settled: list[Entry] = []  # finished in this turn
         self._largest_letter = sink.largest  # what the dead-letter topic is known to take
@@ -168,7 +168,7 @@ class Publisher:
             log.error("outcome.failed", position=entry.element.position, **failure(error))
             records = self._dead_letter(entry, poisoned(entry, error))
         entry.unacknowledged = len(records)
-        self._under_way[partition] += 1
+        self._unacked[partition] += 1
         for record in records:
             self._send(record, entry)
 
@@ -248,7 +248,7 @@ class Publisher:
         entry.unacknowledged -= 1
         if entry.unacknowledged:
             return
-        self._under_way[entry.partition] -= 1
+        self._unacked[entry.partition] -= 1
         self._settled.append(entry)
         for one in entry.told:
             if isinstance(one, Rejection):
@@ -261,7 +261,7 @@ class Publisher:
         """After the entries that were finished with them."""
         under_way: list[Revoked] = []
         for revoked in self._revoked:
-            if any(self._under_way[partition] for partition in revoked.epochs):
+            if any(self._unacked[partition] for partition in revoked.epochs):
                 under_way.append(revoked)
             else:
                 self.finished.put(revoked)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
-from earlybird.engine.runtime import calm
+from earlybird.engine.runtime import tune_interpreter
 from earlybird.engine.text.encoder import TextEncoder
 from earlybird.engine.text.tokenizer import duplicate_key
 from earlybird.stream.config.settings import Settings
@@ -20,10 +20,10 @@ from earlybird.stream.observability.watchdog import Progress, Watchdog
 from earlybird.stream.parsing.records import Limits
 from earlybird.stream.ports import Clock, DuplicateCache, Sink, Source
 from earlybird.stream.stage.budget import Budget
-from earlybird.stream.stage.deadlines import ByClock, Haste
-from earlybird.stream.stage.duplicates import Duplicates
+from earlybird.stream.stage.deadlines import ClockLateness, LatenessPolicy
+from earlybird.stream.stage.duplicates import Deduplicator
 from earlybird.stream.stage.engine_threads import LAST_WORD_S, Computing, EngineThreads
-from earlybird.stream.stage.heartbeat import Pulse
+from earlybird.stream.stage.heartbeat import HeartbeatSender
 from earlybird.stream.stage.messages import Answers, Failed, Inference, Stop
 from earlybird.stream.stage.outcome import Origin
 from earlybird.stream.stage.pipeline import Pipeline
@@ -74,10 +74,10 @@ class Stage:
         cache: DuplicateCache,
         clock: Clock,
         metrics: Metrics,
-        haste: Haste | None = None,
+        lateness: LatenessPolicy | None = None,
         serve: Serve | None = None,
     ) -> None:
-        """`haste`: what judges texts in the clock's place. `serve`: what computes in the engine's place."""
+        """`lateness`: what judges texts in the clock's place. `serve`: what computes in the engine's place."""
         self.worker = worker_name()
         self._source, self._sink, self._cache = source, sink, cache
         self._publisher = Publisher(sink, origin, settings.topics.control, clock, metrics)
@@ -87,7 +87,7 @@ class Stage:
             serve = partial(EngineThreads, engine, settings.engine.threads, clock)
         self._inference = serve(publish, self._publisher.finished.put)
         self._standing: Callable[[], tuple[str, ...]] = tuple
-        self._duplicates = duplicates = Duplicates(
+        self._duplicates = duplicates = Deduplicator(
             cache,
             partial(
                 duplicate_key,
@@ -110,16 +110,18 @@ class Stage:
             metrics,
             limits_of(settings, engine.languages),
             _budget(settings),
-            haste or _haste(settings),
+            lateness or _lateness(settings),
         )
         interval_ms = settings.timing.heartbeat_interval_ms
         self._max_in_flight = settings.limits.max_in_flight
         metrics.watch(self._figures)
-        self._pulse = Pulse(self.pipeline, source, self.worker, origin.model, publish, clock, metrics, interval_ms)
+        self._pulse = HeartbeatSender(
+            self.pipeline, source, self.worker, origin.model, publish, clock, metrics, interval_ms
+        )
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop`, or the end of a bounded source. Raises what any of the threads raised."""
-        calm()
+        tune_interpreter()
         publisher = threading.Thread(target=self._publisher.run, name="publisher", daemon=True)
         publisher.start()
         self._inference.start()
@@ -145,7 +147,7 @@ class Stage:
         # Texts that no part has in hand any more would wait for ever.
         idle = published and not self._duplicates.waiting and bool(engine) and set(engine.values()) == {None}
         return {
-            "consumer": pipeline.beat_s,
+            "consumer": pipeline.last_loop_s,
             "publisher": self._publisher.turns if published else None,
             "stage": pipeline.finished_total if pipeline.in_flight and idle else None,
             **engine,
@@ -165,13 +167,13 @@ class Stage:
 
     def _figures(self) -> Values:
         """Asked on a scraper's thread."""
-        ledger = self.pipeline.ledger
+        offsets = self.pipeline.offsets
         return {
             "ready": not self.readiness().waiting,
             "in_flight_limit": self._max_in_flight,
-            "partitions": len(ledger.partitions()),
-            "ledger.skipped": ledger.skipped,
-            "ledger.maps_dropped": sum(list(ledger.maps_dropped.values())),
+            "partitions": len(offsets.partitions()),
+            "ledger.skipped": offsets.skipped,
+            "ledger.maps_dropped": sum(list(offsets.maps_dropped.values())),
             **self._inference.figures,
             **_figures_of(
                 "source", self._source, "out_of_range", "topics_recreated", "commits_accepted", "commits_refused"
@@ -197,10 +199,10 @@ def limits_of(settings: Settings, languages: Sequence[str] = ()) -> Limits:
     )
 
 
-def _haste(settings: Settings) -> ByClock:
+def _lateness(settings: Settings) -> ClockLateness:
     """How old a text may get."""
     limits = settings.limits
-    return ByClock(limits.deadline_ms * 1000 or None, limits.shed_after_ms * 1000 or None)
+    return ClockLateness(limits.deadline_ms * 1000 or None, limits.shed_after_ms * 1000 or None)
 
 
 def _budget(settings: Settings) -> Budget:

@@ -80,10 +80,10 @@ def study(
         raise ValueError(f"no symbol-day has both a score and a price: {seen}, {_extent(prices)}. {_HINT}")
     deciles = _decile_of(events["score"])
     spreads = [_spread(events[column], deciles) for column in ("session", "next_day")]
-    chance = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     wider = np.zeros(2)
     for _ in range(placebos):
-        shuffled = _decile_of(events.groupby("symbol")["score"].transform(lambda s: chance.permutation(s.to_numpy())))
+        shuffled = _decile_of(events.groupby("symbol")["score"].transform(lambda s: rng.permutation(s.to_numpy())))
         for place, column in enumerate(("session", "next_day")):
             wider[place] += abs(_spread(events[column], shuffled)) >= abs(spreads[place])
     return Study(

@@ -158,7 +158,7 @@ class SignalsClient(LiveDataClient):  # type: ignore[misc]
 
     async def _connect(self) -> None:
         self._signals = await asyncio.to_thread(Signals.live, self._where.bootstrap_servers, **self._where.arguments)
-        self._signals.on_silence(lambda silence: self._log.warning(str(silence)))
+        self._signals.on_health(lambda silence: self._log.warning(str(silence)))
 
     async def _disconnect(self) -> None:
         if self._signals is not None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from earlybird.stream.adapters.columns import schema_of, table_of
 from earlybird.stream.adapters.parquet import Row, arrow, signal_row
 from earlybird.stream.errors import SettingsError, StreamError
-from earlybird.stream.extras import cure
+from earlybird.stream.extras import install_hint
 from earlybird.stream.subscription.received import Received
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _arrow() -> Any:
     try:
         return arrow()
     except SettingsError:
-        raise StreamError(f"Arrow batches need pyarrow: {cure('strategies')}") from None
+        raise StreamError(f"Arrow batches need pyarrow: {install_hint('strategies')}") from None
 
 
 def _row(signal: Received) -> Row:

@@ -12,7 +12,7 @@ from earlybird.stream.observability.logging import get_logger
 from earlybird.stream.subscription.batches import joined, pandas_frame
 from earlybird.stream.subscription.received import Received
 from earlybird.stream.subscription.source import CaughtUp, Counts, Feed
-from earlybird.stream.subscription.watch import Condition, Silence
+from earlybird.stream.subscription.watch import Condition, HealthChange
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 Handler = Callable[[Received], object]
-SilenceHandler = Callable[[Silence], object]
+SilenceHandler = Callable[[HealthChange], object]
 LiveHandler = Callable[[CaughtUp], object]
 
 _WAIT_S = 0.1
@@ -90,7 +90,7 @@ class Iteration(Iterator[Received], AsyncIterator[Received]):
         self._handlers.append(handler)
         return self
 
-    def on_silence(self, handler: SilenceHandler) -> Self:
+    def on_health(self, handler: SilenceHandler) -> Self:
         """Call this when the stage goes quiet, lags, stops or dies, and when it is well again."""
         self._silence_handlers.append(handler)
         return self

@@ -15,7 +15,7 @@ from earlybird.stream.observability.logging import get_logger
 from earlybird.stream.ports import Clock, Record
 from earlybird.stream.subscription.batches import arrow_table
 from earlybird.stream.subscription.buffer import Buffer
-from earlybird.stream.subscription.lru import Keys
+from earlybird.stream.subscription.lru import LruSet
 from earlybird.stream.subscription.reader import Reader
 from earlybird.stream.subscription.received import Received
 from earlybird.stream.subscription.selection import REMEMBERED
@@ -65,7 +65,7 @@ class Live:
         """The reader fills this buffer."""
         self.events = reader.events
         self._reader, self._buffer, self._freshness, self._clock = reader, buffer, freshness, clock
-        self._handed = Keys(REMEMBERED, held)
+        self._handed = LruSet(REMEMBERED, held)
         self._measured: deque[int] = deque(maxlen=_MEASURED)
         self._delivered = self._stale = self._unreadable = 0
         self._told_caught_up = False

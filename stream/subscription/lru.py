@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 
 
-class Keys:
+class LruSet:
     """The `size` names used last; the one unused for longest is forgotten first. Not thread-safe."""
 
     def __init__(self, size: int, known: Iterable[str] = ()) -> None:

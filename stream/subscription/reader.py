@@ -16,7 +16,7 @@ from earlybird.stream.subscription.buffer import CAUGHT_UP, Buffer, Waiting
 from earlybird.stream.subscription.catch_up import CatchUp
 from earlybird.stream.subscription.selection import Facts, Gate
 from earlybird.stream.subscription.source import CaughtUp
-from earlybird.stream.subscription.watch import Condition, Silence, Watch
+from earlybird.stream.subscription.watch import Condition, HealthChange, Watch
 
 log = get_logger(__name__)
 
@@ -72,7 +72,7 @@ class Reader:
         *, group: bool,
     ) -> None:  # fmt: skip
         """Nothing is read before `start`."""
-        self.events: deque[Silence | CaughtUp] = deque()
+        self.events: deque[HealthChange | CaughtUp] = deque()
         self.gate, self.watch = gate, watch
         self.opened = Event()
         self.failure: BaseException | None = None

@@ -31,7 +31,7 @@ class Item(Protocol):
         """The same, when what it is read from may go on meanwhile."""
 
 
-class Told(NamedTuple):
+class PeerResult(NamedTuple):
     """A signal of an iterable."""
 
     message: Signal
@@ -113,7 +113,7 @@ def told(recorded: Iterable[tuple[Signal, int]], gate: Gate) -> Iterator[Item]:
     """Of signals and their instants, what the gate lets through."""
     for signal, available_us in recorded:
         if gate.admits(Facts.of_signal(signal)):
-            yield Told(signal, available_us)
+            yield PeerResult(signal, available_us)
 
 
 def between(

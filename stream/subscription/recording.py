@@ -17,7 +17,7 @@ from earlybird.stream.subscription.received import Received
 from earlybird.stream.subscription.recorded_items import Archived, Item, Row, told
 from earlybird.stream.subscription.selection import Gate
 from earlybird.stream.subscription.source import CaughtUp, Counts
-from earlybird.stream.subscription.watch import Condition, Silence
+from earlybird.stream.subscription.watch import Condition, HealthChange
 from earlybird.stream.timeline.knowledge import InSampleCheck
 from earlybird.stream.timeline.novelty import in_view
 
@@ -53,7 +53,7 @@ class Recording:
     ) -> None:
         if speed != "max" and not speed > 0:
             raise ValueError(f"speed: above 0 or max, was {speed}")
-        self.events: deque[Silence | CaughtUp] = deque()
+        self.events: deque[HealthChange | CaughtUp] = deque()
         self._recorded, self._gate, self._latency = recorded, gate, latency
         self._speed, self._now_s, self._sleep = speed, now_s, sleep
         self._in_sample = InSampleCheck(InSample if strict else None)

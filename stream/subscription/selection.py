@@ -8,7 +8,7 @@ from earlybird.schemas.codec import decode
 from earlybird.schemas.signal import Label, Signal
 from earlybird.schemas.symbols import canonical_symbol
 from earlybird.stream.ports import Record
-from earlybird.stream.subscription.lru import Keys
+from earlybird.stream.subscription.lru import LruSet
 
 REMEMBERED = 100_000  # item keys; about 20 MB at most
 
@@ -184,8 +184,8 @@ class Gate:
         self.filtered = 0  # not wanted
         self.repeated = 0  # signal_ids that were let through before
         self.selection = selection
-        self._passed = Keys(remember, held)
-        self._ids = Keys(remember) if distinct else None
+        self._passed = LruSet(remember, held)
+        self._ids = LruSet(remember) if distinct else None
 
     @classmethod
     def of(
@@ -205,7 +205,7 @@ class Gate:
         return self._ids is not None
 
     @property
-    def passed(self) -> Keys:
+    def passed(self) -> LruSet:
         """Item keys of which something was let through (or that are held)."""
         return self._passed
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from earlybird.stream.subscription.received import Received
-from earlybird.stream.subscription.watch import Condition, Silence
+from earlybird.stream.subscription.watch import Condition, HealthChange
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,7 +35,7 @@ class CaughtUp:
 class Feed(Protocol):
     """Signals in the order in which they are to be acted upon. One thread takes; any may stop and close."""
 
-    events: deque[Silence | CaughtUp]
+    events: deque[HealthChange | CaughtUp]
     """What happened besides signals, oldest first, for the taker to pop."""
 
     def take(self) -> Received | None:

@@ -21,14 +21,14 @@ class Condition(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
+class HealthChange:
     """A change of condition, good or bad. Instants are this machine's, in epoch microseconds."""
 
     condition: Condition
     before: Condition
     at_us: int
     quiet_us: int  # since the last signal (or the start)
-    unheard_us: int  # since the last heartbeat (or the start)
+    since_heartbeat_us: int  # since the last heartbeat (or the start)
     lag_us: int  # age of the oldest text that a worker has not finished
     shed: int  # texts left out since the watch began
     workers: tuple[str, ...]  # those heard last
@@ -36,8 +36,8 @@ class Silence:
     def __str__(self) -> str:
         return (
             f"the stage is {self.condition} (was {self.before}): no signal for {self.quiet_us / 1e6:.1f} s, "
-            f"no heartbeat for {self.unheard_us / 1e6:.1f} s, oldest unfinished text {self.lag_us / 1e6:.1f} s old, "
-            f"{self.shed} texts left out"
+            f"no heartbeat for {self.since_heartbeat_us / 1e6:.1f} s, "
+            f"oldest unfinished text {self.lag_us / 1e6:.1f} s old, {self.shed} texts left out"
         )
 
 
@@ -79,7 +79,7 @@ class Watch:
         """A replay is over, and nothing can go wrong any more."""
         self._complete = True
 
-    def judge(self, now_us: int) -> Silence | None:
+    def judge(self, now_us: int) -> HealthChange | None:
         """The change since the last time, if any; that the stage was found alive at first is none."""
         fresh = [beat for beat, at_us in self._beats.values() if now_us - at_us <= self._patience.dead_after_us]
         if fresh:  # workers that others have replaced need no memory
@@ -88,7 +88,7 @@ class Watch:
         before, self.condition = self.condition, self._condition(fresh, lag_us, now_us)
         if self.condition is before or (before, self.condition) == (Condition.UNKNOWN, Condition.ALIVE):
             return None
-        return Silence(
+        return HealthChange(
             self.condition,
             before,
             now_us,

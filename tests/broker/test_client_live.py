@@ -23,7 +23,7 @@ from earlybird.stream.adapters.clock import ManualClock
 from earlybird.stream.adapters.embedded import EmbeddedBroker
 from earlybird.stream.adapters.kafka_sink import KafkaSink
 from earlybird.stream.adapters.topic_range import TopicReader
-from earlybird.stream.client import CaughtUp, Condition, Patience, Signals, Silence, StaleSignal, TopicRange
+from earlybird.stream.client import CaughtUp, Condition, HealthChange, Patience, Signals, StaleSignal, TopicRange
 from earlybird.stream.errors import SettingsError, SourceError
 from earlybird.stream.parsing.records import Refusal
 from earlybird.stream.ports import Outgoing, Position, Record
@@ -290,11 +290,11 @@ def test_the_guard_is_on_where_reading_starts_now(stage: Stage) -> None:
 
 def test_lag_death_and_quiet_are_told_apart(stage: Stage) -> None:
     """Each change reaches the handler once, on the iterating thread, and so does recovery."""
-    told: list[Silence] = []
+    told: list[HealthChange] = []
     clock = ManualClock(now_us())
     patience = Patience(dead_after_us=5 * SECOND, lag_after_us=5 * SECOND, quiet_after_us=60 * SECOND)
     with stage.live(control_topic=stage.control, clock=clock, patience=patience, max_age_us=None) as signals:
-        signals.on_silence(told.append)
+        signals.on_health(told.append)
 
         def until(condition: Condition) -> None:
             signals.run(stop=lambda: bool(told) and told[-1].condition is condition)
@@ -327,7 +327,7 @@ def test_a_replay_that_is_over_ends_the_loop(stage: Stage) -> None:
     """Once its last signal was taken, and not before; the handler hears it last. Word of another topic ends nothing."""
     told: list[str] = []
     with stage.live(start="beginning", control_topic=stage.control) as signals:
-        signals.on_silence(lambda silence: told.append(silence.condition.value))
+        signals.on_health(lambda silence: told.append(silence.condition.value))
         stage.complete("elsewhere", 0)
         stage.complete(stage.topic, 3)
         stage.publish(*named(1, 2))
@@ -635,10 +635,10 @@ def test_what_a_silence_handler_raises_reaches_the_loop(stage: Stage) -> None:
     clock = ManualClock(now_us())
     with stage.live(control_topic=stage.control, clock=clock, max_age_us=None) as signals:
 
-        def handle(silence: Silence) -> None:
+        def handle(silence: HealthChange) -> None:
             raise ZeroDivisionError(str(silence))
 
-        signals.on_silence(handle)
+        signals.on_health(handle)
         clock.advance(6 * SECOND)
         with pytest.raises(ZeroDivisionError, match="the stage is dead"):
             next(signals)

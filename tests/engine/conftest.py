@@ -31,10 +31,10 @@ class TinyLayered:
 
     def __init__(self, dtype: torch.dtype, deterministic: bool, seed: int = 7) -> None:
         self.config, self.dtype = TinyGeometry(), dtype
-        chance = torch.Generator().manual_seed(seed)
+        rng = torch.Generator().manual_seed(seed)
 
         def weight(*shape: int, scale: float) -> Tensor:
-            return (torch.randn(*shape, generator=chance, dtype=torch.float64) * scale).to(dtype)
+            return (torch.randn(*shape, generator=rng, dtype=torch.float64) * scale).to(dtype)
 
         linear, width = linears(deterministic), 32
         self._pieces = weight(self.config.vocab_size, width, scale=1.0)
@@ -84,7 +84,7 @@ def tiny() -> Callable[..., TinyLayered]:
     return build
 
 
-def _lengths(how: str, count: int, longest: int, chance: torch.Generator) -> list[int]:
+def _lengths(how: str, count: int, longest: int, rng: torch.Generator) -> list[int]:
     if how == "ones":
         return [1] * count
     if how == "longest":
@@ -94,7 +94,7 @@ def _lengths(how: str, count: int, longest: int, chance: torch.Generator) -> lis
     if how == "extremes":
         return [(1, longest)[i % 2] for i in range(count)]
     assert how == "mixed"
-    return torch.randint(1, longest + 1, (count,), generator=chance).tolist()
+    return torch.randint(1, longest + 1, (count,), generator=rng).tolist()
 
 
 @pytest.fixture
@@ -103,10 +103,10 @@ def hostile() -> Callable[..., list[Request]]:
     longest, equal, extremes or mixed."""
 
     def build(how: str, count: int, longest: int = 40, vocab_size: int = 97, seed: int = 0) -> list[Request]:
-        chance = torch.Generator().manual_seed(seed)
+        rng = torch.Generator().manual_seed(seed)
         return [
-            Request(ticket, tuple(torch.randint(vocab_size, (length,), generator=chance).tolist()))
-            for ticket, length in enumerate(_lengths(how, count, longest, chance))
+            Request(ticket, tuple(torch.randint(vocab_size, (length,), generator=rng).tolist()))
+            for ticket, length in enumerate(_lengths(how, count, longest, rng))
         ]
 
     return build
@@ -151,12 +151,12 @@ def pair() -> Callable[..., Pair]:
     """pair("albert" | "late-norm", dtype=float64, tiles=None): weights wide enough for answers that differ."""
 
     def build(name: str, dtype: torch.dtype = torch.float64, tiles: Tiles | None = None) -> Pair:
-        config, chance = GEOMETRIES[name], torch.Generator().manual_seed(1)
+        config, rng = GEOMETRIES[name], torch.Generator().manual_seed(1)
         tensors = {}
         for tensor, shape in shapes(config).items():
             middle = 1.0 if tensor.endswith("norm.weight") else 0.0
             spread = 1.0 if tensor == "embedding.words" else 1.2 / shape[-1] ** 0.5
-            noise = torch.randn(shape, generator=chance, dtype=torch.float64)
+            noise = torch.randn(shape, generator=rng, dtype=torch.float64)
             tensors[tensor] = (middle + spread * noise).to(dtype)
         oracle = Elbert(config, tensors, factory=linears(deterministic=False))
         return Pair(oracle, StaticElbert(config, tensors, tiles=tiles))

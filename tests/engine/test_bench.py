@@ -18,7 +18,7 @@ from earlybird.engine.bench.machine import machine
 from earlybird.engine.bench.measure import MISSING, Pace, Result, measure
 from earlybird.engine.bench.paired_models import twin
 from earlybird.engine.bench.registry import BUILDS, ROWS
-from earlybird.engine.bench.row import Build, Row, Setting, Told
+from earlybird.engine.bench.row import Build, PeerResult, Row, Setting
 from earlybird.engine.bench.workload import BLOCK, GEOMETRIES, Text, forced_depths, lengths_of, texts, usual_lengths
 from earlybird.engine.config import ModelConfig
 from earlybird.engine.device.step import Tier
@@ -161,8 +161,8 @@ class Wrong:
 
     dtype, peer, refilled, slots = "float32", True, False, 1
 
-    def run(self, texts: Sequence[Text]) -> list[Told]:
-        return [Told(text.ticket, min(text.depth + text.ticket % 2, 4), (9.0, 0.0, -9.0)) for text in texts]
+    def run(self, texts: Sequence[Text]) -> list[PeerResult]:
+        return [PeerResult(text.ticket, min(text.depth + text.ticket % 2, 4), (9.0, 0.0, -9.0)) for text in texts]
 
 
 def test_a_wrong_row_is_noticed(setting: Setting, work: list[Text]) -> None:

@@ -236,10 +236,16 @@ def test_bfloat16_answers_in_float32() -> None:
         ({"dtype": "float8"}, "dtype: one of float32, float64, bfloat16, float16, int8 required, was 'float8'"),
         ({"runner": "fast"}, "runner: one of auto, packed, resident, reference required, was 'fast'"),
         ({"runner": "packed", "tiers": ((4, 128, 1),)}, "tiers: only a resident runner has them, .* runner packed"),
-        ({"runner": "reference", "fuse": True}, "fuse: only a resident runner has steps to compile, .* reference"),
+        (
+            {"runner": "reference", "compile": True},
+            "compile: only a resident runner has steps to compile, .* reference",
+        ),
         ({"device": "cpu", "tiers": ((4, 128, 1),)}, "tiers: only a resident runner has them, .* auto, device cpu"),
-        ({"dtype": "int8", "fuse": True}, "fuse: only a resident runner .* device auto, dtype int8"),
-        ({"runner": "resident", "device": "cpu", "fuse": True}, "fuse: steps are compiled on CUDA only, .* device cpu"),
+        ({"dtype": "int8", "compile": True}, "compile: only a resident runner .* device auto, dtype int8"),
+        (
+            {"runner": "resident", "device": "cpu", "compile": True},
+            "compile: steps are compiled on CUDA only, .* device cpu",
+        ),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings: dict[str, object], reason: str) -> None:
@@ -269,10 +275,10 @@ def test_each_depth_may_have_its_own_classifier() -> None:
         vocab_size=20, embedding_size=8, hidden_size=8, heads=2, ffn_size=16, layers=3, max_positions=10,
         embedding="project_then_norm", pool="mean", activation="gelu", layer_norm_eps=1e-12, classifiers="per_layer",
     )  # fmt: skip
-    chance = torch.Generator().manual_seed(1)
-    tensors = {name: torch.randn(shape, generator=chance) for name, shape in shapes(config).items()}
+    rng = torch.Generator().manual_seed(1)
+    tensors = {name: torch.randn(shape, generator=rng) for name, shape in shapes(config).items()}
     model = Elbert(config, tensors, temperature=2.0)
-    hidden = torch.randn(7, 8, generator=chance)
+    hidden = torch.randn(7, 8, generator=rng)
     logits = model.classify(hidden, [3, 4], [3, 1]).logits
     for slot, (states, depth) in enumerate([(hidden[:3], 3), (hidden[3:], 1)]):
         weight, bias = tensors[f"classifier.{depth - 1}.weight"], tensors[f"classifier.{depth - 1}.bias"]

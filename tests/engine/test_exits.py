@@ -68,8 +68,8 @@ def margin(policy: ExitPolicy, trajectory: Tensor) -> float:
 @pytest.mark.parametrize(("delta", "window"), [(0.3, 2), (0.3, 3), (0.0, 2), (0.5, 0), (1.0, 4), (0.1, 8), (0.2, 5)])
 def test_cwb_exits_where_its_definition_says(delta: float, window: int, classes: int) -> None:
     """400 random walks of logits, from calm to saturated."""
-    chance = torch.Generator().manual_seed(classes)
-    steps = torch.randn(8, 400, classes, generator=chance, dtype=torch.float64)
+    rng = torch.Generator().manual_seed(classes)
+    steps = torch.randn(8, 400, classes, generator=rng, dtype=torch.float64)
     walks = steps.cumsum(0) * torch.logspace(-1, 1, 400, dtype=torch.float64)[None, :, None]
     exits = follow(ConfidenceWindow(delta, window), walks)
     assert exits == [slow_cwb(walk, delta, window) for walk in walks.transpose(0, 1).tolist()]
@@ -148,17 +148,17 @@ def test_fixed_depth_leaves_there_and_full_depth_at_the_end() -> None:
 
 def test_a_decision_moves_only_when_a_quantity_crosses_its_margin() -> None:
     """The margin is a promise: logits shaken by less than it (in probability) never change label or layer."""
-    chance = torch.Generator().manual_seed(5)
+    rng = torch.Generator().manual_seed(5)
     policy = ConfidenceWindow(0.3, 3)
-    walks = torch.randn(8, 2000, 3, generator=chance, dtype=torch.float64).cumsum(0) * 0.5
-    shaken = walks + (torch.rand(walks.shape, generator=chance, dtype=torch.float64) - 0.5) * 2e-3
+    walks = torch.randn(8, 2000, 3, generator=rng, dtype=torch.float64).cumsum(0) * 0.5
+    shaken = walks + (torch.rand(walks.shape, generator=rng, dtype=torch.float64) - 0.5) * 2e-3
     moved = 0
-    for slot, (calm, other) in enumerate(zip(follow(policy, walks), follow(policy, shaken), strict=True)):
+    for slot, (tune_interpreter, other) in enumerate(zip(follow(policy, walks), follow(policy, shaken), strict=True)):
         if (
-            margin(policy, walks[: calm[0], slot]) > 4e-3
+            margin(policy, walks[: tune_interpreter[0], slot]) > 4e-3
         ):  # puzzlement and differences of probabilities move more than a probability
-            assert calm == other
-        moved += calm != other
+            assert tune_interpreter == other
+        moved += tune_interpreter != other
     assert 0 < moved < 100, f"the shaking must matter for this test to mean something, was {moved}"
 
 
@@ -234,9 +234,9 @@ def test_impossible_specs_are_refused_with_the_value(spec: str) -> None:
 
 def test_random_specs_never_raise_anything_else() -> None:
     """Settings come from people."""
-    chance = random.Random(0)
+    rng = random.Random(0)
     for _ in range(2000):
-        spec = "".join(chance.choice("cwb:delta=0.3,window=2 fixed full\x00é") for _ in range(chance.randint(0, 24)))
+        spec = "".join(rng.choice("cwb:delta=0.3,window=2 fixed full\x00é") for _ in range(rng.randint(0, 24)))
         try:
             parse(spec, 8)
         except ConfigError as error:

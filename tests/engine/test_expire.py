@@ -36,21 +36,19 @@ def runner_of(kind: str, models: Any, spec: str, slots: int) -> Runner:
     return Resident(models.static, policy, (Tier(slots, 90),), Immediate(), entries=slots + 2, ahead=1)
 
 
-def disturbed(
-    runner: Runner, requests: Sequence[Request], chance: random.Random
-) -> tuple[list[Verdict], list[Request]]:
+def disturbed(runner: Runner, requests: Sequence[Request], rng: random.Random) -> tuple[list[Verdict], list[Request]]:
     """Everything said, and the requests with the limits that they should have had: `expire` comes at random, counted
     against the passes that each text has made by then. A text with a slot must leave in the step after it."""
     waiting, limits = list(requests), {request.ticket: request.depth_limit for request in requests}
     passes = dict.fromkeys(limits, 0)
     submitted, said = list[int](), list[Verdict]()
     while waiting or runner.waiting or runner.active:
-        few = chance.randrange(4)
+        few = rng.randrange(4)
         runner.submit(waiting[:few])
         submitted += [request.ticket for request in waiting[:few]]
         del waiting[:few]
         flying = [ticket for ticket in submitted if ticket not in {verdict.ticket for verdict in said}]
-        late = chance.sample(flying, chance.randrange(len(flying) + 1)) if chance.random() < 0.3 else []
+        late = rng.sample(flying, rng.randrange(len(flying) + 1)) if rng.random() < 0.3 else []
         runner.expire([*late, -1])
         for ticket in late:
             limits[ticket] = min(passes[ticket] + 1, limits[ticket] or LAYERS)
@@ -77,12 +75,12 @@ def test_every_runner_says_what_the_oracle_says_at_that_depth(
 ) -> None:
     """float64, so every label, layer and reason: of requests with limits of their own and of ones that expire while
     they wait or in their slot. No text is said twice, and none loses its neighbour's limit or gets it."""
-    models, chance = pair("late-norm"), random.Random(seed)
+    models, rng = pair("late-norm"), random.Random(seed)
     requests = [
-        Request(ticket, tuple(chance.choices(range(97), k=length)), chance.choice([None, 1, 3, 9]) if limited else None)
+        Request(ticket, tuple(rng.choices(range(97), k=length)), rng.choice([None, 1, 3, 9]) if limited else None)
         for ticket, length in enumerate(lengths)
     ]
-    said, as_limited = disturbed(runner_of(kind, models, spec, slots), requests, chance)
+    said, as_limited = disturbed(runner_of(kind, models, spec, slots), requests, rng)
     policy = parse(spec, LAYERS)
     assert len(said) == len(requests)
     assert {verdict.ticket: outcome(verdict) for verdict in said} == {

@@ -58,9 +58,9 @@ def test_a_rows_answer_does_not_depend_on_its_neighbours() -> None:
 
 def test_verdicts_in_eight_bits_are_equal_to_the_last_bit_in_any_company(hostile: Callable, drain: Callable) -> None:
     """Deterministic mode holds for int8 as it does for float32."""
-    chance = torch.Generator().manual_seed(1)
+    rng = torch.Generator().manual_seed(1)
     tensors = {
-        name: (1.0 if name.endswith("norm.weight") else 0.0) + torch.randn(shape, generator=chance) / shape[-1] ** 0.5
+        name: (1.0 if name.endswith("norm.weight") else 0.0) + torch.randn(shape, generator=rng) / shape[-1] ** 0.5
         for name, shape in shapes(SMALL).items()
     }
     model = Elbert(SMALL, tensors, factory=linears(True), layer_factory=EightBits(True))

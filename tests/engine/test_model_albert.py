@@ -43,8 +43,8 @@ def save(folder: Path, dtype: torch.dtype = torch.float32, **geometry: object) -
 
 
 def texts(vocab_size: int, lengths: list[int]) -> list[list[int]]:
-    chance = torch.Generator().manual_seed(5)
-    return [torch.randint(vocab_size, (length,), generator=chance).tolist() for length in lengths]
+    rng = torch.Generator().manual_seed(5)
+    return [torch.randint(vocab_size, (length,), generator=rng).tolist() for length in lengths]
 
 
 def theirs(model: AlbertForSequenceClassification, ids: list[list[int]]) -> torch.Tensor:

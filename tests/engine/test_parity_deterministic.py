@@ -24,12 +24,12 @@ STREAMS = [(1, 40, 1), (2, 10, None), (4, 100, 3), (16, 512, None), (16, 512, 5)
 
 def elbert(config: ModelConfig, dtype: torch.dtype, deterministic: bool) -> Elbert:
     """Random weights, wide enough for answers that differ."""
-    chance = torch.Generator().manual_seed(1)
+    rng = torch.Generator().manual_seed(1)
     tensors = {}
     for name, shape in shapes(config).items():
         middle = 1.0 if name.endswith("norm.weight") else 0.0
         spread = 1.0 if name == "embedding.words" else 1.2 / shape[-1] ** 0.5
-        tensors[name] = (middle + spread * torch.randn(shape, generator=chance, dtype=torch.float64)).to(dtype)
+        tensors[name] = (middle + spread * torch.randn(shape, generator=rng, dtype=torch.float64)).to(dtype)
     return Elbert(config, tensors, factory=linears(deterministic))
 
 

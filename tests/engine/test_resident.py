@@ -226,8 +226,8 @@ def test_the_bundled_model_runs_resident_and_says_what_packed_slots_say() -> Non
 def test_what_a_card_is_asked_for_stays_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing touches the card before a runner is asked for."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    config = Engine.load(EngineConfig(tiers=((4, 128, 1),), fuse=True)).config
-    assert (config.runner, config.device, config.tiers, config.fuse) == ("resident", "cuda", ((4, 128, 1),), True)
+    config = Engine.load(EngineConfig(tiers=((4, 128, 1),), compile=True)).config
+    assert (config.runner, config.device, config.tiers, config.compile) == ("resident", "cuda", ((4, 128, 1),), True)
 
 
 def test_auto_is_resolved_by_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,10 +235,10 @@ def test_auto_is_resolved_by_what_is_there(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     engine = Engine.load(EngineConfig())
     assert (engine.config.runner, engine.device, engine.slots, engine.in_flight) == ("packed", "cpu", 16, 16)
-    card = EngineConfig(tiers=((4, 128, 1),), fuse=True)
+    card = EngineConfig(tiers=((4, 128, 1),), compile=True)
     packed, resident = (Engine.load(dataclasses.replace(card, runner=name)).config for name in ("auto", "resident"))
-    assert (packed.runner, packed.tiers, packed.fuse) == ("packed", None, False), "one configuration for both hosts"
-    assert (resident.device, resident.tiers, resident.fuse) == ("cpu", card.tiers, False)
+    assert (packed.runner, packed.tiers, packed.compile) == ("packed", None, False), "one configuration for both hosts"
+    assert (resident.device, resident.tiers, resident.compile) == ("cpu", card.tiers, False)
     with pytest.raises(ConfigError, match="device: no CUDA device is usable here"):
         Engine.load(EngineConfig(device="cuda"))
     with pytest.raises(ConfigError, match="cuda needs the resident runner, was packed"):

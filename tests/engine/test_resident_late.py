@@ -68,8 +68,8 @@ class Late:
 
     where = torch.device("cpu")
 
-    def __init__(self, chance: random.Random, laziness: float) -> None:
-        self._chance, self._laziness = chance, laziness
+    def __init__(self, rng: random.Random, laziness: float) -> None:
+        self._chance, self._laziness = rng, laziness
         self.compute, self.uploads, self.downloads = LateLane(self), LateLane(self), LateLane(self)
 
     def pinned(self, like: Tensor) -> Tensor:
@@ -111,18 +111,18 @@ def test_late_lanes_change_when_a_text_is_answered_never_what_is_said(
     """Small rings, changing tiers, submissions and expiries at any time; float64, so every outcome is the oracle's, at
     the depth where it was cut short if it was; every ticket once. A copy that could be overtaken by the host's next
     write, or a step by the copy it needs, shows here."""
-    models, chance = pair("albert"), random.Random(seed)
+    models, rng = pair("albert"), random.Random(seed)
     policy = parse("cwb:delta=0.4,window=3", 6)
     tiers = (Tier(1, 20), Tier(3, 60, 2), Tier(6, 100, 3))
-    runner = Resident(models.static, policy, tiers, Late(chance, laziness), entries, ahead)
-    requests = [Request(ticket, tuple(chance.choices(range(97), k=length))) for ticket, length in enumerate(lengths)]
+    runner = Resident(models.static, policy, tiers, Late(rng, laziness), entries, ahead)
+    requests = [Request(ticket, tuple(rng.choices(range(97), k=length))) for ticket, length in enumerate(lengths)]
     waiting, said, expired = list(requests), [], set[int]()
     while waiting or runner.waiting or runner.active:
-        few = chance.choice([0, 0, 1, 2, 9])
+        few = rng.choice([0, 0, 1, 2, 9])
         runner.submit(waiting[:few])
         del waiting[:few]
-        if chance.random() < 0.2:
-            late = chance.sample(range(len(lengths)), chance.randrange(3) if len(lengths) > 2 else 1)
+        if rng.random() < 0.2:
+            late = rng.sample(range(len(lengths)), rng.randrange(3) if len(lengths) > 2 else 1)
             runner.expire(late)
             expired.update(late)
         said += runner.step()

@@ -172,12 +172,12 @@ def test_pickled_weights_are_never_read(folder: Path, tmp_path: Path) -> None:
     """Reading a pickle runs whatever it holds; the error says what to do instead."""
     ran = tmp_path / "ran"
 
-    class Mine:
+    class Acquired:
         def __reduce__(self) -> tuple[Any, ...]:
             return (Path.touch, (ran,))
 
     (folder / WEIGHTS).unlink()
-    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Mine()))
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Acquired()))
     for leftover in (MANIFEST, None):
         with pytest.raises(NotAModel, match="pickled weights can run any code"):
             load(folder)

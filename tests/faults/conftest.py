@@ -222,7 +222,7 @@ class Worker:
     @property
     def partitions(self) -> int:
         """How many it has."""
-        return len(self.stage.pipeline.ledger.partitions())
+        return len(self.stage.pipeline.offsets.partitions())
 
     @property
     def finished(self) -> int:

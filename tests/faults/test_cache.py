@@ -96,8 +96,8 @@ def test_cache_flushed_at_random_changes_only_what_is_called_new(
     make_item: Callable[..., Any],
 ) -> None:  # fmt: skip
     """Flushed between and under the items: fewer hits than with a cache left alone, and the same digests."""
-    chance = random.Random(7)
-    items = [make_item(n, f"Acme sells plant number {chance.randrange(80)}") for n in range(800)]
+    rng = random.Random(7)
+    items = [make_item(n, f"Acme sells plant number {rng.randrange(80)}") for n in range(800)]
     found = []
     for flushed in (True, False):
         place = make_ground(quick_kafka)
@@ -106,7 +106,7 @@ def test_cache_flushed_at_random_changes_only_what_is_called_new(
             watch.until(lambda workers=workers: all(worker.partitions for worker in workers))
             for start in range(0, len(items), 100):
                 place.publish(items[start : start + 100])
-                goal = start + chance.randrange(100)
+                goal = start + rng.randrange(100)
                 watch.until(lambda goal=goal, watch=watch: watch.answered >= goal)
                 if flushed:
                     flush(redis)

@@ -33,7 +33,7 @@ class Field(NamedTuple):
 @contextmanager
 def busy(ground: Any, start_stage: Callable[..., Any], make_item: Callable[[int], Any], **more: str) -> Iterator[Field]:
     """Two feeders, each with its share, and a fifth of the texts answered."""
-    settings = ground.environment(ENGINE__FEEDERS="2", **more)
+    settings = ground.environment(ENGINE__CONSUMER_PROCESSES="2", **more)
     crew = start_stage(ground.bootstrap_servers, **settings)
     with ground.watch() as watch:
         watch.until(lambda: [len(each) for each in shares(crew)] == [3, 3])

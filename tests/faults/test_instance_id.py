@@ -33,7 +33,9 @@ def test_of_two_services_with_one_instance_id_one_ends(
 
 def test_feeders_share_an_instance_id_by_number(ground: Any, start_stage: Callable[..., Any]) -> None:
     """Each has partitions, and none fences another."""
-    crew = start_stage(ground.bootstrap_servers, **ground.environment(**{INSTANCE: "one", "ENGINE__FEEDERS": "2"}))
+    crew = start_stage(
+        ground.bootstrap_servers, **ground.environment(**{INSTANCE: "one", "ENGINE__CONSUMER_PROCESSES": "2"})
+    )
     with ground.watch() as watch:
         watch.until(lambda: {3} <= {len(event["partitions"]) for event in crew.events("partitions.assigned")})
     assert crew.end() == 0

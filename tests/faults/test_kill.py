@@ -47,7 +47,7 @@ def test_kill_loses_nothing_and_repeats_only_what_no_commit_names(
     ground: Any, start_stage: Callable[..., Any], make_item: Callable[[int], Any], seed: int, commit_map: bool
 ) -> None:
     """Killed at a random moment, again and again: each successor does the rest, once."""
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     settings = ground.environment(COMMIT_MAP=str(commit_map).lower(), TIMING__COMMIT_INTERVAL_MS="50")
     ground.publish([make_item(number) for number in range(TEXTS)])
     with ground.watch() as watch:
@@ -55,7 +55,7 @@ def test_kill_loses_nothing_and_repeats_only_what_no_commit_names(
         unnamed = below = 0  # published at a death, and not named by the commit; or by its offset alone
         for kill in range(1, KILLS + 1):
             stage = start_stage(ground.bootstrap_servers, **settings)
-            goal = TEXTS * (kill - 1 + chance.random() * 0.8 + 0.1) / KILLS
+            goal = TEXTS * (kill - 1 + rng.random() * 0.8 + 0.1) / KILLS
             watch.until(lambda goal=goal: watch.answered >= goal)  # type: ignore[misc]
             stage.end(signal.SIGKILL)
             named = finished_by_commit(ground)

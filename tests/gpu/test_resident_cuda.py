@@ -37,9 +37,9 @@ SMALL_TIERS = ((8, 128, 1), (16, 512, 2), (64, 2048, 4))
 
 
 def texts(count: int, longest: int, seed: int = 0) -> list[Request]:
-    chance = random.Random(seed)
-    lengths = [chance.choice((1, 2, longest, chance.randint(1, longest))) for _ in range(count)]
-    return [Request(ticket, tuple(chance.choices(range(5, 9000), k=size))) for ticket, size in enumerate(lengths)]
+    rng = random.Random(seed)
+    lengths = [rng.choice((1, 2, longest, rng.randint(1, longest))) for _ in range(count)]
+    return [Request(ticket, tuple(rng.choices(range(5, 9000), k=size))) for ticket, size in enumerate(lengths)]
 
 
 def drained(runner: Resident | Packed, requests: Sequence[Request], chunk: int = 37) -> dict[int, Verdict]:

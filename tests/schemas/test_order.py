@@ -241,7 +241,7 @@ def _version(one: Signal) -> Any:
 
 @given(st.lists(elements(), max_size=9), st.randoms(use_true_random=False))
 def test_any_order_of_reading_gives_what_the_table_says(signals: list[Signal], random: Any) -> None:
-    """Duplicates included; several elements at one place stand for reads before and after a crash."""
+    """Deduplicator included; several elements at one place stand for reads before and after a crash."""
     said: dict[Any, Any] = {}  # what is read twice is the same version, a result or refused
     for one in signals:
         said.setdefault(_element(one), _version(one))

@@ -27,8 +27,8 @@ from earlybird.stream.observability.metrics import Metrics
 from earlybird.stream.parsing.records import Limits
 from earlybird.stream.ports import Commit, DuplicateCache, Outgoing, Partition, Record
 from earlybird.stream.stage.budget import Budget
-from earlybird.stream.stage.deadlines import Deadlines, Haste
-from earlybird.stream.stage.duplicates import Duplicates
+from earlybird.stream.stage.deadlines import Deadlines, LatenessPolicy
+from earlybird.stream.stage.duplicates import Deduplicator
 from earlybird.stream.stage.messages import Answer, Answers, TimedRequest, ToPublisher
 from earlybird.stream.stage.outcome import Origin
 from earlybird.stream.stage.pipeline import Pipeline
@@ -89,7 +89,7 @@ class World:
         cache: DuplicateCache | None = None,
         budget: Budget | None = None,
         limits: Limits | None = None,
-        haste: Haste | None = None,
+        lateness: LatenessPolicy | None = None,
         longest_wait_s: float = 600.0,
     ) -> None:
         self.clock = ManualClock(NOW_US)
@@ -116,7 +116,7 @@ class World:
             self.publisher.inbox.put(message)
 
         self.model = Held(engine, publish, self.clock.now_us)
-        duplicates = Duplicates(
+        duplicates = Deduplicator(
             cache or MemoryCache(DAY_US),
             partial(duplicate_key, model_sha256=model.sha256, config_hash=model.config_hash, numerics=model.numerics),
             DAY_US,
@@ -134,7 +134,7 @@ class World:
             metrics,
             limits or Limits(),
             budget or Budget(commit_interval_ms=0, revoke_timeout_ms=1, acknowledge_timeout_ms=1),
-            haste,
+            lateness,
         )
         self.source.subscribe(self.pipeline)
 

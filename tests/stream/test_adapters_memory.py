@@ -9,7 +9,18 @@ from earlybird.schemas.signal import ExitReason
 from earlybird.stream.adapters.breaker import Breaker
 from earlybird.stream.adapters.memory import MemoryCache, MemorySink, MemorySource
 from earlybird.stream.errors import SinkError, SourceEnded, SourceError
-from earlybird.stream.ports import MINE, PENDING, Claim, Commit, First, Hit, Outgoing, Partition, Position, Record
+from earlybird.stream.ports import (
+    ACQUIRED,
+    HELD_ELSEWHERE,
+    Claim,
+    Commit,
+    First,
+    Hit,
+    Outgoing,
+    Partition,
+    Position,
+    Record,
+)
 
 ZERO, ONE = Partition("t", 0), Partition("t", 1)
 
@@ -101,11 +112,11 @@ def test_the_memory_cache_answers_as_redis_does() -> None:
     ours = MemoryCache(ttl_us=100)
     theirs = ours.peer()
     claim = Claim("k", "wire:1", Position("t", 0, 1), 1_000)
-    assert (ours.claim([claim]), theirs.claim([claim])) == ([MINE], [PENDING])
+    assert (ours.claim([claim]), theirs.claim([claim])) == ([ACQUIRED], [HELD_ELSEWHERE])
     first = First("wire:0", Position("t", 0, 0), 1_000, Verdict(-1, 0, (1.0,), (0.0,), 1, ExitReason.FIXED, 0.0))
     ours.store({"k": first}, {"k": 2})
     assert theirs.claim([claim, claim]) == [Hit(first, 3), Hit(first, 4)]
-    assert theirs.claim([Claim("k", "wire:2", Position("t", 0, 2), 1_101)]) == [MINE]
+    assert theirs.claim([Claim("k", "wire:2", Position("t", 0, 2), 1_101)]) == [ACQUIRED]
 
 
 def test_a_breaker_opens_probes_and_closes() -> None:

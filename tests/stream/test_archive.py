@@ -280,11 +280,11 @@ while True:
 def test_kill_9_loses_and_doubles_nothing(tmp_path: Path) -> None:
     """Killed again and again wherever it stands, the archive is the topic's beginning, each record once."""
     code = WRITER.format(tests=str(Path(__file__).parent), root=str(tmp_path))
-    chance = random.Random(3)
+    rng = random.Random(3)
     for _ in range(4):
         process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT)
         assert process.stdout is not None
-        for _ in range(chance.randrange(20, 120)):
+        for _ in range(rng.randrange(20, 120)):
             assert process.stdout.readline()
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()

@@ -40,8 +40,8 @@ def test_a_missing_package_names_its_extra() -> None:
         "sys.exit(cli.main(['config', 'check']))"
     )
     assert (done.returncode, done.stdout) == (2, "")
-    cure = "install the extra, in a checkout pip install -e '.[stream]'"
-    assert done.stderr == f"earlybird: `earlybird config` needs pydantic_settings: {cure}\n"
+    install_hint = "install the extra, in a checkout pip install -e '.[stream]'"
+    assert done.stderr == f"earlybird: `earlybird config` needs pydantic_settings: {install_hint}\n"
 
 
 def test_a_missing_module_of_our_own_stays_a_traceback() -> None:

@@ -61,15 +61,15 @@ def test_map_that_cannot_fit_is_none() -> None:
     """Random holes over 200,000 offsets carry more than the broker takes: the caller is told, not the broker."""
     import random
 
-    chance = random.Random(7)
-    assert commit_map.encode(0, [offset for offset in range(1, 200_000) if chance.random() < 0.5]) is None
+    rng = random.Random(7)
+    assert commit_map.encode(0, [offset for offset in range(1, 200_000) if rng.random() < 0.5]) is None
 
 
 def test_map_of_usual_load_is_small() -> None:
     """256 slots on one partition (a span near 1,000, three quarters finished) take some 100 characters."""
     import random
 
-    chance = random.Random(7)
-    text = commit_map.encode(1_000, [1_001 + offset for offset in range(1_000) if chance.random() < 0.75])
+    rng = random.Random(7)
+    text = commit_map.encode(1_000, [1_001 + offset for offset in range(1_000) if rng.random() < 0.75])
     assert text is not None
     assert len(text) < 120

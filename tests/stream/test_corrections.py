@@ -13,7 +13,7 @@ from earlybird.schemas.symbols import canonical_symbol
 from earlybird.stream.client import Latest, Received, Signals
 from earlybird.stream.commands import signals as signals_command
 from earlybird.stream.ports import Record
-from earlybird.stream.stage.deadlines import ByClock
+from earlybird.stream.stage.deadlines import ClockLateness
 
 Worlds = Callable[..., Any]
 
@@ -128,7 +128,7 @@ def test_what_is_shed_when_it_is_read_again_stays(
     """A worker dies before it commits, and the next one comes too late: what was published of the text holds, in
     whatever order both are read; what stood before it is replaced all the same."""
     records = [make_record(n, make_news("1", text)) for n, text in enumerate((LIFTS, CUTS))]
-    first, second = worlds(), worlds(haste=ByClock(shed_after_us=HOUR_US))
+    first, second = worlds(), worlds(lateness=ClockLateness(shed_after_us=HOUR_US))
     second.clock.advance(2 * HOUR_US)
     for world in (first, second):
         world.source.append(records)

@@ -27,16 +27,16 @@ SESSIONS = pd.bdate_range("2024-02-20", "2024-03-27")  # no holiday of XNYS
 def run(follow: float, spelled: Callable[[str], str] = str) -> Study:
     """Every symbol has a score before each session; prices move by `follow` times the score, and by chance. `spelled`
     is how the file of prices writes the symbols."""
-    chance = np.random.default_rng(5)
+    rng = np.random.default_rng(5)
     signals: list[tuple[Signal, int]] = []
     rows = []
     for symbol in SYMBOLS:
         close = 100.0
         for number, day in enumerate(SESSIONS):
-            score = round(float(chance.uniform(-1, 1)), 6)
+            score = round(float(rng.uniform(-1, 1)), 6)
             at_us = int((day + pd.Timedelta(hours=6)).timestamp()) * 1_000_000  # 01:00 or 02:00 in New York
             signals.append((invented(f"{symbol}-{number}", at_us, score, symbols=[symbol]), at_us))
-            opens, close = close, close * (1 + follow * score + float(chance.normal(0, 0.01)))
+            opens, close = close, close * (1 + follow * score + float(rng.normal(0, 0.01)))
             rows.append((spelled(symbol), day, opens, close, close))
     prices = pd.DataFrame(rows, columns=["symbol", "date", "open", "close", "adj_close"])
     return study(Signals.replay(sorted(signals, key=lambda pair: pair[1])), prices, placebos=100)

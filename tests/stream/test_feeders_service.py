@@ -52,7 +52,7 @@ def test_feeders_say_what_one_process_says(ground: Any, start_stage: StartStage,
     feeder's number. SIGTERM drains them and exits 0."""
     ground.publish(300)
     alone = start_stage(ground.bootstrap_servers, GROUP="alone", TOPICS__SIGNALS="signals.again")
-    stage = start_stage(ground.bootstrap_servers, ENGINE__FEEDERS="2")
+    stage = start_stage(ground.bootstrap_servers, ENGINE__CONSUMER_PROCESSES="2")
     url = stage.wait_for("service.started")["health"]
     pids = feeders(stage, 2)
     until(lambda: ready(url))
@@ -76,7 +76,9 @@ def test_a_feeder_that_is_killed_ends_the_service_after_the_others_drained(
 ) -> None:
     """It says whom it lost, exits 2 for its supervisor, and nothing is lost."""
     ground.publish(300)
-    stage = start_stage(ground.bootstrap_servers, ENGINE__FEEDERS="2", KAFKA__OPTIONS__SESSION_TIMEOUT_MS="1500")
+    stage = start_stage(
+        ground.bootstrap_servers, ENGINE__CONSUMER_PROCESSES="2", KAFKA__OPTIONS__SESSION_TIMEOUT_MS="1500"
+    )
     pids = feeders(stage, 2)
     digests(ground.bootstrap_servers, "signals", 20)
     os.kill(pids[0], signal.SIGKILL)
@@ -92,7 +94,9 @@ def test_a_feeder_that_is_killed_ends_the_service_after_the_others_drained(
 def test_the_engines_process_takes_its_feeders_with_it(ground: Any, start_stage: StartStage, until: Until) -> None:
     """Killed without a word: no feeder stays behind, and the next service does the rest."""
     ground.publish(300)
-    stage = start_stage(ground.bootstrap_servers, ENGINE__FEEDERS="2", KAFKA__OPTIONS__SESSION_TIMEOUT_MS="1500")
+    stage = start_stage(
+        ground.bootstrap_servers, ENGINE__CONSUMER_PROCESSES="2", KAFKA__OPTIONS__SESSION_TIMEOUT_MS="1500"
+    )
     pids = feeders(stage, 2)
     digests(ground.bootstrap_servers, "signals", 20)
     stage.end(signal.SIGKILL)
@@ -103,7 +107,9 @@ def test_the_engines_process_takes_its_feeders_with_it(ground: Any, start_stage:
 
 def test_a_feeder_that_stands_still_for_a_moment_is_well(ground: Any, start_stage: StartStage, until: Until) -> None:
     """Two seconds are no death, and nobody who asks waits for it."""
-    stage = start_stage(ground.bootstrap_servers, ENGINE__FEEDERS="2", KAFKA__OPTIONS__SESSION_TIMEOUT_MS="20000")
+    stage = start_stage(
+        ground.bootstrap_servers, ENGINE__CONSUMER_PROCESSES="2", KAFKA__OPTIONS__SESSION_TIMEOUT_MS="20000"
+    )
     url = stage.wait_for("service.started")["health"]
     pids = feeders(stage, 2)
     until(lambda: ready(url))
@@ -125,7 +131,10 @@ def test_a_feeder_that_stands_still_for_long_is_killed(ground: Any, start_stage:
         "from earlybird.stream.cli import main; sys.exit(main(['run']))"
     )
     stage = start_stage(
-        ground.bootstrap_servers, ["-c", code], ENGINE__FEEDERS="2", KAFKA__OPTIONS__SESSION_TIMEOUT_MS="1500"
+        ground.bootstrap_servers,
+        ["-c", code],
+        ENGINE__CONSUMER_PROCESSES="2",
+        KAFKA__OPTIONS__SESSION_TIMEOUT_MS="1500",
     )
     url = stage.wait_for("service.started")["health"]
     pids = feeders(stage, 2)
@@ -140,7 +149,7 @@ def test_a_feeder_that_stands_still_for_long_is_killed(ground: Any, start_stage:
 
 def test_a_crew_that_is_stopped_before_it_has_begun_exits_0(start_stage: StartStage) -> None:
     """No feeder listens to signals yet, and none has read anything."""
-    stage = start_stage("127.0.0.1:1", ENGINE__FEEDERS="2")
+    stage = start_stage("127.0.0.1:1", ENGINE__CONSUMER_PROCESSES="2")
     stage.wait_for("service.started")
     assert stage.end(signal.SIGTERM) == 0
 

@@ -453,8 +453,8 @@ def test_history_is_never_old(worlds: Worlds, make_news: News, make_record: Make
     fields = {"ingested_us": NOW_US - ten_years_us, "ingested_origin": "assumed"}
     world.source.append([make_record(0, make_news("old", "Norvex lifts outlook", **fields))])
     world.turn()
-    (partition,) = world.pipeline.ledger.partitions()
-    progress = world.pipeline.ledger.progress(partition)
+    (partition,) = world.pipeline.offsets.partitions()
+    progress = world.pipeline.offsets.progress(partition)
     assert (progress.unfinished, progress.oldest_unfinished_ingested_us) == (1, NOW_US), "since it was read"
     world.finish()
     assert len(world.signals) == 1
@@ -465,7 +465,7 @@ def test_history_is_never_old(worlds: Worlds, make_news: News, make_record: Make
     ]
     world.source.append([make_record(offset, item) for offset, item in enumerate(live, 1)])
     world.turn()
-    assert world.pipeline.ledger.progress(partition).oldest_unfinished_ingested_us == NOW_US - 5
+    assert world.pipeline.offsets.progress(partition).oldest_unfinished_ingested_us == NOW_US - 5
     world.finish()
     assert b"earlybird_signal_latency_seconds_count 2.0" in world.metrics.exposition()
     assert b'earlybird_stage_latency_seconds_count{stage="engine"} 2.0' in world.metrics.exposition()
@@ -518,5 +518,5 @@ def test_history_waits_since_it_was_read(
     world = worlds()
     world.source.append([make_record(0, item)])
     world.turn()
-    since_us = world.pipeline.ledger.progress(P0).oldest_unfinished_ingested_us
+    since_us = world.pipeline.offsets.progress(P0).oldest_unfinished_ingested_us
     assert since_us is not None and since_us + age_us <= world.clock.now_us() < since_us + age_us + DAY_US

@@ -22,7 +22,7 @@ from earlybird.stream.adapters.cache_codec import Entries, write_first
 from earlybird.stream.adapters.redis import PREFIX, RedisCache
 from earlybird.stream.adapters.redis_link import explained
 from earlybird.stream.errors import SettingsError
-from earlybird.stream.ports import MINE, PENDING, Answer, Claim, First, Hit, Position
+from earlybird.stream.ports import ACQUIRED, HELD_ELSEWHERE, Answer, Claim, First, Hit, Position
 
 NOW_US = 1_700_000_000_000_000
 HOUR_US = 3_600_000_000
@@ -99,9 +99,9 @@ def hit(answer: Answer) -> Hit:
 def test_a_new_text_is_mine_and_another_workers_pending(redis_server: Any) -> None:
     """One worker computes a text; the others are told to wait, it itself never is."""
     ours, theirs = cache(redis_server), cache(redis_server)
-    assert ours.claim([claim("a"), claim("b")]) == [MINE, MINE]
-    assert theirs.claim([claim("a"), claim("c")]) == [PENDING, MINE]
-    assert ours.claim([claim("a"), claim("c")]) == [MINE, PENDING]
+    assert ours.claim([claim("a"), claim("b")]) == [ACQUIRED, ACQUIRED]
+    assert theirs.claim([claim("a"), claim("c")]) == [HELD_ELSEWHERE, ACQUIRED]
+    assert ours.claim([claim("a"), claim("c")]) == [ACQUIRED, HELD_ELSEWHERE]
 
 
 def test_a_stored_text_hits_and_counts_its_claims(redis_server: Any) -> None:
@@ -149,9 +149,9 @@ def test_time_to_live_is_judged_on_recorded_instants(redis_server: Any, distance
     """A replay at any speed and in any direction finds the duplicates that live reading found."""
     ours = cache(redis_server)
     ours.store({"k": first()}, {})
-    within = NOW_US + (HOUR_US if distance > 0 else -HOUR_US)
-    assert isinstance(ours.claim([claim(offset=1, at_us=within)])[0], Hit)
-    assert ours.claim([claim(offset=2, at_us=NOW_US + distance)]) == [MINE]
+    call_with_timeout = NOW_US + (HOUR_US if distance > 0 else -HOUR_US)
+    assert isinstance(ours.claim([claim(offset=1, at_us=call_with_timeout)])[0], Hit)
+    assert ours.claim([claim(offset=2, at_us=NOW_US + distance)]) == [ACQUIRED]
     ours.store({"k": first(offset=2, seen_us=NOW_US + distance)}, {})
     assert hit(ours.claim([claim(offset=3, at_us=NOW_US + distance)])[0]).first.position.offset == 2
 
@@ -165,7 +165,7 @@ def test_a_lease_that_ended_makes_the_text_mine(redis_server: Any) -> None:
         if not redis.exists(PREFIX + "k"):
             break
     redis.close()
-    assert ours.claim([claim()]) == [MINE]
+    assert ours.claim([claim()]) == [ACQUIRED]
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_what_is_no_entry_is_thrown_away_and_replaced(redis_server: Any, value: 
     plant(redis_server, "bad", value)
     ours.store({"good": first()}, {})
     answers = ours.claim([claim("bad"), claim("good", offset=1)])
-    assert answers[0] == MINE and isinstance(answers[1], Hit)
+    assert answers[0] == ACQUIRED and isinstance(answers[1], Hit)
     assert (ours.bad, ours.misses, ours.hits, ours.failures) == (1, 1, 1, 0)
     ours.store({"bad": first(offset=7)}, {})
     assert hit(ours.claim([claim("bad", offset=8)])[0]).first.position.offset == 7
@@ -219,7 +219,7 @@ def test_an_entry_that_says_what_no_signal_may_is_thrown_away(redis_server: Any,
     ours = cache(redis_server)
     for value in FOREIGN[field]:
         plant(redis_server, "k", entry("k", **{field: value}))
-        assert ours.claim([claim(offset=1)]) == [MINE], value
+        assert ours.claim([claim(offset=1)]) == [ACQUIRED], value
         assert text_at(redis_server, "k") == b"? " + ours._token.encode(), value
     assert ours.hits == 0 and ours.failures == 0
 
@@ -236,7 +236,7 @@ def test_a_signed_entry_of_another_shape_is_thrown_away(redis_server: Any, conte
     """Deep nesting ends no worker."""
     ours = cache(redis_server)
     plant(redis_server, "k", signed("k", content))
-    assert ours.claim([claim(offset=1)]) == [MINE]
+    assert ours.claim([claim(offset=1)]) == [ACQUIRED]
     assert (ours.bad, ours.failures) == (1, 0)
     assert text_at(redis_server, "k") == b"? " + ours._token.encode()
 
@@ -258,7 +258,7 @@ def test_numbers_and_texts_that_json_cannot_hold_are_thrown_away(redis_server: A
     content = write_first(first())
     assert old in content
     plant(redis_server, "k", signed("k", content.replace(old, new)))
-    assert ours.claim([claim(offset=1)]) == [MINE]
+    assert ours.claim([claim(offset=1)]) == [ACQUIRED]
     assert (ours.bad, ours.failures) == (1, 0)
 
 
@@ -267,7 +267,7 @@ def test_a_count_that_is_none_is_thrown_away(redis_server: Any, count: bytes) ->
     """It would become the `dup_count` of a signal."""
     ours = cache(redis_server)
     plant(redis_server, "k", count + entry("k").removeprefix(b"1"))
-    assert ours.claim([claim(offset=1)]) == [MINE]
+    assert ours.claim([claim(offset=1)]) == [ACQUIRED]
     assert (ours.bad, ours.hits, ours.failures) == (1, 0, 0)
 
 
@@ -278,7 +278,7 @@ def test_many_bad_entries_cost_one_line_and_one_call_more(redis_server: Any) -> 
     for number in range(100):
         plant(redis_server, f"k{number}", entry(f"k{number}", label=0))
     with capture_logs() as lines:
-        assert ours.claim([claim(f"k{number}", offset=1) for number in range(100)]) == [MINE] * 100
+        assert ours.claim([claim(f"k{number}", offset=1) for number in range(100)]) == [ACQUIRED] * 100
     assert (ours.bad, ours.calls) == (100, 2)
     assert [line["event"] for line in lines] == ["cache.bad_entry"]
     seconds.now += 60
@@ -293,20 +293,20 @@ def test_a_secret_lets_no_verdict_in_but_its_own(redis_server: Any) -> None:
     ours, theirs = cache(redis_server, secret="s" * 16), cache(redis_server, secret="t" * 16)
     for forged in (entry("k"), entry("k", secret="t" * 16)):
         plant(redis_server, "k", forged)
-        assert ours.claim([claim(offset=1)]) == [MINE]
+        assert ours.claim([claim(offset=1)]) == [ACQUIRED]
     ours.store({"other": first()}, {})
     plant(redis_server, "k", text_at(redis_server, "other"))
-    assert ours.claim([claim(offset=1)]) == [MINE]
+    assert ours.claim([claim(offset=1)]) == [ACQUIRED]
     assert ours.bad == 3
     assert isinstance(ours.claim([claim("other", offset=1)])[0], Hit)
-    assert theirs.claim([claim("other", offset=1)]) == [MINE]
+    assert theirs.claim([claim("other", offset=1)]) == [ACQUIRED]
 
 
 def test_what_could_not_be_read_again_is_not_written(redis_server: Any) -> None:
     """A first item whose key is not for eyes: its text is computed each time."""
     ours = cache(redis_server)
     ours.store({"k": replace(first(), item_key="wire:\x1b")}, {})
-    assert ours.claim([claim(offset=1)]) == [MINE]
+    assert ours.claim([claim(offset=1)]) == [ACQUIRED]
     assert ours.bad == 0
 
 
@@ -315,8 +315,8 @@ def test_a_claim_without_an_end_is_taken_over(redis_server: Any, left_ms: int | 
     """Nobody holds a text back for longer than our own lease, whatever wrote the claim."""
     ours = cache(redis_server)
     plant(redis_server, "k", b"? somebody", px=left_ms)
-    assert ours.claim([claim()]) == [MINE]
-    assert cache(redis_server).claim([claim()]) == [PENDING]
+    assert ours.claim([claim()]) == [ACQUIRED]
+    assert cache(redis_server).claim([claim()]) == [HELD_ELSEWHERE]
     assert 0 < time_to_live(redis_server, "k") <= 60_000
 
 
@@ -342,7 +342,7 @@ def test_a_user_without_a_command_is_told_so_and_parks_nothing(redis_server: Any
     with capture_logs() as lines:
         for offset in range(4):
             answers = ours.claim([claim("old", offset), claim(f"new{offset}"), claim("held", offset)])
-            assert answers[1] == MINE
+            assert answers[1] == ACQUIRED
             ours.store({"old": first(), f"new{offset}": first()}, {f"new{offset}": 1, "held": 0})
     hints = {line["hint"] for line in lines if line["event"] in ("cache.refused", "cache.lost")}
     assert all("ACL" in hint for hint in hints)
@@ -400,10 +400,10 @@ def test_a_dead_server_is_left_alone_until_a_probe_finds_it_back(redis_server: A
     """Three failures open the breaker; then one call a second is tried, however many are asked for."""
     seconds = Seconds()
     ours = cache(redis_server, seconds)
-    assert ours.claim([claim()]) == [MINE]
+    assert ours.claim([claim()]) == [ACQUIRED]
     redis_server.kill()
     for _ in range(100):
-        assert ours.claim([claim("a"), claim("b")]) == [MINE, MINE]
+        assert ours.claim([claim("a"), claim("b")]) == [ACQUIRED, ACQUIRED]
         ours.store({"a": first()}, {})
     assert (ours.failures, ours.calls, ours.skipped) == (3, 4, 197)
     seconds.now += 1.0
@@ -425,13 +425,13 @@ def test_a_paused_server_costs_its_budget_three_times_and_no_more(redis_server: 
     redis_server.pause()
     try:
         for _ in range(100):
-            assert ours.claim([claim("a"), claim("b")]) == [MINE, MINE]
+            assert ours.claim([claim("a"), claim("b")]) == [ACQUIRED, ACQUIRED]
         assert ours.calls == ours.failures == 3
     finally:
         redis_server.resume()
     patient = cache(redis_server)
     patient.store({"z": first(offset=4)}, {})
-    assert [type(answer) for answer in patient.claim([claim("z", offset=5), claim("new")])] == [Hit, type(MINE)]
+    assert [type(answer) for answer in patient.claim([claim("z", offset=5), claim("new")])] == [Hit, type(ACQUIRED)]
 
 
 @pytest.mark.faults
@@ -444,7 +444,7 @@ def test_a_full_server_still_answers_what_it_has(redis_server: Any) -> None:
     redis.config_set("maxmemory", "1")
     redis.close()
     with capture_logs() as lines:
-        assert [type(answer) for answer in ours.claim([claim(offset=1), claim("new")])] == [Hit, type(MINE)]
+        assert [type(answer) for answer in ours.claim([claim(offset=1), claim("new")])] == [Hit, type(ACQUIRED)]
     (line,) = lines
     assert line["event"] == "cache.refused" and "OOM" in line["reason"] and "memory" in line["hint"]
     with capture_logs() as lines:
@@ -474,7 +474,7 @@ def test_a_url_that_is_none_is_a_setting_error() -> None:
 def test_nobody_at_the_address_makes_every_text_mine(tmp_path: Any) -> None:
     """A cache that never was there changes nothing but speed."""
     nobody = RedisCache(f"unix://{tmp_path}/none.sock", ttl_us=1, lease_ms=1, max_layers=LAYERS, monotonic=Seconds())
-    assert nobody.claim([claim(), claim("b")]) == [MINE, MINE]
+    assert nobody.claim([claim(), claim("b")]) == [ACQUIRED, ACQUIRED]
     nobody.store({"k": first()}, {})
     nobody.close()
 
@@ -485,7 +485,7 @@ def test_repeats_are_counted_with_the_result(redis_server: Any) -> None:
     ours.store({"k": first()}, {"k": 2, "unknown": 5})
     ours.store({}, {"k": 3})
     assert hit(ours.claim([claim("k", offset=9)])[0]).count == 6
-    assert ours.claim([claim("unknown")]) == [MINE]
+    assert ours.claim([claim("unknown")]) == [ACQUIRED]
 
 
 @pytest.mark.parametrize(
@@ -505,7 +505,7 @@ def test_options_of_a_url_that_could_break_a_budget_are_refused(option: str) -> 
 def test_options_that_say_who_and_how_are_the_users(redis_server: Any) -> None:
     """A database, a name, TLS."""
     ours = cache(redis_server, url=redis_server.url + "?db=3&client_name=me")
-    assert ours.claim([claim()]) == [MINE]
+    assert ours.claim([claim()]) == [ACQUIRED]
     with Redis.from_url(redis_server.url, db=3) as redis:
         assert redis.keys() == [(PREFIX + "k").encode()]
     RedisCache("rediss://cache?ssl_cert_reqs=none&socket_keepalive=true", ttl_us=1, lease_ms=1, max_layers=LAYERS)
@@ -528,7 +528,7 @@ def test_a_resolver_that_hangs_holds_no_text_up(monkeypatch: pytest.MonkeyPatch)
     try:
         for _ in range(10):
             seconds.now += 1
-            assert ours.claim([claim()]) == [MINE]
+            assert ours.claim([claim()]) == [ACQUIRED]
         assert (ours.failures, len(asked)) == (10, 1)
     finally:
         goes_on.set()
@@ -561,7 +561,7 @@ def test_whatever_listens_there_every_text_has_its_answer(said: bytes) -> None:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         ours = cache(None, url=f"redis://127.0.0.1:{server.server_address[1]}", budget_ms=50)
         for _ in range(4):
-            assert ours.claim([claim()]) == [MINE]
+            assert ours.claim([claim()]) == [ACQUIRED]
             ours.store({"k": first()}, {})
         assert ours.failures >= 3 and ours.hits == 0
         ours.close()
@@ -572,7 +572,7 @@ def test_whatever_listens_there_every_text_has_its_answer(said: bytes) -> None:
 def test_a_host_that_no_name_can_be_is_a_server_that_is_away(host: str) -> None:
     """It ends no worker."""
     ours = cache(None, url=f"redis://{host}")
-    assert ours.claim([claim()]) == [MINE]
+    assert ours.claim([claim()]) == [ACQUIRED]
     assert ours.failures == 1
 
 
@@ -649,20 +649,20 @@ STRANGE: tuple[Any, ...] = (
 
 def test_a_mutated_entry_is_a_miss_or_a_signal() -> None:
     """Signed by somebody who knows how: nothing but ValueError comes out of it, or what a signal may say."""
-    chance, entries, hits = random.Random(20), Entries(None, LAYERS), 0
+    rng, entries, hits = random.Random(20), Entries(None, LAYERS), 0
     for _ in range(4_000):
         content = json.loads(write_first(first()))
-        for field in chance.sample(sorted(content), chance.randint(1, 2)):
+        for field in rng.sample(sorted(content), rng.randint(1, 2)):
             inside = content[field]
-            if isinstance(inside, list) and chance.random() < 0.5:
-                inside[chance.randrange(len(inside))] = chance.choice(STRANGE)
+            if isinstance(inside, list) and rng.random() < 0.5:
+                inside[rng.randrange(len(inside))] = rng.choice(STRANGE)
             else:
-                content[field] = chance.choice(STRANGE)
+                content[field] = rng.choice(STRANGE)
         position, seen = content["position"], content["seen_us"]
         place = "/".join(map(str, position)) if isinstance(position, list) else str(position)
         raw = bytearray(json.dumps(content).encode())
-        if chance.random() < 0.2:
-            raw[chance.randrange(len(raw))] = chance.randrange(256)
+        if rng.random() < 0.2:
+            raw[rng.randrange(len(raw))] = rng.randrange(256)
         header = f"{seen} {place}".encode(errors="replace")
         try:
             found, count = entries.read("k", signed("k", bytes(raw), header=header))
@@ -685,6 +685,6 @@ def test_an_entry_of_an_invented_length_is_not_read(redis_server: Any) -> None:
     plant(redis_server, "k", signed("k", json.dumps(content).encode()))
     with Redis.from_url(redis_server.url) as redis:
         before = redis.info("stats")["total_net_output_bytes"]
-        assert ours.claim([claim(offset=1)]) == [MINE]
+        assert ours.claim([claim(offset=1)]) == [ACQUIRED]
         assert redis.info("stats")["total_net_output_bytes"] - before < 100_000
     assert ours.bad == 1

@@ -301,7 +301,7 @@ def test_every_engine_setting_reaches_the_engine(monkeypatch: pytest.MonkeyPatch
     """A setting that changes nothing would be a lie. Each is set to what is not its default."""
     given = {
         "model": "models/v1", "policy": "fixed:2", "runner": "resident", "device": "cuda", "dtype": "bfloat16",
-        "slots": 3, "token_budget": 99, "deterministic": False, "tiers": ((4, 128, 1), (16, 512, 2)), "fuse": True,
+        "slots": 3, "token_budget": 99, "deterministic": False, "tiers": ((4, 128, 1), (16, 512, 2)), "compile": True,
     }  # fmt: skip
     for name, value in given.items():
         variable = name.upper() if name in Settings.model_fields else f"ENGINE__{name.upper()}"
@@ -312,22 +312,22 @@ def test_every_engine_setting_reaches_the_engine(monkeypatch: pytest.MonkeyPatch
     assert reached == given | {"max_tokens": None}, "max_tokens is no setting"
     default = dataclasses.asdict(EngineConfig())
     assert [name for name in given if given[name] == default[name]] == []
-    assert set(Engine.model_fields) - set(given) == {"threads", "feeders"}, "which are the stage's"
+    assert set(Engine.model_fields) - set(given) == {"threads", "consumer_processes"}, "which are the stage's"
 
 
 def test_what_a_missing_gpu_leaves_unused_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """One file serves a laptop and a GPU host: there it is used, here it is a warning."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setenv("EARLYBIRD_ENGINE__TIERS", "[[4, 128, 1]]")
-    monkeypatch.setenv("EARLYBIRD_ENGINE__FUSE", "true")
+    monkeypatch.setenv("EARLYBIRD_ENGINE__COMPILE", "true")
     with capture_logs() as logs:
         service.load_engine(load())
-    told = {"settings": ["engine.tiers", "engine.fuse"], "runner": "packed", "device": "cpu"}
+    told = {"settings": ["engine.tiers", "engine.compile"], "runner": "packed", "device": "cpu"}
     assert logs == [{"event": "settings.unused", "log_level": "warning", **told}]
     monkeypatch.setenv("EARLYBIRD_ENGINE__RUNNER", "resident")
     with capture_logs() as logs:
         service.load_engine(load())
-    assert [entry["settings"] for entry in logs] == [["engine.fuse"]]
+    assert [entry["settings"] for entry in logs] == [["engine.compile"]]
 
 
 @pytest.mark.parametrize(
@@ -415,5 +415,5 @@ def test_a_port_in_use_is_noted_and_no_fault(
 def test_engine_defaults_are_the_engines_own() -> None:
     """One default a setting, whichever door it comes through."""
     ours, theirs = load().engine, EngineConfig()
-    shared = ("slots", "token_budget", "tiers", "fuse", "dtype", "deterministic", "runner", "device")
+    shared = ("slots", "token_budget", "tiers", "compile", "dtype", "deterministic", "runner", "device")
     assert {name: getattr(ours, name) for name in shared} == {name: getattr(theirs, name) for name in shared}

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from earlybird.schemas.signal import Label
 from earlybird.stream.monitor.summary import TapeTally
-from earlybird.stream.monitor.tape import Kind, Row, Tape, bar, depth, heading, headline, line, liveliest, picture
+from earlybird.stream.monitor.tape import Kind, Row, Tape, bar, depth, heading, headline, line, most_active, picture
 
 T0 = 1_700_000_000_000_000
 
@@ -140,5 +140,5 @@ def test_a_raw_record_that_no_parser_takes_is_shown_all_the_same() -> None:
 def test_the_still_picture_shows_the_liveliest_stretch() -> None:
     """Consecutive rows with as many kinds as can be had."""
     rows = [row()] * 10 + [row(kind) for kind in Kind] + [row()] * 10
-    assert {one.kind for one in liveliest(rows, 5)} == set(Kind)
-    assert liveliest(rows[:2], 5) == rows[:2]
+    assert {one.kind for one in most_active(rows, 5)} == set(Kind)
+    assert most_active(rows[:2], 5) == rows[:2]

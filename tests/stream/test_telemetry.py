@@ -21,7 +21,7 @@ from earlybird.schemas.signal import Signal
 from earlybird.stream.consumer_processes.merged_health import Vitals
 from earlybird.stream.errors import SettingsError
 from earlybird.stream.observability.figures import FIGURES
-from earlybird.stream.observability.health import LONGEST_BEAT_S, MOST_CONNECTIONS, HealthServer, Readiness
+from earlybird.stream.observability.health import LIVENESS_TIMEOUT_S, MOST_CONNECTIONS, HealthServer, Readiness
 from earlybird.stream.observability.logging import configure_logging
 from earlybird.stream.observability.metrics import STAGES, Metrics
 from earlybird.stream.ports import Partition, Position
@@ -157,7 +157,7 @@ def test_stages_add_up_to_the_latency() -> None:
     metrics.published(signal().model_dump(mode="json"))
     seen = samples(metrics)
     stages = {n: seen["earlybird_stage_latency_seconds_sum", (("stage", n),)] for n, _, _ in STAGES}
-    assert stages == pytest.approx({"feed": 0, "read": 0.001, "prepare": 0.002, "engine": 0.006, "publish": 0.001})
+    assert stages == pytest.approx({"provider": 0, "read": 0.001, "prepare": 0.002, "engine": 0.006, "publish": 0.001})
     assert seen["earlybird_signal_latency_seconds_sum", ()] == pytest.approx(sum(stages.values()))
 
 
@@ -220,7 +220,7 @@ def test_history_drives_no_latency() -> None:
     metrics.published(signal().model_dump(mode="json"), live=False)
     seen = samples(metrics)
     counts = {name: seen["earlybird_stage_latency_seconds_count", (("stage", name),)] for name, _, _ in STAGES}
-    assert counts == {"feed": 0, "read": 0, "prepare": 1, "engine": 1, "publish": 1}
+    assert counts == {"provider": 0, "read": 0, "prepare": 1, "engine": 1, "publish": 1}
     assert seen["earlybird_signal_latency_seconds_count", ()] == 0
 
 
@@ -253,19 +253,19 @@ def metrics_page(accepted: str) -> tuple[str, bytes]:
 
 
 def served(
-    beat_age_s: Callable[[], float] = lambda: 0.0, readiness: Callable[[], Readiness] = Readiness
+    loop_age_s: Callable[[], float] = lambda: 0.0, readiness: Callable[[], Readiness] = Readiness
 ) -> HealthServer:
-    return HealthServer("127.0.0.1", 0, beat_age_s=beat_age_s, readiness=readiness, metrics=metrics_page)
+    return HealthServer("127.0.0.1", 0, loop_age_s=loop_age_s, readiness=readiness, metrics=metrics_page)
 
 
 def test_health_follows_the_loops_beat() -> None:
     """A loop that hangs is unhealthy, and healthy again when it comes round."""
     age = [0.0]
-    with served(beat_age_s=lambda: age[0]) as server:
+    with served(loop_age_s=lambda: age[0]) as server:
         assert ask(f"{server.url}/healthz")[0] == 200
-        age[0] = LONGEST_BEAT_S
+        age[0] = LIVENESS_TIMEOUT_S
         status, body = ask(f"{server.url}/healthz")
-        assert (status, json.loads(body)) == (503, {"healthy": False, "beat_age_s": 5.0})
+        assert (status, json.loads(body)) == (503, {"healthy": False, "loop_age_s": 5.0})
 
 
 def test_ready_names_what_is_missing_and_a_missing_cache_is_no_obstacle() -> None:
@@ -290,7 +290,7 @@ def test_a_port_in_use_is_a_setting_that_cannot_work() -> None:
     """Two workers on one machine need two ports; the error names the one."""
     said = r"cannot listen on 127\.0\.0\.1:{}: .*EARLYBIRD_HTTP__PORT"
     with served() as server, pytest.raises(SettingsError, match=said.format(server.port)):
-        HealthServer("127.0.0.1", server.port, beat_age_s=lambda: 0.0, readiness=Readiness, metrics=metrics_page)
+        HealthServer("127.0.0.1", server.port, loop_age_s=lambda: 0.0, readiness=Readiness, metrics=metrics_page)
 
 
 def spoken(server: HealthServer, request: bytes) -> bytes:
@@ -384,7 +384,7 @@ def test_a_peer_that_leaves_writes_nothing(capfd: pytest.CaptureFixture[str]) ->
         goes_on.wait()
         return "text/plain", b"x" * 10_000_000
 
-    with HealthServer("127.0.0.1", 0, beat_age_s=lambda: 0.0, readiness=Readiness, metrics=slow) as server:
+    with HealthServer("127.0.0.1", 0, loop_age_s=lambda: 0.0, readiness=Readiness, metrics=slow) as server:
         peer = socket.create_connection(("127.0.0.1", server.port))
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, at once
         peer.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
@@ -410,7 +410,7 @@ def test_a_page_that_fails_is_an_error_and_a_line(capfd: pytest.CaptureFixture[s
 def test_an_address_of_version_six_can_be_served() -> None:
     """Pods may have no other."""
     try:
-        server = HealthServer("::1", 0, beat_age_s=lambda: 0.0, readiness=Readiness, metrics=metrics_page)
+        server = HealthServer("::1", 0, loop_age_s=lambda: 0.0, readiness=Readiness, metrics=metrics_page)
     except SettingsError:
         pytest.skip("this machine has no IPv6")
     with server:
@@ -428,7 +428,7 @@ def test_feeders_are_one_exposition_in_either_format() -> None:
     with ExitStack() as stack:
         servers = [
             stack.enter_context(
-                HealthServer("127.0.0.1", 0, beat_age_s=lambda: 0.0, readiness=Readiness, metrics=one.page)
+                HealthServer("127.0.0.1", 0, loop_age_s=lambda: 0.0, readiness=Readiness, metrics=one.page)
             )
             for one in feeders
         ]

@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from earlybird.stream.ports import Commit, Partition
 from earlybird.stream.stage import commit_map
-from earlybird.stream.stage.offsets import REMEMBERED_COMMITS, Ledger
+from earlybird.stream.stage.offsets import REMEMBERED_COMMITS, OffsetTracker
 
 P = Partition("news.raw", 0)
 
@@ -33,8 +33,8 @@ class LedgerAgainstModel(RuleBasedStateMachine):
 
     def take_over(self) -> None:
         """A new worker: nothing but the stored commit survives."""
-        self.ledger = Ledger()
-        self.ledger.assign({P: self.broker.commit})
+        self.offsets = OffsetTracker()
+        self.offsets.assign({P: self.broker.commit})
         start = 0 if self.broker.commit is None else self.broker.commit.offset
         self.to_deliver = [offset for offset in self.broker.log if offset >= start]
         self.open: list[int] = []
@@ -60,7 +60,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
     @rule(count=st.integers(1, 10))
     def deliver(self, count: int) -> None:
         for offset in self.to_deliver[:count]:
-            wanted = self.ledger.deliver(P, offset, 1, offset)
+            wanted = self.offsets.deliver(P, offset, 1, offset)
             assert wanted is (offset not in self.known_finished), offset
             self.known_finished.add(offset)  # once it is finished, which all but the open ones are
             if wanted:
@@ -72,17 +72,17 @@ class LedgerAgainstModel(RuleBasedStateMachine):
     def finish(self, data: st.DataObject) -> None:
         offset = self.open.pop(data.draw(st.integers(0, len(self.open) - 1)))
         self.broker.outcomes[offset] = self.broker.outcomes.get(offset, 0) + 1
-        epoch = self.ledger.epoch(P)
+        epoch = self.offsets.epoch(P)
         assert epoch is not None
-        self.ledger.finish(P, offset, epoch)
+        self.offsets.finish(P, offset, epoch)
 
     @rule(stored=st.booleans())
     def commit(self, stored: bool) -> None:
-        commits = self.ledger.commits()
+        commits = self.offsets.commits()
         self.unconfirmed = 0 if stored else self.unconfirmed + 1
         if stored and commits:
             self.broker.commit = commits[P]
-        self.ledger.committed(commits, confirmed=stored)
+        self.offsets.committed(commits, confirmed=stored)
 
     @rule()
     def die_and_take_over(self) -> None:
@@ -93,15 +93,15 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         """Some of what was under way is acknowledged meanwhile; the rest was never sent."""
         if self.unconfirmed >= REMEMBERED_COMMITS:
             return
-        epoch = self.ledger.epoch(P)
+        epoch = self.offsets.epoch(P)
         assert epoch is not None
-        self.ledger.lose([P])
+        self.offsets.lose([P])
         while self.open and data.draw(st.booleans()):
             offset = self.open.pop(data.draw(st.integers(0, len(self.open) - 1)))
             self.broker.outcomes[offset] = self.broker.outcomes.get(offset, 0) + 1
-            self.ledger.finish(P, offset, epoch)
+            self.offsets.finish(P, offset, epoch)
         commit, self.read_to = self.broker.commit, 0
-        self.ledger.assign({P: commit})
+        self.offsets.assign({P: commit})
         self.to_deliver = [offset for offset in self.broker.log if commit is None or offset >= commit.offset]
         self.known_finished = set() if commit is None else self.known_finished - set(self.open)
         self.open.clear()
@@ -112,20 +112,20 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         """Behind the last record lie offsets that hold none."""
         self.next_offset += gap
         self.read_to = self.next_offset
-        self.ledger.read_to({P: self.next_offset})
+        self.offsets.read_to({P: self.next_offset})
 
     @rule()
     def finish_everything_and_commit(self) -> None:
         self.deliver(len(self.to_deliver)) if self.to_deliver else None
-        epoch = self.ledger.epoch(P)
+        epoch = self.offsets.epoch(P)
         assert epoch is not None
         for offset in self.open:
             self.broker.outcomes[offset] = self.broker.outcomes.get(offset, 0) + 1
-            self.ledger.finish(P, offset, epoch)
+            self.offsets.finish(P, offset, epoch)
         self.open.clear()
-        if commits := self.ledger.commits():
+        if commits := self.offsets.commits():
             self.broker.commit, self.unconfirmed = commits[P], 0
-            self.ledger.committed(commits, confirmed=True)
+            self.offsets.committed(commits, confirmed=True)
         if self.broker.log and self.broker.commit is not None:
             assert self.broker.commit.offset >= max(self.broker.log[-1] + 1, self.read_to)
             assert self.broker.commit.metadata == ""
@@ -137,7 +137,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
 
     @invariant()
     def counts_open_records(self) -> None:
-        assert self.ledger.unfinished() == len(self.open)
+        assert self.offsets.unfinished() == len(self.open)
 
 
 LedgerAgainstModel.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
@@ -146,100 +146,100 @@ TestLedger = LedgerAgainstModel.TestCase
 
 def test_record_with_several_elements_finishes_with_the_last() -> None:
     """An array record is done when every element's outcome is."""
-    ledger = Ledger()
-    ledger.assign({P: Commit(10)})
-    assert ledger.deliver(P, 10, 2)
-    epoch = ledger.epoch(P)
+    offsets = OffsetTracker()
+    offsets.assign({P: Commit(10)})
+    assert offsets.deliver(P, 10, 2)
+    epoch = offsets.epoch(P)
     assert epoch is not None
-    ledger.finish(P, 10, epoch)
-    assert ledger.commits() == {}
-    ledger.finish(P, 10, epoch)
-    assert ledger.commits() == {P: Commit(11)}
+    offsets.finish(P, 10, epoch)
+    assert offsets.commits() == {}
+    offsets.finish(P, 10, epoch)
+    assert offsets.commits() == {P: Commit(11)}
 
 
 def test_outcome_of_an_older_assignment_is_ignored() -> None:
     """A verdict that arrives after the partition came back counts for nothing: its record was delivered anew."""
-    ledger = Ledger()
-    ledger.assign({P: Commit(0)})
-    old = ledger.epoch(P)
+    offsets = OffsetTracker()
+    offsets.assign({P: Commit(0)})
+    old = offsets.epoch(P)
     assert old is not None
-    ledger.deliver(P, 0, 1)
-    ledger.forget([P])
-    ledger.assign({P: Commit(0)})
-    ledger.deliver(P, 0, 1)
-    ledger.finish(P, 0, old)
-    assert ledger.unfinished() == 1
+    offsets.deliver(P, 0, 1)
+    offsets.forget([P])
+    offsets.assign({P: Commit(0)})
+    offsets.deliver(P, 0, 1)
+    offsets.finish(P, 0, old)
+    assert offsets.unfinished() == 1
 
 
-def epoch_of(ledger: Ledger) -> int:
-    epoch = ledger.epoch(P)
+def epoch_of(offsets: OffsetTracker) -> int:
+    epoch = offsets.epoch(P)
     assert epoch is not None
     return epoch
 
 
 def test_what_came_back_at_a_commit_of_somebody_else_is_done_again() -> None:
     """Another member had it in between, or somebody reset the group: what we remember of it means nothing."""
-    ledger = Ledger()
-    ledger.assign({P: Commit(0)})
+    offsets = OffsetTracker()
+    offsets.assign({P: Commit(0)})
     for offset in range(4):
-        ledger.deliver(P, offset, 1)
-        ledger.finish(P, offset, epoch_of(ledger))
-    ledger.committed(ledger.commits(), confirmed=True)
-    ledger.lose([P])
-    ledger.assign({P: Commit(1)})
-    assert [ledger.deliver(P, offset, 1) for offset in range(1, 4)] == [True] * 3
+        offsets.deliver(P, offset, 1)
+        offsets.finish(P, offset, epoch_of(offsets))
+    offsets.committed(offsets.commits(), confirmed=True)
+    offsets.lose([P])
+    offsets.assign({P: Commit(1)})
+    assert [offsets.deliver(P, offset, 1) for offset in range(1, 4)] == [True] * 3
 
 
 def test_records_written_over_finished_ones_are_done() -> None:
     """The log was cut and went on under a later leader: at the same offsets stand other records."""
-    ledger = Ledger()
-    ledger.assign({P: Commit(10, "", 4)})
+    offsets = OffsetTracker()
+    offsets.assign({P: Commit(10, "", 4)})
     for offset in range(10, 16):
-        ledger.deliver(P, offset, 1, leader_epoch=4)
+        offsets.deliver(P, offset, 1, leader_epoch=4)
     for offset in range(12, 16):
-        ledger.finish(P, offset, epoch_of(ledger))
-    (commit,) = ledger.commits().values()
+        offsets.finish(P, offset, epoch_of(offsets))
+    (commit,) = offsets.commits().values()
     assert (commit.offset, commit.leader_epoch) == (10, 4)
     epochs = {10: 4, 11: 4, 12: 4, 13: 6, 14: 6, 15: 6}
-    successor = Ledger()
+    successor = OffsetTracker()
     successor.assign({P: commit})
     wanted = [offset for offset, epoch in epochs.items() if successor.deliver(P, offset, 1, leader_epoch=epoch)]
     assert wanted == [10, 11, 13, 14, 15]
     (later,) = successor.commits().values()
-    third = Ledger()
+    third = OffsetTracker()
     third.assign({P: later})
     assert [offset for offset in epochs if third.deliver(P, offset, 1, leader_epoch=6)] == [10, 11, 13, 14, 15]
 
 
 def test_unreadable_map_is_dropped_and_counted() -> None:
     """Another tool's metadata costs repeated work, never a crash."""
-    ledger = Ledger()
-    ledger.assign({P: Commit(5, "somebody else's note")})
-    assert ledger.maps_dropped == {"foreign": 1}
-    assert ledger.deliver(P, 5, 1)
+    offsets = OffsetTracker()
+    offsets.assign({P: Commit(5, "somebody else's note")})
+    assert offsets.maps_dropped == {"foreign": 1}
+    assert offsets.deliver(P, 5, 1)
 
 
 def test_map_that_does_not_fit_is_dropped_and_counted() -> None:
     """The offset is committed all the same."""
-    ledger = Ledger()
-    ledger.assign({P: Commit(0)})
-    epoch = ledger.epoch(P)
+    offsets = OffsetTracker()
+    offsets.assign({P: Commit(0)})
+    epoch = offsets.epoch(P)
     assert epoch is not None
     import random
 
-    chance = random.Random(3)
+    rng = random.Random(3)
     for offset in range(200_000):
-        ledger.deliver(P, offset, 1)
-        if offset and chance.random() < 0.5:
-            ledger.finish(P, offset, epoch)
-    assert ledger.commits() == {P: Commit(0, "")}
-    assert ledger.maps_dropped == {"too_long": 1}
+        offsets.deliver(P, offset, 1)
+        if offset and rng.random() < 0.5:
+            offsets.finish(P, offset, epoch)
+    assert offsets.commits() == {P: Commit(0, "")}
+    assert offsets.maps_dropped == {"too_long": 1}
 
 
 def test_partition_begun_anew_takes_lower_offsets() -> None:
     """A topic that was deleted and made again counts from 0: its records must not look finished."""
-    ledger = Ledger()
-    ledger.assign({P: Commit(500)})
-    assert not ledger.deliver(P, 3, 1)
-    ledger.assign({P: None})
-    assert ledger.deliver(P, 3, 1)
+    offsets = OffsetTracker()
+    offsets.assign({P: Commit(500)})
+    assert not offsets.deliver(P, 3, 1)
+    offsets.assign({P: None})
+    assert offsets.deliver(P, 3, 1)

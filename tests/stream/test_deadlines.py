@@ -16,7 +16,7 @@ from earlybird.schemas.signal import ExitReason, Signal
 from earlybird.stream.adapters.memory import MemoryCache
 from earlybird.stream.adapters.redis import RedisCache
 from earlybird.stream.ports import Position
-from earlybird.stream.stage.deadlines import AsRecorded, ByClock, Deadlines
+from earlybird.stream.stage.deadlines import ClockLateness, Deadlines, RecordedLateness
 from earlybird.stream.stage.engine_threads import EngineThreads
 from earlybird.stream.stage.messages import Answers, Failed, TimedRequest
 
@@ -37,7 +37,7 @@ def left(signal: Signal) -> tuple[int, ExitReason]:
 @pytest.fixture
 def shedding(worlds: Callable[..., Any]) -> Any:
     """A worker that sheds what is older than a second when it comes."""
-    return worlds(haste=ByClock(shed_after_us=SECOND_US))
+    return worlds(lateness=ClockLateness(shed_after_us=SECOND_US))
 
 
 def test_a_text_that_is_too_old_when_it_comes_is_a_dead_letter(
@@ -129,7 +129,7 @@ def test_a_shed_text_leads_nobody_and_a_leader_is_not_its_followers_age(
 
 def hurried(worlds: Callable[..., Any], **about: Any) -> Any:
     """A worker whose texts have a second."""
-    return worlds(haste=ByClock(deadline_us=SECOND_US), **about)
+    return worlds(lateness=ClockLateness(deadline_us=SECOND_US), **about)
 
 
 def test_a_text_whose_time_is_over_leaves_after_its_next_layer(
@@ -259,7 +259,7 @@ def test_what_was_cut_or_shed_live_is_cut_and_shed_alike_again(
     worlds: Callable[..., Any], make_news: Callable[..., Any], make_record: Callable[..., Any]
 ) -> None:
     """No clock: the record alone, with equal digests, beside the same text at its full depth."""
-    live = worlds(haste=ByClock(SECOND_US, SECOND_US))
+    live = worlds(lateness=ClockLateness(SECOND_US, SECOND_US))
     names = ["cut", "shed", "whole"]
     ages = [0, OLDER_US, -5 * SECOND_US]  # the last one is ingested when the first two are done
     records = [
@@ -272,13 +272,13 @@ def test_what_was_cut_or_shed_live_is_cut_and_shed_alike_again(
     live.finish()
     live.source.append(records[2:])
     live.finish()
-    recorded = AsRecorded()
+    recorded = RecordedLateness()
     for rejection in live.rejections:
         recorded.note_rejection(rejection)
     for signal in live.signals:
         recorded.note_signal(signal)
     gone, cut, whole = live.signals
-    again = worlds(haste=recorded, cache=MemoryCache(DAY_US))
+    again = worlds(lateness=recorded, cache=MemoryCache(DAY_US))
     again.clock.advance(900 * DAY_US)
     again.source.append(records)
     again.finish()
@@ -298,7 +298,7 @@ def test_of_outcomes_that_differ_after_a_crash_the_first_result_counts(
     world.clock.advance(SECOND_US)
     world.finish()
     whole, cut = world.signals
-    recorded = AsRecorded(shed={position_of(signal): "again" for signal in (whole, cut)})
+    recorded = RecordedLateness(shed={position_of(signal): "again" for signal in (whole, cut)})
     recorded.shed[replace(position_of(cut), offset=7)] = "twice"
     for signal in (whole, cut, cut.model_copy(update={"raw": whole.raw}), whole.model_copy(update={"raw": cut.raw})):
         recorded.note_signal(signal)
@@ -318,7 +318,7 @@ def test_a_cached_answer_is_no_answer_for_a_text_that_was_cut_short(
     before = worlds(cache=cache)
     before.source.append([make_record(9, make_news("whole", HEADLINE))])
     before.finish()
-    recorded = AsRecorded()
+    recorded = RecordedLateness()
     late = before.signals[0].model_copy(
         update={
             "raw": before.signals[0].raw.model_copy(update={"offset": 0}),
@@ -326,7 +326,7 @@ def test_a_cached_answer_is_no_answer_for_a_text_that_was_cut_short(
         }
     )
     recorded.note_signal(late)
-    world = worlds(cache=cache.peer(), haste=recorded)
+    world = worlds(cache=cache.peer(), lateness=recorded)
     world.source.append([make_record(n, make_news(f"n{n}", HEADLINE)) for n in range(2)])
     world.finish()
     assert {signal.raw.offset: left(signal)[1] is ExitReason.DEADLINE for signal in world.signals} == {
