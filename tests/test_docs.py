@@ -1,12 +1,15 @@
 """The documentation: it builds without a warning, its links lead somewhere, and what is generated is up to date."""
 
+import argparse
 import ast
+import importlib
 import importlib.util
 import inspect
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -14,7 +17,9 @@ import pytest
 
 from earlybird import Signals
 from earlybird.schemas.rejection import Reason
+from earlybird.stream.cli import COMMANDS
 from earlybird.stream.client import Filters
+from earlybird.stream.commands import bench
 from earlybird.stream.subscription.selection import Wanted
 from earlybird.stream.subscription.watch import Condition
 
@@ -120,13 +125,15 @@ def test_every_setting_in_the_text_exists(generate: ModuleType) -> None:
         assert named <= variables, f"{page.name}: {named - variables}"
 
 
-def test_commands_in_the_text_exist() -> None:
-    """`earlybird NAME`, in the pages and in README."""
-    commands = {path.stem for path in (ROOT / "stream" / "commands").glob("*.py")}
-    for page in [*PAGES, ROOT / "README.md"]:
-        code = "\n".join(re.findall(r"```.*?```|`[^`\n]*`", page.read_text(encoding="utf-8"), re.DOTALL))
-        named = set(re.findall(r"(?:^|`|&& )earlybird ([a-z]+)", code, re.MULTILINE))
-        assert named <= commands, f"{page.name}: {named - commands}"
+@pytest.mark.parametrize("page", [*PAGES, *OUTSIDE], ids=lambda path: path.name)
+def test_commands_in_the_text_exist_with_their_options(page: Path) -> None:
+    """`earlybird COMMAND --option`, in code."""
+    code = re.findall(r"```.*?```|`[^`\n]*`", page.read_text(encoding="utf-8"), re.DOTALL)
+    lines = re.sub(r"\\\n", " ", "\n".join(code)).replace("`", "\n")
+    for command, rest in re.findall(r"(?:^|[|&] )earlybird ([a-z]+)([^\n#|&]*)", lines, re.MULTILINE):
+        assert command in COMMANDS, f"{page.name}: earlybird {command}"
+        options = set(re.findall(r"(?<= )--[a-z-]+", rest)) - {"--help"}
+        assert options <= options_of(command, rest.split()), f"{page.name}: earlybird {command}{rest}"
 
 
 def test_tables_of_enumerations_are_whole() -> None:
@@ -165,6 +172,15 @@ def column(page: str, section: str, head: str = "") -> set[str]:
     text = (DOCS / page).read_text(encoding="utf-8").partition(f"## {section}\n")[2].partition("\n## ")[0]
     table = next(part for part in text.split("\n\n") if part.startswith(f"| {head}"))
     return {name for row in table.splitlines()[2:] for name in re.findall(r"`([a-z_]+)`", row.split("|")[1])}
+
+
+def options_of(command: str, words: Sequence[str]) -> set[str]:
+    """Option strings of a command, or of the bench that the first word names."""
+    name = bench.MODULES.get(words[0]) if command == "bench" and words else f"earlybird.stream.commands.{command}"
+    assert name is not None, f"earlybird {command} {' '.join(words)}"
+    parser = argparse.ArgumentParser()
+    importlib.import_module(name).add_arguments(parser)
+    return set(parser._option_string_actions)
 
 
 def sources() -> list[Path]:
