@@ -2,8 +2,12 @@
 
 import os
 import runpy
+import shutil
 import subprocess
 import sys
+import sysconfig
+import venv
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,3 +106,53 @@ def test_the_example_fits_a_screen() -> None:
     assert len(lines) <= 22 and max(map(len, lines)) <= 120
     assert text == (ROOT / "stream" / "strategies" / "example.py").read_text(encoding="utf-8")
     assert text in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def clean() -> dict[str, str]:
+    """This process's environment without the checkout on its path."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
+@pytest.fixture(scope="module")
+def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of an environment that holds our wheel and what the bare install asks for."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    shutil.copytree(ROOT / "earlybird", source / "earlybird", symlinks=True)
+    for name in ("schemas", "engine", "stream"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
+    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", str(folder), str(source)]
+    subprocess.run(build, check=True, capture_output=True, text=True)
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as content:
+        tops = {name.split("/")[0] for name in content.namelist()}
+    assert {name for name in tops if not name.endswith(".dist-info")} == {"earlybird"}, "nothing generic is installed"
+    venv.create(folder / "env", with_pip=False)
+    python = folder / "env" / "bin" / "python"
+    subprocess.run(
+        [*pip, "--python", str(python), "install", "--no-deps", "--no-index", str(wheel)], check=True, env=clean()
+    )
+    (site,) = (folder / "env" / "lib").glob("python*/site-packages")
+    # What pyproject asks for comes from this environment; its own .pth files, our checkout's among them, do not count.
+    (site / "dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\n", encoding="utf-8")
+    return python
+
+
+def test_the_wheel_runs_beside_modules_of_these_names(address: str, bare_python: Path, tmp_path: Path) -> None:
+    """A strategy whose folder has an engine.py, a schemas/ and a stream.py of its own, as such folders have."""
+    shutil.copy(EXAMPLE, tmp_path / "strategy.py")
+    (tmp_path / "schemas").mkdir()
+    for name in ("engine.py", "stream.py", "schemas/__init__.py"):
+        (tmp_path / name).write_text("raise AssertionError('this is the strategy's own module')\n", encoding="utf-8")
+    with subprocess.Popen(
+        [str(bare_python), "strategy.py", address], stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=clean()
+    ) as process:
+        assert process.stdout is not None
+        try:
+            decided = [process.stdout.readline().split(maxsplit=1)[1].strip() for _ in DECISIONS]
+        finally:
+            process.terminate()
+    assert decided == DECISIONS
