@@ -110,17 +110,6 @@ def test_package_init_files_hold_a_docstring_only() -> None:
             assert len(body) == 1 and isinstance(body[0], ast.Expr), path.relative_to(ROOT)
 
 
-def test_public_names() -> None:
-    """What `from earlybird import ...` offers, on purpose; each can be had, and nothing else."""
-    import earlybird
-
-    assert earlybird.__all__ == ["Label", "Latest", "Received", "Signal", "SignalAction", "Signals", "TopicRange"]
-    for name in earlybird.__all__:
-        assert getattr(earlybird, name).__name__ == name
-    with pytest.raises(AttributeError, match="no attribute 'Pipeline'"):
-        _ = earlybird.Pipeline
-
-
 @pytest.mark.parametrize(
     ("modules", "absent"),
     [
