@@ -10,7 +10,7 @@ from random import Random
 import pandas as pd
 
 from earlybird import Signal
-from earlybird.stream.strategies.invented import invented
+from earlybird.testing import invented
 
 SYMBOLS = ("NRVX", "GRYF", "MERD", "QLBK", "TLMR", "CRBD", "SKYR", "FNTW", "ALTA", "BORE", "CYAN", "DELT")
 FIRST_DAY = datetime(2026, 3, 2, tzinfo=UTC)  # a Monday

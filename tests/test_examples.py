@@ -27,6 +27,23 @@ def run(*command: str, cwd: Path = ROOT, **environment: str) -> str:
     return ended.stdout
 
 
+def test_a_strategy_can_be_tested() -> None:
+    """With pytest, beside the strategy."""
+    shown = run(
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-c",
+        os.devnull,
+        "test_strategy.py",
+        cwd=EXAMPLES,
+    )
+    assert "1 passed" in shown
+
+
 def test_bars() -> None:
     """Scores on bars, from an invented recording."""
     pytest.importorskip("exchange_calendars", reason=NO_EXTRAS)
