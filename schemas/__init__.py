@@ -1,1 +1,1 @@
-"""The contract: every message that crosses Kafka. pydantic only; knows nobody."""
+"""The contract: every message that crosses Kafka. Needs only pydantic."""

@@ -1,4 +1,4 @@
-"""bytes <-> message, JSON by default."""
+"""Encoding and decoding of messages as JSON."""
 
 from typing import TypeVar
 
@@ -10,17 +10,19 @@ M = TypeVar("M", bound=Message)
 
 
 class DecodeError(ValueError):
-    """The bytes are not this message. The text names the first field at fault."""
+    """Bytes that are not the expected message; the text names the first faulty field."""
 
 
 def encode(message: Message) -> bytes:
-    """UTF-8 JSON without spaces, fields in the schema's order; of a message that is extended in the process alone, the
-    bytes of the one that it extends."""
+    """Encode a message as UTF-8 JSON without spaces, fields in the schema's order.
+
+    A class that extends a message within the process is encoded as that message (see Message.WIRE).
+    """
     return message.WIRE.__pydantic_serializer__.to_json(message)
 
 
 def decode(kind: type[M], content: bytes) -> M:
-    """One message of the given kind. Raises DecodeError."""
+    """Decode one message of the given kind. Raises DecodeError."""
     try:
         return kind.model_validate_json(content)
     except ValidationError as error:
@@ -28,7 +30,10 @@ def decode(kind: type[M], content: bytes) -> M:
 
 
 def describe(error: ValidationError) -> str:
-    """The first fault in one short line, without the offending input: logs must not hold licensed text."""
+    """Describe the first fault in one short line, without the offending input.
+
+    Logs must not hold licensed text.
+    """
     fault = error.errors(include_input=False, include_url=False)[0]
     place = ".".join(str(part) for part in fault["loc"]) or "record"
-    return f"{place[:200]}: {fault['msg'][:300]}"  # a key or a tag of the input may be in both
+    return f"{place[:200]}: {fault['msg'][:300]}"  # limited, because both may quote a key or a tag of the input

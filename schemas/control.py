@@ -1,4 +1,7 @@
-"""Messages of control topics: how a strategy tells silence, lag and death apart, and that a replay is over."""
+"""Messages of control topics: heartbeats, and the completion of a replay.
+
+With heartbeats a strategy can tell silence, lag and a dead stage apart.
+"""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -13,7 +16,7 @@ class PartitionProgress(Message):
     topic: str
     partition: Annotated[int, Field(ge=0)]
     committed: int | None = None
-    low_water: int | None = None  # everything below has its outcome acknowledged by the broker
+    low_water: int | None = None  # the broker has acknowledged the outcomes of everything below
     highest_finished: int | None = None
     unfinished: Annotated[int, Field(ge=0)] = 0
     oldest_unfinished_ingested_us: EpochUs | None = None
@@ -31,7 +34,7 @@ class Heartbeat(Message):
     sequence: Annotated[int, Field(ge=0)]
     state: Literal["starting", "running", "draining", "stopped"]
     partitions: tuple[PartitionProgress, ...] = ()
-    shed: Annotated[int, Field(ge=0)] = 0  # texts not computed since the worker started: too old when read (since 1.1)
+    shed: Annotated[int, Field(ge=0)] = 0  # texts shed since the worker started: too old when read (since 1.1)
     model_sha256: str
     config_hash: str
     numerics: str
@@ -56,10 +59,10 @@ class ReplayComplete(Message):
     topic: str
     ends: tuple[TopicEnd, ...]
     signals: Annotated[int, Field(ge=0)]  # retractions included
-    content_sha256: str  # over all of them but `ts` and `run_id`: equal replays, equal hashes
+    content_sha256: str  # over all signals without `ts` and `run_id`: equal replays have equal hashes
     sent_us: EpochUs
 
 
 Control = Annotated[Heartbeat | ReplayComplete, Field(discriminator="type")]
 CONTROL: TypeAdapter[Heartbeat | ReplayComplete] = TypeAdapter(Control)
-"""Bytes of a control topic to a message: CONTROL.validate_json raises pydantic's ValidationError."""
+"""Decoder of a control topic's messages: CONTROL.validate_json raises pydantic's ValidationError."""

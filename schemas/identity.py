@@ -1,8 +1,8 @@
-"""Names of results: signal_id, digest and the hash of a configuration. Pure functions of their arguments.
+"""Identifiers of results: signal_id, digest and the configuration's hash. Pure functions.
 
-All three hash canonical JSON: sorted keys, no spaces, UTF-8, no floats, so that any language can repeat them. What is
-computed for every signal writes its keys in order and holds no floats by its types, so pydantic's writer (ten times as
-fast as json's) gives the same bytes; a test holds the two together.
+All three hash canonical JSON: sorted keys, no spaces, UTF-8, no floats, so that any language can repeat them. The JSON
+for each signal is written with sorted keys and typed to hold no floats, so pydantic's writer (ten times as fast as
+json's) gives the same bytes; a test holds the two together.
 """
 
 import hashlib
@@ -15,23 +15,29 @@ from pydantic_core import to_json
 from earlybird.schemas.raw import Symbol
 from earlybird.schemas.signal import Exit, Probabilities
 
-_PROBS = ("negative", "neutral", "positive")  # sorted, as canonical JSON has them
+_PROBS = ("negative", "neutral", "positive")  # sorted, as in canonical JSON
 
 
 def canonical(value: Any) -> bytes:
-    """Canonical JSON of a value without floats. Raises TypeError on a float: its text differs between languages."""
+    """Encode a value without floats as canonical JSON.
+
+    Raises TypeError on a float: its text differs between languages.
+    """
     _refuse_floats(value)
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def sha256_hex(content: bytes) -> str:
-    """64 hex digits."""
+    """Return the SHA-256 as 64 hex digits."""
     return hashlib.sha256(content).hexdigest()
 
 
 def config_hash(parts: Mapping[str, Any]) -> str:
-    """16 hex digits over everything that changes a verdict in exact arithmetic: profile and tokenizer hashes,
-    max_tokens, exit policy, calibration, label order. Never dtype, device, slots or topics."""
+    """Hash everything that changes a verdict in exact arithmetic: 16 hex digits.
+
+    `parts` are profile and tokenizer hashes, max_tokens, exit policy, calibration and label order; never dtype, device,
+    slots or topics.
+    """
     return sha256_hex(canonical(parts))[:16]
 
 
@@ -43,7 +49,10 @@ def signal_id(
     model_sha256: str,
     config: str,
 ) -> str:
-    """32 hex digits; the same text, revision, model and configuration give the same id in live and in replay."""
+    """Return a signal's id: 32 hex digits, the same live and in replay.
+
+    It depends only on item, revision, action, text, model and configuration.
+    """
     return sha256_hex(to_json([item_key, revision, action, text_sha256, model_sha256, config]))[:32]
 
 
@@ -54,8 +63,11 @@ def digest(
     exited: Exit | None,
     symbols: Sequence[Symbol],
 ) -> str:
-    """64 hex digits over what a strategy may trade on: nothing about machine, time, run or novelty. Two runs that
-    agree on every digest said the same. Probabilities enter as whole millionths."""
+    """Hash what a strategy may trade on: 64 hex digits.
+
+    Nothing about machine, time, run or novelty enters it. Two runs that agree on every digest gave the same results.
+    Probabilities enter as whole millionths.
+    """
     return digest_of_values(
         identifier,
         label,
@@ -74,7 +86,7 @@ def digest_of_values(
     reason: str | None,
     symbols: Sequence[str],
 ) -> str:
-    """The digest, of what stands in the JSON."""
+    """Return the digest from the values in a signal's JSON."""
     content = {
         "label": label,
         "layer": layer,

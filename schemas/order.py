@@ -1,30 +1,30 @@
-"""Which signal of an item stands. The one rule, for every reader; pure.
+"""The rule for which signal of an item stands, the same for every reader. Pure.
 
 Signals of an item may be read in any order, twice, or again after a crash: in the end the same one stands, or none.
 
 | Of two signals of one `item_key` | this one counts |
 |---|---|
 | of the same raw element, which was read twice | the result, not the retraction; of two results the one emitted first |
-| a delete, and what stood before it in the raw topic | the delete |
-| revisions of one scale that differ | the higher; a delete's takes back lower ones that come after it, too |
+| a delete, and an item before it in the raw topic | the delete |
+| revisions of one scale that differ | the higher; a delete's also takes back lower ones that come after it |
 | the unedited original, and an edited version of the same or a later publication | the edited version |
 | anything else | the later in the raw topic |
 
 **Delete and refused version**: both are retractions. A version that could not be read (`refused`) counts like any
 other; where it is the one that counts, nothing stands. So a refused edit takes its item back, and a refused old version
-that comes late takes nothing.
+that comes late takes nothing back.
 
 **Scale**: `revision_kind`. Numbers of different kinds are never compared, and `none` is no number at all. A source's
 counter that looks like an epoch is a scale of its own in each unit (s, ms, us, ns). Signals written before 1.1 have no
-`revision_kind`: it is inferred from the times beside it.
+`revision_kind`: it is inferred from their times.
 
 **Original and edited**: an original was created and has only `published_us`; the revision of an edited version is its
-`updated_us`. A feed that sends its originals again after a restart does not undo what was edited since.
+`updated_us`. A feed that sends its originals again after a restart does not undo later edits.
 
 **Raw topic**: by offset, then index (`raw` in every signal), since records of one key share a partition. When an item's
-signals come from several (partitions were added, or two topics hold the item), the partition whose latest `ingested_us`
-is later counts as the later, as a whole; of equals the one that holds a delete. A raw topic that was deleted and
-made again counts offsets anew: read what is published of it apart from what came before.
+signals come from several partitions (partitions were added, or two topics hold the item), the whole partition whose
+latest `ingested_us` is later counts as the later; of equals the one that holds a delete. A raw topic that was deleted
+and created again counts offsets anew: read its signals apart from the earlier ones.
 """
 
 from bisect import insort
@@ -48,7 +48,7 @@ _KEPT = 64  # versions of one item and partition; only late old versions need mo
 
 
 def standing(signals: Iterable[S]) -> S | None:
-    """The signal of one item that stands; None where everything was taken back."""
+    """Return the signal of one item that stands; None where everything was taken back."""
     versions = Versions[S]()
     for signal in signals:
         versions.add(signal)
@@ -56,14 +56,14 @@ def standing(signals: Iterable[S]) -> S | None:
 
 
 def same_result(one: Signal | None, other: Signal | None) -> bool:
-    """Whether both are the same outcome of the same raw element, perhaps published twice."""
+    """Return whether both are the same outcome of one raw element, perhaps published twice."""
     if one is None or other is None:
         return one is other
     return one.raw == other.raw and one.digest == other.digest
 
 
 def scale_of(signal: Signal) -> str | None:
-    """What the revision may be compared with; None: with nothing."""
+    """Return the scale within which revisions are comparable; None for no scale."""
     kind = signal.revision_kind or _inferred(signal)
     if kind is RevisionKind.NONE:
         return None
@@ -73,8 +73,10 @@ def scale_of(signal: Signal) -> str | None:
 
 
 class Versions(Generic[S]):
-    """What must be kept of one item's signals to tell which stands, in whatever order they are read. Not
-    thread-safe."""
+    """The signals of one item needed to tell which stands, whatever the order.
+
+    Not thread-safe.
+    """
 
     __slots__ = ("_partitions",)
 
@@ -82,7 +84,7 @@ class Versions(Generic[S]):
         self._partitions: dict[tuple[str, int], _Partition[S]] = {}
 
     def add(self, signal: S) -> None:
-        """Take a signal in. One that was read before changes nothing."""
+        """Add a signal; adding one again changes nothing."""
         source = (signal.raw.topic, signal.raw.partition)
         partition = self._partitions.get(source)
         if partition is None:
@@ -90,8 +92,8 @@ class Versions(Generic[S]):
         partition.add(signal)
 
     def standing(self) -> S | None:
-        """The signal that stands among those read so far."""
-        if len(self._partitions) == 1:  # nearly every item: one partition, one version
+        """Return the signal that stands among those read so far."""
+        if len(self._partitions) == 1:  # fast path for nearly every item: one partition, one version
             (only,) = self._partitions.values()
             if len(only.versions) < 2 and not only.floors:
                 return _result(only.versions[0]) if only.versions else None
@@ -116,10 +118,10 @@ class _Partition(Generic[S]):
     __slots__ = ("cut", "floors", "latest_us", "versions")
 
     def __init__(self) -> None:
-        self.latest_us = 0  # ingested
-        self.cut: Place | None = None  # of the last delete
-        self.floors: dict[str | None, int] = {}  # the highest revision of a delete, by scale
-        self.versions: list[S] = []  # after the cut, in raw order; only those that may still matter
+        self.latest_us = 0  # latest ingested_us
+        self.cut: Place | None = None  # place of the last delete
+        self.floors: dict[str | None, int] = {}  # highest revision of a delete, by scale
+        self.versions: list[S] = []  # after the cut, in raw order; only those that can still stand
 
     def add(self, signal: S) -> None:
         self.latest_us = max(self.latest_us, signal.ts.ingested_us)
@@ -157,7 +159,7 @@ def _result(signal: S) -> S | None:
 
 
 def _supersedes(one: Signal, other: Signal) -> bool:
-    """Whether the revisions alone say that `one` replaces `other`."""
+    """Return whether the revisions alone make `one` replace `other`."""
     scale, other_scale = scale_of(one), scale_of(other)
     if scale is not None and scale == other_scale:
         return one.revision > other.revision
@@ -165,7 +167,10 @@ def _supersedes(one: Signal, other: Signal) -> bool:
 
 
 def _covers(later: Signal, earlier: Signal) -> bool:
-    """Whether `earlier` can neither stand nor replace anything where `later` is known, whatever else is read."""
+    """Return whether `later` makes `earlier` irrelevant, whatever else is read.
+
+    An irrelevant version can neither stand nor replace another.
+    """
     scale = scale_of(later)
     return (
         _place(later) > _place(earlier)
@@ -194,7 +199,7 @@ def _emission(signal: Signal) -> tuple[bool, int, str]:
 
 
 def _inferred(signal: Signal) -> RevisionKind:
-    """Of a signal without `revision_kind`."""
+    """Infer the revision's kind of a signal without `revision_kind`."""
     revision, times = signal.revision, signal.ts
     unedited = times.updated_us is None
     if unedited and revision == times.published_us:

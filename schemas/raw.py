@@ -1,7 +1,7 @@
 """RawNews and RawTweet: the normalised envelope on the raw topics.
 
 A provider's own format is mapped to this one before anything else looks at a text. Ids are strings, since tweet ids
-and nanosecond stamps pass 2**53. Text fields are null in a delete.
+and nanosecond stamps exceed 2**53. Text fields are null in a delete.
 """
 
 from enum import StrEnum
@@ -30,7 +30,7 @@ class RevisionKind(StrEnum):
     COUNTER = "counter"  # the source's own `revision`
     UPDATED = "updated_us"
     PUBLISHED = "published_us"
-    NONE = "none"  # the source gave none of these: nothing to compare
+    NONE = "none"  # the source gave none of these: not comparable
 
 
 class Symbol(Message):
@@ -43,8 +43,10 @@ class Symbol(Message):
 
 
 def _sound(symbol: Symbol) -> Symbol:
-    """Refuse what signals of earlier versions may hold, so that Symbol itself takes it: a long exchange, a name that
-    can be none."""
+    """Refuse a long exchange and an invalid symbol name.
+
+    Symbol itself accepts both, because signals of earlier versions may hold them.
+    """
     try:
         canonical_symbol(symbol.symbol)
     except ValueError as error:
@@ -59,7 +61,7 @@ def _sound(symbol: Symbol) -> Symbol:
 
 
 Texts = Annotated[tuple[str, ...], FailFast()]
-"""One error for all of a list: a megabyte of wrong elements must not become a million errors."""
+"""A list that stops at its first error: a megabyte of wrong elements must not become a million errors."""
 
 
 class Reference(Message):
@@ -70,12 +72,13 @@ class Reference(Message):
 
 
 class RawItem(Message):
-    """What news and tweets share.
+    """Fields that news and tweets share.
 
     `item_key` is `source:source_item_id` and the Kafka key. `ingested_us` is when our side first had the item: the
-    instant it became available to trade on. `ingested_origin` says whether that was observed or assumed afterwards.
+    instant it became available to trade on. `ingested_origin` is observed, or assumed if it was set afterwards.
 
-    What is copied into a signal is bounded (since 1.1, whose readers read every item of 1.0 within the bounds).
+    Fields that are copied into a signal are bounded (since 1.1, whose readers read every item of 1.0 within the
+    bounds).
     """
 
     SCHEMA: ClassVar[str] = "raw/1"
@@ -90,17 +93,17 @@ class RawItem(Message):
     updated_us: EpochUs | None = None
     ingested_us: EpochUs
     ingested_origin: Literal["observed", "assumed"] = "observed"
-    lang: Annotated[str, Field(max_length=35)] | None = None  # the longest tag that BCP 47 tells readers to expect
+    lang: Annotated[str, Field(max_length=35)] | None = None  # longest tag that BCP 47 tells readers to expect
     symbols: Annotated[
         tuple[Annotated[Symbol, AfterValidator(_sound)], ...], Field(max_length=512), FailFast()
-    ] = ()  # all are copied to the signal, and into a header
+    ] = ()  # bounded, because all are copied to the signal and into a header
     url: str | None = None
     publisher: str | None = None
     vendor_sentiment: float | None = None
 
     @property
     def revision_kind(self) -> RevisionKind:
-        """What `effective_revision` is: the first of these that the source gave."""
+        """Kind of `effective_revision`: the first of these that the source gave."""
         if self.revision is not None:
             return RevisionKind.COUNTER
         if self.updated_us is not None:
@@ -109,9 +112,9 @@ class RawItem(Message):
 
     @property
     def effective_revision(self) -> int:
-        """The source's counter, else `updated_us`, else `published_us`, else 0; a delete without any: `ingested_us`.
+        """The source's counter, else `updated_us`, else `published_us`, else 0.
 
-        What it decides about an item's earlier and later versions is told in schemas.order.
+        A delete without any of them has `ingested_us`. How it orders an item's versions is defined in schemas.order.
         """
         for candidate in (self.revision, self.updated_us, self.published_us):
             if candidate is not None:
@@ -149,4 +152,4 @@ class RawTweet(RawItem):
 
 AnyRaw = Annotated[RawNews | RawTweet, Field(discriminator="item_type")]
 RAW: TypeAdapter[RawNews | RawTweet] = TypeAdapter(AnyRaw)
-"""Validates one raw item of either kind."""
+"""Validator of one raw item of either kind."""

@@ -1,4 +1,4 @@
-"""Rejection: a dead letter with its reason, its place in the raw topic and its original bytes."""
+"""Rejection: a dead letter with its reason, raw position and original bytes."""
 
 import base64
 from enum import StrEnum
@@ -11,7 +11,7 @@ from earlybird.schemas.signal import RawPosition
 
 # A dead letter must fit the broker's message limit (1 MB by default) after base64's 4/3.
 LARGEST_ORIGINAL_BYTES = 512 * 1024
-LARGEST_KEY_BYTES = 4096  # twice what the longest item_key takes; the record's own key is cut likewise
+LARGEST_KEY_BYTES = 4096  # twice the longest item_key; the dead letter's Kafka key is cut to it as well
 
 
 class Reason(StrEnum):
@@ -22,7 +22,7 @@ class Reason(StrEnum):
     MISSING_FIELD = "missing_field"
     BAD_TIME = "bad_time"  # outside 1973 to 2100: most often a wrong unit
     EMPTY_TEXT = "empty_text"  # nothing left to read
-    LANGUAGE = "language"  # not one that the model was trained on
+    LANGUAGE = "language"  # not a language that the model was trained on
     TOO_LARGE = "too_large"  # the record as a whole, or its signal; a long text is assembled to fit instead
     STALE = "stale"
     SHED = "shed"  # too old when it was consumed: not computed, so that younger texts are (since 1.1)
@@ -50,7 +50,7 @@ class Rejection(Message):
     attempt: Annotated[int, Field(ge=1)] = 1
     item_key: str | None = None
     key: str | None = None  # the record's key in base64, whole up to 4 KiB and its beginning beyond that
-    key_bytes: Annotated[int, Field(ge=0)] | None = None  # its true size, where `key` is not all of it (since 1.2)
+    key_bytes: Annotated[int, Field(ge=0)] | None = None  # its full size, where `key` is cut (since 1.2)
     original: str | None = None
     original_scope: Literal["record", "element"] = "record"  # since 1.2
     original_bytes: Annotated[int, Field(ge=0)] = 0
@@ -70,11 +70,11 @@ class Rejection(Message):
     def lowest_version(
         reason: Reason, original_scope: Literal["record", "element"], key_bytes: int | None
     ) -> Literal["1.0", "1.1", "1.2"]:
-        """The first version that has these."""
+        """Return the lowest schema version that allows these values."""
         if original_scope == "element" or key_bytes is not None:
             return "1.2"
         return "1.1" if reason is Reason.SHED else "1.0"
 
     def original_value(self) -> bytes | None:
-        """The bytes that were refused, as far as they are here."""
+        """Return the refused bytes, as far as they are kept here."""
         return None if self.original is None else base64.b64decode(self.original)

@@ -1,4 +1,7 @@
-"""The JSON Schemas that readers in other languages build on: one frozen file a message and major version."""
+"""The JSON Schemas for readers in other languages.
+
+There is one frozen file per version of a message.
+"""
 
 import json
 from pathlib import Path
@@ -22,21 +25,21 @@ MESSAGES: dict[str, type[Message]] = {
 
 
 def schema(name: str) -> dict[str, Any]:
-    """JSON Schema of one message as the models of this checkout have it. Raises KeyError."""
+    """Return a message's JSON Schema from the current models. Raises KeyError."""
     return MESSAGES[name].model_json_schema(mode="validation")
 
 
 def text(name: str) -> str:
-    """The released file's content."""
+    """Return the content of a new schema file."""
     return json.dumps(schema(name), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def released(name: str) -> str:
-    """The frozen file. Raises FileNotFoundError."""
+    """Return the frozen file's content. Raises FileNotFoundError."""
     return (FOLDER / f"{name}.json").read_text(encoding="utf-8")
 
 
-if __name__ == "__main__":  # a new version of a message: python -m earlybird.schemas.release, and commit the new file
+if __name__ == "__main__":  # for a new version: run python -m earlybird.schemas.release, commit the file
     for new in sorted(MESSAGES):
         path = FOLDER / f"{new}.json"
         if not path.exists():

@@ -29,12 +29,12 @@ class SignalAction(StrEnum):
 class ExitReason(StrEnum):
     """Why a text left its slot."""
 
-    CONFIDENCE = "confidence"  # puzzlement fell under delta (ELBERT, first stage)
-    WINDOW = "window"  # more and more biased towards one class over W passes (ELBERT, second stage)
+    CONFIDENCE = "confidence"  # puzzlement fell below delta (ELBERT, first stage)
+    WINDOW = "window"  # growing bias towards one class over W passes (ELBERT, second stage)
     PATIENCE = "patience"
     SIMILARITY = "similarity"
     LEARNED = "learned"
-    FIXED = "fixed"  # the policy names a depth
+    FIXED = "fixed"  # the policy sets a depth
     DEADLINE = "deadline"
     LAST_LAYER = "last_layer"
 
@@ -81,7 +81,7 @@ class Model(Message):
     sha256: str  # of the weights file
     profile: str  # text profile, e.g. natural-v1
     policy: str  # exit policy in its canonical spelling, e.g. cwb:delta=0.3,window=2
-    config_hash: str  # everything that changes a verdict in exact arithmetic
+    config_hash: str  # over everything that changes a verdict in exact arithmetic
     numerics: str  # hash over the probe texts' logits on the path that ran
     dtype: str
     device: str
@@ -125,11 +125,11 @@ class Signal(Message):
     signal_id: str
     item_key: str
     revision: Annotated[int, Field(ge=0)]
-    revision_kind: RevisionKind | None = None  # what `revision` counts (since 1.1; null: written before)
+    revision_kind: RevisionKind | None = None  # what `revision` counts (since 1.1; null in earlier signals)
     action: SignalAction
-    refused: Literal["create", "update"] | None = None  # a retraction that is no delete: unreadable (1.1)
+    refused: Literal["create", "update"] | None = None  # action of an unreadable version; null: a delete (1.1)
     source: str
-    item_type: Literal["news", "tweet"] | None = None  # null where a delete came as a bare null record
+    item_type: Literal["news", "tweet"] | None = None  # null for a delete by a bare null record
     lang: str | None = None
     symbols: tuple[Symbol, ...] = ()
     primary_symbol: CanonicalSymbol | None = None

@@ -1,4 +1,6 @@
-"""The grammar of symbols: every spelling of an instrument to the one name that signals, headers and filters use.
+"""The grammar of symbols: maps every spelling of an instrument to one name.
+
+Signals, headers and filters use that name.
 
 | written | name |
 |---|---|
@@ -7,10 +9,10 @@
 | `VOD.L`, `vod-l`, `0700.HK`, `BMW.DE` | `VOD.L`, `0700.HK`, `BMW.DE` |
 | `BTC-USD`, `BTC/USD`, `btc_usd`, `BTC.USD` | `BTC/USD`: the second part is a currency or coin of `QUOTES` |
 | `BTC-USDT-SWAP` | `BTC/USDT-SWAP` |
-| `NASDAQ:NVDA`, `^GSPC`, `ES=F`, `BTCUSD` | as written, in capitals: nothing says where they could be split |
+| `NASDAQ:NVDA`, `^GSPC`, `ES=F`, `BTCUSD` | as written, in capitals: nothing shows where to split them |
 
-A name has 1 to 32 printable characters and no comma (the `symbols` header is a list with commas). It is its own name:
-to write it again changes nothing.
+A name has 1 to 32 printable characters and no comma (the `symbols` header is a list with commas). Mapping is
+idempotent: a name maps to itself.
 """
 
 import re
@@ -26,15 +28,18 @@ QUOTES = frozenset((
     "INR", "JPY", "KRW", "MXN", "MYR", "NOK", "NZD", "PHP", "PLN", "SEK", "SGD", "THB", "TRY", "TWD",
     "USD", "ZAR", "BTC", "ETH", "BNB", "XBT", "DAI", "USDC", "USDT", "TUSD", "FDUSD", "PYUSD", "XAU", "XAG",
 ))  # fmt: skip
-"""Second parts that make a pair."""
+"""Currencies and coins that make a pair as its second part."""
 
 _LONGEST_WRITTEN = 4 * LONGEST  # blanks and signs around a name included
 _SEPARATORS = re.compile(r"[ ./_-]+")
 
 
 def canonical_symbol(written: str) -> str:
-    """The name of an instrument. Raises ValueError for what can name none: blanks, commas, control characters."""
-    if len(written) > _LONGEST_WRITTEN:  # not even looked at: names are remembered
+    """Return the name of an instrument.
+
+    Raises ValueError for text that can name none: blanks, commas, control characters.
+    """
+    if len(written) > _LONGEST_WRITTEN:  # refused before the cache, which would keep it
         raise ValueError(f"at most {LONGEST} characters allowed, was {len(written)}")
     return _name(written)
 
@@ -42,7 +47,7 @@ def canonical_symbol(written: str) -> str:
 @lru_cache(maxsize=65_536)
 def _name(written: str) -> str:
     name = _once(written)
-    while (again := _once(name)) != name:  # rare letters, whose capitals are other letters
+    while (again := _once(name)) != name:  # repeat: capitals of rare letters may normalise further
         name = again
     if not name:
         raise ValueError("at least one character besides blanks and signs required")
@@ -69,7 +74,7 @@ def _canonical_if_any(value: object) -> object:
 
 
 Canonical = BeforeValidator(_canonical_if_any)
-"""For a field that holds a symbol: the canonical name is validated, whatever was written. What can name nothing stays
-as it is, so that signals of earlier versions can be read; raw items refuse it."""
+"""Validator of a field that holds a symbol: the canonical name is validated, whatever was written. Text that can name
+nothing is kept, so that signals of earlier versions can be read; raw items refuse it."""
 
 CanonicalSymbol = Annotated[str, Canonical]

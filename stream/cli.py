@@ -1,4 +1,4 @@
-"""`earlybird COMMAND ...`: finds `stream.commands.COMMAND` and imports nothing before it must.
+"""Entry point of `earlybird COMMAND ...`; imports stream.commands.COMMAND on demand.
 
 A command's module has `add_arguments(parser)` and `run(args) -> int`. Exit status: 0 done, 1 done but something in the
 input was wrong, 2 could not be done (one line on stderr says why), 130 or 143 interrupted (SIGINT, SIGTERM).
@@ -37,16 +37,16 @@ COMMANDS = {
     "calibrate": "choose an exit threshold that loses at most a stated share of texts, with a certificate",
     "config": "show, check or document the settings",
 }
-"""Name to one line of help, in the order in which a newcomer meets them."""
+"""Command -> one line of help, in the order in which a new user needs them."""
 
 _INTERRUPTED, _BROKEN_PIPE = 130, 141
 
-# A disk that is full, read-only, broken or not ours: the operator's to mend, and no fault of the code.
+# A disk that is full, read-only, broken or not accessible: the operator must fix it; the code is not at fault.
 _STORAGE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
 
 
 class Command(Protocol):
-    """What a module in stream.commands offers; its docstring is its help text."""
+    """Interface of a module in stream.commands; its docstring is its help text."""
 
     __doc__: str | None
 
@@ -54,11 +54,11 @@ class Command(Protocol):
         """Declare the command's options."""
 
     def run(self, args: argparse.Namespace) -> int:
-        """Do it; the result is the exit status."""
+        """Run the command; return the exit status."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of the `earlybird` command. Returns the exit status."""
+    """Run the `earlybird` command and return its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         with _interruptible():
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
-        # The reader went away (`| head`). Python would complain once more when it flushes stdout at exit.
+        # The reader closed the pipe (`| head`). Python would report it again when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
     except (StreamError, EngineError) as error:
@@ -84,8 +84,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """A SIGINT amid a callback of the Kafka client is lost in its C code, which then fails with a SystemError: that is
-    the interrupt."""
+    """Raise KeyboardInterrupt for a SIGINT, even one lost in a Kafka callback.
+
+    A SIGINT during a callback of the Kafka client is lost in its C code, which then fails with a SystemError.
+    """
     came: list[int] = []
 
     def interrupt(number: int, _frame: object) -> None:
@@ -93,7 +95,7 @@ def _interruptible() -> Iterator[None]:
         raise KeyboardInterrupt
 
     before = signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler:  # ignored, say, as of a job in the background
+    if before is not signal.default_int_handler:  # for example ignored, as in a background job
         yield
         return
     signal.signal(signal.SIGINT, interrupt)
@@ -155,7 +157,10 @@ def _overview() -> str:
 
 
 def _missing(name: str, error: ModuleNotFoundError) -> str:
-    """What to install; a module of our own, or one that no extra holds, is a fault that must stay visible."""
+    """Say which extra to install; re-raise for a module that no extra has.
+
+    Such a module, like one of our own, is a bug that must stay visible.
+    """
     module = (error.name or "").partition(".")[0]
     for extra, modules in extras.MODULES_BY_EXTRA.items():
         if module in modules:

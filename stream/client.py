@@ -1,4 +1,4 @@
-"""What a strategy imports: signals as they come, and the same signals again for a backtest.
+"""Signals for strategies: live from Kafka, and the same ones replayed for a backtest.
 
     with Signals.live("localhost:9092", symbols=["NVDA"], min_confidence=0.8) as signals:
         for signal in signals:
@@ -11,9 +11,9 @@ In an event loop: `async with Signals.live(...) as signals: async for signal in 
 
 Delivery is at least once: after a crash of the stage or of the strategy a signal may come twice, with the same
 `signal_id` and raw position (`distinct=True` drops those). In a group a signal is committed after it was handled: with
-`run` when its handlers have returned, in a loop of your own when the next one is asked for. `Latest` keeps which signal
-of an `item_key` stands, whatever the order of arrival; the rule is in schemas.order. The model reads whole texts, so a
-score is shared by all symbols of its text. Symbols may be written in any spelling (schemas.symbols).
+`run` when its handlers have returned, in a loop of your own when the next one is requested. `Latest` keeps the signal
+of each `item_key` that stands, whatever the order of arrival; the rule is in schemas.order. The model reads whole
+texts, so all symbols of a text share one score. Symbols may be written in any spelling (schemas.symbols).
 """
 
 from collections.abc import Iterable, Mapping
@@ -66,11 +66,11 @@ _PLACES: Mapping[object, Start] = {"now": "now", "beginning": "beginning"}
 
 
 class Signals(Iteration):
-    """Signals in the order in which a strategy may know them; `for` and `async for` go over the same ones.
+    """Signals in the order in which a strategy may know them.
 
-    One thread (or task) iterates. What happens besides signals reaches its handlers between two signals, on the
-    iterating thread: changes of the stage's condition `on_health` (without a handler they are logged), the end of
-    catching up `on_live`.
+    Iterate with `for` or `async for`, on one thread (or task). Other events reach their handlers between two signals,
+    on the iterating thread: changes of the stage's health `on_health` (logged without a handler), the end of catching
+    up `on_live`.
     """
 
     @classmethod
@@ -92,26 +92,27 @@ class Signals(Iteration):
         clock: Clock | None = None,
         **filters: Unpack[Filters],
     ) -> Self:
-        """Signals from Kafka as they appear; it ends by `close`, or with the replay whose topic it reads (give it
-        `control_topic` "NAME.control", `max_age_us` None, as recorded instants are long past, and `patience`: it sends
-        no heartbeats). Without a `control_topic` the stage's condition stays UNKNOWN.
+        """Read signals from Kafka as they appear, until `close`.
+
+        A replay's topic may be read as well; then iteration ends with the replay. Give it `control_topic`
+        "NAME.control", `max_age_us` None, as recorded instants are long past, and `patience`, as it sends no
+        heartbeats. Without a `control_topic` the stage's condition stays UNKNOWN.
 
         `start`: "now", "beginning" or an instant. Without a `group` nothing is committed and every strategy sees
-        everything: first what is there from `start` on, in the order in which the broker got it, as in a replay, then
-        (`on_live`, `caught_up`) what comes. In a group its members share the partitions, each goes on where the group
-        stopped, and `start` counts where it never was: partition by partition, so what is there comes in no order
+        everything: first the signals there from `start` on, in the broker's order of arrival, as in a replay, then
+        (`on_live`, `caught_up`) new ones. In a group the members share the partitions and continue at the committed
+        offsets; `start` applies where there are none. Stored signals then come partition by partition, in no order
         between partitions (`ordered` is False).
 
-        `filters` (see stream.subscription.selection) are decided on headers; what follows on an item that was
-        delivered passes them all, for the last `remember` item keys. A strategy that restarts names the item keys it
-        still acts upon in `held`. `max_age_us`: older signals are skipped and counted, or raise StaleSignal; by default
-        a minute when `start` is "now", else no limit. `slow_reader` says what happens when `buffer` records wait for
-        the strategy. `read_committed` False shows signals of open and aborted transactions. `options` are librdkafka's
-        (TLS, SASL).
+        `filters` (see stream.subscription.selection) are decided on headers; later signals on a delivered item pass
+        them all, for the last `remember` item keys. A strategy that restarts names the item keys it still acts upon in
+        `held`. `max_age_us`: older signals are skipped and counted, or raise StaleSignal; by default a minute when
+        `start` is "now", else no limit. `slow_reader` decides what happens when `buffer` records wait for the strategy.
+        `read_committed` False shows signals of open and aborted transactions. `options` are librdkafka's (TLS, SASL).
 
         Returns when reading has begun, and raises SourceError when no broker or topic is found within 10 s. Inside an
         event loop it returns at once: `async with`, `with` or the first signal waits, and raises. SourceError when
-        reading can never go on; ValueError, TypeError and SettingsError for arguments that cannot work.
+        reading can never go on; ValueError, TypeError and SettingsError for invalid arguments.
         """
         gate, clock = Gate.of(**filters), clock or SystemClock()
         begin = _PLACES.get(start) or instant_us(start, clock.now_us(), "start")
@@ -122,7 +123,7 @@ class Signals(Iteration):
         def signals(reader: Reader) -> Subscription:
             return reading([topic], start=begin, group=group, revoked=reader.revoked, given_up=lambda: reader.stopping)
 
-        def control(reader: Reader) -> Subscription:  # of every worker: heartbeats are not shared out
+        def control(reader: Reader) -> Subscription:  # without a group: each member needs all heartbeats
             assert control_topic is not None, "asked for without a topic. This is a bug."
             return reading([control_topic], start="now", given_up=lambda: reader.stopping)
 
@@ -147,18 +148,18 @@ class Signals(Iteration):
         latency: int | Duration | Latency = 0,
         **filters: Unpack[Filters],
     ) -> Self:
-        """Recorded signals again, each when it could have been known; the same filters, the same objects.
+        """Replay recorded signals, each when it became available, with the same filters and objects.
 
         `recorded`: a file or folder that `earlybird archive` or `earlybird replay` wrote, a TopicRange, or any iterable
         of (signal, available_us) in the order of availability. `start` (included) to `end` (excluded), by availability.
         `latency` is what the strategy's own path adds: "250ms", microseconds, or a model of it (`Empirical.measured` of
-        what a live run measured). `speed`: "max", or so many times as fast as it was. A model whose training data
-        reaches into the recording, or nobody knows how far, is logged as in-sample; `strict` refuses it.
+        latencies measured live). `speed`: "max", or a multiple of the recorded speed. A model whose training data
+        reaches into the recording, or has no known end, is logged as in-sample; `strict` refuses it.
 
-        Filters are decided on the columns of files and the headers of topics: what they leave out is never decoded.
+        Filters are decided on the columns of files and the headers of topics, so excluded signals are never decoded.
 
-        While iterating: InSample as said; OutOfOrder for a recording that would show the future; StreamError for
-        unreadable files and topics.
+        Raises while iterating: InSample as described; OutOfOrder for a recording that would show the future;
+        StreamError for unreadable files and topics.
         """
         gate, model, now_us = Gate.of(**filters), _latency(latency), SystemClock().now_us()
         bounds = (("start", start), ("end", end))

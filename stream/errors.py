@@ -1,17 +1,17 @@
-"""Everything stream/ raises on purpose.
+"""Errors that stream/ raises on purpose.
 
 StreamError
-├── SettingsError     a setting that cannot work; said at start, before anything is read
-│   └── InvalidTime   an instant or a duration that cannot be understood; a ValueError, too
-├── SourceEnded       a bounded source has given everything (the normal end of a replay)
+├── SettingsError     a setting that cannot work; raised at start, before anything is read
+│   └── InvalidTime   an instant or a duration that cannot be parsed; also a ValueError
+├── SourceEnded       a bounded source is exhausted (the normal end of a replay)
 ├── SourceError       a broker refuses us, does not answer, or a topic cannot be read any more
-├── SinkError         a message could not be delivered and the process must end rather than lose it
-│   └── RecordTooLarge   one that does not fit into a message; it alone was not taken
+├── SinkError         a message could not be delivered; the process must end rather than lose it
+│   └── RecordTooLarge   a record that does not fit into a message; only this one was not taken
 ├── FeedError         a file that cannot be published
-├── StaleSignal       a strategy asked to be told of old signals (stream.subscription.live)
+├── StaleSignal       an old signal, for a strategy that refuses them (stream.subscription.live)
 ├── OutOfOrder        a recording that is not in the order of availability (stream.subscription.delay)
-├── EngineGone        a feeder's engine is gone; what it has not answered is read again
-└── FeederLost        a feeder ended unasked; the whole service must be started again
+├── EngineGone        a consumer process lost its engine; unanswered records are read again
+└── FeederLost        a consumer process exited unexpectedly; the whole service must be restarted
 """
 
 
@@ -24,19 +24,25 @@ class SettingsError(StreamError):
 
 
 class InvalidTime(SettingsError, ValueError):
-    """An instant or a duration that cannot be understood. The text has it, where it was written, and what may be."""
+    """An instant or a duration that cannot be parsed.
+
+    The message holds the text, its origin and the allowed forms.
+    """
 
 
 class SourceEnded(StreamError):
-    """A bounded source has given everything."""
+    """A bounded source is exhausted."""
 
 
 class SourceError(StreamError):
-    """A broker refuses us, does not answer in time, or a topic cannot be read any more."""
+    """A broker refuses us or does not answer, or a topic became unreadable."""
 
 
 class SinkError(StreamError):
-    """A message could not be delivered; to go on would lose it. `receipt` is that of the message, where it is known."""
+    """A message could not be delivered; continuing would lose it.
+
+    `receipt` is that of the message, where it is known.
+    """
 
     def __init__(self, reason: str, receipt: object | None = None) -> None:
         super().__init__(reason)
@@ -44,8 +50,10 @@ class SinkError(StreamError):
 
 
 class RecordTooLarge(SinkError):
-    """A record that does not fit into a message; others are not concerned. `limit`: the client's own, None where the
-    broker refused."""
+    """A record too large for a message; other records are not affected.
+
+    `limit` is the client's own; None where the broker refused.
+    """
 
     def __init__(self, topic: str, size: int, limit: int | None, receipt: object | None = None) -> None:
         allowed = "its max.message.bytes" if limit is None else f"message.max.bytes={limit:,}"
@@ -60,11 +68,11 @@ class FeedError(StreamError):
 
 
 class EngineGone(StreamError):
-    """The process that has the engine ended."""
+    """The process that owns the engine ended."""
 
 
 class FeederLost(StreamError):
-    """A feeder ended, and nobody had asked it to."""
+    """A consumer process exited unexpectedly."""
 
     def __init__(self, number: int, status: int) -> None:
         super().__init__(f"feeder {number} ended with status {status}; what it had under way is read again")

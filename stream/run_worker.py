@@ -1,4 +1,4 @@
-"""One member of the group on the sources and sinks that the settings name. Loads without torch."""
+"""One group member on the configured sources and sinks. Loads without torch."""
 
 import threading
 import time
@@ -21,13 +21,16 @@ from earlybird.stream.stage.stage import Reading, Serve, Stage
 
 
 class Done(NamedTuple):
-    """What a member has done."""
+    """Work done by a member."""
 
     finished: int  # texts whose outcome the broker has acknowledged
-    cpu_s: float  # of its process, from joining the group to leaving it
+    cpu_s: float  # CPU time of its process, from joining the group to leaving it
 
     def account(self) -> dict[str, float]:
-        """For its last log event; nothing finished has no cost a text."""
+        """Return the fields of the member's last log event.
+
+        Without finished texts there is no CPU time per text.
+        """
         if not self.finished:
             return {"finished": 0}
         return {"finished": self.finished, "cpu_ms_per_text": round(1e3 * self.cpu_s / self.finished, 3)}
@@ -42,9 +45,10 @@ def work(
     started: Callable[[str, HealthServer], None],
     serve: Serve | None = None,
 ) -> Done:
-    """One member of the group on the sources and sinks that the settings name, from joining it to leaving it.
-    `started` is told its name and where it is asked for its health. `serve`: as for Stage.
-    Raises EngineError, StreamError."""
+    """Run one group member on the configured sources and sinks, until it leaves.
+
+    `started(worker_id, health_server)` is called once it serves. `serve`: see Stage. Raises EngineError, StreamError.
+    """
     kafka, http, before_s = settings.kafka, settings.http, time.process_time()
     with ExitStack() as stack:
         names = [topic.name for topic in settings.topics.raw]
@@ -72,8 +76,10 @@ def work(
 
 
 def open_cache(settings: Settings, max_layers: int = 1) -> DuplicateCache:
-    """Redis where there is one, else nothing is remembered beyond what is in flight. `max_layers`: of the model; who
-    only looks whether it can be had need not know."""
+    """Open Redis if configured; else deduplicate only texts in flight.
+
+    `max_layers` is the model's; it does not matter when only checking whether the cache can be opened.
+    """
     redis = settings.redis
     if redis.url is None:
         return NoCache()

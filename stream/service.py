@@ -1,8 +1,8 @@
-"""The composition root: settings -> engine and member, or members, of the group; and their order of life.
+"""The composition root: settings -> engine and group members, and their order of life.
 
 Start: model, engine threads, publisher, consumer. Stop (SIGTERM, SIGINT): the consumer drains and commits, the
-publisher waits for the last acknowledgement, the engine threads end, the group is left. Exit 0 means that nothing that
-was read is lost.
+publisher waits for the last acknowledgement, the engine threads end, the group is left. Exit 0 means that no record
+that was read is lost.
 """
 
 import threading
@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 def serve(settings: Settings, stop: threading.Event) -> None:
     """Serve until `stop` is set; then finish, commit and leave. Raises EngineError, StreamError."""
-    torch.set_num_threads(1)  # parallel over texts, not inside one: see EngineThreads
+    torch.set_num_threads(1)  # parallel over texts, not within one: see EngineThreads
     engine = load_engine(settings)
     metrics = Metrics(engine.max_layers)
     origin = origin_of(engine, settings)
@@ -40,7 +40,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
 
 
 def load_engine(settings: Settings) -> Engine:
-    """The engine that the settings name. What they ask of a GPU that is not there is logged and left aside."""
+    """Load the configured engine; settings for an absent GPU are logged and ignored."""
     wanted = engine_config(settings)
     engine = Engine.load(wanted)
     runs = engine.config
@@ -51,7 +51,7 @@ def load_engine(settings: Settings) -> Engine:
 
 
 def origin_of(engine: Engine, settings: Settings, run_id: str = "live") -> Origin:
-    """What every outcome of this process says of its making."""
+    """Return the provenance stamped on every outcome of this process."""
     model = Model(
         id=engine.model_id,
         sha256=engine.model_sha256,

@@ -1,4 +1,4 @@
-"""Settings against those who take them: what a start would refuse, found before a server is asked."""
+"""Checks of the settings for everything a start would refuse, before contacting a server."""
 
 import errno
 import os
@@ -18,8 +18,11 @@ from earlybird.stream.run_worker import open_cache
 
 
 def check(settings: Settings, faults: Sequence[str] = (), *, model: bool) -> None:
-    """Raises SettingsError that names `faults`, those of reading the settings, and all that a start would refuse
-    beside them. The model is loaded for it where `model` says so, or where there will be no start anyway."""
+    """Raise SettingsError with `faults` and everything else a start would refuse.
+
+    `faults` are those of reading the settings. The model is loaded for the check if `model` is True, or if there are
+    faults anyway.
+    """
     kafka = settings.kafka
     found = [
         *faults,
@@ -35,13 +38,19 @@ def check(settings: Settings, faults: Sequence[str] = (), *, model: bool) -> Non
 
 
 def engine_config(settings: Settings) -> EngineConfig:
-    """What the engine is asked for: its settings without the two that are the stage's own. Raises ConfigError."""
+    """Build the engine's config from the settings. Raises ConfigError.
+
+    Leaves out `threads` and `consumer_processes`, which belong to the stage.
+    """
     wanted = settings.engine.model_dump(exclude={"threads", "consumer_processes"})
     return EngineConfig(model=settings.model, policy=settings.policy, **wanted)
 
 
 def port_in_use(settings: Settings) -> bool:
-    """Whether the port of /healthz is taken at this moment: no fault of the settings, and likely a worker that runs."""
+    """Return whether the port of /healthz is taken at this moment.
+
+    That is no fault of the settings, and likely a running worker.
+    """
     return _bound(settings) == errno.EADDRINUSE
 
 
@@ -62,11 +71,11 @@ def _engine_faults(settings: Settings) -> Iterator[str]:
 
 
 def _model_faults(settings: Settings) -> Iterator[str]:
-    """By the engine that loads it: its folder, its files' hashes, the policy, the device."""
+    """Yield faults found by loading the engine: folder, file hashes, policy, device."""
     try:
         config = engine_config(settings)
     except EngineError:
-        return  # said by _engine_faults
+        return  # reported by _engine_faults
     try:
         from earlybird.engine.engine import Engine
         from earlybird.engine.exits.spec import parse
@@ -79,7 +88,7 @@ def _model_faults(settings: Settings) -> Iterator[str]:
         yield str(error)
     except EngineError as error:
         yield str(error)
-        if config.policy is not None:  # not reached: judged as far as it can be without the model
+        if config.policy is not None:  # not checked yet: parse it as far as possible without the model
             try:
                 parse(config.policy, sys.maxsize)
             except ConfigError as fault:
@@ -95,7 +104,10 @@ def _http_faults(settings: Settings) -> Iterator[str]:
 
 
 def _bound(settings: Settings) -> int | str | None:
-    """Why the address cannot be listened on: errno, or the resolver's words."""
+    """Return why the address cannot be bound: errno or the resolver's message.
+
+    None if it can be bound.
+    """
     host, port = settings.http.host, settings.http.port
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -104,7 +116,7 @@ def _bound(settings: Settings) -> int | str | None:
             listener.bind(address)
     except socket.gaierror as error:
         return error.strerror or str(error)
-    except UnicodeError as error:  # no name of a host
+    except UnicodeError as error:  # not a valid host name
         return str(error)
     except OSError as error:
         return error.errno

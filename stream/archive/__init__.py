@@ -1,1 +1,1 @@
-"""Topics as Parquet files: layout, writer, reader."""
+"""Archives of topics as Parquet files: layout, writer and reader."""

@@ -1,10 +1,10 @@
-"""The files of an archive: where they lie, what their names say, which of them count.
+"""Layout of an archive: file locations, file names and superseded files.
 
     ROOT/TOPIC/date=2024-05-01/T13-p0-00000000000000001200-00000000000000001450.parquet
 
-holds what partition 0 has between these offsets (the second not included) and became available in that hour (T: in
-that day). The names are the archive's only state. A file is superseded where another one of the same partition covers
-its hours and its offsets: that is what a compaction leaves behind that was cut short.
+holds the records of partition 0 between these offsets (the second not included) that became available in that hour (T
+without a number: in that day). The names are the archive's only state. A file is superseded where another one of the
+same partition covers its hours and its offsets; an interrupted compaction leaves such files behind.
 """
 
 import re
@@ -25,16 +25,16 @@ _NAME = re.compile(r"T(\d\d)?-p(\d+)-(\d{20})-(\d{20})\.parquet")
 
 @dataclass(frozen=True, slots=True)
 class ArchiveFile:
-    """One file, as its name describes it. `hour` None: the whole day."""
+    """One archive file as its name describes it; `hour` None: the whole day."""
 
-    folder: Path  # of the day
+    folder: Path  # the day's folder
     partition: Partition
     hour: int | None
     span: Span
 
     @classmethod
     def at(cls, root: Path, partition: Partition, available_us: int, span: Span) -> "ArchiveFile":
-        """The hour file for records of this hour."""
+        """Return the file for records that became available in this instant's hour."""
         moment = datetime.fromtimestamp(available_us // 1_000_000, UTC)
         return cls(root / partition.topic / f"date={moment:%Y-%m-%d}", partition, moment.hour, span)
 
@@ -46,22 +46,22 @@ class ArchiveFile:
 
     @property
     def date(self) -> str:
-        """YYYY-MM-DD, UTC."""
+        """The day as YYYY-MM-DD, in UTC."""
         return self.folder.name.removeprefix("date=")
 
     @property
     def begins_us(self) -> int:
-        """No record in it is available earlier."""
+        """Earliest instant at which a record of this file can be available."""
         day_us = round(datetime.fromisoformat(self.date).replace(tzinfo=UTC).timestamp()) * 1_000_000
         return day_us + (self.hour or 0) * HOUR_US
 
     @property
     def ends_us(self) -> int:
-        """Every record in it is available before this."""
+        """Instant before which every record of this file is available."""
         return self.begins_us + (DAY_US if self.hour is None else HOUR_US)
 
     def covers(self, other: "ArchiveFile") -> bool:
-        """Whether everything in the other file must be in this one."""
+        """Return whether this file must hold all records of the other."""
         return (
             self.partition == other.partition
             and self.folder == other.folder
@@ -72,30 +72,30 @@ class ArchiveFile:
 
 
 def hour_of(available_us: int) -> int:
-    """Number of the hour since 1970."""
+    """Return the number of the hour since 1970."""
     return available_us // HOUR_US
 
 
 def topics_in(root: Path) -> list[str]:
-    """The topics that this archive has. Raises SourceError where there is no archive."""
+    """Return the archived topics; raises SourceError where there is no archive."""
     if not root.is_dir():
         raise SourceError(f"{root}: no archive there")
     return sorted(path.name for path in root.iterdir() if path.is_dir() and any(path.glob("date=*/T*.parquet")))
 
 
 def files_of(root: Path, topics: Iterable[str]) -> list[ArchiveFile]:
-    """The files that count, by partition, offset and time."""
+    """Return the files in force, by partition, offset and time."""
     found = [file for topic in topics for folder in (root / topic).glob("date=*") for file in _files_in(folder)]
     return sorted(_in_force(found), key=lambda file: (file.partition, file.span, file.begins_us))
 
 
 def files_of_day(folder: Path) -> list[ArchiveFile]:
-    """The files of one day of a topic that count."""
+    """Return the files in force of one day of a topic."""
     return _in_force(list(_files_in(folder)))
 
 
 def superseded_in(folder: Path) -> list[ArchiveFile]:
-    """The files of a day that another one covers."""
+    """Return the files of a day that another file covers."""
     found = list(_files_in(folder))
     in_force = set(_in_force(found))
     return [file for file in found if file not in in_force]

@@ -1,4 +1,7 @@
-"""Archived topics read back: in order of availability for strategies, partition by partition for replays. No Kafka."""
+"""Reads archived topics back, without Kafka.
+
+Strategies get records in order of availability, replays partition by partition.
+"""
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,7 +27,10 @@ class ArchiveHistory:
         self._root = root
 
     def spans(self, topics: Iterable[str], window: Window) -> dict[Partition, Span]:
-        """As History.spans. A topic may have been empty; raises SourceError where none of them was archived."""
+        """See History.spans.
+
+        A topic may have been empty; raises SourceError where none of them was archived.
+        """
         spans: dict[Partition, Span] = {}
         wanted = list(topics)
         for file in files_of(self._root, wanted):
@@ -36,7 +42,10 @@ class ArchiveHistory:
         return {partition: window.clip(partition, span) for partition, span in sorted(spans.items())}
 
     def cut(self, topics: Iterable[str], window: Window) -> dict[Partition, Begin]:
-        """As History.cut. Without a bound everything that the archive has is asked for, so nothing is missing."""
+        """See History.cut.
+
+        Without a bound the request is for everything in the archive, so nothing is missing.
+        """
         if window.start_us is None and not window.first:
             return {}
         begins: dict[Partition, Begin] = {}
@@ -46,7 +55,7 @@ class ArchiveHistory:
         return {partition: begin for partition, begin in begins.items() if window.lacks_before(partition, begin)}
 
     def read(self, spans: Mapping[Partition, Span], window: Window) -> list[Iterator[Stamped]]:
-        """As History.read."""
+        """See History.read."""
         return [self._partition(partition, span, window) for partition, span in spans.items()]
 
     def _partition(self, partition: Partition, span: Span, window: Window) -> Iterator[Stamped]:
@@ -67,8 +76,11 @@ class ArchiveHistory:
 def read_signals(
     path: Path, start_us: int | None = None, end_us: int | None = None, topic: str | None = None
 ) -> Iterator[tuple[Signal, int]]:
-    """Signals and the instants from which they were available, in that order, `start_us <= t < end_us`; of a replay's
-    file in the file's order. Records that are no signals are left out and counted in the log. Raises SourceError."""
+    """Yield signals and the instants from which they were available, in that order.
+
+    The range is `start_us <= t < end_us`. Signals of a replay's file come in the file's order. Records that are no
+    signals are left out and counted in the log. Raises SourceError.
+    """
     if (replayed := _replayed_file(path)) is not None:
         if not {"available_us", "value"} <= set(parquet.columns_of(replayed)):
             raise SourceError(f"{replayed}: holds no signals of ours")
@@ -83,8 +95,11 @@ def read_signals(
 
 
 def signal_files(path: Path, start_us: int | None, end_us: int | None, topic: str | None = None) -> list[Place]:
-    """The files that can hold signals of this time: of an archive (with several topics of signals, name the `topic`),
-    or of what `replay` wrote, folder or file. Raises SourceError."""
+    """Return the files that can hold signals of this time range.
+
+    `path` is an archive (with several topics of signals, name the `topic`), or the output of `replay`, folder or file.
+    Raises SourceError.
+    """
     if (replayed := _replayed_file(path)) is not None:
         return [Place(replayed, 0)]
     return [
@@ -102,7 +117,10 @@ def _replayed_file(path: Path) -> Path | None:
 def read_raw(
     path: Path, topics: Iterable[str], start_us: int | None = None, end_us: int | None = None
 ) -> Iterator[tuple[Record, int]]:
-    """Records of raw topics and the instants from which they were available, in that order. Raises SourceError."""
+    """Yield raw records and the instants from which they were available, in that order.
+
+    Raises SourceError.
+    """
     for row in _available(path, list(topics), start_us, end_us):
         if _inside(row["available_us"], start_us, end_us):
             yield parquet.record_of(row).record, row["available_us"]
@@ -124,7 +142,10 @@ def _available(root: Path, topics: list[str], start_us: int | None, end_us: int 
 def _merged(
     files: list[ArchiveFile], begins: Callable[[ArchiveFile], int], place: Callable[[parquet.Row], int]
 ) -> Iterator[parquet.Row]:
-    """The rows of all files by `place`, each file opened when the first of its rows may be due and held in memory."""
+    """Yield the rows of all files by `place`.
+
+    Each file is opened, and held in memory, when the first of its rows may be due.
+    """
     waiting = sorted(files, key=lambda file: (begins(file), file.path), reverse=True)
     heap: list[tuple[tuple[int, str, int, int], int, Iterator[parquet.Row], parquet.Row]] = []
     opened = 0

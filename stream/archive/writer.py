@@ -1,8 +1,8 @@
-"""Topics into Parquet files, exactly once over restarts.
+"""Writes topics into Parquet files, exactly once over restarts.
 
-An archive keeps no offsets anywhere but in the names of its files (see stream.history.archive_files): a file appears
-whole, by one rename, and the next record to archive is the one after the last file. So a process that is killed has
-either archived a record or will do it again.
+An archive keeps no offsets anywhere but in the names of its files (see stream.archive.layout). A file appears whole, by
+one rename, and the next record to archive is the one after the last file. So a process that is killed has either
+archived a record or will do it again.
 """
 
 import fcntl
@@ -29,20 +29,25 @@ from earlybird.stream.timeline.merge import Span
 log = structlog.get_logger(__name__)
 
 FORMAT = "earlybird-archive/1"
-MOST_ROWS = 50_000  # of one file, before compaction
+MOST_ROWS = 50_000  # per file, before compaction
 MOST_BYTES = 64 << 20
-LEAST_ROWS = 1_000  # an hour with fewer shares its file with the next hours of its day: history may be sparse
-DAY_ROWS = 500_000  # a day with no more than these becomes one file a partition
+LEAST_ROWS = 1_000  # a sparser hour shares its file with the next hours of its day
+DAY_ROWS = 500_000  # a day with at most this many becomes one file per partition
 
 
 class Archiver(AbstractContextManager["Archiver"]):
-    """The writer; one a folder. Buffers one run of offsets a partition. Not thread-safe."""
+    """The writer of an archive, one per folder; not thread-safe.
+
+    Buffers one run of offsets per partition.
+    """
 
     def __init__(
         self, root: Path, signal_topics: Iterable[str], code_version: str = "", least_rows: int = LEAST_ROWS
     ) -> None:
-        """`signal_topics` hold signals, all others raw records. Raises SettingsError when another writer has the
-        folder, or without pyarrow."""
+        """`signal_topics` hold signals, all others raw records.
+
+        Raises SettingsError when another writer has the folder, or without pyarrow.
+        """
         parquet.arrow()
         self.root, self._signal_topics, self._code_version = root, frozenset(signal_topics), code_version
         self._least_rows = least_rows
@@ -70,14 +75,14 @@ class Archiver(AbstractContextManager["Archiver"]):
         self._lock.close()
 
     def next_offsets(self) -> dict[Partition, int]:
-        """Per partition that is in the archive: the offset to go on with."""
+        """Return the next offset to archive, per archived partition."""
         following: dict[Partition, int] = {}
         for file in files_of(self.root, topics_in(self.root)):
             following[file.partition] = max(file.span.end, following.get(file.partition, 0))
         return following
 
     def add(self, stamped: Stamped) -> None:
-        """The next record of its partition. Offsets ascend from `next_offsets` on."""
+        """Add the next record of its partition; offsets ascend from `next_offsets` on."""
         record = stamped.record
         partition = Partition(record.topic, record.partition)
         row = self._row(stamped)
@@ -95,12 +100,12 @@ class Archiver(AbstractContextManager["Archiver"]):
             self._write(partition)
 
     def flush(self) -> None:
-        """Everything that was added is in files when this returns."""
+        """Write all records that were added to files."""
         for partition in list(self._runs):
             self._write(partition)
 
     def compact(self, day_rows: int = DAY_ROWS) -> int:
-        """Merge the files of each hour, and of each day that is small; the number of files that went."""
+        """Merge files per hour, and per small day; return the number of files removed."""
         self.flush()
         before = len(files_of(self.root, topics_in(self.root)))
         days: dict[tuple[Path, Partition], list[ArchiveFile]] = {}
@@ -115,13 +120,16 @@ class Archiver(AbstractContextManager["Archiver"]):
         return before - len(files_of(self.root, topics_in(self.root)))
 
     def compact_hour(self, partition: Partition, available_us: int) -> None:
-        """Merge the files of one hour of one partition: it is over."""
+        """Merge the files of one partition's completed hour."""
         here = ArchiveFile.at(self.root, partition, available_us, Span(0, 0))
         files = [file for file in files_of_day(here.folder) if file.partition == partition and file.hour == here.hour]
         self._merge(files, here.hour)
 
     def _ends(self, run: list[parquet.Row], next_us: int) -> bool:
-        """Whether a record of this time must not join the run: another day, or another hour and the run is long."""
+        """Return whether a record of this time must not join the run.
+
+        A run ends with its day, and with its hour if it is long.
+        """
         hour, following = hour_of(run[0]["available_us"]), hour_of(next_us)
         return hour // 24 != following // 24 or (hour != following and len(run) >= self._least_rows)
 
@@ -142,10 +150,10 @@ class Archiver(AbstractContextManager["Archiver"]):
         span = Span(min(file.span.start for file in files), max(file.span.end for file in files))
         merged = ArchiveFile(files[0].folder, files[0].partition, hour, span)
         rows = [row for file in files for row in parquet.read_rows(file.path)]
-        self._store(merged, rows)  # 1. from now on the others are superseded
+        self._store(merged, rows)  # first: from now on the others are superseded
         for file in files:
             if file != merged:
-                file.path.unlink()  # 2. they may go
+                file.path.unlink()  # then they may be deleted
 
     def _store(self, file: ArchiveFile, rows: list[parquet.Row]) -> None:
         rows.sort(key=lambda row: (row["available_us"], row["offset"]))
@@ -175,7 +183,7 @@ class Archiver(AbstractContextManager["Archiver"]):
         return parquet.record_row(stamped, available_us) | parquet.signal_row(signal)
 
     def _tidy(self) -> None:
-        """Remove what a process that was killed has left."""
+        """Remove what a killed process has left."""
         for part in self.root.glob("*/date=*/.*.part"):
             part.unlink()
         for folder in self.root.glob("*/date=*"):
@@ -184,15 +192,18 @@ class Archiver(AbstractContextManager["Archiver"]):
 
 
 class Reader(Protocol):
-    """Records of partitions that were assigned to it, as they come."""
+    """Reads records of its assigned partitions."""
 
     def poll(self, timeout_ms: int) -> list[Stamped]:
-        """What there is; empty on timeout."""
+        """Return the records that are there; empty on timeout."""
 
 
 def starts(archived: Mapping[Partition, int], there: Mapping[Partition, Span]) -> dict[Partition, Span]:
-    """What of each partition remains to be archived. Says what the broker deleted first; raises SettingsError where the
-    broker has less than the archive: that is another topic of the same name."""
+    """Return what remains to be archived of each partition.
+
+    Logs an error for records that the broker deleted first. Raises SettingsError where the broker has less than the
+    archive: that is another topic of the same name.
+    """
     remaining = {}
     for partition, span in there.items():
         following = archived.get(partition, span.start)
@@ -208,7 +219,7 @@ def starts(archived: Mapping[Partition, int], there: Mapping[Partition, Span]) -
 
 
 def archive_all(archiver: Archiver, partitions: Iterable[Iterator[Stamped]]) -> None:
-    """Everything that these have, then return."""
+    """Archive all records of these partitions, then return."""
     for partition in partitions:
         for stamped in partition:
             archiver.add(stamped)
@@ -216,7 +227,7 @@ def archive_all(archiver: Archiver, partitions: Iterable[Iterator[Stamped]]) -> 
 
 
 def archive_on(archiver: Archiver, reader: Reader, flush_s: float, stop: Callable[[], bool]) -> None:
-    """Everything that comes, until `stop`; what has come is in files at the latest `flush_s` later."""
+    """Archive records until `stop`, flushing every `flush_s` seconds."""
     due_s = time.monotonic() + flush_s
     while not stop():
         for stamped in reader.poll(200):

@@ -1,1 +1,1 @@
-"""Raw records to items: what each says, or why it cannot be read."""
+"""Parsing of raw records into items, or into the reason why one cannot be read."""

@@ -1,7 +1,7 @@
-"""The elements of a JSON array as the bytes they came in, told apart without reading what is in them.
+"""Splitting of a JSON array into the bytes of its elements, without parsing them.
 
-One broken element must not take its neighbours, so only strings and brackets are looked at; and nothing recurses, so
-that neither the depth of the stack nor the version of Python decides how many elements a record has.
+One broken element must not take its neighbours with it, so only strings and brackets are looked at. Nothing recurses,
+so neither the stack's depth nor the version of Python limits the number of elements in a record.
 """
 
 import re
@@ -11,8 +11,8 @@ _PLAIN = rb'[^"\[\]{}]++'
 _FLAT = rb"(?:" + _PLAIN + rb"|" + _STRING + rb")*+"
 _INNER = rb"(?:" + _PLAIN + rb"|" + _STRING + rb"|[\[{]" + _FLAT + rb"[\]}])*+"
 _ELEMENT = rb"(?:" + _PLAIN + rb"|" + _STRING + rb"|[\[{]" + _INNER + rb"[\]}])*+"
-# An object or array of up to three levels is one mark, so that an item costs one turn of the loop. Possessive
-# repetitions never go back: each byte is looked at a few times at most.
+# An object or array of up to three levels is one match, so that an item costs one turn of the loop. Possessive
+# repetitions never backtrack: each byte is looked at a few times at most.
 _MARK = re.compile(rb"[\[{]" + _ELEMENT + rb"[\]}]|" + _STRING + rb'|["\[\]{},]', re.DOTALL)
 _BRACKET = re.compile(_STRING + rb'|["\[\]{}]', re.DOTALL)
 _OPENING, _CLOSING = frozenset(b"[{"), frozenset(b"]}")
@@ -21,20 +21,23 @@ _WHITE_SPACE = b" \t\r\n"
 
 
 class NotAnArray(ValueError):
-    """The bytes are not one whole JSON array. The text says why."""
+    """Bytes that are not one complete JSON array; the message gives the reason."""
 
 
 class TooManyElements(ValueError):
-    """An array with more elements than are read."""
+    """An array with more elements than allowed."""
 
 
 def is_array(value: bytes) -> bool:
-    """Whether these bytes begin a JSON array."""
+    """Return whether these bytes begin a JSON array."""
     return value.lstrip(_WHITE_SPACE)[:1] == b"["
 
 
 def split(value: bytes, most: int) -> list[bytes]:
-    """The elements of an array, at least one and at most `most`, in order. Raises NotAnArray, TooManyElements."""
+    """Split an array into its elements, in order.
+
+    Returns at least one and at most `most`. Raises NotAnArray, TooManyElements.
+    """
     parts: list[bytes] = []
     depth, start = 1, value.index(b"[") + 1
     for mark in _MARK.finditer(value, start):
@@ -55,7 +58,7 @@ def split(value: bytes, most: int) -> list[bytes]:
 
 
 def deeper_than(value: bytes, most: int) -> bool:
-    """Whether brackets are nested deeper than `most`."""
+    """Return whether brackets are nested deeper than `most`."""
     depth = 0
     for mark in _BRACKET.finditer(value):
         if mark.end() - mark.start() > 1:
@@ -64,7 +67,7 @@ def deeper_than(value: bytes, most: int) -> bool:
         depth += (char in _OPENING) - (char in _CLOSING)
         if depth > most:
             return True
-        if char == _QUOTE:  # to search on would read the rest again at each quote
+        if char == _QUOTE:  # unterminated: searching on would read the rest again at each quote
             return False
     return False
 

@@ -1,14 +1,14 @@
-"""Languages as sources name them, brought to ISO 639-1 codes."""
+"""Normalisation of the language names that sources send to ISO 639-1 codes."""
 
 import re
 
 UNKNOWN = frozenset(
     {"", "und", "zxx", "mis", "mul", "art", "qme", "qct", "qst", "qht", "qam", "unknown", "none", "null"}
 )
-"""What sources send for "no idea": codes of ISO 639-2, and X's own for posts of only media, cards, links, hashtags or
+"""Values for an unknown language: ISO 639-2 codes, and X's own for posts of only media, cards, links, hashtags or
 mentions."""
 
-# ISO 639-1, ISO 639-2 (both where they differ), English name.
+# ISO 639-1 code, ISO 639-2 code (both where there are two), English name.
 _KNOWN = """
 af afr afrikaans|ar ara arabic|az aze azerbaijani|be bel belarusian|bg bul bulgarian|bn ben bengali|bs bos bosnian
 ca cat catalan|cs ces cze czech|da dan danish|de deu ger german|el ell gre greek|en eng english|es spa spanish
@@ -28,8 +28,10 @@ _CODE = re.compile(r"[A-Za-z]{2}(?:[-_]\w+)*", re.ASCII)
 
 
 def primary_language(lang: str | None) -> str | None:
-    """The primary subtag, as an ISO 639-1 code where it is known by another name; None where the source does not
-    know. What is in no list stays as it is, in lower case."""
+    """Return the primary subtag, as an ISO 639-1 code where known.
+
+    None where the source does not know the language. An unlisted subtag is returned in lower case.
+    """
     if lang is None:
         return None
     word = _WORD.search(lang.lower())
@@ -38,7 +40,7 @@ def primary_language(lang: str | None) -> str | None:
 
 
 def named_language(lang: str) -> str | None:
-    """A foreign feed's word for a language as a code; None for a word that names none we know."""
+    """Return the code of a third-party feed's language name; None for an unknown one."""
     primary = primary_language(lang)
     if primary is None or _CODE.fullmatch(lang.strip()):
         return None if primary is None else lang.strip()

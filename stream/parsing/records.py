@@ -1,8 +1,8 @@
-"""Record -> what it says: items to read, deletions, or the reason why it cannot be read. Pure functions.
+"""Raw record -> items, deletions, or the reason why it cannot be read. Pure functions.
 
-A record holds one item, or a JSON array of items; every element becomes exactly one outcome. A refused element whose
-item_key is known also takes back what stood before it: its source has replaced that text by one that cannot be read.
-Nobody here knows what was published before, so this holds for every refusal.
+A record holds one item or a JSON array of items; every element becomes exactly one outcome. A refused element with a
+known item_key also retracts the item's earlier text, because its source has replaced that by one that cannot be read.
+This module does not know what was published before, so it does this for every refusal.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from earlybird.stream.parsing.validation import explain, fields_of, quoted
 from earlybird.stream.ports import Position, Record
 from earlybird.stream.timeline.instants import plausible_us
 
-LONGEST_ITEM_KEY = 512  # as RawItem has it
+LONGEST_ITEM_KEY = 512  # the limit in RawItem
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +32,28 @@ class Readable:
 
     position: Position
     item: RawNews | RawTweet
-    part: bytes | None = None  # its own bytes, where it is an element of an array
+    part: bytes | None = None  # bytes of the element, where it is part of an array
 
     @property
     def item_key(self) -> str:
-        """Its place in the order of outcomes."""
+        """Key of the item, by which outcomes are ordered."""
         return self.item.item_key
 
     @property
     def item_type(self) -> str:
-        """news or tweet."""
+        """Type of the item: news or tweet."""
         return self.item.item_type
 
     @property
     def ingested_us(self) -> int:
-        """When our side first had it."""
+        """Time at which our side first had the item."""
         return self.item.ingested_us
 
     def deletion(self) -> "Deletion":
-        """What takes this item back, by its source's word or because this version of it cannot be read."""
+        """Return the deletion of this item.
+
+        Its source deleted it, or this version of it cannot be read.
+        """
         item = self.item
         return Deletion(
             self.position,
@@ -64,32 +67,35 @@ class Readable:
         )
 
     def refused(self, reason: Reason, detail: str) -> "Refusal":
-        """The refusal of an item that was understood."""
+        """Return the refusal of an item that was parsed."""
         return Refusal(self.position, reason, detail, self.item.item_key, self.deletion(), self.part)
 
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """What stood of an item is taken back; a bare null record says no more than the key."""
+    """Retraction of an item's earlier text: a delete, or an unreadable version.
+
+    A bare null record (tombstone) gives only the item_key.
+    """
 
     position: Position
     item_key: str
     revision: int
-    ingested_us: int | None  # None: neither the item nor the broker says when
+    ingested_us: int | None  # None: neither the item nor the broker has a time
     item: RawNews | RawTweet | None = None
     part: bytes | None = None
     kind: RevisionKind = RevisionKind.NONE
-    refused: Literal["create", "update"] | None = None  # no delete: a version that cannot be read
+    refused: Literal["create", "update"] | None = None  # action of a version that cannot be read; None: a delete
 
     @property
     def item_type(self) -> str:
-        """unknown for a bare null record."""
+        """Type of the item; unknown for a bare null record."""
         return "unknown" if self.item is None else self.item.item_type
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An element that cannot become a signal, and what takes back the earlier text of its item."""
+    """An element that cannot become a signal, with its item's retraction if any."""
 
     item_type: ClassVar[str] = "unknown"
     ingested_us: ClassVar[None] = None
@@ -107,16 +113,19 @@ Element = Readable | Deletion | Refusal
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What is refused before the model sees it. All decided on recorded values, so that a replay decides alike."""
+    """Limits for refusing elements before the model.
+
+    All are decided on recorded values, so that a replay decides alike.
+    """
 
     max_record_bytes: int = 1_048_576
-    max_elements: int = 4_096  # of one array; a larger one is refused as a whole
+    max_elements: int = 4_096  # per array; a larger array is refused as a whole
     max_age_us: int | None = None  # ingested - published beyond this is STALE; None: no limit
     languages: tuple[str, ...] = ("en",)  # primary subtags the model was trained on; empty: any
 
 
 def read(record: Record, limits: Limits) -> list[Element]:
-    """The elements of one raw record in the `earlybird` format, at least one, in order."""
+    """Parse one raw record in the `earlybird` format into elements, at least one, in order."""
     position = Position(record.topic, record.partition, record.offset)
     value = record.value
     if value is None:
@@ -130,7 +139,10 @@ def read(record: Record, limits: Limits) -> list[Element]:
 
 
 def refused_record(record: Record, reason: Reason, detail: str) -> Refusal:
-    """The refusal of a record as a whole: nothing in it was read, but its key may name an item."""
+    """Refuse a record as a whole.
+
+    Nothing in it was read, but its key may name an item.
+    """
     return _refusal(Position(record.topic, record.partition, record.offset), reason, detail, record, {})
 
 
@@ -141,7 +153,7 @@ def _read_array(value: bytes, position: Position, limits: Limits, record: Record
         return [refused_record(record, Reason.MALFORMED, f"not JSON: {error}")]
     except TooManyElements as error:
         return [refused_record(record, Reason.TOO_LARGE, f"array: {error}")]
-    unkeyed = replace(record, key=None)  # its key need not be that of the element at fault
+    unkeyed = replace(record, key=None)  # the record's key need not be that of a faulty element
     places = (replace(position, index=index) for index in range(len(parts)))
     return [
         replace(_read_element(part, place, limits, unkeyed), part=part)
@@ -150,7 +162,7 @@ def _read_array(value: bytes, position: Position, limits: Limits, record: Record
 
 
 def _read_element(value: bytes, position: Position, limits: Limits, record: Record) -> Element:
-    """One JSON object -> one element."""
+    """Parse one JSON object into one element."""
     try:
         item = RAW.validate_json(value)
     except ValidationError as error:
@@ -175,7 +187,10 @@ def _read_element(value: bytes, position: Position, limits: Limits, record: Reco
 
 
 def text_of(item: RawNews | RawTweet) -> Text:
-    """The readable parts, most important first; the first is the headline, also where it is empty."""
+    """Return the item's texts, most important first.
+
+    The first is the headline, even where it is empty.
+    """
     if isinstance(item, RawTweet):
         return Text((item.text or "",))
     further = tuple(part for part in (item.summary, item.body) if part)
@@ -183,13 +198,16 @@ def text_of(item: RawNews | RawTweet) -> Text:
 
 
 def symbols_of(item: RawNews | RawTweet) -> tuple[Symbol, ...]:
-    """The provider's symbols, and a tweet's cashtags it did not list; each symbol once, the first mention wins."""
+    """Return the provider's symbols, and a tweet's cashtags missing among them.
+
+    Each symbol comes once; its first mention wins.
+    """
     found: dict[str, Symbol] = {}
     for symbol in item.symbols:
         found.setdefault(symbol.symbol, symbol)
     if isinstance(item, RawTweet):
         for tag in item.cashtags:
-            with suppress(ValueError):  # what the author typed may name nothing
+            with suppress(ValueError):  # a typed cashtag need not be a valid symbol
                 name = canonical_symbol(tag)
                 found.setdefault(name, Symbol(symbol=name, origin="cashtag"))
     return tuple(found.values())
@@ -210,7 +228,7 @@ def _tombstone(record: Record, position: Position) -> Element:
 
 
 def _key_text(key: bytes | None) -> str | None:
-    """The item_key that a record's key can be."""
+    """Decode a record's key as an item_key; None if it cannot be one."""
     try:
         text = (key or b"").decode()
     except UnicodeDecodeError:
@@ -219,7 +237,7 @@ def _key_text(key: bytes | None) -> str | None:
 
 
 def _refusal(position: Position, reason: Reason, detail: str, record: Record, fields: Mapping[str, Any]) -> Refusal:
-    """Refuse an element that did not validate, by what can still be seen of it: its key, its revision, its time."""
+    """Refuse an invalid element, recovering its key, revision and time if possible."""
     item_key = _item_key(fields.get("item_key")) or _item_key(_key_text(record.key))
     if item_key is None:
         return Refusal(position, reason, detail)
@@ -237,7 +255,7 @@ def _refused(action: object) -> Literal["create", "update"] | None:
 
 
 def _item_key(value: object) -> str | None:
-    """`source:source_item_id`, if this has that form."""
+    """Return the value if it has the form `source:source_item_id`."""
     if not isinstance(value, str) or len(value) > LONGEST_ITEM_KEY or not value.isprintable():
         return None
     source, colon, item_id = value.partition(":")
@@ -245,7 +263,7 @@ def _item_key(value: object) -> str | None:
 
 
 def _revision(fields: Mapping[str, Any]) -> tuple[int, RevisionKind]:
-    """As RawItem's, of those that are valid."""
+    """Compute the revision as RawItem does, from the valid fields alone."""
     revision = fields.get("revision")
     if type(revision) is int and 0 <= revision <= INT64_MAX:
         return revision, RevisionKind.COUNTER

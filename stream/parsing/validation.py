@@ -1,4 +1,7 @@
-"""Why a raw item was refused: pydantic's errors as a reason and one sentence in the words of whoever sent it."""
+"""Translation of pydantic's errors into a dead letter's reason and one plain sentence.
+
+The sentence names fields as the sender does.
+"""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -11,9 +14,9 @@ from earlybird.schemas.rejection import Reason
 from earlybird.stream.observability.escape import escaped
 from earlybird.stream.parsing.elements import deeper_than
 
-LONGEST_QUOTE = 40  # of a value that was refused
-_DEEPEST = 200  # pydantic's own limit; Python's depends on the stack
-_FAULTS_READ = 100  # of one item; more of them say nothing new
+LONGEST_QUOTE = 40  # characters of a refused value
+_DEEPEST = 200  # pydantic's own limit; that of Python's parser depends on the stack
+_FAULTS_READ = 100  # per item; more add nothing
 
 _UNITS = (("seconds", 1_000_000, 1), ("milliseconds", 1_000, 1), ("nanoseconds", 1, 1_000))
 _KINDS: Mapping[str, str] = {
@@ -32,7 +35,7 @@ _BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 
 
 class Fault(NamedTuple):
-    """One of pydantic's errors: its type, where, its own words, and what these were made from."""
+    """One pydantic error: its type, place, message and context."""
 
     type: str
     place: tuple[str | int, ...]
@@ -41,13 +44,15 @@ class Fault(NamedTuple):
 
     @property
     def is_time(self) -> bool:
-        """Whether it is about one of the times."""
+        """True for a fault in one of the time fields."""
         return str(self.place[-1] if self.place else "").endswith("_us")
 
 
 def explain(error: ValidationError, value: bytes, fields: Mapping[str, Any]) -> tuple[Reason, str]:
-    """The reason of a dead letter and its detail, from the same fault. `value` is what did not validate, `fields` what
-    `fields_of` makes of it."""
+    """Return a dead letter's reason and its detail, both from the same fault.
+
+    `value` is what failed to validate, `fields` the result of `fields_of(value)`.
+    """
     errors = error.errors(include_input=False, include_url=False)[:_FAULTS_READ]
     faults = [Fault(each["type"], each["loc"], each["msg"], each.get("ctx", {})) for each in errors]
     for reason, holds in _TESTS:
@@ -65,7 +70,7 @@ _TESTS: Sequence[tuple[Reason, Callable[[Fault], bool]]] = (
 
 
 def fields_of(value: bytes) -> dict[str, Any]:
-    """The fields of a JSON object that did not validate, as far as they can be read; else none."""
+    """Return the readable fields of a JSON object that did not validate."""
     if deeper_than(value, _DEEPEST):
         return {}
     try:
@@ -76,7 +81,10 @@ def fields_of(value: bytes) -> dict[str, Any]:
 
 
 def quoted(value: object) -> str:
-    """A refused value on one line; only its length where it is longer than a name or a number: it may be a text."""
+    """Quote a refused value on one line; only its length if it may be text.
+
+    A value longer than a name or a number may be licensed text.
+    """
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     if len(text) > LONGEST_QUOTE:
         return f"{len(text):,} characters"
@@ -84,7 +92,7 @@ def quoted(value: object) -> str:
 
 
 def _integer(digits: str) -> int | float:
-    return int(digits) if len(digits) < 40 else float(digits)  # Python refuses to read thousands of digits
+    return int(digits) if len(digits) < 40 else float(digits)  # int() refuses thousands of digits
 
 
 def _sentence(fault: Fault, value: bytes, fields: Mapping[str, Any]) -> str:
@@ -135,7 +143,7 @@ def _time(place: str, given: object) -> str:
 
 
 def _kind(value: object) -> str:
-    """What it is instead of what it says."""
+    """Describe a value by its type, without quoting text."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     if isinstance(value, int | float):
@@ -144,7 +152,7 @@ def _kind(value: object) -> str:
 
 
 def _place(place: Sequence[str | int]) -> str:
-    """A path without its union tag: symbols[3].exchange."""
+    """Return a fault's path without its union tag, as in symbols[3].exchange."""
     path = ""
     for part in place[1:]:
         name = escaped(str(part), LONGEST_QUOTE)

@@ -1,1 +1,1 @@
-"""History through the stage again: recorded signals, or recomputed ones."""
+"""Replay of history: recorded signals, or texts recomputed by a model."""

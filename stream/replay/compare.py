@@ -1,6 +1,6 @@
-"""A recomputed run against the record, by raw position and digest. Pure.
+"""Compares a recomputed run with the record, by raw position and digest.
 
-Novelty is compared and counted apart: it says what the live workers knew at the time, which no rerun has to repeat.
+Pure. Novelty is compared and counted apart: it is what the live workers knew at the time, which no rerun has to repeat.
 """
 
 from collections import Counter
@@ -11,13 +11,13 @@ from typing import Any, Literal, NamedTuple
 from earlybird.schemas.signal import ExitReason, Label, Model, Signal, SignalAction
 
 TOLERANCE = 1e-4
-"""Largest difference of a probability that other arithmetic explains."""
+"""Largest difference of a probability that different arithmetic can explain."""
 
 _Key = tuple[str, int, int, int]
 
 
 class Said(NamedTuple):
-    """What counts of a signal."""
+    """The fields of a signal that are compared."""
 
     digest: str
     item_key: str
@@ -50,18 +50,21 @@ class Said(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of its column in the confusion matrix."""
+        """Name of the signal's column in the confusion matrix."""
         return "retraction" if self.label is None else self.label.value
 
 
 @dataclass
 class Comparison:
-    """Give it the whole record first, then every recomputed signal; then read the report."""
+    """Comparison of a whole record with recomputed signals.
+
+    Give it the whole record first, then every recomputed signal, then read the report.
+    """
 
     deterministic: bool
-    write: Callable[[dict[str, Any]], None] = lambda _: None  # gets a row per signal that differs, or has no other half
+    write: Callable[[dict[str, Any]], None] = lambda _: None  # gets a row per differing or unpaired signal
     recorded: dict[_Key, Said] = field(default_factory=dict)
-    models: set[tuple[str, str, str]] = field(default_factory=set)  # sha256, config_hash, numerics; of the record
+    models: set[tuple[str, str, str]] = field(default_factory=set)  # sha256, config_hash, numerics of the record
     model: tuple[str, str, str] | None = None
     equal: int = 0
     differing: int = 0
@@ -77,19 +80,22 @@ class Comparison:
     covered: set[tuple[str, int, int]] = field(default_factory=set)  # raw records that were computed again
 
     def record(self, signal: Signal) -> None:
-        """A recorded signal; of one that was published twice the first counts. Where one is a retraction (its text was
-        shed, or is no more to be read, when it came again) the other does."""
+        """Add a recorded signal; of one published twice the first counts.
+
+        Where the first is a retraction (its text was shed, or was no longer readable when it came again), the other
+        counts.
+        """
         key, said = _key(signal), Said.of(signal)
         if self.recorded.setdefault(key, said).retraction:
             self.recorded[key] = said
         self.models.add(_model(signal.model))
 
     def cover(self, topic: str, partition: int, offset: int) -> None:
-        """This raw record was computed again: its signals should be in the record."""
+        """Mark a raw record as recomputed: the record should hold its signals."""
         self.covered.add((topic, partition, offset))
 
     def add(self, signal: Signal) -> None:
-        """A recomputed signal."""
+        """Add a recomputed signal."""
         self.model = _model(signal.model)
         key, now = _key(signal), Said.of(signal)
         before = self.recorded.pop(key, None)
@@ -100,7 +106,7 @@ class Comparison:
             self._pair(key, before, now)
 
     def finish(self) -> None:
-        """No more will come: write what only the record has."""
+        """Write the signals that only the record has; no more will come."""
         for key, before in self.recorded.items():
             if key[:3] in self.covered:
                 self.write(_row("only recorded", key, before, None))
@@ -131,12 +137,12 @@ class Comparison:
 
     @property
     def only_recorded(self) -> int:
-        """Signals of the record that were not computed again though their raw record was."""
+        """Number of recorded signals not recomputed although their raw record was."""
         return sum(key[:3] in self.covered for key in self.recorded)
 
     @property
     def expectation(self) -> tuple[Literal["equal digests", "tolerance", "nothing"], str]:
-        """What may be expected of these two runs, and why."""
+        """The agreement to expect of these two runs, and the reason."""
         if self.model is None or not self.models:
             return "nothing", "there is nothing to compare"
         if {known[:2] for known in self.models} != {self.model[:2]}:
@@ -149,7 +155,7 @@ class Comparison:
 
     @property
     def holds(self) -> bool:
-        """Whether the expectation was met. Signals that only one side has meet none."""
+        """Whether the expectation was met; signals of one side only violate it."""
         expected, _ = self.expectation
         if expected == "nothing":
             return True
@@ -159,7 +165,7 @@ class Comparison:
         return whole and not self.label_flips and self.largest_change <= TOLERANCE
 
     def report(self) -> dict[str, Any]:
-        """All figures."""
+        """Return all figures."""
         expected, why = self.expectation
         return {
             "expected": expected,
@@ -186,7 +192,7 @@ class Comparison:
 
 
 def _row(kind: str, key: _Key, before: Said | None, now: Said | None) -> dict[str, Any]:
-    """One line of the file of differences, flat, for any reader of tables."""
+    """Return one flat line for the file of differences."""
     known = before or now
     assert known is not None, "a row of neither side. This is a bug."
     row: dict[str, Any] = {"kind": kind, "item_key": known.item_key}

@@ -1,4 +1,4 @@
-"""What a replay says of itself: what was replayed, by what, and everything that limits its use as a backtest."""
+"""The manifest of a replay: its input, its model and its limits as a backtest."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from earlybird.stream.replay.player import Plan, Player
 
 
 def manifest_of(plan: Plan, player: Player, latency: str, output: dict[str, Any], *, chosen: bool) -> dict[str, Any]:
-    """The content of manifest.json; `chosen`: whether the user named the latency."""
+    """Return the content of manifest.json; `chosen`: whether the user named the latency."""
     account, in_sample = player.account, player.in_sample
     return {
         "schema": "replay/1",
@@ -31,7 +31,7 @@ def manifest_of(plan: Plan, player: Player, latency: str, output: dict[str, Any]
 
 
 def _recorded_latency(player: Player) -> dict[str, int] | None:
-    """What the live stage took, in microseconds, as far as the replay has seen; None where it has seen nothing."""
+    """Return the live stage's latency in microseconds; None where none was seen."""
     took = sorted(player.latencies_us)
     if not took:
         return None

@@ -1,4 +1,4 @@
-"""Where replayed signals go: a file in a folder, or a topic of their own. Equal signals give equal bytes."""
+"""Writes replayed signals to a file or a topic; equal signals give equal bytes."""
 
 import hashlib
 import json
@@ -24,33 +24,36 @@ class Output(Protocol):
     """Takes signals in the order in which they are to be read."""
 
     def signal(self, signal: Signal, available_us: int) -> None:
-        """The next one."""
+        """Write the next signal."""
 
     def close(self) -> dict[str, Any]:
-        """Everything is durable; facts for the manifest."""
+        """Make all signals durable; return facts for the manifest."""
 
 
 class TableOutput:
-    """`signals.parquet` or `signals.arrow`: the columns of stream.adapters.parquet, sorted by availability."""
+    """Writes `signals.parquet` or `signals.arrow`, sorted by availability.
+
+    The columns are those of stream.adapters.parquet.
+    """
 
     def __init__(self, folder: Path, form: Literal["parquet", "arrow"], about: Mapping[str, str]) -> None:
-        """`about` is kept in the file."""
+        """`about` is kept in the file's metadata."""
         self._file = parquet.TableFile(folder / f"signals.{form}", "replayed", form)
         self._file.describe({"format": SCHEMA, "schema": Signal.SCHEMA, **about})
 
     def signal(self, signal: Signal, available_us: int) -> None:
-        """As Output.signal."""
+        """See Output.signal."""
         row = {"available_us": available_us, **parquet.signal_row(signal), "value": encode(signal)}
         self._file.add(row)
 
     def close(self) -> dict[str, Any]:
-        """As Output.close."""
+        """See Output.close."""
         self._file.close()
         return _file_facts(self._file.path)
 
 
 class LinesOutput:
-    """`signals.jsonl`: a signal a line, with `available_us` as its first field."""
+    """Writes `signals.jsonl`: one signal per line, with `available_us` as first field."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "signals.jsonl"
@@ -58,11 +61,11 @@ class LinesOutput:
         self._file = self._part.open("wb")
 
     def signal(self, signal: Signal, available_us: int) -> None:
-        """As Output.signal."""
+        """See Output.signal."""
         self._file.write(b'{"available_us":%d,' % available_us + encode(signal)[1:] + b"\n")
 
     def close(self) -> dict[str, Any]:
-        """As Output.close."""
+        """See Output.close."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
@@ -71,15 +74,15 @@ class LinesOutput:
 
 
 class TopicOutput:
-    """A topic: records as the live stage makes them, created at the instant at which they were available."""
+    """Writes records like the live stage's, with the instant of availability as create time."""
 
     def __init__(self, sink: Sink, topic: str, published: Iterable[str] = ()) -> None:
-        """`published`: the ids of this run's signals that the topic has already; they are not sent again."""
+        """`published`: ids of this run's signals already in the topic; not sent again."""
         self._sink, self._topic = sink, topic
         self._published = Counter(published)
 
     def signal(self, signal: Signal, available_us: int) -> None:
-        """As Output.signal."""
+        """See Output.signal."""
         if self._published[signal.signal_id]:
             self._published[signal.signal_id] -= 1
             return
@@ -88,7 +91,7 @@ class TopicOutput:
         self._sink.receipts()
 
     def close(self) -> dict[str, Any]:
-        """As Output.close."""
+        """See Output.close."""
         while self._sink.unacknowledged():
             self._sink.receipts(200)
         self._sink.close()
@@ -96,7 +99,7 @@ class TopicOutput:
 
 
 class Account:
-    """What was replayed: counts, and a hash over everything but `ts` and `run_id`."""
+    """Counts of a replay, and a hash over everything but `ts` and `run_id`."""
 
     def __init__(self) -> None:
         self.labels: Counter[str] = Counter()
@@ -110,16 +113,16 @@ class Account:
 
     @property
     def signals(self) -> int:
-        """Retractions included."""
+        """Number of signals, retractions included."""
         return self.actions.total()
 
     @property
     def content_sha256(self) -> str:
-        """So far."""
+        """Hash of the content so far."""
         return self._content.hexdigest()
 
     def signal(self, signal: Signal, available_us: int) -> None:
-        """The next one."""
+        """Count the next signal."""
         model = signal.model
         self.models.setdefault(f"{model.sha256}:{model.config_hash}:{model.numerics}", model.model_dump(mode="json"))
         self.actions[signal.action.value] += 1
@@ -132,11 +135,11 @@ class Account:
         self._content.update(signal.model_dump_json(exclude={"ts", "run_id"}).encode() + b"\n")
 
     def rejection(self, rejection: Rejection) -> None:
-        """A text without a signal."""
+        """Count a dead letter: a text without a signal."""
         self.rejections[rejection.reason.value] += 1
 
     def report(self) -> dict[str, Any]:
-        """All figures."""
+        """Return all figures."""
         return {
             "signals": self.signals,
             "actions": dict(sorted(self.actions.items())),
@@ -150,29 +153,29 @@ class Account:
 
 
 class LinesFile:
-    """A file of JSON objects, one a line, as they come."""
+    """A file of JSON objects, one per line, in order of writing."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("w", encoding="utf-8")
 
     def write(self, content: Mapping[str, Any]) -> None:
-        """The next line."""
+        """Write the next line."""
         self._file.write(json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n")
 
     def close(self) -> None:
-        """No more will come."""
+        """Close the file."""
         self._file.close()
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Whole or not at all."""
+    """Write a JSON file atomically, by a rename."""
     part = path.with_name(f".{path.name}.part")
     part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     part.replace(path)
 
 
 def _headers(signal: Signal, available_us: int) -> dict[str, str]:
-    """Those of the live stage, and the instant."""
+    """Return the headers of the live stage, and the instant of availability."""
     raw = signal.raw
     return {
         "signal-id": signal.signal_id,

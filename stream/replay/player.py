@@ -1,7 +1,9 @@
-"""History played again: signals as they were published, or raw texts through the same stage and a chosen model.
+"""Replays history: signals as published, or raw texts through the same stage again.
 
-recorded:   signals ----------------------------------> date -> order -> pace -> output
-recompute:  raw -> date -> merge -> [the live stage] -> date -> order -> pace -> output
+    recorded:   signals ----------------------------------> date -> order -> pace -> output
+    recompute:  raw -> date -> merge -> [the live stage] -> date -> order -> pace -> output
+
+A recomputation may choose its model.
 """
 
 import json
@@ -44,22 +46,22 @@ Spans = dict[Partition, Span]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is replayed, frozen at the start: an interrupted replay goes on with the same one."""
+    """The scope of a replay, frozen at the start and reused by `--resume`."""
 
     mode: Literal["recorded", "recompute"]
     run_id: str
     source: str  # brokers, or the archive's folder
     window: Window
-    spans: Spans  # of what is played
-    record: Spans  # of the live stage's signals: to compare with, to learn from, to repeat its deadlines
+    spans: Spans  # the offsets that are played
+    record: Spans  # the live stage's signals: for comparison, latency and deadlines
     rule: Rule
     latency: str
     order: Literal["available", "event"]
-    rejected: Spans = field(default_factory=dict)  # of its dead letters: to repeat what it shed
-    cut: Mapping[Partition, Begin] = field(default_factory=dict)  # where what is played begins too late
+    rejected: Spans = field(default_factory=dict)  # its dead letters: to repeat what it shed
+    cut: Mapping[Partition, Begin] = field(default_factory=dict)  # partitions whose first records are missing
 
     def content(self) -> dict[str, Any]:
-        """For the manifest, and for `read_plan`."""
+        """Return the plan as JSON, for the manifest and for `read_plan`."""
         return {
             "mode": self.mode,
             "run_id": self.run_id,
@@ -79,7 +81,7 @@ class Plan:
 
 
 def read_plan(path: Path) -> Plan:
-    """The inverse of `Plan.content`. Raises SettingsError."""
+    """Read a plan that `Plan.content` produced; raises SettingsError."""
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
         window = Window(fields["start_us"], fields["end_us"], fields["slack_us"], fields["seek"])
@@ -95,7 +97,7 @@ def read_plan(path: Path) -> Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One message on its way out, with the instant from which it could be known."""
+    """One outgoing message, with the instant from which it could be known."""
 
     message: Signal | Rejection
     available_us: int
@@ -105,20 +107,20 @@ class _Row:
 
 @dataclass
 class Player:
-    """The last stage of every replay: dates, orders, paces and writes; keeps the account."""
+    """The last stage of every replay: dates, orders, paces, writes and counts."""
 
     plan: Plan
     output: Output
     latency: Latency
     pace: Pace
     strict: bool = False
-    recomputed: Callable[[Signal, str], Signal] | None = None  # decides novelty in the order of availability
+    recomputed: Callable[[Signal, str], Signal] | None = None  # sets novelty in the order of availability
     progress: Callable[[int], None] = lambda _: None
     account: Account = field(default_factory=Account)
     edited: int = 0
     assumed: int = 0
     behind: int = 0  # recorded signals that came more than an hour after their text
-    latencies_us: "array[int]" = field(default_factory=lambda: array("q"))  # of the live stage, as far as recorded
+    latencies_us: "array[int]" = field(default_factory=lambda: array("q"))  # the live stage's, as far as recorded
     rejected: Callable[[Rejection], None] = lambda _: None
 
     def __post_init__(self) -> None:
@@ -130,7 +132,10 @@ class Player:
         self._order: Reorder[_Row] = Reorder(None if by_event else self.plan.window.slack_us)
 
     def note(self, dated: Dated) -> None:
-        """A record that is replayed. Raises SettingsError where a strict replay meets edited history."""
+        """Note a replayed record.
+
+        Raises SettingsError where a strict replay meets edited history.
+        """
         self.assumed += dated.assumed
         if dated.edited:
             self.edited += 1
@@ -138,13 +143,13 @@ class Player:
                 raise SettingsError(f"{_place(dated)}: its text was edited after it was available; --strict refuses")
 
     def measure(self, record: Record, signal: Signal) -> None:
-        """Note what the live stage took for a recorded signal."""
+        """Note the live stage's latency for a recorded signal."""
         latency_us = stage_latency_us(record, signal)
         if latency_us is not None and abs(latency_us) < LATEST_US:
             self.latencies_us.append(max(0, latency_us))
 
     def take(self, reached: Reached, index: int, message: Signal | Rejection, text_key: str = "") -> None:
-        """One message of a noted record; `index` tells those of one record apart."""
+        """Take one message of a noted record; `index` distinguishes messages of one record."""
         dated = reached.dated
         delay_us = self.latency.of(message.signal_id) if isinstance(message, Signal) else 0
         row = _Row(message, dated.at_us + delay_us, dated.at_us, text_key)
@@ -157,7 +162,7 @@ class Player:
         self._write(self._order.push(reached.us, at_us, key, row))
 
     def finish(self) -> None:
-        """No more will come."""
+        """Write everything that is still held; no more will come."""
         self._write(self._order.rest())
 
     def _write(self, rows: Iterable[tuple[int, _Row]]) -> None:
@@ -187,7 +192,10 @@ class Player:
 
 
 def play_recorded(plan: Plan, history: History, player: Player) -> None:
-    """Published signals again, each with the run's id. Raises SourceError, SettingsError."""
+    """Replay published signals, each with this run's id.
+
+    Raises SourceError, SettingsError.
+    """
     for reached, signal in recorded(history, plan.spans, plan.window, plan.rule):
         player.note(reached.dated)
         player.behind += reached.dated.base_us - signal.ts.ingested_us > LIVE_US
@@ -202,23 +210,26 @@ def play_recorded(plan: Plan, history: History, player: Player) -> None:
 
 
 def raw_history(plan: Plan, history: History) -> Iterator[Reached]:
-    """The raw records of a plan in merged order."""
+    """Yield the raw records of a plan in merged order."""
     partitions = history.read(plan.spans, plan.window)
     return merge([(date_raw(stamped, plan.rule) for stamped in rows) for rows in partitions], plan.window)
 
 
 def recorded_signals(plan: Plan, history: History) -> Iterator[tuple[Stamped, Signal]]:
-    """The record that a recomputation is held against: every signal there is."""
+    """Yield every signal of the record that a recomputation is compared with."""
     for rows in history.read(plan.record, Window()):
         yield from readable(rows)
 
 
 def recorded_lateness(plan: Plan, history: History, each: Callable[[Record, Signal], None]) -> RecordedLateness:
-    """What the live stage's clock decided. `each` gets every signal of the record."""
+    """Return the recorded deadline decisions of the live stage's clock.
+
+    `each` gets every signal of the record.
+    """
     lateness = RecordedLateness()
     for stamped in chain.from_iterable(history.read(plan.rejected, Window())):
         value = stamped.record.value or b""
-        if b'"shed"' in value:  # most are none, and to decode them takes a hundred times as long
+        if b'"shed"' in value:  # decoding takes a hundred times as long, and most were not shed
             with suppress(DecodeError):
                 lateness.note_rejection(decode(Rejection, value))
     for stamped, signal in recorded_signals(plan, history):
@@ -228,7 +239,10 @@ def recorded_lateness(plan: Plan, history: History, each: Callable[[Record, Sign
 
 
 def measured_latency(plan: Plan, history: History) -> Empirical:
-    """What the live run's own signals took. Raises SettingsError where there are none."""
+    """Return the latencies of the live run's own signals.
+
+    Raises SettingsError where there are none.
+    """
     found = (stage_latency_us(stamped.record, signal) for stamped, signal in recorded_signals(plan, history))
     return Empirical.measured(latency for latency in found if latency is not None)
 

@@ -1,7 +1,7 @@
-"""Raw history through the live stage once more: its source, its sink and its memory of verdicts, for a replay.
+"""Raw history through the live stage again, with its own source, sink and cache.
 
 The stage reads, computes and finishes texts in any order it likes. What it commits is what it has finished, so each
-commit releases outcomes in the order of the merged history; from there on nothing depends on slots, threads or timing.
+commit releases outcomes in the order of the merged history. From there on nothing depends on slots, threads or timing.
 """
 
 import threading
@@ -52,17 +52,19 @@ DRAIN_S = 3_600.0
 class Outcome(NamedTuple):
     """One record that the stage would have published."""
 
-    position: Position  # of the element of a raw record that it answers
+    position: Position  # the element of a raw record that it belongs to
     outgoing: Outgoing
-    text_key: str  # the duplicate key; empty for what was not read
+    text_key: str  # the duplicate key; empty for texts that were not readable
 
 
 Release = Callable[[Reached, list[Outcome]], None]
 
 
 class HistorySource:
-    """A Source over merged history. `release` gets each record with its outcomes, in the merged order, once they and
-    all before them are there; on the consumer thread."""
+    """A Source over merged history, on the consumer thread.
+
+    `release` gets each record with its outcomes, in the merged order, once all outcomes up to it are there.
+    """
 
     def __init__(
         self,
@@ -73,19 +75,19 @@ class HistorySource:
     ) -> None:
         self._history, self._partitions, self._arrived, self._release = history, partitions, outcomes, release
         self._listener: RebalanceListener | None = None
-        self.member = False  # as Source.member, in a group of one
-        self.unreadable: Mapping[Partition, int] = {}  # as Source.unreadable: nothing is
+        self.member = False  # see Source.member; the group has one member
+        self.unreadable: Mapping[Partition, int] = {}  # see Source.unreadable; always empty
         self._paused: set[Partition] = set()
         self._delivered: deque[Reached] = deque()  # not released yet
         self._finished: dict[Partition, int] = {}  # offset up to which everything is finished
         self._outcomes: dict[tuple[str, int, int], list[Outcome]] = {}
 
     def subscribe(self, listener: RebalanceListener) -> None:
-        """As Source.subscribe."""
+        """See Source.subscribe."""
         self._listener = listener
 
     def poll(self, timeout_ms: int, limit: int) -> list[Record]:
-        """As Source.poll. While any partition is paused nothing is read: the order is that of all."""
+        """See Source.poll; one paused partition pauses all, to keep the merged order."""
         assert self._listener is not None, "subscribe comes first"
         if not self.member:
             self.member = True
@@ -100,10 +102,10 @@ class HistorySource:
         return [reached.dated.record for reached in taken]
 
     def attend(self, timeout_ms: int) -> None:
-        """As Source.attend: there is no group."""
+        """See Source.attend; there is no group."""
 
     def commit(self, commits: Mapping[Partition, Commit], *, wait: bool) -> bool:  # noqa: ARG002
-        """As Source.commit: releases what is finished."""
+        """See Source.commit; releases finished records."""
         self._finished.update({partition: commit.offset for partition, commit in commits.items()})
         self._collect()
         while self._delivered:
@@ -111,28 +113,28 @@ class HistorySource:
             if record.offset >= self._finished.get(Partition(record.topic, record.partition), 0):
                 break
             outcomes = self._outcomes.pop((record.topic, record.partition, record.offset), [])
-            outcomes.sort(key=lambda outcome: outcome.position.index)  # stable: as sent within an element
+            outcomes.sort(key=lambda outcome: outcome.position.index)  # stable: keeps the order sent within an element
             self._release(self._delivered.popleft(), outcomes)
         return True
 
     def pause(self, partitions: Sequence[Partition]) -> None:
-        """As Source.pause."""
+        """See Source.pause."""
         self._paused.update(partitions)
 
     def resume(self, partitions: Sequence[Partition]) -> None:
-        """As Source.resume."""
+        """See Source.resume."""
         self._paused.difference_update(partitions)
 
     def lag(self) -> Mapping[Partition, int]:
-        """As Source.lag: not known."""
+        """See Source.lag; it is not known."""
         return {}
 
     def close(self) -> None:
-        """As Source.close. Nothing is revoked: nobody else wants these partitions."""
+        """See Source.close; nothing is revoked, since no other member takes these partitions."""
 
     @property
     def unreleased(self) -> int:
-        """Records that were read and whose outcomes are not all there."""
+        """Number of records read whose outcomes are not all there."""
         return len(self._delivered)
 
     def _collect(self) -> None:
@@ -146,49 +148,49 @@ class HistorySource:
 
 
 class OutcomeSink:
-    """A Sink that publishes nothing: what it is given goes into a queue."""
+    """A Sink that puts outcomes into a queue instead of publishing them."""
 
-    largest = 1_000_000  # as a broker takes it, so that dead letters are cut alike
+    largest = 1_000_000  # a broker's limit, so that dead letters are cut alike
 
     def __init__(self) -> None:
         self.outcomes: SimpleQueue[Outcome] = SimpleQueue()
         self._ready: list[object] = []
 
     def send(self, outgoing: Outgoing, receipt: object | None = None) -> None:
-        """As Sink.send. The publisher's receipts are entries; heartbeats have none and end here."""
+        """See Sink.send; the publisher's receipts are entries, and heartbeats, without one, are dropped."""
         if isinstance(receipt, Entry):
             self.outcomes.put(Outcome(receipt.element.position, outgoing, receipt.text_key))
             self._ready.append(receipt)
 
     def receipts(self, timeout_ms: int = 0) -> list[object]:  # noqa: ARG002
-        """As Sink.receipts: everything at once."""
+        """See Sink.receipts; returns all at once."""
         ready, self._ready = self._ready, []
         return ready
 
     def unacknowledged(self) -> int:
-        """As Sink.unacknowledged: never any."""
+        """See Sink.unacknowledged; always 0."""
         return 0
 
     @property
     def awaited(self) -> tuple[str, ...]:
-        """As Sink.awaited: nothing."""
+        """See Sink.awaited; always empty."""
         return ()
 
     def close(self) -> None:
-        """As Sink.close."""
+        """See Sink.close."""
 
 
 class Verdicts:
-    """A DuplicateCache that knows a text for ever, and across a restart: every verdict is kept in a file.
+    """A DuplicateCache without expiry, kept in a file across restarts.
 
-    It answers as if the text had been computed: what was a duplicate of what is decided afterwards, in the order of
-    availability (see Repeats), not in that of arrival here.
+    It answers as if the text had been computed. Which text was a duplicate of which is decided afterwards, in the order
+    of availability (see Repeats), not of arrival here.
     """
 
     def __init__(self, path: Path | None) -> None:
-        """`path`: where verdicts are kept; what is there is known. A torn last line is dropped."""
+        """`path`: the file, read first if it exists; a torn last line is dropped."""
         self._known: dict[str, First] = {}
-        self.resumed = 0  # verdicts that an earlier process had computed
+        self.resumed = 0  # verdicts computed by an earlier process
         self._file: IO[bytes] | None = None
         if path is not None:
             whole = self._read(path) if path.exists() else 0
@@ -197,7 +199,7 @@ class Verdicts:
             self.resumed = len(self._known)
 
     def claim(self, claims: Sequence[Claim]) -> list[Answer]:
-        """As DuplicateCache.claim."""
+        """See DuplicateCache.claim."""
         answers: list[Answer] = []
         for claim in claims:
             first = self._known.get(claim.key)
@@ -205,7 +207,7 @@ class Verdicts:
         return answers
 
     def store(self, firsts: Mapping[str, First], repeats: Mapping[str, int]) -> None:  # noqa: ARG002
-        """As DuplicateCache.store."""
+        """See DuplicateCache.store."""
         for key, first in firsts.items():
             if key not in self._known:
                 self._known[key] = first
@@ -215,7 +217,7 @@ class Verdicts:
             self._file.flush()
 
     def close(self) -> None:
-        """As DuplicateCache.close."""
+        """See DuplicateCache.close."""
         if self._file is not None:
             self._file.close()
 
@@ -235,14 +237,14 @@ class Verdicts:
 
 
 class Repeats:
-    """Novelty by recorded times alone: which earlier signal had the same text."""
+    """Novelty by recorded times alone: finds the earlier signal with the same text."""
 
     def __init__(self, ttl_us: int) -> None:
         self._ttl_us = ttl_us
-        self._firsts: dict[str, tuple[str, int, int]] = {}  # item_key and ingested_us of the first, how many since
+        self._firsts: dict[str, tuple[str, int, int]] = {}  # first's item_key and ingested_us, count
 
     def novelty(self, text_key: str, item_key: str, ingested_us: int) -> Novelty:
-        """The next signal in order of availability."""
+        """Return the novelty of the next signal in order of availability."""
         first = self._firsts.get(text_key)
         if first is None or abs(ingested_us - first[1]) > self._ttl_us:
             self._firsts[text_key] = (item_key, ingested_us, 1)
@@ -267,11 +269,10 @@ def recompute(
     lateness: RecordedLateness,
     comparison: Comparison | None = None,
 ) -> None:
-    """Run this history through a stage of its own, feed its outcomes to the player and finish it.
+    """Run this history through a new stage, feed its outcomes to `player`, and finish it.
 
-    `lateness` repeats from the record what a live stage decides by its clock.
-
-    Nothing outside is touched: no group, no Redis, no topic. Raises EngineError, StreamError.
+    `lateness` replays the recorded decisions of the live stage's clock. The run touches no consumer group, Redis or
+    topic. Raises EngineError, StreamError.
     """
     timing = settings.timing.model_copy(update={"commit_interval_ms": COMMIT_MS, "drain_timeout_s": DRAIN_S})
     alone = settings.model_copy(update={"timing": timing})

@@ -1,4 +1,4 @@
-"""Published signals as one sequence, in the order in which they could be known."""
+"""Published signals as one sequence, in order of availability."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,13 +15,12 @@ from earlybird.stream.timeline.merge import SLACK_US, Begin, History, Reached, R
 log = get_logger(__name__)
 
 Wanted = Callable[[Record], bool]
-"""Whether a record may be wanted, by its key and headers."""
+"""Returns whether a record may be wanted, by its key and headers."""
 
 
 @dataclass(frozen=True, slots=True)
 class TopicRange:
-    """Signals where they were published, as far as the topic has them when the replay is made: what comes later is no
-    part of it.
+    """A range of a signals topic, frozen when the replay starts; later records are excluded.
 
     `first` and `last` (not included): offsets, of all partitions or by partition number. `available`: by the broker's
     append time, or by `ingested_us`, for signals of back-dated history; those are all held in memory. `slack_us`: how
@@ -44,12 +43,14 @@ class TopicRange:
         *,
         strict: bool = False,
     ) -> Iterator[tuple[Signal, int]]:
-        """Those that became available at `start_us` or later and before `end_us`, each with that instant; records that
-        are not `wanted` are not decoded. The range is frozen on return; what the broker has deleted of it is logged,
-        and refused if `strict`. Raises SourceError, and when read, too."""
+        """Yield signals available from `start_us` to before `end_us`, with their instants.
+
+        Records that are not `wanted` are not decoded. The range is frozen on return. Records of it that the broker has
+        deleted are logged, and refused if `strict`. Raises SourceError, also while reading.
+        """
         from earlybird.stream.adapters.topic_range import TopicHistory
 
-        ingested = self.available == "ingested"  # the broker's times then tell nothing
+        ingested = self.available == "ingested"  # the broker's times are then meaningless
         window = Window(
             start_us,
             end_us,
@@ -69,7 +70,7 @@ class TopicRange:
 
 
 def tell_cut(cut: Mapping[Partition, Begin], refuse: Callable[[str], Exception] | None) -> None:
-    """Log which partitions lack records that were asked for, or raise it."""
+    """Log which partitions lack requested records, or raise `refuse`'s error."""
     for partition, begin in cut.items():
         place = f"{partition.topic}/{partition.number}"
         if refuse is not None:
@@ -82,8 +83,10 @@ def tell_cut(cut: Mapping[Partition, Begin], refuse: Callable[[str], Exception] 
 def in_order(
     history: History, spans: Mapping[Partition, Span], window: Window, rule: Rule, wanted: Wanted | None = None
 ) -> Iterator[tuple[Signal, int]]:
-    """The signals of this history and the instants from which they were available, in that order. Raises SourceError
-    for one that is out of order by more than the window's slack."""
+    """Yield this history's signals with their instants, in order of availability.
+
+    Raises SourceError for a signal that is out of order by more than the window's slack.
+    """
     order: Reorder[Signal] = Reorder(window.slack_us)
     for reached, signal in recorded(history, spans, window, rule, wanted):
         record = reached.dated.record
@@ -97,8 +100,10 @@ def in_order(
 def recorded(
     history: History, spans: Mapping[Partition, Span], window: Window, rule: Rule, wanted: Wanted | None = None
 ) -> Iterator[tuple[Reached, Signal]]:
-    """The signals of this history with their dated records, merged as `timeline.merge` does. Records that are no
-    signals are logged and left out."""
+    """Yield this history's signals with their dated records, merged by timeline.merge.
+
+    Records that are no signals are logged and left out.
+    """
     for reached in merge([_dated(_chosen(rows, wanted), rule) for rows in history.read(spans, window)], window):
         signal = reached.dated.signal
         assert signal is not None, "dated by its signal. This is a bug."
@@ -106,7 +111,10 @@ def recorded(
 
 
 def readable(rows: Iterator[Stamped]) -> Iterator[tuple[Stamped, Signal]]:
-    """Those that are signals. The first that is none is logged, and at the end how many there were."""
+    """Yield the records that are signals.
+
+    The first that is no signal is logged at once, their number at the end.
+    """
     unreadable = 0
     for stamped in rows:
         try:

@@ -1,4 +1,4 @@
-"""One replay from its options to its manifest: plan, play, account for it. Composes what `earlybird replay` runs."""
+"""Runs one replay from its options to its manifest, for `earlybird replay`."""
 
 import hashlib
 import json
@@ -46,7 +46,7 @@ DIFFERENCES = "comparison.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a user asks of a replay, as words; defaults are those of the command."""
+    """Options of a replay as a user writes them; defaults are the command's."""
 
     output: Path  # a folder
     mode: Literal["recorded", "recompute"] = "recorded"
@@ -57,7 +57,7 @@ class Options:
     end: Sequence[str] = ()
     slack: str | None = None
     rule: Rule = "auto"
-    latency: str | None = None  # None: 0, and that is said
+    latency: str | None = None  # None: 0, with a warning where it matters
     order: Literal["available", "event"] = "available"
     speed: float | None = None
     compare: bool = False
@@ -67,7 +67,7 @@ class Options:
 
 
 def history_of(settings: Settings, options: Options) -> History:
-    """Where the history is."""
+    """Return the history: an archive, or the broker's topics."""
     if options.archive is not None:
         return ArchiveHistory(options.archive)
     from earlybird.stream.adapters.topic_range import TopicHistory
@@ -76,7 +76,7 @@ def history_of(settings: Settings, options: Options) -> History:
 
 
 def plan_of(settings: Settings, options: Options, history: History) -> Plan:
-    """Freeze what is to be replayed. Raises SettingsError, SourceError."""
+    """Freeze the scope of the replay; raises SettingsError, SourceError."""
     _check(settings, options)
     work = options.output / WORK / "plan.json"
     if options.resume:
@@ -99,7 +99,7 @@ def plan_of(settings: Settings, options: Options, history: History) -> Plan:
     cut = history.cut(played, window)
     tell_cut(cut, SettingsError if options.strict else None)
     recompute, whole = options.mode == "recompute", options.compare or options.latency == "empirical"
-    # Outcomes come after their texts, so those before the window need not be read; how long after, nobody knows.
+    # Outcomes follow their texts: none from before the window is needed, and their delay has no upper bound.
     after = Window() if whole else Window(window.start_us, None, window.slack_us)
     return Plan(
         options.mode,
@@ -117,7 +117,10 @@ def plan_of(settings: Settings, options: Options, history: History) -> Plan:
 
 
 def _there(history: History, topics: Sequence[str], window: Window) -> Spans:
-    """Their spans; none of a topic that is not there: no archive had dead letters once, and a raw topic may be all."""
+    """Return the topics' spans; none for a missing topic.
+
+    Old archives have no dead letters, and a history may hold raw topics alone.
+    """
     try:
         return history.spans(topics, window)
     except SourceError as error:
@@ -128,7 +131,10 @@ def _there(history: History, topics: Sequence[str], window: Window) -> Spans:
 def run_replay(
     settings: Settings, options: Options, history: History, plan: Plan, progress: Callable[[int], None] = lambda _: None
 ) -> dict[str, Any]:
-    """Play it; the manifest, which is in the output folder, too. Raises EngineError, StreamError."""
+    """Run a planned replay; return the manifest, which is also in the output folder.
+
+    Raises EngineError, StreamError.
+    """
     work = options.output / WORK
     work.mkdir(parents=True, exist_ok=True)
     if options.resume:
@@ -179,7 +185,7 @@ def _recompute(settings: Settings, options: Options, history: History, plan: Pla
     from earlybird.stream.replay.recompute import Repeats, Verdicts, recompute
     from earlybird.stream.service import load_engine
 
-    torch.set_num_threads(1)  # parallel over texts, as in the live stage
+    torch.set_num_threads(1)  # the parallelism is over texts, as in the live stage
     engine = load_engine(settings)
     if options.strict and engine.knowledge_until_us is None:
         player.in_sample.tell(engine.model_id, UNKNOWN)
@@ -266,7 +272,7 @@ def _window(options: Options) -> Window:
     if options.slack is not None:
         slack_us = None if options.slack == "all" else duration_us(options.slack, "--slack")
     elif options.rule == "ingested" and options.mode == "recorded":
-        slack_us = None  # the order in which a backlog was worked off says nothing of when its texts were known
+        slack_us = None  # the processing order of a backlog is not the order of its ingest times
     return Window(start_us, end_us, slack_us, options.rule != "ingested", first, last)
 
 

@@ -1,4 +1,7 @@
-"""The topics of a replay: signals, dated by their sender and kept for ever, and the word that it is over."""
+"""Output and control topics of a replay, and the announcement of its end.
+
+Signals carry their sender's time and are kept for ever.
+"""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -18,7 +21,10 @@ _Options = Mapping[str, str | int | float | bool]
 
 
 def refuse_used(bootstrap_servers: str, topic: str, options: _Options | None = None) -> None:
-    """Raises SettingsError where `topic` or its control topic holds records: who reads it would get two replays."""
+    """Raise SettingsError where `topic` or its control topic holds records.
+
+    A reader would get two replays.
+    """
     known = known_topics(bootstrap_servers, options)
     there = [name for name in (topic, control_of(topic)) if name in known]
     spans = TopicHistory(bootstrap_servers, options).spans(there, Window())
@@ -28,8 +34,11 @@ def refuse_used(bootstrap_servers: str, topic: str, options: _Options | None = N
 
 
 def open_topic(bootstrap_servers: str, topic: str, options: _Options | None = None) -> KafkaSink:
-    """A sink whose topics, `topic` and its control topic, are there; a `topic` that is not is made with a single
-    partition, so that its order is the replay's. Raises SettingsError for one that would delete history for its age."""
+    """Return a sink for `topic`; create it and its control topic where missing.
+
+    A created `topic` has a single partition, so that its order is the replay's. Raises SettingsError for an existing
+    one that would delete history by age.
+    """
     known = known_topics(bootstrap_servers, options)
     wanted = [
         Topic(topic, 1, -1, {"message.timestamp.type": "CreateTime", "retention.ms": "-1"}),
@@ -43,14 +52,17 @@ def open_topic(bootstrap_servers: str, topic: str, options: _Options | None = No
 
 
 def control_of(topic: str) -> str:
-    """The control topic that belongs to a replay's topic."""
+    """Return the control topic that belongs to a replay's topic."""
     return f"{topic}.control"
 
 
 def announce_end(
     bootstrap_servers: str, topic: str, run_id: str, account: Account, options: _Options | None = None
 ) -> None:
-    """Say on the control topic that all signals of this run are in the topic. On return the broker has it."""
+    """Announce on the control topic that all signals of this run are published.
+
+    On return the broker has the announcement.
+    """
     spans = TopicHistory(bootstrap_servers, options).spans([topic], Window())
     complete = ReplayComplete(
         run_id=run_id,
@@ -68,7 +80,7 @@ def announce_end(
 
 
 def published_ids(bootstrap_servers: str, topic: str, run_id: str, options: _Options | None = None) -> Iterator[str]:
-    """The ids of the signals that a run has published there already."""
+    """Yield the ids of signals that a run has already published there."""
     history = TopicHistory(bootstrap_servers, options)
     for rows in history.read(history.spans([topic], Window()), Window()):
         for stamped in rows:

@@ -1,1 +1,1 @@
-"""The life of a text, from raw record to acknowledged signal."""
+"""The path of a text, from raw record to acknowledged signal."""

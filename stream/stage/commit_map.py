@@ -1,7 +1,7 @@
-"""The map of finished offsets that travels in a commit's metadata. Pure.
+"""Codec for the map of finished offsets in a commit's metadata. Pure.
 
-Layout of the text: `eb1`, then 15 bits a character from U+4E00 on. The broker limits metadata to 4,095 characters, not
-bytes, so a character outside ASCII carries more than base64's 6 bits: 7.6 KB in all. The bits are one codec byte, a
+Layout of the text: `eb1`, then 15 bits per character from U+4E00 on. The broker limits metadata to 4,095 characters,
+not bytes, so a character outside ASCII carries more than base64's 6 bits: 7.6 KB in all. The bits are one codec byte, a
 CRC-32 over base offset and body, and the body: the shortest of a bitset, run lengths and deltas, plain or deflated.
 All offsets are relative to the committed offset, which enters the checksum: a map never fits another commit.
 """
@@ -9,8 +9,8 @@ All offsets are relative to the committed offset, which enters the checksum: a m
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 
-LONGEST_TEXT = 4_095 - 29  # of metadata, whose beginning names the topic
-WIDEST_SPAN = 1 << 20  # far above what a ledger lets happen; bounds what a corrupt map could make us build
+LONGEST_TEXT = 4_095 - 29  # the rest of the metadata names the topic
+WIDEST_SPAN = 1 << 20  # far above what Budget.max_span allows; bounds the memory a corrupt map can claim
 
 _MAGIC = "eb1"
 _FIRST_CHARACTER = 0x4E00  # 32,768 code points from here stay below the surrogates
@@ -19,7 +19,10 @@ _BITSET, _RUNS, _DELTAS, _DEFLATED = 0, 1, 2, 4
 
 
 class UnusableMap(ValueError):
-    """The text is no map for this commit; `reason` is foreign or corrupt (which includes: of another base)."""
+    """Metadata that is no map for this commit.
+
+    `reason` is foreign (not written by earlybird) or corrupt (which includes a map of another base offset).
+    """
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"commit metadata is not usable: {reason}")
@@ -27,7 +30,10 @@ class UnusableMap(ValueError):
 
 
 def encode(base: int, finished: Sequence[int]) -> str | None:
-    """Finished offsets above the committed offset `base`, ascending, as text; "" for none, None if it cannot fit."""
+    """Encode finished offsets above `base` as text; None if it cannot fit.
+
+    `finished` is ascending, `base` is the committed offset. Returns "" for no offsets.
+    """
     if not finished:
         return ""
     relative = [offset - base for offset in finished]
@@ -42,7 +48,7 @@ def encode(base: int, finished: Sequence[int]) -> str | None:
 
 
 def decode(base: int, text: str) -> frozenset[int]:
-    """The finished offsets above `base`. Raises UnusableMap, and nothing else, on whatever text a group may hold."""
+    """Return the finished offsets above `base`. Raises only UnusableMap, on any text."""
     if not text:
         return frozenset()
     if not text.startswith(_MAGIC):
@@ -66,7 +72,7 @@ def _checksum(base: int, body: bytes) -> bytes:
 
 
 def _runs(relative: Sequence[int]) -> Iterator[int]:
-    """Alternating lengths: unfinished, finished, unfinished ... from the base on."""
+    """Yield alternating run lengths from the base on: unfinished, finished, unfinished ..."""
     position = start = 0
     for index, offset in enumerate(relative):
         if index == 0 or offset != relative[index - 1] + 1:
@@ -145,7 +151,7 @@ _READERS = {_BITSET: _read_bitset, _RUNS: _read_runs, _DELTAS: _read_deltas}
 
 
 def _to_text(content: bytes) -> str:
-    bits = format(int.from_bytes(b"\x01" + content, "big"), "b")  # the leading one keeps leading zeros
+    bits = format(int.from_bytes(b"\x01" + content, "big"), "b")  # the leading 1 keeps leading zeros
     bits = bits.zfill(-(-len(bits) // _BITS) * _BITS)
     return "".join(chr(_FIRST_CHARACTER + int(bits[at : at + _BITS], 2)) for at in range(0, len(bits), _BITS))
 

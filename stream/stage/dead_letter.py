@@ -1,4 +1,4 @@
-"""Refusal -> Rejection and the record that carries it, within what a message may hold. Pure."""
+"""Refusal -> dead letter (Rejection) and its record, within the message size limit. Pure."""
 
 import base64
 from dataclasses import replace
@@ -16,22 +16,22 @@ from earlybird.stream.stage.outcome import Origin
 from earlybird.stream.stage.trace_context import Headers, carried
 
 _LONGEST_DETAIL = 500
-_LAST_DETAIL = 120  # of a letter without its original
+_LAST_DETAIL = 120  # characters in a dead letter without its original
 _LAST_KEY_BYTES = 128
-_FRAME_BYTES = 512  # of a message around key, value and headers, no less than that
+_FRAME_BYTES = 512  # upper bound on a message's overhead around key, value and headers
 
 
 def poisoned(entry: Entry, error: BaseException) -> Refusal:
-    """The refusal of an element on which our own code failed."""
+    """Return the refusal of an element on which our own code failed."""
     element = entry.element
     detail = f"{type(error).__name__}: {error}"
-    # Without the item: what broke our code on it must not break its retraction.
+    # Without the item, because what broke our code must not break its retraction as well.
     retraction = replace(element.deletion(), item=None) if isinstance(element, Readable) else None
     return Refusal(element.position, Reason.POISON, detail, element.item_key, retraction, element.part)
 
 
 def rejection_of(refusal: Refusal, entry: Entry, origin: Origin, now_us: int, attempt: int = 1) -> Rejection:
-    """The dead letter of an element, with the bytes that were refused."""
+    """Build an element's dead letter with the refused bytes."""
     key, position = entry.record.key, refusal.position
     value = entry.record.value if refusal.part is None else refusal.part
     scope: Literal["record", "element"] = "record" if refusal.part is None else "element"
@@ -57,20 +57,23 @@ def rejection_of(refusal: Refusal, entry: Entry, origin: Origin, now_us: int, at
 
 
 def rejection_record(rejection: Rejection, entry: Entry, topic: str) -> Outgoing:
-    """Keyed like its raw record."""
+    """Build a dead letter's record, keyed like its raw record."""
     key = entry.record.key
     return _record(rejection, topic, key and key[:LARGEST_KEY_BYTES], carried(entry.record.headers))
 
 
 def fitted(rejection: Rejection, entry: Entry, topic: str, largest: int) -> tuple[Rejection, Outgoing]:
-    """The dead letter in a record of at most `largest` bytes: cut at the end of its original; where that is not enough,
-    with no more than its reason, its position and the size and sha256 of what was refused."""
+    """Shrink a dead letter to a record of at most `largest` bytes.
+
+    Cuts the end of its original. Where that is not enough, keeps only the reason, the position, and the size and sha256
+    of the refused bytes.
+    """
     record = rejection_record(rejection, entry, topic)
     excess = record.size + _FRAME_BYTES - largest
     if excess <= 0:
         return rejection, record
     original = rejection.original or ""
-    kept = len(original) // 4 - -(-excess // 4)  # groups of four characters, each of three bytes
+    kept = len(original) // 4 - -(-excess // 4)  # base64 groups: four characters for three bytes
     if kept > 0:
         shorter = rejection.model_copy(update={"original": original[: 4 * kept]})
         return shorter, rejection_record(shorter, entry, topic)

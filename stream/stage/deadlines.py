@@ -1,7 +1,7 @@
-"""What the clock decides of a text: whether it is too late to compute it, and how deep it may still go.
+"""Lateness policies and deadlines: which texts are too old, and which must exit early.
 
-Live, texts are judged by the clock; a replay judges them as the record says that they were judged. Texts that are in
-the engine when their time is over are called back by Deadlines.
+Live, ClockLateness judges by the clock; a replay repeats the recorded decisions with RecordedLateness. Deadlines finds
+the texts in the engine whose deadline has passed.
 """
 
 from collections.abc import Container, Iterable
@@ -17,23 +17,23 @@ from earlybird.stream.stage.messages import Entry, TimedRequest
 
 
 class LatenessPolicy(Protocol):
-    """Judges texts before anything is computed of them."""
+    """Policy that judges texts before they are computed."""
 
     def judge(self, entry: Entry) -> None:
-        """What holds of a readable entry: its `due_us` or its `depth_limit`, or a refusal in place of its element."""
+        """Set `due_us` or `depth_limit` of a readable entry, or refuse its element."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClockLateness:
-    """Ages at the instant at which the record was taken from Kafka. None: no limit."""
+    """Lateness by age at consumption. None means no limit."""
 
-    deadline_us: int | None = None  # from then on until it has to leave
-    shed_after_us: int | None = None
+    deadline_us: int | None = None  # from consumption to exit
+    shed_after_us: int | None = None  # maximum age at consumption
 
     def judge(self, entry: Entry) -> None:
-        """As LatenessPolicy.judge. Age counts from `ingested_us`: a provider's delay cannot be caught up on.
+        """See LatenessPolicy.judge. Age counts from `ingested_us`, so a provider's delay does not count.
 
-        Items with an assumed ingest time are history and never late.
+        Items with an assumed ingest time (backfills) are never late.
         """
         element = entry.element
         if not isinstance(element, Readable):
@@ -49,20 +49,23 @@ class ClockLateness:
 
 @dataclass
 class RecordedLateness:
-    """What a live stage's clock decided, by raw position. A worker that dies between an outcome and its commit leaves
-    the text to another, which may decide otherwise: the first result counts, and shed is what has none."""
+    """A live stage's lateness decisions, by raw position.
+
+    A worker that dies between an outcome and its commit leaves the text to another, which may decide otherwise. The
+    first result counts; a text counts as shed only if it has no result.
+    """
 
     depths: dict[Position, int] = field(default_factory=dict)
     shed: dict[Position, str] = field(default_factory=dict)
     _computed: set[Position] = field(default_factory=set)
 
     def note_rejection(self, rejection: Rejection) -> None:
-        """One dead letter of the record."""
+        """Take in one recorded dead letter."""
         if rejection.reason is Reason.SHED:
             self.shed.setdefault(_position(rejection.raw), rejection.detail)
 
     def note_signal(self, signal: Signal) -> None:
-        """One signal of the record, after all of its dead letters."""
+        """Take in one recorded signal. Call it after all dead letters were noted."""
         position = _position(signal.raw)
         if signal.exit is None or position in self._computed:
             return
@@ -72,7 +75,7 @@ class RecordedLateness:
             self.depths[position] = signal.exit.layer
 
     def judge(self, entry: Entry) -> None:
-        """As LatenessPolicy.judge."""
+        """See LatenessPolicy.judge."""
         element = entry.element
         if not isinstance(element, Readable):
             return
@@ -83,19 +86,19 @@ class RecordedLateness:
 
 
 class Deadlines:
-    """Which of the texts in an engine's hands are late. Not thread-safe: one engine thread owns it."""
+    """Deadlines of the texts in the engine. Not thread-safe: one engine thread owns it."""
 
     def __init__(self) -> None:
-        self._due: list[tuple[int, int]] = []  # a heap of due_us and ticket
+        self._due: list[tuple[int, int]] = []  # heap of (due_us, ticket)
 
     def watch(self, requests: Iterable[TimedRequest]) -> None:
-        """These have come."""
+        """Watch these requests' deadlines."""
         for request in requests:
             if request.due_us is not None:
                 heappush(self._due, (request.due_us, request.ticket))
 
     def late(self, now_us: int, flying: Container[int]) -> list[int]:
-        """Tickets among `flying` whose time is over; each is named once."""
+        """Return each ticket in `flying` once when its deadline has passed."""
         late: list[int] = []
         while self._due and (self._due[0][0] <= now_us or self._due[0][1] not in flying):
             ticket = heappop(self._due)[1]

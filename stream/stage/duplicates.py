@@ -1,9 +1,9 @@
-"""Texts that were answered before, or are being answered now. Owned by the consumer thread.
+"""Deduplication of texts already answered or in flight. Owned by the consumer thread.
 
 Two levels, asked in this order: the single flight (the same text is in flight in this process: wait for its leader) and
-the duplicate cache (Redis: it was answered before, or another worker has it in hand). The key covers everything that
-makes a verdict, so an answer from here is what the model would have said; only `novelty` depends on it. An answer that
-a deadline cut short is not: the cache never gets it, and only those who wait for its leader share it.
+the duplicate cache (Redis: the text was answered before, or another worker is computing it). The key covers everything
+that changes a verdict, so a cached answer equals the model's; only `novelty` depends on the cache. An answer cut short
+by a deadline is an exception: it is shared with its leader's followers and never stored in the cache.
 """
 
 import time
@@ -17,12 +17,12 @@ from earlybird.stream.parsing.records import Readable
 from earlybird.stream.ports import Acquired, Claim, DuplicateCache, First, Hit
 from earlybird.stream.stage.messages import Answer, Duplicate, Entry, TimedRequest
 
-RECHECK_S = 0.01  # how often another worker's claim is asked about
+RECHECK_S = 0.01  # interval between queries about another worker's claim
 
 
 @dataclass(slots=True)
 class _Leader:
-    """One text on its way through this process."""
+    """A text in flight in this process, and the number of its followers."""
 
     leader: Entry
     at_us: int
@@ -30,13 +30,13 @@ class _Leader:
 
 
 class _Parked(NamedTuple):
-    """A text in another worker's hand."""
+    """A text that another worker is computing."""
 
     entry: Entry
     until_s: float  # monotonic
 
     def late(self, now_us: int, now_s: float) -> bool:
-        """Whether it cannot wait any longer."""
+        """Return whether it cannot wait any longer."""
         due_us = self.entry.due_us
         return self.until_s <= now_s or (due_us is not None and due_us <= now_us)
 
@@ -52,32 +52,35 @@ class Deduplicator:
         longest_wait_s: float,
         answered: Callable[[list[Answer]], None],
     ) -> None:
-        """`longest_wait_s`: for a text in another worker's hand, whatever the cache says of it."""
+        """Create it. `longest_wait_s` bounds the wait for another worker's result."""
         self._longest_wait_s = longest_wait_s
         self._cache, self._text_key, self._ttl_us, self._answered = cache, text_key, ttl_us, answered
         self._flights: dict[str, _Leader] = {}
-        self._parked: dict[int, _Parked] = {}  # by ticket: another worker has the text in hand
+        self._parked: dict[int, _Parked] = {}  # by ticket: texts that another worker is computing
         self._recheck_due_s = 0.0
         self._next_ticket = 0
 
     @property
     def waiting(self) -> int:
-        """Texts that another worker has in hand."""
+        """Number of texts that another worker is computing."""
         return len(self._parked)
 
     def look_up(self, entries: Iterable[Entry]) -> list[TimedRequest]:
-        """Give every readable entry its ticket, and its answer where the cache has one; the requests that remain."""
+        """Give readable entries their tickets and cached answers; return the requests that remain."""
         leaders = [entry for entry in entries if entry.encoded is not None and not self._follow(entry)]
         requests, answers = self._claim([entry for entry in leaders if entry.depth_limit is None])
-        requests += [_request(entry) for entry in leaders if entry.depth_limit is not None]  # its answer is its own
+        requests += [_request(entry) for entry in leaders if entry.depth_limit is not None]  # not shared
         for entry in leaders:
             if entry.ticket in answers:
                 entry.answer = answers[entry.ticket]
         return requests
 
     def recheck(self, now_us: int) -> list[TimedRequest]:
-        """Ask again about texts in another worker's hand; requests for those it gave up, and for those that cannot
-        wait any longer. Answers go to `answered`."""
+        """Query the cache again about texts that other workers are computing.
+
+        Returns requests for those given up by their worker and for those that cannot wait any longer. Calls `answered`
+        with the answers found.
+        """
         if not self._parked or time.monotonic() < self._recheck_due_s:
             return []
         now_s, before = time.monotonic(), self._parked
@@ -85,14 +88,14 @@ class Deduplicator:
         self._parked = {}
         requests, answers = self._claim([one.entry for one in before.values() if not one.late(now_us, now_s)])
         for ticket in self._parked:
-            self._parked[ticket] = before[ticket]  # it has waited since then
+            self._parked[ticket] = before[ticket]  # keeps the time since it waits
         requests += map(_request, late)
         if answers:
             self._answered(list(answers.values()))
         return requests
 
     def settle(self, finished: Iterable[Entry]) -> list[int]:
-        """These entries' outcomes are out: let the cache answer with them. The tickets nobody can ask for again."""
+        """Store the results of acknowledged entries; return tickets that no later entry can need."""
         firsts: dict[str, First] = {}
         repeats: dict[str, int] = {}
         tickets = []
@@ -113,13 +116,16 @@ class Deduplicator:
                 item = _item(entry)
                 firsts[entry.text_key] = First(item.item_key, entry.element.position, item.ingested_us, verdict)
             else:
-                repeats.setdefault(entry.text_key, 0)  # another worker need not wait for the end of our claim
+                repeats.setdefault(entry.text_key, 0)  # give up our claim before its lease ends
         if firsts or repeats:
             self._cache.store(firsts, repeats)
         return tickets
 
     def _follow(self, entry: Entry) -> bool:
-        """True: the entry waits for a leader in flight. False: it leads, under a new ticket."""
+        """Attach an entry to its leader in flight (True) or make it a leader (False).
+
+        A leader gets a new ticket.
+        """
         assert entry.encoded is not None
         entry.text_key = self._text_key(entry.encoded.token_ids)
         item = _item(entry)
@@ -137,7 +143,7 @@ class Deduplicator:
         return False
 
     def _claim(self, leaders: list[Entry]) -> tuple[list[TimedRequest], dict[int, Answer]]:
-        """Ask the cache about these in one call: what must be computed, and what is known (by ticket)."""
+        """Claim these texts in one cache call; return requests, and known answers by ticket."""
         requests: list[TimedRequest] = []
         answers: dict[int, Answer] = {}
         if not leaders:
@@ -164,7 +170,7 @@ def _request(entry: Entry) -> TimedRequest:
 
 
 def _duplicate(entry: Entry, hit: Hit) -> Duplicate | None:
-    """None for a text that finds itself after a restart: it is the original."""
+    """Return the earlier item; None for a text that finds itself after a restart."""
     first = hit.first
     if first.position == entry.element.position:
         return None

@@ -1,4 +1,4 @@
-"""The engine's threads: each owns one runner over the shared weights and takes texts as its slots fall free."""
+"""Engine threads: each owns one runner over the shared weights and fills its free slots."""
 
 import threading
 import time
@@ -18,12 +18,12 @@ from earlybird.stream.stage.messages import Answer, Answers, Failed, TimedReques
 
 log = structlog.get_logger(__name__)
 
-LAST_WORD_S = 4.0  # for threads to end, and for the last acknowledgements; what was read is drained by then
+LAST_WORD_S = 4.0  # for threads to end and for the last acknowledgements, after the drain
 
 
 @runtime_checkable
 class Computing(Protocol):
-    """What is asked of an Engine here; see there."""
+    """The part of Engine that these threads use; see there."""
 
     @property
     def device(self) -> str: ...
@@ -40,7 +40,10 @@ class Computing(Protocol):
 
 
 class EngineThreads:
-    """Requests in, answers out through `deliver` (called on the engine threads: it must be a queue's put)."""
+    """Threads that compute requests and pass the answers to `deliver`.
+
+    `deliver` and `fail` are called on the engine threads, so each must be a queue's put.
+    """
 
     def __init__(
         self,
@@ -51,11 +54,11 @@ class EngineThreads:
         fail: Callable[[Failed], None],
     ) -> None:
         self._engine, self._clock, self._deliver, self._fail = engine, clock, deliver, fail
-        threads = 1 if engine.device == "cuda" else threads  # one loop fills a card; another would only share it
+        threads = 1 if engine.device == "cuda" else threads  # one loop saturates a GPU; another would only share it
         self._inbox: SimpleQueue[TimedRequest | None] = SimpleQueue()
         self._active = [0] * threads
         self._steps = [0] * threads
-        self._busy = [False] * threads  # with a step, not with waiting for texts
+        self._busy = [False] * threads  # inside a step, not waiting for texts
         self._ready = [False] * threads  # its runner is built, which may take minutes
         self._busy_s = [0.0] * threads
         self._tokens = [0] * threads
@@ -65,17 +68,20 @@ class EngineThreads:
         ]
 
     def start(self) -> None:
-        """Begin to serve."""
+        """Start the threads."""
         for thread in self._threads:
             thread.start()
 
     def submit(self, requests: list[TimedRequest]) -> None:
-        """Queue requests; each is answered exactly once, and as deep as it is when its time is over."""
+        """Queue requests. Each is answered exactly once, at its current depth if its deadline passes."""
         for request in requests:
             self._inbox.put(request)
 
     def close(self, timeout_s: float) -> None:
-        """Answer what was submitted, then end the threads; leaves those behind that have not ended in time."""
+        """Answer what was submitted, then end the threads, waiting at most `timeout_s`.
+
+        Logs the threads that have not ended by then and leaves them running.
+        """
         for _ in self._threads:
             self._inbox.put(None)
         deadline_s = time.monotonic() + timeout_s
@@ -87,7 +93,7 @@ class EngineThreads:
 
     @property
     def figures(self) -> Values:
-        """Over all threads, see stream.observability.figures."""
+        """Totals over all threads; see stream.observability.figures."""
         return {
             "slots.active": sum(self._active),
             "slots.capacity": len(self._threads) * self._engine.slots,
@@ -97,7 +103,7 @@ class EngineThreads:
         }
 
     def progress(self) -> Mapping[str, float | None]:
-        """As Serving.progress. A step that does not come back stands still; a runner that is being built does not."""
+        """See Serving.progress. A hung step stands still; a runner being built does not."""
         return {
             thread.name: (self._steps[number] if self._busy[number] else None)
             if self._ready[number]
@@ -108,7 +114,7 @@ class EngineThreads:
     def _run(self, number: int) -> None:
         try:
             self._serve(number, self._engine.runner())
-        except BaseException as error:  # the process must end: texts would wait for ever
+        except BaseException as error:  # the process must end, or texts would wait for ever
             self._fail(Failed(error))
 
     def _serve(self, number: int, runner: Runner) -> None:
@@ -132,7 +138,7 @@ class EngineThreads:
                     runner.expire(late)
                 verdicts = runner.step()
             except DeviceLost:
-                raise  # no text is at fault: another process does them
+                raise  # no text is at fault: another process computes them
             except Exception as error:
                 log.exception("engine.step_failed", texts=len(flying))
                 self._deliver(Answers(self._one_by_one(number, flying, error)))
@@ -149,7 +155,10 @@ class EngineThreads:
                 self._deliver(Answers([Answer(v.ticket, v, in_us, exited_us) for v, _, in_us in left]))
 
     def _take(self, room: int, *, wait: bool) -> tuple[list[TimedRequest], bool]:
-        """Up to `room` requests, but no more than a fair share of what is there; and whether the end was met."""
+        """Take up to `room` requests, at most a fair share of those queued.
+
+        Also returns whether the end was reached.
+        """
         taken: list[TimedRequest] = []
         share = min(room, self._inbox.qsize() // len(self._threads) + 1)
         try:
@@ -163,7 +172,7 @@ class EngineThreads:
         return taken, False
 
     def _one_by_one(self, number: int, flying: dict[int, tuple[TimedRequest, int]], cause: Exception) -> list[Answer]:
-        """After a failed step: every text alone, so that only the one at fault is lost."""
+        """Compute each text alone after a failed step, to lose only the faulty one."""
         answers, alone = [], self._engine.alone()
         for request, engine_in_us in flying.values():
             try:

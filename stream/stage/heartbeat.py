@@ -1,4 +1,4 @@
-"""A worker's sign of life, and the gauges that go with it. Owned by the consumer thread."""
+"""Periodic heartbeat messages and gauges. Owned by the consumer thread."""
 
 import time
 from collections.abc import Callable
@@ -12,8 +12,11 @@ from earlybird.stream.stage.pipeline import Pipeline
 
 
 class HeartbeatSender:
-    """Each interval: the gauges, and a heartbeat if the pipeline advanced or is truly idle. A worker that hangs, or
-    whose outcomes no broker takes, falls silent; one that waits for news does not."""
+    """Sender of periodic heartbeats, which also updates the gauges.
+
+    A heartbeat is sent only if the pipeline advanced or is truly idle. A worker that hangs, or whose outcomes no broker
+    takes, stops sending; one that waits for news does not.
+    """
 
     def __init__(
         self,
@@ -34,7 +37,7 @@ class HeartbeatSender:
         self._finished_before = 0
 
     def turn(self) -> None:
-        """Called each round of the loop."""
+        """Update gauges and send a heartbeat when due. Called in each turn of the loop."""
         now_s = time.monotonic()
         if now_s < self._due_s:
             return
@@ -47,7 +50,7 @@ class HeartbeatSender:
         self._finished_before = finished
 
     def last(self) -> None:
-        """The worker ends on purpose: a strategy need not take it for dead."""
+        """Send a final heartbeat, so that readers know that the worker stopped on purpose."""
         self._send("stopped", ())
 
     def _send(self, state: str, progress: tuple[PartitionProgress, ...]) -> None:

@@ -1,4 +1,7 @@
-"""Records become elements, and elements token ids. What breaks our own code becomes a dead letter, not a crash loop."""
+"""Records -> elements -> token ids; an exception in our code becomes a dead letter.
+
+Without that, a record that breaks the code would be read again after each restart: a crash loop.
+"""
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -16,11 +19,14 @@ from earlybird.stream.stage.messages import Entry
 
 log = structlog.get_logger(__name__)
 
-MOST_BYTES = 1_048_576  # of records at a time, so that no turn of the loop takes long
+MOST_BYTES = 1_048_576  # of records per turn of the loop, so that no turn takes long
 
 
 class GuardedParser:
-    """Not thread-safe: consumer thread only."""
+    """Parser and encoder that turn exceptions into dead letters.
+
+    Not thread-safe: consumer thread only.
+    """
 
     def __init__(self, encoder: TextEncoder, limits: Limits) -> None:
         self._encoder, self._limits = encoder, limits
@@ -28,16 +34,19 @@ class GuardedParser:
 
     @property
     def unread(self) -> int:
-        """Records that wait for `take`."""
+        """Number of records that wait for `take`."""
         return len(self._unread)
 
     def give(self, records: Sequence[Record]) -> None:
-        """These came."""
+        """Queue consumed records."""
         self._unread.extend(records)
 
     def take(self, room: int, entries_of: Callable[[Record], list[Entry]]) -> list[Entry]:
-        """Entries of the next records: at least of one, and no further record once there are `room` or a megabyte was
-        read. A record may hold thousands of elements."""
+        """Return entries of the next records, about `room` of them.
+
+        Reads at least one record, and stops once there are `room` entries or 1 MiB was read. There may be more entries
+        than `room`: one record may hold thousands of elements.
+        """
         entries: list[Entry] = []
         size = 0
         while self._unread and (not size or (len(entries) < room and size < MOST_BYTES)):
@@ -47,12 +56,12 @@ class GuardedParser:
         return entries
 
     def drop(self, partitions: Collection[Partition]) -> None:
-        """What waits of these is not ours to read any more."""
+        """Discard queued records of partitions that are no longer ours."""
         kept = (record for record in self._unread if Partition(record.topic, record.partition) not in partitions)
         self._unread = deque(kept)
 
     def read(self, record: Record) -> list[Element]:
-        """What it says."""
+        """Parse a record into its elements."""
         try:
             return preprocess.read(record, self._limits)
         except Exception as error:
@@ -61,7 +70,7 @@ class GuardedParser:
             return [refused_record(record, Reason.POISON, f"{type(error).__name__}: {error}")]
 
     def encode(self, entries: Iterable[Entry]) -> None:
-        """Turn readable elements into token ids, all in one call; one that breaks the call becomes a dead letter."""
+        """Tokenise readable elements in one call; an element that fails becomes a dead letter."""
         readable = [(entry, entry.element) for entry in entries if isinstance(entry.element, Readable)]
         texts = [text_of(element.item) for _, element in readable]
         try:
@@ -85,6 +94,9 @@ class GuardedParser:
 
 
 def waits_since(element: Element, now_us: int) -> int | None:
-    """Since when it waits for its outcome, for the lag: history, whose ingest time was assumed, since it was read."""
+    """Return when an element's wait began, for the lag.
+
+    That is its ingest time; for items with an assumed ingest time (backfills) it is `now_us`, the time of consumption.
+    """
     assumed = isinstance(element, Readable) and element.item.ingested_origin == "assumed"
     return now_us if assumed else element.ingested_us

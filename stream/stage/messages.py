@@ -1,4 +1,4 @@
-"""What is on its way through the stage, and the messages between its threads.
+"""Entries in flight and the messages between the stage's threads.
 
 consumer --[Entries, Answers, Revoked, Forget, Control, Stop]--> publisher --[finished entries, Revoked]--> consumer
 consumer --[timed requests]--> engine threads --[Answers]--> publisher
@@ -19,12 +19,12 @@ from earlybird.stream.parsing.records import Element, Refusal
 from earlybird.stream.ports import Partition, Record
 
 Fields = dict[str, Any]
-"""A Signal as the values of its JSON, in the schema's order."""
+"""A signal as its JSON values, in the schema's order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """An earlier item had the same text: who, when, and how many did so far."""
+    """The first item with the same text, and the count of earlier ones."""
 
     first_item_key: str
     first_seen_us: int
@@ -33,66 +33,69 @@ class Duplicate:
 
 @dataclass(frozen=True, slots=True)
 class TimedRequest(Request):
-    """A request whose answer is wanted by an instant, as deep as it is by then."""
+    """A request with a deadline: at the deadline it exits at its current depth."""
 
     due_us: int | None = None
 
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One element of one raw record from its delivery to the broker's acknowledgement of its outcome.
+    """One element of one raw record, from delivery to acknowledged outcome.
 
-    The consumer fills it in and hands it over; from then on it is the publisher's until it comes back finished.
+    The consumer fills it in and hands it over; then the publisher owns it until it comes back finished.
     """
 
     element: Element
     record: Record
     epoch: int
     consumed_us: int
-    due_us: int | None = None  # from then on it leaves after its next layer
-    depth_limit: int | None = None  # of a text that a replay cuts where it was cut live
+    due_us: int | None = None  # deadline: from then on it exits after its next layer
+    depth_limit: int | None = None  # in a replay: the layer at which the live deadline cut the text
     encoded: Encoded | None = None  # set for readable elements only, like the three below
     text_key: str = ""  # the duplicate key
-    ticket: int | None = None  # of the request whose verdict answers this entry: its own, or its leader's
+    ticket: int | None = None  # ticket of the request that answers this entry: its own or its leader's
     leads: bool = False  # the ticket is its own
-    duplicate: Duplicate | None = None  # its leader in flight, for a follower
+    duplicate: Duplicate | None = None  # for a follower: its leader in flight
     answer: "Answer | None" = None
-    told: list[Fields | Rejection] = field(default_factory=list)  # produced, and not acknowledged as a whole yet
-    unacknowledged: int = 0  # its records that the broker has not acknowledged
-    void: bool = False  # its partition went to another member, who will do it again
+    told: list[Fields | Rejection] = field(default_factory=list)  # outcomes produced, until all are acknowledged
+    unacknowledged: int = 0  # number of its records that the broker has not acknowledged
+    void: bool = False  # its partition went to another member, which will compute it again
 
     @property
     def partition(self) -> Partition:
-        """Where its record came from."""
+        """Partition of its record."""
         return Partition(self.record.topic, self.record.partition)
 
     @property
     def outcome(self) -> list[Signal | Rejection]:
-        """What was produced, as messages; empty again once it is acknowledged."""
+        """Outcomes produced, as messages; empty again once they are acknowledged."""
         return [one if isinstance(one, Rejection) else Signal.model_validate_json(to_json(one)) for one in self.told]
 
 
 def observed_us(element: Element) -> int | None:
-    """When a live element was ingested. None for history, whose `ingested_us` was made up, and for what has none."""
+    """Return when a live element was ingested.
+
+    None for items with an assumed `ingested_us` (backfills), and for elements without one.
+    """
     item = None if isinstance(element, Refusal) else element.item
     return None if item is not None and item.ingested_origin == "assumed" else element.ingested_us
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The verdict for one ticket, from an engine thread or from the cache; or why there is none."""
+    """The verdict for one ticket, from an engine thread or the cache, or an error."""
 
     ticket: int
     verdict: Verdict | None
     engine_in_us: int | None = None
     exited_us: int | None = None
     duplicate: Duplicate | None = None  # the cache answered
-    error: str = ""  # the engine failed on this text, alone
+    error: str = ""  # the engine failed on this text when computed alone
 
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """New entries in raw order. They reach the publisher before any answer to them can."""
+    """New entries in raw order. They reach the publisher before any of their answers."""
 
     entries: list[Entry]
 
@@ -106,15 +109,17 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Revoked:
-    """Entries of these partitions up to these epochs get no outcome from us any more. It comes back as soon as the
-    broker has all that had left before."""
+    """Fence for entries of these partitions up to these epochs: no more outcomes.
+
+    The publisher returns it once the broker has acknowledged everything sent before.
+    """
 
     epochs: Mapping[Partition, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """No later entry will wait for these tickets."""
+    """Tickets that no later entry will wait for."""
 
     tickets: list[int]
 
@@ -128,12 +133,12 @@ class Control:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Publish nothing more; end when everything is acknowledged."""
+    """Request to publish nothing more and end when everything is acknowledged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A thread cannot go on; the process must end."""
+    """A thread's fatal error; the process must end."""
 
     error: BaseException
 
@@ -143,8 +148,10 @@ FromPublisher = list[Entry] | Revoked | Failed
 
 
 class Inference(Protocol):
-    """Where requests go; their answers arrive at the publisher."""
+    """Receiver of requests; the answers arrive at the publisher."""
 
     def submit(self, requests: list[TimedRequest]) -> None:
-        """Queue requests. Never blocks: the pipeline's budget bounds what is in flight. Called each turn, without any
-        as well: what had no room before may have some now."""
+        """Queue requests without blocking; the pipeline's budget bounds what is in flight.
+
+        Called each turn, also with no requests: those that had no room before may have room now.
+        """

@@ -1,12 +1,12 @@
-"""Which raw records are finished, and what may therefore be committed. Pure; owned by the consumer thread.
+"""Tracker of finished raw records and of the offsets to commit. Pure; consumer thread only.
 
-Texts leave their slots out of order, so what may be committed is the end of the finished prefix; what is finished above
-it goes into the commit's metadata as a map (`stream.stage.commit_map`), so that a restart repeats only unfinished work.
-Offsets are registered as they are delivered: gaps (compaction, transaction markers) are no obstacle.
+Texts leave their slots out of order, so only the end of the finished prefix may be committed. Offsets finished above it
+go into the commit's metadata as a map (stream.stage.commit_map), so that a restart repeats only unfinished work.
+Offsets are registered as they are delivered, so gaps (compaction, transaction markers) do no harm.
 
-A partition that is lost may come back to this process, at a commit of its own making: then what was acknowledged in
-between is not done again. Offsets are names of records only as long as the log is not cut; what was written over a cut
-has a later leader epoch, and no map counts for it.
+A lost partition may come back to this process at a commit that it sent itself: then outcomes acknowledged in between
+are not repeated. An offset identifies a record only as long as the log is not truncated; records written after a
+truncation have a later leader epoch, and no map counts for them.
 """
 
 from collections import deque
@@ -16,21 +16,21 @@ from dataclasses import dataclass, field
 from earlybird.stream.ports import Commit, Partition
 from earlybird.stream.stage import commit_map
 
-REMEMBERED_COMMITS = 16  # of those sent last, any may be the one that the broker took before it was away
+REMEMBERED_COMMITS = 16  # any of the last ones sent may be the one the broker stored before it failed
 
 
 @dataclass(slots=True)
 class _PartitionOffsets:
-    """One assigned partition."""
+    """Offsets of one assigned partition."""
 
     epoch: int
-    low_water: int | None  # committed offset at assignment, then the end of the finished prefix; None: none known yet
-    skip: frozenset[int]  # finished before this assignment, by the map or by what came back after a loss
-    leader_epoch: int  # the latest among delivered records; at first, that up to which `skip` holds
+    low_water: int | None  # committed offset at assignment, then the end of the finished prefix; None: unknown
+    skip: frozenset[int]  # finished before this assignment: from the map, or tracked while it was lost
+    leader_epoch: int  # latest among delivered records; initially the one up to which `skip` holds
     order: deque[int] = field(default_factory=deque)  # delivered offsets from the first unfinished one on
     open: dict[int, int] = field(default_factory=dict)  # delivered offset -> outcomes still to be acknowledged
-    ingested_us: dict[int, int] = field(default_factory=dict)  # of open offsets
-    read_to: int = 0  # everything below that can be read was delivered
+    ingested_us: dict[int, int] = field(default_factory=dict)  # open offset -> ingest time
+    read_to: int = 0  # every readable record below this offset was delivered
     highest_finished: int | None = None
     committed: Commit | None = None
     sent: deque[Commit] = field(default_factory=lambda: deque(maxlen=REMEMBERED_COMMITS))
@@ -43,7 +43,7 @@ class _PartitionOffsets:
             self.low_water, self.changed = self.read_to, True
 
     def finished_above(self, base: int) -> list[int]:
-        """Finished offsets from `base` on, ascending; those of `skip` that were not delivered yet, too."""
+        """Return finished offsets from `base` on, ascending, with undelivered ones of `skip`."""
         below = range(base, self.low_water or base)
         delivered = [offset for offset in self.order if offset not in self.open]
         last = self.order[-1] if self.order else (self.low_water or 0) - 1
@@ -52,7 +52,7 @@ class _PartitionOffsets:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One partition at this moment, for the heartbeat and the metrics."""
+    """State of one partition, for heartbeat and metrics."""
 
     committed: int | None
     low_water: int | None
@@ -64,21 +64,21 @@ class Progress:
 class OffsetTracker:
     """Delivered and finished offsets of the assigned partitions.
 
-    Each assignment of a partition has its own epoch; what is finished under an older one is ignored.
+    Each assignment of a partition has its own epoch; what finishes under an older epoch is ignored.
     Not thread-safe: consumer thread only.
     """
 
     def __init__(self, *, maps: bool = True) -> None:
-        """Without `maps` commits carry none, and a restart repeats what is finished above the finished prefix."""
+        """Create it. Without `maps`, a restart repeats records finished above the prefix."""
         self._maps = maps
         self._tracks: dict[Partition, _PartitionOffsets] = {}
-        self._lost: dict[Partition, _PartitionOffsets] = {}  # until they come back
+        self._lost: dict[Partition, _PartitionOffsets] = {}  # lost partitions, until they come back
         self._epoch = 0
-        self.maps_dropped: dict[str, int] = {}  # why a map was not used -> how often
-        self.skipped = 0  # records that a map spared us
+        self.maps_dropped: dict[str, int] = {}  # reason a map was not used -> count
+        self.skipped = 0  # records not repeated thanks to a map
 
     def assign(self, committed: Mapping[Partition, Commit | None]) -> None:
-        """Begin these partitions at their committed offsets, leaving out what their maps call finished."""
+        """Begin these partitions at their committed offsets, skipping offsets finished by their maps."""
         for partition, commit in committed.items():
             self._epoch += 1
             lost = self._lost.pop(partition, None)
@@ -102,18 +102,18 @@ class OffsetTracker:
             return frozenset()
 
     def lose(self, partitions: Iterable[Partition]) -> None:
-        """These are not ours any more, but may come back: what was under way can still be acknowledged."""
+        """Release lost partitions, which may return; outcomes in flight can still be acknowledged."""
         for partition in partitions:
             if (track := self._tracks.pop(partition, None)) is not None:
                 self._lost[partition] = track
 
     def forget(self, partitions: Iterable[Partition]) -> None:
-        """These are not ours any more."""
+        """Release revoked partitions for good."""
         for partition in partitions:
             self._tracks.pop(partition, None)
 
     def read_to(self, ends: Mapping[Partition, int]) -> None:
-        """Everything that can be read below these offsets was delivered."""
+        """Note that every readable record below these offsets was delivered."""
         for partition, end in ends.items():
             track = self._tracks.get(partition)
             if track is not None and end > track.read_to:
@@ -121,7 +121,7 @@ class OffsetTracker:
                 track.advance()
 
     def epoch(self, partition: Partition) -> int | None:
-        """The current assignment's number; None when the partition is not ours."""
+        """Return the number of the current assignment; None when the partition is not ours."""
         track = self._tracks.get(partition)
         return None if track is None else track.epoch
 
@@ -133,9 +133,10 @@ class OffsetTracker:
         ingested_us: int | None = None,
         leader_epoch: int = -1,
     ) -> bool:
-        """A record came. True: produce its outcomes; False: an earlier owner finished it already.
+        """Register a delivered record; return whether to produce its outcomes.
 
-        A record of an unassigned partition, or one seen before (after a seek back), is refused likewise.
+        False for a record that an earlier owner finished, one of an unassigned partition, and one seen before (after a
+        seek back).
         """
         track = self._tracks.get(partition)
         if track is None or offset in track.open or (track.low_water is not None and offset < track.low_water):
@@ -147,7 +148,7 @@ class OffsetTracker:
             track.low_water = offset
         if leader_epoch > track.leader_epoch:
             if track.leader_epoch >= 0:
-                track.skip = frozenset()  # this and all that follows was written after those were finished
+                track.skip = frozenset()  # later leader: these records were written after the skipped ones
             track.leader_epoch = leader_epoch
         if offset in track.skip:
             self.skipped += 1
@@ -161,7 +162,7 @@ class OffsetTracker:
         return True
 
     def finish(self, partition: Partition, offset: int, epoch: int) -> None:
-        """One outcome of this record is acknowledged by the broker. Ignored under an older epoch."""
+        """Count one acknowledged outcome of a record. Ignored under an older epoch."""
         track = self._tracks.get(partition)
         if track is None or track.epoch != epoch:
             track = self._lost.get(partition)
@@ -179,8 +180,10 @@ class OffsetTracker:
         track.advance()
 
     def commits(self, partitions: Iterable[Partition] | None = None) -> dict[Partition, Commit]:
-        """What the group should store: per partition that moved since its last confirmed commit, the end of the
-        finished prefix and the map of what is finished above it."""
+        """Return the commits for partitions changed since their last confirmed commit.
+
+        Each holds the end of the finished prefix and the map of offsets finished above it.
+        """
         commits: dict[Partition, Commit] = {}
         for partition in self._tracks if partitions is None else partitions:
             track = self._tracks.get(partition)
@@ -189,8 +192,10 @@ class OffsetTracker:
         return commits
 
     def committed(self, commits: Mapping[Partition, Commit], *, confirmed: bool) -> None:
-        """These, just taken from `commits`, were sent to the group. Unless the broker confirmed them they are
-        offered again: a lost asynchronous commit repairs itself."""
+        """Record that these results of `commits` were sent to the group.
+
+        Unless the broker confirmed them, they are offered again: a lost asynchronous commit repairs itself.
+        """
         for partition, commit in commits.items():
             if (track := self._tracks.get(partition)) is not None:
                 track.committed = commit
@@ -199,16 +204,19 @@ class OffsetTracker:
                 track.changed = track.changed and not confirmed
 
     def span(self, partition: Partition) -> int:
-        """Delivered records from the first unfinished one on: what a pause must bound."""
+        """Return the number of delivered records from the first unfinished one on.
+
+        The pipeline pauses the partition to bound it.
+        """
         track = self._tracks.get(partition)
         return 0 if track is None else len(track.order)
 
     def partitions(self) -> list[Partition]:
-        """What is assigned."""
+        """Return the assigned partitions."""
         return list(self._tracks)
 
     def progress(self, partition: Partition) -> Progress:
-        """Figures of one assigned partition."""
+        """Return the state of one assigned partition."""
         track = self._tracks[partition]
         return Progress(
             committed=None if track.committed is None else track.committed.offset,
@@ -219,7 +227,7 @@ class OffsetTracker:
         )
 
     def unfinished(self, partitions: Iterable[Partition] | None = None) -> int:
-        """Records delivered and not finished."""
+        """Return the number of records delivered and not finished."""
         chosen = self._tracks if partitions is None else partitions
         return sum(len(self._tracks[partition].open) for partition in chosen if partition in self._tracks)
 

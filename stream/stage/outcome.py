@@ -1,4 +1,4 @@
-"""Verdict -> Signal, Deletion -> retraction; and the records that carry them. Pure."""
+"""Verdict -> Signal, Deletion -> retraction, and the records that carry them. Pure."""
 
 from dataclasses import dataclass
 from math import isnan
@@ -14,15 +14,15 @@ from earlybird.stream.ports import Outgoing, Position
 from earlybird.stream.stage.messages import Answer, Entry, Fields
 from earlybird.stream.stage.trace_context import carried
 
-# Plain strings: pydantic's writer takes five times as long over an enum's member.
-LABELS = (Label.NEGATIVE.value, Label.NEUTRAL.value, Label.POSITIVE.value)  # the order of a verdict's probabilities
+# Plain strings, because pydantic serialises enum members five times slower.
+LABELS = (Label.NEGATIVE.value, Label.NEUTRAL.value, Label.POSITIVE.value)  # in the order of a verdict's probabilities
 _NEW, _CORRECT = SignalAction.NEW.value, SignalAction.CORRECT.value
 _SCHEMA = Signal.SCHEMA.encode()
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What all outcomes of one run have in common."""
+    """Provenance shared by all outcomes of one run."""
 
     model: Model
     max_layers: int
@@ -33,11 +33,11 @@ class Origin:
 
 
 def signal_fields(entry: Entry, answer: Answer, origin: Origin, now_us: int) -> Fields:
-    """The signal of a readable entry, as the values of its JSON in the schema's order.
+    """Build the signal of a readable entry, as JSON values in the schema's order.
 
-    No Signal is built: its parts were validated when they came in, and to validate and serialise it once more takes
-    longer than everything else between verdict and broker. A test holds the bytes to those of the message. Raises
-    ValueError where a number is none, or the clock stands outside of what a message may hold.
+    No Signal is built: its parts were validated when they came in, and validating and serialising it again would take
+    longer than everything else between verdict and broker. A test holds the bytes equal to those of the message. Raises
+    ValueError for a NaN probability or puzzlement, or a clock outside of the range of EpochUs.
     """
     element, encoded, verdict = entry.element, entry.encoded, answer.verdict
     assert isinstance(element, Readable), "only readable entries get signals. This is a bug."
@@ -101,7 +101,7 @@ def signal_fields(entry: Entry, answer: Answer, origin: Origin, now_us: int) -> 
 
 
 def retraction_of(deletion: Deletion, entry: Entry, origin: Origin, now_us: int) -> Signal:
-    """Takes back what stood of the item before it."""
+    """Build the retraction of an item's earlier signals."""
     item, model = deletion.item, origin.model
     symbols = () if item is None else symbols_of(item)
     identifier = signal_id(
@@ -134,18 +134,18 @@ def retraction_of(deletion: Deletion, entry: Entry, origin: Origin, now_us: int)
 
 
 def bare_retraction(fields: Fields) -> Fields:
-    """The same retraction without its symbols, as that of a null record."""
+    """Return the retraction without its symbols, like that of a null record."""
     digest = digest_of_values(fields["signal_id"], None, None, None, None, [])
     return fields | {"symbols": [], "primary_symbol": None, "digest": digest}
 
 
 def signal_record(signal: Signal, entry: Entry, topic: str) -> Outgoing:
-    """The record of a message that was built as one."""
+    """Build the record of a Signal."""
     return fields_record(signal.model_dump(mode="json"), entry, topic)
 
 
 def fields_record(signal: Fields, entry: Entry, topic: str) -> Outgoing:
-    """Key and headers let a consumer route and filter without decoding."""
+    """Build a signal's record; key and headers allow routing and filtering without decoding."""
     confidence = signal["confidence"]
     headers = (
         ("signal-id", signal["signal_id"].encode()),
@@ -172,7 +172,7 @@ def _share(value: float) -> float:
 
 
 def _novelty(entry: Entry, answer: Answer, item_key: str) -> Fields:
-    """Of the first item with this text, whether the cache knew it or it was in flight."""
+    """Describe the first item with this text, whether cached or in flight."""
     known, followed = answer.duplicate, entry.duplicate
     first = known or followed
     if first is None:

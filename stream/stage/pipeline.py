@@ -1,9 +1,9 @@
-"""The consumer's thread: the one driver of live and replay.
+"""The consumer thread's loop, the same live and in replay.
 
-    record -> elements -> duplicates -> requests;  finished entries -> ledger -> commit
+    record -> elements -> duplicates -> requests;  finished entries -> offsets -> commit
 
-It owns the source, the duplicate cache, the single flight and the ledger. Verdicts never come here: they go from the
-engine threads straight to the publisher, which hands entries back when the broker has their outcome.
+It owns the source, the deduplicator with its cache, and the offset tracker. Verdicts never come here: they go from the
+engine threads straight to the publisher, which hands entries back when the broker has acknowledged their outcome.
 """
 
 import logging
@@ -40,12 +40,12 @@ from earlybird.stream.stage.offsets import OffsetTracker
 
 log = structlog.get_logger(__name__)
 
-LAST_COMMIT_S = 3.0  # for a rebalance to end, so that the last commit is taken
-PAUSE_AFTER_S = 0.2  # a budget spent for this long means that the engine is the limit
+LAST_COMMIT_S = 3.0  # for a rebalance to end, so that the broker takes the last commit
+PAUSE_AFTER_S = 0.2  # a budget used up for this long means that the engine is the bottleneck
 
 
 class Pipeline:
-    """Not thread-safe: consumer thread only."""
+    """The consumer thread's loop. Not thread-safe: consumer thread only."""
 
     def __init__(
         self,
@@ -68,10 +68,10 @@ class Pipeline:
         self.offsets = OffsetTracker(maps=budget.commit_map)
         self.in_flight = 0  # entries handed to the publisher and not back yet
         self.finished_total = 0  # entries whose outcome the broker has acknowledged
-        self.shed_total = 0  # entries that were too old when they came
+        self.shed_total = 0  # entries that were too old when consumed
         self.last_loop_s = time.monotonic()  # when the loop last turned, for /healthz
-        self._ends: dict[Partition, int] = {}  # up to which all that can be read was given to the intake
-        self._fencing: list[Revoked] = []  # until the broker has all that had left of them
+        self._ends: dict[Partition, int] = {}  # every readable record below was given to the intake
+        self._fencing: list[Revoked] = []  # until their published outcomes are acknowledged
         self._paused: set[Partition] = set()
         self._all_paused = False
         self._full_since_s: float | None = None
@@ -80,7 +80,7 @@ class Pipeline:
     # --- the loop -----------------------------------------------------------------------------------------------
 
     def run(self, stop: Callable[[], bool], each_turn: Callable[[], None] = lambda: None) -> None:
-        """Until `stop`, or the end of a bounded source; then drain, commit and leave the group."""
+        """Run until `stop` or the end of a bounded source; then drain, commit and leave."""
         self._source.subscribe(self)
         with suppress(SourceEnded):
             while not stop():
@@ -90,7 +90,7 @@ class Pipeline:
         self._source.close()
 
     def turn(self) -> None:
-        """One round: forget what is finished, take what there is room for, commit when it is time."""
+        """Run one turn: settle finished entries, read new records, and commit when due."""
         self._settle(0.0)
         if self._has_room():
             self._bound_spans()
@@ -101,13 +101,12 @@ class Pipeline:
         self._commit_when_due()
 
     def drain(self, each_turn: Callable[[], None] = lambda: None) -> None:
-        """Finish what is in flight, then commit. What does not finish in time is done again by the next owner. The
-        group is served meanwhile: one that is between two generations takes no commit."""
+        """Finish what is in flight, then commit; the next owner repeats what is unfinished."""
         deadline_s = time.monotonic() + self._budget.shutdown_timeout_ms / 1000
         while self.in_flight and time.monotonic() < deadline_s:
             self._settle(0.01)
             self._inference.submit(self._duplicates.recheck(self._clock.now_us()))
-            self._source.attend(0)
+            self._source.attend(0)  # the group takes no commit between two generations: let a rebalance go on
             each_turn()
         if self.in_flight:
             log.warning("drain.incomplete", in_flight=self.in_flight)
@@ -118,7 +117,7 @@ class Pipeline:
     # --- in: record -> elements -> requests ---------------------------------------------------------------------
 
     def _read_on(self, room: int) -> None:
-        """Take in what there is room for. While records wait to be read, a poll serves the group."""
+        """Read as many records as there is room for; always poll, to serve the group."""
         waiting = self._intake.unread
         timeout_ms, limit = (0, 1) if waiting else (self._poll_timeout_ms(), min(self._budget.batch, room))
         try:
@@ -156,10 +155,10 @@ class Pipeline:
             return []
         return [Entry(element, record, epoch, now_us) for element in elements]
 
-    # --- out: finished entries -> ledger -> commit --------------------------------------------------------------
+    # --- out: finished entries -> offsets -> commit -------------------------------------------------------------
 
     def _settle(self, wait_s: float) -> None:
-        """Take back what the publisher finished; waits for the first at most `wait_s`."""
+        """Take back entries that the publisher finished, waiting at most `wait_s` for the first."""
         self.last_loop_s = time.monotonic()
         finished: list[Entry] = []
         with suppress(Empty):
@@ -177,9 +176,9 @@ class Pipeline:
         self.in_flight -= len(finished)
         answered = [entry for entry in finished if not entry.void]
         self.finished_total += len(answered)
-        for entry in answered:  # 1. the broker has their outcomes (the ledger ignores those of older assignments)
+        for entry in answered:  # 1. the broker has their outcomes (older epochs are ignored)
             self.offsets.finish(entry.partition, entry.record.offset, entry.epoch)
-        forgotten = self._duplicates.settle(finished)  # 2. only now may others be answered with it
+        forgotten = self._duplicates.settle(finished)  # 2. only now may the cache share the result
         if forgotten:
             self._publish(Forget(forgotten))
 
@@ -189,12 +188,12 @@ class Pipeline:
             return
         self._commit_due_s = now_s + self._budget.commit_interval_ms / 1000
         commits = self.offsets.commits()
-        if commits:  # never waited for: a broker that is away must not stop the loop
-            stored = self._source.commit(commits, wait=False)  # 3. the group may forget it, too
+        if commits:  # without waiting: an unreachable broker must not stop the loop
+            stored = self._source.commit(commits, wait=False)  # 3. the group need not repeat it
             self.offsets.committed(commits, confirmed=stored)
 
     def _commit(self, partitions: Sequence[Partition]) -> bool:
-        """Whether the group knows all that is finished in these."""
+        """Commit what is finished in these partitions; return whether the broker stored it."""
         commits = self.offsets.commits(partitions)
         if commits and not self._source.commit(commits, wait=True):
             return False
@@ -207,9 +206,9 @@ class Pipeline:
         return min(self._budget.poll_timeout_ms, 10) if self._duplicates.waiting else self._budget.poll_timeout_ms
 
     def _has_room(self) -> bool:
-        """Whether to poll for records. A spent budget is waited out until there is room for half of it or a batch:
-        small batches cost more a text. When that takes long, the partitions are paused and the group is served
-        meanwhile (a pause throws prefetched records away, so it is not for every moment)."""
+        """Return whether to poll for records; pause all partitions after a long wait."""
+        # A full budget must first free half of it or a batch, because small batches cost more per text. Pausing drops
+        # prefetched records, so it waits for PAUSE_AFTER_S.
         now_s, budget = time.monotonic(), self._budget
         if self.in_flight <= budget.max_in_flight - max(1, min(budget.batch, budget.max_in_flight // 2)):
             self._full_since_s = None
@@ -223,11 +222,11 @@ class Pipeline:
             self._all_paused = True
             self._source.pause(self.offsets.partitions())
         if self._all_paused:
-            self._intake.give(self._source.poll(0, 1))  # serves the group; only a new assignment can bring a record
+            self._intake.give(self._source.poll(0, 1))  # serves the group; only a new assignment can yield a record
         return False
 
     def _bound_spans(self) -> None:
-        """Pause a partition that runs too far ahead of its first unfinished record: its map must fit a commit."""
+        """Pause partitions too far ahead of their first unfinished record: maps must fit a commit."""
         for partition in self.offsets.partitions():
             span = self.offsets.span(partition)
             if partition not in self._paused and span >= self._budget.max_span:
@@ -240,45 +239,43 @@ class Pipeline:
     # --- rebalances: called inside source.poll ----------------------------------------------------------------------
 
     def waiting(self) -> None:
-        """As RebalanceListener.waiting."""
+        """See RebalanceListener.waiting."""
         self.last_loop_s = time.monotonic()
 
     def assigned(self, committed: Mapping[Partition, Commit | None]) -> None:
-        """Begin these where their last owner stopped. For those that we had lost ourselves, wait until the broker has
-        what had left by then: it need not leave again."""
+        """Begin these at their committed offsets."""
+        # Wait for acknowledgements of partitions lost before, so that their outcomes are not published again.
         self._settle_until(lambda: not self._leaving(committed), self._budget.acknowledge_timeout_ms)
         self.offsets.assign(committed)
         self._paused.difference_update(committed)
         self._forget_unread(committed)
 
     def read_to(self, ends: Mapping[Partition, int]) -> None:
-        """Told to the ledger once all that came before was taken in."""
+        """Keep these ends until all records below them were taken in."""
         self._ends.update(ends)
 
     def revoked(self, partitions: Sequence[Partition]) -> None:
-        """Finish what is in flight here within the budget. Then let nothing more out, wait until the broker has what
-        had left, and commit: the next owner does the rest, and repeats nothing."""
+        """Finish what is in flight within the budget, then fence and commit."""
         self._settle_until(lambda: not self.offsets.unfinished(partitions), self._budget.revoke_timeout_ms)
-        self._fence(partitions)
+        self._fence(partitions)  # what was published is still committed: the next owner does not repeat it
         self._settle_until(lambda: not self._leaving(partitions), self._budget.acknowledge_timeout_ms)
         self._commit(partitions)
         self._release_partitions(partitions, self.offsets.forget, "partitions.revoked")
 
     def lost(self, partitions: Sequence[Partition]) -> None:
-        """Another member may have them already: commit nothing, let nothing more out. When they come back, what was
-        acknowledged in between counts."""
-        self._fence(partitions)
+        """Fence these without a commit: another member may own them already."""
+        self._fence(partitions)  # outcomes acknowledged after this count if the partitions come back
         self._release_partitions(partitions, self.offsets.lose, "partitions.lost")
 
     def _settle_until(self, condition: Callable[[], bool], timeout_ms: int) -> None:
-        """Or until the time is over: the group waits."""
+        """Settle until the condition holds or the time is over: the group waits."""
         deadline_s = time.monotonic() + timeout_ms / 1000
         while not condition() and time.monotonic() < deadline_s:
             self._settle(0.01)
             self._inference.submit(self._duplicates.recheck(self._clock.now_us()))
 
     def _fence(self, partitions: Sequence[Partition]) -> None:
-        """What has not left gets no outcome from us."""
+        """Stop publishing outcomes of these partitions."""
         ceded = Revoked({p: epoch for p in partitions if (epoch := self.offsets.epoch(p)) is not None})
         self._fencing.append(ceded)
         self._publish(ceded)
@@ -288,7 +285,7 @@ class Pipeline:
         self._ends = {place: end for place, end in self._ends.items() if place not in partitions}
 
     def _leaving(self, partitions: Collection[Partition]) -> bool:
-        """Whether some of what had left of these is still on its way to the broker."""
+        """Return whether published outcomes of these partitions still await acknowledgement."""
         return any(partition in ceded.epochs for ceded in self._fencing for partition in partitions)
 
     def _release_partitions(self, partitions: Sequence[Partition], give_up: Callable[..., None], event: str) -> None:

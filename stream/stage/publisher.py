@@ -1,8 +1,8 @@
-"""The publisher's thread: from verdict to acknowledged record. Owns the sink and the order of outcomes.
+"""The publisher thread: from verdict to acknowledged record, in order per item_key.
 
-A signal is produced the moment its verdict arrives; an entry is finished when the broker has acknowledged all its
-records. Outcomes of one item_key leave in raw order: a correction waits for the text that it corrects. An outcome that
-is too large for its topic is replaced by a smaller one.
+It owns the sink. A signal is produced the moment its verdict arrives; an entry is finished when the broker has
+acknowledged all its records. Outcomes of one item_key leave in raw order: a correction waits for the text that it
+corrects. An outcome that is too large for its topic is replaced by a smaller one.
 """
 
 from collections import Counter, deque
@@ -47,31 +47,33 @@ log = structlog.get_logger(__name__)
 
 LARGER = "raise the topic's max.message.bytes and the client's message.max.bytes to 1 MB"
 IDLE_WAIT_S = 0.05
-BUSY_WAIT_S = 0.001  # with records unacknowledged: how late a delivery report may be seen
+BUSY_WAIT_S = 0.001  # with records unacknowledged: the maximum delay of a delivery report
 
 
 class Publisher:
-    """Entries and answers in, records out, finished entries back. Not thread-safe: only `inbox` and `finished`, which
-    are queues, are touched by other threads; `turns` may be read."""
+    """The publisher's loop: entries and answers in, records out, finished entries back.
+
+    Not thread-safe. Other threads use only the queues `inbox` and `finished`, and may read `turns`.
+    """
 
     def __init__(self, sink: Sink, origin: Origin, control_topic: str, clock: Clock, metrics: Metrics) -> None:
         self.inbox: SimpleQueue[ToPublisher] = SimpleQueue()
         self.finished: SimpleQueue[FromPublisher] = SimpleQueue()
         self._sink, self._origin, self._control_topic = sink, origin, control_topic
         self._clock, self._metrics = clock, metrics
-        self._answers: dict[int, Answer] = {}  # until the consumer says that nobody can ask again
+        self._answers: dict[int, Answer] = {}  # by ticket, until the consumer forgets it
         self._waiting: dict[int, list[Entry]] = {}  # ticket -> entries without an answer
         self._chains: dict[str, deque[Entry]] = {}  # item_key -> entries not sent yet, in raw order
         self._void_below: dict[Partition, int] = {}
         self._unacked = Counter[Partition]()  # entries that the broker has not acknowledged yet
-        self._revoked: list[Revoked] = []  # of which something is still under way
+        self._revoked: list[Revoked] = []  # with outcomes not acknowledged yet
         self._settled: list[Entry] = []  # finished in this turn
-        self._largest_letter = sink.largest  # what the dead-letter topic is known to take
+        self._largest_letter = sink.largest  # bytes that the dead-letter topic is assumed to take
         self._stopping = False
-        self.turns = 0  # of the loop so far, for the watchdog
+        self.turns = 0  # turns of the loop so far, for the watchdog
 
     def run(self) -> None:
-        """Until Stop and the last acknowledgement. An exception goes to the consumer, which ends the process."""
+        """Run until Stop and the last acknowledgement; an exception ends the process through the consumer."""
         try:
             while not self._stopping or self._sink.unacknowledged():
                 self.turn(BUSY_WAIT_S if self._sink.unacknowledged() else IDLE_WAIT_S)
@@ -79,7 +81,7 @@ class Publisher:
             self.finished.put(Failed(error))
 
     def turn(self, wait_s: float) -> None:
-        """Handle what came, then hand back what the broker has acknowledged."""
+        """Handle messages, then hand back entries that the broker has acknowledged."""
         self.turns += 1
         for message in self._received(wait_s):
             self._handle(message)
@@ -128,7 +130,7 @@ class Publisher:
 
     def _accept(self, entry: Entry) -> None:
         if entry.ticket is not None:
-            if entry.answer is not None:  # the cache knew
+            if entry.answer is not None:  # a cache hit
                 self._answers[entry.ticket] = entry.answer
             entry.answer = self._answers.get(entry.ticket)
             if entry.answer is None:
@@ -149,7 +151,7 @@ class Publisher:
             self._publish_ready(item_key)
 
     def _publish_ready(self, item_key: str) -> None:
-        """Publish the head of this key's chain while its outcome is known."""
+        """Publish the head of this key's chain as long as its outcome is known."""
         chain = self._chains.get(item_key)
         while chain and (chain[0].ticket is None or chain[0].answer is not None):
             self._publish(chain.popleft())
@@ -164,7 +166,7 @@ class Publisher:
             return
         try:
             records = self._records(entry)
-        except Exception as error:  # one text that breaks our code must not take the others with it
+        except Exception as error:  # a text that breaks our code must not stop the others
             log.error("outcome.failed", position=entry.element.position, **failure(error))
             records = self._dead_letter(entry, poisoned(entry, error))
         entry.unacknowledged = len(records)
@@ -179,11 +181,11 @@ class Publisher:
             self._send_instead(refused)
 
     def _send_instead(self, refused: RecordTooLarge) -> None:
-        """The last resort. Raises `refused` where the topic does not take even what is smaller."""
+        """Replace a record that is too large. Raises `refused` if no replacement fits."""
         log.warning("outcome.too_large", topic=refused.topic, bytes=refused.size, hint=LARGER)
         entry = refused.receipt
         if not isinstance(entry, Entry):
-            return  # a heartbeat: nobody waits for this one
+            return  # a heartbeat, which may be lost
         entry.unacknowledged -= 1
         records = self._smaller(entry, refused)
         entry.unacknowledged += len(records)
@@ -191,8 +193,11 @@ class Publisher:
             self._send(record, entry)
 
     def _smaller(self, entry: Entry, refused: RecordTooLarge) -> list[Outgoing]:
-        """For a dead letter one of at most half the size, since the broker does not say what it takes; for a
-        retraction one without symbols; for any other signal the dead letter that says so."""
+        """Return smaller records in place of the refused one.
+
+        For a dead letter: one of at most half the size, since the broker does not report its limit. For a retraction:
+        one without symbols. For any other signal: a dead letter with that reason.
+        """
         letters = refused.topic == self._origin.dead_letter_topic
         (place,) = (place for place, told in enumerate(entry.told) if isinstance(told, Rejection) is letters)
         told = entry.told[place]
@@ -232,9 +237,9 @@ class Publisher:
             rejection_of(refusal, entry, origin, now_us, attempt), entry, origin.dead_letter_topic, self._largest_letter
         )
         entry.told = [rejection]
-        # A line per text would make a backlog longer, and a replay has them all in a file.
+        # Logging each shed text would lengthen a backlog, and a replay writes its dead letters to a file.
         said = log.debug if refusal.reason is Reason.SHED or origin.run_id != "live" else log.info
-        poison = refusal.reason is Reason.POISON  # then the detail is an exception's text, which may quote the item
+        poison = refusal.reason is Reason.POISON  # its detail is an exception's text, which may quote the item
         detail = refusal.detail.partition(":")[0] if poison else refusal.detail
         said("text.rejected", reason=refusal.reason.value, detail=detail, position=refusal.position)
         records = [letter]
@@ -258,7 +263,7 @@ class Publisher:
         entry.told = []
 
     def _hand_back_revoked(self) -> None:
-        """After the entries that were finished with them."""
+        """Return fences whose outcomes are all acknowledged, after the entries finished with them."""
         under_way: list[Revoked] = []
         for revoked in self._revoked:
             if any(self._unacked[partition] for partition in revoked.epochs):

@@ -1,6 +1,6 @@
-"""One member of the group: pipeline, publisher and whatever runs the requests, as threads; live and in a replay.
+"""One group member: pipeline, publisher and inference threads; live and in a replay.
 
-Knows no model beyond its text side, so that a process without torch can be a member.
+Needs only the engine's text side, so that a process without torch can be a member.
 """
 
 import threading
@@ -31,7 +31,7 @@ from earlybird.stream.stage.publisher import Publisher
 
 
 class Reading(Protocol):
-    """What reads texts: an Engine's text side."""
+    """The text side of an Engine."""
 
     @property
     def encoder(self) -> TextEncoder: ...
@@ -41,28 +41,34 @@ class Reading(Protocol):
 
 
 class Serving(Inference, Protocol):
-    """An Inference with a life of its own."""
+    """An Inference that is started and closed."""
 
     @property
     def figures(self) -> Values:
-        """For the metrics; may be asked on any thread."""
+        """Values for the metrics; may be read on any thread."""
 
     def start(self) -> None:
-        """Begin to serve."""
+        """Start serving."""
 
     def progress(self) -> Mapping[str, float | None]:
-        """By thread: what differs after its next step; None: it waits for texts."""
+        """Return each thread's progress value, which changes with each step.
+
+        None while a thread waits for texts.
+        """
 
     def close(self, timeout_s: float) -> None:
-        """End within this time; nothing is submitted any more."""
+        """End within this time. Nothing is submitted any more."""
 
 
 Serve = Callable[[Callable[[Answers], None], Callable[[Failed], None]], Serving]
-"""What runs the requests, from the queues that take its answers and its failure."""
+"""Factory of the inference side, from the puts of the queues for its answers and its failure."""
 
 
 class Stage:
-    """Pipeline, publisher and engine threads around one engine; live and replay differ only in what is passed in."""
+    """Pipeline, publisher and engine threads around one engine.
+
+    Live and replay differ only in the arguments.
+    """
 
     def __init__(
         self,
@@ -77,7 +83,11 @@ class Stage:
         lateness: LatenessPolicy | None = None,
         serve: Serve | None = None,
     ) -> None:
-        """`lateness`: what judges texts in the clock's place. `serve`: what computes in the engine's place."""
+        """Create it. `lateness` and `serve` replace the defaults.
+
+        `lateness` replaces the clock-based policy (replay); `serve` replaces the engine threads (tests, consumer
+        processes).
+        """
         self.worker = worker_name()
         self._source, self._sink, self._cache = source, sink, cache
         self._publisher = Publisher(sink, origin, settings.topics.control, clock, metrics)
@@ -120,7 +130,7 @@ class Stage:
         )
 
     def run(self, stop: threading.Event) -> None:
-        """Until `stop`, or the end of a bounded source. Raises what any of the threads raised."""
+        """Run until `stop` or the end of a bounded source. Raises any thread's error."""
         tune_interpreter()
         publisher = threading.Thread(target=self._publisher.run, name="publisher", daemon=True)
         publisher.start()
@@ -135,16 +145,22 @@ class Stage:
             self._sink.close()
 
     def watched(self, stop: threading.Event, end_s: float) -> Watchdog:
-        """What ends this process when it hangs, or is not at its end `end_s` after `stop`."""
+        """Return the watchdog that ends this process if it hangs or stops too late.
+
+        Too late is `end_s` after `stop`.
+        """
         watchdog = Watchdog(self.progress, stop, end_s)
         self._standing = lambda: watchdog.standing
         return watchdog
 
     def progress(self) -> Progress:
-        """Of each part, for the watchdog. A broker that is away holds up what is published, and is no hang."""
+        """Return each part's progress for the watchdog.
+
+        An unreachable broker blocks publishing; that is no hang.
+        """
         pipeline, engine = self.pipeline, self._inference.progress()
         published = not self._sink.awaited
-        # Texts that no part has in hand any more would wait for ever.
+        # All parts idle with texts in flight: a text was lost between them and would wait for ever.
         idle = published and not self._duplicates.waiting and bool(engine) and set(engine.values()) == {None}
         return {
             "consumer": pipeline.last_loop_s,
@@ -154,10 +170,13 @@ class Stage:
         }
 
     def readiness(self) -> Readiness:
-        """For /readyz: the group has given us our share, if only nothing, and outcomes get out; without its cache the
-        stage serves, and computes everything."""
+        """Return the state for /readyz.
+
+        Ready means: the group has given us an assignment (even an empty one), and outcomes can be published. Without
+        its cache the stage is degraded but serves: it computes everything.
+        """
         brokers = getattr(self._source, "statistics", {}).get("brokers")
-        waiting = ["broker"] if brokers == 0 else []  # None: not known yet
+        waiting = ["broker"] if brokers == 0 else []  # None: unknown so far
         waiting += [] if self._source.member else ["assignment"]
         waiting += [*self._sink.awaited, *self._standing()]
         degraded = ["redis"] if not getattr(self._cache, "available", True) else []
@@ -166,7 +185,7 @@ class Stage:
         return Readiness(tuple(waiting), tuple(degraded))
 
     def _figures(self) -> Values:
-        """Asked on a scraper's thread."""
+        """Return the stage's metrics. Called on a scraper's thread."""
         offsets = self.pipeline.offsets
         return {
             "ready": not self.readiness().waiting,
@@ -184,13 +203,13 @@ class Stage:
 
 
 def _figures_of(name: str, client: object, *counters: str) -> Values:
-    """Counters of an adapter, and what its client says of itself; those in memory have neither."""
+    """Return an adapter's counters and its client's statistics; in-memory adapters have neither."""
     values = {counter: getattr(client, counter, 0) for counter in counters} | getattr(client, "statistics", {})
     return {f"{name}.{key}": value for key, value in values.items()}
 
 
 def limits_of(settings: Settings, languages: Sequence[str] = ()) -> Limits:
-    """What is refused before the model, which reads these languages."""
+    """Build the limits for refusing records before the model, which reads these languages."""
     age_s = settings.limits.max_age_s
     return Limits(
         max_record_bytes=settings.limits.max_record_bytes,
@@ -200,13 +219,13 @@ def limits_of(settings: Settings, languages: Sequence[str] = ()) -> Limits:
 
 
 def _lateness(settings: Settings) -> ClockLateness:
-    """How old a text may get."""
+    """Build the clock-based lateness policy of the settings."""
     limits = settings.limits
     return ClockLateness(limits.deadline_ms * 1000 or None, limits.shed_after_ms * 1000 or None)
 
 
 def _budget(settings: Settings) -> Budget:
-    """How much may be under way."""
+    """Build the budget of the settings."""
     timing = settings.timing
     return Budget(
         max_in_flight=settings.limits.max_in_flight,

@@ -1,4 +1,4 @@
-"""W3C trace context in record headers: what is well formed goes through, anything else ends here.
+"""W3C trace context in record headers: well-formed values are forwarded, others dropped.
 
 Source: W3C Trace Context, sections 3.2 (traceparent) and 3.3 (tracestate).
 """
@@ -17,7 +17,11 @@ _STATE = re.compile(_MEMBER + rb"(?:," + _MEMBER + rb"){0,31}")
 
 
 def carried(headers: Sequence[tuple[str, bytes | None]]) -> Headers:
-    """traceparent, and tracestate where it fits; neither where there is no single valid traceparent."""
+    """Return the headers to forward: traceparent, and tracestate where valid.
+
+    None are forwarded unless there is exactly one traceparent and it is valid. A tracestate longer than 512 bytes is
+    dropped.
+    """
     parents = [value for name, value in headers if name == "traceparent"]
     if len(parents) != 1 or parents[0] is None or not _PARENT.fullmatch(parents[0]):
         return ()

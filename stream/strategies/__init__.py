@@ -1,1 +1,4 @@
-"""Signals in the shapes that other libraries want. Each file imports its library only when it is itself imported."""
+"""Signals in the shapes that other libraries expect.
+
+Each file imports its library only when it is itself imported.
+"""

@@ -1,7 +1,9 @@
-"""Signals on the bars of a price frame, for pandas and vectorbt. Extra `strategies` (pandas, exchange_calendars).
+"""Signals on the bars of a price frame, for pandas and vectorbt.
 
-    >>> from stream.client import Signals
-    >>> from stream.strategies.invented import invented
+Extra `strategies` (pandas, exchange_calendars).
+
+    >>> from earlybird.stream.client import Signals
+    >>> from earlybird.stream.strategies.invented import invented
     >>> opens = pd.date_range("2024-05-01 13:30", periods=4, freq="30min", tz="UTC")   # of the bars in `prices`
     >>> prices = pd.DataFrame({"NVDA": [1.0, 2.0, 3.0, 4.0], "AMD": 5.0}, index=opens)
     >>> at_us = 1_714_571_100_000_000                                                  # 2024-05-01 13:45, or "archive/"
@@ -10,8 +12,8 @@
     >>> (scores > 0.5)["NVDA"].tolist()                                                # enter at the open of 14:00
     [False, True, False, False]
 
-A signal lands in the first bar that opens after it could be known: its value may be traded at that bar's open, or any
-time later, and was seen by nobody before.
+A signal lands in the first bar that opens after it could be known. Its value may be traded at that bar's open or any
+time later; before, it was unknown.
 """
 
 from collections.abc import Collection, Iterable
@@ -30,8 +32,10 @@ _LONGEST_BREAK = pd.Timedelta(days=30)  # no exchange is closed for longer
 
 @dataclass(frozen=True, slots=True)
 class Hours:
-    """Sessions of a market that no calendar knows: local opening hours on some days of the week (0: Monday). A session
-    that closes at or before its opening hour closes on the next day."""
+    """Sessions of a market without a calendar: local opening hours by weekday.
+
+    `days`: 0 is Monday. A session that closes at or before its opening hour closes on the next day.
+    """
 
     tz: str
     opens: time
@@ -48,16 +52,17 @@ def to_bars(
     lag_us: int = 0,
     how: Literal["mean", "sum", "last", "count"] = "mean",
 ) -> pd.DataFrame:
-    """One row a bar from the first that a signal landed in to the last, one column a symbol; NaN (count: 0) where there
-    was nothing.
+    """Return scores with one row per bar and one column per symbol.
+
+    Rows run from the first bar in which a signal landed to the last; NaN (count: 0) where there was none.
 
     `calendar`: an exchange by its MIC (exchange_calendars: holidays, half days, lunch breaks, daylight saving), Hours,
-    or the openings of your own bars (with a time zone; then `freq` means nothing, and what lands behind the last is
-    left out). `freq`: "1D" for sessions, labelled by their date without a zone, or a length within a session ("30min"),
-    labelled by the bar's opening in UTC. `lag_us`: what your own path adds to `available_us`.
+    or the openings of your own bars (with a time zone; then `freq` means nothing, and signals after the last opening
+    are left out). `freq`: "1D" for sessions, labelled by their date without a zone, or a length within a session
+    ("30min"), labelled by the bar's opening in UTC. `lag_us`: the latency of your own path, added to `available_us`.
 
-    Of each item the state counts that is known at the opening: a correction replaces what it corrects within its bar
-    and counts again in a later one; a retraction takes back within its bar and adds nothing in a later one. Bars that
+    Each item counts with its state known at the opening: a correction replaces what it corrects within its bar and
+    counts again in a later one; a retraction removes its item within its bar and adds nothing in a later one. Bars that
     have opened never change. Raises ValueError for openings without a zone or out of order, and a frequency that is no
     length.
     """
@@ -67,7 +72,7 @@ def to_bars(
     opens, labels = _openings(calendar, freq, landed["known"].min(), landed["known"].max())
     landed["bar"] = opens.searchsorted(landed["known"].array, side="right")  # opens strictly after
     landed = landed[landed["bar"] < len(opens)]
-    # The last state of an item within a bar; retractions (no score) take their rows with them.
+    # Only an item's last state within a bar counts; a retraction (no score) removes the item's rows.
     last = landed.groupby(["bar", "item_key"], sort=False)["state"].transform("max")
     standing = landed[(landed["state"] == last) & landed["score"].notna() & landed["symbol"].notna()]
     if standing.empty:
@@ -80,7 +85,10 @@ def to_bars(
 
 
 def _states(signals: Iterable[Received], lag_us: int) -> pd.DataFrame:
-    """States of items as signals changed them, one row a symbol; `state` counts them in the order of arrival."""
+    """Return item states as signals changed them, one row per symbol.
+
+    `state` numbers them in the order of arrival.
+    """
     latest = Latest[Received]()
     rows = [
         (signal.available_us + lag_us, number, signal.item_key, ticker, None if state is None else state.score)
@@ -98,7 +106,7 @@ def _states(signals: Iterable[Received], lag_us: int) -> pd.DataFrame:
 def _openings(
     calendar: str | Hours | pd.DatetimeIndex, freq: str, first: pd.Timestamp, last: pd.Timestamp
 ) -> tuple[pd.DatetimeIndex, pd.DatetimeIndex]:
-    """Instants at which bars open (UTC, ascending) and the bars' names."""
+    """Return the instants at which bars open (UTC, ascending) and the bars' labels."""
     if isinstance(calendar, pd.DatetimeIndex):
         if calendar.tz is None or not calendar.is_monotonic_increasing:
             raise ValueError("openings of bars: ascending instants with a time zone required")
@@ -123,12 +131,15 @@ def _openings(
 
 @lru_cache(maxsize=8)
 def _exchange(name: str, first_year: int, last_year: int) -> exchange_calendars.ExchangeCalendar:
-    """Whole years: to make a calendar takes a third of a second."""
+    """Return the exchange's calendar for whole years, so that calls share it.
+
+    Building one takes a third of a second.
+    """
     return exchange_calendars.get_calendar(name, start=f"{first_year}-01-01", end=f"{last_year}-12-31")
 
 
 def _sessions(hours: Hours, begin: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
-    """Opening and closing instants of each session, by its local date."""
+    """Return opening and closing instants of each session, by its local date."""
     closed = pd.DatetimeIndex(list(hours.holidays))
     days = pd.DatetimeIndex([day for day in pd.date_range(begin, end) if day.weekday() in hours.days]).difference(
         closed

@@ -1,12 +1,14 @@
-"""Do prices follow the scores? An event study of archived signals against daily prices. Extra `strategies`.
+"""Event study of archived signals against daily prices: do prices follow the scores?
+
+Extra `strategies`.
 
     python -m earlybird.stream.strategies.event_study archive/ prices.csv [--calendar XNYS] [--lag-us 500000] [--json]
 
-Prices: CSV (.zst, .gz too) with symbol (in any spelling), date, open, close, adj_close. For each symbol the scores that
-were known before a session's opening are averaged; symbol-days are sorted into deciles of that score. Reported is the
-mean abnormal return (over the equally weighted mean of all symbols in the file) in that session, open to close, and of
-the day after, from adjusted close to adjusted close. Standard errors are clustered by day. The placebo gives each
-symbol's scores the dates of another order, many times: how often chance alone made as wide a spread.
+Prices: CSV (.zst, .gz too) with symbol (in any spelling), date, open, close, adj_close. For each symbol, the scores
+known before a session's opening are averaged; symbol-days are sorted into deciles of that score. Reported is the mean
+abnormal return (over the equally weighted mean of all symbols in the file) in that session, open to close, and of the
+day after, from adjusted close to adjusted close. Standard errors are clustered by day. The placebo shuffles the dates
+of each symbol's scores many times: it counts how often chance alone makes as wide a spread.
 """
 
 import argparse
@@ -49,9 +51,9 @@ class Decile:
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """What came out, whatever came out."""
+    """Results of an event study, whether prices follow the scores or not."""
 
-    in_sample: bool  # some signals are older than the last of what the model may have learned from
+    in_sample: bool  # the model may have learned from some of the texts
     signals: int
     days: int
     deciles: tuple[Decile, ...]
@@ -70,7 +72,10 @@ def study(
     placebos: int = 200,
     seed: int = 13,
 ) -> Study:
-    """Raises ValueError when no symbol-day has both a score and a price, and for prices without a column."""
+    """Run the event study of these signals on these prices.
+
+    Raises ValueError when no symbol-day has both a score and a price, and for prices without a required column.
+    """
     if missing := [name for name in _COLUMNS if name not in prices.columns]:
         raise ValueError(f"prices: columns {', '.join(_COLUMNS)} required, {', '.join(missing)} not there")
     seen = _Seen(signals)
@@ -99,7 +104,7 @@ def study(
 
 
 class _Seen:
-    """Passes signals on, and remembers how many there were and whether the model could have known the outcome."""
+    """Passes signals on, counts them and notes whether any is in sample."""
 
     def __init__(self, signals: Iterable[Received]) -> None:
         self._signals, self.count, self.in_sample = signals, 0, False
@@ -119,7 +124,7 @@ class _Seen:
 
 
 def _events(scores: pd.DataFrame, prices: pd.DataFrame) -> pd.DataFrame:
-    """One row a symbol-day: score, and abnormal returns as fractions."""
+    """Return one row per symbol-day: score, and abnormal returns as fractions."""
     prices = prices.assign(symbol=prices["symbol"].map(canonical_symbol, na_action="ignore")).sort_values(
         ["symbol", "date"]
     )
@@ -148,7 +153,10 @@ def _extent(prices: pd.DataFrame) -> str:
 
 
 def _decile_of(scores: pd.Series) -> pd.Series:
-    """1 for the most negative tenth to 10; equal scores are split by their order, so that tenths are tenths."""
+    """Return deciles from 1, the most negative tenth, to 10.
+
+    Equal scores are split by their order, so that the tenths have equal sizes.
+    """
     return (scores.rank(method="first") - 1) * 10 // len(scores) + 1
 
 
@@ -170,7 +178,10 @@ def _decile(events: pd.DataFrame, number: int) -> Decile:
 
 
 def _clustered_error(returns: pd.Series, days: pd.Series) -> float:
-    """Standard error of the mean when returns of one day move together: residuals are summed a day before squaring."""
+    """Return the standard error of the mean, clustered by day.
+
+    Returns of one day move together, so residuals are summed per day before squaring.
+    """
     residuals = (returns - returns.mean()).groupby(days).sum()
     clusters = len(residuals)
     if clusters < 2:
@@ -179,7 +190,7 @@ def _clustered_error(returns: pd.Series, days: pd.Series) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table, or --json; 2 where there is nothing to study."""
+    """Print the table, or --json; exit with 2 where there is nothing to study."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("archive", type=Path, help="what `earlybird archive` or `earlybird replay` wrote")
     parser.add_argument("prices", type=Path, help="CSV with symbol, date, open, close, adj_close")

@@ -1,4 +1,4 @@
-"""Invented signals, to try a strategy on without a stage:
+"""Invented signals, to try a strategy without a stage.
 
 Signals.replay([(invented("1", at_us, score=0.9, symbols=["NVDA"]), at_us)])
 """
@@ -49,9 +49,11 @@ def invented(
     kind: RevisionKind | None = RevisionKind.COUNTER,
     refused: Literal["create", "update"] | None = None,
 ) -> Signal:
-    """A whole, valid signal of an item that came to be, and left the stage, at `at_us`. The score's sign decides the
-    label (0: neutral), its size the confidence. A retraction has no score. `offset` is its place in the raw topic; by
-    default versions stand there in the order of their revisions, a retraction last."""
+    """Return a complete, valid signal of an item published and emitted at `at_us`.
+
+    The score's sign decides the label (0: neutral), its size the confidence. A retraction has no score. `offset` is its
+    place in the raw topic; by default versions are ordered there by revision, a retraction last.
+    """
     action = SignalAction(action)
     gone = action is SignalAction.RETRACT
     score = 0.0 if score is None else score

@@ -1,4 +1,6 @@
-"""Signals for nautilus_trader: one data class, in a backtest, in a catalog and live. Extra `nautilus`.
+"""Signals for nautilus_trader: one data class for backtest, catalog and live.
+
+Extra `nautilus`.
 
     engine.add_data(backtest_data(Signals.replay("archive/")), client_id=CLIENT_ID)   # a backtest
     write_catalog(catalog, Signals.replay("archive/"))                                # a data catalog
@@ -7,9 +9,9 @@
     self.subscribe_data(DataType(SignalData), client_id=CLIENT_ID)                    # a strategy, in all three
     def on_data(self, data): ...                                                      # data is a SignalData
 
-`ts_event` is when the text came to be, `ts_init` when its signal could be known: nautilus' engine goes by the latter.
-What arrives changes its item's state: old revisions that come late, duplicates, and retractions of what was never said
-are left out (schemas.order), so the last data of an `item_key` is what stands.
+`ts_event` is the text's own time, `ts_init` the instant at which its signal could be known; nautilus' engine goes by
+`ts_init`. Only changes of an item's state arrive: late old revisions, duplicates and retractions of unknown items are
+left out (schemas.order), so the last data of an `item_key` is its current state.
 """
 
 import asyncio
@@ -38,13 +40,16 @@ log = get_logger(__name__)
 CLIENT_ID = ClientId("EARLYBIRD")
 
 _NAN = float("nan")
-_LARGEST = 2**63 - 1  # of a column in a catalog
+_LARGEST = 2**63 - 1  # largest integer of a catalog column
 
 
 @customdataclass
 class SignalData(Data):  # type: ignore[misc]
-    """A signal in nautilus' words. A retraction has an empty label and NaN for numbers: no comparison with them is
-    true. `symbols` are joined by commas. A `revision` beyond 64 bits is the largest that fits."""
+    """A signal as nautilus data.
+
+    A retraction has an empty label and NaN for numbers, so that no comparison with them is true. `symbols` are joined
+    by commas. A `revision` beyond 64 bits is the largest that fits.
+    """
 
     signal_id: str
     item_key: str
@@ -67,18 +72,21 @@ class SignalData(Data):  # type: ignore[misc]
 
     @property
     def retracts(self) -> bool:
-        """Whether it takes back what was said of this item_key."""
+        """Whether this retracts all earlier data of its item_key."""
         return self.action == SignalAction.RETRACT.value
 
 
 _NOTHING = {"action": SignalAction.RETRACT, **dict.fromkeys(("label", "probs", "score", "confidence", "exit"))}
-"""What a retraction says."""
+"""Fields that turn a signal into a retraction."""
 
 SIGNAL_TYPE = DataType(SignalData)
 
 
 def signal_data(signal: Received) -> SignalData:
-    """One signal. `ts_init` is `available_us`; `ts_event` never lies after it, whatever the source's clock said."""
+    """Return one signal as nautilus data.
+
+    `ts_init` is `available_us`; `ts_event` never lies after it, whatever the source's clock said.
+    """
     probs = signal.probs
     return SignalData(
         ts_event=min(signal.event_us, signal.available_us) * 1000,
@@ -100,13 +108,13 @@ def signal_data(signal: Received) -> SignalData:
 
 
 class Changes:
-    """Changes of items' states, as data. Not thread-safe."""
+    """Turns signals into changes of items' states; not thread-safe."""
 
     def __init__(self) -> None:
         self._latest = Latest[Received]()
 
     def of(self, signal: Received) -> list[SignalData]:
-        """What this signal changes: nothing, or the state of its item from now on."""
+        """Return what this signal changes: nothing, or its item's new state."""
         if not self._latest.update(signal):
             return []
         state = self._latest.get(signal.item_key)
@@ -116,15 +124,17 @@ class Changes:
 
 
 def backtest_data(signals: Iterable[Received]) -> list[CustomData]:
-    """For BacktestEngine.add_data(..., client_id=CLIENT_ID)."""
+    """Return data for BacktestEngine.add_data(..., client_id=CLIENT_ID)."""
     changes = Changes()
     return [CustomData(SIGNAL_TYPE, data) for signal in signals for data in changes.of(signal)]
 
 
 def write_catalog(catalog: ParquetDataCatalog, signals: Iterable[Received], batch: int = 100_000) -> int:
-    """Write to a nautilus catalog, a file a batch; how many signals that was. Read them with
-    `catalog.custom_data(SignalData)`, or by a BacktestDataConfig. Batches must not overlap in availability with what
-    the catalog holds: nautilus refuses that with a ValueError."""
+    """Write signals to a nautilus catalog, one file per batch; return their number.
+
+    Read them with `catalog.custom_data(SignalData)`, or by a BacktestDataConfig. Batches must not overlap in
+    availability with what the catalog holds: nautilus refuses that with a ValueError.
+    """
     written = 0
     for part in _batches(signals, batch):
         catalog.write_data(part)
@@ -133,14 +143,17 @@ def write_catalog(catalog: ParquetDataCatalog, signals: Iterable[Received], batc
 
 
 class SignalsClientConfig(LiveDataClientConfig, frozen=True):  # type: ignore[misc,call-arg]
-    """Of the live client: where, and any further arguments of Signals.live (`{"group": "desk-1"}`)."""
+    """Configuration of the live client.
+
+    `arguments`: any further arguments of Signals.live (`{"group": "desk-1"}`).
+    """
 
     bootstrap_servers: str = "localhost:9092"
     arguments: dict[str, Any] = {}  # noqa: RUF012 (msgspec copies it)
 
 
 class SignalsClient(LiveDataClient):  # type: ignore[misc]
-    """Publishes live signals on nautilus' message bus. Reading begins with the first subscription."""
+    """Publishes live signals on nautilus' message bus, from the first subscription on."""
 
     def __init__(
         self,
@@ -172,7 +185,10 @@ class SignalsClient(LiveDataClient):  # type: ignore[misc]
             self._pump = self.create_task(self._read(), log_msg="signals")
 
     async def _unsubscribe(self, command: UnsubscribeData) -> None:
-        """Others may still listen; what nobody listens to is dropped by the message bus."""
+        """Keep reading, since others may still be subscribed.
+
+        The message bus drops data without a subscriber.
+        """
 
     async def _read(self) -> None:
         assert self._signals is not None, "subscribed before it was connected"
@@ -183,7 +199,7 @@ class SignalsClient(LiveDataClient):  # type: ignore[misc]
 
 
 class SignalsClientFactory(LiveDataClientFactory):  # type: ignore[misc]
-    """For TradingNode.add_data_client_factory."""
+    """Client factory for TradingNode.add_data_client_factory."""
 
     @staticmethod
     def create(
@@ -194,7 +210,7 @@ class SignalsClientFactory(LiveDataClientFactory):  # type: ignore[misc]
         cache: Cache,
         clock: LiveClock,
     ) -> SignalsClient:
-        """As the trading node calls it."""
+        """Create a client with the arguments of the trading node."""
         return SignalsClient(loop, ClientId(name), msgbus, cache, clock, config)
 
 

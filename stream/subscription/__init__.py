@@ -1,1 +1,1 @@
-"""What stands behind stream.client: selecting, buffering, dating and pacing signals."""
+"""Signal subscription behind stream.client: selection, buffering, dating and pacing."""

@@ -1,4 +1,7 @@
-"""Signals as columns, for pandas, polars and DuckDB. pyarrow is imported when asked for: extra `strategies`."""
+"""Signals as columns, for pandas, polars and DuckDB.
+
+Needs extra `strategies`; pyarrow is imported on first use.
+"""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,16 +18,22 @@ if TYPE_CHECKING:
 
 
 def arrow_table(signals: Sequence[Received]) -> "pa.Table":
-    """One row a signal, in the given order, with the columns of an archive; instants (`*_us`) are timestamps in UTC. A
-    retraction has nulls where there is no result. Raises StreamError without pyarrow."""
+    """Return one row per signal, in the given order, with an archive's columns.
+
+    Instants (`*_us`) are timestamps in UTC. A retraction has nulls where there is no result. Raises StreamError without
+    pyarrow.
+    """
     pa = _arrow()
     table: Any = table_of(pa, [_row(signal) for signal in signals], schema_of(pa, "frame"), "frame")
     return table
 
 
 def pandas_frame(table: "pa.Table") -> "pd.DataFrame":
-    """A table of signals, indexed by availability. Integers and booleans are pandas' nullable ones: a null in a batch
-    changes neither a column's type nor the digits of its other numbers."""
+    """Return a table of signals as a DataFrame, indexed by availability.
+
+    Integers and booleans are pandas' nullable ones: a null in a batch changes neither a column's type nor the digits of
+    its other numbers.
+    """
     import pandas as pd
     import pyarrow as pa
 
@@ -34,8 +43,10 @@ def pandas_frame(table: "pa.Table") -> "pd.DataFrame":
 
 
 def archived_table(rows: Any, available_us: Sequence[int]) -> "pa.Table":
-    """The same from rows of archive files as they are, without a look at the messages; each with the instant at which a
-    strategy has it."""
+    """Return the table of `arrow_table` from archive rows, without decoding messages.
+
+    `available_us` holds, per row, the instant at which a strategy has it.
+    """
     pa = _arrow()
     schema = schema_of(pa, "frame")
     event_us = pa.compute.coalesce(rows["updated_us"], rows["published_us"], rows["ingested_us"])
@@ -46,7 +57,7 @@ def archived_table(rows: Any, available_us: Sequence[int]) -> "pa.Table":
 
 
 def joined(tables: Sequence["pa.Table"]) -> "pa.Table":
-    """One below the other; of none, a table without rows."""
+    """Concatenate tables; of none, return a table without rows."""
     pa = _arrow()
     table: Any = pa.concat_tables(tables) if tables else schema_of(pa, "frame").empty_table()
     return table

@@ -1,4 +1,4 @@
-"""Between the thread that reads and the strategy: a bounded line with a policy for when the strategy is slow."""
+"""A bounded buffer between reading thread and strategy, with a policy for slow strategies."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -14,8 +14,11 @@ _ROOM_S = 0.05
 
 
 class Waiting(NamedTuple):
-    """A record that was let through, and whether the strategy can do without it: it opens an item, rather than
-    correcting or retracting one. Without a record it is the mark that catching up ends here."""
+    """A selected record, and whether it opens an item rather than following one up.
+
+    A strategy can do without a record that opens an item, not without a correction or retraction. Without a record it
+    is the mark at which catching up ends.
+    """
 
     record: Record | None
     opens: bool
@@ -25,10 +28,11 @@ CAUGHT_UP = Waiting(None, opens=False)
 
 
 class Buffer:
-    """At most `capacity` records. The reading thread puts, the strategy's thread takes; both may ask the rest.
+    """At most `capacity` records, put by the reading thread and taken by the strategy's.
 
-    `block`: a full line stops the reading, and records wait in Kafka. `drop_oldest`: the oldest record that opens an
-    item goes (corrections and retractions only when there is nothing else), counted in `dropped`.
+    Both threads may call the other methods. `block`: a full buffer stops the reading, and records wait in Kafka.
+    `drop_oldest`: the oldest record that opens an item goes (corrections and retractions only when there is nothing
+    else), counted in `dropped`.
     """
 
     def __init__(self, capacity: int, policy: SlowReader) -> None:
@@ -40,16 +44,19 @@ class Buffer:
         self.caught_up = False  # the mark was taken
         self.policy = policy
         self._capacity = capacity
-        self._marked = False  # the mark is in the line, where it takes no record's place
+        self._marked = False  # the mark is in the line; it does not count against the capacity
         self._line: deque[Waiting] = deque()
-        self._coming: deque[Waiting] = deque()  # of the chunk that is being put, what has found no room yet
-        self._in_hand: Record | None = None  # given to the strategy, which has not asked for the next one yet
+        self._coming: deque[Waiting] = deque()  # rest of the chunk being put that has found no room yet
+        self._in_hand: Record | None = None  # taken by the strategy, which has not asked for the next one yet
         self._changed = Condition()  # reentrant: a signal handler of the strategy's thread may close
         self._wakers: list[Callable[[], object]] = []
         self._closed = False
 
     def put(self, chunk: Sequence[Waiting], while_full: Callable[[], None] = lambda: None) -> None:
-        """Append; with `block` it waits for room and calls `while_full` every 50 ms. After `close` nothing is kept."""
+        """Append records; with `block`, wait for room and call `while_full` every 50 ms.
+
+        After `close` nothing is kept.
+        """
         with self._changed:
             self._coming.extend(chunk)
             while self._coming:
@@ -63,7 +70,7 @@ class Buffer:
             self._notify()
 
     def take(self) -> Record | None:
-        """The oldest, or None now. The one taken before counts as done."""
+        """Return the oldest record, or None now; the one taken before counts as done."""
         with self._changed:
             self._in_hand = None
             if not self._line:
@@ -76,31 +83,34 @@ class Buffer:
             return self._in_hand
 
     def done(self) -> None:
-        """The one taken last needs no more."""
+        """Mark the record taken last as handled."""
         with self._changed:
             self._in_hand = None
             self._notify()
 
     def wait_done(self, timeout_s: float) -> None:
-        """Until the strategy is done with the one taken last, or the time is up."""
+        """Wait until the record taken last is handled, or the timeout ends."""
         with self._changed:
             if self._in_hand is not None:
                 self._changed.wait(timeout_s)
 
     @property
     def in_hand(self) -> bool:
-        """Whether the strategy is not done with the one taken last."""
+        """Whether the strategy still handles the record taken last."""
         return self._in_hand is not None
 
     def wait(self, timeout_s: float) -> None:
-        """Until there is something to take, somebody called `wake`, or the time is up."""
+        """Wait until there is something to take, `wake` is called, or the timeout ends."""
         with self._changed:
             if not self._line and not self._closed:
                 self._changed.wait(timeout_s)
 
     @contextmanager
     def waking(self, waker: Callable[[], object]) -> Iterator[bool]:
-        """Whether there is something to take; while inside, `waker` is called where a `wait` would end."""
+        """Yield whether there is something to take.
+
+        Inside the context, `waker` is called wherever a `wait` would end.
+        """
         with self._changed:
             self._wakers.append(waker)
             there = bool(self._line) or self._closed
@@ -111,12 +121,12 @@ class Buffer:
                 self._wakers.remove(waker)
 
     def wake(self) -> None:
-        """End a `wait`: something else is there to look at."""
+        """End a `wait`, because there is something besides records to look at."""
         with self._changed:
             self._notify()
 
     def undone(self) -> dict[Partition, int]:
-        """The lowest offset of each partition that the strategy is not done with."""
+        """Return each partition's lowest offset that the strategy has not handled."""
         found: dict[Partition, int] = {}
         with self._changed:
             for record in (self._in_hand, *(each.record for each in (*self._line, *self._coming))):
@@ -125,7 +135,7 @@ class Buffer:
         return found
 
     def forget(self, partitions: set[Partition]) -> None:
-        """Take these out: another reader has them now."""
+        """Remove the records of these partitions, which another group member reads now."""
         with self._changed:
             for line in (self._line, self._coming):
                 kept = [each for each in line if each.record is None or _place(each.record) not in partitions]
@@ -134,7 +144,7 @@ class Buffer:
             self._notify()
 
     def close(self) -> None:
-        """Let everybody go on. Nothing is added any more; what waits counts as undone."""
+        """Release all waiting threads and refuse new records; waiting records count as undone."""
         with self._changed:
             self._closed = True
             self._notify()
@@ -147,7 +157,7 @@ class Buffer:
         return len(self._line) - self._marked >= self._capacity
 
     def _make_room(self, while_full: Callable[[], None]) -> None:
-        self._notify()  # of what this chunk has brought so far
+        self._notify()  # part of this chunk is there already
         while self._full and not self._closed:
             if self.policy == "drop_oldest":
                 self._drop()

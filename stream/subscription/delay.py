@@ -1,4 +1,4 @@
-"""A recording as somebody sees it whom each signal reaches later than the broker had it."""
+"""Applies a strategy's own latency to a recording."""
 
 import heapq
 from collections import OrderedDict
@@ -13,19 +13,24 @@ _KEYS = 100_000
 
 
 class Latency(Protocol):
-    """What a strategy's own path adds; see stream.timeline.availability for two."""
+    """Latency of a strategy's own path; see stream.timeline.availability for two."""
 
     def of(self, signal_id: str) -> int:
-        """Microseconds, 0 or more. Depends on nothing but the id: so a replay can be repeated, and what comes later
-        cannot change what came before."""
+        """Return this signal's latency in microseconds, 0 or more.
+
+        It depends on the id alone. So a replay can be repeated, and later signals cannot change earlier ones.
+        """
 
 
 class OutOfOrder(StreamError):
-    """A recording that is not in the order of availability: read like this, it would show the future."""
+    """A recording that is not in the order of availability.
+
+    Read like this, it would show the future.
+    """
 
 
 def in_order(recorded: Iterable[Item]) -> Iterator[Item]:
-    """The same. Raises OutOfOrder at the first that is available before the one ahead of it."""
+    """Yield the recording; raise OutOfOrder at the first item available before its predecessor."""
     before_us = 0
     for item in recorded:
         if item.available_us < before_us:
@@ -35,10 +40,10 @@ def in_order(recorded: Iterable[Item]) -> Iterator[Item]:
 
 
 def delayed(recorded: Iterable[Item], latency: Latency) -> Generator[tuple[Item, int], None, None]:
-    """The recording as somebody with this latency sees it, in the order in which he does. A signal never overtakes an
-    earlier one of its item_key, as it cannot in Kafka.
+    """Yield each item with the instant at which this latency delivers it.
 
-    Holds no more than what the longest latency holds back: the order needs nothing from further ahead.
+    Items come in the order of those instants. A signal never overtakes an earlier one of its item_key, as it cannot in
+    Kafka. Memory holds no more than the longest latency holds back, since the order needs nothing from further ahead.
     """
     if isinstance(latency, Constant):
         for item in recorded:

@@ -1,4 +1,4 @@
-"""The loop of a strategy over any feed: signals one by one, by handlers, for tasks, or as tables."""
+"""The loop of a strategy over any feed: iteration, handlers, tasks or tables."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -25,12 +25,12 @@ SilenceHandler = Callable[[HealthChange], object]
 LiveHandler = Callable[[CaughtUp], object]
 
 _WAIT_S = 0.1
-_TURN_S = 0.002  # other tasks of an event loop have theirs at least so often
-_ROWS = 4_096  # of a table at once
+_TURN_S = 0.002  # longest time before other tasks of the event loop get a turn
+_ROWS = 4_096  # most rows taken per call
 
 
 def in_event_loop() -> bool:
-    """Whether this thread runs one, which nothing may hold up."""
+    """Return whether this thread runs an event loop, which must not be blocked."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -39,7 +39,7 @@ def in_event_loop() -> bool:
 
 
 class Iteration(Iterator[Received], AsyncIterator[Received]):
-    """See stream.client.Signals, which makes them."""
+    """Base of stream.client.Signals; see there."""
 
     def __init__(self, feed: Feed) -> None:
         """Use `Signals.live` or `Signals.replay`."""
@@ -48,8 +48,8 @@ class Iteration(Iterator[Received], AsyncIterator[Received]):
         self._silence_handlers: list[SilenceHandler] = []
         self._live_handlers: list[LiveHandler] = []
         self._iterating = Lock()
-        self._thread: int | None = None  # that is inside the iteration now
-        self._running = False  # handlers are at work, and `done` will be said
+        self._thread: int | None = None  # the thread inside the iteration now
+        self._running = False  # handlers are at work, and `done` will be called
         self._turn_due_s = 0.0
 
     def __iter__(self) -> Self:
@@ -70,7 +70,10 @@ class Iteration(Iterator[Received], AsyncIterator[Received]):
         return self
 
     async def __anext__(self) -> Received:
-        """A task that is cancelled meanwhile loses no signal: nothing is awaited between taking and returning."""
+        """Return the next signal; a cancelled task loses none.
+
+        Nothing is awaited between taking a signal and returning it.
+        """
         self._begin()
         try:
             if monotonic() >= self._turn_due_s:
@@ -91,22 +94,26 @@ class Iteration(Iterator[Received], AsyncIterator[Received]):
         return self
 
     def on_health(self, handler: SilenceHandler) -> Self:
-        """Call this when the stage goes quiet, lags, stops or dies, and when it is well again."""
+        """Call this when the stage goes quiet, lags, stops, dies or recovers."""
         self._silence_handlers.append(handler)
         return self
 
     def on_live(self, handler: LiveHandler) -> Self:
-        """Call this once everything that was there at the start was delivered, and what follows is live. Raises
-        ValueError in a group, whose members share what is there."""
+        """Call this once all history at the start was delivered and live signals follow.
+
+        Raises ValueError in a group, whose members share the history.
+        """
         if not self._feed.ordered:
             raise ValueError("on_live: a group has no common end of catching up; read without a group")
         self._live_handlers.append(handler)
         return self
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> None:
-        """Hand every signal to the handlers until the end, or until `stop()` (asked ten times a second; an Event's
-        `is_set`, say). A signal is done, and may be committed, when its handlers have returned; what they raise ends
-        the run, and another `run` goes on with the next signal."""
+        """Pass every signal to the handlers until the end or until `stop()`.
+
+        `stop` is asked ten times per second; it may be an Event's `is_set`. A signal is done, and may be committed,
+        when its handlers have returned. What they raise ends the run, and another `run` goes on with the next signal.
+        """
         self._begin()
         self._running = True
         try:
@@ -124,8 +131,11 @@ class Iteration(Iterator[Received], AsyncIterator[Received]):
             self._end()
 
     def to_arrow(self, n: int, timeout_s: float | None = None) -> "pa.Table":
-        """The next `n` signals as a table, one row each (columns: stream.adapters.columns.FRAME); fewer at the end or
-        when `timeout_s` is over. Of archives the columns are read, and no message."""
+        """Return the next `n` signals as a table, one row each.
+
+        Columns: stream.adapters.columns.FRAME. There are fewer rows at the end or when `timeout_s` is over. Of archives
+        only the columns are read, no messages.
+        """
         deadline_s = float("inf") if timeout_s is None else monotonic() + timeout_s
         tables: list[pa.Table] = []
         missing = n
@@ -148,47 +158,47 @@ class Iteration(Iterator[Received], AsyncIterator[Received]):
         return joined(tables)
 
     def to_pandas(self, n: int, timeout_s: float | None = None) -> "pd.DataFrame":
-        """The same as a DataFrame, indexed by the instant of availability in UTC."""
+        """Return the table of `to_arrow` as a DataFrame, indexed by availability in UTC."""
         return pandas_frame(self.to_arrow(n, timeout_s))
 
     @property
     def counts(self) -> Counts:
-        """What became of the records so far."""
+        """Record counts so far, by result."""
         return self._feed.counts()
 
     @property
     def condition(self) -> Condition:
-        """Of the stage, as its heartbeats tell."""
+        """The condition of the stage, from its heartbeats."""
         return self._feed.condition()
 
     @property
     def caught_up(self) -> bool:
-        """Whether everything that was there at the start was delivered. Never in a group, nor in a replay."""
+        """Whether all history at the start was delivered; False in groups and replays."""
         return self._feed.caught_up
 
     @property
     def ordered(self) -> bool:
-        """Whether what was there at the start comes in the order of availability: not in a group."""
+        """Whether history at the start comes in availability order; False in a group."""
         return self._feed.ordered
 
     @property
     def latencies_us(self) -> list[int]:
-        """From the broker's append to this strategy, of the last 10,000 signals of a live run."""
+        """Latencies from broker append to this strategy, of the last 10,000 live signals."""
         return self._feed.latencies_us()
 
     def close(self) -> None:
-        """End the iteration at once: what waits reaches nobody. May be called twice, by any thread, in a handler and in
-        a signal handler.
+        """End the iteration at once; waiting signals are not delivered.
 
-        In a group, commits what was handled: `run` on another thread ends with the signal that its handlers have, which
-        is waited for. Called inside the iteration itself it only marks the end; the iteration does the rest.
+        May be called twice, by any thread, in a handler and in a signal handler. In a group, commits what was handled:
+        `run` on another thread ends with the signal that its handlers have, and `close` waits for it. Called inside the
+        iteration itself it only marks the end; the iteration does the rest.
         """
         self._feed.stop(settle=self._running)
         if self._thread != get_ident():
             self._feed.close()
 
     async def aclose(self) -> None:
-        """The same in an event loop, which is not held up."""
+        """Close like `close`, without blocking the event loop."""
         self._feed.stop(settle=self._running)
         await asyncio.to_thread(self._feed.close)
 
@@ -211,7 +221,7 @@ class Iteration(Iterator[Received], AsyncIterator[Received]):
         await self.aclose()
 
     def __del__(self) -> None:
-        if feed := getattr(self, "_feed", None):  # its thread lives on without us, and would read for nobody
+        if feed := getattr(self, "_feed", None):  # its thread outlives this object and would read on
             feed.stop()
 
     def _taken(self) -> Received | None:
@@ -236,9 +246,9 @@ class Iteration(Iterator[Received], AsyncIterator[Received]):
         self._thread = get_ident()
 
     def _end(self) -> None:
-        """Lets others iterate, and does what a `close` inside the iteration has left to do."""
+        """Release the iteration, and finish a `close` that was called inside it."""
         self._thread = None
         self._iterating.release()
         if self._feed.stopped and not in_event_loop():
-            self._feed.stop()  # nothing is at work any more that could be waited for
+            self._feed.stop()  # no handler is at work any more: do not settle
             self._feed.close()

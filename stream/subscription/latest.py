@@ -1,4 +1,4 @@
-"""The state of each item, by the rule of schemas.order and never by arrival."""
+"""Current state of each item, by the rule of schemas.order, not by arrival."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -12,20 +12,24 @@ S = TypeVar("S", bound=Signal)
 
 
 class Latest(Generic[S]):
-    """What is known of each item_key. A signal that comes late, twice or out of order changes nothing it should not.
+    """Current state of each item_key, safe against late, repeated and reordered signals.
 
-    Of the last `size` item keys that stand, and of as many that do not; older ones are forgotten. Not thread-safe.
+    Keeps the last `size` item keys that stand and as many that were retracted; older ones are forgotten. Not
+    thread-safe.
     """
 
     def __init__(self, size: int = 100_000) -> None:
         self._size = size
-        self._standing: OrderedDict[str, S] = OrderedDict()  # the one that changed last at the end
-        self._gone: OrderedDict[str, None] = OrderedDict()  # all taken back: late signals must not revive them
-        self._versions: dict[str, Versions[S]] = {}  # of items of which more was read than what stands
-        self._about: dict[str, dict[str, None]] = {}  # symbol -> item keys that stand, in the same order
+        self._standing: OrderedDict[str, S] = OrderedDict()  # most recently changed last
+        self._gone: OrderedDict[str, None] = OrderedDict()  # retracted: late signals must not revive them
+        self._versions: dict[str, Versions[S]] = {}  # of items with more versions read than the one that stands
+        self._about: dict[str, dict[str, None]] = {}  # symbol -> standing item keys, in the same order
 
     def update(self, signal: S) -> bool:
-        """Take a signal in; whether another one stands now, or none. It need not be this one: see `get`."""
+        """Apply a signal; return whether the item's state changed.
+
+        The new state need not be this signal: see `get`.
+        """
         item_key = signal.item_key
         before = self._standing.get(item_key)
         if before is None and item_key not in self._gone and signal.action is not SignalAction.RETRACT:
@@ -38,12 +42,14 @@ class Latest(Generic[S]):
         return before is not None or after is not None
 
     def get(self, item_key: str) -> S | None:
-        """The item's latest state; None if it is unknown or was retracted."""
+        """Return the item's current state; None if it is unknown or was retracted."""
         return self._standing.get(item_key)
 
     def about(self, symbol: str) -> list[S]:
-        """States that stand and name this instrument, the one that changed last at the end. Any spelling will do;
-        raises ValueError for what can name none."""
+        """Return standing states that name this instrument, the most recently changed last.
+
+        Any spelling will do. Raises ValueError for what can name no instrument.
+        """
         return [self._standing[item_key] for item_key in self._about.get(canonical_symbol(symbol), ())]
 
     def __iter__(self) -> Iterator[S]:

@@ -1,4 +1,4 @@
-"""Signals as the stage publishes them, on the strategy's thread; stream.subscription.reader has the other one."""
+"""Live signals on the strategy's thread; stream.subscription.reader has the reading thread."""
 
 import asyncio
 import os
@@ -34,7 +34,7 @@ _TURN_S = 0.1
 
 
 class StaleSignal(StreamError):
-    """A signal too old to act upon, where the strategy asked to be told so."""
+    """A signal too old to act on, raised where the strategy asked for it."""
 
     def __init__(self, received: Received, age_us: int, limit_us: int) -> None:
         super().__init__(f"{received.item_key}: at most {limit_us} us old when delivered, was {age_us} us")
@@ -43,8 +43,11 @@ class StaleSignal(StreamError):
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """How old a signal may be when the strategy gets it, by the broker's append time and this machine's clock. What
-    corrects or retracts an item that was delivered is never too old."""
+    """The highest age of a signal on delivery, and what happens above it.
+
+    Age is measured by the broker's append time and this machine's clock. Corrections and retractions of a delivered
+    item are never too old.
+    """
 
     max_age_us: int | None
     policy: Literal["skip", "raise"] = "skip"
@@ -57,7 +60,7 @@ class Freshness:
 
 
 class Live:
-    """A Feed from Kafka. Records are selected on the reading thread and decoded on the strategy's."""
+    """A Feed from Kafka; the reading thread selects records, the strategy's decodes them."""
 
     def __init__(
         self, reader: Reader, buffer: Buffer, freshness: Freshness, clock: Clock, *, held: Iterable[str] = ()
@@ -73,7 +76,7 @@ class Live:
         reader.start()
 
     def wait_open(self) -> None:
-        """Return when reading has begun. Raises as Feed.take."""
+        """See Feed.wait_open."""
         try:
             while not self._reader.opened.wait(_TURN_S):
                 pass
@@ -83,7 +86,7 @@ class Live:
         self._raise_failure()
 
     async def opened(self) -> None:
-        """As Feed.opened."""
+        """See Feed.opened."""
         try:
             while not self._reader.opened.is_set():
                 await self.wait_async(_TURN_S)
@@ -93,7 +96,7 @@ class Live:
         self._raise_failure()
 
     def take(self) -> Received | None:
-        """As Feed.take. Raises StaleSignal if asked to."""
+        """See Feed.take; raises StaleSignal if asked to."""
         self._check_process()
         while not self.stopped and (record := self._buffer.take()) is not None:
             received = self._decoded(record)
@@ -114,19 +117,19 @@ class Live:
         return None
 
     def take_table(self, limit: int) -> "pa.Table | None":
-        """As Feed.take_table."""
+        """See Feed.take_table."""
         taken: list[Received] = []
         while len(taken) < limit and not self.events and (received := self._taken_unless_over(taken)) is not None:
             taken.append(received)
         return arrow_table(taken) if taken else None
 
     def wait(self, timeout_s: float) -> None:
-        """As Feed.wait."""
+        """See Feed.wait."""
         if not self.events:
             self._buffer.wait(timeout_s)
 
     async def wait_async(self, timeout_s: float) -> None:
-        """As Feed.wait_async."""
+        """See Feed.wait_async."""
         loop, woken = asyncio.get_running_loop(), asyncio.Event()
         with self._buffer.waking(lambda: loop.call_soon_threadsafe(woken.set)) as there:
             if not there and not self.events:
@@ -134,11 +137,11 @@ class Live:
                     await asyncio.wait_for(woken.wait(), timeout_s)
 
     def done(self) -> None:
-        """As Feed.done."""
+        """See Feed.done."""
         self._buffer.done()
 
     def counts(self) -> Counts:
-        """As Feed.counts."""
+        """See Feed.counts."""
         reader = self._reader
         return Counts(
             self._delivered,
@@ -151,11 +154,11 @@ class Live:
         )
 
     def latencies_us(self) -> list[int]:
-        """As Feed.latencies_us: for stream.timeline.availability.Empirical."""
+        """See Feed.latencies_us; input for stream.timeline.availability.Empirical."""
         return list(self._measured)
 
     def condition(self) -> Condition:
-        """As Feed.condition."""
+        """See Feed.condition."""
         return self._reader.watch.condition
 
     @property
@@ -171,12 +174,15 @@ class Live:
         return self._reader.stopping
 
     def stop(self, *, settle: bool = False) -> None:
-        """As Feed.stop."""
+        """See Feed.stop."""
         self._reader.stop(settle=settle)
 
     def close(self) -> None:
-        """Commit what is done, leave. A broker that hangs holds nobody up for longer than some seconds: what it has not
-        confirmed by then may come twice. In a process that was forked there is nothing to close."""
+        """Commit what was handled and leave, within some seconds.
+
+        A hanging broker blocks no longer than that; what it has not confirmed by then may come twice. In a forked
+        process there is nothing to close.
+        """
         if os.getpid() != self._process:
             return
         self.stop(settle=self._reader.settling)
@@ -212,7 +218,7 @@ class Live:
         self._measured.append(max(0, age_us))
         if limit_us is None:
             return True
-        follows = received.item_key in self._handed  # an edit without an action word is `new`, too
+        follows = received.item_key in self._handed  # not the action: an edit without an action word is `new`, too
         if age_us > limit_us and not follows:
             self._measured.pop()
             self._stale += 1

@@ -1,11 +1,14 @@
-"""A bounded memory of names."""
+"""A bounded set of names with least-recently-used eviction."""
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 
 
 class LruSet:
-    """The `size` names used last; the one unused for longest is forgotten first. Not thread-safe."""
+    """The `size` most recently used names; the least recently used is evicted first.
+
+    Not thread-safe.
+    """
 
     def __init__(self, size: int, known: Iterable[str] = ()) -> None:
         if size < 1:
@@ -25,7 +28,7 @@ class LruSet:
         return len(self._used)
 
     def add(self, name: str) -> bool:
-        """Remember; whether it was new."""
+        """Add a name, or mark it used; return whether it was new."""
         new = name not in self._used
         self._used[name] = None
         self._used.move_to_end(name)

@@ -1,4 +1,4 @@
-"""The thread of a live client that talks to Kafka: reads, orders, selects, commits and watches."""
+"""The Kafka thread of a live client: reads, orders, selects, commits, watches health."""
 
 import time
 from collections import deque
@@ -34,37 +34,38 @@ class Subscription(Protocol):
     ends: dict[Partition, int]
 
     def poll(self, timeout_ms: int) -> list[Record]:
-        """Records there are."""
+        """Return the records that are there; empty on timeout."""
 
     def at_end(self) -> set[Partition]:
-        """Partitions that had no more."""
+        """Return the partitions that had no more records."""
 
     def hold(self, partitions: Set[Partition]) -> None:
-        """Read these no further, and all others."""
+        """Pause these partitions and resume all others."""
 
     def idle(self) -> None:
-        """Instead of `poll` while nothing can be taken."""
+        """Keep the client alive, in place of `poll`, while no record can be taken."""
 
     def commit(self, offsets: Mapping[Partition, int], *, wait: bool = False) -> None:
-        """Read on from here after a restart."""
+        """Commit these offsets, from which reading goes on after a restart."""
 
     def refresh(self) -> None:
         """Look for partitions that were added."""
 
     def close(self) -> None:
-        """Let go."""
+        """Close the client."""
 
 
 Opener = Callable[["Reader"], Subscription]
-"""Opens a subscription, on the reading thread; tells `revoked`, asks `stopping`."""
+"""Opens a subscription on the reading thread. It calls the reader's `revoked` and checks its `stopping`."""
 
 
 class Reader:
-    """Everything that Kafka's client does happens on this thread, opening and closing included: no call of a strategy
-    waits for it, and no signal handler of the main thread runs inside it.
+    """Thread on which all calls of the Kafka client happen, opening and closing included.
+
+    No call of a strategy waits for Kafka, and no signal handler of the main thread runs inside its client.
 
     Without a group, what the topic holds when reading begins comes in the order in which the broker got it, then the
-    buffer gets its mark. In a group, what the strategy is done with is committed about each second and at the end.
+    buffer gets its mark. In a group, what the strategy has handled is committed about once per second and at the end.
     """
 
     def __init__(
@@ -77,46 +78,48 @@ class Reader:
         self.opened = Event()
         self.failure: BaseException | None = None
         self.unreadable = 0
-        self.over = False  # a replay's topic: everything of it was looked at
+        self.over = False  # all of a replay's topic was read
         self.stopping = self.settling = False
         self.ordered = not group
         self._openers, self._buffer, self._clock, self._commits = (signals, control), buffer, clock, group
         self._subscription: Subscription | None = None
         self._control: Subscription | None = None
         self._catch_up: CatchUp | None = None
-        self._next: dict[Partition, int] = {}  # of ours, the offset after the last record that was looked at
-        self._gone: set[Partition] = set()  # taken from us since the last poll
+        self._next: dict[Partition, int] = {}  # assigned partitions: the offset after the last record read
+        self._gone: set[Partition] = set()  # revoked since the last poll
         self._committed: dict[Partition, int] = {}
         self._commit_due_s, self._refresh_due_s = time.monotonic() + _COMMIT_S, time.monotonic() + _REFRESH_S
-        self._complete: ReplayComplete | None = None  # heard of the replay that we read
+        self._complete: ReplayComplete | None = None  # end announced by the replay that this reads
         self._thread = Thread(target=self._run, name="signals-reader", daemon=True)
 
-    # Of other threads.
+    # Called by other threads.
 
     def start(self) -> None:
-        """Begin to open and to read."""
+        """Start the thread, which opens the subscriptions and reads."""
         self._thread.start()
 
     def stop(self, *, settle: bool) -> None:
-        """Read nothing more; with `settle` not before the strategy says that it is done. Takes no lock: a signal
-        handler may have interrupted whoever holds it."""
+        """Stop reading; with `settle`, not before the strategy calls `done`.
+
+        Takes no lock, since a signal handler may have interrupted the code that holds it.
+        """
         self.settling = settle
         self.stopping = True
 
     def join(self, timeout_s: float) -> bool:
-        """Whether the thread has ended by then."""
+        """Wait for the thread; return whether it has ended in time."""
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     @property
     def out_of_range(self) -> int:
-        """As Counts.out_of_range."""
+        """See Counts.out_of_range."""
         return 0 if self._subscription is None else self._subscription.out_of_range
 
-    # The reading thread.
+    # Called on the reading thread.
 
     def revoked(self, partitions: Sequence[Partition], committable: bool) -> None:
-        """These go to another member: commit what is done where that can still be, forget the rest."""
+        """Drop partitions that go to another member, after a commit where still possible."""
         if committable:
             self._commit(wait=True)
         self._gone.update(partitions)
@@ -155,7 +158,7 @@ class Reader:
         return subscription
 
     def _ordered(self, subscription: Subscription, records: list[Record]) -> list[Record]:
-        """The same, once everything that was there at the start has come in order."""
+        """Return the records to deliver now: while catching up, those in order."""
         if (catch_up := self._catch_up) is None:
             subscription.at_end()
             return records
@@ -211,14 +214,14 @@ class Reader:
             self._tend()
 
     def _settle(self, subscription: Subscription) -> None:
-        """A handler may be at work: what it is through with is committed, and its group waits for it."""
+        """Wait for a running handler, so that its signal is committed and the group kept."""
         deadline_s = time.monotonic() + _SETTLING_S
         while self.settling and self._buffer.in_hand and time.monotonic() < deadline_s:
             subscription.idle()
             self._buffer.wait_done(_SETTLE_TURN_S)
 
     def _tend(self) -> None:
-        """What is due besides reading."""
+        """Do what is due besides reading: health, commits and new partitions."""
         now_s = time.monotonic()
         if self._control is not None:
             self._hear(self._control)

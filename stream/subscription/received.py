@@ -1,4 +1,4 @@
-"""A signal as a strategy meets it, live and in a backtest alike."""
+"""A signal as a strategy receives it, live and in a backtest alike."""
 
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Self
@@ -10,18 +10,20 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Received(Signal):
-    """A signal with the instant from which a strategy could have known it. Every field of Signal is there; encoded by
-    schemas.codec, it is the signal's own bytes again."""
+    """A signal with the instant from which a strategy could have known it.
+
+    It has every field of Signal; encoded by schemas.codec, it is the signal's own bytes again.
+    """
 
     WIRE: ClassVar[type[Message]] = Signal
 
     available_us: EpochUs
-    """The broker's append time (whole milliseconds, as Kafka keeps it), or the text's last edit if that is later; in a
-    replay plus the latency asked for."""
+    """The broker's append time (whole milliseconds, as Kafka keeps it), or the text's last edit if that is later. A
+    replay adds the latency that was asked for."""
 
     @classmethod
     def of(cls, signal: Signal, available_us: int) -> Self:
-        """A signal that was validated before: nothing is checked twice."""
+        """Wrap a signal that was validated before, without validating it again."""
         received = cls.__new__(cls)
         received.__setstate__(
             {
@@ -35,13 +37,15 @@ class Received(Signal):
 
     @property
     def available_at(self) -> datetime:
-        """The same as a datetime in UTC."""
+        """`available_us` as a datetime in UTC."""
         return _EPOCH + timedelta(microseconds=self.available_us)
 
     @property
     def event_us(self) -> int:
-        """When the text says it came to be: updated, else published, else ingested. Never trade on it: it lies before
-        `available_us`."""
+        """The text's own time: updated, else published, else ingested.
+
+        Never trade on it: it lies before `available_us`.
+        """
         return self.ts.updated_us or self.ts.published_us or self.ts.ingested_us
 
     @property

@@ -1,4 +1,4 @@
-"""What a replay plays: signals of an iterable, or rows of files that are read when somebody wants them."""
+"""Items of a recording: signals of an iterable, or lazily read rows of files."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Item(Protocol):
-    """A recorded signal that was let through."""
+    """A recorded signal that passed the gate."""
 
     @property
     def available_us(self) -> int: ...
@@ -25,10 +25,10 @@ class Item(Protocol):
     def signal_id(self) -> str: ...
 
     def signal(self) -> Signal:
-        """The message. Raises DecodeError."""
+        """Return the message; raises DecodeError."""
 
     def read(self) -> "Item":
-        """The same, when what it is read from may go on meanwhile."""
+        """Return an item that stays valid while its source is read further."""
 
 
 class PeerResult(NamedTuple):
@@ -53,7 +53,7 @@ class PeerResult(NamedTuple):
 
 
 class Held(NamedTuple):
-    """A message of an archive, away from its file."""
+    """A message of an archive, copied out of its file."""
 
     message: bytes
     available_us: int
@@ -85,7 +85,10 @@ class Row(NamedTuple):
 
 @dataclass
 class Archived:
-    """What an archive, or a replay's output, has of this time. `whole`: with all columns, set before `items`."""
+    """Signals of a time range in an archive or a replay's output.
+
+    `whole`: read all columns; set before `items` is called.
+    """
 
     path: Path
     start_us: int | None
@@ -93,8 +96,8 @@ class Archived:
     whole: bool = False
 
     def items(self, gate: Gate) -> Iterator[Item]:
-        """What the gate lets through, judged by columns alone. Raises SourceError."""
-        from earlybird.stream.adapters.columns import SIGNAL  # a strategy that reads no files needs nothing of this
+        """Yield what the gate admits, judged by columns alone; raises SourceError."""
+        from earlybird.stream.adapters.columns import SIGNAL  # strategies that read no files need no pyarrow
         from earlybird.stream.adapters.signal_files import FACTS, read_signal_rows
         from earlybird.stream.archive.reader import signal_files
 
@@ -110,7 +113,7 @@ class Archived:
 
 
 def told(recorded: Iterable[tuple[Signal, int]], gate: Gate) -> Iterator[Item]:
-    """Of signals and their instants, what the gate lets through."""
+    """Yield the items that the gate admits, of signals with their instants."""
     for signal, available_us in recorded:
         if gate.admits(Facts.of_signal(signal)):
             yield PeerResult(signal, available_us)
@@ -119,7 +122,7 @@ def told(recorded: Iterable[tuple[Signal, int]], gate: Gate) -> Iterator[Item]:
 def between(
     recorded: Iterable[tuple[Signal, int]], start_us: int | None, end_us: int | None
 ) -> Iterator[tuple[Signal, int]]:
-    """What became available from `start_us` on and before `end_us`."""
+    """Yield signals available from `start_us` on and before `end_us`."""
     for signal, available_us in recorded:
         if end_us is not None and available_us >= end_us:
             return

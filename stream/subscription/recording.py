@@ -1,4 +1,4 @@
-"""Recorded signals again, when they could have been known."""
+"""Replays recorded signals in availability order."""
 
 import asyncio
 import time
@@ -30,14 +30,15 @@ Speed = float | Literal["max"]
 
 
 class InSample(StreamError):
-    """A backtest of a model over what it has learned from."""
+    """A backtest of a model over texts that it may have learned from."""
 
 
 class Recording:
-    """A Feed over a recording. `speed` plays availability so many times faster than it was; "max" does not wait.
+    """A Feed over a recording, replayed at `speed` times the recorded pace.
 
-    Where a text is not younger than its model's training data, or nobody knows when that ends, a backtest tests
-    nothing: that is logged once per model, and with `strict` it is an InSample (see stream.timeline.knowledge).
+    `speed` "max" does not wait. Where a text is not younger than its model's training data, or the end of that data is
+    unknown, a backtest tests nothing: that is logged once per model, and with `strict` it is an InSample (see
+    stream.timeline.knowledge).
     """
 
     def __init__(
@@ -59,12 +60,12 @@ class Recording:
         self._in_sample = InSampleCheck(InSample if strict else None)
         self._seen: Generator[tuple[Item, int], None, None] | None = None
         self._ahead: Received | None = None
-        self._start: tuple[float, int] | None = None  # when the first was played, and when it was available
+        self._start: tuple[float, int] | None = None  # when the first signal was played, and when it was available
         self._delivered = self._unreadable = 0
         self.stopped = False
 
     def take(self) -> Received | None:
-        """As Feed.take; None while the next is not due."""
+        """See Feed.take; returns None while the next signal is not due."""
         if self.stopped:
             self._release()
             raise SourceEnded("closed")
@@ -77,7 +78,7 @@ class Recording:
         return received
 
     def take_table(self, limit: int) -> "pa.Table | None":
-        """As Feed.take_table."""
+        """See Feed.take_table."""
         if self._speed != "max" or self._ahead is not None:
             received = self.take()
             return None if received is None else arrow_table([received])
@@ -94,37 +95,37 @@ class Recording:
         return joined([self._table(run) for run in runs])
 
     def wait(self, timeout_s: float) -> None:
-        """As Feed.wait."""
+        """See Feed.wait."""
         self._sleep(max(0.0, min(timeout_s, self._due_in_s())))
 
     async def wait_async(self, timeout_s: float) -> None:
-        """As Feed.wait_async."""
+        """See Feed.wait_async."""
         await asyncio.sleep(max(0.0, min(timeout_s, self._due_in_s())))
 
     def wait_open(self) -> None:
-        """Nothing has to be waited for."""
+        """Return at once: a recording is always open."""
 
     async def opened(self) -> None:
-        """Nothing has to be waited for."""
+        """Return at once: a recording is always open."""
 
     def done(self) -> None:
-        """Nothing is owed to anybody."""
+        """Do nothing: a recording commits nothing."""
 
     def counts(self) -> Counts:
-        """As Feed.counts."""
+        """See Feed.counts."""
         return Counts(self._delivered, self._gate.filtered, self._gate.repeated, unreadable=self._unreadable)
 
     def latencies_us(self) -> list[int]:
-        """None is measured."""
+        """Return no latencies: a recording measures none."""
         return []
 
     def condition(self) -> Condition:
-        """A recording does not die."""
+        """Return ALIVE: a recording does not fail."""
         return Condition.ALIVE
 
     @property
     def caught_up(self) -> bool:
-        """Never: nothing of it is live."""
+        """Always False, since no part of a recording is live."""
         return False
 
     @property
@@ -132,11 +133,11 @@ class Recording:
         return True
 
     def stop(self, *, settle: bool = False) -> None:  # noqa: ARG002
-        """As Feed.stop."""
+        """See Feed.stop."""
         self.stopped = True
 
     def close(self) -> None:
-        """As Feed.close; what it reads from is let go of by the taker."""
+        """See Feed.close; the taking thread releases the files that it reads."""
         self.stopped = True
 
     def _items(self) -> Iterator[tuple[Item, int]]:
@@ -165,7 +166,10 @@ class Recording:
         return Received.of(in_view(signal, seen_us), seen_us)
 
     def _table(self, run: Sequence[tuple[Item, int]]) -> "pa.Table":
-        """Of archived rows whose columns tell everything; where they do not, the messages are read."""
+        """Return a run of items as a table, from archived columns where they suffice.
+
+        Where the columns do not hold everything, the messages are decoded.
+        """
         first = run[0][0]
         if isinstance(first, Row) and (columns := first.rows.whole([_number(item) for item, _ in run])) is not None:
             self._in_sample.meet_rows(columns, [seen_us for _, seen_us in run], lambda number: run[number][0].signal())

@@ -1,4 +1,4 @@
-"""Which signals a strategy wants, decided on a record's headers, before anything is decoded."""
+"""Selects the signals that a strategy wants by record headers, before decoding."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ REMEMBERED = 100_000  # item keys; about 20 MB at most
 
 
 class Facts(NamedTuple):
-    """What a record's key and headers tell of its signal."""
+    """Facts about a signal from its record's key and headers."""
 
     signal_id: str
     item_key: str
@@ -23,15 +23,15 @@ class Facts(NamedTuple):
     confidence: float | None
     source: str
     item_type: str
-    raw: str = ""  # the raw position; empty where nothing but a message tells it
+    raw: str = ""  # the raw position; empty where only the message has it
 
     @classmethod
     def of_signal(cls, signal: Signal) -> Self:
-        """The same facts, where there is no record."""
+        """Return the same facts from a decoded signal, where there is no record."""
         return cls(
             signal.signal_id,
             signal.item_key,
-            _symbols(",".join([symbol.symbol for symbol in signal.symbols])),  # as in the header, whatever they hold
+            _symbols(",".join([symbol.symbol for symbol in signal.symbols])),  # like the header, whatever they hold
             signal.label.value if signal.label else "",
             signal.confidence,
             signal.source,
@@ -50,13 +50,16 @@ class Facts(NamedTuple):
         source: str,
         item_type: str | None,
     ) -> Self:
-        """The same facts, from the columns of an archive."""
+        """Return the same facts from the columns of an archive."""
         return cls(signal_id, item_key, _symbols(",".join(symbols)), label or "", confidence, source, item_type or "")
 
     @classmethod
     def of_record(cls, record: Record) -> Self:
-        """From key and headers; decoded where these are not whole (a bridge may have dropped, doubled or recoded some).
-        Other headers are not looked at, and may hold anything. Raises DecodeError."""
+        """Return the facts from key and headers, or from the message where these are incomplete.
+
+        A bridge may have dropped, doubled or recoded headers. Other headers are not looked at, and may hold anything.
+        Raises DecodeError.
+        """
         return cls._told(record) or cls.of_signal(decode(Signal, record.value or b""))
 
     @classmethod
@@ -78,13 +81,16 @@ class Facts(NamedTuple):
 
 
 def place_of(signal: Signal) -> str:
-    """The raw position, as in the header `raw`."""
+    """Return the raw position, as in the header `raw`."""
     raw = signal.raw
     return f"{raw.topic}/{raw.partition}/{raw.offset}/{raw.index}"
 
 
 def _symbols(joined: str, *, old: bool = True) -> tuple[str, ...]:
-    """`old`: perhaps of before signal 1.1, when BTC/USD was written BTC.USD."""
+    """Split joined symbols; `old` ones may predate signal 1.1, which renamed pairs.
+
+    BTC/USD was written BTC.USD before.
+    """
     names = joined.split(",") if joined else []
     return tuple(map(_as_today, names) if old else names)
 
@@ -97,11 +103,11 @@ def _as_today(name: str) -> str:
 
 
 _NEEDED = frozenset(("signal-id", "symbols", "label", "confidence", "source", "item-type"))
-_TOLD = _NEEDED | {"raw"}  # since signal 1.1
+_TOLD = _NEEDED | {"raw"}  # `raw` exists since signal 1.1
 
 
 class Wanted(TypedDict, total=False):
-    """What a caller writes to select signals, live and in a replay alike; see Selection."""
+    """Filter arguments of a caller, live and in a replay alike; see Selection."""
 
     symbols: Collection[str] | None
     labels: Collection[str] | None
@@ -112,7 +118,7 @@ class Wanted(TypedDict, total=False):
 
 
 class Filters(Wanted, total=False):
-    """What decides which signals reach a strategy: Wanted, and the arguments of Gate."""
+    """All filter arguments: Wanted, and the arguments of Gate."""
 
     distinct: bool
     held: Iterable[str]
@@ -121,10 +127,11 @@ class Filters(Wanted, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a signal must be; None asks for nothing. Symbols are canonical (`of` takes any spelling).
+    """Conditions that a signal must meet; None sets no condition.
 
-    `symbols`: about at least one of them. `min_confidence` and `labels` are never met by a retraction, which carries
-    neither. `single_symbol`: about exactly one instrument, for texts whose score is nobody else's.
+    Symbols are canonical (`of` takes any spelling). `symbols`: about at least one of them. `min_confidence` and
+    `labels` are never met by a retraction, which carries neither. `single_symbol`: about exactly one instrument, so
+    that the score belongs to it alone.
     """
 
     symbols: frozenset[str] | None = None
@@ -136,7 +143,10 @@ class Selection:
 
     @classmethod
     def of(cls, **wanted: Unpack[Wanted]) -> Self:
-        """From what a caller writes. Raises ValueError for what no signal can be, TypeError for an unknown name."""
+        """Build a selection from a caller's arguments.
+
+        Raises ValueError for what no signal can be, TypeError for an unknown name.
+        """
         if unknown := wanted.keys() - Wanted.__annotations__.keys():
             raise TypeError(f"filters: of {', '.join(Wanted.__annotations__)}, was {', '.join(sorted(unknown))}")
         min_confidence = wanted.get("min_confidence", 0.0)
@@ -158,7 +168,7 @@ class Selection:
         return self == type(self)()
 
     def matches(self, facts: Facts) -> bool:
-        """Whether this signal by itself is wanted."""
+        """Return whether this signal by itself is wanted."""
         return (
             (self.symbols is None or not self.symbols.isdisjoint(facts.symbols))
             and (self.labels is None or facts.label in self.labels)
@@ -170,12 +180,13 @@ class Selection:
 
 
 class Gate:
-    """Lets through what is wanted, and everything that follows on it. Not thread-safe.
+    """Admits wanted signals and every later signal of their items.
 
-    A correction or retraction of an item that was let through passes every filter: it may have lost the label, the
-    symbols or the confidence that the strategy acted on. The last `remember` item keys are known; whoever waits for a
-    correction of something older must ask again with wider filters, and whoever restarts names what it still holds in
-    `held`. What was filtered is not remembered: an old version that comes late may pass where the newer one did not.
+    A correction or retraction of an admitted item passes every filter: it may have lost the label, the symbols or the
+    confidence that the strategy acted on. The last `remember` item keys are known; a strategy that waits for a
+    correction of something older must ask again with wider filters, and one that restarts names what it still holds in
+    `held`. Filtered items are not remembered: an old version that comes late may pass where the newer one did not. Not
+    thread-safe.
     """
 
     def __init__(
@@ -191,12 +202,12 @@ class Gate:
     def of(
         cls, *, distinct: bool = False, remember: int = REMEMBERED, held: Iterable[str] = (), **wanted: Unpack[Wanted]
     ) -> Self:
-        """From what a caller writes. Raises as Selection.of."""
+        """Build a gate from a caller's arguments; raises the errors of Selection.of."""
         return cls(Selection.of(**wanted), distinct=distinct, remember=remember, held=held)
 
     @property
     def open(self) -> bool:
-        """Whether it lets everything through, so that nobody has to ask."""
+        """Whether everything passes, so that no record needs a check."""
         return self._ids is None and self.selection.everything
 
     @property
@@ -206,12 +217,15 @@ class Gate:
 
     @property
     def passed(self) -> LruSet:
-        """Item keys of which something was let through (or that are held)."""
+        """Item keys with an admitted signal, and those in `held`."""
         return self._passed
 
     def forerunner(self) -> Callable[[Record], bool] | None:
-        """Tells by a record's headers what this gate will surely not let through, and counts it here; None where that
-        is nothing. Each partition in offset order; the gate itself decides on the rest."""
+        """Return a header filter that drops records this gate surely rejects, or None.
+
+        Dropped records are counted in `filtered` here; None where the gate is open. The filter takes each partition in
+        offset order, and the gate itself decides on the rest.
+        """
         if self.open:
             return None
         gate = Gate(self.selection, distinct=False, remember=self._passed.size, held=self._passed)
@@ -219,7 +233,7 @@ class Gate:
         def wanted(record: Record) -> bool:
             try:
                 admitted = gate.admits(Facts.of_record(record))
-            except ValueError:  # whoever decodes it says so
+            except ValueError:  # the decoder reports it
                 return True
             self.filtered += not admitted
             return admitted
@@ -227,15 +241,15 @@ class Gate:
         return wanted
 
     def knows(self, item_key: str) -> bool:
-        """Whether something of this item was let through (or is held)."""
+        """Return whether an admitted signal, or `held`, named this item."""
         return item_key in self._passed
 
     def admits(self, facts: Facts) -> bool:
-        """Whether the strategy gets this one; remembers that it did."""
+        """Return whether the strategy gets this signal, and remember it if so."""
         if facts.item_key not in self._passed and not self.selection.matches(facts):
             self.filtered += 1
             return False
-        # One text sent twice (a correction that is taken back, say) has one signal_id, and two places.
+        # One text sent twice (such as a correction that is undone) has one signal_id and two raw positions.
         if self._ids is not None and not self._ids.add(f"{facts.signal_id} {facts.raw}"):
             self.repeated += 1
             return False

@@ -1,4 +1,4 @@
-"""What the loop of a strategy stands on, live or replayed."""
+"""Interface of a signal source for strategies, live or replayed."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What became of the records so far."""
+    """Record counts so far, by result."""
 
     delivered: int = 0
     filtered: int = 0  # not selected
@@ -26,64 +26,78 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class CaughtUp:
-    """Everything that was there when reading began was delivered; what follows is live."""
+    """Event: all history was delivered, and what follows is live.
 
-    delivered: int  # signals, up to here
+    History is everything that was there when reading began.
+    """
+
+    delivered: int  # signals, up to this event
     at_us: int  # this machine's clock
 
 
 class Feed(Protocol):
-    """Signals in the order in which they are to be acted upon. One thread takes; any may stop and close."""
+    """Source of signals in the order in which to act on them.
+
+    One thread takes; any thread may stop and close.
+    """
 
     events: deque[HealthChange | CaughtUp]
-    """What happened besides signals, oldest first, for the taker to pop."""
+    """Events besides signals, oldest first. The taking thread pops them."""
 
     def take(self) -> Received | None:
-        """The next signal, or None while there is none; never waits. Raises SourceEnded at the end (or after `stop`),
-        SourceError when reading can never go on."""
+        """Return the next signal, or None while there is none; never wait.
+
+        Raises SourceEnded at the end (or after `stop`), SourceError when reading can never go on.
+        """
 
     def take_table(self, limit: int) -> "pa.Table | None":
-        """Up to `limit` signals as columns; None while there are none. Raises as `take`."""
+        """Return up to `limit` signals as columns; None while there are none.
+
+        Raises the same errors as `take`.
+        """
 
     def wait(self, timeout_s: float) -> None:
-        """Return when `take` may have something, an event is there, or the time is up."""
+        """Wait until `take` may have a signal, an event is queued, or the timeout ends."""
 
     async def wait_async(self, timeout_s: float) -> None:
-        """The same for a task; holds up no event loop and needs no thread."""
+        """Wait like `wait`, without blocking the event loop and without a thread."""
 
     def wait_open(self) -> None:
-        """Return when reading has begun. Raises as `take`."""
+        """Wait until reading has begun; raises the same errors as `take`."""
 
     async def opened(self) -> None:
-        """The same for a task."""
+        """Wait like `wait_open`, in a task."""
 
     def done(self) -> None:
-        """The strategy is through with what it took last."""
+        """Mark the signal taken last as handled by the strategy."""
 
     def counts(self) -> Counts:
-        """So far."""
+        """Return the record counts so far."""
 
     def latencies_us(self) -> list[int]:
-        """From the broker's append to the strategy, of the latest signals (live only)."""
+        """Return latencies from broker append to strategy, of the latest signals (live only)."""
 
     def condition(self) -> Condition:
-        """Of the stage, as far as known."""
+        """Return the condition of the stage, as far as known."""
 
     @property
     def caught_up(self) -> bool:
-        """Whether everything was taken that was there when reading began."""
+        """Whether all history was taken: everything that was there when reading began."""
 
     @property
     def ordered(self) -> bool:
-        """Whether what was there when reading began comes in the order of availability."""
+        """Whether the history read at the start comes in the order of availability."""
 
     @property
     def stopped(self) -> bool:
-        """Whether somebody has ended it."""
+        """Whether `stop` or `close` was called."""
 
     def stop(self, *, settle: bool = False) -> None:
-        """`take` gives nothing any more. Never waits, and may be called anywhere, in a signal handler too. With
-        `settle` the strategy will say `done`, and that is waited for before the last commit."""
+        """End the feed without waiting: `take` returns no more signals.
+
+        May be called anywhere, in a signal handler too. With `settle` the strategy will still call `done`, and the last
+        commit waits for that.
+        """
 
     def close(self) -> None:
-        """`stop`, and wait for what must be finished; may be called twice."""
+        """Stop and wait for work that must finish; may be called twice."""

@@ -1,5 +1,7 @@
-"""Is the stage alive? Judged on its heartbeats: a quiet market, a stage that is behind and a dead one look alike to
-whoever sees signals alone."""
+"""Stage health from heartbeats: distinguishes no news, lag and failure.
+
+Signals alone cannot tell a quiet market from a stage that lags or is dead.
+"""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,21 +10,24 @@ from earlybird.schemas.control import Heartbeat
 
 
 class Condition(StrEnum):
-    """What is known of the stage."""
+    """The condition of the stage, as far as known."""
 
     UNKNOWN = "unknown"  # no heartbeat was heard yet, or there is no topic to hear them on
     ALIVE = "alive"  # it beats, and no text waits long
-    QUIET = "quiet"  # alive, and yet no signal for long: there is no news
+    QUIET = "quiet"  # alive, but no signal for long: there is no news
     LAGGING = "lagging"  # it beats, but a text has waited for long
-    SHEDDING = "shedding"  # it beats, and leaves texts out that were too old when it read them
-    STOPPED = "stopped"  # every worker said that it ends
+    SHEDDING = "shedding"  # it beats, but sheds texts that were too old when it read them
+    STOPPED = "stopped"  # every worker announced its end
     DEAD = "dead"  # no heartbeat: it hangs, it died, or it cannot be reached
     COMPLETE = "complete"  # it was a replay, and this was its last signal
 
 
 @dataclass(frozen=True, slots=True)
 class HealthChange:
-    """A change of condition, good or bad. Instants are this machine's, in epoch microseconds."""
+    """A change of condition, good or bad.
+
+    Instants are this machine's, in epoch microseconds.
+    """
 
     condition: Condition
     before: Condition
@@ -30,7 +35,7 @@ class HealthChange:
     quiet_us: int  # since the last signal (or the start)
     since_heartbeat_us: int  # since the last heartbeat (or the start)
     lag_us: int  # age of the oldest text that a worker has not finished
-    shed: int  # texts left out since the watch began
+    shed: int  # texts shed since the watch began
     workers: tuple[str, ...]  # those heard last
 
     def __str__(self) -> str:
@@ -43,16 +48,21 @@ class HealthChange:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """When to worry, in microseconds. Workers beat once a second; None: never."""
+    """Time-outs of the watch in microseconds; None: never.
+
+    Workers beat once per second.
+    """
 
     dead_after_us: int = 5_000_000
-    lag_after_us: int = 5_000_000  # also: so long after the last text that was left out it counts as shedding
+    lag_after_us: int = 5_000_000  # also how long after the last shed text the stage counts as shedding
     quiet_after_us: int | None = None
 
 
 class Watch:
-    """Keeps the condition. A worker that falls silent while others beat is not a dead stage: its partitions move.
-    Not thread-safe."""
+    """Tracks the condition of the stage.
+
+    A worker that falls silent while others beat is not a dead stage: its partitions move. Not thread-safe.
+    """
 
     def __init__(self, patience: Patience, now_us: int) -> None:
         self.condition = Condition.UNKNOWN
@@ -63,11 +73,11 @@ class Watch:
         self._beats: dict[str, tuple[Heartbeat, int]] = {}  # by worker, with the instant it was heard
 
     def signalled(self, now_us: int) -> None:
-        """A signal came."""
+        """Note that a signal came."""
         self._last_signal_us = now_us
 
     def heard(self, heartbeat: Heartbeat, now_us: int) -> None:
-        """A heartbeat came."""
+        """Note a heartbeat."""
         self._last_beat_us = now_us
         known = self._beats.get(heartbeat.worker)
         if (shed := _shed_since(heartbeat, known and known[0])) > 0:
@@ -76,11 +86,14 @@ class Watch:
         self._beats[heartbeat.worker] = (heartbeat, now_us)
 
     def completed(self) -> None:
-        """A replay is over, and nothing can go wrong any more."""
+        """Note that the replay is over, after which nothing can go wrong."""
         self._complete = True
 
     def judge(self, now_us: int) -> HealthChange | None:
-        """The change since the last time, if any; that the stage was found alive at first is none."""
+        """Return the change of condition since the last call, if any.
+
+        The first step from unknown to alive is no change.
+        """
         fresh = [beat for beat, at_us in self._beats.values() if now_us - at_us <= self._patience.dead_after_us]
         if fresh:  # workers that others have replaced need no memory
             self._beats = {beat.worker: self._beats[beat.worker] for beat in fresh}
@@ -123,8 +136,11 @@ def _waited_us(beat: Heartbeat, now_us: int) -> int:
 
 
 def _shed_since(heartbeat: Heartbeat, before: Heartbeat | None) -> int:
-    """The count starts with the worker: one that was started again under its name, or for the first time, starts at 0;
-    what one that ran before the watch had left out by then is not ours to tell."""
+    """Return the texts that this worker has shed since its last heartbeat.
+
+    The count starts with the worker, so one that was restarted under its name, or started for the first time, starts at
+    0. What a worker shed before this watch began is not counted.
+    """
     if before is not None and heartbeat.sequence >= before.sequence:
         return heartbeat.shed - before.shed
     return heartbeat.shed if before is not None or heartbeat.sequence <= 1 else 0

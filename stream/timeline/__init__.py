@@ -1,1 +1,1 @@
-"""Instants, ranges and availability: in which order things could be known."""
+"""Instants, ranges and availability: the order in which things could be known."""

@@ -1,8 +1,8 @@
-"""When a record could be traded on, and how long a signal takes to get there. Pure; no look-ahead begins here.
+"""Availability of records, and the latency of signals. Pure; prevents look-ahead.
 
 A record is available when the broker appended it. A back-dated topic carries its sender's time instead, and there the
-item's own `ingested_us` counts. No text is available before its last edit: history that was edited afterwards is
-dated by `updated_us`.
+item's own `ingested_us` counts. No text is available before its last edit: history that was edited afterwards is dated
+by `updated_us`.
 """
 
 import hashlib
@@ -24,11 +24,14 @@ append time, else ingested_us; for signals the broker's."""
 
 QUANTILES = 1_000
 AVAILABLE = "available-us"  # header of a replay's records
-_DIGITS = 16  # of an instant until 2100
+_DIGITS = 16  # most digits of an instant until 2100
 
 
 class Stamped(NamedTuple):
-    """A record, and whether its timestamp is the broker's append time (else: whatever its sender said)."""
+    """A record, and whether its timestamp is the broker's append time.
+
+    Otherwise the timestamp is whatever its sender set.
+    """
 
     record: Record
     appended: bool
@@ -40,15 +43,18 @@ class Dated:
 
     record: Record
     at_us: int
-    base_us: int  # the same, had it never been edited; ascends in a partition, but for some slack
-    edited: bool = False  # the text was changed later than it claims to have been available, and is no update
+    base_us: int  # `at_us` without edits; ascends in a partition, except for some slack
+    edited: bool = False  # not an update, yet changed after its claimed availability
     assumed: bool = False  # the ingest time was assumed when the history was published
-    signal: Signal | None = None  # in it, where it was dated by one
+    signal: Signal | None = None  # the record's signal, where that dated it
 
 
 def date_raw(stamped: Stamped, rule: Rule) -> Dated:
-    """A record of a raw topic. One that holds several items is available when the last of them is; one that cannot be
-    read counts from the broker's time."""
+    """Date a record of a raw topic.
+
+    A record that holds several items is available when the last of them is. One that cannot be read gets the broker's
+    time.
+    """
     record = stamped.record
     items = _items(record.value)
     ingested = [at for item in items if (at := plausible_us(item.get("ingested_us"))) is not None]
@@ -65,12 +71,15 @@ def date_raw(stamped: Stamped, rule: Rule) -> Dated:
 
 
 def available_us(record: Record, signal: Signal) -> int:
-    """When this signal could be known: once the broker had it, and not before its text's last edit."""
+    """Return when this signal could be known.
+
+    That is once the broker had it, and not before its text's last edit.
+    """
     return max(appended_us(record) or signal.ts.emitted_us, signal.ts.updated_us or 0)
 
 
 def date_signal(record: Record, signal: Signal, rule: Rule) -> Dated:
-    """A record of the signals topic, or of a replay's."""
+    """Date a record of the signals topic or of a replay's topic."""
     base_us = signal.ts.ingested_us if rule == "ingested" else appended_us(record) or signal.ts.emitted_us
     updated_us = signal.ts.updated_us or 0
     edited = updated_us > base_us and signal.action is SignalAction.NEW
@@ -78,8 +87,11 @@ def date_signal(record: Record, signal: Signal, rule: Rule) -> Dated:
 
 
 def appended_us(record: Record) -> int | None:
-    """When the broker had this signal; a replay's record tells the instant itself, which Kafka would round. A foreign
-    header of that name may hold anything, and says nothing."""
+    """Return when the broker had this signal; None without a time.
+
+    A replay's record carries the instant in a header, because Kafka would round it. A foreign header of that name may
+    hold anything, and is ignored.
+    """
     for name, told in record.headers:
         if name == AVAILABLE:
             told_us = plausible_us(int(told)) if told and len(told) <= _DIGITS and told.isdigit() else None
@@ -88,24 +100,27 @@ def appended_us(record: Record) -> int | None:
 
 
 def broker_us(record: Record) -> int:
-    """The record's timestamp, which its sender may have set to anything, within 1970 to 2100; 0: none."""
+    """Return the record's timestamp, limited to 1970 to 2100; 0: none.
+
+    Its sender may have set it to anything.
+    """
     return min(max(record.timestamp_us or 0, 0), LATEST_US)
 
 
 class Latency(Protocol):
-    """How long after its text was available a signal reaches a strategy."""
+    """Delay from a text's availability until a strategy has the signal."""
 
     @property
     def spec(self) -> str:
-        """For the manifest: equal words, equal latencies."""
+        """Description for the manifest; equal descriptions mean equal latencies."""
 
     def of(self, signal_id: str) -> int:
-        """Microseconds, the same for one signal in every replay."""
+        """Return microseconds, the same for one signal in every replay."""
 
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """The same for all."""
+    """The same latency for all signals."""
 
     us: int
 
@@ -119,13 +134,16 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class Empirical:
-    """Drawn from what a live run took, by a hash of the signal's id: a replay repeats its own draws."""
+    """Latencies drawn from a live run's by a hash of the signal's id.
+
+    A replay therefore repeats its own draws.
+    """
 
     quantiles_us: tuple[int, ...]  # ascending
 
     @classmethod
     def measured(cls, latencies_us: Iterable[int]) -> "Empirical":
-        """From observations. Raises SettingsError where there are none."""
+        """Build the distribution from observations; raises SettingsError where there are none."""
         ordered = sorted(max(0, latency) for latency in latencies_us)
         if not ordered:
             raise SettingsError("latency: empirical needs recorded signals, and there are none in this range")
@@ -144,12 +162,15 @@ class Empirical:
 
 
 def stage_latency_us(record: Record, signal: Signal) -> int | None:
-    """From reading the raw record to the broker's append time, as the live run had it; None without a time."""
+    """Return the live run's time from reading the raw record to the broker's append.
+
+    None without a timestamp.
+    """
     return None if record.timestamp_us is None else record.timestamp_us - signal.ts.consumed_us
 
 
 def _items(value: bytes | None) -> list[dict[str, Any]]:
-    """The JSON objects in a record, as far as it can be read at all."""
+    """Return the JSON objects in a record; none where it is unreadable."""
     try:
         content = json.loads(value or b"null")
     except (ValueError, RecursionError):

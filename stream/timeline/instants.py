@@ -1,19 +1,19 @@
-"""Instants and durations as people and feeds write them: one grammar for the commands, the client and mapped feeds.
+"""Grammar of instants and durations for commands, the client and mapped feeds.
 
 What a person writes (an option of a command, an argument of the client):
 
     instant    2024-05-01T13:00:00Z   ISO 8601; UTC where it names no zone, and a date alone is its midnight in UTC
-               1714568400             an epoch in s, ms, us or ns: of 1973 to 2100 the number of digits tells which
+               1714568400             an epoch in s, ms, us or ns; from 1973 to 2100 the number of digits shows the unit
                now, -2h, now-2h       relative to the clock
     duration   250ms, 1.5s, 5m, 2h, 1d, 40us, 0
 
-In the client also an int, a datetime with a zone (one without means local time in Python, and is refused), a date, a
-timedelta. In a feed's data nothing is guessed, since an hour's error is an hour of look-ahead: an instant names its
-offset from UTC, or the map says that there is none to name (`iso-utc`, a pattern without zone).
+The client also takes an int, a datetime with a zone (one without means local time in Python, and is refused), a date
+and a timedelta. In a feed's data nothing is guessed, since an hour's error is an hour of look-ahead: an instant names
+its offset from UTC, or the map says that there is none to name (`iso-utc`, a pattern without zone).
 
-Known zones are numeric offsets, Z, UT, UTC, GMT, and in RFC 2822 and %Z its eight American names. -0000 is UTC, as RFC
-5322 has it: it leaves open only where the sender was. Any other name (ET, BST, CEST, ...) is refused: many are
-ambiguous. So are a 60th second and hour 24, which the clocks of Kafka and Python do not have.
+Known zones are numeric offsets, Z, UT, UTC, GMT, and in RFC 2822 and %Z its eight American names. -0000 is UTC, as in
+RFC 5322: it leaves open only where the sender was. Any other name (ET, BST, CEST, ...) is refused: many are ambiguous.
+A 60th second and hour 24 are refused too, since the clocks of Kafka and Python do not have them.
 """
 
 import re
@@ -26,15 +26,15 @@ from earlybird.schemas.base import EARLIEST_US, LATEST_US
 from earlybird.stream.errors import InvalidTime
 
 Instant = int | str | datetime | date
-"""See above. An int is an epoch in s, ms, us or ns."""
+"""An instant in the grammar above. An int is an epoch in s, ms, us or ns."""
 
 Duration = str | timedelta
-"""See above."""
+"""A duration in the grammar above."""
 
 INSTANT_FORMS = "2024-05-01T13:00Z, 2024-05-01, 1714568400, now or -2h"
 DURATION_FORMS = "250ms, 1.5s, 5m, 2h or 1d"
 FEED_FORMS = ("s", "ms", "us", "ns", "iso", "iso-utc", "rfc2822")
-"""How a feed may write its times; else a strptime pattern."""
+"""Named forms of a feed's times; any other form is a strptime pattern."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -62,7 +62,10 @@ _AMERICAN = {"EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "
 
 
 def instant_us(given: Instant, now_us: int, name: str = "instant") -> int:
-    """Epoch microseconds of an instant that a person wrote; `name` is where. Raises InvalidTime."""
+    """Return epoch microseconds of an instant that a person wrote.
+
+    `name` is its place in error messages. Raises InvalidTime.
+    """
     try:
         return _between(_written(given, now_us))
     except (ValueError, OverflowError) as error:
@@ -70,7 +73,10 @@ def instant_us(given: Instant, now_us: int, name: str = "instant") -> int:
 
 
 def duration_us(given: Duration, name: str = "duration") -> int:
-    """Microseconds of a duration that a person wrote; `name` is where. Raises InvalidTime."""
+    """Return microseconds of a duration that a person wrote.
+
+    `name` is its place in error messages. Raises InvalidTime.
+    """
     if isinstance(given, timedelta):
         length_us = given // _MICROSECOND
     else:
@@ -85,17 +91,17 @@ def duration_us(given: Duration, name: str = "duration") -> int:
 
 
 def written(at_us: int) -> str:
-    """ISO 8601 in UTC, for messages."""
+    """Return the instant as ISO 8601 in UTC, for messages."""
     return (_EPOCH + timedelta(microseconds=at_us)).isoformat().replace("+00:00", "Z")
 
 
 def plausible_us(value: object) -> int | None:
-    """The value where it is an instant in epoch microseconds, as decoded JSON has it; else None."""
+    """Return a JSON value that is a plausible instant in epoch microseconds, else None."""
     return value if type(value) is int and EARLIEST_US <= value <= LATEST_US else None
 
 
 def check_feed_form(form: str) -> None:
-    """Raise ValueError where a feed's times cannot be written like this."""
+    """Raise ValueError unless a feed's times can have this form."""
     if form in FEED_FORMS:
         return
     if "%" not in form:
@@ -111,8 +117,10 @@ def check_feed_form(form: str) -> None:
 
 
 def feed_us(given: Any, form: str | None) -> int:
-    """Epoch microseconds of an instant in a feed's data, written in this form; without one a number is microseconds,
-    and a text is ISO 8601 with its offset. Raises ValueError."""
+    """Return epoch microseconds of an instant in a feed's data, in this form.
+
+    Without a form, a number is microseconds and a text is ISO 8601 with its offset. Raises ValueError.
+    """
     try:
         instant = _fed(given, form)
     except (ValueError, OverflowError) as error:
@@ -164,7 +172,10 @@ def _ago(text: str) -> int:
 
 
 def _of_any_unit(number: int) -> int:
-    """The units' ranges do not overlap: 2100 in one of them is before 1973 in the next."""
+    """Return the instant of an epoch in whichever unit fits.
+
+    The units' ranges do not overlap: 2100 in one of them is before 1973 in the next.
+    """
     for unit in _EPOCH_UNITS:
         if EARLIEST_US <= (instant := _scaled(Decimal(number), unit)) <= LATEST_US:
             return instant
@@ -178,7 +189,7 @@ def _between(instant: int) -> int:
 
 
 def _epoch(moment: datetime) -> int:
-    """Of a moment in UTC where it has no zone."""
+    """Return epoch microseconds; a moment without a zone is in UTC."""
     return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND
 
 
@@ -195,7 +206,10 @@ def _number(given: object) -> Decimal:
 
 
 def _iso(text: str) -> datetime:
-    """Without a zone where the text names none. Fractions below a microsecond are cut off."""
+    """Parse ISO 8601; the result has a zone only if the text names one.
+
+    Fractions below a microsecond are cut off.
+    """
     match = _ISO.fullmatch(text.strip()) if len(text) <= _LONGEST_TEXT else None
     if match is None:
         raise ValueError("ISO 8601 expected")
@@ -209,7 +223,10 @@ def _iso(text: str) -> datetime:
 
 
 def _rfc2822(text: str) -> datetime:
-    """RFC 5322 with what RFC 822 allowed: years of two digits, American zone names. Comments say nothing."""
+    """Parse RFC 5322 dates, with RFC 822's two-digit years and American zone names.
+
+    Comments are ignored.
+    """
     bare = text if len(text) <= _LONGEST_TEXT else ""
     while (shorter := re.sub(r"\([^()]*\)", " ", bare)) != bare:
         bare = shorter
@@ -226,7 +243,10 @@ def _rfc2822(text: str) -> datetime:
 
 
 def _strptime(text: str, form: str) -> datetime:
-    """%Z is ours: Python's takes the machine's own zone names and forgets which it was."""
+    """Parse a strptime pattern, with an implementation of %Z that keeps the zone.
+
+    Python's takes the machine's own zone names and forgets which it was.
+    """
     if len(text) > _LONGEST_TEXT:
         raise ValueError(f"{form} expected")
     if not form.endswith("%Z"):
@@ -258,6 +278,6 @@ def _unit_hint(given: Any) -> str:
 
 
 def _shown(given: object) -> str:
-    """Quoted, escaped and short: it goes into messages."""
+    """Quote, escape and shorten a value for messages."""
     text = ascii(given) if not isinstance(given, datetime | date | timedelta) else str(given)
     return text if len(text) <= 80 else f"{text[:77]}..."

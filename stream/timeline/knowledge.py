@@ -1,9 +1,9 @@
-"""Whether a model may have learned from the texts that it is tried on. Pure.
+"""Detects texts that a model may have learned from before it is tested on them.
 
-A text's own times count as well as that of its availability: history that was fed late became available late, and its
-texts may have been learned all the same. The earliest time that a signal tells of its text decides, and a model may
-have learned what is exactly as old as its knowledge. Where a source told no time of publication, the time at which the
-text was ingested stands in for it.
+Pure. A text's own times count as well as that of its availability: history that was fed late became available late, and
+the model may have learned its texts all the same. The earliest time in a signal decides, and a model may have learned
+what is exactly as old as its knowledge. Where a source gave no time of publication, the ingest time of the text stands
+in for it.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,30 +19,33 @@ log = get_logger(__name__)
 
 
 def text_us(signal: Signal, available_us: int) -> int:
-    """The earliest of a signal's times: published, updated, ingested or available."""
+    """Return the earliest of a signal's times: published, updated, ingested or available."""
     times = signal.ts
     told = (times.published_us, times.updated_us, times.ingested_us, available_us)
     return min(at_us for at_us in told if at_us is not None)
 
 
 def in_sample(signal: Signal, available_us: int) -> bool:
-    """Whether the model may have learned from this text, or nobody knows. A retraction says nothing of its text."""
+    """Return whether the model may have learned from this text; True if unknown.
+
+    A retraction holds no result for its text, so it is never in sample.
+    """
     known_us = signal.model.knowledge_until_us
     return signal.label is not None and (known_us is None or text_us(signal, available_us) <= known_us)
 
 
 class InSampleCheck:
-    """Looks at every signal that a replay gives; says once per model that it may have learned from the texts."""
+    """Checks every signal of a replay; reports each in-sample model once."""
 
     def __init__(self, refuse: Callable[[str], Exception] | None = None) -> None:
         """`refuse`: makes the error to raise at the first signal in sample."""
-        self.reason: str | None = None  # of the first signal in sample
-        self.signals = 0  # in sample
+        self.reason: str | None = None  # the first signal in sample gives it
+        self.signals = 0  # number in sample
         self._refuse = refuse
-        self._told: set[str] = set()  # sha256 of models
+        self._told: set[str] = set()  # sha256 of reported models
 
     def meet(self, signal: Signal, available_us: int) -> None:
-        """The next signal."""
+        """Check the next signal."""
         if not in_sample(signal, available_us):
             return
         self.signals += 1
@@ -51,9 +54,12 @@ class InSampleCheck:
             self.tell(signal.model.id, _reason(signal, available_us))
 
     def meet_rows(self, rows: Any, available_us: Sequence[int], message: Callable[[int], Signal]) -> None:
-        """Look at rows of an archive (Arrow, with all columns of a signal) until each model was told of. Columns tell
-        how old a text is; how far a model's knowledge reaches one `message` of it tells."""
-        import pyarrow as pa  # there where rows are
+        """Check rows of an archive (Arrow) until each model has been reported.
+
+        The rows have all columns of a signal. Columns hold the age of a text; how far a model's knowledge reaches is
+        read from one `message` of it.
+        """
+        import pyarrow as pa  # installed wherever Arrow rows exist
         import pyarrow.compute as pc
 
         models = rows["model_sha256"]
@@ -64,7 +70,7 @@ class InSampleCheck:
                 continue
             own = pc.equal(models, sha256)
             first = pc.index(own, True).as_py()
-            with suppress(DecodeError):  # of another version: columns were read by whoever wrote the file
+            with suppress(DecodeError):  # a message of another version, which only the file's writer could decode
                 signal = message(first)
                 known_us = signal.model.knowledge_until_us
                 early = own if known_us is None else pc.and_(own, pc.less_equal(earliest_us, known_us))

@@ -1,4 +1,7 @@
-"""Records of many partitions as one sequence in time, and a range of it. Deterministic: ties fall by position."""
+"""Records of many partitions as one sequence in time, and a range of it.
+
+Deterministic: ties are ordered by position.
+"""
 
 import heapq
 import time
@@ -14,7 +17,7 @@ from earlybird.stream.timeline.instants import instant_us, written
 T = TypeVar("T")
 
 SLACK_US = 3_600_000_000
-"""How far, by default, records of a partition may be out of order in time."""
+"""Default limit of how far records of a partition may be out of order in time."""
 
 
 _WRONG_CLOCK_US = 24 * 3_600_000_000
@@ -28,7 +31,7 @@ class Span(NamedTuple):
 
 
 class Begin(NamedTuple):
-    """The first offset that a partition has, and the broker's time of the record there, as far as known."""
+    """A partition's first offset, and the broker's time there, as far as known."""
 
     offset: int
     at_us: int | None = None
@@ -39,9 +42,12 @@ class Begin(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What to replay. Times are of availability, `start_us <= t < end_us`; None: no bound. Offsets, by partition or
-    (None) for all, bound what is read at all. `slack_us` None: a partition may be in any order. `seek`: the broker's
-    times are near those of availability, so that what is far outside need not be read."""
+    """The range to replay, by times of availability and by offsets.
+
+    Times: `start_us <= t < end_us`; None: no bound. Offsets, by partition or (None) for all, bound what is read at all.
+    `slack_us` None: a partition may be in any order. `seek`: the broker's times are near those of availability, so that
+    records far outside need not be read.
+    """
 
     start_us: int | None = None
     end_us: int | None = None
@@ -51,18 +57,21 @@ class Window:
     last: Mapping[Partition | None, int] = field(default_factory=dict)
 
     def holds(self, at_us: int) -> bool:
-        """Whether this instant is inside."""
+        """Return whether this instant is inside."""
         return (self.start_us is None or at_us >= self.start_us) and (self.end_us is None or at_us < self.end_us)
 
     def clip(self, partition: Partition, span: Span) -> Span:
-        """The part of the span that the offsets allow; may be empty, never negative."""
+        """Return the part of the span that the offsets allow; may be empty, never negative."""
         start = max(span.start, self.first.get(partition, self.first.get(None, 0)))
         end = min(span.end, self.last.get(partition, self.last.get(None, span.end)))
         return Span(start, max(start, end))
 
     def lacks_before(self, partition: Partition, begin: Begin) -> bool:
-        """Whether the window asks for records before the first that is there. Where the broker's times tell nothing, or
-        there is no first, any that are gone may be among them."""
+        """Return whether the window needs records before the partition's first.
+
+        Where the broker's times are meaningless, or there is no first record, deleted records may have been in the
+        window.
+        """
         if self.first.get(partition, self.first.get(None, 0)) >= begin.offset:
             return False
         if self.start_us is None or not self.seek:
@@ -71,14 +80,17 @@ class Window:
 
     @property
     def earliest_us(self) -> int | None:
-        """Nothing that the broker dated before this can matter; None: anything can."""
+        """Broker time before which no record can matter; None: any can."""
         if not self.seek or self.start_us is None or self.slack_us is None:
             return None
         return self.start_us - self.slack_us
 
     @property
     def latest_us(self) -> int | None:
-        """Nothing behind a record that the broker dated after this can matter; None: anything can."""
+        """Broker time after which no later record can matter; None: any can.
+
+        Nothing that follows a record of a later time can be in the window.
+        """
         if not self.seek or self.end_us is None or self.slack_us is None:
             return None
         return self.end_us + self.slack_us
@@ -88,24 +100,30 @@ class History(Protocol):
     """Recorded topics: on a broker, or archived."""
 
     def spans(self, topics: Iterable[str], window: Window) -> dict[Partition, Span]:
-        """What there is now for this window, per partition; later records are not part of it."""
+        """Return the offsets there are now for this window, per partition.
+
+        Later records are not included.
+        """
 
     def cut(self, topics: Iterable[str], window: Window) -> dict[Partition, Begin]:
-        """Partitions that lack records at the beginning which the window asks for."""
+        """Return the partitions that lack records at the window's beginning."""
 
     def read(self, spans: Mapping[Partition, Span], window: Window) -> list[Iterator[Stamped]]:
-        """The records, one iterator a partition, each in offset order."""
+        """Return one iterator of records per partition, each in offset order."""
 
 
 class Reached(NamedTuple):
-    """A dated record, and the latest time that its merged partitions had reached by then: never descends."""
+    """A dated record, and the merged time reached by then.
+
+    That time is the latest of the merged partitions' records so far; it never descends.
+    """
 
     us: int
     dated: Dated
 
 
 def merge(partitions: Iterable[Iterator[Dated]], window: Window) -> Iterator[Reached]:
-    """All partitions as one sequence, each in offset order, by the time that each has reached."""
+    """Merge all partitions by the time each has reached, keeping their offset order."""
     streams = [_climbing(partition, window.slack_us) for partition in partitions]
     for reached in heapq.merge(*streams, key=_merge_key):
         if window.holds(reached.dated.at_us):
@@ -113,17 +131,22 @@ def merge(partitions: Iterable[Iterator[Dated]], window: Window) -> Iterator[Rea
 
 
 class Reorder(Generic[T]):
-    """Items that come roughly by time and leave exactly by time."""
+    """A buffer whose items arrive roughly by time and leave exactly by time."""
 
     def __init__(self, slack_us: int | None) -> None:
-        """`slack_us`: how far behind `reached_us` an item may lie; None: any, so that all are held to the end."""
+        """`slack_us`: how far behind `reached_us` an item may lie; None: any distance.
+
+        With None all items are held to the end.
+        """
         self._slack_us = slack_us
         self._held: list[tuple[int, tuple[object, ...], T]] = []
         self._released_us = 0
 
     def push(self, reached_us: int, at_us: int, key: tuple[object, ...], item: T) -> Iterator[tuple[int, T]]:
-        """Take one item of a unique `key`; hand out what no later one can precede. Raises SourceError on an item that
-        is out of order by more than the slack."""
+        """Add one item of a unique `key`; yield items that no later one can precede.
+
+        Raises SourceError on an item that is out of order by more than the slack.
+        """
         if at_us < self._released_us:
             behind_s = (self._released_us - at_us) / 1e6
             raise SourceError(
@@ -139,7 +162,7 @@ class Reorder(Generic[T]):
             yield at_us, item
 
     def rest(self) -> Iterator[tuple[int, T]]:
-        """Everything that is still held."""
+        """Yield all items that are still held."""
         while self._held:
             at_us, _, item = heapq.heappop(self._held)
             yield at_us, item
@@ -147,7 +170,7 @@ class Reorder(Generic[T]):
 
 @dataclass(slots=True)
 class Pace:
-    """Waits until recorded time, run `speed` times as fast, has come; None: never waits."""
+    """Waits for recorded time, played `speed` times as fast; None: never waits."""
 
     speed: float | None = None
     now_s: Callable[[], float] = time.monotonic
@@ -155,7 +178,7 @@ class Pace:
     _origin: tuple[float, int] | None = None
 
     def until(self, at_us: int) -> None:
-        """Return when this instant has come."""
+        """Wait until this instant."""
         if self.speed is None:
             return
         if self._origin is None:
@@ -169,8 +192,11 @@ class Pace:
 def parse_bounds(
     texts: Iterable[str], now_us: int, name: str = "bound"
 ) -> tuple[int | None, dict[Partition | None, int]]:
-    """`--from` or `--to` (`name`): at most one instant (see stream.timeline.instants), and offsets: `offset=N` of every
-    partition, `TOPIC/PARTITION=N` of one. Raises SettingsError."""
+    """Parse `--from` or `--to` (`name`): at most one instant, and offsets.
+
+    An instant is written as in stream.timeline.instants; `offset=N` bounds every partition, `TOPIC/PARTITION=N` one.
+    Raises SettingsError.
+    """
     instant: int | None = None
     offsets: dict[Partition | None, int] = {}
     for text in texts:
@@ -187,8 +213,10 @@ def parse_bounds(
 
 
 def _climbing(partition: Iterator[Dated], slack_us: int | None) -> Iterator[Reached]:
-    """Each record with the latest time so far. A record that is far ahead of the next one is a wrong clock's, and moves
-    nothing: else all that follows it would be behind."""
+    """Yield each record with the latest time so far.
+
+    A record far ahead of the next one has a wrong clock and moves no time: otherwise all that follows would be behind.
+    """
     reached_us, far_us = 0, max(_WRONG_CLOCK_US, slack_us or 0)
     dated = next(partition, None)
     while dated is not None:

@@ -1,32 +1,32 @@
-"""Novelty as a replayed view may know it: nothing names what is not yet available there. Pure.
+"""Novelty without look-ahead: a replayed signal names only what was available by then.
 
-`first_seen_us` and `dup_of` name the first item with the same text, as the live cache knew it. Workers share that
-cache: the item whose text was computed first is the first, though another partition may publish its signal later; and a
-backlog is worked off in any order, whenever its texts are from. In the order of a view such a first may lie ahead.
+Pure. `first_seen_us` and `dup_of` name the first item with the same text, as the live cache knew it. Workers share that
+cache: the item whose text was computed first is the first, though another partition may publish its signal later. A
+backlog is processed in any order, whatever the times of its texts. So a first may lie ahead in the order of the view.
 
 A first that the view does not hold precedes it where it was ingested long enough before the view begins, and the stage
-was not working off a backlog by then.
+was not processing a backlog by then.
 """
 
 from earlybird.schemas.signal import Novelty, Signal
 
 LIVE_US = 3_600_000_000
-"""A signal that follows its text within this time was no part of a backlog."""
+"""Longest delay from text to signal outside a backlog."""
 
 _NEW = Novelty(cache_hit=False)
 
 
 class NoveltyView:
-    """Takes back the novelty of signals whose first is not yet available in the view."""
+    """Removes the novelty of signals whose first is not yet available in the view."""
 
     def __init__(self, begins_us: int | None) -> None:
-        """`begins_us`: what was ingested earlier was available before the view begins; None: nothing was."""
+        """`begins_us`: items ingested earlier were available before the view; None: none were."""
         self.taken_back = 0
         self._begins_us = begins_us
         self._available: set[str] = set()  # item keys
 
     def of(self, signal: Signal, available_us: int) -> Signal:
-        """The next signal in the order of the view, available there at this instant."""
+        """Return the next signal of the view, which becomes available there at this instant."""
         known = self._knows(signal, available_us)
         self._available.add(signal.item_key)
         if known:
@@ -49,7 +49,10 @@ class NoveltyView:
 
 
 def in_view(signal: Signal, available_us: int) -> Signal:
-    """One signal as a view knows it that remembers no others: without novelty whose first was ingested later."""
+    """Return one signal as a view without memory knows it.
+
+    Novelty whose first was ingested later is removed.
+    """
     novelty = signal.novelty
     if novelty is None or _ingested_by(novelty, available_us):
         return signal

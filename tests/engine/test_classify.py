@@ -97,7 +97,7 @@ def test_plain_lines_are_texts(run: Run) -> None:
 def test_model_and_policy_are_the_settings(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the stage would answer; an option wins."""
     monkeypatch.setenv("EARLYBIRD_POLICY", "full")
-    assert run(lines("Acme rises"))[1][0]["exit"]["layer"] == 8
+    assert run(lines("Acme rises"))[1][0]["exit"]["layer"] == 3
     monkeypatch.setenv("EARLYBIRD_MODEL", "no-such-model")
     assert run(lines("Acme rises"), "--model", "bundled", "--policy", "fixed:1")[1][0]["exit"]["layer"] == 1
     assert run(lines("Acme rises"))[::2] == (2, "earlybird: model: a folder required, was no-such-model\n")

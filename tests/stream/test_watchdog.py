@@ -16,8 +16,8 @@ PATIENCE_S = 60.0
 
 HANGS = """
 import sys, threading
-import earlybird.stream.observability.watchdog
-stream.watchdog.SLOW_S, stream.watchdog.HUNG_S, stream.watchdog.END_S = {slow_s}, {hung_s}, 1.0
+from earlybird.stream.observability import watchdog
+watchdog.SLOW_S, watchdog.HUNG_S, watchdog.END_S = {slow_s}, {hung_s}, 1.0
 
 def never_returns(*_):
     threading.Event().wait()
