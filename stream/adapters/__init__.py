@@ -1,1 +1,1 @@
-"""Where the world is: the sole home of third-party clients."""
+"""Adapters for Kafka, Redis and files: the only home of third-party clients."""

@@ -1,11 +1,14 @@
-"""A circuit breaker: what fails again and again is left alone for a while."""
+"""Circuit breaker: pauses calls that keep failing."""
 
 from collections.abc import Callable
 
 
 class Breaker:
-    """Closed until `failures` calls in a row fail; then open, but for one probe each `probe_s` seconds, and closed
-    again by the first call that succeeds. Not thread-safe: belongs to the thread of what it guards."""
+    """Circuit breaker that opens after `failures` failed calls in a row.
+
+    While open it allows one probe every `probe_s` seconds; the first call that succeeds closes it. Not thread-safe:
+    it belongs to the thread that makes the calls.
+    """
 
     def __init__(self, failures: int, probe_s: float, monotonic: Callable[[], float]) -> None:
         self._limit, self._probe_s, self._monotonic = failures, probe_s, monotonic
@@ -14,11 +17,14 @@ class Breaker:
 
     @property
     def open(self) -> bool:
-        """Whether calls are being left out."""
+        """True while calls are skipped."""
         return self._failed >= self._limit
 
     def allows(self) -> bool:
-        """Whether a call may be tried now; while open, granting a probe counts as the only one of its interval."""
+        """Return whether a call may be tried now.
+
+        While open, a granted probe is the only one of its interval.
+        """
         if not self.open:
             return True
         now = self._monotonic()
@@ -28,12 +34,12 @@ class Breaker:
         return True
 
     def succeeded(self) -> bool:
-        """A call succeeded. True when this closed the breaker."""
+        """Record a successful call; True when it closed the breaker."""
         closed, self._failed = self.open, 0
         return closed
 
     def failed(self) -> bool:
-        """A call failed. True when this opened the breaker."""
+        """Record a failed call; True when it opened the breaker."""
         before = self.open
         self._failed += 1
         if self.open:

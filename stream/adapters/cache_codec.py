@@ -1,11 +1,11 @@
-"""First <-> bytes, for caches that live outside the process. What comes back is read like a stranger's message.
+"""Encoding of cached results for caches outside the process.
 
-JSON writes floats by repr: bits survive. In a cache that others can reach an entry is
+Entries are read as untrusted input. JSON writes floats by repr, which keeps every bit. In a shared cache an entry is
 
     INSTANT POSITION SIGNATURE JSON      the first two are for the server's script
 
-The signature covers duplicate key and JSON. Without a secret it is a checksum: then whoever can write to the server can
-write verdicts.
+The signature covers duplicate key and JSON. Without a secret it is only a checksum: then every client that can write
+to the server can write verdicts.
 """
 
 from hashlib import blake2b
@@ -19,9 +19,9 @@ from earlybird.schemas.base import EpochUs, Share
 from earlybird.schemas.signal import ExitReason
 from earlybird.stream.ports import First, Position
 
-LARGEST_ENTRY = 4_096  # bytes; the longest item_key and topic leave room
-LARGEST_COUNT = 2**53 - 1  # what every reader of JSON holds exactly
-SUM_ERROR = 1e-5  # of float32 probabilities: 3e-7
+LARGEST_ENTRY = 4_096  # bytes; fits the longest item_key and topic
+LARGEST_COUNT = 2**53 - 1  # largest integer that every JSON reader holds exactly
+SUM_ERROR = 1e-5  # float32 probabilities differ from a sum of 1 by 3e-7
 
 Topic = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
 Number = Annotated[int, Field(ge=0, lt=2**31)]
@@ -29,7 +29,10 @@ Offset = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class _Result(BaseModel):
-    """A first result: nothing that a Signal's schema refuses, and nothing that contradicts itself."""
+    """Schema of a first result: only valid and consistent values pass.
+
+    It rejects what a Signal's schema rejects.
+    """
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False, hide_input_in_errors=True)
 
@@ -53,7 +56,10 @@ class _Result(BaseModel):
 
 
 def write_first(first: First) -> bytes:
-    """All but the verdict's ticket, which means nothing to others. Raises ValueError for what `read_first` refuses."""
+    """Encode a first result without the verdict's ticket.
+
+    The ticket has no meaning outside this process. Raises ValueError for what `read_first` rejects.
+    """
     verdict, position = first.verdict, first.position
     result = _Result.model_validate(
         {
@@ -72,7 +78,7 @@ def write_first(first: First) -> bytes:
 
 
 def read_first(content: bytes) -> First:
-    """The inverse. Raises ValueError on anything else."""
+    """Decode a first result; raises ValueError for anything else."""
     try:
         result = _Result.model_validate_json(content)
     except ValidationError as error:
@@ -90,22 +96,24 @@ def read_first(content: bytes) -> First:
 
 
 class Entries:
-    """Writes and reads the entries of a shared cache. All of its workers have the same `secret`."""
+    """Encoder and decoder of shared-cache entries; all workers have the same `secret`."""
 
     def __init__(self, secret: str | None, max_layers: int) -> None:
-        """`max_layers`: of the model; no exit is deeper."""
+        """Sign with `secret`, if any; `max_layers` of the model bounds the exit layer."""
         self._key = blake2b(secret.encode()).digest() if secret else b""
         self._max_layers = max_layers
 
     def write(self, key: str, first: First) -> bytes:
-        """Raises ValueError for what `read` refuses."""
+        """Encode and sign an entry; raises ValueError for what `read` rejects."""
         self._check(first)
         content = write_first(first)
         return b"%b %b %b" % (_header(first), self._signature(key, content), content)
 
     def read(self, key: str, counted: bytes) -> tuple[First, int]:
-        """The first result of an entry that stands behind its count, and the count. Raises ValueError on anything
-        else."""
+        """Return the first result and the count of a stored `COUNT ENTRY`.
+
+        Raises ValueError for anything else.
+        """
         parts = counted.split(b" ", 4)
         if len(parts) < 5 or len(counted) > LARGEST_ENTRY:
             raise ValueError("neither a claim nor a result")
@@ -121,7 +129,7 @@ class Entries:
         return first, int(count)
 
     def _check(self, first: First) -> None:
-        """What depends on the model, or is for eyes."""
+        """Check the exit layer against the model, and that item_key is printable."""
         if not first.item_key.isprintable():
             raise ValueError("item_key: printable text required")
         verdict = first.verdict
@@ -134,7 +142,7 @@ class Entries:
 
 
 def place(position: Position) -> str:
-    """A raw position in one word."""
+    """Return a raw position as one word."""
     return f"{position.topic}/{position.partition}/{position.offset}/{position.index}"
 
 
@@ -143,6 +151,6 @@ def _header(first: First) -> bytes:
 
 
 def _complaint(error: ValidationError) -> str:
-    """Without a word of what was read."""
+    """Describe a validation error without quoting the input."""
     fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
     return f"{'.'.join(map(str, fault['loc'])) or 'result'}: {fault['msg']}"

@@ -1,4 +1,7 @@
-"""What every Kafka client has in common: log lines and errors, mapped to structlog and limited in rate; and its end."""
+"""Logging, errors and shutdown shared by all Kafka clients.
+
+librdkafka's log lines and errors go to structlog, at a limited rate.
+"""
 
 import re
 import threading
@@ -17,14 +20,14 @@ log = get_logger(__name__)
 
 T = TypeVar("T")
 
-QUIET_S = 10.0  # one line of a kind in this time; librdkafka itself writes twenty a second while no broker answers
+QUIET_S = 10.0  # at most one line per kind in this time; without a broker librdkafka writes twenty lines per second
 
 LEAVING_S = 5.0
 
 Headers = tuple[tuple[str, bytes | None], ...]
 _headers: Callable[[Message], Headers | None] = methodcaller("headers")
 
-# Waiting does not mend these: wrong password, wrong certificate, no permission.
+# Retrying does not help with these: wrong password, wrong certificate, no permission.
 DENIED = frozenset(
     {
         KafkaError._AUTHENTICATION,
@@ -37,7 +40,7 @@ DENIED = frozenset(
     }
 )
 UNREACHABLE = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE})
-# What a rebalance, or a coordinator that moves, makes of a commit; the next one repairs it.
+# Errors of a commit during a rebalance or a move of the coordinator; the next commit repairs it.
 PASSING = frozenset(
     {
         KafkaError.ILLEGAL_GENERATION,
@@ -53,22 +56,28 @@ PASSING = frozenset(
 )
 MISSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
 
-# A connection that is closed before a broker's first answer, as librdkafka's log has it. [thrd:ssl://host:port/name]
+# librdkafka's log line for a connection closed before a broker's first answer: [thrd:ssl://host:port/name].
 _CLOSED = re.compile(
     r"\[thrd:(?:(?P<scheme>\w+)://)?(?P<address>[^/]+:\d+)/.*(?:Disconnected|Send failed).*in state "
     r"(?P<state>APIVERSION_QUERY|SSL_HANDSHAKE|UP)\)"
 )
-_CLOSED_OFTEN = 3  # in a row: a broker that stops closes a connection, too, and then takes none
+_CLOSED_OFTEN = 3  # in a row; a broker that shuts down also closes a connection, but then accepts none
 
 
 def fatal(error: KafkaError) -> bool:
-    """Whether the client can never work again. librdkafka's event has a code of its own for it, and no flag."""
+    """Return whether the client can never work again.
+
+    librdkafka's event has an error code of its own for it and sets no flag.
+    """
     return error.fatal() or error.code() == KafkaError._FATAL
 
 
 def headers_of(message: Message) -> Headers:
-    """The headers of a record; none where a name is not UTF-8. confluent-kafka then gives a result and an error at
-    once, which a plain call may not notice; it must not be asked again, as its second answer has null pointers."""
+    """Return a record's headers; none when a name is not UTF-8.
+
+    confluent-kafka then returns a result and raises an error at once, which a plain call may not notice. It must not
+    be called again, since its second result holds null pointers.
+    """
     try:
         return tuple(_headers(message) or ())
     except SystemError:
@@ -81,12 +90,15 @@ class Closable(Protocol):
     """A librdkafka consumer."""
 
     def close(self) -> None:
-        """Leave the group, let go of the connections."""
+        """Leave the group and close the connections."""
 
 
 def call_with_timeout(timeout_s: float, call: Callable[[], T]) -> T:
-    """What `call` returns or raises; on another thread, while this one waits. Raises TimeoutError when it has not come
-    back by then, and leaves it behind: some of librdkafka's calls have no bound of their own."""
+    """Run `call` on another thread and return or raise its outcome.
+
+    Raises TimeoutError after `timeout_s` and abandons the thread: some of librdkafka's calls have no time-out of
+    their own.
+    """
     outcome: list[T] = []
     raised: list[BaseException] = []
 
@@ -107,8 +119,11 @@ def call_with_timeout(timeout_s: float, call: Callable[[], T]) -> T:
 
 
 def leave(consumer: Closable, client: str, timeout_s: float = LEAVING_S) -> bool:
-    """Close a consumer within `timeout_s`; whether it did. librdkafka now and then never comes back from leaving a
-    group that has thrown it out: then the group's session timeout says it."""
+    """Close a consumer within `timeout_s` and return whether it closed.
+
+    librdkafka sometimes never returns from leaving a group that has removed it; the membership then ends by the
+    session timeout.
+    """
     try:
         call_with_timeout(timeout_s, consumer.close)
     except TimeoutError:
@@ -120,8 +135,8 @@ def leave(consumer: Closable, client: str, timeout_s: float = LEAVING_S) -> bool
 class ClientLog:
     """Logger and error callback of one client; runs on the thread that polls it.
 
-    `failure` is set once the client can never work: refused before it ever worked, or broken by its own account.
-    `unreachable` says why the broker was not reached the last time.
+    `failure` is set once the client can never work: it was refused before it ever worked, or reported itself broken.
+    `unreachable` is the last reason why no broker was reached.
     """
 
     def __init__(
@@ -135,10 +150,10 @@ class ClientLog:
         self.name, self.bootstrap_servers, self.group = name, bootstrap_servers, group
         self.failure: str | None = None
         self.unreachable: str | None = None
-        self.worked = False  # set by the owner: a record, an assignment or an acknowledgement came
-        self._reached = False  # a broker has answered: it speaks as we do
-        self._closed: tuple[str, int, float] = ("", 0, 0.0)  # address, closings in a row, the last one's instant
-        self.missing_topics: set[str] = set()  # until the owner has found them
+        self.worked = False  # set by the owner after a record, an assignment or an acknowledgement
+        self._reached = False  # a broker has answered, so the security protocol matches
+        self._closed: tuple[str, int, float] = ("", 0, 0.0)  # address, closed connections in a row, time of the last
+        self.missing_topics: set[str] = set()  # the owner removes those that it has found
         self._monotonic = monotonic
         self._last: dict[str, float] = {}
 
@@ -151,7 +166,7 @@ class ClientLog:
         return self.group is None and error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
 
     def due(self, kind: str) -> bool:
-        """Whether a line of this kind may be written now."""
+        """Return whether a line of this kind may be logged now."""
         now = self._monotonic()
         if now - self._last.get(kind, -QUIET_S) < QUIET_S:
             return False
@@ -159,17 +174,20 @@ class ClientLog:
         return True
 
     def missing(self, topic: str) -> None:
-        """A topic to read is not there; librdkafka says so once."""
+        """Record that a topic to read does not exist; librdkafka reports it once."""
         self.missing_topics.add(topic)
         if self.due(f"topic {topic}"):
             log.warning("topic.awaited", topic=topic, hint="earlybird topics create")
 
     def log(self, level: int, template: str, *parts: object) -> None:
-        """librdkafka's log line, in the form of logging.Logger.log: facility, client, text."""
+        """Log a line of librdkafka; the signature is that of logging.Logger.log.
+
+        The parts are facility, client and text.
+        """
         facility, text = str(parts[0]) if parts else "", str(parts[-1]) if parts else template
         if facility == "FAIL" and not (self._reached or self.worked or self.failure):
             self._look_for_mismatch(text)
-        # FAIL and ERROR: said by error() in our words. GETPID: a cluster that has just been started.
+        # FAIL and ERROR: error() reports them. GETPID: normal while a cluster starts.
         quiet = facility in ("FAIL", "ERROR") or (facility == "GETPID" and text.endswith("retrying"))
         if quiet or "will be ignored by this" in text:
             log.debug("client.log", client=self.name, facility=facility, text=text)
@@ -177,7 +195,7 @@ class ClientLog:
             log.log(level, "client.log", client=self.name, facility=facility, text=text)
 
     def error(self, error: KafkaError) -> None:
-        """librdkafka's error callback."""
+        """Handle an error, as librdkafka's error callback."""
         code, text = error.code(), error.str()
         if self._about_unused_group(error):
             return
@@ -196,7 +214,7 @@ class ClientLog:
             log.warning("client.error", client=self.name, error=error.name(), reason=text)
 
     def refusal(self, error: KafkaError, topic: str | None = None) -> SourceError:
-        """The error in words that name what was refused: the group, the topic, or us."""
+        """Return a SourceError that names what was refused: group, topic or client."""
         what = (
             f"group {self.group}"
             if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
@@ -205,17 +223,19 @@ class ClientLog:
         return SourceError(f"{self.bootstrap_servers}: {what + ': ' if what else ''}{error.name()}: {error.str()}")
 
     def raise_failure(self) -> None:
-        """Raises SourceError once the client can never work."""
+        """Raise SourceError once the client can never work."""
         if self.failure is not None:
             raise SourceError(f"Kafka refuses us: {self.failure}")
 
     def reached(self) -> None:
-        """A broker has answered."""
+        """Record that a broker has answered."""
         self._reached = True
 
     def _look_for_mismatch(self, text: str) -> None:
-        """Tell a listener that speaks otherwise than we do from one that is away: librdkafka takes both for a lost
-        connection and knocks for ever."""
+        """Detect a listener with another security protocol than ours.
+
+        librdkafka reports it as a lost connection and reconnects for ever.
+        """
         found = _CLOSED.search(text)
         if found is None:
             self._closed = ("", 0, 0.0)

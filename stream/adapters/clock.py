@@ -7,20 +7,20 @@ class SystemClock:
     """The machine's clock."""
 
     def now_us(self) -> int:
-        """Microseconds since 1970-01-01 UTC."""
+        """Return microseconds since 1970-01-01 UTC."""
         return time.time_ns() // 1000
 
 
 class ManualClock:
-    """Stands still until moved."""
+    """A clock that stands still until a test moves it."""
 
     def __init__(self, now_us: int = 1_700_000_000_000_000) -> None:
         self._now_us = now_us
 
     def now_us(self) -> int:
-        """Microseconds since 1970-01-01 UTC."""
+        """Return microseconds since 1970-01-01 UTC."""
         return self._now_us
 
     def advance(self, by_us: int) -> None:
-        """Move on (or back, by a negative number: machines' clocks do)."""
+        """Move the clock forward, or back by a negative number, as real clocks do."""
         self._now_us += by_us

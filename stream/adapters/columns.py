@@ -1,7 +1,7 @@
-"""The columns of archives, replays and frames: one set of names. pyarrow is handed in.
+"""Column names and types shared by archives, replays and frames.
 
-Columns named *_us are epoch microseconds: int64 in files, timestamps in UTC in frames. What is beyond the type of its
-column (a `revision` of 2**63, say) is null there; files keep the message itself in `value`.
+pyarrow is passed in. Columns named *_us are epoch microseconds: int64 in files, UTC timestamps in frames. A value
+outside its column's type (a `revision` of 2**63, say) is null; files keep the whole message in `value`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -64,7 +64,7 @@ _COLUMNS = {
 
 
 def schema_of(pa: Any, kind: Literal["raw", "signals", "replayed", "frame"]) -> Any:
-    """The Arrow schema of such a file, or of a frame of signals."""
+    """Return the Arrow schema of a file of this kind, or of a frame."""
     special = {
         "instant": pa.timestamp("us", "UTC"),
         "strings": pa.list_(pa.string()),
@@ -77,8 +77,10 @@ def schema_of(pa: Any, kind: Literal["raw", "signals", "replayed", "frame"]) -> 
 
 
 def table_of(pa: Any, rows: Sequence[Mapping[str, Any]], schema: Any, place: str) -> Any:
-    """Rows as an Arrow table. A column that a row lacks is null; so is what the column cannot hold, which is counted in
-    the log and stops nothing."""
+    """Return rows as an Arrow table; missing and unfit values are null.
+
+    Values that do not fit a column's type are counted in the log; they raise nothing.
+    """
     columns = []
     for column in schema:
         values = [row.get(column.name) for row in rows]

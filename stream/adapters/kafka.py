@@ -1,4 +1,4 @@
-"""Raw topics in: a Source on confluent_kafka. Tried on Apache Kafka 4.3 and on librdkafka's mock cluster."""
+"""Kafka source of raw topics, tested on Apache Kafka 4.3 and librdkafka's mock cluster."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,12 +28,12 @@ log = get_logger(__name__)
 
 
 class KafkaSource:
-    """Reads topics as a member of a group. Not thread-safe: consumer thread only.
+    """A Source that reads topics as a group member; not thread-safe, consumer thread only.
 
-    Every partition starts where the group committed, else at the beginning, always said explicitly. An offset that
-    the broker no longer has, or whose records were replaced, is an event (`source.out_of_range`), counted in
-    `out_of_range`, and reading goes on at the earliest record there is. The same when a topic was deleted and made
-    again (`topic.recreated`). Refused commits are counted in `commits_refused`.
+    Every partition starts at the group's commit, else at the beginning, always set explicitly. An offset that the
+    broker no longer has, or whose records were replaced, is logged (`source.out_of_range`) and counted in
+    `out_of_range`; reading continues at the earliest record. A topic that was deleted and recreated
+    (`topic.recreated`) is handled alike. Refused commits are counted in `commits_refused`.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class KafkaSource:
         assignment_timeout_s: float = 300.0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`options` are librdkafka's, passed through. Raises SettingsError for those that are not the user's."""
+        """Pass `options` to librdkafka; raises SettingsError for options that users may not set."""
         self.topics = tuple(topics)
         self.out_of_range = 0
         self.statistics: dict[str, float] = {}
@@ -62,19 +62,21 @@ class KafkaSource:
         self._membership = Membership(self._consumer, protocol, monotonic)
         self._reached = Reached(self._consumer, monotonic)
         self._listener: RebalanceListener | None = None
-        self._starts: dict[Partition, int] = {}  # ours, with the offset each was started at
+        self._starts: dict[Partition, int] = {}  # our partitions, with the offset at which each started
         self._handing_over = False
         self._paused: set[Partition] = set()
-        self._gone: set[Partition] = set()  # taken from us since the present poll's first record
+        self._gone: set[Partition] = set()  # revoked since the first record of the current poll
 
     def subscribe(self, listener: RebalanceListener) -> None:
-        """Join the group. Called once, before the first poll."""
+        """Join the group; called once, before the first poll."""
         self._listener = listener
         self._consumer.subscribe(list(self.topics), on_assign=self._assign, on_revoke=self._revoke, on_lost=self._lose)
 
     def poll(self, timeout_ms: int, limit: int) -> list[Record]:
-        """As Source.poll. One wait for the first record, then what is there: consume(n, timeout) would wait for all n
-        of them."""
+        """See Source.poll.
+
+        Waits for the first record only: consume(n, timeout) would wait for all n.
+        """
         self._look_around()
         first = self._first(timeout_ms / 1000)
         self._membership.look()
@@ -83,69 +85,69 @@ class KafkaSource:
         if first is None:
             self._reached.nothing()
             return []
-        self._gone.clear()  # only now: within one wait a partition may have left us, come back and given this record
+        self._gone.clear()  # not earlier: in one wait a partition may be revoked, return and deliver this record
         rest = self._consumer.consume(limit - 1, 0) if limit > 1 else []
         self._raise_failure()
-        # The second call may have handed the first record's partition over: its next owner reads it.
+        # The second call may have revoked the first record's partition: its next owner reads the record.
         messages = rest if _partition(first) in self._gone else [first, *rest]
         return [record_of(message) for message in messages if not self._event(message)]
 
     def commit(self, commits: Mapping[Partition, Commit], *, wait: bool) -> bool:
-        """As Source.commit. A note longer than a broker takes is a ValueError: the ledger bounds it."""
+        """See Source.commit; metadata too long for a broker is a ValueError (the ledger bounds it)."""
         return self._offsets.store(commits, wait=wait, inside=self._handing_over)
 
     def pause(self, partitions: Sequence[Partition]) -> None:
-        """As Source.pause. Holds until `resume` or until the partition leaves us, over rebalances that leave it."""
+        """See Source.pause; lasts until `resume` or revocation, across rebalances that keep the partition."""
         self._paused.update(partitions)
         self._consumer.pause([_named(partition) for partition in partitions if partition in self._starts])
 
     def resume(self, partitions: Sequence[Partition]) -> None:
-        """As Source.resume."""
+        """See Source.resume."""
         self._paused.difference_update(partitions)
         self._consumer.resume([_named(partition) for partition in partitions if partition in self._starts])
 
     def attend(self, timeout_ms: int) -> None:
-        """As Source.attend."""
+        """See Source.attend."""
         self._consumer.pause([_named(partition) for partition in self._starts])
-        self._consumer.poll(timeout_ms / 1000)  # a record of a partition that has just come is its next owner's
+        self._consumer.poll(timeout_ms / 1000)  # a record of a just assigned partition is left to its next owner
         self._raise_failure()
 
     def lag(self) -> Mapping[Partition, int]:
-        """As Source.lag; as of the last fetch of each partition."""
+        """See Source.lag; as of the last fetch of each partition."""
         return self._reached.lag(self._starts)
 
     @property
     def unreadable(self) -> Mapping[Partition, int]:
-        """As Source.unreadable."""
+        """See Source.unreadable."""
         return self._reached.unreadable({p: start for p, start in self._starts.items() if p not in self._paused})
 
     @property
     def topics_recreated(self) -> int:
-        """Partitions whose topic turned out to be made again."""
+        """Number of partitions whose topic was deleted and recreated."""
         return self._offsets.recreated
 
     @property
     def commits_accepted(self) -> int:
-        """Commits that the broker took."""
+        """Number of commits that the broker accepted."""
         return self._offsets.accepted
 
     @property
     def commits_refused(self) -> int:
-        """Commits that the broker did not take."""
+        """Number of commits that the broker refused."""
         return self._offsets.refused
 
     @property
     def member(self) -> bool:
-        """As Source.member."""
+        """See Source.member."""
         return self._membership.settled
 
     def close(self) -> None:
-        """Leave the group, after `revoked` for what is still ours (on another thread, while this one waits)."""
+        """Call `revoked` for our partitions and leave the group, on another thread; this one waits."""
         self._topic_ids.close()
         leave(self._consumer, "source")
 
     def _first(self, timeout_s: float) -> Message | None:
-        """The first record, if one comes in time; acts on the events that come before it."""
+        """Return the first record that comes in time, after handling the events before it."""
         deadline = self._monotonic() + timeout_s
         while True:
             message = self._consumer.poll(max(0.0, timeout_s))
@@ -155,8 +157,8 @@ class KafkaSource:
             timeout_s = deadline - self._monotonic()
 
     def _look_around(self) -> None:
-        """What the client does not call us for."""
-        if ends := self._reached.untold():  # only now: the records before them were handed over
+        """Handle changes for which the client has no callback."""
+        if ends := self._reached.untold():  # not earlier: the records before these ends have been returned by now
             assert self._listener is not None, "records before subscribe. This is a bug."
             self._listener.read_to(ends)
         for partition in self._offsets.made_again():
@@ -195,7 +197,7 @@ class KafkaSource:
         self._forget(consumer, partitions)
 
     def _forget(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        # The client remembers a pause beyond the assignment: the partition would come back and rest for ever.
+        # The client keeps a pause beyond the assignment: the partition would return and stay paused for ever.
         paused = [place for place in partitions if _partition(place) in self._paused]
         if paused:
             consumer.resume(paused)
@@ -209,7 +211,7 @@ class KafkaSource:
         consumer.incremental_unassign(partitions)
 
     def _event(self, message: Message) -> bool:
-        """Whether this is no record but an event; acts on it. Raises SourceError."""
+        """Handle a message if it is an event and return whether it is; raises SourceError."""
         error = message.error()
         if error is None:
             return False
@@ -245,11 +247,11 @@ class KafkaSource:
         self._begin_anew(partition)
 
     def _begin_anew(self, partition: Partition) -> None:
-        """Read from the earliest record: what is known of this partition's offsets holds no more."""
+        """Read from the earliest record, since this partition's known offsets are no longer valid."""
         assert self._listener is not None, "records before subscribe. This is a bug."
         self._listener.assigned({partition: None})
         self._reached.forget([partition])
-        # The client has stopped fetching this partition and refuses to seek in it; given anew, it starts.
+        # The client has stopped fetching this partition and refuses to seek in it; a new assignment starts it.
         self._consumer.incremental_unassign([_named(partition)])
         self._starts[partition] = OFFSET_BEGINNING
         assign(self._consumer, {partition: None})
@@ -271,7 +273,7 @@ def _client(settings: dict[str, object]) -> Consumer:
 
 
 def record_of(message: Message) -> Record:
-    """The client's message in our words; it must be a record, not an event."""
+    """Convert the client's message, which must not be an event, to a Record."""
     partition, offset = _partition(message), message.offset()
     assert offset is not None, "a record without an offset. This is librdkafka's bug."
     kind, stamp_ms = message.timestamp()

@@ -1,4 +1,4 @@
-"""Signals out: a Sink on confluent_kafka."""
+"""Kafka sink for signals and dead letters, on confluent_kafka."""
 
 import time
 from collections import deque
@@ -17,21 +17,22 @@ from earlybird.stream.ports import Outgoing
 
 log = structlog.get_logger(__name__)
 
-LOOK_S = 1.0  # between two looks for topics that are not there
-LOOK_TIMEOUT_S = 2.0  # the answer names every topic of the cluster
-STALLED_S = 5.0  # without a single acknowledgement: nothing gets out
+LOOK_S = 1.0  # between two checks for missing topics
+LOOK_TIMEOUT_S = 2.0  # the answer lists every topic of the cluster
+STALLED_S = 5.0  # without a single acknowledgement for so long, deliveries count as stalled
 AGAIN_S = 0.5  # pause before failed deliveries are produced again
 FULL_POLL_S = 0.05
 
 
 class KafkaSink:
-    """Publishes records with one receipt each (None: no receipt wanted). Not thread-safe: publisher thread only.
+    """A Sink on confluent_kafka that returns one receipt per record.
 
-    Deliveries never time out, so that an outage of any length delays but neither loses nor reorders. What fails for a
-    reason that may pass (a topic that is not there yet) is produced again, and everything later waits behind it.
-    `produced_again` counts those, `errors` the failures. So is what a broker called too large: it refuses a batch as a
-    whole, and only a record that it refuses alone is the caller's to replace. `statistics`: see
-    stream.adapters.statistics.
+    Not thread-safe: publisher thread only. With None as receipt a record has none. Deliveries never time out, so an
+    outage of any length delays records but neither loses nor reorders them. A delivery that fails for a passing
+    reason (a topic that does not exist yet) is produced again, and everything later waits behind it;
+    `produced_again` counts those, `errors` the failures. A record that the broker calls too large is produced again
+    as well: the broker refuses a whole batch, and only a record that it refuses alone is the caller's to replace.
+    `statistics`: see stream.adapters.statistics.
     """
 
     def __init__(
@@ -44,9 +45,11 @@ class KafkaSink:
         largest_backlog: int = 100_000,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`topics`: looked for from the start on, see `awaited`. `append_dated`: the topic whose records should carry
-        the broker's append time; a warning says when they do not. `options` are librdkafka's, passed through. Raises
-        SettingsError for those that are not the user's."""
+        """Pass `options` to librdkafka; raises SettingsError for options that users may not set.
+
+        `topics`: checked for from the start, see `awaited`. `append_dated`: the topic whose records should carry the
+        broker's append time; a warning is logged when they do not.
+        """
         self.produced_again = self.errors = 0
         self.statistics: dict[str, float] = {}
         self._log = ClientLog("sink", bootstrap_servers, monotonic)
@@ -60,20 +63,20 @@ class KafkaSink:
         self._monotonic = monotonic
         self._largest_backlog = largest_backlog
         self._in_flight = 0
-        self._again: deque[tuple[Outgoing, object]] = deque()  # failed, and everything after it, in order
+        self._again: deque[tuple[Outgoing, object]] = deque()  # the failed record and everything after it, in order
         self._again_at = 0.0
-        self._singly = 0  # so many of these were in a batch that was too large, and go alone
-        self._alone = False  # one of them is under way, and nothing else may be
+        self._singly = 0  # number of these that were in a batch that was too large, and are produced alone
+        self._alone = False  # one of them is in flight, and nothing else may be
         self._refused: deque[RecordTooLarge] = deque()
         self._ready: list[object] = []
-        self._failure: SinkError | None = None  # of the first record that can never be delivered
+        self._failure: SinkError | None = None  # error of the first record that can never be delivered
         self._unseen = frozenset(topics)
-        self._append_dated = append_dated  # None once a record of it has told
+        self._append_dated = append_dated  # None once one of its records was checked
         self._looked_at = -LOOK_S
-        self._moved_at = monotonic()  # the last acknowledgement, or the last time that none was due
+        self._moved_at = monotonic()  # time of the last acknowledgement, or the last time that none was due
 
     def send(self, outgoing: Outgoing, receipt: object | None = None) -> None:
-        """As Sink.send."""
+        """See Sink.send."""
         self._raise_failure()
         if not self.unacknowledged():
             self._moved_at = self._monotonic()
@@ -86,7 +89,7 @@ class KafkaSink:
             self._produce(outgoing, receipt)
 
     def receipts(self, timeout_ms: int = 0) -> list[object]:
-        """As Sink.receipts."""
+        """See Sink.receipts."""
         deadline = self._monotonic() + timeout_ms / 1000
         if self._unseen and self._monotonic() - self._looked_at >= LOOK_S:
             self._look()
@@ -104,24 +107,26 @@ class KafkaSink:
         return ready
 
     def unacknowledged(self) -> int:
-        """As Sink.unacknowledged."""
+        """See Sink.unacknowledged."""
         return self._in_flight + len(self._again) + len(self._refused) + (self._failure is not None)
 
     @property
     def awaited(self) -> tuple[str, ...]:
-        """As Sink.awaited."""
+        """See Sink.awaited."""
         stalled = self.unacknowledged() and self._monotonic() - self._moved_at > STALLED_S
         return (*sorted(self._unseen), *(("acknowledgements",) if stalled else ()))
 
     def close(self) -> None:
-        """As Sink.close."""
+        """See Sink.close."""
         self._again.clear()
         self._producer.purge()
         self._producer.flush(1.0)
 
     def _look(self) -> None:
-        """Look for the topics that were not there yet among all that there are. Asked for by name, they would be made
-        where brokers make topics when asked, with the brokers' defaults."""
+        """Check for missing topics; listing all avoids auto-creation.
+
+        Asking by name may create a topic with the broker's defaults.
+        """
         try:
             there = self._producer.list_topics(timeout=LOOK_TIMEOUT_S).topics
         except KafkaException as failure:
@@ -171,7 +176,10 @@ class KafkaSink:
                 return
 
     def _serve(self, timeout_s: float) -> None:
-        """Take reports; produce again what failed once nothing is under way that it could overtake."""
+        """Handle delivery reports and produce failed records again.
+
+        They are produced again only when nothing is in flight that they could overtake.
+        """
         if self._again and not self._in_flight and self._failure is None:
             wait_s = self._again_at - self._monotonic()
             if wait_s > 0:
@@ -210,7 +218,10 @@ class KafkaSink:
             self._ready.append(receipt)
 
     def _look_at_date(self, message: Message) -> None:
-        """Availability is the broker's append time, one clock for all workers; a sender's time is the worker's."""
+        """Warn unless the topic's records carry the broker's append time.
+
+        Availability is the broker's append time, one clock for all workers; a sender's time is the worker's clock.
+        """
         if message.timestamp()[0] != TIMESTAMP_LOG_APPEND_TIME:
             hint = "signals count as available by the worker's clock; set message.timestamp.type=LogAppendTime on it"
             log.warning("topic.sender_dated", topic=self._append_dated, hint=hint)
@@ -239,7 +250,7 @@ class KafkaSink:
             log.warning("delivery.repeated", topic=outgoing.topic, error="MSG_SIZE_TOO_LARGE", hint=hint)
 
     def _over(self) -> bool:
-        """No acknowledgement will come any more."""
+        """Return whether no further acknowledgement can come."""
         return self._log.failure is not None or (self._failure is not None and not self._in_flight)
 
     def _raise_failure(self) -> None:

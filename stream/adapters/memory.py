@@ -1,4 +1,4 @@
-"""Everything in one process: for tests of what stands on the ports, and for replays that need no server."""
+"""In-memory source, sink and cache, for tests and for replays without a server."""
 
 from bisect import bisect_left
 from collections import deque
@@ -21,44 +21,45 @@ from earlybird.stream.ports import (
 
 
 class MemorySource:
-    """Topics in a list. Rebalances and faults are scripted: each happens inside the next poll, in the order given.
+    """A Source on lists with scripted rebalances and faults.
 
-    `committed` is what the group has stored; it outlives this member when handed to the next.
+    Each event happens inside the next poll, in the order given. `committed` holds the group's commits; passed to the
+    next member, it outlives this one.
     """
 
     def __init__(self, committed: dict[Partition, Commit] | None = None, *, bounded: bool = False) -> None:
-        """A `bounded` source raises SourceEnded once everything assigned was read."""
+        """Start with these commits; a `bounded` source raises SourceEnded once everything was read."""
         self.committed = {} if committed is None else committed
         self.paused: set[Partition] = set()
-        self.refusals = 0  # so many commits to come are refused
+        self.refusals = 0  # number of further commits to refuse
         self.closed = False
         self.member = False
-        self.unreadable: Mapping[Partition, int] = {}  # as Source.unreadable: nothing is
+        self.unreadable: Mapping[Partition, int] = {}  # see Source.unreadable; always empty
         self._bounded = bounded
         self._logs: dict[Partition, list[Record]] = {}
-        self._positions: dict[Partition, int] = {}  # ours, with the offset to read next
+        self._positions: dict[Partition, int] = {}  # our partitions, with the offset to read next
         self._events: deque[Callable[[], None]] = deque()
         self._listener: RebalanceListener | None = None
 
     def append(self, records: Sequence[Record]) -> None:
-        """Records become readable; offsets ascend in each partition, gaps are welcome."""
+        """Make records readable; offsets ascend in each partition, gaps are allowed."""
         for record in records:
             self._logs.setdefault(Partition(record.topic, record.partition), []).append(record)
 
     def assign(self, partitions: Sequence[Partition]) -> None:
-        """At the next poll these become ours."""
+        """Assign these partitions at the next poll."""
         self._events.append(lambda: self._assign(partitions))
 
     def revoke(self, partitions: Sequence[Partition]) -> None:
-        """At the next poll these go to another member."""
+        """Move these partitions to another member at the next poll."""
         self._events.append(lambda: self._leave(partitions, lost=False))
 
     def lose(self, partitions: Sequence[Partition]) -> None:
-        """At the next poll these are another member's already."""
+        """Lose these partitions at the next poll; another member owns them already."""
         self._events.append(lambda: self._leave(partitions, lost=True))
 
     def fail(self, reason: str) -> None:
-        """The next poll raises SourceError."""
+        """Let the next poll raise SourceError."""
 
         def event() -> None:
             raise SourceError(reason)
@@ -66,11 +67,11 @@ class MemorySource:
         self._events.append(event)
 
     def subscribe(self, listener: RebalanceListener) -> None:
-        """As Source.subscribe."""
+        """See Source.subscribe."""
         self._listener = listener
 
     def poll(self, timeout_ms: int, limit: int) -> list[Record]:  # noqa: ARG002
-        """As Source.poll, but it never waits."""
+        """See Source.poll; it never waits."""
         while self._events:
             self._events.popleft()()
         taken: list[Record] = []
@@ -86,7 +87,7 @@ class MemorySource:
         return taken
 
     def commit(self, commits: Mapping[Partition, Commit], *, wait: bool) -> bool:  # noqa: ARG002
-        """As Source.commit. Partitions that are not ours are refused, as by a broker after a rebalance."""
+        """See Source.commit; refuses partitions that are not ours, like a broker after a rebalance."""
         if self.refusals:
             self.refusals -= 1
             return False
@@ -96,27 +97,27 @@ class MemorySource:
         return True
 
     def pause(self, partitions: Sequence[Partition]) -> None:
-        """As Source.pause."""
+        """See Source.pause."""
         self.paused.update(partitions)
 
     def resume(self, partitions: Sequence[Partition]) -> None:
-        """As Source.resume."""
+        """See Source.resume."""
         self.paused.difference_update(partitions)
 
     def attend(self, timeout_ms: int) -> None:  # noqa: ARG002
-        """As Source.attend, but it never waits."""
+        """See Source.attend; it never waits."""
         while self._events:
             self._events.popleft()()
 
     def lag(self) -> Mapping[Partition, int]:
-        """As Source.lag."""
+        """See Source.lag."""
         return {
             partition: sum(record.offset >= position for record in self._logs.get(partition, ()))
             for partition, position in self._positions.items()
         }
 
     def close(self) -> None:
-        """As Source.close."""
+        """See Source.close."""
         if self._positions:
             self._leave(list(self._positions), lost=False)
         self.closed = True
@@ -139,14 +140,17 @@ class MemorySource:
 
 
 class MemorySink:
-    """Keeps what it is given. Acknowledges at once, or when told to (`hold`), in any order a test likes. What is larger
-    than its topic takes (`limits`) is refused as by a broker."""
+    """A Sink that keeps its records and acknowledges them at once.
+
+    With `hold` it acknowledges when told to. A record larger than its topic's limit (`limits`) is refused, as by a
+    broker.
+    """
 
     largest = 1_000_000
 
     def __init__(self) -> None:
         self.limits: dict[str, int] = {}  # topic -> bytes of a record
-        self.sent: list[Outgoing] = []  # acknowledged, in that order
+        self.sent: list[Outgoing] = []  # acknowledged records, in order of acknowledgement
         self.hold = False
         self.failure: str | None = None  # once set, nothing is delivered any more
         self.closed = False
@@ -155,7 +159,7 @@ class MemorySink:
         self._refused: deque[RecordTooLarge] = deque()
 
     def send(self, outgoing: Outgoing, receipt: object | None = None) -> None:
-        """As Sink.send."""
+        """See Sink.send."""
         self._raise_failure()
         if outgoing.size > self.largest:
             raise RecordTooLarge(outgoing.topic, outgoing.size, self.largest, receipt)
@@ -167,13 +171,13 @@ class MemorySink:
             self.acknowledge()
 
     def acknowledge(self, count: int | None = None) -> None:
-        """The broker has the next `count` records (None: all)."""
+        """Acknowledge the next `count` records (None: all)."""
         done, self._waiting = self._waiting[:count], self._waiting[len(self._waiting[:count]) :]
         self.sent += [outgoing for outgoing, _ in done]
         self._ready += [receipt for _, receipt in done if receipt is not None]
 
     def receipts(self, timeout_ms: int = 0) -> list[object]:  # noqa: ARG002
-        """As Sink.receipts, but it never waits."""
+        """See Sink.receipts; it never waits."""
         ready, self._ready = self._ready, []
         if not ready:
             self._raise_failure()
@@ -182,16 +186,16 @@ class MemorySink:
         return ready
 
     def unacknowledged(self) -> int:
-        """As Sink.unacknowledged."""
+        """See Sink.unacknowledged."""
         return len(self._waiting) + len(self._refused)
 
     @property
     def awaited(self) -> tuple[str, ...]:
-        """As Sink.awaited: nothing."""
+        """See Sink.awaited; always empty."""
         return ()
 
     def close(self) -> None:
-        """As Sink.close."""
+        """See Sink.close."""
         self._waiting.clear()
         self.closed = True
 
@@ -201,7 +205,7 @@ class MemorySink:
 
 
 class MemoryCache:
-    """A DuplicateCache in a dict: what Redis answers, without the lease's clock and without forgetting.
+    """A DuplicateCache in a dict: answers like Redis, without expiry of leases or entries.
 
     `peer` is another worker's view of the same entries.
     """
@@ -214,13 +218,13 @@ class MemoryCache:
         self._token = object()
 
     def peer(self) -> "MemoryCache":
-        """The same cache, as another worker has it."""
+        """Return another worker's view of the same cache."""
         other = MemoryCache(self._ttl_us)
         other._firsts, other._counts, other._owners = self._firsts, self._counts, self._owners
         return other
 
     def end_leases(self) -> None:
-        """Whoever was computing a text is given up."""
+        """End all leases, as if the workers that compute had died."""
         self._owners.clear()
 
     def flush(self) -> None:
@@ -229,11 +233,11 @@ class MemoryCache:
             entries.clear()
 
     def claim(self, claims: Sequence[Claim]) -> list[Answer]:
-        """As DuplicateCache.claim."""
+        """See DuplicateCache.claim."""
         return [self._claim(claim) for claim in claims]
 
     def store(self, firsts: Mapping[str, First], repeats: Mapping[str, int]) -> None:
-        """As DuplicateCache.store."""
+        """See DuplicateCache.store."""
         for key, first in firsts.items():
             if key not in self._firsts:
                 self._firsts[key], self._counts[key] = first, 1
@@ -245,7 +249,7 @@ class MemoryCache:
             self._counts[key] += repeats[key]
 
     def close(self) -> None:
-        """As DuplicateCache.close."""
+        """See DuplicateCache.close."""
 
     def _claim(self, claim: Claim) -> Answer:
         first = self._firsts.get(claim.key)
@@ -261,14 +265,14 @@ class MemoryCache:
 
 
 class NoCache:
-    """A DuplicateCache that knows nothing: every text that is not in flight is computed."""
+    """A DuplicateCache that is always empty: every text that is not in flight is computed."""
 
     def claim(self, claims: Sequence[Claim]) -> list[Answer]:
-        """As DuplicateCache.claim: all ACQUIRED."""
+        """See DuplicateCache.claim; all ACQUIRED."""
         return [ACQUIRED] * len(claims)
 
     def store(self, firsts: Mapping[str, First], repeats: Mapping[str, int]) -> None:
-        """As DuplicateCache.store: forgotten."""
+        """See DuplicateCache.store; stores nothing."""
 
     def close(self) -> None:
-        """As DuplicateCache.close."""
+        """See DuplicateCache.close."""

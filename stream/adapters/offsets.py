@@ -1,4 +1,4 @@
-"""The group's offsets: asked for when partitions come, stored as their records are finished."""
+"""Committed offsets: read when partitions are assigned, stored as records are finished."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,16 +14,15 @@ from earlybird.stream.ports import Commit, Partition
 
 log = get_logger(__name__)
 
-ASK_S = 2.0  # one question; asked again and again
-COMMIT_TIMEOUT_S = 5.0  # of one that is waited for at the end
+ASK_S = 2.0  # time-out per request; requests are repeated
+COMMIT_TIMEOUT_S = 5.0  # for a commit that is waited for
 
 
 class Offsets:
-    """Reads and stores commits, each with the id of its topic, where the broker tells it. Not thread-safe: consumer
-    thread only.
+    """Reader and writer of commits, each with its topic's id where known.
 
-    `accepted` and `refused` count commits, `recreated` the partitions that turned out to be of another
-    topic than the one that their commit, or we, had read from.
+    Not thread-safe: consumer thread only. `accepted` and `refused` count commits. `recreated` counts partitions
+    whose topic turned out to be another than the one that their commit, or this member, had read from.
     """
 
     def __init__(
@@ -34,28 +33,34 @@ class Offsets:
         timeout_s: float,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`timeout_s`: how long committed offsets are asked for before reading is given up."""
+        """Use `consumer` and `ids`; give up reading committed offsets after `timeout_s`."""
         self.accepted = self.refused = 0
         self.recreated = 0
         self._consumer, self._ids, self._log = consumer, ids, notes
         self._timeout_s, self._monotonic = timeout_s, monotonic
-        self._stored: dict[Partition, tuple[int, str]] = {}  # of ours: the last commit that we know the broker to have
+        self._stored: dict[Partition, tuple[int, str]] = {}  # our partitions' last commits that the broker confirmed
         self._ours: set[Partition] = set()
-        self._topic_ids: dict[Partition, str] = {}  # of the topic that is read, or was; "" where it is not known
-        self._former: set[str] = set()  # ids of topics that are gone
+        self._topic_ids: dict[Partition, str] = {}  # id of the topic that is or was read; "" where it is unknown
+        self._former: set[str] = set()  # ids of deleted topics
         self._looked_at: Mapping[str, str] = {}
 
     def begin(
         self, partitions: Sequence[TopicPartition], waiting: Callable[[], None]
     ) -> dict[Partition, Commit | None]:
-        """Where the group stands in these; None for nothing committed, or for another topic of the same name.
-        `waiting` is called while no answer comes. Raises SourceError."""
+        """Return the group's commits for these partitions.
+
+        None for nothing committed, or for another topic of the same name. `waiting` is called while no answer comes.
+        Raises SourceError.
+        """
         places = self._ask(list(partitions), waiting)
         ids = {topic: topic_id for topic, topic_id in self._ids.ask().items() if topic_id not in self._former}
         return {place_of(place): self._begin(place, ids.get(place.topic, "")) for place in places}
 
     def made_again(self) -> list[Partition]:
-        """Those of ours whose topic has been deleted and made again since we began to read it; begun anew here."""
+        """Return our partitions whose topic was deleted and recreated while we read it.
+
+        They are recorded here as begun anew.
+        """
         latest = self._ids.latest
         if latest is self._looked_at:
             return []
@@ -73,7 +78,10 @@ class Offsets:
         return gone
 
     def store(self, commits: Mapping[Partition, Commit], *, wait: bool, inside: bool) -> bool:
-        """As Source.commit. `inside`: of a callback of the client, which then takes it from this thread only."""
+        """See Source.commit.
+
+        `inside`: called within a callback of the client, which then accepts the commit from this thread only.
+        """
         offsets = [
             offset_of(partition, commit, self._topic_ids.get(partition, ""))
             for partition, commit in commits.items()
@@ -96,7 +104,10 @@ class Offsets:
             return self.answered(KafkaError(KafkaError._TIMED_OUT), offsets)
 
     def answered(self, error: KafkaError | None, offsets: Sequence[TopicPartition]) -> bool:
-        """The broker's word on a commit: whether it has it. The client's callback for those that are not waited for."""
+        """Record a commit's result and return whether the broker stored it.
+
+        Also the client's callback for commits that are not waited for.
+        """
         faults = [place.error for place in offsets if place.error is not None]
         fault = error or (faults[0] if faults else None)
         if fault is None:
@@ -115,7 +126,7 @@ class Offsets:
         return False
 
     def forget(self, partitions: Iterable[Partition]) -> None:
-        """These are not ours any more."""
+        """Forget partitions that are no longer ours."""
         for partition in partitions:
             self._stored.pop(partition, None)
             self._ours.discard(partition)
@@ -129,7 +140,7 @@ class Offsets:
             self._recreated(partition, former, topic_id)
         if topic_id and committed_in and topic_id != committed_in:
             return None
-        # While no id is told we take the commit's word; `made_again` finds out later.
+        # Without an id from the broker, the commit's own id is trusted; `made_again` checks it later.
         return commit_of(place, topic_id or committed_in)
 
     def _recreated(self, partition: Partition, former: str, topic_id: str) -> None:
@@ -146,8 +157,11 @@ class Offsets:
         )
 
     def _ask(self, partitions: list[TopicPartition], waiting: Callable[[], None]) -> list[TopicPartition]:
-        """Committed offsets with their notes. Asked until they come: to start elsewhere would lose or repeat records.
-        They may be long in coming, while another member's transaction is open, say."""
+        """Return committed offsets with their metadata, retrying until they come.
+
+        Starting elsewhere would lose or repeat records. The answer may take long, for example while another member's
+        transaction is open.
+        """
         deadline = self._monotonic() + self._timeout_s
         while True:
             try:
@@ -166,13 +180,16 @@ class Offsets:
 
 
 def place_of(place: TopicPartition) -> Partition:
-    """The client's partition in our words."""
+    """Convert the client's partition to a Partition."""
     return Partition(place.topic, place.partition)
 
 
 def assign(consumer: Consumer, commits: Mapping[Partition, Commit | None]) -> None:
-    """Begin to read where the group stands, else at the beginning. Where the leader epoch is known the broker is asked
-    whether the records before were replaced meanwhile; the client does so for a seek, and not for an assignment."""
+    """Assign partitions at their commits, else at the beginning.
+
+    Where the leader epoch is known, the broker checks whether the records before were replaced meanwhile; the client
+    does so for a seek, but not for an assignment.
+    """
     places = [_start(*begun) for begun in commits.items()]
     consumer.incremental_assign(places)
     for place in places:

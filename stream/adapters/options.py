@@ -1,4 +1,4 @@
-"""librdkafka options: the ones this project owns, its defaults, and the ones a user passes through."""
+"""librdkafka options: owned by this project, its defaults, and a user's own."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -8,7 +8,7 @@ from earlybird.stream.errors import SettingsError
 Options = dict[str, str | int | float | bool]
 Protocol = Literal["classic", "consumer"]
 
-# Each of these decides whether records are lost, doubled or misplaced; none is a matter of taste.
+# Each of these decides whether records are lost, duplicated or misplaced.
 OWNED: Mapping[str, str] = {
     "bootstrap.servers": "it has a setting of its own",
     "metadata.broker.list": "it has a setting of its own, kafka.bootstrap_servers",
@@ -39,7 +39,7 @@ OWNED: Mapping[str, str] = {
 
 
 def kafka_options(overrides: Mapping[str, str | int | float | bool]) -> Options:
-    """A user's librdkafka options as they may be given to every client of ours.
+    """Return a user's librdkafka options for any of our clients.
 
     Raises SettingsError for each option that this project owns, with the reason.
     """
@@ -49,15 +49,15 @@ def kafka_options(overrides: Mapping[str, str | int | float | bool]) -> Options:
 
 
 def owned(overrides: Mapping[str, str | int | float | bool]) -> list[str]:
-    """A complaint about each option that this project owns."""
+    """Return a complaint about each option that this project owns."""
     return [f"{name}: {OWNED[name]}; was {overrides[name]!r}" for name in overrides if name in OWNED]
 
 
 def client_options(bootstrap_servers: str, overrides: Mapping[str, str | int | float | bool]) -> Options:
-    """For any client, the admin client too."""
+    """Return options for any client, the admin client included."""
     return {
         "client.id": "earlybird",
-        # A broker that is back is found within a second; the default waits up to ten.
+        # A broker that returns is found within a second; the default is up to ten seconds.
         "reconnect.backoff.max.ms": 1000,
         **kafka_options(overrides),
         "bootstrap.servers": bootstrap_servers,
@@ -70,18 +70,18 @@ def consumer_options(
     protocol: Protocol,
     overrides: Mapping[str, str | int | float | bool],
 ) -> Options:
-    """For a reader of raw topics.
+    """Return options for a consumer of raw topics.
 
-    Handover: a partition that moves is read by nobody until its next owner hears of it, at a heartbeat. Measured on
-    Kafka 4.3.1, four partitions, a second member joining / leaving, longest gap of a moving partition:
+    Handover: no member reads a moving partition until its next owner hears of it, at a heartbeat. Measured on Kafka
+    4.3.1, four partitions, a second member joining / leaving, longest gap of a moving partition:
 
         classic, heartbeat 3 s (librdkafka's default)     3.0 s / 2.0 s
-        classic, heartbeat 300 ms (ours)                  1.0 s / 0.5 s   librdkafka joins at most once a second
+        classic, heartbeat 300 ms (ours)                  1.0 s / 0.5 s   librdkafka joins at most once per second
         consumer, broker's heartbeat 5 s (its default)    1.1 s / 3.0 s
         consumer, broker's heartbeat 300 ms               0.2 s / 0.3 s
 
-    With `consumer` the interval is the broker's group.consumer.heartbeat.interval.ms, as deploy/kafka sets it (its
-    minimum must be lowered too); the client has no say.
+    With `consumer` the interval is the broker's group.consumer.heartbeat.interval.ms, which deploy/kafka sets (its
+    minimum must be lowered too); the client cannot set it.
     """
     classic: Options = {
         "heartbeat.interval.ms": 300,
@@ -91,7 +91,7 @@ def consumer_options(
         **(classic if protocol == "classic" else {}),
         "fetch.wait.max.ms": 100,
         "fetch.error.backoff.ms": 100,
-        # Topics and partitions made after the start are noticed within this; the default is five minutes.
+        # Topics and partitions created after the start are noticed within this time; the default is five minutes.
         "topic.metadata.refresh.interval.ms": 5000,
         **client_options(bootstrap_servers, overrides),
         "group.id": group,
@@ -106,17 +106,17 @@ def consumer_options(
 
 
 def producer_options(bootstrap_servers: str, overrides: Mapping[str, str | int | float | bool]) -> Options:
-    """For a writer of signals and dead letters."""
+    """Return options for a producer of signals and dead letters."""
     return {
-        # Half a millisecond lets signals that exit together share a request: 125 instead of 149 us of CPU a text with
-        # no engine behind (1 ms: 117), and the broker has fewer requests to serve.
+        # Within half a millisecond, signals that exit together share a request: 125 instead of 149 us of CPU per text
+        # without an engine (1 ms: 117), and fewer requests for the broker.
         "linger.ms": 0.5,
         "compression.type": "lz4",
-        # The client's own default, said because the largest dead letter (about 700 KB) must stay below it.
+        # The client's own default, set because the largest dead letter (about 700 KB) must stay below it.
         "message.max.bytes": 1_000_000,
         **client_options(bootstrap_servers, overrides),
         "partitioner": "murmur2_random",
         "enable.idempotence": True,
         "acks": "all",
-        "message.timeout.ms": 0,  # never given up: order per key holds over any outage
+        "message.timeout.ms": 0,  # no time-out: order per key holds over any outage
     }

@@ -1,4 +1,4 @@
-"""librdkafka options, judged by librdkafka: every client of ours is made, and connects to nothing."""
+"""Check of librdkafka options by librdkafka: creates every client without connecting."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -18,12 +18,12 @@ from earlybird.stream.adapters.options import (
     producer_options,
 )
 
-_NOWHERE = ""  # for the brokers' addresses
+_NOWHERE = ""  # placeholder for the brokers' addresses
 _CREATED = re.compile(r"^Failed to create [\w ]+: ")
 
 
 def kafka_faults(group: str, protocol: Protocol, overrides: Mapping[str, str | int | float | bool]) -> list[str]:
-    """Every option that cannot work, with the client's reason."""
+    """Return every option that cannot work, with the client's reason."""
     free = {name: value for name, value in overrides.items() if name not in OWNED}
     clients: list[tuple[Callable[[Any], object], Callable[[Options], Options]]] = [
         (Consumer, lambda given: consumer_options(_NOWHERE, group, protocol, given)),
@@ -37,7 +37,10 @@ def kafka_faults(group: str, protocol: Protocol, overrides: Mapping[str, str | i
 def _faults(
     make: Callable[[Any], object], options: Callable[[Options], Options], overrides: Mapping[str, Any]
 ) -> Iterator[str]:
-    """librdkafka stops at the first: that one is left out, and it is asked again."""
+    """Yield every fault that one client reports.
+
+    librdkafka stops at the first fault: that option is left out, and the client is created again.
+    """
     left = dict(overrides)
 
     def complaint(given: Mapping[str, Any]) -> str | None:
@@ -59,7 +62,11 @@ def _faults(
 
 
 def _culprit(given: Mapping[str, Any], reason: str, complaint: Callable[[Mapping[str, Any]], str | None]) -> str | None:
-    """The option that the reason names; else, since a name may have an alias, the one without which it is gone."""
+    """Return the option that causes `reason`, None if unknown.
+
+    It is the one that the reason names; else, since a name may have an alias, the one without which the reason
+    disappears.
+    """
     if named := [name for name in given if name in reason]:
         return max(named, key=len)
     others = ((name, {other: given[other] for other in given if other != name}) for name in given)
@@ -67,7 +74,7 @@ def _culprit(given: Mapping[str, Any], reason: str, complaint: Callable[[Mapping
 
 
 def _file(name: str, value: str) -> str:
-    """What librdkafka leaves out: which file it was."""
+    """Return the file's path for a complaint, since librdkafka omits it."""
     if not name.endswith(".location"):
         return ""
     return f", was {value}" + ("" if Path(value).exists() else " (there is no such file)")

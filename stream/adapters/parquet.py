@@ -1,6 +1,7 @@
-"""Records as Parquet and Arrow files: the one home of pyarrow, which is imported when a file is first touched.
+"""Records as Parquet and Arrow files; pyarrow is imported at first use.
 
-A signal's columns are for queries; `value` holds the whole message as it was on the topic, and is what is read back.
+The adapters get pyarrow from `arrow`. A signal's columns are for queries; `value` holds the whole message as it was on
+the topic, and is what is read back.
 """
 
 import hashlib
@@ -19,14 +20,14 @@ from earlybird.stream.ports import Record
 from earlybird.stream.timeline.availability import Stamped
 
 ROW_GROUP = 16_384
-LEVEL = 3  # of zstd
+LEVEL = 3  # zstd compression level
 _PREFIX = b"earlybird."
 
 Row = dict[str, Any]
 
 
 def arrow() -> Any:
-    """The pyarrow module, with its Parquet part loaded. Raises SettingsError where it is not installed."""
+    """Return the pyarrow module with its Parquet part; raises SettingsError without it."""
     try:
         pa = import_module("pyarrow")
         import_module("pyarrow.compute")
@@ -38,7 +39,7 @@ def arrow() -> Any:
 
 
 def record_row(stamped: Stamped, available_us: int) -> Row:
-    """The columns that every archived record has."""
+    """Return the columns that every archived record has."""
     record = stamped.record
     return {
         "available_us": available_us,
@@ -54,7 +55,7 @@ def record_row(stamped: Stamped, available_us: int) -> Row:
 
 
 def record_of(row: Mapping[str, Any]) -> Stamped:
-    """The inverse of `record_row`."""
+    """Rebuild the record from a row, the inverse of `record_row`."""
     headers = tuple((header["name"], header["value"]) for header in row["headers"])
     return Stamped(
         Record(row["topic"], row["partition"], row["offset"], row["key"], row["value"], row["timestamp_us"], headers),
@@ -63,7 +64,7 @@ def record_of(row: Mapping[str, Any]) -> Stamped:
 
 
 def signal_row(signal: Signal | None) -> Row:
-    """The columns by which signals are queried; all null for a record that is no signal."""
+    """Return the columns by which signals are queried; null for other records."""
     if signal is None:
         return dict.fromkeys(SIGNAL)
     probs, exited, times = signal.probs, signal.exit, signal.ts
@@ -99,13 +100,15 @@ def signal_row(signal: Signal | None) -> Row:
 
 
 class TableFile:
-    """One Parquet or Arrow IPC file, written row group by row group of a fixed size: equal rows, equal bytes. It gets
-    its name when it is whole."""
+    """One Parquet or Arrow IPC file, written in row groups of a fixed size.
+
+    Equal rows give equal bytes. The file gets its name once it is complete.
+    """
 
     def __init__(
         self, path: Path, kind: Literal["raw", "signals", "replayed"], form: Literal["parquet", "arrow"] = "parquet"
     ) -> None:
-        """Raises SettingsError without pyarrow."""
+        """Prepare a file at `path`; raises SettingsError without pyarrow."""
         self.path, self._form = path, form
         self._pa = arrow()
         self._schema = schema_of(self._pa, kind)
@@ -115,17 +118,17 @@ class TableFile:
         self._metadata: dict[str, str] = {}
 
     def describe(self, metadata: Mapping[str, str]) -> None:
-        """Facts about the file, kept in it; before the first row."""
+        """Store facts about the file in its metadata, before the first row."""
         self._metadata = dict(metadata)
 
     def add(self, row: Row) -> None:
-        """One row; columns that are missing are null."""
+        """Add one row; missing columns are null."""
         self._rows.append(row)
         if len(self._rows) == ROW_GROUP:
             self._flush()
 
     def close(self) -> None:
-        """Write what is left, make it durable, and give it its name."""
+        """Write the remaining rows, fsync the file and give it its name."""
         self._flush()
         self._tables.close()
         with self._part.open("rb") as written:
@@ -134,7 +137,7 @@ class TableFile:
         _sync_folder(self.path.parent)
 
     def discard(self) -> None:
-        """Leave nothing behind."""
+        """Delete the unfinished file."""
         if self._tables is not None:
             self._tables.close()
         self._part.unlink(missing_ok=True)
@@ -155,7 +158,7 @@ class TableFile:
 
 
 def write_table(path: Path, kind: Literal["raw", "signals"], rows: Sequence[Row], metadata: Mapping[str, str]) -> None:
-    """A whole file at once; it is there complete or not at all."""
+    """Write a whole file at once: it appears complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     file = TableFile(path, kind)
     file.describe(metadata)
@@ -165,7 +168,7 @@ def write_table(path: Path, kind: Literal["raw", "signals"], rows: Sequence[Row]
 
 
 def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[Row]:
-    """The rows of a Parquet file in its order, a row group in memory at a time. Raises SourceError."""
+    """Yield a Parquet file's rows in order, one row group in memory; raises SourceError."""
     pa = arrow()
     try:
         with pa.parquet.ParquetFile(path) as file:
@@ -178,7 +181,7 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[Row]
 
 
 def columns_of(path: Path) -> list[str]:
-    """The names of a Parquet file's columns. Raises SourceError."""
+    """Return a Parquet file's column names; raises SourceError."""
     pa = arrow()
     try:
         return list(pa.parquet.read_schema(path).names)
@@ -187,7 +190,7 @@ def columns_of(path: Path) -> list[str]:
 
 
 def metadata_of(path: Path) -> dict[str, str]:
-    """What `describe` said of a Parquet file. Raises SourceError."""
+    """Return what `describe` stored in a Parquet file; raises SourceError."""
     pa = arrow()
     try:
         found = pa.parquet.read_schema(path).metadata or {}
@@ -199,7 +202,7 @@ def metadata_of(path: Path) -> dict[str, str]:
 
 
 def rows_sha256(rows: Iterable[Row]) -> str:
-    """Over keys and values in order."""
+    """Return the SHA-256 over keys and values, in order."""
     content = hashlib.sha256()
     for row in rows:
         for part in (row["key"], row["value"]):

@@ -1,4 +1,4 @@
-"""What a listener speaks, found by speaking to it: TLS or plain Kafka."""
+"""Probe that finds out whether a listener uses TLS or plain Kafka."""
 
 import socket
 import ssl
@@ -10,13 +10,13 @@ Speech = Literal["TLS", "plain Kafka"]
 
 ANSWER_S = 1.0
 
-# ApiVersions, version 0, correlation id 1, no client id; its length first. Brokers answer it before authentication.
+# ApiVersions request: length, version 0, correlation id 1, no client id. Brokers answer it before authentication.
 _QUESTION = struct.pack(">ihhih", 10, 18, 0, 1, -1)
 _CORRELATION = struct.pack(">i", 1)
 
 
 def speech_of(address: str) -> Speech | None:
-    """What listens at host:port. None: nobody, or nobody that answers either."""
+    """Return the protocol at host:port; None without a listener or a known answer."""
     host, _, port = address.rpartition(":")
     place = (host.strip("[]"), int(port))
     if _answers_plainly(place):
@@ -35,11 +35,11 @@ def _answers_plainly(place: tuple[str, int]) -> bool:
 
 def _shakes_hands(place: tuple[str, int]) -> bool:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # asked what it is, not trusted
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # probed, not trusted
     try:
         with socket.create_connection(place, ANSWER_S) as peer, context.wrap_socket(peer, server_hostname=place[0]):
             return True
     except ssl.SSLError as error:
-        return "alert" in str(error).lower()  # refused, in TLS: it wants a certificate of ours, say
+        return "alert" in str(error).lower()  # a refusal in TLS, for example for lack of a client certificate
     except OSError:
         return False

@@ -1,4 +1,4 @@
-"""Questions to a broker: repeated until it answers, ended at once where it refuses us."""
+"""Requests to a broker: retried until it answers, ended at once when it refuses."""
 
 import time
 from collections.abc import Callable
@@ -12,14 +12,14 @@ from earlybird.stream.errors import SourceError
 
 T = TypeVar("T")
 
-ANSWER_S = 10.0  # a question is given up after this
-_FIRST_TRY_S = 0.5  # how soon a refusal is seen: librdkafka reports it beside the call, which goes on waiting
+ANSWER_S = 10.0  # time-out of a request with all its retries
+_FIRST_TRY_S = 0.5  # time until a refusal is seen: librdkafka reports it by callback while the call keeps waiting
 _AGAIN_S = 0.1
 _MOST_TRY_S = 5.0  # a large cluster's answer may take long
 
 
 class Pollable(Protocol):
-    """A librdkafka client without an assignment: a poll brings no records."""
+    """A librdkafka client without an assignment: a poll returns no records."""
 
     def poll(self, timeout: float) -> object:
         """Serve the callbacks."""
@@ -32,10 +32,10 @@ def answered(
     timeout_s: float = ANSWER_S,
     given_up: Callable[[], bool] = lambda: False,
 ) -> T:
-    """A broker's answer to `question`, which takes a time-out in seconds; asked again until one comes.
+    """Return a broker's answer to `question`, retried until one comes.
 
-    Raises SourceError with the cause: at once where the broker refuses us, after `timeout_s`, or once the caller has
-    `given_up`, where none answers.
+    `question` takes a time-out in seconds. Raises SourceError with the cause: at once where the broker refuses us;
+    where none answers, after `timeout_s` or once the caller has `given_up`.
     """
     give_up_at, try_s = time.monotonic() + timeout_s, _FIRST_TRY_S
     while True:
@@ -45,7 +45,7 @@ def answered(
             return answer
         except KafkaException as failure:
             error: KafkaError = failure.args[0]
-        client.poll(0)  # the reason comes by the callbacks
+        client.poll(0)  # the callbacks bring the reason
         notes.raise_failure()
         if error.code() in DENIED or error.fatal():
             raise notes.refusal(error)
@@ -66,8 +66,11 @@ def partitions_of(
     awaited: bool = True,
     given_up: Callable[[], bool] = lambda: False,
 ) -> list[int]:
-    """The numbers of a topic's partitions; one that is `awaited` may be made meanwhile. `consumer` has no assignment
-    yet. Raises SourceError where there is no such topic, or it is not ours to see."""
+    """Return the partition numbers of a topic.
+
+    An `awaited` topic may still be created meanwhile. `consumer` has no assignment yet. Raises SourceError where the
+    topic does not exist or may not be described.
+    """
     give_up_at = time.monotonic() + timeout_s
 
     def asked(try_s: float) -> ClusterMetadata:

@@ -1,4 +1,4 @@
-"""How far reading has come in each partition, and what stands in its way."""
+"""Read progress per partition, and what blocks it."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -10,47 +10,53 @@ from earlybird.stream.ports import Partition
 
 log = get_logger(__name__)
 
-STALLED_S = 10.0  # nothing became readable for so long although there is more: worth a line
+STALLED_S = 10.0  # logged when nothing became readable for so long although there is more
 
 
 class Reached:
-    """Ends that reading has reached. Not thread-safe: consumer thread only."""
+    """Partition ends that reading has reached; not thread-safe, consumer thread only."""
 
     def __init__(self, consumer: Consumer, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._consumer, self._monotonic = consumer, monotonic
-        self._ends: dict[Partition, int] = {}  # all that can be read below was read, as of the client's last word
+        self._ends: dict[Partition, int] = {}  # everything readable below was read, as of the client's last report
         self._untold: dict[Partition, int] = {}
-        self._since: dict[Partition, float] = {}  # there is more, and none of it came
-        self._asked_in_vain = float("-inf")  # the last time that the client had no record for us
+        self._since: dict[Partition, float] = {}  # time since when there is more and none of it came
+        self._asked_in_vain = float("-inf")  # the last time that the client had no record
         self._warned: set[Partition] = set()
 
     def end(self, partition: Partition, offset: int) -> None:
-        """The client has come to the end of what can be read."""
+        """Record that the client reached the end of what can be read."""
         self._ends[partition] = self._untold[partition] = offset
 
     def nothing(self) -> None:
-        """The client had no record for us, of no partition."""
+        """Record that the client had no record, of any partition."""
         self._asked_in_vain = self._monotonic()
 
     def untold(self) -> Mapping[Partition, int]:
-        """The ends that came since the last call."""
+        """Return the ends reached since the last call."""
         untold, self._untold = self._untold, {}
         return untold
 
     def forget(self, partitions: Iterable[Partition]) -> None:
-        """These are not ours any more, or are begun anew."""
+        """Forget partitions that are no longer ours, or that begin anew."""
         for partition in partitions:
             for state in (self._ends, self._untold, self._since):
                 state.pop(partition, None)
             self._warned.discard(partition)
 
     def lag(self, starts: Mapping[Partition, int]) -> Mapping[Partition, int]:
-        """As Source.lag; as of the last fetch of each partition. `starts`: where each was begun."""
+        """See Source.lag; as of the last fetch of each partition.
+
+        `starts`: the offset at which each partition started.
+        """
         return {p: max(0, high - position) for p, (position, high) in self._places(starts).items()}
 
     def unreadable(self, starts: Mapping[Partition, int]) -> Mapping[Partition, int]:
-        """As Source.unreadable. An open transaction holds back what is behind its first record: the end of the
-        log moves on, what can be read does not. `starts`: of those that are not paused."""
+        """See Source.unreadable.
+
+        An open transaction holds back what is behind its first record: the high watermark moves on, the readable end
+        does not. `starts`: offsets at which the partitions that are not paused started.
+        """
         places, now = self._places(starts), self._monotonic()
         for partition in self._since.keys() - places.keys():
             self._read_on(partition)
@@ -59,7 +65,7 @@ class Reached:
                 self._since.setdefault(partition, now)
             else:
                 self._read_on(partition)
-        # What waits in the client for us to take it is no reason to complain.
+        # Records that wait in the client for the next poll are not blocked.
         found = {p: places[p][1] - self._ends[p] for p, since in self._since.items() if self._asked_in_vain > since}
         for partition in found.keys() - self._warned:
             if now - self._since[partition] > STALLED_S:

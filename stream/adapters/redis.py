@@ -1,11 +1,11 @@
-"""The duplicate cache on Redis: one script call a batch, a budget for each, a breaker above.
+"""Duplicate cache on Redis: one script call per batch, with time budget and breaker.
 
-Stored per text, as a string: `COUNT ENTRY` once it is answered (claims so far, and the first result, see the module
-cache_codec), or `? TOKEN` while a worker computes it. Every write is a single SET with its time to live: nothing can
-stay behind without one. All keys carry the hash tag {earlybird}: a script may name many keys only where they share a
-slot. On a Redis Cluster the cache therefore lives on one node; point the URL at it.
+Each text has one string: `COUNT ENTRY` once it is answered (claims so far, and the first result, see
+stream.adapters.cache_codec), or `? TOKEN` while a worker computes it. Every write is a single SET with its time to
+live, so nothing stays behind without one. All keys carry the hash tag {earlybird}: a script may use many keys only
+where they share a slot. On a Redis Cluster the cache therefore lives on one node; point the URL at it.
 
-Whoever can write to this Redis can write verdicts, unless entries are signed with a secret.
+Every client that can write to this Redis can write verdicts, unless entries are signed with a secret.
 """
 
 import time
@@ -26,10 +26,10 @@ log = structlog.get_logger(__name__)
 PREFIX = "{earlybird}:2:"  # 2 is the version of the layout
 FAILURES = 3  # calls in a row before Redis is left alone
 PROBE_S = 1.0
-QUIET_S = 10.0  # one line of a kind in this time, however many entries or calls it is about
+QUIET_S = 10.0  # at most one log line per kind in this time, however many entries or calls it covers
 
-# What a server refuses is counted and no error: one that is full, a replica, or one with an ACL has hits all the same.
-# A value is read up to a limit, whatever is there.
+# A refused command is counted instead of raised: a server that is full, a replica or limited by an ACL still has hits.
+# Values are read up to a limit, since others may have stored anything.
 ASKING = """
 local refused, cause = 0, ''
 local function ask(...)
@@ -44,7 +44,7 @@ end
 """
 
 # KEYS: texts. ARGV: token, lease in ms, ttl in ms, ttl in us, largest entry, then per text its recorded instant and its
-# raw position. Answers: 0 mine, 1 another worker's, 2 mine and what was there is thrown away, else the entry.
+# raw position. Answers: 0 claimed by us, 1 by another worker, 2 by us in place of an invalid entry, else the entry.
 CLAIM = Script(
     ASKING
     + """
@@ -72,8 +72,8 @@ return {refused, cause, answers}
 )
 
 # KEYS: texts. ARGV: token, ttl in ms, largest entry, then per text its entry ('' for none: only count) and the number
-# of items that repeated it. The first result stays: whoever computes a text a second time says the same of it, but is
-# not the first. A claim of ours that is only counted is given up.
+# of items that repeated it. The first result stays: a second computation has the same result, but is not the first.
+# Our claim on a text that is only counted is released.
 STORE = Script(
     ASKING
     + """
@@ -96,7 +96,7 @@ return {refused, cause, {}}
 """
 )
 
-# KEYS: texts whose entries are none. ARGV: token, lease in ms. They are ours now.
+# KEYS: texts with invalid entries. ARGV: token, lease in ms. Claims them for us.
 REPLACE = Script(
     ASKING
     + """
@@ -106,15 +106,15 @@ return {refused, cause, {}}
 )
 
 _Answered = tuple[int, bytes, list[int | bytes]]
-"""Commands that were refused, why the last one was, and what is said of each text (of none but by CLAIM)."""
+"""Number of refused commands, reason of the last refusal, and a value per text (CLAIM only)."""
 
 
 class RedisCache:
-    """A DuplicateCache on Redis or Valkey. Not thread-safe: consumer thread only, but for `available`, `writable` and
-    `figures`.
+    """A DuplicateCache on Redis or Valkey.
 
-    Counters: `calls` tried, `failures` among them, `skipped` while the breaker was open; `hits`, `misses`, `pending`
-    texts; `bad` entries thrown away; commands inside a script that the server `refused`.
+    Not thread-safe: consumer thread only, except `available`, `writable` and `figures`. Counters: `calls` tried,
+    `failures` among them, `skipped` while the breaker was open; `hits`, `misses`, `pending` texts; `bad` entries
+    discarded; commands inside a script that the server `refused`.
     """
 
     def __init__(
@@ -128,15 +128,17 @@ class RedisCache:
         secret: str | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`ttl_us`: how far apart two recorded instants may be for the texts to count as duplicates. `lease_ms`: how
-        long others leave a claimed text to us, and we theirs. `max_layers`: of the model, no exit is deeper.
-        `budget_ms`: the longest wait of a call. `secret`: signs entries, see stream.adapters.cache_codec.
-        Raises SettingsError on a URL that is none, or whose options are not its user's; no server is asked."""
+        """Check the URL without connecting; raises SettingsError for a bad URL or option.
+
+        `ttl_us`: how far apart two recorded instants may be for the texts to count as duplicates. `lease_ms`: how
+        long a claimed text is left to the worker that claimed it. `max_layers`: of the model, no exit is deeper.
+        `budget_ms`: the longest wait per call. `secret`: signs entries, see stream.adapters.cache_codec.
+        """
         self.calls = self.failures = self.skipped = self.hits = self.misses = self.pending = self.bad = self.refused = 0
         self.writable = True
         self._ttl_us, self._lease_ms, self._token = ttl_us, lease_ms, uuid.uuid4().hex
-        # Redis only cleans up by this; what counts is decided on recorded instants. At least a lease, so that a tiny
-        # ttl stays legal.
+        # Redis only cleans up by this; duplicates are decided on recorded instants. At least a lease, so that a tiny
+        # ttl stays valid.
         self._ttl_ms = max(ttl_us // 1000, lease_ms)
         self._entries = Entries(secret, max_layers)
         self._link = Link(url, budget_ms)
@@ -146,18 +148,18 @@ class RedisCache:
 
     @property
     def available(self) -> bool:
-        """Whether it is asked at all; /readyz calls the stage degraded while it is not."""
+        """True while Redis is asked; while False, /readyz calls the stage degraded."""
         return not self._breaker.open
 
     @property
     def figures(self) -> dict[str, int]:
-        """For the metrics, see stream.observability.figures."""
+        """Values for the metrics, see stream.observability.figures."""
         names = ("failures", "skipped", "hits", "misses", "pending", "bad", "refused")
         states = {"up": int(self.available), "writable": int(self.writable), "answered": self.calls - self.failures}
         return states | {name: getattr(self, name) for name in names}
 
     def claim(self, claims: Sequence[Claim]) -> list[Answer]:
-        """As DuplicateCache.claim."""
+        """See DuplicateCache.claim."""
         if not claims:
             return []
         arguments: list[str | int] = [self._token, self._lease_ms, self._ttl_ms, self._ttl_us, LARGEST_ENTRY]
@@ -174,7 +176,7 @@ class RedisCache:
         return [answer or ACQUIRED for answer in answers]
 
     def store(self, firsts: Mapping[str, First], repeats: Mapping[str, int]) -> None:
-        """As DuplicateCache.store."""
+        """See DuplicateCache.store."""
         keys = [*firsts, *(repeats.keys() - firsts.keys())]
         if not keys:
             return
@@ -184,13 +186,13 @@ class RedisCache:
         self._tell(STORE, [PREFIX + key for key in keys], arguments)
 
     def close(self) -> None:
-        """As DuplicateCache.close."""
+        """See DuplicateCache.close."""
         self._link.close()
 
     def _tell(
         self, script: Script, keys: Sequence[str], arguments: Sequence[str | int | bytes]
     ) -> list[int | bytes] | None:
-        """What a script says of each text; None when it could not be asked."""
+        """Run a script and return its value per text; None when the call failed."""
         texts = len(keys) if script is CLAIM else 0
         answered = self._ask(lambda: _checked(self._link.script(script, keys, arguments), texts))
         if answered is None:
@@ -200,14 +202,14 @@ class RedisCache:
         return values
 
     def _written(self, key: str, first: First | None) -> bytes:
-        """Nothing for what could not be read again."""
+        """Return the entry to store, empty for a result that could not be read again."""
         try:
             return b"" if first is None else self._entries.write(key, first)
         except ValueError:
             return b""
 
     def _read(self, key: str, value: int | bytes) -> Answer | None:
-        """None for an entry that is none, and still there."""
+        """Return the answer for one text; None for an invalid entry that must be replaced."""
         if value == 1:
             self.pending += 1
             return HELD_ELSEWHERE
@@ -239,7 +241,7 @@ class RedisCache:
             log.warning("cache.refused", refused=self.refused, reason=reason, hint=hint)
 
     def _due(self, kind: str) -> bool:
-        """Whether a line of this kind may be written now."""
+        """Return whether a line of this kind may be logged now."""
         now_s = self._monotonic()
         if now_s - self._said_at.get(kind, -QUIET_S) < QUIET_S:
             return False
@@ -247,7 +249,7 @@ class RedisCache:
         return True
 
     def _ask(self, call: Callable[[], _Answered]) -> _Answered | None:
-        """The call's answer; None when it failed or was not tried."""
+        """Return the call's answer; None when it failed or the breaker was open."""
         if not self._breaker.allows():
             self.skipped += 1
             return None
@@ -266,7 +268,7 @@ class RedisCache:
 
 
 def _checked(answer: Any, texts: int) -> _Answered:
-    """The answer of a script of ours. Raises RedisError on anything else: what listens there need not be Redis."""
+    """Validate a script's answer; raises RedisError, since the server need not be Redis."""
     match answer:
         case [int(refused), bytes(cause), list(values)] if len(values) == texts:
             if all(isinstance(value, int | bytes) for value in values):

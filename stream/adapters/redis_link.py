@@ -1,4 +1,4 @@
-"""One connection to Redis that holds its caller for a budget at most, and what its errors mean."""
+"""Redis connection with a bounded wait per call, and explanations of its errors."""
 
 import threading
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from redis.exceptions import TimeoutError as TimedOut
 
 from earlybird.stream.errors import SettingsError
 
-CONNECT_S = 1.0  # on a thread of its own: names are resolved and TLS is agreed on meanwhile
+CONNECT_S = 1.0  # on a thread of its own, name resolution and TLS handshake included
 
 ALLOWED = ("db", "username", "password", "client_name", "socket_keepalive", "ssl_")
-"""Options that a URL may have; ssl_ stands for all that begin so."""
+"""Options that a URL may have; ssl_ stands for all names with this prefix."""
 
 OWNED = {
     "socket_timeout": "redis.budget_ms bounds every wait",
@@ -30,7 +30,7 @@ OWNED = {
     "protocol": "it is 2",
     "decode_responses": "entries are bytes",
 }
-"""Options of a URL that would break what the settings promise, and why they are not needed."""
+"""Rejected options of a URL, which would break what the settings promise, with the reason for each."""
 
 HINTS = {
     "OOM": "later duplicates are computed; give Redis memory or a maxmemory-policy that evicts",
@@ -46,7 +46,7 @@ HINTS = {
     "CLUSTERDOWN": "the Redis Cluster is not whole",
     "MOVED": "redis.url must name the node of a Redis Cluster that has the slot of {earlybird}; the reason names it",
 }
-"""By the first word of an error as servers spell it."""
+"""Hint per error code, the first word of a server's error."""
 
 CODES = {
     "OutOfMemoryError": "OOM",
@@ -58,33 +58,36 @@ CODES = {
     "ClusterDownError": "CLUSTERDOWN",
     "MovedError": "MOVED",
 }
-"""The same of the client's exceptions, which leave that word out of their text."""
+"""Error code per exception of the client, whose text lacks the code."""
 
 
 class Link:
-    """Not thread-safe: consumer thread only. Methods raise RedisError or OSError; what is not an answer of the server
-    costs the connection, since a late answer would be taken for the next one."""
+    """One connection to Redis; not thread-safe, consumer thread only.
+
+    Methods raise RedisError or OSError. Any failure other than an error reply closes the connection, since a late
+    reply would be taken for the next one.
+    """
 
     def __init__(self, url: str, budget_ms: int) -> None:
-        """Raises SettingsError on a URL that is none or has options that are not its user's; asks no server."""
+        """Check the URL without connecting; raises SettingsError for a bad URL or option."""
         self._budget_s = budget_ms / 1000
         self._kind, self._options = _connection_options(url, self._budget_s)
         self._connection: AbstractConnection | None = None
         self._attempt: _Attempt | None = None
         try:
-            self._new()  # else an option that does not fit ends the worker at its first claim
-        except (TypeError, ValueError, AttributeError, RedisError) as error:  # AttributeError: text for an object
+            self._new()  # checks the options now, instead of ending the worker at its first claim
+        except (TypeError, ValueError, AttributeError, RedisError) as error:  # AttributeError: text given for an object
             raise SettingsError(f"Redis URL: {error}") from None
 
     def script(self, script: "Script", keys: Sequence[str], arguments: Sequence[str | int | bytes]) -> Any:
-        """What the server's script answers."""
+        """Run a script on the server and return its reply."""
         try:
             return self.command("EVALSHA", script.sha, len(keys), *keys, *arguments)
-        except NoScriptError:  # a server that was started anew; EVAL leaves it there
+        except NoScriptError:  # the server was restarted; EVAL loads the script again
             return self.command("EVAL", script.text, len(keys), *keys, *arguments)
 
     def command(self, *parts: str | int | bytes) -> Any:
-        """The server's answer to one command."""
+        """Send one command and return the server's reply."""
         connection = self._connected()
         try:
             connection.send_command(*parts)  # type: ignore[no-untyped-call]
@@ -96,7 +99,7 @@ class Link:
             raise
 
     def close(self) -> None:
-        """Let go of the connection; the next command makes a new one."""
+        """Close the connection; the next command opens a new one."""
         if self._connection is not None:
             self._connection.disconnect()  # type: ignore[no-untyped-call]
             self._connection = None
@@ -112,12 +115,12 @@ class Link:
             try:
                 self._connection = attempt.wait(self._budget_s)
             finally:
-                self._attempt = None if attempt.over else attempt  # the next call waits for it again
+                self._attempt = None if attempt.over else attempt  # the next call waits for a running attempt again
         return self._connection
 
 
 class Script:
-    """A script and the name that servers know it by."""
+    """A Lua script with the SHA-1 by which servers cache it."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -125,7 +128,10 @@ class Script:
 
 
 class _Attempt:
-    """A connection that is being made, on a thread: a resolver that hangs has no time-out that a caller could set."""
+    """A connection attempt on its own thread.
+
+    A resolver that hangs has no time-out that a caller could set.
+    """
 
     def __init__(self, connection: AbstractConnection) -> None:
         self._connection = connection
@@ -135,11 +141,14 @@ class _Attempt:
 
     @property
     def over(self) -> bool:
-        """Whether it succeeded or failed."""
+        """True once the attempt succeeded or failed."""
         return not self._thread.is_alive()
 
     def wait(self, timeout_s: float) -> AbstractConnection:
-        """The connection. Raises what connecting raised, and TimedOut while it is not over."""
+        """Return the connection.
+
+        Raises the error of the attempt, and TimedOut while it still runs.
+        """
         self._thread.join(timeout_s)
         if not self.over:
             raise TimedOut(f"no connection within {timeout_s * 1000:.0f} ms; it goes on meanwhile")
@@ -152,12 +161,15 @@ class _Attempt:
             self._connection.connect()  # type: ignore[no-untyped-call]
         except (RedisError, OSError) as error:
             self._error = error
-        except Exception as error:  # a host that no name can be, ciphers that there are not
+        except Exception as error:  # for example an invalid host name or unknown ciphers
             self._error = RedisError(f"{type(error).__name__}: {error}")
 
 
 def explained(error: BaseException | str) -> tuple[str, str]:
-    """The reason of a failure, and what to do about it. Of an error in a script, its text."""
+    """Return the reason of a failure and a hint.
+
+    An error inside a script is given as its text.
+    """
     text = str(error)
     reason = text if isinstance(error, str) else f"{type(error).__name__}: {text}"
     code = CODES.get(type(error).__name__, text.partition(" ")[0])
@@ -167,7 +179,10 @@ def explained(error: BaseException | str) -> tuple[str, str]:
 
 
 def _usable(connection: AbstractConnection) -> bool:
-    """Whether nothing is there to read before a question was asked; it is where the server has closed."""
+    """Return whether the connection is open and has no unread data.
+
+    A connection that the server closed has data to read.
+    """
     try:
         return not connection.can_read(0)
     except (RedisError, OSError):
@@ -175,7 +190,7 @@ def _usable(connection: AbstractConnection) -> bool:
 
 
 def _connection_options(url: str, budget_s: float) -> tuple[type[AbstractConnection], dict[str, Any]]:
-    """What makes a connection. Raises SettingsError."""
+    """Return the connection class and its arguments; raises SettingsError."""
     parts = urlsplit(url)
     taken = [name for name in parse_qs(parts.query) if name not in ALLOWED and not name.startswith("ssl_")]
     if taken:

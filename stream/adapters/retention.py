@@ -1,4 +1,4 @@
-"""How topics date and keep their records, as far as the broker tells."""
+"""Timestamp type and retention of topics, as far as the broker reports them."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,9 +17,11 @@ _Options = Mapping[str, str | int | float | bool]
 def deletes_by_record_time(
     bootstrap_servers: str, topics: Sequence[str], options: _Options | None = None
 ) -> dict[str, bool | None]:
-    """Per topic: whether it deletes records by the time their sender gave them. None where the broker does not say
-    (librdkafka's mock cluster has no topic administration). Raises FeedError for a topic that does not exist,
-    SourceError where the broker refuses us."""
+    """Return per topic whether retention deletes records by their sender's time.
+
+    None where the broker does not report it (librdkafka's mock cluster has no topic administration). Raises
+    FeedError for a topic that does not exist, SourceError where the broker refuses us.
+    """
     return {
         name: None if config is None else _sender_dates(config) and _deletes_by_age(config)
         for name, config in _configs(bootstrap_servers, topics, options).items()
@@ -27,8 +29,10 @@ def deletes_by_record_time(
 
 
 def sender_dated(bootstrap_servers: str, topic: str, options: _Options | None = None) -> bool | None:
-    """Whether the topic's records carry their sender's time instead of the broker's. None where the broker does not
-    say. Raises as deletes_by_record_time."""
+    """Return whether the topic's records carry the sender's time, not the broker's.
+
+    None where the broker does not report it. Raises like deletes_by_record_time.
+    """
     config = _configs(bootstrap_servers, [topic], options)[topic]
     return None if config is None else _sender_dates(config)
 

@@ -1,7 +1,7 @@
-"""Signals in Parquet files by columns, in the order of availability: what is not wanted is never decoded.
+"""Signals from Parquet files, filtered by columns, in order of availability.
 
-Files are sorted by availability. A window of rows is in memory at a time, some tens of thousands, of the columns that
-filters need; messages are read from the files when they are asked for, forwards.
+Unwanted messages are never decoded. Files are sorted by availability. A window of some tens of thousands of rows is
+in memory at a time, with only the columns that filters need; messages are read from the files on request, forwards.
 """
 
 from bisect import bisect_right
@@ -20,15 +20,17 @@ log = get_logger(__name__)
 
 FACTS = ("signal_id", "item_key", "symbols", "label", "confidence", "source", "item_type")
 _ORDER = ("available_us", "partition", "offset", "row")
-# Few values in many rows: read as dictionaries.
+# Columns with few distinct values are read as dictionaries.
 _REPEATING = ["model_sha256", "config_hash", "numerics", "model_id", "run_id"]
-_MESSAGES = 1_024  # read from a file at once
+_MESSAGES = 1_024  # messages read from a file at once
 _FOREVER = 2**63 - 1
 
 
 class Criteria(Protocol):
-    """What columns can decide of a selection (stream.subscription.selection.Selection is one); None asks for
-    nothing."""
+    """Criteria of a selection that columns can decide; None means no restriction.
+
+    stream.subscription.selection.Selection is one.
+    """
 
     @property
     def symbols(self) -> Collection[str] | None: ...
@@ -45,17 +47,17 @@ class Criteria(Protocol):
 
 
 class Place(NamedTuple):
-    """A file of signals, and an instant before which none of its records is available."""
+    """A file of signals, and the instant before which none of its records is available."""
 
     path: Path
     begins_us: int
 
 
 class SignalFile:
-    """One file; its rows are taken group by group, its messages row by row, both forwards."""
+    """One Parquet file, read forwards: rows by group, messages by row."""
 
     def __init__(self, path: Path) -> None:
-        """Raises SourceError."""
+        """Open the file; raises SourceError."""
         self.path = path
         self._pa = arrow()
         with _reading(self._pa, path):
@@ -67,18 +69,21 @@ class SignalFile:
             raise SourceError(f"{path}: holds no signals of ours")
         sizes = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
         self._starts = [sum(sizes[:number]) for number in range(len(sizes) + 1)]
-        self._group = 0  # the next to take
+        self._group = 0  # number of the next row group
         self._batches: Iterator[Any] = iter(())
         self._values: Any = ()
         self._values_from = self._values_group = -1
 
     @property
     def more(self) -> bool:
-        """Whether there are groups that were not taken."""
+        """True while row groups are left."""
         return self._group < len(self._starts) - 1
 
     def next_rows(self, columns: Sequence[str]) -> Any:
-        """The next group's rows as an Arrow table, with their numbers in `row`; columns that are missing are null."""
+        """Return the next group's rows as an Arrow table, numbered in `row`.
+
+        Missing columns are null.
+        """
         pa, first = self._pa, self._starts[self._group]
         with _reading(pa, self.path):
             table = self._file.read_row_group(
@@ -88,7 +93,7 @@ class SignalFile:
         return table.append_column("row", pa.array(range(first, first + table.num_rows), pa.int64()))
 
     def message(self, row: int) -> bytes | None:
-        """The message in this row. Fast where rows ascend from call to call."""
+        """Return the message in this row; fast where rows ascend from call to call."""
         if row < self._values_from:
             self._values_group = -1
         with _reading(self._pa, self.path):
@@ -110,9 +115,9 @@ class SignalFile:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Signals of some files in the order of availability. Never empty."""
+    """Signals of some files in order of availability; never empty."""
 
-    table: Any  # of Arrow, in one piece: available_us, FACTS (all columns where they were asked for), `file` and `row`
+    table: Any  # Arrow table in one chunk: available_us, FACTS (or all columns, as requested), `file` and `row`
     files: Mapping[int, SignalFile]
     places: Sequence[tuple[int, int]]  # file, row
 
@@ -120,7 +125,10 @@ class Rows:
         return len(self.places)
 
     def candidates(self, wanted: Criteria, known: Collection[str]) -> list[int]:
-        """Numbers of the rows that are wanted, or follow on one here that is, or are of a known item."""
+        """Return the numbers of the wanted rows and of rows of the same items.
+
+        The items are those in `known` and those with a wanted row here.
+        """
         pc = arrow().compute
         mask = matching(self.table, wanted)
         keys = self.table["item_key"].combine_chunks()
@@ -129,23 +137,26 @@ class Rows:
         return numbers
 
     def columns(self, names: Sequence[str], numbers: Sequence[int] | None = None) -> list[list[Any]]:
-        """These columns of these rows (None: all) as Python values."""
+        """Return these columns of these rows (None: all) as Python values."""
         chosen = self.table.select(names)
         chosen = chosen if numbers is None else chosen.take(arrow().array(numbers, "int64"))
         return [chosen[name].to_pylist() for name in names]
 
     def whole(self, numbers: Sequence[int]) -> Any | None:
-        """These rows with all columns of a signal; None where they were not asked for, or an older file has fewer."""
+        """Return these rows with all columns of a signal.
+
+        None where those columns were not read, or an older file has fewer.
+        """
         if not set(SIGNAL) <= set(self.table.column_names):
             return None
-        if numbers[-1] - numbers[0] == len(numbers) - 1:  # as they ascend
+        if numbers[-1] - numbers[0] == len(numbers) - 1:  # contiguous, since they ascend
             table = self.table.slice(numbers[0], len(numbers))
         else:
             table = self.table.take(arrow().array(numbers, "int64"))
         return None if table["model_id"].null_count else table
 
     def message(self, number: int) -> bytes:
-        """The message of a row. Fast where numbers ascend from call to call."""
+        """Return a row's message; fast where numbers ascend from call to call."""
         file, row = self.places[number]
         return self.files[file].message(row) or b""
 
@@ -153,8 +164,10 @@ class Rows:
 def read_signal_rows(
     places: Sequence[Place], columns: Sequence[str], start_us: int | None, end_us: int | None
 ) -> Iterator[Rows]:
-    """All rows of these files that are signals with `start_us <= available_us < end_us`, in order of availability,
-    ties by partition and offset. Records that are no signals are counted in the log. Raises SourceError."""
+    """Yield all signals with `start_us <= available_us < end_us` in order of availability.
+
+    Ties are ordered by partition and offset. Records that are no signals are counted in the log. Raises SourceError.
+    """
     pc = arrow().compute
     unreadable, reached_us = 0, 0
     for files, table in _windows(places, [*_ORDER, *columns]):
@@ -172,7 +185,7 @@ def read_signal_rows(
 
 
 def matching(table: Any, wanted: Criteria) -> Any:
-    """Which rows are wanted, as a boolean Arrow array: the same that Selection.matches says of their facts."""
+    """Return a boolean Arrow array of the wanted rows, like Selection.matches for each."""
     pa = arrow()
     pc = pa.compute
     masks = [
@@ -215,10 +228,13 @@ def _sorted(table: Any) -> Any:
 
 
 def _windows(places: Sequence[Place], columns: Sequence[str]) -> Iterator[tuple[dict[int, SignalFile], Any]]:
-    """Rows that nothing to come can precede, window by window, unsorted within; each with the number of its file."""
+    """Yield windows of rows that no later row can precede, unsorted within.
+
+    Each row carries the number of its file.
+    """
     waiting = sorted(enumerate(places), key=lambda each: (each[1].begins_us, each[1].path), reverse=True)
     files: dict[int, SignalFile] = {}
-    rest: dict[int, Any] = {}  # by file, the rows that were read and are not due
+    rest: dict[int, Any] = {}  # rows per file that were read and are not yet due
     while waiting or rest:
         while waiting and (not rest or waiting[-1][1].begins_us <= _cut(files, rest)):
             number, place = waiting.pop()
@@ -248,7 +264,10 @@ def _joined(tables: Sequence[Any]) -> Any:
 
 
 def _cut(files: Mapping[int, SignalFile], rest: Mapping[int, Any]) -> int:
-    """What comes from these files is not available earlier: the last that was read of a file with more."""
+    """Return the instant before which these files have no further rows.
+
+    It is the earliest last row read among the files with more.
+    """
     return min((_last(table, 0) for number, table in rest.items() if files[number].more), default=_FOREVER)
 
 

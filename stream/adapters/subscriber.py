@@ -1,4 +1,4 @@
-"""Topics read by a strategy: alone and without a trace on the broker, or as one of a group that shares the work."""
+"""Kafka reader for strategies: alone without traces on the broker, or in a group."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -25,7 +25,7 @@ from earlybird.stream.ports import Partition, Record
 log = get_logger(__name__)
 
 Start = Literal["now", "beginning"] | int
-"""Where reading begins: an instant is in epoch microseconds, by the broker's timestamps."""
+"""Where reading begins. An integer is an instant in epoch microseconds, by the broker's timestamps."""
 
 _ANSWER_S = 5.0
 _AGAIN_S = 0.2
@@ -33,14 +33,16 @@ T = TypeVar("T")
 
 
 class Subscriber:
-    """Reads topics as records appear. Not thread-safe: one thread polls, commits and closes.
+    """Kafka reader that returns records as they appear, with or without a group.
 
-    Without a group nothing is committed and nobody else is affected; partitions added later are found by `refresh`, and
-    `ends` says where each partition that has history ended when reading began. In a group the broker shares the
-    partitions out; each starts at the group's commit, at `start` where there is none.
+    Not thread-safe: one thread polls, commits and closes.
 
-    Reading survives brokers that go away; what the broker deleted before it was read is lost, counted in `out_of_range`
-    and logged, and reading goes on at the earliest record.
+    Without a group nothing is committed and no other client is affected; `refresh` finds partitions added later, and
+    `ends` holds the end of each partition with history when reading began. In a group the broker shares the
+    partitions out; each starts at the group's commit, or at `start` without one.
+
+    Reading survives broker outages. Records that the broker deleted before they were read are lost, counted in
+    `out_of_range` and logged, and reading continues at the earliest record.
     """
 
     def __init__(
@@ -56,9 +58,12 @@ class Subscriber:
         revoked: Callable[[Sequence[Partition], bool], None] = lambda *_: None,
         given_up: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Waits up to `patience_s` for a broker and the topics: SourceError when they do not come. `revoked` is called
-        inside `poll` with partitions that go to another member, and whether they may still be committed. `given_up` is
-        asked while a broker is waited for. SettingsError for options that are not the user's."""
+        """Wait up to `patience_s` for a broker and the topics, else raise SourceError.
+
+        `revoked` is called inside `poll` with partitions that move to another member, and whether they may still be
+        committed. `given_up` is checked while waiting for a broker. SettingsError for options that users may not
+        set.
+        """
         self.out_of_range = 0
         self.ends: dict[Partition, int] = {}
         self._given_up, self._deadline_s = given_up, time.monotonic() + patience_s
@@ -67,13 +72,13 @@ class Subscriber:
         settings = {
             "fetch.wait.max.ms": 100,
             "topic.metadata.refresh.interval.ms": 5000,
-            "heartbeat.interval.ms": 300,  # as in consumer_options: a partition moves when its next owner asks
+            "heartbeat.interval.ms": 300,  # as in consumer_options: a partition moves at its next owner's heartbeat
             "session.timeout.ms": 10_000,
             **client_options(bootstrap_servers, options or {}),
-            "group.id": group or "earlybird-subscriber",  # librdkafka wants one; without a group it is never joined
+            "group.id": group or "earlybird-subscriber",  # librdkafka requires one; the default is never joined
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
-            "auto.offset.reset": "error",  # out of range reaches us
+            "auto.offset.reset": "error",  # reports an offset out of range as an event
             "enable.partition.eof": group is None,
             "partition.assignment.strategy": "cooperative-sticky",
             "isolation.level": "read_committed" if read_committed else "read_uncommitted",
@@ -96,8 +101,10 @@ class Subscriber:
             raise
 
     def poll(self, timeout_ms: int, limit: int = 500) -> list[Record]:
-        """Up to `limit` records, at and after `start`: waits for the first at most `timeout_ms`. Raises SourceError
-        when reading can never go on."""
+        """Return up to `limit` records at and after `start`.
+
+        Waits at most `timeout_ms` for the first. Raises SourceError when reading can never go on.
+        """
         if self._idle:
             self._idle = False
             self._consumer.resume(
@@ -107,20 +114,20 @@ class Subscriber:
         self._log.raise_failure()
         messages = [] if first is None else [first, *self._consumer.consume(limit - 1, 0)]
         records = [record_of(message) for message in messages if not self._fault(message)]
-        if isinstance(self._start, int):  # create times may be out of order, and not every broker finds by time
+        if isinstance(self._start, int):  # create times may be out of order, and not every broker can search by time
             return [record for record in records if (record.timestamp_us or self._start) >= self._start]
         return records
 
     def idle(self) -> None:
-        """Instead of `poll` while nothing more can be taken: the group must not think us dead."""
+        """Keep the group membership alive; called instead of `poll` while no records are wanted."""
         self._idle = True
         self._consumer.pause(self._consumer.assignment())
-        if not self._held and (message := self._consumer.poll(0)) is not None:  # of a partition that just came
+        if not self._held and (message := self._consumer.poll(0)) is not None:  # from a just assigned partition
             self._held.append(message)
         self._log.raise_failure()
 
     def hold(self, partitions: Set[Partition]) -> None:
-        """Read no more of these for now, and of all others again."""
+        """Pause these partitions and resume all others."""
         if stop := partitions - self._paused:
             self._consumer.pause([TopicPartition(*partition) for partition in stop])
         if go := self._paused - partitions:
@@ -128,12 +135,15 @@ class Subscriber:
         self._paused = set(partitions)
 
     def at_end(self) -> set[Partition]:
-        """Partitions of which the broker had no more, since the last call. Never any in a group."""
+        """Return partitions whose end was reached since the last call; none in a group."""
         found, self._at_end = self._at_end, set()
         return found
 
     def commit(self, offsets: Mapping[Partition, int], *, wait: bool = False) -> None:
-        """The group reads on from these offsets after a restart. A refusal is logged: at worst records come twice."""
+        """Commit the offsets at which the group continues after a restart.
+
+        A refusal is logged: at worst records come twice.
+        """
         places = [TopicPartition(*partition, offset) for partition, offset in offsets.items()]
         if not places:
             return
@@ -147,7 +157,7 @@ class Subscriber:
                 log.warning("commit.refused", client="subscriber", reason=error.args[0].str())
 
     def refresh(self) -> None:
-        """Read partitions that were added since, from their beginning. Nothing to do in a group."""
+        """Read newly added partitions from their beginning; no effect in a group."""
         if self._group is not None:
             return
         try:
@@ -161,7 +171,7 @@ class Subscriber:
             self._log.error(error.args[0])
 
     def close(self) -> None:
-        """Leave the group, let go of the connections; within seconds, whatever the broker does."""
+        """Leave the group and close the connections, within seconds whatever the broker does."""
         leave(self._consumer, "subscriber")
 
     def _open(self, topics: Sequence[str]) -> None:
@@ -194,8 +204,10 @@ class Subscriber:
         consumer.incremental_unassign(places)
 
     def _places(self, partitions: Sequence[Partition], start: Start) -> list[TopicPartition]:
-        """Where each begins. "now" becomes an offset at once: a broker that goes away before the first fetch must not
-        move it."""
+        """Return each partition's starting offset.
+
+        "now" is resolved to an offset at once: an outage before the first fetch must not move it.
+        """
         return [TopicPartition(*partition, self._first(partition, start)) for partition in partitions]
 
     def _first(self, partition: Partition, start: Start) -> int:
@@ -211,7 +223,7 @@ class Subscriber:
         found = self._by_time(partition, instant_us // 1000)
         if found >= 0:
             return found
-        # Below 0 is "nothing that late", or a broker that finds nothing by time, as librdkafka's mock: time 0 tells.
+        # Below 0: nothing that late, or a broker that cannot search by time (librdkafka's mock). Time 0 tells which.
         return high if low == high or self._by_time(partition, 0) >= 0 else low
 
     def _by_time(self, partition: Partition, instant_ms: int) -> int:
@@ -224,7 +236,10 @@ class Subscriber:
         return self._ask(partial(self._consumer.get_watermark_offsets, place, timeout=_ANSWER_S))
 
     def _ask(self, question: Callable[[], T]) -> T:
-        """A broker's answer, waited for as long as the broker may come back; while opening, for its patience."""
+        """Return a broker's answer, retried without limit.
+
+        While opening, retries end after `patience_s` or once `given_up`.
+        """
         while True:
             self._log.raise_failure()
             try:
@@ -247,7 +262,7 @@ class Subscriber:
         return [Partition(topic, number) for number in numbers]
 
     def _fault(self, message: Message) -> bool:
-        """Whether this is no record but an event; acts on it."""
+        """Handle a message if it is an event and return whether it is."""
         error = message.error()
         if error is None:
             return False
@@ -265,6 +280,6 @@ class Subscriber:
         topic, number = message.topic() or "", message.partition() or 0
         self.out_of_range += 1
         log.error("source.out_of_range", topic=topic, partition=number, offset=message.offset(), reason=error.str())
-        # The client has stopped fetching this partition and refuses to seek in it; given anew, it starts.
+        # The client has stopped fetching this partition and refuses to seek in it; a new assignment starts it.
         self._consumer.incremental_unassign([TopicPartition(topic, number)])
         self._consumer.incremental_assign([TopicPartition(topic, number, OFFSET_BEGINNING)])

@@ -1,4 +1,4 @@
-"""Topics read by a spectator: no group, no commits, every partition assigned at a chosen end."""
+"""Kafka reader without group or commits, from the beginning or the end."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -15,10 +15,10 @@ from earlybird.stream.ports import Partition, Record
 
 
 class Tail:
-    """Reads records of topics as they appear, or from the beginning. Not thread-safe.
+    """Kafka reader that follows topics from their beginning or end; not thread-safe.
 
-    Partitions are those that exist when it starts; order holds per partition. What the broker deletes before it was
-    read is skipped: a spectator needs no more.
+    It reads the partitions that exist when it starts; order holds per partition. Records that the broker deletes
+    before they are read are skipped: an observer does not need them.
     """
 
     def __init__(
@@ -30,13 +30,15 @@ class Tail:
         options: Mapping[str, str | int | float | bool] | None = None,
         patience_s: float = ANSWER_S,
     ) -> None:
-        """Waits up to `patience_s` for a broker and the topics. Raises SourceError when they do not come, SettingsError
-        for options that are not the user's."""
+        """Wait up to `patience_s` for a broker and the topics, else raise SourceError.
+
+        Raises SettingsError for options that users may not set.
+        """
         self._log = ClientLog("tail", bootstrap_servers)
         settings = {
             "fetch.wait.max.ms": 100,
             **client_options(bootstrap_servers, options or {}),
-            "group.id": "earlybird-tail",  # librdkafka wants one; it is never joined
+            "group.id": "earlybird-tail",  # librdkafka requires one; it is never joined
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "auto.offset.reset": "earliest",
@@ -59,8 +61,10 @@ class Tail:
         )
 
     def poll(self, timeout_ms: int, limit: int = 500) -> list[Record]:
-        """Up to `limit` records: waits for the first at most `timeout_ms`. Raises SourceError when reading can never
-        go on."""
+        """Return up to `limit` records, waiting at most `timeout_ms` for the first.
+
+        Raises SourceError when reading can never go on.
+        """
         first = self._consumer.poll(timeout_ms / 1000)
         self._log.raise_failure()
         if first is None:
@@ -74,7 +78,7 @@ class Tail:
         return [record_of(message) for message in messages if message.error() is None]
 
     def ends(self) -> dict[Partition, int]:
-        """The offset after the last record of every partition, asked of the broker now. Raises SourceError."""
+        """Return every partition's current end offset from the broker; raises SourceError."""
         try:
             return {
                 Partition(place.topic, place.partition): self._consumer.get_watermark_offsets(place, timeout=10)[1]
@@ -84,10 +88,10 @@ class Tail:
             raise SourceError(f"{self._log.bootstrap_servers}: {error.args[0].str()}") from None
 
     def reached(self, ends: Mapping[Partition, int]) -> bool:
-        """Whether everything before these offsets was read (or is not there any more)."""
+        """Return whether all records before these offsets were read or no longer exist."""
         places = self._consumer.position([TopicPartition(*partition) for partition, end in ends.items() if end > 0])
         return all(place.offset >= ends[Partition(place.topic, place.partition)] for place in places)
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         leave(self._consumer, "tail")

@@ -1,5 +1,7 @@
-"""Offsets of times, from the broker; where it does not know them (librdkafka's mock cluster), by bisection: read one
-record, compare, halve."""
+"""Offsets by time, from the broker or by bisection.
+
+Bisection is for brokers without an index by time (librdkafka's mock cluster): read one record, compare, halve.
+"""
 
 import time
 from functools import partial
@@ -14,7 +16,7 @@ from earlybird.stream.timeline.merge import Span, Window
 
 
 def by_time(consumer: Consumer, partition: Partition, span: Span, window: Window) -> Span:
-    """The offsets that can hold records of this window's times."""
+    """Return the offsets that can hold records of this window's times."""
     if span.start >= span.end:
         return span
     first = partial(_first_since, consumer, partition, span)
@@ -24,7 +26,7 @@ def by_time(consumer: Consumer, partition: Partition, span: Span, window: Window
 
 
 def _first_since(consumer: Consumer, partition: Partition, span: Span, at_us: int) -> int:
-    """The offset of the first record of that time or later; the end where there is none."""
+    """Return the first offset of that time or later; the end without one."""
     found = _asked(consumer, partition, max(0, at_us // 1000))
     if found is None and _asked(consumer, partition, 0) is None:
         return _bisected(consumer, partition, span, at_us)
@@ -39,7 +41,10 @@ def _asked(consumer: Consumer, partition: Partition, at_ms: int) -> int | None:
 
 
 def _bisected(consumer: Consumer, partition: Partition, span: Span, at_us: int) -> int:
-    """By reading. Where times are out of order by at most the window's slack this is early enough, never late."""
+    """Find the offset by reading.
+
+    Where times are out of order by at most the window's slack, the result is early enough, never late.
+    """
     low, high = span
     while low < high:
         middle = (low + high) // 2
@@ -52,7 +57,7 @@ def _bisected(consumer: Consumer, partition: Partition, span: Span, at_us: int) 
 
 
 def next_record(consumer: Consumer, partition: Partition, offset: int) -> tuple[int, int] | None:
-    """Offset and time of the first record from `offset` on; None at the end."""
+    """Return offset and time of the first record from `offset` on; None at the end."""
     consumer.assign([TopicPartition(*partition, offset)])
     deadline_s = time.monotonic() + ANSWER_S
     while time.monotonic() < deadline_s:

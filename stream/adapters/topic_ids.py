@@ -1,4 +1,4 @@
-"""Ids of topics: one that is deleted and made again under its name has another."""
+"""Topic ids, which detect a topic that was deleted and recreated by name."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -10,33 +10,34 @@ from confluent_kafka.admin import AdminClient, TopicDescription  # type: ignore[
 from earlybird.stream.adapters.clients import ClientLog
 from earlybird.stream.adapters.options import client_options
 
-LOOK_S = 1.0  # between two looks; a topic made again is read from its old offset for at most this long
+LOOK_S = 1.0  # between two requests; a recreated topic is read from its old offset for at most this long
 ASK_S = 2.0  # a broker answers within milliseconds
 NO_ID = "A" * 22  # the zero UUID: the broker knows no ids (before 2.8)
 
 
 class TopicIds:
-    """Asks for the ids of some topics: when told to, and from then on every second on a thread of its own.
+    """Reader of topic ids, on request and every second on its own thread.
 
-    A topic without an entry has no id that we know: the broker is too old (or the embedded one), does not let us
-    describe the topic, or did not answer. Consumer thread only, but for the thread that looks and writes `latest`.
+    The thread starts at the first request. A topic without an entry has no known id: the broker is too old (or the
+    embedded one), does not let us describe the topic, or did not answer. Consumer thread only, except the thread
+    that looks and writes `latest`.
     """
 
     def __init__(
         self, bootstrap_servers: str, topics: Sequence[str], options: Mapping[str, str | int | float | bool]
     ) -> None:
-        """Connects at the first `ask`. `options` are librdkafka's."""
-        self.latest: Mapping[str, str] = {}  # of the last look; another object only when something has changed
+        """Prepare for these topics; connects at the first `ask`. `options` are librdkafka's."""
+        self.latest: Mapping[str, str] = {}  # ids at the last request; a new object only when something has changed
         self._topics = TopicCollection(list(topics))
         self._settings = client_options(bootstrap_servers, options)
         self._settings.pop("group.instance.id", None)
         self._log = ClientLog("topic ids", bootstrap_servers)
         self._admin: AdminClient | None = None
-        self._tells = False  # whether the broker is one that could answer
+        self._tells = False  # whether the broker has a controller, which answers the request
         self._closed = threading.Event()
 
     def ask(self) -> Mapping[str, str]:
-        """The ids that the broker tells now."""
+        """Return the ids that the broker reports now."""
         if self._admin is not None:
             return self._told(self._admin)
         admin = self._admin = AdminClient(self._settings, logger=self._log)
@@ -45,7 +46,7 @@ class TopicIds:
         return now
 
     def close(self) -> None:
-        """Ask no more."""
+        """Stop asking."""
         self._closed.set()
 
     def _watch(self, admin: AdminClient) -> None:
@@ -62,7 +63,7 @@ class TopicIds:
                 self._tells = cluster.controller_id in cluster.brokers
             answers = admin.describe_topics(self._topics, request_timeout=ASK_S) if self._tells else {}
         except KafkaException:
-            return {}  # the broker is away; the consumer's own log says so
+            return {}  # no broker reached; the consumer's own log reports it
         return {topic: topic_id for topic, answer in answers.items() if (topic_id := _id_of(answer)) is not None}
 
 

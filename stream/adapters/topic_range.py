@@ -1,6 +1,6 @@
-"""A range of topics, read by a spectator: every partition assigned from here to there, no group, no commits.
+"""Kafka reader of a bounded range of topics, without group or commits.
 
-The end is frozen when the range is made.
+Every partition is assigned from its start to its end; the ends are frozen when the range is made.
 """
 
 import time
@@ -30,26 +30,29 @@ from earlybird.stream.ports import Partition
 from earlybird.stream.timeline.availability import Stamped
 from earlybird.stream.timeline.merge import Begin, Span, Window
 
-SILENCE_S = 60.0  # a bounded read that brings nothing for so long has lost its broker
-AHEAD = 4_096  # records kept of a partition whose turn has not come
+SILENCE_S = 60.0  # a bounded read without records for so long has lost its broker
+AHEAD = 4_096  # records buffered per partition whose turn has not come
 
 _Options = Mapping[str, str | int | float | bool]
 
 
 class TopicReader:
-    """One consumer, assigned by hand. Not thread-safe."""
+    """A consumer with a manual assignment; not thread-safe."""
 
     def __init__(
         self, bootstrap_servers: str, starts: Mapping[Partition, int], options: _Options | None = None
     ) -> None:
-        """Raises SettingsError for options that are not the user's."""
+        """Assign these starts; raises SettingsError for options that users may not set."""
         self._log = ClientLog("reader", bootstrap_servers)
         self._consumer = _consumer(bootstrap_servers, options, self._log)
-        self.at_end: dict[Partition, int] = {}  # the offset at which the broker last had no more
+        self.at_end: dict[Partition, int] = {}  # the offset of the last end-of-partition event
         self._consumer.assign([TopicPartition(*partition, offset) for partition, offset in starts.items()])
 
     def poll(self, timeout_ms: int, limit: int = 1_000) -> list[Stamped]:
-        """Up to `limit` records as the broker sends them; empty on timeout. Raises SourceError."""
+        """Return up to `limit` records as the broker sends them; empty on timeout.
+
+        Raises SourceError.
+        """
         first = self._consumer.poll(timeout_ms / 1000)
         self._log.raise_failure()
         if first is None:
@@ -59,15 +62,15 @@ class TopicReader:
         return [stamped for message in messages if (stamped := self._stamped(message)) is not None]
 
     def pause(self, partitions: Iterable[Partition]) -> None:
-        """Fetch no more of these for now."""
+        """Stop fetching these partitions."""
         self._consumer.pause([TopicPartition(*partition) for partition in partitions])
 
     def resume(self, partitions: Iterable[Partition]) -> None:
-        """Fetch these again."""
+        """Fetch these partitions again."""
         self._consumer.resume([TopicPartition(*partition) for partition in partitions])
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         leave(self._consumer, "reader")
 
     def _stamped(self, message: Message) -> Stamped | None:
@@ -87,11 +90,14 @@ class TopicHistory:
     """A History on a broker."""
 
     def __init__(self, bootstrap_servers: str, options: _Options | None = None) -> None:
-        """Nothing is asked yet."""
+        """Store the connection's options; it connects at the first call."""
         self._bootstrap_servers, self._options = bootstrap_servers, options
 
     def spans(self, topics: Iterable[str], window: Window) -> dict[Partition, Span]:
-        """As History.spans. Raises SourceError for a topic that is not there, or a broker that does not answer."""
+        """See History.spans.
+
+        Raises SourceError for a topic that does not exist, or a broker that does not answer.
+        """
         with self._asking() as (consumer, log):
             partitions = _partitions(consumer, log, topics)
             whole = frozen_ends(self._bootstrap_servers, consumer, partitions, self._options)
@@ -100,7 +106,7 @@ class TopicHistory:
             }
 
     def cut(self, topics: Iterable[str], window: Window) -> dict[Partition, Begin]:
-        """As History.cut: what retention, or somebody, has deleted. Raises as `spans`."""
+        """See History.cut; returns what retention or an operator has deleted, raises like `spans`."""
         with self._asking() as (consumer, log):
             begins = {part: _begin(consumer, part) for part in _partitions(consumer, log, topics)}
             return {part: begin for part, begin in begins.items() if window.lacks_before(part, begin)}
@@ -117,7 +123,7 @@ class TopicHistory:
             leave(consumer, "planner")
 
     def read(self, spans: Mapping[Partition, Span], window: Window) -> list[Iterator[Stamped]]:  # noqa: ARG002
-        """As History.read; `spans` decide alone. Raises SourceError when the broker falls silent."""
+        """See History.read; only `spans` bound it, raises SourceError when the broker falls silent."""
         wanted = {partition: span for partition, span in spans.items() if span.start < span.end}
         if not wanted:
             return []
@@ -126,7 +132,10 @@ class TopicHistory:
 
 
 class _Shared:
-    """One consumer behind an iterator per partition; partitions that run far ahead of their turn are paused."""
+    """One consumer shared by an iterator per partition.
+
+    Partitions that run far ahead of their turn are paused.
+    """
 
     def __init__(self, bootstrap_servers: str, spans: Mapping[Partition, Span], options: _Options | None) -> None:
         starts = {partition: span.start for partition, span in spans.items()}
@@ -138,7 +147,7 @@ class _Shared:
     def read(self, partition: Partition) -> Iterator[Stamped]:
         try:
             yield from self._read(partition)
-        finally:  # also when whoever reads goes away before the end
+        finally:  # also when the iterator is closed before its end
             self._finish(partition)
 
     def _read(self, partition: Partition) -> Iterator[Stamped]:
@@ -194,8 +203,10 @@ class _Shared:
 def frozen_ends(
     bootstrap_servers: str, consumer: Consumer, partitions: Sequence[Partition], options: _Options | None = None
 ) -> dict[Partition, Span]:
-    """First and end offset of each partition now. The end is that of committed records: what an open transaction
-    holds back is not waited for."""
+    """Return each partition's first and end offset now.
+
+    The end is that of committed records: records behind an open transaction are not waited for.
+    """
     starts = {part: consumer.get_watermark_offsets(TopicPartition(*part), timeout=ANSWER_S)[0] for part in partitions}
     if not partitions:
         return {}
@@ -231,7 +242,7 @@ def _consumer(bootstrap_servers: str, options: _Options | None, log: ClientLog) 
     settings = {
         "fetch.wait.max.ms": 100,
         **client_options(bootstrap_servers, options or {}),
-        "group.id": "earlybird-replay",  # librdkafka wants one; it is never joined
+        "group.id": "earlybird-replay",  # librdkafka requires one; it is never joined
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "auto.offset.reset": "error",

@@ -1,4 +1,7 @@
-"""Topics: made once, by hand or by deployment; the stage itself never makes one."""
+"""Topic creation and inspection; the stage itself never creates a topic.
+
+Topics are created once, by hand or by deployment.
+"""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -24,7 +27,7 @@ _Options = Mapping[str, str | int | float | bool]
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic as it should be."""
+    """Wanted name, partitions, replication and configuration of a topic."""
 
     name: str
     partitions: int = 1
@@ -34,7 +37,10 @@ class Topic:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What became of one topic. `partitions` is what the broker has: an existing topic is never changed."""
+    """Result of creating one topic.
+
+    `partitions` is the broker's number: an existing topic is never changed.
+    """
 
     topic: Topic
     outcome: Literal["created", "exists"]
@@ -43,8 +49,10 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a broker says of a topic. Hidden: without the permission to describe it nobody is told whether it is
-    there."""
+    """State of a topic on the broker.
+
+    Hidden: without the permission to describe it, a client cannot learn whether it exists.
+    """
 
     name: str
     state: Literal["there", "missing", "hidden"]
@@ -54,8 +62,11 @@ class Seen:
 def stage_topics(
     raw: Sequence[str], signals: str, control: str, dead_letters: str, *, partitions: int, replication: int
 ) -> list[Topic]:
-    """The topics of one stage. `signals` carries the broker's append time, so that latency is measured on one clock;
-    raw topics keep the feed's. Heartbeats need one partition and a day."""
+    """Return the topics of one stage.
+
+    `signals` carries the broker's append time, so that latency is measured on one clock; raw topics keep the feed's
+    time. Heartbeats need one partition and a day of retention.
+    """
     return [
         *(Topic(name, partitions, replication) for name in raw),
         Topic(signals, partitions, replication, {"message.timestamp.type": "LogAppendTime"}),
@@ -71,8 +82,10 @@ def create_topics(
     options: _Options | None = None,
     timeout_s: float = 30.0,
 ) -> list[Made]:
-    """Create what is not there; says of each what became of it. Raises StreamError with the broker's reason, or when
-    none has answered after `timeout_s`."""
+    """Create missing topics and return the result per topic.
+
+    Raises StreamError with the broker's reason, or when none has answered after `timeout_s`.
+    """
     admin, notes = watched_admin(bootstrap_servers, options)
     answered(admin, notes, partial(_everything, admin), timeout_s)
     wanted = [
@@ -90,18 +103,22 @@ def create_topics(
 def known_topics(
     bootstrap_servers: str, options: _Options | None = None, *, timeout_s: float = ANSWER_S
 ) -> dict[str, int]:
-    """Every topic that we may see, with the number of its partitions. Raises SourceError when no broker answers in
-    time."""
+    """Return every visible topic with its number of partitions.
+
+    Raises SourceError when no broker answers in time.
+    """
     admin, notes = watched_admin(bootstrap_servers, options)
     known = answered(admin, notes, partial(_everything, admin), timeout_s).topics
     return {name: len(topic.partitions) for name, topic in known.items()}
 
 
 def look_at(bootstrap_servers: str, names: Sequence[str], options: _Options | None = None) -> list[Seen]:
-    """What the broker says of these topics, each asked for by its name where the list of all lacks it. Raises
-    SourceError when no broker answers in time."""
+    """Return the state of these topics on the broker.
+
+    A topic that the list of all lacks is asked for by name. Raises SourceError when no broker answers in time.
+    """
     notes = ClientLog("observer", bootstrap_servers)
-    consumer = Consumer(  # which alone can ask for a topic without making it where brokers make what they are asked for
+    consumer = Consumer(  # only a consumer can ask for a topic by name without auto-creating it
         {**client_options(bootstrap_servers, options or {}), "group.id": "earlybird-observer", "logger": notes}
         | {"error_cb": notes.error, "allow.auto.create.topics": False}
     )
@@ -115,12 +132,12 @@ def look_at(bootstrap_servers: str, names: Sequence[str], options: _Options | No
 
 
 def admin_client(bootstrap_servers: str, options: _Options | None = None) -> AdminClient:
-    """An admin client that logs as the others do. Raises SettingsError."""
+    """Return an admin client that logs like the others; raises SettingsError."""
     return watched_admin(bootstrap_servers, options)[0]
 
 
 def watched_admin(bootstrap_servers: str, options: _Options | None = None) -> tuple[AdminClient, ClientLog]:
-    """An admin client and what it reports to: for `answered`. Raises SettingsError."""
+    """Return an admin client and its log, for `answered`; raises SettingsError."""
     notes = ClientLog("admin", bootstrap_servers)
     settings = client_options(bootstrap_servers, options or {})
     try:

@@ -1,4 +1,4 @@
-"""Settings in words: what is wrong with them, what they are (secrets hidden), and the table of all of them."""
+"""Reports about settings: faults, effective values with secrets hidden, and the reference table."""
 
 import difflib
 import re
@@ -11,12 +11,12 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 HIDDEN = "<hidden>"
-# Names of client options; of our own settings those may hold secrets that are declared with repr=False.
+# Names of client options that hold secrets. Our own settings that may hold secrets are declared with repr=False.
 _SECRET_NAME = re.compile(
     r"password|passphrase|secret|token|credential|private|\bkey\b|\.pem$|sasl\.jaas|oauthbearer\.config", re.IGNORECASE
 )
-# Of a URL only what must be an address is shown. Up to the last @, since people put passwords with /, @ and spaces into
-# URLs as they are; and nothing from the first option on, since its name can be spelt in many ways.
+# Only the address of a URL is shown. Everything up to the last @ is hidden, since passwords with /, @ and spaces are
+# often put into URLs unescaped. Everything from the first option on is hidden, since names of options vary in spelling.
 _URL_SECRET = re.compile(
     r"(?<=://)(?P<user>.*@)?(?P<address>[^?#&;=]*[?#&;=]?)(?P<options>.*)|(?<=password=).+", re.DOTALL | re.IGNORECASE
 )
@@ -29,7 +29,10 @@ def explain(
     path: Path | None,
     environment: Mapping[str, str],
 ) -> list[str]:
-    """Every fault, where it was set and, for an unknown name, the nearest known one."""
+    """Return one line per fault: its place, its origin and the nearest known name.
+
+    The nearest name is given for unknown names only.
+    """
     known = dict(fields(model))
     present = {name.upper() for name in environment}
     lines = []
@@ -37,7 +40,7 @@ def explain(
     places = [_place(fault) for fault in faults]
     for place, fault in zip(places, faults, strict=True):
         if any(other.startswith(place + ".") for other in places):
-            continue  # a list that is short because of its faulty element
+            continue  # a list that is too short only because its faulty element was dropped
         variable = prefix + place.replace(".", "__").upper()
         origin = _origin(variable, present, path)
         lines.append(f"{place}: {_complaint(fault, place, known)}{origin}")
@@ -45,14 +48,17 @@ def explain(
 
 
 def told(faults: Sequence[str]) -> str:
-    """All faults in one block."""
+    """Return all faults as one block of text."""
     count = "1 setting" if len(faults) == 1 else f"{len(faults)} settings"
     return "\n  ".join([f"{count} cannot work:", *faults])
 
 
 def misspelt(environment: Mapping[str, str], model: type[BaseModel], prefix: str, others: set[str]) -> list[str]:
-    """Complaints about variables that are nearly a setting's; others are left alone, since Kubernetes puts variables
-    like EARLYBIRD_SERVICE_HOST beside ours when a service has our name."""
+    """Return complaints about variables whose names nearly match a setting's.
+
+    Other unknown variables are ignored, since Kubernetes sets variables like EARLYBIRD_SERVICE_HOST when a service
+    has our name.
+    """
     known = [prefix + name.replace(".", "__").upper() for name, _ in fields(model)]
     accepted = {prefix + name.upper() for name in model.model_fields} | others
     complaints = []
@@ -67,7 +73,7 @@ def misspelt(environment: Mapping[str, str], model: type[BaseModel], prefix: str
 
 
 def fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Every setting by its dotted name, groups opened, in the order of the source."""
+    """Yield every setting by dotted name, groups expanded, in source order."""
     for name, field in model.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
@@ -77,7 +83,7 @@ def fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fiel
 
 
 def effective(settings: BaseModel) -> dict[str, Any]:
-    """Dotted name -> value of every setting, passwords and credentials hidden."""
+    """Return every setting's value by dotted name, passwords and credentials hidden."""
     shown: dict[str, Any] = {}
     for name, field in fields(type(settings)):
         value: Any = settings
@@ -88,7 +94,7 @@ def effective(settings: BaseModel) -> dict[str, Any]:
 
 
 def table(model: type[BaseModel]) -> str:
-    """Every setting with its default and meaning, as a Markdown table."""
+    """Return every setting with default and meaning as a Markdown table."""
     rows = ["| Setting | Default | Meaning |", "|---|---|---|"]
     rows += [f"| `{name}` | {_default(field)} | {field.description} |" for name, field in fields(model)]
     return "\n".join(rows)
@@ -99,7 +105,7 @@ def _place(fault: ErrorDetails) -> str:
 
 
 def _origin(variable: str, present: set[str], path: Path | None) -> str:
-    # A list is one variable, although the fault lies in one of its elements.
+    # A list is one variable, although its fault may lie in one element.
     parts = variable.split("__")
     for depth in range(len(parts), 0, -1):
         for candidate in ("__".join(parts[:depth]), "__".join(parts[:depth]) + "_FILE"):
@@ -116,7 +122,7 @@ def _complaint(fault: ErrorDetails, place: str, known: Mapping[str, FieldInfo]) 
     message = message.replace("input should be ", "must be ").replace("value error, ", "")
     given = fault.get("input")
     secrets = [f"{name}." for name, field in known.items() if not field.repr]
-    # In one, or a text where its whole group should be.
+    # The place lies inside a secret setting, or a text stands where a whole group with a secret should be.
     secret = any(f"{place}.".startswith(name) or name.startswith(f"{place}.") for name in secrets) or "@" in str(given)
     if isinstance(given, str | int | float | bool) and not secret and _shown(given) == given:
         return f"{message}, was {given!r}"

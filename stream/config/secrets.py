@@ -1,4 +1,7 @@
-"""Settings that lie in files of their own, as orchestrators hand secrets out. Read when the settings are."""
+"""Read settings from files named by `_FILE`, as orchestrators mount secrets.
+
+The files are read when the settings are loaded.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,7 +9,10 @@ from typing import Any
 
 
 def tree_with_secrets(tree: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
-    """Replaces `NAME_file = "PATH"` by NAME and the file's content; one that cannot be read is among `faults`."""
+    """Replace `NAME_file = "PATH"` by NAME and the file's content.
+
+    A file that cannot be read is added to `faults`.
+    """
     result: dict[str, Any] = {}
     for name, value in tree.items():
         if isinstance(value, Mapping):
@@ -22,8 +28,10 @@ def tree_with_secrets(tree: Mapping[str, Any], faults: list[str]) -> dict[str, A
 def variables_with_secrets(
     variables: Mapping[str, str | None], prefix: str, faults: list[str]
 ) -> dict[str, str | None]:
-    """Replaces EARLYBIRD_..._FILE by the variable without _FILE and the file's content; one that cannot be read is
-    among `faults`. Keys are lower case here."""
+    """Replace EARLYBIRD_..._FILE by the variable without _FILE and the file's content.
+
+    A file that cannot be read is added to `faults`. Names of variables are in lower case here.
+    """
     prefix, result = prefix.lower(), dict(variables)
     for name, value in variables.items():
         if name.startswith(prefix) and name.endswith("_file") and value:

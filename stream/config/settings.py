@@ -1,7 +1,7 @@
-"""Every setting, its default and its meaning. The only reader of the environment.
+"""Every setting with its default and meaning; the only reader of the environment.
 
-The same names everywhere: `kafka.bootstrap_servers` here is EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS in the environment and
-`bootstrap_servers` under `[kafka]` in the file of `--config`. The environment wins over the file.
+Names are the same everywhere: `kafka.bootstrap_servers` here is EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS in the
+environment and `bootstrap_servers` under `[kafka]` in the `--config` file. The environment wins over the file.
 """
 
 import argparse
@@ -24,11 +24,11 @@ from earlybird.stream.errors import SettingsError
 
 PREFIX = "EARLYBIRD_"
 CONFIG_VARIABLE = "EARLYBIRD_CONFIG"
-"""Names the file when `--config` does not."""
+"""Variable that names the settings file when `--config` does not."""
 
 
 def _client_options(given: object) -> object:
-    """librdkafka's names have dots. TOML nests a dotted name, the environment cannot spell one."""
+    """Flatten nested names into librdkafka's dotted ones; TOML nests them, variables use underscores."""
     return dict(_dotted(given)) if isinstance(given, Mapping) else given
 
 
@@ -41,20 +41,20 @@ def _dotted(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, ob
         elif isinstance(value, str | int | float):
             yield path, str(value).lower() if isinstance(value, bool) else str(value)
         else:
-            yield path, value  # a list, say: pydantic refuses it by its name
+            yield path, value  # for example a list: pydantic rejects it and names it
 
 
 ClientOptions = Annotated[dict[str, str], BeforeValidator(_client_options)]
 
 
 class Group(BaseModel):
-    """Base of the groups: frozen, and a name it does not know is an error."""
+    """Base of the groups of settings: frozen; an unknown name is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Kafka(Group):
-    """How to reach the broker."""
+    """Connection to the brokers."""
 
     bootstrap_servers: Brokers = Field(default="127.0.0.1:9092", description="brokers to start from, host:port,...")
     group_protocol: Literal["classic", "consumer"] = Field(
@@ -69,7 +69,7 @@ class Kafka(Group):
 
 
 class RawTopic(Group):
-    """One topic to read."""
+    """A raw topic to consume."""
 
     name: TopicName
     format: Literal["earlybird"] = "earlybird"
@@ -91,13 +91,13 @@ class Topics(Group):
     def _no_topic_twice(self) -> Self:
         names = [topic.name for topic in self.raw] + [self.signals, self.control, self.dlq]
         repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:  # a stage that reads what it writes never ends
+        if repeated:  # a stage that reads its own output never ends
             raise ValueError(f"each topic has one use, used twice: {', '.join(repeated)}")
         return self
 
 
 class Redis(Group):
-    """The duplicate cache. It may be absent or down: then every text is computed."""
+    """The duplicate cache; while it is absent or down, every text is computed."""
 
     url: RedisUrl | None = Field(
         default=None, repr=False, description="redis://[user:password@]host:port/db; none: no cache"
@@ -117,7 +117,7 @@ class Redis(Group):
 
 
 class Engine(Group):
-    """How the model runs. Nothing here but `dtype` can change a result beyond rounding."""
+    """How the model runs; only `dtype` can change a result beyond rounding."""
 
     threads: PositiveInt = Field(
         default_factory=usable_cores, description="engine threads, one per core that affinity and cgroup leave"
@@ -153,7 +153,7 @@ class Engine(Group):
 
 
 class Limits(Group):
-    """What is taken in, and how old it may get."""
+    """Limits on what is read, and on its age."""
 
     max_in_flight: PositiveInt = Field(default=1_024, description="texts read but not yet acknowledged as published")
     max_record_bytes: PositiveInt = Field(default=1_048_576, description="a larger raw record is rejected, in bytes")
@@ -169,7 +169,7 @@ class Limits(Group):
 
 
 class Timing(Group):
-    """How often, and how long."""
+    """Intervals and time-outs."""
 
     poll_timeout_ms: PositiveInt = Field(default=10, description="longest wait for new records when idle, in ms")
     commit_interval_ms: PositiveInt = Field(default=50, description="between two commits of offsets, in ms")
@@ -185,7 +185,7 @@ class Timing(Group):
 
 
 class Http(Group):
-    """Health and metrics."""
+    """Address of the health and metrics endpoints."""
 
     host: str = Field(
         default="127.0.0.1",
@@ -195,7 +195,7 @@ class Http(Group):
 
 
 class Log(Group):
-    """The log goes to stderr."""
+    """Level and format of the log on stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least level that is written"
@@ -204,7 +204,7 @@ class Log(Group):
 
 
 class Settings(Group):
-    """All settings of one process. Immutable; build it with `load`."""
+    """All settings of one process; immutable, built with `load`."""
 
     model: str = Field(default="bundled", min_length=1, description="the bundled model, or a model folder")
     policy: str | None = Field(
@@ -225,7 +225,7 @@ class Settings(Group):
 
 
 def load(path: Path | None = None) -> Settings:
-    """Settings from the environment and, under it, a TOML file. Raises SettingsError that names every fault."""
+    """Load settings from environment and TOML file; raises SettingsError that names every fault."""
     settings, faults = examined(path)
     if faults:
         raise SettingsError(told(faults))
@@ -233,7 +233,7 @@ def load(path: Path | None = None) -> Settings:
 
 
 def examined(path: Path | None = None) -> tuple[Settings, list[str]]:
-    """Settings, those that are faulty at their defaults, and every fault: so that the rest can be examined, too."""
+    """Return settings and every fault; faulty ones get defaults, so the rest can be checked."""
     named = os.environ.get(CONFIG_VARIABLE)
     path = path or (Path(named) if named else None)
     faults = misspelt(os.environ, Settings, PREFIX, {CONFIG_VARIABLE})
@@ -248,7 +248,7 @@ def examined(path: Path | None = None) -> tuple[Settings, list[str]]:
 
 
 def add_config_option(parser: argparse.ArgumentParser) -> None:
-    """`--config FILE`, the same for every command: pass its value to `load`."""
+    """Add `--config FILE` to a command's parser; pass its value to `load`."""
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help=f"TOML file of settings (default: ${CONFIG_VARIABLE}, else none)"
     )
@@ -268,7 +268,7 @@ def _read(path: Path, faults: list[str]) -> dict[str, Any]:
 
 def _environment(faults: list[str]) -> dict[str, Any]:
     source = EnvSettingsSource(
-        cast(type[BaseSettings], Settings),  # it only looks at the fields
+        cast(type[BaseSettings], Settings),  # the source reads only the fields
         case_sensitive=False,
         env_prefix=PREFIX,
         env_nested_delimiter="__",
@@ -279,15 +279,18 @@ def _environment(faults: list[str]) -> dict[str, Any]:
         try:
             return source()
         except UnreadableVariable as error:
-            # A list or table that is no JSON; its cause says where.
+            # A list or table is not valid JSON; the cause names the position.
             detail = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
             faults.append(f"environment: {detail}; lists and tables are written as JSON")
             source.env_vars = without_unreadable(source.env_vars, str(error), PREFIX)
 
 
 def child_environment(inherited: tuple[str, ...], **variables: str) -> dict[str, str]:
-    """This process's environment for a child with settings of its own: of ours only those whose names begin with one
-    of `inherited` (`engine` keeps EARLYBIRD_ENGINE__...), then `variables` (`http__port="0"`)."""
+    """Return this process's environment for a child with settings of its own.
+
+    Of our variables it keeps only those whose names begin with one of `inherited` (`engine` keeps
+    EARLYBIRD_ENGINE__...), then it adds `variables` (`http__port="0"`).
+    """
     kept = tuple(PREFIX + name.upper() for name in inherited)
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(PREFIX) or name.startswith(kept)

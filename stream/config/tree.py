@@ -1,4 +1,4 @@
-"""Trees of settings as files and the environment give them: one over the other, and without what is faulty."""
+"""Merging and pruning of settings trees from files and the environment."""
 
 import json
 import re
@@ -10,7 +10,7 @@ Tree = dict[str, Any]
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> Tree:
-    """`above` wins; tables are merged, lists are not."""
+    """Merge two trees; `above` wins, tables are merged, lists are replaced."""
     result = dict(below)
     for name, value in above.items():
         under = result.get(name)
@@ -20,7 +20,10 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> Tree:
 
 
 def without(tree: Mapping[str, Any], places: Sequence[tuple[int | str, ...]]) -> Tree:
-    """The tree without these places, so that their defaults are taken; without anything where they are not in it."""
+    """Return the tree without these places, so that their defaults apply.
+
+    Returns an empty tree when none of the places is in it.
+    """
     result: Tree = json.loads(json.dumps(tree, default=str))
     before = json.dumps(result)
     for place in places:
@@ -29,14 +32,18 @@ def without(tree: Mapping[str, Any], places: Sequence[tuple[int | str, ...]]) ->
 
 
 def without_unreadable(variables: Mapping[str, str | None], complaint: str, prefix: str) -> dict[str, str | None]:
-    """The variables without those of the field that the complaint names; without anything where it names none."""
+    """Return the variables without those of the field that the complaint names."""
     named = re.search(r'field "(\w+)"', complaint)
     root = prefix.lower() + named[1] if named else prefix.lower()
     return {name: value for name, value in variables.items() if not (name == root or name.startswith(f"{root}__"))}
 
 
 def _remove(node: Tree, place: Sequence[int | str]) -> None:
-    """A list goes as a whole: an element less would mean something else. So does the name of an option with dots."""
+    """Remove one place from the tree, in place.
+
+    A list is removed as a whole, since a list with one element less would mean something else. So is an option whose
+    name has dots.
+    """
     for name, following in pairwise(place):
         child = node.get(str(name))
         if not isinstance(child, dict) or str(following) not in child:

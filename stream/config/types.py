@@ -1,4 +1,4 @@
-"""Kinds of text that a setting can hold, checked before anything runs."""
+"""Validated text types for settings."""
 
 import re
 from typing import Annotated
@@ -28,16 +28,16 @@ def _brokers(servers: str) -> str:
 def _redis(url: str) -> str:
     if not url.startswith(_REDIS):
         raise ValueError(f"{', '.join(_REDIS)} required at its beginning")
-    if " " in url or not url.isprintable():  # urlsplit drops some of these without a word
+    if " " in url or not url.isprintable():  # urlsplit silently drops some of these
         raise ValueError("no blanks and no line ends allowed; in a password they are written %20, %0A, ...")
     try:
         _ = urlsplit(url).port
-    except ValueError:  # whose own text may hold a part of the password
+    except ValueError:  # not chained: its text may hold a part of the password
         raise ValueError("redis://[user:password@]host:port/db required, with a port up to 65535") from None
     return url
 
 
 TopicName = Annotated[str, AfterValidator(_topic)]
 Brokers = Annotated[str, AfterValidator(_brokers)]
-"""What a client starts from: host:port, separated by commas; librdkafka also takes PROTOCOL://host:port."""
+"""Bootstrap servers: host:port, separated by commas; librdkafka also takes PROTOCOL://host:port."""
 RedisUrl = Annotated[str, AfterValidator(_redis)]

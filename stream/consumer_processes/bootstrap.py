@@ -1,4 +1,4 @@
-"""What a feeder is told when it starts."""
+"""Start-up data that a consumer process receives from its parent."""
 
 import copyreg
 import mmap
@@ -17,13 +17,16 @@ def _view(table: dict[object, object]) -> MappingProxyType[object, object]:
     return MappingProxyType(table)
 
 
-# Tables of the text side are read-only views, which pickle does not know.
+# The encoder's tables are read-only views, which pickle does not support by itself.
 copyreg.pickle(MappingProxyType, lambda view: (_view, (dict(view),)))
 
 
 @dataclass(frozen=True, slots=True)
 class Blueprint:
-    """Everything, the text side of the model included: no feeder opens a model folder, so all read alike."""
+    """Everything that a consumer process (feeder) needs to start.
+
+    It includes the text side of the model: no feeder opens a model folder, so all feeders tokenise alike.
+    """
 
     settings: Settings
     origin: Origin
@@ -33,8 +36,11 @@ class Blueprint:
     number: int
 
     def written(self) -> int:
-        """The descriptor of memory with a copy, for `read` in a child that inherits it. It has no name, since the
-        settings hold secrets."""
+        """Pickle this into anonymous memory and return its file descriptor.
+
+        A child that inherits the descriptor passes it to `read`. The memory has no name, since the settings hold
+        secrets.
+        """
         descriptor = os.memfd_create("earlybird-blueprint")
         with open(descriptor, "wb", closefd=False) as file:
             pickle.dump(self, file)
@@ -42,7 +48,7 @@ class Blueprint:
 
     @staticmethod
     def read(descriptor: int) -> "Blueprint":
-        """What the parent has written; closes the descriptor."""
+        """Load the blueprint that the parent wrote and close the descriptor."""
         with mmap.mmap(descriptor, 0, prot=mmap.PROT_READ) as content:
             blueprint = pickle.loads(content)
         os.close(descriptor)

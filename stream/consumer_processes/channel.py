@@ -1,8 +1,8 @@
-"""The line between a feeder and the engine: a ring of requests one way, a ring of answers the other.
+"""Shared-memory channel between a feeder and the engine: request ring and answer ring.
 
-A feeder has at most `places` requests on its line, counted until their answers are taken. So neither ring ever
-overflows, and the engine's side never has to ask for room: a request's place is free again before its answer can have
-been put, and there is a place for every answer that can come.
+A feeder has at most `places` requests in flight; each counts until its answer is taken. So neither ring overflows,
+and the engine's side never waits for room: a request's place is free again before its answer is put, and every
+answer has a place.
 """
 
 import mmap
@@ -18,8 +18,8 @@ from earlybird.stream.stage.messages import Answer, TimedRequest
 CLASSES = 3
 REASONS = tuple(ExitReason)
 LONGEST_ERROR = 200  # bytes of UTF-8
-NEVER = -(2**63)  # an instant that is none
-_BOARD = 64  # bytes before the rings, for what is told once
+NEVER = -(2**63)  # stands for None
+_BOARD = 64  # bytes before the rings: the feeder's health port
 
 _REQUEST = Struct("<qqqii")  # turn, ticket, due, depth limit or 0, tokens; then the token ids
 _ANSWER = Struct(
@@ -29,14 +29,20 @@ _ANSWER = Struct(
 
 @dataclass(frozen=True, slots=True)
 class Tickets:
-    """The engine's numbers for the tickets of feeder `number` of `feeders`: feeders count each for themselves."""
+    """Mapping between one feeder's tickets and the engine's.
+
+    Each feeder numbers its own tickets. The engine's ticket is the feeder's ticket * `feeders` + `number`.
+    """
 
     feeders: int = 1
     number: int = 0
 
 
 class RequestForm:
-    """A request of up to `longest` tokens. `tickets`: what its reader calls it."""
+    """Layout of a request with up to `longest` tokens.
+
+    `tickets` maps the feeder's ticket to the reader's.
+    """
 
     def __init__(self, longest: int, tickets: Tickets = Tickets()) -> None:
         self.size = _round_up(_REQUEST.size + 4 * longest)
@@ -44,14 +50,14 @@ class RequestForm:
         self._ids = [Struct(f"<{length}I") for length in range(longest + 1)]
 
     def pack(self, memory: memoryview, start: int, turn: int, message: TimedRequest) -> None:
-        """As Form.pack."""
+        """See Form.pack."""
         ids, due_us = message.token_ids, message.due_us
         due_us = NEVER if due_us is None else due_us
         _REQUEST.pack_into(memory, start, turn, message.ticket, due_us, message.depth_limit or 0, len(ids))
         self._ids[len(ids)].pack_into(memory, start + _REQUEST.size, *ids)
 
     def unpack(self, memory: memoryview, start: int) -> tuple[int, TimedRequest]:
-        """As Form.unpack."""
+        """See Form.unpack."""
         turn, ticket, due_us, limit, length = _REQUEST.unpack_from(memory, start)
         ids = self._ids[length].unpack_from(memory, start + _REQUEST.size)
         ticket = ticket * self._feeders + self._number
@@ -59,7 +65,10 @@ class RequestForm:
 
 
 class AnswerForm:
-    """An answer of the engine, to the last bit of its floats. `tickets`: what its writer calls the request."""
+    """Layout of an answer of the engine; floats keep every bit.
+
+    `tickets` maps the writer's ticket back to the feeder's.
+    """
 
     size = _ANSWER.size + LONGEST_ERROR + -(_ANSWER.size + LONGEST_ERROR) % 8
 
@@ -67,7 +76,7 @@ class AnswerForm:
         self._feeders = tickets.feeders
 
     def pack(self, memory: memoryview, start: int, turn: int, message: Answer) -> None:
-        """As Form.pack."""
+        """See Form.pack."""
         ticket, verdict = message.ticket // self._feeders, message.verdict
         stamps = (
             NEVER if message.engine_in_us is None else message.engine_in_us,
@@ -84,7 +93,7 @@ class AnswerForm:
         _ANSWER.pack_into(memory, start, turn, ticket, *stamps, *decided, *floats)
 
     def unpack(self, memory: memoryview, start: int) -> tuple[int, Answer]:
-        """As Form.unpack."""
+        """See Form.unpack."""
         turn, ticket, in_us, exited_us, label, layer, reason, size, *floats = _ANSWER.unpack_from(memory, start)
         engine_in_us, exited_us = None if in_us == NEVER else in_us, None if exited_us == NEVER else exited_us
         if label < 0:
@@ -97,18 +106,21 @@ class AnswerForm:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """The shared memory of one feeder, and the two eventfds that count. It has no name outside of the processes that
-    hold its descriptors: nothing is left behind when they are killed."""
+    """Shared memory and two counting eventfds of one feeder.
+
+    The memory has no name outside the processes that hold its descriptors: nothing is left behind when they are
+    killed.
+    """
 
     places: int
-    longest: int  # tokens of a request
+    longest: int  # tokens per request, at most
     memory: int
     requested: int
     answered: int
 
     @classmethod
     def create(cls, places: int, longest: int) -> "Line":
-        """A new one."""
+        """Create the shared memory and both eventfds."""
         memory = os.memfd_create("earlybird-feeder")
         size = _BOARD + places * (RequestForm(longest).size + AnswerForm.size)
         os.ftruncate(memory, size)
@@ -117,34 +129,34 @@ class Line:
 
     @classmethod
     def inherited(cls, spelt: str) -> "Line":
-        """The one that the parent process has spelt for a child that inherits its descriptors."""
+        """Rebuild a line from `spelt`, in a child that inherits its descriptors."""
         return cls(*map(int, spelt.split(":")))
 
     def spelt(self) -> str:
-        """See `inherited`."""
+        """Return the line as text for `inherited`."""
         return f"{self.places}:{self.longest}:{self.memory}:{self.requested}:{self.answered}"
 
     @property
     def descriptors(self) -> tuple[int, int, int]:
-        """What a child must inherit to hold the other end."""
+        """File descriptors that a child must inherit to hold the other end."""
         return self.memory, self.requested, self.answered
 
     def feeder_end(self) -> "End":
-        """Puts requests, takes answers."""
+        """Return the end that puts requests and takes answers."""
         return End(self, Tickets())
 
     def engine_end(self, tickets: Tickets) -> "End":
-        """Takes requests, puts answers."""
+        """Return the end that takes requests and puts answers."""
         return End(self, tickets)
 
     def close(self) -> None:
-        """Let go of the descriptors."""
+        """Close the descriptors."""
         for descriptor in self.descriptors:
             os.close(descriptor)
 
 
 class End:
-    """Either end of a line."""
+    """One end of a line."""
 
     def __init__(self, line: Line, tickets: Tickets) -> None:
         memory = memoryview(mmap.mmap(line.memory, 0))
@@ -156,7 +168,7 @@ class End:
 
     @property
     def port(self) -> int:
-        """Where the feeder serves its health on 127.0.0.1; 0: not yet."""
+        """Port of the feeder's health server on 127.0.0.1; 0 until it serves."""
         return self._board[0]
 
     @port.setter

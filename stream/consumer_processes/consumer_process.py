@@ -1,9 +1,9 @@
-"""A feeder: a member of the group in a process of its own, without a model; another process has the engine.
+"""Consumer process (feeder): a group member without a model of its own.
 
     python -m earlybird.stream.consumer_processes.consumer_process BLUEPRINT
 
-Started by the supervisor only. stdin is its lifeline: a pipe that the engine's process holds open. SIGTERM and SIGINT
-drain it, as they do a worker; it exits 0 then.
+Another process runs the engine. Only the supervisor starts this. stdin is its lifeline: a pipe that the engine's
+process holds open. SIGTERM and SIGINT drain it, as they drain a worker; it then exits with 0.
 """
 
 import sys
@@ -24,7 +24,10 @@ log = structlog.get_logger(__name__)
 
 
 def main() -> int:
-    """Serve; 0 when it was asked to stop and nothing that it read is lost."""
+    """Run the consumer process and return its exit status.
+
+    0: it was told to stop and nothing that it read is lost. 2: a StreamError ended it.
+    """
     stop = stop_on_signals()
     blueprint = Blueprint.read(int(sys.argv[1]))
     settings, origin, feeder = blueprint.settings, blueprint.origin, blueprint.number

@@ -1,4 +1,4 @@
-"""One engine for many feeders: between their lines and the engine's threads."""
+"""Serve one engine to many consumer processes."""
 
 import os
 import select
@@ -14,34 +14,37 @@ from earlybird.stream.stage.messages import Answer, Answers, Failed
 
 
 class Device:
-    """Two threads: one takes requests from all lines, one puts answers on them. Each feeder's requests are taken in its
-    own order, and no feeder has more under way than its line has places, so none keeps the others out."""
+    """Engine server with two threads: one takes requests, one puts answers.
+
+    Each feeder's requests are taken in the feeder's order. No feeder has more requests in flight than its line has
+    places, so none starves the others.
+    """
 
     def __init__(
         self, lines: Sequence[Line], engine: Computing, threads: int, clock: Clock, fail: Callable[[Failed], None]
     ) -> None:
-        """`fail` is told when the engine cannot go on."""
+        """Connect `lines` to `engine`; `fail` is called when the engine cannot go on."""
         self._ends = [line.engine_end(Tickets(len(lines), number)) for number, line in enumerate(lines)]
         self._said: SimpleQueue[Answers | None] = SimpleQueue()
         self.threads = EngineThreads(engine, threads, clock, deliver=self._said.put, fail=fail)
         self._fail = fail
-        self.answered = 0  # texts so far
+        self.answered = 0  # texts, since the start
         self._ended = os.eventfd(0, os.EFD_CLOEXEC)
         self._intake = threading.Thread(target=self._guarded, args=(self._take,), name="intake", daemon=True)
         self._outlet = threading.Thread(target=self._guarded, args=(self._tell,), name="outlet", daemon=True)
 
     def start(self) -> None:
-        """Begin to serve."""
+        """Start the engine's threads and both server threads."""
         self.threads.start()
         self._intake.start()
         self._outlet.start()
 
     def ports(self) -> list[int]:
-        """Of the feeders, see End.port."""
+        """Return each feeder's health port, see End.port."""
         return [end.port for end in self._ends]
 
     def close(self, timeout_s: float = LAST_WORD_S) -> None:
-        """Answer what was taken, then end the threads."""
+        """Answer the requests already taken, then end the threads."""
         os.eventfd_write(self._ended, 1)
         self._intake.join(timeout_s)
         self.threads.close(timeout_s)
@@ -51,7 +54,7 @@ class Device:
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
             work()
-        except BaseException as error:  # the process must end: texts would wait for ever
+        except BaseException as error:  # reported, so that the process ends: texts would wait for ever
             self._fail(Failed(error))
 
     def _take(self) -> None:

@@ -1,4 +1,7 @@
-"""Health and metrics of all feeders as those of one service: asked of each all the time, told at once."""
+"""Merge health and metrics of all feeders into those of one service.
+
+Feeders are asked continuously, so that a probe is answered at once.
+"""
 
 import json
 import threading
@@ -13,15 +16,18 @@ from prometheus_client.registry import Collector
 from earlybird.stream.observability.health import Readiness
 from earlybird.stream.observability.metrics import page_of
 
-LOOK_S = 0.5  # between two looks at a feeder
-ASK_S = 1.0  # a feeder answers from memory
-UNHEARD_S = 3.0  # then it is not ready; what is done with it is the crew's affair
+LOOK_S = 0.5  # between two polls of a feeder
+ASK_S = 1.0  # time-out of one request; a feeder answers from memory
+UNHEARD_S = 3.0  # without an answer for so long a feeder is not ready; only Crew ends it
 
 
 class Vitals:
-    """`ports`: of each feeder's health on 127.0.0.1, 0 while it starts. `own`: the exposition of the engine's process.
-    Looks from construction until `close`, at each feeder on a thread of its own, so that one that does not answer keeps
-    no probe waiting. Safe to call from any thread."""
+    """Latest health, readiness and metrics of every feeder.
+
+    `ports`: each feeder's health port on 127.0.0.1, 0 while it starts. `own`: the exposition of the engine's
+    process. Polls from construction until `close`, each feeder on a thread of its own, so that a feeder that does
+    not answer delays no probe. Safe to call from any thread.
+    """
 
     def __init__(self, ports: Callable[[], Sequence[int]], own: Callable[[], bytes]) -> None:
         self._ports, self._own = ports, own
@@ -31,11 +37,11 @@ class Vitals:
             threading.Thread(target=self._look, args=(number,), name=f"vitals-{number}", daemon=True).start()
 
     def loop_age_s(self) -> float:
-        """Of the feeder whose loop has not come round for the longest time; one that starts is well."""
+        """Return the age of the oldest feeder loop; a starting feeder counts as 0."""
         return max((feeder.loop_age_s() for feeder in self._feeders), default=0.0)
 
     def readiness(self) -> Readiness:
-        """Every feeder must be ready."""
+        """Return the combined readiness: every feeder must be ready."""
         waiting, degraded = list[str](), list[str]()
         for number, feeder in enumerate(self._feeders):
             lacks = feeder.readiness
@@ -45,8 +51,11 @@ class Vitals:
         return Readiness(tuple(waiting), tuple(degraded))
 
     def page(self, accepted: str = "") -> tuple[str, bytes]:
-        """As `page_of`, all series: those of the feeders with a label `feeder`, those of the engine without. A feeder
-        that does not answer has those that it told last."""
+        """Return all series in one page, see `page_of`.
+
+        Series of the feeders have a label `feeder`, those of the engine do not. A feeder that does not answer keeps
+        the values of its last answer.
+        """
         threads = [threading.Thread(target=self._read, args=(number,)) for number in range(len(self._feeders))]
         for thread in threads:
             thread.start()
@@ -56,11 +65,14 @@ class Vitals:
         return page_of(_Merged({"": self._own(), **told}), accepted)
 
     def silent(self, timeout_s: float) -> list[int]:
-        """Feeders that have not answered for so long, all looks together."""
+        """Return the feeders that have missed polls for `timeout_s`.
+
+        The time is counted in missed polls of LOOK_S + ASK_S each.
+        """
         return [number for number, feeder in enumerate(self._feeders) if feeder.missed * (LOOK_S + ASK_S) >= timeout_s]
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop polling."""
         self._closed.set()
 
     def _look(self, number: int) -> None:
@@ -74,13 +86,13 @@ class Vitals:
 
 
 class _Feeder:
-    """What one of them told last. Written by one thread, read by any."""
+    """Last answers of one feeder, written by one thread and read by any."""
 
     def __init__(self) -> None:
         self.readiness: dict[str, list[str]] = {"waiting": ["start"], "degraded": []}
         self.exposition = b""
-        self.missed = 0  # looks in a row without an answer
-        self._beat: tuple[float, float] | None = None  # when we heard, and how old its beat was
+        self.missed = 0  # polls in a row without an answer
+        self._beat: tuple[float, float] | None = None  # time of the last answer, and the loop's age in it
 
     def hear(self, health: bytes, readiness: bytes) -> None:
         self.missed = 0 if health else self.missed + 1
@@ -97,7 +109,7 @@ class _Feeder:
 
 
 class _Merged(Collector):
-    """Expositions as one: each family once, with the samples of all."""
+    """Several expositions as one: each family once, with the samples of all."""
 
     def __init__(self, expositions: dict[str, bytes]) -> None:
         self._expositions = expositions
@@ -113,7 +125,7 @@ class _Merged(Collector):
 
 
 def _asked(port: int, path: str) -> bytes:
-    """What a feeder answers, whatever the status; nothing when it does not."""
+    """Return a feeder's response body, whatever its status; empty without a response."""
     connection = HTTPConnection("127.0.0.1", port, timeout=ASK_S)
     try:
         connection.request("GET", path)

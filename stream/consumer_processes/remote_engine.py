@@ -1,4 +1,4 @@
-"""Inference by the process that has the engine, as a feeder sees it."""
+"""Inference through the engine's process, as a consumer process uses it."""
 
 import os
 import select
@@ -13,50 +13,59 @@ from earlybird.stream.stage.messages import Answers, Failed, TimedRequest
 
 
 class Remote:
-    """Requests out, answers in through `deliver`. `submit` belongs to the consumer thread; the thread that takes the
-    answers is this object's own, and calls `deliver` and `fail`, which must be puts of queues."""
+    """Inference over a line: sends requests, passes answers to `deliver`.
 
-    figures: Values = {}  # noqa: RUF012  # told by the process that has the slots
+    `submit` is for the consumer thread. The answers' thread is this object's own and calls `deliver` and `fail`,
+    which must only put into queues.
+    """
+
+    figures: Values = {}  # noqa: RUF012  # the engine's process reports those of the slots
 
     def __init__(
         self, end: End, lifeline: int | None, deliver: Callable[[Answers], None], fail: Callable[[Failed], None]
     ) -> None:
-        """`lifeline`: a pipe that nobody but the engine's process holds open; its end is that of the engine."""
+        """Use `end` of the line; the engine has ended when `lifeline` closes.
+
+        `lifeline` is a pipe that only the engine's process holds open.
+        """
         self._end, self._lifeline, self._deliver, self._fail = end, lifeline, deliver, fail
-        self._waiting: deque[TimedRequest] = deque()  # for room on the line; a record may hold many texts
-        self._sent = self._answered = 0  # the latter counts for the answers' thread, the former for the consumer's
+        self._waiting: deque[TimedRequest] = deque()  # until the line has room; a record may hold many texts
+        self._sent = self._answered = 0  # _sent belongs to the consumer thread, _answered to the answers' thread
         self._ended = os.eventfd(0, os.EFD_CLOEXEC)
         self._thread = threading.Thread(target=self._run, name="answers", daemon=True)
 
     def start(self) -> None:
-        """Begin to take answers."""
+        """Start the thread that takes answers."""
         self._thread.start()
 
     @property
     def room(self) -> int:
-        """Requests that the line has room for. For the consumer thread; more may come at any time."""
+        """Number of requests that the line has room for.
+
+        For the consumer thread; it may grow at any time.
+        """
         return self._end.places - (self._sent - self._answered)
 
     def submit(self, requests: list[TimedRequest]) -> None:
-        """As Inference.submit. What finds no room waits for the next call."""
+        """See Inference.submit; requests without room wait for the next call."""
         self._waiting.extend(requests)
         taken = [self._waiting.popleft() for _ in range(min(self.room, len(self._waiting)))]
         self._sent += len(taken)
         self._end.requests.put(taken)
 
     def progress(self) -> Mapping[str, float | None]:
-        """As Serving.progress: the process that has the engine looks after it."""
+        """See Serving.progress; empty, since the engine's process watches the engine."""
         return {}
 
     def close(self, timeout_s: float) -> None:
-        """Take no more answers; what was submitted and not answered is the next worker's."""
+        """Stop taking answers; the next owner reads the unanswered requests' records again."""
         os.eventfd_write(self._ended, 1)
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
         try:
             self._take()
-        except BaseException as error:  # the process must end: texts would wait for ever
+        except BaseException as error:  # reported, so that the process ends: texts would wait for ever
             self._fail(Failed(error))
 
     def _take(self) -> None:
@@ -71,5 +80,5 @@ class Remote:
             if self._lifeline in ready:
                 raise EngineGone("the process that has the engine ended; what it has not answered is read again")
             answers = self._end.answers.take()
-            self._answered += len(answers)  # first: whoever hears of them may submit as many
+            self._answered += len(answers)  # before deliver: its receiver may submit as many again
             self._deliver(Answers(answers))

@@ -1,8 +1,8 @@
-"""Messages from one process to another through shared memory: places of one size, used in turn; no pickle, no lock.
+"""Ring buffer in shared memory for messages between two processes.
 
-How many messages were put is told by an eventfd, which the kernel adds up. It wakes a reader that sleeps in poll, no
-wake-up can be missed, and it orders the memory on every processor: who has read the count sees what was written before
-it was raised.
+Places have one size and are used in turn; there is no pickle and no lock. An eventfd counts the messages put; the
+kernel adds the counts up. It wakes a reader that sleeps in poll, no wake-up can be missed, and it orders memory on
+every processor: a process that has read the count sees what was written before the count was raised.
 """
 
 import os
@@ -13,34 +13,41 @@ T = TypeVar("T")
 
 
 class Form(Protocol[T]):
-    """How one message lies in its place. `turn` says the how manieth it is, from 0."""
+    """Layout of one message in its place.
+
+    `turn` is the message's sequence number, from 0.
+    """
 
     @property
     def size(self) -> int:
-        """Bytes of a place, a multiple of 8."""
+        """Bytes per place, a multiple of 8."""
 
     def pack(self, memory: memoryview, start: int, turn: int, message: T) -> None:
-        """Write it at `start`."""
+        """Write the message and its turn at `start`."""
 
     def unpack(self, memory: memoryview, start: int) -> tuple[int, T]:
-        """The turn and the message at `start`."""
+        """Return the turn and the message at `start`."""
 
 
 class Ring(Generic[T]):
-    """One end of a ring; one process only puts and the other only takes, each from one thread.
+    """One end of a ring buffer with a single writer and a single reader.
 
-    Nothing here says that the ring is full: whoever puts knows how many places are free, see Line.
+    One process only puts and the other only takes, each from one thread. The ring does not check that it is full:
+    the writer knows how many places are free, see Line.
     """
 
     def __init__(self, memory: memoryview, form: Form[T], count: int) -> None:
-        """`memory`: shared, a whole number of places. `count`: an eventfd that does not block."""
+        """Use `memory`, a whole number of places, and `count`, a non-blocking eventfd."""
         self.count = count
         self._memory, self._form, self._size = memory, form, form.size
         self.places = len(memory) // form.size
         self._turn = 0
 
     def put(self, messages: Sequence[T]) -> None:
-        """Write these and tell the reader. At most as many may be unread as there are places."""
+        """Write these messages and wake the reader.
+
+        At most `places` messages may be unread.
+        """
         for message in messages:
             self._form.pack(self._memory, self._turn % self.places * self._size, self._turn, message)
             self._turn += 1
@@ -48,7 +55,7 @@ class Ring(Generic[T]):
             os.eventfd_write(self.count, len(messages))
 
     def take(self) -> list[T]:
-        """All that was put and not taken yet, in order; empty when there is none."""
+        """Return all messages not yet taken, in order; empty without any."""
         try:
             unread = os.eventfd_read(self.count)
         except BlockingIOError:

@@ -1,8 +1,8 @@
-"""The process that has the engine, and the feeders that it starts.
+"""Run the engine and start the consumer processes (feeders) that use it.
 
-They are one service: when a feeder ends unasked, the others drain and the service ends with an error, so that its
-supervisor starts it again as a whole. When this process dies, the pipe that each feeder has as stdin closes and they
-end at once. Nothing is lost by either: what was under way is read again, as after any death.
+They are one service. When a feeder ends unexpectedly, the others drain and the service ends with an error, so that
+its supervisor restarts it as a whole. When this process dies, the pipe that is each feeder's stdin closes and the
+feeders end at once. Neither loses records: those in flight are read again, as after any crash.
 """
 
 import math
@@ -42,20 +42,20 @@ INSTANCE = "group.instance.id"
 
 
 class Crew:
-    """The feeders' processes. Not thread-safe."""
+    """The feeders' processes; not thread-safe."""
 
     def __init__(self) -> None:
         self._feeders: list[subprocess.Popen[bytes]] = []
 
     def start(self, blueprint: Blueprint) -> None:
-        """One more."""
+        """Start one more feeder."""
         descriptor = blueprint.written()
         self._feeders.append(
             subprocess.Popen(
                 [sys.executable, "-m", "earlybird.stream.consumer_processes.consumer_process", str(descriptor)],
                 stdin=subprocess.PIPE,
                 pass_fds=(descriptor, *blueprint.line.descriptors),
-                start_new_session=True,  # Ctrl-C in a terminal is for this process, which tells them
+                start_new_session=True,  # Ctrl-C in a terminal reaches this process only, which then ends the feeders
             )
         )
         os.close(descriptor)
@@ -67,9 +67,11 @@ class Crew:
         silent: Callable[[], list[int]],
         end_s: float,
     ) -> None:
-        """Until all have drained and ended, after `stop` or because one of them ended. Kills those that are `silent`,
-        and those that have not ended `end_s` after they were told to. Raises FeederLost for one that ended unasked or
-        badly, and what is in `failures`."""
+        """Wait until all feeders have drained and ended, after `stop` or after one ended.
+
+        Kills feeders that are `silent`, and those still running `end_s` after they were told to end. Raises
+        FeederLost for a feeder that ended unexpectedly or with an error, and the errors in `failures`.
+        """
         lost: FeederLost | None = None
         told = False
         end_at = math.inf
@@ -77,9 +79,9 @@ class Crew:
             with suppress(Empty):
                 raise failures.get_nowait().error
             ended = [feeder.poll() for feeder in self._feeders]
-            asked = stop.is_set()  # in this order: a signal may go to all processes at once
+            asked = stop.is_set()  # read after the statuses: a signal may reach all processes at once
             for number, status in enumerate(ended):
-                # SIGTERM: it was told before it could listen.
+                # -SIGTERM: the signal came before the feeder had installed its handler.
                 well = status in (0, -signal.SIGTERM) and (asked or told)
                 if status is not None and not well:
                     lost = lost or FeederLost(number, status)
@@ -101,7 +103,7 @@ class Crew:
                 self._feeders[number].kill()
 
     def close(self) -> None:
-        """End those that still run: their lifelines are cut."""
+        """End the remaining feeders by closing their lifelines; kill those that do not end."""
         for feeder in self._feeders:
             _lifeline(feeder).close()
         for feeder in self._feeders:
@@ -113,9 +115,9 @@ class Crew:
 
 
 def serve_crew(settings: Settings, engine: Engine, origin: Origin, metrics: Metrics, stop: threading.Event) -> None:
-    """Run the consumer processes around one engine until `stop` is set; then they finish, commit and leave.
+    """Run the consumer processes around one engine until `stop` is set.
 
-    Raises EngineError, StreamError.
+    They then finish, commit and leave the group. Raises EngineError, StreamError.
     """
     lines = [
         Line.create(settings.limits.max_in_flight, engine.max_tokens) for _ in range(settings.engine.consumer_processes)
@@ -133,7 +135,7 @@ def serve_crew(settings: Settings, engine: Engine, origin: Origin, metrics: Metr
         stack.callback(vitals.close)
         stack.callback(health.close)
         end_s = settings.timing.drain_timeout_s + END_S
-        # The feeders have watchdogs of their own; this one gives them the time to end and to be waited for.
+        # The feeders have watchdogs of their own; this one allows for their time to end and for the wait.
         stack.enter_context(Watchdog(device.threads.progress, stop, end_s + END_S))
         tune_interpreter()
         device.start()
@@ -148,8 +150,11 @@ def serve_crew(settings: Settings, engine: Engine, origin: Origin, metrics: Metr
 
 
 def _settings_of(number: int, settings: Settings) -> Settings:
-    """One feeder's: what it serves is for this process alone, which passes it on; and of two members of a group with
-    one group.instance.id the older is fenced, so each has its own."""
+    """Return one feeder's settings: a private health port and its own group.instance.id.
+
+    Its health is for this process alone, which merges it. Two members with one group.instance.id would fence each
+    other.
+    """
     kafka, instance = settings.kafka, settings.kafka.options.get(INSTANCE)
     if instance is not None:
         kafka = kafka.model_copy(update={"options": {**kafka.options, INSTANCE: f"{instance}-{number}"}})

@@ -1,4 +1,7 @@
-"""Figures that the parts of a stage keep anyway, read when a scraper asks. Names are a contract with dashboards."""
+"""Metrics read at scrape time from values that the stage keeps anyway.
+
+Their names are a contract with dashboards.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
@@ -7,11 +10,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 Values = Mapping[str, float]
-"""By the names in FIGURES; a figure that is not there is not shown."""
+"""Values by their names in FIGURES; a missing one is not exported."""
 
 
 class Figure(NamedTuple):
-    """Where a value is shown. Values of one family differ in one label."""
+    """Export of one value; values of one family differ in one label."""
 
     family: str
     text: str
@@ -21,7 +24,7 @@ class Figure(NamedTuple):
 
 
 def _each(prefix: str, family: str, text: str, label: str, values: Mapping[str, str]) -> dict[str, Figure]:
-    """One counter by one label: name of the figure -> value of the label."""
+    """Return one counter split by one label: figure name -> label value."""
     return {
         f"{prefix}.{name}": Figure(family, text, CounterMetricFamily, label, value) for name, value in values.items()
     }
@@ -69,13 +72,13 @@ FIGURES: Mapping[str, Figure] = {
 
 
 class Figures(Collector):
-    """Shows what `read` says, which is called on the scraper's thread."""
+    """Collector that exports the values of `read`, called on the scraper's thread."""
 
     def __init__(self, read: Callable[[], Values]) -> None:
         self._read = read
 
     def collect(self) -> Iterator[Metric]:
-        """One family after the other."""
+        """Yield each family of metrics once."""
         values, families = self._read(), dict[str, CounterMetricFamily | GaugeMetricFamily]()
         for name, figure in FIGURES.items():
             if name in values:

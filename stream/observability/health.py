@@ -1,4 +1,7 @@
-"""/healthz, /readyz and /metrics on threads of their own, answered from what the pipeline's threads leave behind."""
+"""Serve /healthz, /readyz and /metrics on threads of its own.
+
+Answers come from values that the pipeline's threads publish.
+"""
 
 import json
 import math
@@ -20,11 +23,11 @@ from earlybird.stream.errors import SettingsError
 log = structlog.get_logger(__name__)
 
 LIVENESS_TIMEOUT_S = 5.0
-"""A loop that has not come round for so long is taken for hung; an orchestrator then restarts the process."""
+"""A loop without an iteration for so long counts as hung; an orchestrator then restarts the process."""
 
-LIFETIME_S = 10.0  # of a connection, from its acceptance to the last byte of its answer
-MOST_CONNECTIONS = 32  # at once; one more takes the place of the oldest
-LARGEST_HEAD = 8_192  # bytes of a request line and its headers
+LIFETIME_S = 10.0  # per connection, from accept to the last byte of its response
+MOST_CONNECTIONS = 32  # at once; one more replaces the oldest
+LARGEST_HEAD = 8_192  # bytes, request line and headers together
 
 Page = tuple[HTTPStatus, str, bytes]
 """Status, content type and body."""
@@ -32,19 +35,22 @@ Page = tuple[HTTPStatus, str, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """What is still missing before texts are served (`waiting`), and what is missing although they are (`degraded`,
-    e.g. the duplicate cache: everything is computed then)."""
+    """What is missing before texts are served, and what is missing while they are.
+
+    `waiting` keeps /readyz at 503. `degraded` does not, e.g. without the duplicate cache every text is computed.
+    """
 
     waiting: tuple[str, ...] = ()
     degraded: tuple[str, ...] = ()
 
 
 class HealthServer:
-    """Serves from construction until `close`.
+    """HTTP server for health and metrics, from construction until `close`.
 
-    `loop_age_s` says when the pipeline last looped: /healthz is 200 below LIVENESS_TIMEOUT_S, else 503. It
-    never asks a broker, since restarting this process cures no broker. `readiness` decides /readyz. `metrics` gives
-    content type and text for what a scraper accepts. All three are called on the server's threads and must only read.
+    `loop_age_s` returns the time since the pipeline last looped: /healthz is 200 below LIVENESS_TIMEOUT_S, else 503.
+    It never asks a broker, since restarting this process repairs no broker. `readiness` decides /readyz. `metrics`
+    maps a scraper's Accept header to content type and text. All three are called on the server's threads and must
+    only read.
     """
 
     def __init__(
@@ -56,7 +62,10 @@ class HealthServer:
         readiness: Callable[[], Readiness],
         metrics: Callable[[str], tuple[str, bytes]],
     ) -> None:
-        """`port` 0 takes any free one. Raises SettingsError when the address cannot be had."""
+        """Listen on `host` and `port`; port 0 takes any free one.
+
+        Raises SettingsError when the address cannot be bound.
+        """
         routes: dict[str, Callable[[str], Page]] = {
             "/healthz": lambda _: _health(loop_age_s()),
             "/readyz": lambda _: _ready(readiness()),
@@ -64,7 +73,7 @@ class HealthServer:
         }
         try:
             self._server = _Server(host, port, routes)
-        except (OSError, UnicodeError) as error:  # UnicodeError: a host that no name can be
+        except (OSError, UnicodeError) as error:  # UnicodeError: the host is not a valid name
             reason = error.strerror if isinstance(error, OSError) else error
             raise SettingsError(
                 f"http: cannot listen on {host}:{port}: {reason}; http.port (EARLYBIRD_HTTP__PORT) takes "
@@ -77,24 +86,24 @@ class HealthServer:
 
     @property
     def port(self) -> int:
-        """The port that listens; the chosen one where 0 was asked."""
+        """Port that listens; the chosen one where 0 was given."""
         return int(self._server.server_address[1])
 
     @property
     def url(self) -> str:
-        """Where to ask, without a path."""
+        """Base URL of the server, without a path."""
         host = str(self._server.server_address[0])
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     @property
     def reach(self) -> str:
-        """Who can ask; for the log."""
+        """Text for the log: which clients can connect."""
         host = str(self._server.server_address[0])
         local = host.startswith("127.") or host == "::1"
         return "this machine only; http.host=0.0.0.0 lets probes and scrapers in" if local else "the network"
 
     def close(self) -> None:
-        """Stop listening. Safe to call twice."""
+        """Stop listening; safe to call twice."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -109,8 +118,10 @@ class HealthServer:
 
 
 class _Server(ThreadingTCPServer):
-    """A thread per connection, of which there are few, each for a bounded time: nobody keeps a probe out by being slow
-    or silent."""
+    """TCP server with few connections, a thread for each, and a bounded lifetime.
+
+    So a slow or silent client cannot keep a probe out.
+    """
 
     allow_reuse_address = daemon_threads = True
     block_on_close = False
@@ -118,18 +129,21 @@ class _Server(ThreadingTCPServer):
 
     def __init__(self, host: str, port: int, routes: dict[str, Callable[[str], Page]]) -> None:
         self.routes = routes
-        self._since: dict[socket.socket, float] = {}  # by age; infinite for one that was ended, until its thread has
+        self._since: dict[socket.socket, float] = {}  # time of accept; infinite once ended, until its thread has ended
         self._lock = threading.Lock()
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, port), _Exchange)
 
     @property
     def connections(self) -> int:
-        """How many there are."""
+        """Number of open connections."""
         return len(self._since)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002 (the base class's signature)
-        """Make room. False: none could be made yet, threads of others are still at work."""
+        """Make room for a connection by ending the oldest.
+
+        False: there is no room yet, since the threads of ended connections still run.
+        """
         with self._lock:
             if len(self._since) >= MOST_CONNECTIONS:
                 self._end(min(self._since, key=self._since.__getitem__))
@@ -139,43 +153,46 @@ class _Server(ThreadingTCPServer):
         return room
 
     def service_actions(self) -> None:
-        """Called ten times a second: ends what has lasted too long."""
+        """End connections older than LIFETIME_S; called ten times per second."""
         ended = time.monotonic() - LIFETIME_S
         with self._lock:
             for connection in [one for one, since in self._since.items() if since < ended]:
                 self._end(connection)
 
     def _end(self, connection: socket.socket) -> None:
-        """Both directions: its thread, blocked in either, wakes up."""
+        """Shut down both directions, which wakes the connection's blocked thread."""
         self._since[connection] = math.inf
         with suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)
 
     def shutdown_request(self, request: Any) -> None:
-        """Called at the end of each connection."""
+        """Forget a connection at its end."""
         with self._lock:
             self._since.pop(request, None)
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
-        """A fault of ours; what peers do wrong never comes here."""
+        """Log an error of ours; errors of clients never get here."""
         log.exception("health.failed")
 
 
 class _Exchange(BaseRequestHandler):
-    """One request, one answer, as HTTP/1.0 has it."""
+    """One request and one response, as in HTTP/1.0."""
 
     server: _Server
     request: socket.socket
 
     def handle(self) -> None:
-        with suppress(OSError):  # the peer has left, or was made to
+        with suppress(OSError):  # the client has left, or its connection was ended
             head = self._head()
             if head:
                 self.request.sendall(_answer(head, self.server.routes))
 
     def _head(self) -> bytes:
-        """Request line and headers; empty where the peer left before, or longer than allowed: then they are cut."""
+        """Return request line and headers; empty when the client left before their end.
+
+        A head longer than LARGEST_HEAD is returned incomplete.
+        """
         head = b""
         while b"\r\n\r\n" not in head and b"\n\n" not in head and len(head) <= LARGEST_HEAD:
             received = self.request.recv(LARGEST_HEAD)

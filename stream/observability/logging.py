@@ -1,7 +1,8 @@
-"""The log, to stderr. Events are named `noun.verb`; what varies stands in fields.
+"""Configuration of the structured log on stderr.
 
-A command sets structlog up for its process. A library must not: whatever a strategy loads takes its logger from
-`get_logger`, and the strategy's own log stays as it was.
+Events are named `noun.verb`; variable parts are fields. A command configures structlog for its process. A library
+must not: modules that a strategy loads take their logger from `get_logger`, so that the strategy's own log stays as
+it was.
 """
 
 import logging
@@ -17,8 +18,8 @@ import structlog
 from earlybird.stream.observability.escape import cut, escaped, json_line
 
 LONGEST_VALUE = 1_000
-LONGEST_TRACE = 100  # lines, the last ones
-_MOST_PARTS = 100  # of a list or a mapping
+LONGEST_TRACE = 100  # lines; the last ones are kept
+_MOST_PARTS = 100  # elements per list or mapping
 _DEEPEST = 6
 
 
@@ -28,8 +29,11 @@ def configure_logging(
     stream: TextIO | None = None,
     **facts: object,
 ) -> None:
-    """structlog to stderr (or `stream`), for people or as one JSON object a line; each line carries the `facts`,
-    whichever thread writes it. Call once, at the process's start."""
+    """Configure structlog for this process: console text or one JSON object per line.
+
+    Lines go to `stream`, by default stderr. Each line carries the `facts`, whichever thread writes it. Call once,
+    when the process starts.
+    """
     out = sys.stderr if stream is None else stream
     structlog.configure(
         processors=_processors(form, out, facts),
@@ -40,26 +44,32 @@ def configure_logging(
 
 
 def failure(error: BaseException) -> dict[str, str]:
-    """What may be logged of an exception that a message caused: its type and where it was raised. Its text may quote
-    the message, and logs must not hold licensed text."""
+    """Return what may be logged of an exception that a message caused.
+
+    That is its type and where it was raised. Its text may quote the message, and logs must not hold licensed text.
+    """
     frames = traceback.extract_tb(error.__traceback__)[-8:]
     places = [f"{'/'.join(frame.filename.split('/')[-2:])}:{frame.lineno} {frame.name}" for frame in frames]
     return {"error": type(error).__name__, "raised_at": " > ".join(places)}
 
 
 def worker_name() -> str:
-    """What this process's worker is called, in the log and in heartbeats."""
+    """Return this process's worker name, as in the log and in heartbeats."""
     return f"{socket.gethostname()}-{os.getpid()}"
 
 
 def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
-    """structlog's logger where the process has set structlog up, before or after this call. Until then warnings go to
-    stderr and the rest nowhere: structlog's own default would print everything to the strategy's stdout."""
+    """Return a logger for modules that run inside a strategy's process.
+
+    It is structlog's logger once the process has configured structlog, before or after this call. Until then
+    warnings and errors go to stderr and the rest nowhere: structlog's own default would print everything to the
+    strategy's stdout.
+    """
     return cast(structlog.typing.FilteringBoundLogger, _Guest(name))
 
 
 class _Guest:
-    """Chooses anew at each call, and configures nothing."""
+    """Logger that looks up the process's configuration at each call and changes none."""
 
     def __init__(self, name: str) -> None:
         self._hosts = structlog.get_logger(name)
@@ -89,32 +99,35 @@ def _processors(
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
     ]
     if form == "json":
-        # Without locals: some of them are texts, some are secrets.
+        # No local variables: some of them hold texts, some hold secrets.
         traces = structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20)
         exceptions = structlog.processors.ExceptionRenderer(traces)
         return [*shared, exceptions, _bounded, structlog.processors.JSONRenderer(ensure_ascii=False), _on_one_line]
-    plain = structlog.dev.plain_traceback  # any other makes the renderer warn of a trace that is text already
+    plain = structlog.dev.plain_traceback  # with any other the renderer warns that the trace is already text
     console = structlog.dev.ConsoleRenderer(colors=out.isatty(), timestamp_key="time", exception_formatter=plain)
     return [*shared, structlog.processors.format_exc_info, _escaped, console]
 
 
 def _bounded(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Nothing that a message brought may flood the log."""
+    """Cut long values, so that no message floods the log."""
     return {name: _fitted(value, cut) for name, value in event.items()}
 
 
 def _on_one_line(_logger: Any, _method: str, rendered: Any) -> str:
-    """Nor drive the terminal of whoever reads it."""
+    """Keep JSON on one printable line, so that no message drives a reader's terminal."""
     return json_line(rendered)
 
 
 def _escaped(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """The same for people, who have no parser that would put control characters back."""
+    """Cut and escape values for the console.
+
+    Console output has no parser that would restore control characters.
+    """
     return {name: _trace(value) if name == "exception" else _fitted(value, escaped) for name, value in event.items()}
 
 
 def _trace(text: object) -> str:
-    """Lines that no line of the log looks like."""
+    """Indent a stack trace, so that its lines cannot pass for log lines."""
     return "\n".join("    " + escaped(line, LONGEST_VALUE) for line in str(text).splitlines()[-LONGEST_TRACE:])
 
 

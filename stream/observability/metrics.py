@@ -1,6 +1,6 @@
-"""What a running stage says of itself in figures. Nothing is decided upon here.
+"""Prometheus metrics of a running stage; no decision depends on them.
 
-Metric names and labels are a contract with dashboards; a symbol is never a label, since there are thousands.
+Metric names and labels are a contract with dashboards. A symbol is never a label, since there are thousands.
 """
 
 from bisect import bisect_left
@@ -26,25 +26,27 @@ from earlybird.schemas.signal import ExitReason, Label, Model
 from earlybird.stream.observability.figures import Figures, Values
 from earlybird.stream.ports import Partition
 
-# A cache answers in well under a millisecond, an item may have waited minutes behind a burst.
+# A cache hit takes well under a millisecond; an item behind a burst may wait for minutes.
 _LATENCY_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.25, 0.5, 1, 2, 5, 15, 60, 300)
 
 STAGES: tuple[tuple[str, str, str], ...] = (
     ("provider", "published_us", "ingested_us"),  # the provider's delay; live texts only
     ("read", "ingested_us", "consumed_us"),  # the raw topic and its backlog; live texts only
-    ("prepare", "consumed_us", "engine_in_us"),  # decode, duplicates, tokenise, wait for a slot
+    ("prepare", "consumed_us", "engine_in_us"),  # decoding, duplicate check, tokenisation, wait for a slot
     ("engine", "engine_in_us", "exited_us"),
     ("publish", "exited_us", "emitted_us"),
 )
-"""Label of stage_latency_seconds, and the two stamps between which it is measured."""
+"""Label of stage_latency_seconds, with the stamps at which the stage begins and ends."""
 
 
 class Metrics:
-    """Counters and gauges in a registry of their own, prefix `earlybird_`. Thread-safe. Methods take batches where the
-    caller has batches; one call costs microseconds."""
+    """Counters and gauges with prefix `earlybird_`, in a registry of their own.
+
+    Thread-safe. Methods take batches where the caller has batches; one call costs microseconds.
+    """
 
     def __init__(self, max_layers: int) -> None:
-        # They are a second series for each counter, and say when this process began.
+        # They would add a second series per counter, which holds only the time this process started.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
@@ -78,16 +80,19 @@ class Metrics:
             self._rejections.labels(reason.value)
 
     def consumed(self, topic: str, item_type: str, texts: int) -> None:
-        """Texts read from one topic; `item_type` is news, tweet or unknown."""
+        """Count texts read from one topic; `item_type` is news, tweet or unknown."""
         self._texts.labels(topic, item_type).inc(texts)
 
     def watch(self, read: Callable[[], Values]) -> None:
-        """Show these figures, too. `read` is called on the scraper's thread."""
+        """Export these values as well; `read` is called on the scraper's thread."""
         self.registry.register(Figures(read))
 
     def published(self, signal: Mapping[str, Any], *, live: bool = True) -> None:
-        """The broker acknowledged this signal (the values of its JSON): counts it, its stages and, where it was
-        computed, its exit. What is not `live` is history: its age is no latency."""
+        """Count an acknowledged signal, given as the values of its JSON.
+
+        Counts the signal, its stages and, where it was computed, its exit. With `live` False it is history, whose
+        age is no latency.
+        """
         if signal["label"] is None:
             self._retractions.inc()
         else:
@@ -95,17 +100,20 @@ class Metrics:
         self._each.lived(signal["ts"], live)
 
     def rejected(self, reason: Reason, texts: int = 1) -> None:
-        """The broker acknowledged these dead letters."""
+        """Count acknowledged dead letters."""
         self._rejections.labels(reason.value).inc(texts)
 
     def unreadable(self, records: Mapping[Partition, int]) -> None:
-        """Records that cannot be read while a producer's transaction is open, where there are any."""
+        """Set the records behind a producer's open transaction, for partitions with any."""
         self._unreadable.clear()
         for partition, count in records.items():
             self._unreadable.labels(partition.topic, str(partition.number)).set(count)
 
     def lag(self, records: Mapping[Partition, int]) -> None:
-        """Records not read yet per partition; a partition that is not named any more is another worker's."""
+        """Set the lag per partition: records not read yet.
+
+        A partition that is no longer named belongs to another worker, and its series is removed.
+        """
         for gone in self._lagging - records.keys():
             self._lag.remove(gone.topic, str(gone.number))
         for partition, count in records.items():
@@ -113,34 +121,40 @@ class Metrics:
         self._lagging = set(records)
 
     def unfinished(self, texts: int, oldest_age_s: float) -> None:
-        """Texts without an acknowledged outcome, and the age of the oldest (0 without any)."""
+        """Set the number of texts without an acknowledged outcome, and the oldest's age.
+
+        The age is 0 without any.
+        """
         self._unfinished.set(texts)
         self._oldest.set(max(0.0, oldest_age_s))
 
     def model(self, model: Model) -> None:
-        """Say which model runs in which build, in the labels of a constant 1."""
+        """Export the model and the build in use, as labels of a constant 1."""
         self._model.labels(model.id, model.sha256, model.policy, model.config_hash, model.numerics).set(1)
         build = (model.code_version, model.sha256, model.config_hash, model.numerics, model.dtype, model.device)
         self._build.labels(*build).set(1)
 
     def exposition(self) -> bytes:
-        """The Prometheus text format, version 0.0.4."""
+        """Return the Prometheus text format, version 0.0.4."""
         return generate_latest(self.registry)
 
     def page(self, accepted: str = "") -> tuple[str, bytes]:
-        """As `page_of`."""
+        """See `page_of`."""
         return page_of(self.registry, accepted)
 
 
 def page_of(collector: Collector, accepted: str) -> tuple[str, bytes]:
-    """Content type and text: OpenMetrics where the scraper's Accept header names it, else Prometheus's own format."""
+    """Return content type and text for a scraper's Accept header.
+
+    OpenMetrics where the header names it, else Prometheus's own text format.
+    """
     if "application/openmetrics-text" in accepted:
         return openmetrics.CONTENT_TYPE_LATEST, openmetrics.generate_latest(collector)  # type: ignore[no-untyped-call]
     return CONTENT_TYPE_PLAIN_0_0_4, generate_latest(collector)
 
 
 class _Distribution:
-    """A histogram's counts without its locks: one thread writes, a scrape reads."""
+    """Histogram counts without locks: one thread writes, a scrape reads."""
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self._bounds, self._counts, self._sum = bounds, [0] * (len(bounds) + 1), 0.0
@@ -156,8 +170,11 @@ class _Distribution:
 
 
 class _PerSignal(Collector):
-    """What is counted for every signal. prometheus_client's own counters cost 6 us a call here, and a signal needs
-    ten; these cost a tenth of that. Publisher's thread only, but for `collect`."""
+    """Counters and histograms that every signal updates.
+
+    prometheus_client's own counters cost 6 us per call here and a signal needs ten calls; these cost a tenth of
+    that. Publisher's thread only, except `collect`.
+    """
 
     def __init__(self, layers: tuple[float, ...]) -> None:
         # Every series exists from the start: a rate over one that appears at its first event misses that event.

@@ -1,7 +1,7 @@
-"""End a process that hangs, or that does not end when it was told to.
+"""End a process that hangs, or that does not end when told to.
 
-What hangs cannot be mended from inside. The process says which part stands, writes where each thread is, and ends: its
-partitions go to others, and a supervisor starts it again. Nothing is lost by that, as by any death.
+A hang cannot be repaired from inside. The watchdog logs which part hangs, dumps the stack of every thread, and ends
+the process: its partitions move to other workers, and a supervisor restarts it. As after any crash, nothing is lost.
 """
 
 import faulthandler
@@ -18,19 +18,22 @@ import structlog
 log = structlog.get_logger(__name__)
 
 Progress = Mapping[str, Hashable | None]
-"""By part: anything that differs once it has gone a step further; None: it has nothing to do."""
+"""Progress marker per part: any value that changes with each step; None while the part is idle."""
 
 LOOK_S = 1.0
-SLOW_S = 15.0  # without a step: no longer ready
-HUNG_S = 60.0  # then the process ends. The slowest step there is, a large model's on a slow core, takes ten
-END_S = 15.0  # on top of the time to drain: to commit, to leave the group, for the last acknowledgements
-STATUS = 70  # of a process that was ended so; EX_SOFTWARE
+SLOW_S = 15.0  # without progress for so long: not ready
+HUNG_S = 60.0  # without progress for so long: ended. The slowest step, a large model on a slow core, takes ten seconds
+END_S = 15.0  # beyond the drain time: for commits, the last acknowledgements and leaving the group
+STATUS = 70  # exit status of a process that the watchdog ended; EX_SOFTWARE
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Watchdog:
-    """Looks every second, from construction until `close`. Looks are counted, and not the time between them, so that
-    nobody is taken for hung because the whole machine stood still. Use as a context manager."""
+    """Thread that checks progress every second, from construction until `close`.
+
+    It counts checks instead of elapsed time, so that a machine that stood still as a whole does not count as a hang.
+    Use as a context manager.
+    """
 
     def __init__(
         self,
@@ -41,23 +44,25 @@ class Watchdog:
         look_s: float = LOOK_S,
         end: Callable[[], None] | None = None,
     ) -> None:
-        """`progress` is called on this object's thread and must only read. `end_s`: how long the process may take to
-        end once `stop` is set. `end`: what ends it."""
+        """Watch `progress`, called on this object's thread; it must only read.
+
+        `end_s`: how long the process may take to end once `stop` is set. `end`: ends the process.
+        """
         self._progress, self._stop, self._end_s, self._look_s = progress, stop, end_s, look_s
         self._end = end or _end_process
         self._seen: dict[str, Hashable] = {}
-        self._looks: dict[str, int] = {}  # that a part with work in hand has not moved
+        self._looks: dict[str, int] = {}  # checks in a row in which a part with work made no progress
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
         self._thread.start()
 
     @property
     def standing(self) -> tuple[str, ...]:
-        """Parts that have work in hand and have not moved for a while. Any thread."""
+        """Parts with pending work that made no progress for SLOW_S; any thread."""
         return tuple(part for part, looks in list(self._looks.items()) if looks * LOOK_S >= SLOW_S)
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop watching."""
         self._closed.set()
         self._thread.join()
         faulthandler.cancel_dump_traceback_later()
@@ -73,7 +78,7 @@ class Watchdog:
     def _run(self) -> None:
         looks_since_stop = 0
         while not self._closed.wait(self._look_s):
-            # For a thread that never gives the interpreter back, so that this one cannot look.
+            # For a thread that never releases the interpreter, so that this one cannot check.
             faulthandler.dump_traceback_later(2 * HUNG_S, exit=True)
             self._look()
             hung = [part for part, looks in self._looks.items() if looks * LOOK_S >= HUNG_S]
@@ -94,7 +99,10 @@ class Watchdog:
 
 
 def stop_on_signals() -> threading.Event:
-    """An event that SIGTERM and SIGINT set, even while the main thread is inside a call that does not come back."""
+    """Return an event that SIGTERM and SIGINT set.
+
+    They set it even while the main thread is inside a call that never returns.
+    """
     stop = threading.Event()
     read, write = os.pipe()
     os.set_blocking(write, False)
