@@ -1,1 +1,4 @@
-"""The early-exit transformer and its slots: torch; no Kafka, no Redis, no environment, no wall clock in decisions."""
+"""The early-exit transformer and its slots.
+
+Uses torch; no Kafka, no Redis, no environment variables, no wall clock in decisions.
+"""

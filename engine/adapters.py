@@ -1,4 +1,4 @@
-"""PF-BERxiT's bottleneck adapters: a small map beside the shared layer, with weights of its own per depth.
+"""Bottleneck adapters of PF-BERxiT: small maps beside the shared layer, with weights per depth.
 
 Letters: ... rows of any shape, H hidden size, r rank.
 """
@@ -15,7 +15,7 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def adapter_shapes(config: AdapterConfig, hidden: int) -> dict[str, tuple[int, ...]]:
-    """Tensors of the adapter of one depth, by name within it. Linear weights are (out, in).
+    """Return the tensor shapes of one depth's adapter, by name; linear weights are (out, in).
 
     The counts of PF-BERxiT's Table 2 (H 768, r 32, 12 layers) imply the layer norms, which equation 1 leaves out: one
     over H, one over r in the attention and convolution modules; and a convolution of kernel 1, which is a linear map.
@@ -36,7 +36,7 @@ def adapter_shapes(config: AdapterConfig, hidden: int) -> dict[str, tuple[int, .
 
 
 def adapt(config: AdapterConfig, weights: Mapping[str, Tensor], states: Tensor, eps: float, attend: Attend) -> Tensor:
-    """Apply one depth's adapter: states (..., H) -> what is added to the layer's output (..., H).
+    """Apply one depth's adapter to states (..., H); return the layer output's addend (..., H).
 
     Source: PF-BERxiT, equation 1, f(g(h W_down)) W_up, with g = ReLU and f one of identity, self-attention,
     convolution, MLP; the layer norm over H stands before W_down.

@@ -1,4 +1,4 @@
-"""Frozen settings of the engine, checked where they are built. No torch."""
+"""Frozen engine settings, checked on construction; no torch."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -17,10 +17,11 @@ Placement = Literal["attention", "ffn", "sequential"]
 AdapterModule = Literal["identity", "attention", "convolution", "mlp"]
 RunnerName = Literal["auto", "packed", "resident", "reference"]
 DeviceName = Literal["auto", "cpu", "cuda"]
-Dtype = Literal["float32", "float64", "bfloat16", "float16", "int8"]  # int8: the layer's four maps; all else float32
+Dtype = Literal["float32", "float64", "bfloat16", "float16", "int8"]  # int8: the layer's four maps; the rest is float32
 CUDA_TIERS = ((8, 128, 1), (32, 512, 1), (128, 2048, 2), (512, 8192, 4))
-"""The first answers an idle queue, the last fills a large card; from a cost model, not from a measurement. Each has
-rows for one text of max_tokens, so the first is small only where that is."""
+"""Default tiers: (slots, tokens, steps per host read). The first serves an idle queue, the last fills a large card.
+They come from a cost model, not from a measurement. Each tier has rows for one text of max_tokens, so the first is
+small only where max_tokens is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class AdapterConfig:
 
     placement  attention: parallel to the attention, on its input. ffn: parallel to the feed-forward part, on its input.
                sequential: on the attention's output, before it is added and normed.
-    module     what is between the two maps: identity, (self-)attention, convolution (of kernel 1), mlp.
+    module     the operation between the two maps: identity, (self-)attention, convolution (of kernel 1), mlp.
     """
 
     rank: int = 32
@@ -44,7 +45,7 @@ class AdapterConfig:
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """Geometry of one shared layer applied again and again, with an answer after every pass.
+    """Geometry of a repeatedly applied shared layer, with a classifier output after every pass.
 
     embedding    norm_then_project: words + positions, layer norm, then up to the hidden size (ALBERT).
                  project_then_norm: words up to the hidden size, + positions, then layer norm (elbert-mini).
@@ -59,7 +60,7 @@ class ModelConfig:
     hidden_size: int
     heads: int
     ffn_size: int
-    layers: int  # how often the layer is applied at most
+    layers: int  # largest number of passes
     max_positions: int
     embedding: Embedding
     pool: Pool
@@ -88,24 +89,23 @@ class ModelConfig:
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """Which model runs, and how."""
+    """The model to run, and how to run it."""
 
-    model: str = BUNDLED  # or a folder: ours, or a Hugging Face AlbertForSequenceClassification
+    model: str = BUNDLED  # or a folder: our format, or a Hugging Face AlbertForSequenceClassification
     policy: str | None = None  # e.g. "cwb:delta=0.3,window=2", "fixed:3", "full"; None: the manifest's
-    max_tokens: int | None = None  # None: the manifest's; a Hugging Face folder: all its positions
+    max_tokens: int | None = None  # None: the manifest's; all positions for a Hugging Face folder
     runner: RunnerName = "auto"  # auto: resident where there is CUDA, else packed
     device: DeviceName = "auto"  # auto: cuda if there is one, for runners that can use it
-    dtype: Dtype = "float32"  # bfloat16 or float16 is what a GPU is fast in
-    slots: int = 16  # texts in the model at once; more adds latency and hardly any speed
+    dtype: Dtype = "float32"  # bfloat16 and float16 are fast on a GPU
+    slots: int = 16  # texts in the model at once; more adds latency and hardly any throughput
     token_budget: int = 512  # tokens in the model at once, over all slots
-    deterministic: bool = True  # a text's bits depend on that text alone
+    deterministic: bool = True  # a text's output bits depend on that text alone
     tiers: tuple[tuple[int, int, int], ...] | None = None
-    """Resident only: (slots, tokens, steps between two looks of the host) of every captured step, small to large.
-    None: CUDA_TIERS on a GPU; slots and token_budget on a CPU."""
+    """Resident runner only: (slots, tokens, steps per host read) of every captured step, ascending. None: CUDA_TIERS
+    on a GPU; slots and token_budget on a CPU."""
     compile: bool = False
-    """Resident on CUDA only: compile the step before it is captured.
-    It and tiers are refused where no machine could use them; where there is no CUDA the loaded engine's config is
-    without them."""
+    """Resident runner on CUDA only: compile the step before it is captured. `compile` and `tiers` are refused where
+    no machine could use them; without CUDA they are removed from the loaded engine's config."""
 
     def __post_init__(self) -> None:
         _at_least("slots", self.slots, 1)
@@ -120,7 +120,7 @@ class EngineConfig:
         if self.dtype == "int8" and (self.runner == "resident" or self.device == "cuda"):
             raise ConfigError("dtype: int8 runs in packed slots on the CPU only, was asked of the resident runner")
         beside = f"was set beside runner {self.runner}, device {self.device}, dtype {self.dtype}"
-        packed = self.runner == "auto" and (self.device == "cpu" or self.dtype == "int8")  # on every machine
+        packed = self.runner == "auto" and (self.device == "cpu" or self.dtype == "int8")  # packed on every machine
         if packed or self.runner in ("packed", "reference"):
             if self.tiers is not None:
                 raise ConfigError(f"tiers: only a resident runner has them, {beside}")

@@ -1,4 +1,4 @@
-"""Engine: a loaded model with its text side and its exit policy; what a process needs one of."""
+"""Engine: a loaded model with its text encoder and exit policy; one per process."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ PROFILE_WITHOUT_MANIFEST, ASSEMBLY_WITHOUT_MANIFEST = "natural-v2", "parts-v2"
 
 @dataclass(frozen=True)
 class Engine:
-    """Shared by all engine threads: nothing in it changes. Each thread asks for a runner of its own.
+    """An immutable loaded model that all engine threads share; each thread uses its own runner.
 
     A Hugging Face folder has no manifest: it runs at full depth, uncalibrated, under natural-v2, in any language.
     """
@@ -51,7 +51,10 @@ class Engine:
 
     @classmethod
     def load(cls, config: EngineConfig) -> "Engine":
-        """Read, check and prepare the model. Raises ModelError (the folder) and ConfigError (the settings)."""
+        """Read, check and prepare the model.
+
+        Raises ModelError for the folder and ConfigError for the settings.
+        """
         config = _resolved(config)
         checkpoint = load(BUNDLED_FOLDER if config.model == BUNDLED else Path(config.model))
         policy = _policy(config, checkpoint)
@@ -59,14 +62,16 @@ class Engine:
         dtype: torch.dtype = torch.float32 if config.dtype == "int8" else getattr(torch, config.dtype)
         layer = EightBits(config.deterministic) if config.dtype == "int8" else None
         tensors = {name: tensor.to(dtype) for name, tensor in checkpoint.tensors.items()}
-        # Beside a resident loop the CPU's model only says what the texts should come to: it need not be bit-stable.
+        # Beside a resident loop the CPU model only computes expected results, so it need not be bit-stable.
         maps = linears(False, "plain") if config.runner == "resident" else linears(config.deterministic)
         model = Elbert(checkpoint.config, tensors, _temperature(checkpoint), maps, layer)
         return cls(config, checkpoint, encoder, policy, model)
 
     def runner(self) -> Runner:
-        """A new, empty runner over the shared weights. Raises ConfigError where deterministic mode was asked of a
-        resident loop and does not hold on this device."""
+        """Return a new, empty runner over the shared weights.
+
+        Raises ConfigError where deterministic mode was requested of a resident loop and does not hold on this device.
+        """
         if self.config.runner == "reference":
             return Reference(self.model, self.policy)
         if self.config.runner == "resident":
@@ -74,19 +79,19 @@ class Engine:
         return Packed(self.model, self.policy, self.config.slots, self.config.token_budget)
 
     def alone(self) -> Runner:
-        """A new runner for one text at a time: what a step that failed is done again with."""
+        """Return a new runner for one text at a time, to repeat a failed step."""
         if self.config.runner == "resident":
             return self.runner()
         return Reference(self.model, self.policy)
 
     @property
     def slots(self) -> int:
-        """Texts that a runner can have in the model at once."""
+        """Largest number of texts in the model at once."""
         return self._tiers[-1].slots if self.config.runner == "resident" else self.config.slots
 
     @property
     def in_flight(self) -> int:
-        """Texts that a runner should be given at once to be kept busy: a resident loop reads ahead."""
+        """Number of texts in flight that keeps a runner busy; a resident loop reads ahead."""
         return 4 * self.slots if self.config.runner == "resident" else self.slots
 
     @property
@@ -95,7 +100,7 @@ class Engine:
 
     @property
     def model_sha256(self) -> str:
-        """Of the weights file."""
+        """SHA-256 of the weights file."""
         return self.checkpoint.sha256
 
     @property
@@ -105,7 +110,7 @@ class Engine:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """In the order of a verdict's probabilities: negative, neutral, positive."""
+        """Labels in the order of a verdict's probabilities: negative, neutral, positive."""
         return LABELS
 
     @property
@@ -116,7 +121,7 @@ class Engine:
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """ISO 639-1 codes it was trained on; empty: not known."""
+        """ISO 639-1 codes of the training languages; empty: not known."""
         return self.checkpoint.manifest.languages if self.checkpoint.manifest else ()
 
     @property
@@ -125,12 +130,15 @@ class Engine:
 
     @property
     def max_tokens(self) -> int:
-        """Special tokens included."""
+        """Token limit of a text, special tokens included."""
         return self.encoder.max_tokens
 
     @property
     def knowledge_until_us(self) -> int | None:
-        """Nothing the model learned from is younger; a backtest before this instant looks ahead. None: not known."""
+        """Latest instant of the training data, in microseconds; None: not known.
+
+        A backtest before this instant has look-ahead bias.
+        """
         return self.checkpoint.manifest.knowledge_until_us if self.checkpoint.manifest else None
 
     @property
@@ -139,12 +147,12 @@ class Engine:
 
     @property
     def device(self) -> str:
-        """Where the runner runs: cpu or cuda."""
+        """Device of the runner: cpu or cuda."""
         return self.config.device
 
     @cached_property
     def config_hash(self) -> str:
-        """16 hex digits over everything but the weights that changes a verdict in exact arithmetic."""
+        """16 hex digits over everything except weights that changes a verdict in exact arithmetic."""
         return config_hash(
             {
                 **self.encoder.describe(),
@@ -157,13 +165,15 @@ class Engine:
 
     @cached_property
     def numerics(self) -> str:
-        """See engine.numerics: computed at first use, by running the built-in probes; a resident loop runs them
-        through every tier. Raises ConfigError, see `runner`."""
+        """Fingerprint of the arithmetic, see engine.numerics; computed at first use from built-in probes.
+
+        A resident loop runs the probes through every tier. Raises ConfigError, see `runner`.
+        """
         return self._resident.numerics if self.config.runner == "resident" else numerics(self.model)
 
     @property
     def tiles(self) -> str | None:
-        """Which of engine.device.tiling's kinds a resident loop runs in; None: not deterministic, or another runner."""
+        """Tile kind of a resident loop, see engine.device.tiling; None if not deterministic or not resident."""
         return self._resident.kind if self.config.runner == "resident" else None
 
     @cached_property
@@ -180,7 +190,7 @@ class Engine:
         return _Resident(None, None, fingerprint(loop, answers(loop, self._tiers)))
 
     def _loop(self, tiles: Tiles | None) -> Resident:
-        """A new resident loop."""
+        """Return a new resident loop."""
         device: Device = Immediate()
         if self._where.type == "cuda":
             device = CudaDevice(self._where, self.config.compile, self.config.deterministic)
@@ -190,7 +200,7 @@ class Engine:
 
     @cached_property
     def _tensors_there(self) -> dict[str, Tensor]:
-        """The weights where the resident loop runs, shared by its runners."""
+        """The weights on the resident loop's device, shared by its runners."""
         return {name: tensor.to(self._where) for name, tensor in self.model.tensors.items()}
 
     @property
@@ -199,7 +209,7 @@ class Engine:
 
 
 class _Resident(NamedTuple):
-    """How this engine's resident loops compute."""
+    """How this engine's resident loops compute: tiles and numerics."""
 
     kind: str | None
     tiles: Tiles | None
@@ -207,8 +217,10 @@ class _Resident(NamedTuple):
 
 
 def _resolved(config: EngineConfig) -> EngineConfig:
-    """Without any `auto`, and without what only a resident loop or CUDA has where `auto` found none: one configuration
-    serves hosts with a GPU and without."""
+    """Resolve every `auto`, so that one configuration serves hosts with and without a GPU.
+
+    Drops settings that only a resident loop or CUDA has where `auto` found none.
+    """
     cuda = torch.cuda.is_available()
     if config.device == "cuda" and not cuda:
         raise ConfigError(f"device: no CUDA device is usable here, torch was {torch.__version__}")
@@ -254,8 +266,11 @@ _ALWAYS_HASHED = ("n_labels", "classifiers")
 
 
 def hashed_geometry(config: ModelConfig) -> dict[str, Any]:
-    """What a config_hash covers of a geometry. Fields at their defaults are left out, so that a later version's new
-    fields change no recorded hash; the two that had defaults from the beginning stay in."""
+    """Return the part of a geometry that a config_hash covers.
+
+    Fields at their defaults are left out, so that new fields of later versions change no recorded hash. The two fields
+    that had defaults in the first version stay in.
+    """
     fields = dataclasses.asdict(config)
     defaults = {field.name: field.default for field in dataclasses.fields(config)}
     return {

@@ -1,48 +1,48 @@
-"""Everything engine/ raises on purpose.
+"""Exceptions that the engine raises on purpose.
 
 EngineError
-├── ConfigError          a setting that cannot work, found where it is built
-├── ModelError           a model folder that cannot be used
-│   ├── NotAModel        the folder is none, or a file is missing or unreadable
-│   ├── ManifestMismatch a file differs from what the manifest says
-│   └── NotTrainedForExits   an exit policy was asked of a model that was not trained for exits
-├── DataError            a file of training texts that cannot be used
-├── DeviceLost           the accelerator failed: nothing this process has on it is of use any more
+├── ConfigError          an invalid setting, found on construction
+├── ModelError           an unusable model folder
+│   ├── NotAModel        not a model folder, or a file is missing or unreadable
+│   ├── ManifestMismatch a file differs from the manifest
+│   └── NotTrainedForExits   an exit policy for a model that was not trained for early exits
+├── DataError            an unusable file of training texts
+├── DeviceLost           the accelerator failed: nothing of this process on it is usable any more
 └── RequestError         a request that cannot be run
     └── SequenceTooLong
 """
 
 
 class EngineError(Exception):
-    """Base of this package's errors."""
+    """Base of the engine's errors."""
 
 
 class ConfigError(EngineError):
-    """A setting that cannot work."""
+    """An invalid setting."""
 
 
 class ModelError(EngineError):
-    """A model folder that cannot be used."""
+    """An unusable model folder."""
 
 
 class NotAModel(ModelError):
-    """The folder is no model folder, or a file in it is missing or unreadable."""
+    """Not a model folder, or a file in it is missing or unreadable."""
 
 
 class ManifestMismatch(ModelError):
-    """A file or value differs from what the manifest promises."""
+    """A file or value that differs from the manifest."""
 
 
 class NotTrainedForExits(ModelError):
-    """Exits before the last layer need a model whose every depth was trained to answer."""
+    """An early-exit policy for a model whose depths were not all trained to answer."""
 
 
 class DataError(EngineError):
-    """A file of training texts that cannot be used."""
+    """An unusable file of training texts."""
 
 
 class DeviceLost(EngineError):
-    """The accelerator failed in a way that no retry in this process can mend."""
+    """An accelerator failure that no retry in this process can repair."""
 
 
 class RequestError(EngineError):

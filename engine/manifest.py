@@ -1,4 +1,4 @@
-"""manifest.json: what a model folder promises about itself. Whatever differs from it refuses to start."""
+"""The manifest.json of a model folder; a model that differs from it refuses to start."""
 
 import dataclasses
 import hashlib
@@ -18,7 +18,7 @@ from earlybird.schemas.signal import Label
 MANIFEST = "manifest.json"
 WEIGHTS = "model.safetensors"
 LABELS = tuple(str(label) for label in Label)
-"""The order of a verdict's probabilities, whatever the order in the weights."""
+"""The order of a verdict's probabilities, independent of the order in the weights."""
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
@@ -28,14 +28,14 @@ class _Part(BaseModel):
 
 
 class TextProfile(_Part):
-    """The cleaning that the weights were trained with."""
+    """The text cleaning that the weights were trained with."""
 
     name: str
     hash: Sha256
 
 
 class Ingredient(_Part):
-    """Something that went into the weights, and on what terms."""
+    """A source of the weights, with its licence terms."""
 
     name: str
     use: str
@@ -43,14 +43,17 @@ class Ingredient(_Part):
 
 
 class Manifest(_Part):
-    """Everything about a model that its tensors do not say. An unknown field is an error: it may matter."""
+    """Everything about a model that its tensors do not hold.
+
+    An unknown field is an error: it may matter.
+    """
 
     format: Literal["earlybird-model/1"] = "earlybird-model/1"
     id: Annotated[str, Field(min_length=1)]
     geometry: ModelConfig
     labels: tuple[str, ...]  # in the order of the classifier's rows
-    trained_for_exits: bool  # every depth was trained to answer, not the last alone
-    policy: str  # of the exits, unless the configuration names another
+    trained_for_exits: bool  # every depth was trained to answer, not only the last
+    policy: str  # exit policy, unless the configuration names another
     temperature: Annotated[float, Field(gt=0)] | None  # divides the logits; null: never calibrated
     profile: TextProfile
     assembly: dict[str, str | int]
@@ -58,11 +61,11 @@ class Manifest(_Part):
     weights_sha256: Sha256
     max_tokens: Annotated[int, Field(ge=3)]
     languages: tuple[str, ...]
-    knowledge_until_us: EpochUs | None  # nothing it learned from is younger
+    knowledge_until_us: EpochUs | None  # latest instant of its training data
     licence: str
     ingredients: tuple[Ingredient, ...]
-    strategy: str | None = None  # how it was trained, see engine.training.strategies
-    loss_weights: tuple[float, ...] | None = None  # per exit, ELBERT's equation 2
+    strategy: str | None = None  # training strategy, see engine.training.strategies
+    loss_weights: tuple[float, ...] | None = None  # one per exit, ELBERT's equation 2
     certificate: dict[str, str | int | float] | None = None  # of `policy`: engine.evaluation.calibrate.Certificate
 
     @field_validator("geometry", mode="before")
@@ -82,7 +85,10 @@ class Manifest(_Part):
 
 
 def read(folder: Path) -> Manifest:
-    """The manifest of a folder. Raises NotAModel (none, or not readable) and ManifestMismatch (not this format)."""
+    """Read a folder's manifest.
+
+    Raises NotAModel (missing or unreadable) and ManifestMismatch (not this format).
+    """
     path = folder / MANIFEST
     try:
         content = path.read_bytes()
@@ -97,7 +103,7 @@ def read(folder: Path) -> Manifest:
 
 
 def check_text(manifest: Manifest, tokenizer_sha256: str) -> None:
-    """Text must be read as in training. Raises ManifestMismatch."""
+    """Check that text is read as in training; raises ManifestMismatch."""
     try:
         ours, rule = profile(manifest.profile.name), assembly(str(manifest.assembly.get("name")))
     except ConfigError as error:
@@ -108,19 +114,22 @@ def check_text(manifest: Manifest, tokenizer_sha256: str) -> None:
 
 
 def check_weights(manifest: Manifest, weights_sha256: str) -> None:
-    """Raises ManifestMismatch."""
+    """Check the hash of the weights file; raises ManifestMismatch."""
     _same(f"{manifest.id}: sha256 of {WEIGHTS}", weights_sha256, manifest.weights_sha256)
 
 
 def canonical_rows(labels: tuple[str, ...], n_labels: int) -> list[int]:
-    """For each of our labels its row in the classifier. Raises ValueError where they are not just ours."""
+    """Return the classifier row of each label in LABELS order.
+
+    Raises ValueError unless the labels are exactly those of LABELS.
+    """
     if sorted(labels) != sorted(LABELS) or len(labels) != n_labels:
         raise ValueError(f"labels: {', '.join(LABELS)} in any order required, was {list(labels)}")
     return [labels.index(label) for label in LABELS]
 
 
 def file_sha256(path: Path) -> str:
-    """64 hex digits. Raises NotAModel when the file cannot be read."""
+    """Return a file's SHA-256 as 64 hex digits; raises NotAModel if unreadable."""
     try:
         with path.open("rb") as content:
             return hashlib.file_digest(content, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Elbert: one ALBERT layer applied again and again, an answer after every pass.
+"""Elbert: one ALBERT layer applied repeatedly, with a classifier output after every pass.
 
 The states of all texts lie end to end in one matrix without padding; `lengths` says where each text ends.
 Source: ALBERT, arXiv 1909.11942; ELBERT, arXiv 2107.00175.
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate, groupby
 
 import torch
-import torch.nn.functional as F  # noqa: N812  (the name torch's users know)
+import torch.nn.functional as F  # noqa: N812  (the usual name in torch code)
 from torch import Tensor
 
 from earlybird.engine.adapters import adapt, adapter_shapes
@@ -20,7 +20,7 @@ from earlybird.engine.slots.cpu_linear import Linear, LinearFactory, linears
 
 
 class Elbert:
-    """The model's three verbs over token-packed states. Immutable after construction: engine threads share it.
+    """Embed, advance and classify over token-packed states; immutable, shared by engine threads.
 
     `tensors` are named as in engine.weights.shapes and set the dtype. Exits are computed in float32 at least.
     """
@@ -31,7 +31,7 @@ class Elbert:
         tensors: Mapping[str, Tensor],
         temperature: float = 1.0,
         factory: LinearFactory | None = None,  # None: the fast linears of this CPU
-        layer_factory: LinearFactory | None = None,  # of the shared layer's four maps; None: as all others
+        layer_factory: LinearFactory | None = None,  # for the shared layer's four maps; None: same as `factory`
     ) -> None:
         self.config = config
         self.temperature = temperature
@@ -68,17 +68,17 @@ class Elbert:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the states."""
+        """Dtype of the states."""
         return self.words.dtype
 
     @property
     def device(self) -> torch.device:
-        """Where the states live."""
+        """Device of the states."""
         return self.words.device
 
     @torch.inference_mode()
     def embed(self, token_ids: Tensor, lengths: Sequence[int]) -> Tensor:
-        """States before the first pass: token_ids (T,) int64 -> (T, H)."""
+        """Compute the states before the first pass: token_ids (T,) int64 -> (T, H)."""
         words = self.words[token_ids]  # (T, E)
         positions = torch.cat([self.positions[:length] for length in lengths])  # (T, E) or (T, H)
         if self.config.embedding == "norm_then_project":
@@ -87,11 +87,13 @@ class Elbert:
 
     @torch.inference_mode()
     def advance(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Tensor:
-        """One pass of the shared layer, post-norm: hidden (T, H) -> (T, H). `depths` (S,) in blocks of one depth say
-        whose adapters, where the model has some."""
+        """Run one pass of the shared layer, post-norm: hidden (T, H) -> (T, H).
+
+        `depths` (S,), in blocks of equal depth, select the adapters of models that have some.
+        """
         n_tokens = len(hidden)
         spare = hidden.new_zeros(self._filled(n_tokens) - n_tokens, self.config.hidden_size)
-        hidden = torch.cat([hidden, spare])  # once for all four maps; what becomes of these rows touches no text
+        hidden = torch.cat([hidden, spare])  # padded once for all four maps; these rows affect no text
         placement = self.config.adapters.placement if self.config.adapters else None
         attended = self.attended(self._attention(hidden, lengths, spare))
         if placement in ("attention", "sequential"):
@@ -105,8 +107,11 @@ class Elbert:
 
     @torch.inference_mode()
     def classify(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Heads:
-        """Read the heads: hidden (T, H), passes made per text (S,), in blocks of one depth -> logits (S, C), divided
-        by the temperature, and certainty (S,); float32, or float64 for a float64 model."""
+        """Compute the heads of all texts from hidden (T, H) and `depths` (S,).
+
+        `depths` are the passes made per text, in blocks of equal depth. Returns logits (S, C), divided by the
+        temperature, and certainty (S,); float32, or float64 for a float64 model.
+        """
         pooled = self._pooled(hidden, lengths).to(self.exit_dtype)  # (S, H)
         logits = _by_depth(self.classifiers, pooled, depths) / self.temperature
         if not self.learned_exits:
@@ -114,7 +119,7 @@ class Elbert:
         return Heads(logits, _by_depth(self.learned_exits, pooled, depths)[:, 0].sigmoid())
 
     def _attention(self, hidden: Tensor, lengths: Sequence[int], spare: Tensor) -> Tensor:
-        """Every text attends to itself alone: (T + spare, H) -> (T + spare, H)."""
+        """Apply self-attention within each text: (T + spare, H) -> (T + spare, H)."""
         heads, size = self.config.heads, self.config.hidden_size // self.config.heads
         triples = self.query_key_value(hidden)[: len(hidden) - len(spare)].view(1, -1, 3, heads, size)
         parts = triples.permute(2, 0, 3, 1, 4).unbind()
@@ -126,8 +131,10 @@ class Elbert:
         return torch.cat([*attended, spare.view(1, -1, heads, size)], dim=1).view(-1, heads * size)
 
     def _adapted(self, states: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Tensor:
-        """What the adapters add, text by text: (T, H) -> (T, H). A text's rows alone go through a map, so its bits do
-        not depend on its neighbours."""
+        """Compute the adapters' addend, text by text: (T, H) -> (T, H).
+
+        Each map sees the rows of one text only, so a text's bits do not depend on its neighbours.
+        """
         config = self.config.adapters
         assert config is not None
 
@@ -139,11 +146,11 @@ class Elbert:
         return torch.cat([adapt(config, self.adapters[depth - 1], text, eps, attend) for text, depth in texts])
 
     def _pooled(self, hidden: Tensor, lengths: Sequence[int]) -> Tensor:
-        """One row a text: (T, H) -> (S, H)."""
+        """Pool each text's rows into one: (T, H) -> (S, H)."""
         starts = torch.tensor([0, *accumulate(lengths)])[:-1]  # (S,)
         if self.pooler is not None:
             return self.pooler(hidden[starts]).tanh()
-        # A row after the other is added, whoever else is there: a text's bits are its own.
+        # Rows are added one by one, independent of other texts, so a text's bits depend on that text alone.
         return F.embedding_bag(torch.arange(len(hidden)), hidden.to(self.exit_dtype), starts, mode="mean")
 
     def _norm(self, name: str, states: Tensor) -> Tensor:
@@ -152,7 +159,10 @@ class Elbert:
 
 
 def _by_depth(heads: Sequence[Linear], pooled: Tensor, depths: Sequence[int]) -> Tensor:
-    """Apply the one head, or the head of each depth to its block of rows: (S, H) -> (S, out)."""
+    """Apply the shared head, or one head per depth: (S, H) -> (S, out).
+
+    `pooled` is in blocks of rows of equal depth.
+    """
     if len(heads) == 1:
         return heads[0](pooled)
     rows = torch.split(pooled, [len(list(block)) for _, block in groupby(depths)])

@@ -1,4 +1,4 @@
-"""A fingerprint of the arithmetic: which bits this machine, this torch and these kernels give."""
+"""Fingerprint of the arithmetic: the bits that this machine, torch build and kernels produce."""
 
 import hashlib
 
@@ -8,16 +8,17 @@ from torch import Tensor
 from earlybird.engine.slots.cpu_linear import one_thread
 from earlybird.engine.slots.layered import Layered
 
-# Around a GEMM's and a softmax's block sizes, so that another kernel shows.
+# Lengths around the block sizes of GEMM and softmax kernels, so that a different kernel shows.
 _LENGTHS = (1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 21, 24, 28, 31, 32, 33, 40, 48, 63, 64, 65, 80)
 
 
 @torch.inference_mode()
 def numerics(model: Layered) -> str:
-    """16 hex digits over the bits of the heads for built-in probe texts after every layer, on one thread and through
-    the very path that a runner uses. Equal numerics in deterministic mode: equal verdicts, bit for bit, for every text.
+    """Return 16 hex digits over the heads' bits for built-in probe texts.
 
-    A resident loop's are engine.device.tiling's: its arithmetic cannot be had outside of it.
+    Covers every layer, on one thread, through the path that a runner uses. Equal numerics in deterministic mode mean
+    equal verdicts, bit for bit, for every text. A resident loop's numerics come from engine.device.tiling, because its
+    arithmetic cannot be run outside of it.
     """
     texts = probes(model.config.vocab_size, model.config.max_positions)
     lengths = [len(text) for text in texts]
@@ -34,13 +35,15 @@ def numerics(model: Layered) -> str:
 
 
 def digest(dtype: torch.dtype, said: bytes | bytearray) -> str:
-    """16 hex digits over a dtype and what was computed in it."""
+    """Return 16 hex digits over a dtype and the bytes computed in it."""
     return hashlib.sha256(str(dtype).encode() + said).hexdigest()[:16]
 
 
 def probes(vocab_size: int, longest: int) -> tuple[Tensor, ...]:
-    """Token ids of all probe texts, each (length,) int64, no longer than `longest`: a fixed formula, spread over the
-    vocabulary."""
+    """Return the token ids of all probe texts, each (length,) int64.
+
+    No text is longer than `longest`. A fixed formula spreads the ids over the vocabulary.
+    """
     lengths = [min(length, longest) for length in _LENGTHS]
     places = torch.arange(sum(lengths), dtype=torch.int64)
     return torch.split((places * places * 7919 + places * 104_729 + 101) % vocab_size, lengths)

@@ -1,4 +1,7 @@
-"""What goes into a runner and what comes out. Standard library and the contract's enums only; no torch."""
+"""Input and output types of runners; no torch.
+
+Imports the standard library and the message schemas' enums only.
+"""
 
 from dataclasses import dataclass
 
@@ -7,10 +10,11 @@ from earlybird.schemas.signal import ExitReason
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One text, ready for the model. `ticket` is the caller's own number, unique among the requests in flight.
+    """One tokenised text; `ticket` is the caller's number, unique among requests in flight.
 
-    After `depth_limit` passes (at least 1; None: no limit) it leaves in any case, with reason DEADLINE if nothing else
-    lets it out there."""
+    After `depth_limit` passes (at least 1; None: no limit) the text exits in any case, with reason DEADLINE unless the
+    policy lets it out there.
+    """
 
     ticket: int
     token_ids: tuple[int, ...]  # special tokens included, at least one
@@ -19,16 +23,16 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the model said about one request, unrounded.
+    """The model's unrounded result for one request.
 
     `probs` are in label order (negative, neutral, positive) and sum to 1; `logits` are calibrated (already divided by
     the temperature), float32 values. `exit_layer` counts passes from 1.
     """
 
     ticket: int
-    label: int  # index of the largest probability; the first of equals
+    label: int  # index of the largest probability; the first one on ties
     probs: tuple[float, ...]
     logits: tuple[float, ...]
     exit_layer: int
     exit_reason: ExitReason
-    puzzlement: float  # normalised entropy at the exit, 0 sure to 1 uniform
+    puzzlement: float  # normalised entropy at the exit, from 0 (sure) to 1 (uniform)

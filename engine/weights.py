@@ -1,4 +1,4 @@
-"""Checkpoints: a folder in our own format, or a Hugging Face AlbertForSequenceClassification. safetensors only."""
+"""Checkpoints from safetensors: our own folder format, or a Hugging Face AlbertForSequenceClassification."""
 
 import json
 from collections.abc import Mapping
@@ -24,7 +24,10 @@ PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "mod
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model folder, read and checked. Tensors are named as in `shapes`, classifier rows in our label order."""
+    """A model folder, read and checked.
+
+    Tensors are named as in `shapes`; classifier rows are in our label order.
+    """
 
     id: str
     config: ModelConfig
@@ -35,7 +38,7 @@ class Checkpoint:
 
 
 def load(folder: Path) -> Checkpoint:
-    """The model in a folder. Raises NotAModel and ManifestMismatch."""
+    """Load the model in a folder; raises NotAModel and ManifestMismatch."""
     if not folder.is_dir():
         raise NotAModel(f"model: a folder required, was {folder}")
     if (folder / MANIFEST).exists():
@@ -47,7 +50,7 @@ def load(folder: Path) -> Checkpoint:
 
 
 def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Every tensor of a model by name. Linear weights are (out, in)."""
+    """Return the shape of every tensor by name; linear weights are (out, in)."""
     hidden, small, wide = config.hidden_size, config.embedding_size, config.ffn_size
     late = config.embedding == "project_then_norm"
     first = hidden if late else small
@@ -165,7 +168,7 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 
 def _geometry(folder: Path, settings: Mapping[str, Any]) -> ModelConfig:
-    """Defaults are those of transformers' AlbertConfig."""
+    """Build the ModelConfig; defaults are those of transformers' AlbertConfig."""
     try:
         return ModelConfig(
             vocab_size=settings.get("vocab_size", 30000),
@@ -210,7 +213,10 @@ _BUFFERS = ("albert.embeddings.position_ids", "albert.embeddings.token_type_ids"
 
 
 def renamed(folder: Path, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Hugging Face's tensors under our names: token type 0 added to the positions, query, key and value in one."""
+    """Rename Hugging Face's tensors to ours.
+
+    Token type 0 is added to the positions; query, key and value are stacked into one tensor.
+    """
     left = {name: tensor for name, tensor in found.items() if name not in _BUFFERS}
     try:
         tensors = {"embedding.words": left.pop("albert.embeddings.word_embeddings.weight")}

@@ -1,1 +1,4 @@
-"""The engine and its peers, side by side in one run. Read row.py, then measure.py."""
+"""Benchmark of the engine and its peers, side by side in one run.
+
+Read row.py, then measure.py.
+"""

@@ -1,4 +1,4 @@
-"""Time that was worked, and not time that went by: neighbours on the machine then change little."""
+"""CPU-time clocks, so that other load on the machine changes measurements little."""
 
 import statistics
 import time
@@ -8,8 +8,11 @@ import torch
 
 
 def stopwatch(*, wall: bool = False) -> Callable[[], float]:
-    """Seconds since this call: of CPU time on one thread; of wall clock on several, where CPU time adds up, and where
-    `wall` says that somebody else does the work; then it starts once a card has nothing left of what went before."""
+    """Start a stopwatch that returns seconds since this call.
+
+    It counts CPU time on one thread, and wall-clock time on several, where CPU time adds up. `wall`: use wall-clock
+    time, because another device does the work; the stopwatch then starts once the card has finished earlier work.
+    """
     if wall and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.synchronize()
     clock = time.perf_counter if wall or torch.get_num_threads() > 1 else time.process_time
@@ -18,8 +21,11 @@ def stopwatch(*, wall: bool = False) -> Callable[[], float]:
 
 
 def spent(work: Callable[[], object], tries: int = 5, least: float = 0.02, device: torch.device | None = None) -> float:
-    """Seconds that one call takes: the median of `tries` runs of at least `least` seconds, after a first one, which
-    counts by itself if it takes far longer. On a CUDA device until the device is done."""
+    """Measure the seconds of one call: the median of `tries` runs.
+
+    Each run takes at least `least` seconds. A first call is not counted, but it is the result if it takes far longer.
+    On a CUDA device a run ends when the device is done.
+    """
 
     def run(calls: int) -> float:
         wait(device)
@@ -38,6 +44,6 @@ def spent(work: Callable[[], object], tries: int = 5, least: float = 0.02, devic
 
 
 def wait(device: torch.device | None) -> None:
-    """Until the device has done what it was given."""
+    """Block until the device has finished its queued work."""
     if device is not None and device.type == "cuda":
         torch.cuda.synchronize(device)

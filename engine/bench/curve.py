@@ -1,7 +1,7 @@
-"""Latency against throughput of a real model: what `slots` and `token_budget`, or a device's tiers, buy.
+"""Latency against throughput of a real model, by slots and token budget or tiers.
 
-Texts arrive at random (Poisson). On one CPU thread the clock advances by the CPU time of each step, so a busy neighbour
-on the machine does not show as latency; on a card it is the wall clock. It jumps when nothing is under way.
+Texts arrive at random (Poisson). On one CPU thread the clock advances by the CPU time of each step, so other load on
+the machine does not show as latency; on a card it is the wall clock. It jumps when no text is in flight.
 """
 
 import random
@@ -25,18 +25,18 @@ from earlybird.engine.slots.runner import Runner
 from earlybird.engine.types import Request
 
 SETTINGS = ((1, 128), (4, 128), (8, 256), (16, 512), (32, 1024), (64, 2048))
-LOADS = (0.1, 0.5, 0.8, 0.95)  # of what the shipped setting can do
+LOADS = (0.1, 0.5, 0.8, 0.95)  # share of the shipped setting's throughput
 IDLE_TEXTS = 32
 ALONE = "alone"
-TEXTS, QUICK_TEXTS = 1500, 200  # on a card twenty times that
+TEXTS, QUICK_TEXTS = 1500, 200  # twenty times that on a card
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One setting under one load. Latency from arrival to verdict, waiting included."""
+    """One setting under one load; latency is from arrival to verdict, with waiting."""
 
     setting: str
-    most_per_s: float  # texts, with the queue never empty
+    most_per_s: float  # texts per second, with the queue never empty
     idle_ms: float  # one text at a time, median
     load_per_s: float
     p50_ms: float
@@ -44,8 +44,11 @@ class Point:
 
 
 def curve(config: EngineConfig, *, quick: bool, tell: Callable[[str], None]) -> dict[str, Any]:
-    """The points of `config`'s model and device under the model's own policy, and what a batch-1 early exit takes.
-    Packed slots on the CPU, one thread, deterministic; the resident loop in bfloat16 on a card."""
+    """Measure the points of a model, and the latency of a batch-1 early exit.
+
+    The model and device are `config`'s, under the model's own policy. Packed slots on the CPU run on one thread,
+    deterministic; the resident loop runs in bfloat16 on a card.
+    """
     card = config.device == "cuda"
     if card:
         config = replace(config, runner="resident", dtype="bfloat16", deterministic=False)
@@ -72,7 +75,7 @@ def curve(config: EngineConfig, *, quick: bool, tell: Callable[[str], None]) -> 
 
 
 def _settings(config: EngineConfig) -> Iterator[tuple[str, Runner]]:
-    """Each by its name, the shipped one among them."""
+    """Yield the settings by name, the shipped one among them."""
     if config.device == "cuda":
         several = [replace(config, tiers=tiers) for tiers in (*((tier,) for tier in CUDA_TIERS), CUDA_TIERS)]
     else:
@@ -97,20 +100,23 @@ def _requests(engine: Engine, count: int) -> list[Request]:
 
 
 def _most(runner: Runner, requests: Sequence[Request], wall: bool) -> float:
-    """Texts a second with all of them waiting."""
-    _spent(runner, requests[:32], wall)  # warm
+    """Measure texts per second with all of them waiting."""
+    _spent(runner, requests[:32], wall)  # warm-up
     return len(requests) / _spent(runner, requests, wall)
 
 
 def _idle(engine: Engine, runners: Mapping[str, Runner], requests: Sequence[Request], wall: bool) -> dict[str, float]:
-    """Milliseconds a text, medians over texts that come one at a time, through each runner in turn and, as ALONE,
-    through a batch-1 early exit on the same kernels, where every text leaves at the depth of its verdict."""
+    """Measure milliseconds per text for texts that come one at a time.
+
+    Medians over the texts, through each runner in turn and, as ALONE, through a batch-1 early exit on the same kernels,
+    where every text exits at the depth of its verdict.
+    """
     config, dtype = engine.checkpoint.config, engine.config.dtype
     setting = Setting(config, PairedModels(None, engine.model.tensors), 1, 1, 1, torch.device(engine.device))
     row = AloneOnGraph(setting, dtype) if wall else Alone(setting, dtype)
     depths = {verdict.ticket: verdict.exit_layer for verdict in drained(engine.runner(), requests)}
     texts = [text(each.ticket, each.token_ids, depths[each.ticket]) for each in requests]
-    row.run(texts)  # warm: a card captures
+    row.run(texts)  # warm-up: a card captures graphs
     times: dict[str, list[float]] = {name: [] for name in (*runners, ALONE)}
     for request, each in zip(requests, texts, strict=True):
         for name, runner in runners.items():
@@ -128,7 +134,10 @@ def _spent(runner: Runner, requests: Sequence[Request], wall: bool) -> float:
 
 
 def _latency(runner: Runner, requests: Sequence[Request], per_s: float, wall: bool) -> tuple[float, float]:
-    """p50 and p99 in milliseconds. A load above what the runner can do gives a queue that grows to the end."""
+    """Measure p50 and p99 in milliseconds.
+
+    A load above the runner's throughput gives a queue that grows to the end.
+    """
     rng, now, due = random.Random(11), 0.0, 0.0
     arrivals = []
     for _ in requests:

@@ -1,10 +1,11 @@
-"""The engine and its peers on this machine: the same texts, weights and exits, rows in turn, medians of the rounds.
+"""Benchmark of the engine and its peers: same texts, weights and exits.
 
-Peers that are not installed are named, never dropped. Exits are computed for real and overruled by a depth per text,
-so that every row does the same work; `bench flips` says what a dtype does to real decisions. Beside the rows: what an
-idle engine costs a single text, what determinism costs, what a resident loop leaves to the host, what one more thread
-brings, and what memory an engine needs.
-Instead of all that: --curve, --profile or --million.
+Rows run in turn, and figures are medians over the rounds. Peers that are not installed are named, never dropped. Exits
+are computed and then overruled by a depth per text, so that every row does the same work; `bench flips` measures a
+dtype's effect on real decisions. Further figures: the latency of a single text on an idle engine, the cost of
+determinism, the host's work for a resident loop, the gain of further threads, and the memory of an engine.
+
+--curve, --profile or --million run instead of all that.
 """
 
 import argparse
@@ -41,14 +42,14 @@ FULL = {
     "cuda": Pace(rounds=3, seconds=1.0, patience=15.0, checked=2 * BLOCK),
 }
 QUICK = Pace(rounds=3, seconds=0.3, patience=0.7, checked=BLOCK // 2, enough=30.0)
-MEMORY_TEXTS = {True: BLOCK, False: 16 * BLOCK}  # --quick or not
+MEMORY_TEXTS = {True: BLOCK, False: 16 * BLOCK}  # by --quick
 PROFILED = {"cpu": ("packed_fp32_det", "packed_int8_det"), "cuda": ("resident_bf16",)}
 _MOST_BLOCKS = {"cpu": 32, "cuda": 1024}
 _GEOMETRY = {"cpu": "mini", "cuda": "large"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `earlybird bench engine`."""
+    """Add the options of `earlybird bench engine`."""
     defaults = EngineConfig()
     parser.add_argument("--device", choices=ROWS, default="cpu", help="(default: cpu)")
     parser.add_argument("--geometry", choices=GEOMETRIES, help="ALBERT of this size (default: mini; on cuda large)")
@@ -78,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0, also where a peer is missing. Raises EngineError."""
+    """Run the command; returns 0, also where a peer is missing. Raises EngineError."""
     if args.threads < 1:
         raise ConfigError(f"threads: at least 1 required, was {args.threads}")
     if args.device == "cuda" and not torch.cuda.is_available():
@@ -150,7 +151,10 @@ def _build(name: str, args: argparse.Namespace, head: Mapping[str, Any]) -> Buil
 
 
 def _slow(name: str, args: argparse.Namespace, head: Mapping[str, Any]) -> bool:
-    """Whether --quick does without: bfloat16 on a CPU without units for it, and what another row shows, too."""
+    """Return whether --quick skips a row.
+
+    It skips bfloat16 on a CPU without units for it, and rows whose result another row also shows.
+    """
     if not args.quick or args.device != "cpu":
         return False
     emulated = not {"avx512_bf16", "amx_tile"} & set(head["machine"]["units"])
@@ -172,7 +176,7 @@ def _work(args: argparse.Namespace) -> tuple[ModelConfig, list[int], list[int]]:
         raise ConfigError("--model and --texts: both or none required")
     if args.model is not None:
         config, lengths, depths = lengths_and_depths(args.model, args.texts)
-        form = GEOMETRIES["base"]  # peers run ALBERT's form only: sizes are the model's, weights are random
+        form = GEOMETRIES["base"]  # peers run ALBERT's form only: the model's sizes, random weights
         config = replace(
             config, embedding=form.embedding, pool=form.pool, activation=form.activation, classifiers=form.classifiers
         )
@@ -181,7 +185,7 @@ def _work(args: argparse.Namespace) -> tuple[ModelConfig, list[int], list[int]]:
     if args.lengths is None:
         return config, usual_lengths(config.max_positions), forced_depths(config.layers, args.mean_exit)
     lengths = lengths_of(args.lengths, config.max_positions)
-    # Slots padded to the longest allowed text are padded to the longest there is.
+    # Slots padded to the longest allowed text are padded to the longest text of the run.
     return replace(config, max_positions=max(lengths)), lengths, forced_depths(config.layers, args.mean_exit)
 
 

@@ -1,7 +1,9 @@
-"""What a dtype does to real decisions: labels and exit layers that differ from float32, and the largest change of a
-probability, over the texts of a file (a text a line, or JSON lines with `text` or `headline`).
+"""Effect of a dtype on real decisions: labels and exit layers that differ from float32.
 
-Exit status 0 whatever it finds: the figures are for people to judge.
+Also the largest change of a probability. Reads a file's texts (one text per line, or JSON lines with `text` or
+`headline`).
+
+The exit status is 0 whatever the figures: judging them is left to the reader.
 """
 
 import argparse
@@ -18,7 +20,7 @@ from earlybird.engine.types import Verdict
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `earlybird bench flips`."""
+    """Add the options of `earlybird bench flips`."""
     parser.add_argument("file", type=Path, metavar="FILE")
     parser.add_argument("--dtype", choices=["bfloat16", "int8"], default="int8")
     parser.add_argument("--model", default=BUNDLED, metavar="FOLDER", help="(default: the bundled model)")
@@ -27,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Raises EngineError."""
+    """Run the command; raises EngineError."""
     with torch_threads(1):
         exact, other = (
             Engine.load(
@@ -58,7 +60,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def flips(exact: Mapping[int, Verdict], other: Mapping[int, Verdict]) -> dict[str, float]:
-    """Counts over the same tickets, and the largest changes of a probability."""
+    """Count differing labels and exit layers over the same tickets.
+
+    Also returns the largest changes of a probability.
+    """
     pairs = [(verdict, other[ticket]) for ticket, verdict in exact.items()]
     changes = [(a.exit_layer == b.exit_layer, _change(a, b)) for a, b in pairs]
     return {

@@ -1,5 +1,7 @@
-"""What a resident loop leaves to the host: rings, launches and verdicts, around steps that are only played. No card is
-needed, and none is in the figure: its launches, copies and waits come on top."""
+"""Host cost of a resident loop: rings, launches and verdicts around simulated steps.
+
+No card is needed, and none is in the figure: its launches, copies and waits add to it.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,29 +26,32 @@ ROUNDS = 5
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """Of one thread. Texts come without limits of their own, as the stage's do."""
+    """Host throughput of one thread; texts have no depth limits, as in the stage."""
 
     texts_per_s: float
     us_per_text: float
 
 
 class Played:
-    """A card that says of every text in its turn that it has left: as many a step as leave it in the mean."""
+    """A simulated device that completes requests at the mean exit rate.
+
+    Texts exit in order, with a fixed number per step.
+    """
 
     where = torch.device("cpu")
 
     def __init__(self, leaving: int) -> None:
         self.compute = self.uploads = self.downloads = Immediate().compute
         self.table: Table | None = None
-        self.seconds = 0.0  # spent on playing
+        self.seconds = 0.0  # spent on the simulation
         self._leaving = leaving
 
     def pinned(self, like: Tensor) -> Tensor:
-        """As Device.pinned."""
+        """See Device.pinned."""
         return torch.zeros(like.shape, dtype=like.dtype)
 
     def graph(self, step: Callable[[], None]) -> Work:  # noqa: ARG002
-        """As Device.graph, but for the step."""
+        """See Device.graph; the step is replaced by the simulation."""
         return self._play
 
     def _play(self) -> None:
@@ -64,7 +69,7 @@ class Played:
 
 
 def host(config: ModelConfig, texts: Sequence[Text]) -> Host:
-    """Measured over `texts`, through the shipped tiers: the best of a few rounds."""
+    """Measure the host over `texts` with the shipped tiers: the best of several rounds."""
     mean_depth = sum(text.depth for text in texts) / len(texts)
     small = replace(config, vocab_size=8, embedding_size=8, hidden_size=8, heads=1, ffn_size=8)
     model = StaticElbert(small, {name: torch.zeros(shape) for name, shape in shapes(small).items()})

@@ -1,4 +1,7 @@
-"""What one text costs an engine that is otherwise idle, against a batch-1 early exit on the same kernels."""
+"""Latency of one text on an idle engine, against a batch-1 early exit.
+
+Both use the same kernels.
+"""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +14,7 @@ from earlybird.engine.bench.row import Build, Row, Setting
 from earlybird.engine.bench.workload import Text
 from earlybird.engine.config import Dtype
 
-RUNS = 4  # of a text, each way
+RUNS = 4  # per text and row
 BUILDS: dict[str, Build] = {**ours.ROWS, **ours_resident.ROWS}
 PAIRS: dict[str, dict[str, str]] = {
     "cpu": {f"idle_{short}": f"alone_{short}" for short in ("fp32", "bf16", "int8")},
@@ -20,12 +23,15 @@ PAIRS: dict[str, dict[str, str]] = {
         "idle_resident_bf16_fused": "alone_graph_bf16",
     },
 }
-"""By kind of device: a row on an idle engine, and the row that it is held to."""
+"""By device type: each row on an idle engine, with the row that it is compared to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """Milliseconds a text: the median over texts, each by the best of its runs, both ways in turn; and their ratio."""
+    """Milliseconds per text of both rows, and their ratio.
+
+    Each is the median over texts, with the best run of each text; the rows alternate.
+    """
 
     name: str
     dtype: Dtype
@@ -35,7 +41,7 @@ class Idle:
 
 
 def idle(pairs: Mapping[str, str], setting: Setting, texts: Sequence[Text], tell: Callable[[str], None]) -> list[Idle]:
-    """One of each pair that this machine can run. Raises ConfigError for one that it cannot."""
+    """Measure each pair; raises ConfigError for one that this machine cannot run."""
     wall, found = setting.device.type == "cuda", list[Idle]()
 
     def took(row: Row, text: Text) -> float:
@@ -48,7 +54,7 @@ def idle(pairs: Mapping[str, str], setting: Setting, texts: Sequence[Text], tell
             tell(name)
             both = [BUILDS[each](setting) for each in (name, other)]
             for row in both:
-                row.run(texts if wall else texts[:2])  # warm: a device captures a graph a length
+                row.run(texts if wall else texts[:2])  # warm-up: a device captures one graph per length
             times = [_best(both, text, took) for text in texts]
             idle_ms, alone_ms = (statistics.median(each) for each in zip(*times, strict=True))
             found.append(Idle(name, both[0].dtype, idle_ms, alone_ms, idle_ms / alone_ms))
@@ -56,6 +62,9 @@ def idle(pairs: Mapping[str, str], setting: Setting, texts: Sequence[Text], tell
 
 
 def _best(both: Sequence[Row], text: Text, took: Callable[[Row, Text], float]) -> list[float]:
-    """Of each row the least of its runs: what else the machine does only adds. The second of two finds warm caches."""
+    """Return each row's fastest run, since other load on the machine only adds time.
+
+    The rows alternate, because the second of two finds warm caches.
+    """
     runs = [{row: took(row, text) for row in (both if number % 2 else both[::-1])} for number in range(RUNS)]
     return [min(run[row] for run in runs) for row in both]

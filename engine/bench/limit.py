@@ -1,4 +1,7 @@
-"""What the machine can do: the fastest matrix product per dtype, at the sizes of the model, in the same run."""
+"""Peak rate of the machine: the fastest matrix product per dtype, at the model's sizes.
+
+It is measured in the same run as the rows.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -12,12 +15,15 @@ from earlybird.engine.slots.cpu_linear import linears, noise
 from earlybird.engine.slots.int8 import product, weight_range
 
 ROWS = {"cpu": 512, "cuda": 8192}  # tokens: enough for a GEMM's full speed
-SQUARE = 8192  # of the product that a card's rate is quoted for
+SQUARE = 8192  # size of the product that a card's rate is quoted for
 
 
 def peaks(config: ModelConfig, dtypes: Iterable[Dtype], device: torch.device = CPU) -> dict[str, float]:
-    """By dtype, G operations a second of the best kernel over the layer's maps, each the median of its tries; on a
-    card a large square product is among them. On a CPU with as many threads as torch has."""
+    """Measure the best kernel's G operations per second for each dtype.
+
+    It runs the layer's maps, each the median of its tries; on a card a large square product is among them. A CPU uses
+    as many threads as torch has.
+    """
     with torch.inference_mode():
         return {
             dtype: max(_rate(*shape, dtype, device) for shape in _shapes(config, device))
@@ -26,7 +32,7 @@ def peaks(config: ModelConfig, dtypes: Iterable[Dtype], device: torch.device = C
 
 
 def _shapes(config: ModelConfig, device: torch.device) -> list[tuple[int, int, int]]:
-    """Rows, inputs and outputs."""
+    """Return the products' rows, inputs and outputs."""
     hidden, wide, rows = config.hidden_size, config.ffn_size, ROWS[device.type]
     layer = [(rows, hidden, 3 * hidden), (rows, hidden, wide), (rows, wide, hidden)]
     return [*layer, (SQUARE, SQUARE, SQUARE)] if device.type == "cuda" else layer

@@ -1,4 +1,4 @@
-"""What the figures were measured on."""
+"""Description of the machine that the figures were measured on."""
 
 import os
 import platform
@@ -14,8 +14,11 @@ _CPUS, _NODES = Path("/sys/devices/system/cpu"), Path("/sys/devices/system/node"
 
 
 def machine(threads: int, device: str = "cpu") -> dict[str, object]:
-    """The CPU's name, cores, caches and units, torch's view of it, the card if one is measured, and the versions of
-    what ran."""
+    """Describe the CPU, torch's view of it, the card and the versions.
+
+    The CPU has name, cores, caches and vector units; the card is described if one is measured, and the versions are
+    those of the packages that ran.
+    """
     facts = _cpu_facts()
     flags = set(facts.get("flags", "").split())
     return {
@@ -43,7 +46,7 @@ def _cpu_facts() -> dict[str, str]:
 
 
 def _topology() -> dict[str, int]:
-    """Sockets, cores and hardware threads of the machine, and its memory nodes; zeros where Linux does not tell."""
+    """Count sockets, cores, hardware threads and memory nodes; zeros where Linux reports none."""
     places = [
         tuple((folder / "topology" / name).read_text().strip() for name in ("physical_package_id", "core_id"))
         for folder in _CPUS.glob("cpu[0-9]*")
@@ -79,7 +82,7 @@ def _card() -> dict[str, object]:
 
 
 def _driver() -> str:
-    """The driver's version, the highest clock and the power limit, as nvidia-smi tells them."""
+    """Return driver version, highest clock and power limit, as reported by nvidia-smi."""
     command = ["nvidia-smi", "--query-gpu=driver_version,clocks.max.sm,power.limit", "--format=csv,noheader", "--id=0"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()

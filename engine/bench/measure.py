@@ -1,4 +1,7 @@
-"""One run: rows in turn, round after round, each answer held to the oracle."""
+"""One benchmark run: rows in turn, round after round, with all results checked.
+
+Each result is compared with the oracle's.
+"""
 
 import math
 import re
@@ -21,28 +24,31 @@ from earlybird.engine.flops import flops
 from earlybird.engine.slots.reference import trace
 from earlybird.engine.types import Request
 
-PART = 8  # texts that a row is first tried on, its slots permitting
-REFILLS = 20  # of every slot; with fewer the emptying table at the end is what is measured
+PART = 8  # texts of a row's first trial, at most its slots
+REFILLS = 20  # per slot; with fewer, mostly the emptying of the slots at the end is measured
 MISSING = "not installed: install the extra 'bench', in a checkout pip install -e '.[bench]'"
 BASELINE = "hf_b1"
-_DETERMINISTIC = re.compile(rf"(_({'|'.join(KINDS)}))?_det$")  # what such a row's name adds
+_DETERMINISTIC = re.compile(rf"(_({'|'.join(KINDS)}))?_det$")  # suffix of a deterministic row's name
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How much is run. `seconds`: of one row in one round, about; every row runs a block at least. `enough`: seconds
-    after which no new round begins."""
+    """Length of a run.
+
+    `seconds`: approximate time per row and round; every row runs at least one block. `enough`: seconds after which no
+    new round begins.
+    """
 
     rounds: int
     seconds: float
-    patience: float  # seconds: who takes longer runs a block once, or a part of it; slot rows may take thrice that
-    checked: int  # texts that are held to the oracle
+    patience: float  # seconds; a slower row runs a block once, or part of it; slot rows may take 3 times that
+    checked: int  # texts that are compared with the oracle
     enough: float = math.inf
 
 
 @dataclass(slots=True)
 class Result:
-    """A row's figures; `note` instead of figures where it could not run."""
+    """A row's figures, or a `note` where it could not run."""
 
     name: str
     note: str = ""
@@ -53,34 +59,36 @@ class Result:
     texts: int = 0
     refills: float = 0.0
     texts_per_s: float | None = None
-    slowest: float | None = None  # round
+    slowest: float | None = None  # slowest round
     fastest: float | None = None
-    ratio: float | None = None  # to hf_b1
+    ratio: float | None = None  # relative to hf_b1
     ratio_best_peer: float | None = None
-    share: float | None = None  # of the limit: what the texts' true lengths and depths need at the GEMM's peak
-    label_agreement: float | None = None  # with the oracle, share of texts
+    share: float | None = None  # of the limit: the operations of true lengths and depths at the GEMM's peak
+    label_agreement: float | None = None  # share of texts that agree with the oracle
     depth_agreement: float | None = None
     max_logit_diff: float | None = None
 
 
 @dataclass(slots=True)
 class _Lane:
-    """A row that runs."""
+    """A row in progress."""
 
     result: Result
     row: Row
     texts: Sequence[Text]
-    average: float  # so many average texts are they: a part of a block may be light or heavy
+    average: float  # the texts' work in average texts: part of a block may be light or heavy
     needed: float  # operations of an average text
     seconds: list[float] = field(default_factory=list)
-    done: bool = False  # too slow for more
+    done: bool = False  # too slow for further rounds
 
 
 def measure(
     builds: Mapping[str, Build], setting: Setting, texts: Sequence[Text], pace: Pace, tell: Callable[[str], None]
 ) -> tuple[dict[str, float], list[Result]]:
-    """The limit by dtype in G/s, and a result for each name, in order. `texts`: whole blocks, the most that a row
-    gets. `tell` hears what is going on."""
+    """Measure the limit by dtype in G/s, and each row in order.
+
+    `texts`: whole blocks, the most that a row gets. `tell` receives progress messages.
+    """
     results, lanes = [], []
     wall = setting.device.type == "cuda"
     with torch_threads(setting.threads):
@@ -115,7 +123,7 @@ def _prepare(
     wall = setting.device.type == "cuda"
     try:
         row = build(setting)
-        row.run(texts[: max(BLOCK, row.slots) if wall else 2])  # warm: a device compiles and captures
+        row.run(texts[: max(BLOCK, row.slots) if wall else 2])  # warm-up: a device compiles and captures
     except ModuleNotFoundError as error:
         return Result(name, note=f"{error.name} {MISSING}"), None
     except ConfigError as error:
@@ -123,7 +131,7 @@ def _prepare(
     except Exception as error:
         if not wall:
             raise
-        # What compilers and cards of all kinds may say against one row must not cost the others.
+        # Errors of compilers and cards in one row must not end the other rows.
         return Result(name, note=f"{type(error).__name__}: {error}"[:200]), None
 
     def timed(count: int) -> tuple[list[Said], float]:
@@ -152,7 +160,7 @@ def _prepare(
 
 
 def _blocks(row: Row, block_s: float, pace: Pace, most: int) -> int:
-    """How many blocks of texts a round of this row is."""
+    """Return the number of text blocks per round of this row."""
     by_time = round(pace.seconds / block_s)
     if row.refilled:
         by_time = max(by_time, min(math.ceil((REFILLS + 1) * row.slots / BLOCK), int(3 * pace.patience / block_s)))
@@ -160,13 +168,19 @@ def _blocks(row: Row, block_s: float, pace: Pace, most: int) -> int:
 
 
 def _oracle(setting: Setting, texts: Sequence[Text]) -> dict[int, torch.Tensor]:
-    """Ticket -> logits (layers, C) after every pass: one text at a time, float32."""
+    """Compute each ticket's logits (layers, C) after every pass.
+
+    One text at a time, in float32.
+    """
     model, policy = elbert(setting, "float32", True), FullDepth()
     return {text.ticket: trace(model, policy, Request(text.ticket, text.ids)).logits for text in texts}
 
 
 def _check(result: Result, said: Sequence[Said], texts: Sequence[Text], oracle: Mapping[int, torch.Tensor]) -> None:
-    """A row without early exits is right to say the last layer's answer for all texts."""
+    """Compare a row's results with the oracle.
+
+    A row without early exits is correct if it returns the last layer's result for all texts.
+    """
     layers = len(next(iter(oracle.values())))
     full = all(each.exit_layer == layers for each in said)
     checked = [each for each in said if each.ticket in oracle]
@@ -201,7 +215,7 @@ def _compare(results: Sequence[Result]) -> None:
 
 
 def deterministic(results: Sequence[Result]) -> dict[str, float]:
-    """Row -> the share of the time that it takes more than the same row in fast mode."""
+    """Return each deterministic row's extra time, as a share of its fast row's."""
     rates = {result.name: result.texts_per_s for result in results if result.texts_per_s}
     fast = {name: rates.get(_DETERMINISTIC.sub("", name)) for name in rates if _DETERMINISTIC.search(name)}
     return {name: rate / rates[name] - 1 for name, rate in fast.items() if rate}
@@ -209,7 +223,7 @@ def deterministic(results: Sequence[Result]) -> dict[str, float]:
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """torch on `count` threads."""
+    """Run torch on `count` threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

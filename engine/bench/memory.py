@@ -1,5 +1,7 @@
-"""What an engine needs of the memory, and that it stays flat: a process of its own with nothing but the weights and one
-runner, looked at after 10, 50 and 100 % of its texts."""
+"""Memory of an engine, and whether it stays flat.
+
+A separate process holds only the weights and one runner, and is measured after 10, 50 and 100 % of its texts.
+"""
 
 import json
 import resource
@@ -26,25 +28,25 @@ LOOKS = (0.1, 0.5, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Of one engine process. MB are 10^6 bytes."""
+    """Memory of one engine process, in MB of 10^6 bytes."""
 
     dtype: Dtype
     texts: int
-    weights_mb: float  # as read; kernels keep copies of their own
-    bare_mb: float  # resident before the model: Python and torch
-    resident_mb: tuple[float, ...]  # after LOOKS of the texts
+    weights_mb: float  # as read; kernels keep their own copies
+    bare_mb: float  # resident memory before the model: Python and torch
+    resident_mb: tuple[float, ...]  # after each share of the texts in LOOKS
     peak_mb: float
 
     @property
     def growth_mb(self) -> float:
-        """From the first look to the last."""
+        """Growth from the first measurement to the last."""
         return self.resident_mb[-1] - self.resident_mb[0]
 
 
 def memory(
     config: ModelConfig, dtype: Dtype, lengths: Sequence[int], depths: Sequence[int], count: int, setting: Setting
 ) -> Memory:
-    """Measured over `count` texts, at least 10, on packed slots as shipped."""
+    """Measure over `count` texts, at least 10, with packed slots as shipped."""
     job = {"config": asdict(config), "dtype": dtype, "lengths": lengths, "depths": depths, "count": count}
     job |= {"slots": setting.slots, "token_budget": setting.token_budget}
     command = [sys.executable, "-m", "earlybird.engine.bench.memory", json.dumps(job)]
@@ -76,7 +78,7 @@ def _measured(job: dict[str, Any]) -> Memory:
 
 
 def resident_mb() -> float:
-    """Of this process, now; where Linux does not tell, at most so far."""
+    """Return this process's resident memory; its peak where Linux does not report it."""
     try:
         pages = int(Path("/proc/self/statm").read_text("utf-8").split()[1])
     except OSError:
@@ -85,7 +87,10 @@ def resident_mb() -> float:
 
 
 def peak_mb() -> float:
-    """Of this process, at most so far. Linux hands getrusage's figure on from a parent to what it starts."""
+    """Return this process's peak resident memory.
+
+    On Linux getrusage's figure is inherited from the parent process.
+    """
     try:
         lines = Path("/proc/self/status").read_text("utf-8").splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
@@ -95,7 +100,7 @@ def peak_mb() -> float:
 
 
 def card_mb(device: torch.device) -> dict[str, float]:
-    """Of the card's memory, at most so far: in tensors, and taken from the driver for them."""
+    """Return the peak of the card's memory: in tensors, and reserved from the driver."""
     found = {"tensors": torch.cuda.max_memory_allocated(device), "taken": torch.cuda.max_memory_reserved(device)}
     return {name: count / 1e6 for name, count in found.items()}
 

@@ -1,7 +1,7 @@
-"""The model as an ONNX graph, written by hand: weights are constants of the products that use them.
+"""Hand-written ONNX graph of the model, with weights as constants of their products.
 
-An exported graph reaches its weights through Transpose nodes, and dynamic quantisation then leaves every product in
-float32 without a word. `eight_bits` refuses that.
+An exported graph reaches its weights through Transpose nodes, and dynamic quantisation then silently leaves every
+product in float32. `eight_bits` refuses that.
 """
 
 import logging
@@ -24,7 +24,10 @@ _OPSET, _CONTRIB, _IR = 20, 1, 10
 
 
 def full(config: ModelConfig, tensors: Mapping[str, Tensor]) -> Any:
-    """ids (1, T) int64 -> logits (1, C) after the last pass. The passes share their weights."""
+    """Build the full-depth graph: ids (1, T) int64 -> logits (1, C).
+
+    The logits are those after the last pass. The passes share their weights.
+    """
     graph = _Graph(config, tensors)
     hidden = graph.embed("ids")
     for _ in range(config.layers):
@@ -34,14 +37,17 @@ def full(config: ModelConfig, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def embedding(config: ModelConfig, tensors: Mapping[str, Tensor]) -> Any:
-    """ids (1, T) int64 -> hidden (1, T, H) before the first pass."""
+    """Build the embedding graph: ids (1, T) int64 -> hidden (1, T, H)."""
     graph = _Graph(config, tensors)
     graph.node("Identity", [graph.embed("ids")], "hidden")
     return graph.finish({"ids": TensorProto.INT64}, ["hidden"])
 
 
 def one_pass(config: ModelConfig, tensors: Mapping[str, Tensor]) -> Any:
-    """hidden (1, T, H) -> wide (1, T, H) after one more pass, and its logits (1, C)."""
+    """Build the graph of one pass: hidden (1, T, H) -> hidden and logits.
+
+    Returns wide (1, T, H) after one more pass, and its logits (1, C).
+    """
     graph = _Graph(config, tensors)
     wide = graph.node("Identity", [graph.layer("hidden")], "wide")
     graph.answer(wide)
@@ -49,8 +55,11 @@ def one_pass(config: ModelConfig, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def eight_bits(model: Any, *, reduce_range: bool) -> Any:
-    """The graph with dynamic int8 products, a scale for each output. `reduce_range`: 7-bit weights, for CPUs whose
-    16-bit sums would overflow. Raises ConfigError unless every product was turned."""
+    """Quantise a graph to dynamic int8 products, with a scale for each output.
+
+    `reduce_range`: 7-bit weights, for CPUs whose 16-bit sums would overflow. Raises ConfigError unless every product
+    was converted.
+    """
     with tempfile.TemporaryDirectory() as folder, _silence():
         before, after = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
         onnx.save(model, before)
@@ -71,7 +80,7 @@ def eight_bits(model: Any, *, reduce_range: bool) -> Any:
 
 
 class _Graph:
-    """Nodes and constants, one after the other."""
+    """Builder that appends nodes and constants."""
 
     def __init__(self, config: ModelConfig, tensors: Mapping[str, Tensor]) -> None:
         if config.embedding != "norm_then_project" or config.pool != "first":
@@ -143,7 +152,10 @@ class _Graph:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """The quantiser advises a preparation that a graph of direct constants does not need."""
+    """Suppress the quantiser's advice on a preparation step.
+
+    A graph of direct constants does not need it.
+    """
     logging.disable(logging.WARNING)
     try:
         yield

@@ -1,4 +1,7 @@
-"""Our rows on the CPU: packed slots, each text leaving at its depth; and one text at a time with the same kernels."""
+"""CPU rows of this engine: packed slots, and one text at a time.
+
+In slots each text exits at its depth; one text at a time uses the same kernels.
+"""
 
 from collections import deque
 from collections.abc import Sequence
@@ -24,7 +27,7 @@ SHORT: dict[str, Dtype] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float
 
 
 class PackedRow:
-    """One runner a thread over one copy of the weights."""
+    """Packed slots, one runner per thread over shared weights."""
 
     peer, refilled = False, True
 
@@ -44,10 +47,13 @@ class PackedRow:
         return drained(self._runner(), [text.request for text in texts])
 
     def _share(self, waiting: deque[Request]) -> list[Verdict]:
-        """As the stage's engine threads do: each takes from one queue what it has room for."""
+        """Run one thread's runner, which takes from the common queue while it has room.
+
+        The stage's engine threads do the same.
+        """
         runner, said = self._runner(), list[Verdict]()
         while True:
-            with suppress(IndexError):  # another thread took the last one
+            with suppress(IndexError):  # another thread took the last request
                 while runner.waiting + runner.active < 2 * self._setting.slots:
                     runner.submit([waiting.popleft()])
             if not runner.waiting and not runner.active:
@@ -59,7 +65,7 @@ class PackedRow:
 
 
 class Idle:
-    """One text at a time through a runner that is otherwise idle: what a text costs when nothing else is there."""
+    """One text at a time through an otherwise idle runner: latency without load."""
 
     peer, refilled, slots = False, False, 1
 
@@ -71,7 +77,7 @@ class Idle:
 
 
 class Alone:
-    """Batch 1 with early exit on our kernels and nothing around it: what an idle engine is held to."""
+    """Batch-1 early exit on our kernels without a runner: reference for an idle engine."""
 
     peer, refilled, slots = False, False, 1
 
@@ -96,7 +102,7 @@ class Alone:
 
 
 def drained(runner: Runner, requests: Sequence[Request]) -> list[Verdict]:
-    """What an empty runner says of these, in the order of leaving."""
+    """Run requests through an empty runner; return verdicts in order of exit."""
     runner.submit(requests)
     said: list[Verdict] = []
     while runner.waiting or runner.active:
@@ -105,7 +111,10 @@ def drained(runner: Runner, requests: Sequence[Request]) -> list[Verdict]:
 
 
 def elbert(setting: Setting, dtype: Dtype, deterministic: bool) -> Elbert:
-    """The twin's weights in our model, on the CPU. Raises ConfigError where this machine cannot."""
+    """Build our CPU model from the twin's weights.
+
+    Raises ConfigError where this machine cannot run it.
+    """
     layer = EightBits(deterministic) if dtype == "int8" else None
     tensors = replace(setting, device=CPU).tensors(dtype)
     return Elbert(setting.config, tensors, 1.0, linears(deterministic), layer)

@@ -1,7 +1,8 @@
-"""Our rows on a device: the resident loop in each dtype, tier and mode, and what it is held to. All of them run on the
-CPU, too, where the tests run them.
+"""Device rows of this engine: the resident loop and the rows it is compared to.
 
-Has run: on the CPU. Has not run: on a CUDA device.
+The loop runs in each dtype, tier and mode. All rows also run on the CPU, where the tests run them.
+
+Tested on the CPU; not yet run on a CUDA device.
 """
 
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ assert len(TIERS) == len(CUDA_TIERS)
 
 
 class ResidentRow:
-    """The shipped loop, captured when it is built."""
+    """The shipped resident loop, captured when it is built."""
 
     peer, refilled = False, True
 
@@ -43,7 +44,7 @@ class ResidentRow:
 
 
 class HostRow:
-    """The same slots, driven by a host that waits for every step's answers: packed slots over the device's model."""
+    """Packed slots over the device's model: the host waits for every step's results."""
 
     peer, refilled = False, True
 
@@ -56,45 +57,50 @@ class HostRow:
 
 
 class Synchronous:
-    """A Layered model (engine.slots.layered) whose states stay on the device; its answers come back at once."""
+    """A Layered model (engine.slots.layered) with states on the device.
+
+    Its results are returned to the host at once.
+    """
 
     def __init__(self, model: StaticElbert) -> None:
         self._model, self._spread = model, spread([1], model.where)
 
     @property
     def config(self) -> ModelConfig:
-        """As Layered.config."""
+        """See Layered.config."""
         return self._model.config
 
     @property
     def dtype(self) -> torch.dtype:
-        """As Layered.dtype."""
+        """See Layered.dtype."""
         return self._model.dtype
 
     def embed(self, token_ids: Tensor, lengths: Sequence[int]) -> Tensor:
-        """As Layered.embed."""
+        """See Layered.embed."""
         return self._model.embed(token_ids.to(self._model.where), spread(lengths, self._model.where).place)
 
     def advance(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Tensor:
-        """As Layered.advance."""
+        """See Layered.advance."""
         self._spread = spread(lengths, self._model.where, depths)
         return self._model.advance(hidden, self._spread)
 
     def classify(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Heads:  # noqa: ARG002
-        """As Layered.classify, of the texts that were advanced last."""
+        """See Layered.classify; for the texts of the last `advance`."""
         logits, certainty = self._model.classify(hidden, self._spread)
         return Heads(logits.cpu(), None if certainty is None else certainty.cpu())
 
 
 class AloneOnGraph:
-    """Batch 1 with early exit under a graph, one a length: what an idle loop is held to. The host looks after every
-    pass."""
+    """Batch-1 early exit with one graph per length: reference for an idle loop.
+
+    The host reads the result after every pass.
+    """
 
     peer, refilled, slots = False, False, 1
 
     def __init__(self, setting: Setting, dtype: Dtype) -> None:
         self.dtype, self._model, self._device = dtype, static(setting, dtype), device_of(setting)
-        self._passes: dict[int, _Pass] = {}  # by length
+        self._passes: dict[int, _Pass] = {}  # by text length
 
     @torch.no_grad()
     def run(self, texts: Sequence[Text]) -> Sequence[Said]:
@@ -108,7 +114,7 @@ class AloneOnGraph:
 
 
 class _Pass:
-    """Buffers and two captured pieces for one text of one length."""
+    """Buffers and two captured graphs for one text of one length."""
 
     def __init__(self, model: StaticElbert, device: Device, length: int) -> None:
         where, config = model.where, model.config
@@ -116,16 +122,16 @@ class _Pass:
         self._ids = torch.zeros(length, dtype=torch.int64, device=where)
         self._hidden = torch.zeros(length, config.hidden_size, dtype=model.dtype, device=where)
         self._depth, self._limit = (torch.zeros(1, dtype=torch.int64, device=where) for _ in range(2))
-        self._spread = spread([length], where)._replace(depth=self._depth)  # one memory: a graph sees it rise
+        self._spread = spread([length], where)._replace(depth=self._depth)  # shared memory: a graph sees the depth rise
         self._state = self._policy.initial_state(
             1, torch.zeros(0, config.n_labels, dtype=model.exit_dtype, device=where)
         )
-        self._said = torch.zeros(1 + config.n_labels, dtype=model.exit_dtype, device=where)  # leaves, logits
+        self._said = torch.zeros(1 + config.n_labels, dtype=model.exit_dtype, device=where)  # exit flag, logits
         self._heard, self._sent = device.pinned(self._said), device.pinned(self._ids)
         self._embed, self._advance = device.graph(self._start), device.graph(self._pass)
 
     def through(self, text: Text) -> PeerResult:
-        """Until it leaves."""
+        """Run a text until it exits."""
         run, depth = self._device.compute.run, 0
         self._sent.copy_(torch.tensor(text.ids))
         run(partial(self._ids.copy_, self._sent, non_blocking=True))
@@ -158,30 +164,33 @@ class _Pass:
 
 
 def static(setting: Setting, dtype: Dtype, tiles: Tiles | None = None) -> StaticElbert:
-    """The twin's weights in static shapes, where the rows run. Raises ConfigError where this machine cannot."""
+    """Build the static-shape model from the twin's weights, on the rows' device.
+
+    Raises ConfigError where this machine cannot run it.
+    """
     return StaticElbert(setting.config, setting.tensors(dtype), 1.0, tiles)
 
 
 def resident(setting: Setting, dtype: Dtype, tiles: Tiles | None = None) -> Resident:
-    """An empty loop over the setting's tiers; deterministic with `tiles`."""
+    """Build an empty loop over the setting's tiers; deterministic with `tiles`."""
     device = device_of(setting, deterministic=tiles is not None)
     return Resident(static(setting, dtype, tiles), ForcedDepth(), tiers_of(setting), device)
 
 
 def tiers_of(setting: Setting) -> tuple[Tier, ...]:
-    """Small to large."""
+    """Return the setting's tiers, small to large."""
     return setting.tiers or (Tier(setting.slots, setting.token_budget),)
 
 
 def device_of(setting: Setting, *, deterministic: bool = False) -> Device:
-    """A new one: lanes have one owner."""
+    """Create a new device, since lanes have one owner."""
     if setting.device.type != "cuda":
         return Immediate()
     return CudaDevice(setting.device, setting.fuse, deterministic)
 
 
 def spread(lengths: Sequence[int], where: torch.device, depths: Sequence[int] = ()) -> Spread:
-    """Texts of these lengths, one after the other, no row to spare."""
+    """Build the Spread of texts of these lengths, end to end without spare rows."""
     sizes, ends = torch.tensor(lengths), torch.tensor([0, *accumulate(lengths)])
     slot = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
     place = torch.arange(len(slot)) - ends[slot]
@@ -208,7 +217,10 @@ def _resident(
 
 
 def _steady(setting: Setting, dtype: Dtype, kind: str) -> Row:
-    """Engine takes the first kind that holds; what the others would cost is of no use to anybody."""
+    """Build the row of a tile kind; raises ConfigError if its bits are not stable.
+
+    Engine takes the first stable kind, so the speed of unstable kinds is irrelevant.
+    """
     tiles = tiles_of(kind, setting.tiers)
     if tiles is None:
         raise ConfigError(f"tiers: an odd smallest one, was {tuple(setting.tiers[0])}")

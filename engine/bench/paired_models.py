@@ -1,4 +1,4 @@
-"""One set of random weights, as transformers' ALBERT and as ours."""
+"""One set of random weights as two models: transformers' ALBERT and ours."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,17 +14,20 @@ from earlybird.engine.weights import renamed
 
 @dataclass(frozen=True)
 class PairedModels:
-    """The same model twice, float32. `theirs`: AlbertForSequenceClassification in eval mode."""
+    """The same model twice, in float32.
+
+    `theirs`: AlbertForSequenceClassification in eval mode.
+    """
 
     theirs: Any
     tensors: Mapping[str, Tensor]  # named as in engine.weights.shapes
 
 
 def twin(config: ModelConfig) -> PairedModels:
-    """Weights wide enough that answers differ between texts and depths."""
+    """Draw random weights, wide enough that results differ between texts and depths."""
     import transformers
 
-    library: Any = transformers  # its configuration takes more than its signature says
+    library: Any = transformers  # its configuration accepts more than its signature declares
     settings = library.AlbertConfig(
         vocab_size=config.vocab_size,
         embedding_size=config.embedding_size,

@@ -1,9 +1,10 @@
-"""Peers on transformers' own layer: the plain model, its pipeline, and the known schedules for early exits. On a CUDA
-device in bfloat16; what their host must know, it waits for.
+"""Peers on transformers' own layer: plain model, pipeline and early-exit schedules.
+
+On a CUDA device they run in bfloat16, and the host waits for each result that it needs.
 
 The schedules: one text at a time (Case 2 of the FSA system paper), a fixed batch that waits for its deepest text (Case
-4), a batch that shrinks as texts exit (FastBERT's), and the paper's Algorithm 1, with slots padded to the longest text
-of the run, as the paper says (section IV-B); as a stream would need it, to the longest text allowed.
+4), a batch that shrinks as texts exit (FastBERT's), and the paper's Algorithm 1. Its slots are padded to the longest
+text of the run, as in the paper (section IV-B), or, as a stream would need it, to the longest text allowed.
 """
 
 import copy
@@ -19,7 +20,7 @@ from earlybird.engine.bench.row import Build, Exits, PeerResult, Row, Said, Sett
 from earlybird.engine.bench.workload import Text
 
 BATCH = 32
-SLOT_COUNTS = (4, 8, 16, 32)  # of which Algorithm 1 gets the one that is best here
+SLOT_COUNTS = (4, 8, 16, 32)  # Algorithm 1 gets the fastest of these on this machine
 
 
 class HuggingFace:
@@ -37,40 +38,40 @@ class HuggingFace:
         self._exits = Exits(setting.config.layers)
 
     def padded(self, texts: Sequence[Text], width: int | None = None) -> tuple[Tensor, Tensor]:
-        """Token ids and mask, (S, width) each; width None: the longest."""
+        """Return token ids and mask, (S, width) each; width None: the longest text."""
         width = width or max(len(text.ids) for text in texts)
         ids = torch.tensor([text.ids + (0,) * (width - len(text.ids)) for text in texts])
         mask = torch.arange(width) < torch.tensor([len(text.ids) for text in texts])[:, None]
         return ids.to(self._device), mask.to(self._device)
 
     def embed(self, ids: Tensor) -> Tensor:
-        """(S, L) -> (S, L, H)"""
+        """Compute the states before the first pass: (S, L) -> (S, L, H)."""
         albert = self._model.albert
         hidden: Tensor = albert.encoder.embedding_hidden_mapping_in(albert.embeddings(ids))
         return hidden
 
     def advance(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        """One pass: (S, L, H), mask (S, L) or None without padding."""
+        """Run one pass over hidden (S, L, H); mask (S, L), or None without padding."""
         wide: Tensor = self._layer(hidden, None if mask is None else mask[:, None, None, :])
         return wide
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """(S, L, H) -> (S, C) float32, on the host."""
+        """Compute logits on the host: (S, L, H) -> (S, C) float32."""
         return self.answers(hidden[:, 0]).float().cpu()
 
     def answers(self, first: Tensor) -> Tensor:
-        """First tokens (S, H) -> (S, C)"""
+        """Compute logits from first tokens: (S, H) -> (S, C)."""
         model = self._model
         logits: Tensor = model.classifier(model.albert.pooler_activation(model.albert.pooler(first)))
         return logits
 
     def deepest(self, texts: Sequence[Text], logits: Tensor) -> list[PeerResult]:
-        """Of texts that all made every pass."""
+        """Return the results of texts that all made every pass."""
         return told(texts, [self._config.layers] * len(texts), logits.float())
 
 
 class Eager(HuggingFace):
-    """The plain model in batches, full depth."""
+    """The plain model in batches, at full depth."""
 
     @torch.inference_mode()
     def run(self, texts: Sequence[Text]) -> Sequence[Said]:
@@ -81,13 +82,13 @@ class Eager(HuggingFace):
         return found
 
     def whole(self, ids: Tensor, mask: Tensor | None) -> Tensor:
-        """Ids and mask (S, L) -> logits (S, C)"""
+        """Compute logits (S, C) from ids and mask (S, L)."""
         logits: Tensor = self._model(ids, attention_mask=mask).logits
         return logits
 
 
 class Pipeline(HuggingFace):
-    """transformers' text-classification pipeline; its time holds the tokenisation."""
+    """transformers' text-classification pipeline; its time includes tokenisation."""
 
     def __init__(self, setting: Setting, slots: int) -> None:
         super().__init__(setting, slots)
@@ -113,7 +114,10 @@ class Pipeline(HuggingFace):
 
 
 class Together(HuggingFace):
-    """A batch at a time; each text's answer is that of its depth. `shrink`: who has left is computed no further."""
+    """Early exits in whole batches; each text's result is that of its depth.
+
+    `shrink`: texts that have exited are not computed further.
+    """
 
     def __init__(self, setting: Setting, slots: int, shrink: bool) -> None:
         super().__init__(setting, slots)
@@ -127,7 +131,7 @@ class Together(HuggingFace):
         ids, padding = self.padded(batch)
         mask = padding if len(batch) > 1 else None
         hidden, state, found = self.embed(ids), self._exits.fresh(len(batch)), list[PeerResult]()
-        open_ = set(range(len(batch)))  # places in the first batch
+        open_ = set(range(len(batch)))  # positions in the original batch
         places = list(range(len(batch)))
         for depth in range(1, self._config.layers + 1):
             hidden = self.advance(hidden, mask)
@@ -147,8 +151,11 @@ class Together(HuggingFace):
 
 
 class AlgorithmOne(HuggingFace):
-    """Slots of one width, that of the run's longest text or, for a `stream`, of the longest text allowed; refilled as
-    they fall free. Kinder than printed in one thing: slots without a text are not computed."""
+    """Padded slots of one width that are refilled as they fall free.
+
+    The width is that of the run's longest text or, for a `stream`, of the longest text allowed. Faster than printed in
+    one point: slots without a text are not computed.
+    """
 
     refilled = True
 
@@ -187,7 +194,10 @@ class AlgorithmOne(HuggingFace):
         return found
 
     def _best(self, texts: Sequence[Text]) -> int:
-        """The slot count with the least time for each pass of a slot, from a full table each."""
+        """Return the slot count with the least time per slot and pass.
+
+        Each count is measured with all slots filled.
+        """
         costs = {}
         for count in SLOT_COUNTS:
             ids, mask = self.padded((list(texts) * count)[:count], self._width)
@@ -197,7 +207,7 @@ class AlgorithmOne(HuggingFace):
 
 
 def _numbers(vocab_size: int) -> Any:
-    """A tokenizer for texts that are token ids in decimal."""
+    """Build a tokenizer for texts that are token ids in decimal."""
     import transformers
     from tokenizers import Tokenizer, models, pre_tokenizers
 
@@ -210,7 +220,7 @@ def _numbers(vocab_size: int) -> Any:
 
 
 def row(kind: type[HuggingFace], *arguments: Any) -> Build:
-    """How to make one."""
+    """Return a function that builds the row."""
 
     def build(setting: Setting) -> Row:
         made: Any = kind(setting, *arguments)

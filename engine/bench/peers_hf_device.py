@@ -1,7 +1,8 @@
-"""Peers on transformers' own layer as one would run them on a card: large batches, compiled, and without padding. All
-of them run on the CPU, too, where the tests run them.
+"""Peers on transformers' own layer in forms suited to a card.
 
-Has run: on the CPU. Has not run: on a CUDA device.
+They use large batches, compilation, and no padding. All of them also run on the CPU, where the tests run them.
+
+Tested on the CPU; not yet run on a CUDA device.
 """
 
 import copy
@@ -18,7 +19,7 @@ from earlybird.engine.bench.peers_hf import Eager, HuggingFace, row
 from earlybird.engine.bench.row import Build, PeerResult, Said, Setting, batches
 from earlybird.engine.bench.workload import Text
 
-LARGE = 256  # texts of a batch
+LARGE = 256  # texts per batch
 COMPILER = "inductor"
 _ATTENTION = "texts_end_to_end"  # our name in transformers' table of attentions
 
@@ -35,7 +36,10 @@ class Compiled(Eager):
 
 
 class Varlen(HuggingFace):
-    """transformers' layer over texts that lie end to end, each attending to itself: no padding, full depth."""
+    """transformers' layer over texts that lie end to end, at full depth.
+
+    Each text attends to itself; there is no padding.
+    """
 
     def __init__(self, setting: Setting, slots: int, compiled: bool) -> None:
         super().__init__(setting, slots)
@@ -58,7 +62,10 @@ class Varlen(HuggingFace):
         return found
 
     def whole(self, ids: Tensor, places: Tensor, offsets: Tensor) -> Tensor:
-        """Ids and places in their texts (T,), offsets (S + 1,) -> logits (S, C)"""
+        """Compute logits (S, C) from packed texts.
+
+        Ids and places in their texts (T,), offsets (S + 1,).
+        """
         albert = self._model.albert
         embedded = albert.embeddings(ids[None], position_ids=places[None])
         hidden = albert.encoder.embedding_hidden_mapping_in(embedded)
@@ -78,12 +85,15 @@ def _attend(
     longest: int,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """As transformers calls an attention: each (1, heads, T, size) -> (1, T, heads, size)."""
+    """Compute attention in transformers' calling convention.
+
+    Each of query, key and value is (1, heads, T, size); the result is (1, T, heads, size).
+    """
     if query.is_cuda:
         from torch.nn.attention.varlen import varlen_attn
 
         query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))  # each (T, heads, size)
-        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):  # the kernel that our own loop runs
+        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):  # the kernel of our own loop
             mixed = varlen_attn(query, key, value, offsets, offsets, longest, longest)
         assert isinstance(mixed, Tensor), "attention with auxiliary output. This is a bug."
         return mixed[None], None

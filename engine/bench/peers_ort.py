@@ -1,4 +1,7 @@
-"""Peers on onnxruntime, one text at a time: the whole depth, and one pass a call with early exits."""
+"""Peers on onnxruntime, one text at a time: full depth, and early exits.
+
+With early exits each call runs one pass.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +13,7 @@ from earlybird.engine.bench.workload import Text
 from earlybird.engine.config import Dtype
 from earlybird.engine.slots.int8 import weight_range
 
-_OVERFLOWS = 127  # an int8 weight range under this: 16-bit sums overflow here
+_OVERFLOWS = 127  # with an int8 weight range under this, 16-bit sums overflow on this CPU
 
 
 class OnnxRuntime:
@@ -23,7 +26,7 @@ class OnnxRuntime:
         self._tensors = setting.twin.tensors
 
     def session(self, model: Any, dtype: Dtype) -> Any:
-        """Of a float32 graph, its products turned to `dtype`."""
+        """Create a session of a float32 graph, with its products converted to `dtype`."""
         import onnxruntime
 
         from earlybird.engine.bench.ort_graph import eight_bits
@@ -54,7 +57,7 @@ class Full(OnnxRuntime):
 
 
 class LayerExit(OnnxRuntime):
-    """One pass a call; after each the exit test of all other rows."""
+    """One pass per call, then the exit test of all other rows."""
 
     def __init__(self, setting: Setting, dtype: Dtype) -> None:
         super().__init__(setting, dtype)

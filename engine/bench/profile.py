@@ -1,8 +1,9 @@
-"""Where a step's time goes: matrix products, attention, pointwise work, exits, moving states, and Python; on a card by
-kernel, and what the card waits for.
+"""Time of a step by kind of work, and by kernel on a card.
 
-Operators are timed by the wall clock under torch's profiler, the whole without it; what is left of the whole is the
-host's own. On a busy machine the parts add up to more.
+The kinds: matrix products, attention, pointwise work, exits, moving states, and Python; on a card also its idle time.
+
+Operators are timed by the wall clock under torch's profiler, the total without it; the remainder of the total is the
+host's. On a busy machine the parts add up to more.
 """
 
 import time
@@ -38,7 +39,7 @@ RUNS = 3
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Of one row's time."""
+    """One part of a row's time."""
 
     kind: str
     us_per_text: float
@@ -47,55 +48,61 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """`products_of_limit`: what the products' time would be at the GEMM's peak, over what it is."""
+    """Time of one row by part.
+
+    `products_of_limit`: the products' time at the GEMM's peak, divided by their measured time.
+    """
 
     name: str
     us_per_text: float
     parts: tuple[Part, ...]
     products_of_limit: float
-    kernels: tuple[Part, ...] = ()  # on a card: the longest, by name
+    kernels: tuple[Part, ...] = ()  # on a card: the slowest kernels, by name
 
 
 class Scoped:
-    """A model whose verbs show in the profile."""
+    """Model wrapper with profiler ranges."""
 
     def __init__(self, model: Layered) -> None:
         self._model = model
 
     @property
     def config(self) -> Geometry:
-        """As Layered.config."""
+        """See Layered.config."""
         return self._model.config
 
     @property
     def dtype(self) -> torch.dtype:
-        """As Layered.dtype."""
+        """See Layered.dtype."""
         return self._model.dtype
 
     def embed(self, token_ids: Tensor, lengths: Sequence[int]) -> Tensor:
-        """As Layered.embed."""
+        """See Layered.embed."""
         with record_function(_EMBED):
             return self._model.embed(token_ids, lengths)
 
     def advance(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Tensor:
-        """As Layered.advance."""
+        """See Layered.advance."""
         with record_function(_ADVANCE):
             return self._model.advance(hidden, lengths, depths)
 
     def classify(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Heads:
-        """As Layered.classify."""
+        """See Layered.classify."""
         with record_function(_CLASSIFY):
             return self._model.classify(hidden, lengths, depths)
 
 
 def profile(name: str, row: Row, setting: Setting, texts: Sequence[Text], limit: float) -> Profile:
-    """Of one row of ours over these texts. `limit`: its dtype's GEMM peak in G/s. Raises ConfigError."""
+    """Profile one of our rows over these texts; raises ConfigError.
+
+    `limit`: its dtype's GEMM peak in G/s.
+    """
     if row.peer:
         raise ConfigError(f"profile: a row of ours required, was {name}")
     if isinstance(row, PackedRow):
         row.model = Scoped(row.model)
     card = setting.device.type == "cuda"
-    row.run(texts)  # warm
+    row.run(texts)  # warm-up
 
     def once() -> float:
         start = time.perf_counter()
@@ -105,7 +112,7 @@ def profile(name: str, row: Row, setting: Setting, texts: Sequence[Text], limit:
 
     whole = 1e6 * min(once() for _ in range(RUNS))
     runs = [_kernels(once, scoped=isinstance(row, PackedRow), card=card) for _ in range(RUNS)]
-    # The least of each: what a neighbour on the machine takes is in all but that one.
+    # The least of each part excludes other load on the machine.
     by_kernel = Counter({name: min(found[name] for found in runs) for name in runs[0]})
     by_kind = _on_card(by_kernel) if card else by_kernel
     by_kind["card waits" if card else "Python"] = max(0, round(whole) - by_kind.total())
@@ -125,7 +132,7 @@ def profile(name: str, row: Row, setting: Setting, texts: Sequence[Text], limit:
 
 
 def _kernels(work: Callable[[], object], *, scoped: bool, card: bool) -> Counter[str]:
-    """Microseconds by kernel on a card, by kind on the CPU."""
+    """Measure microseconds by kernel on a card, by kind on the CPU."""
     found = Counter[str]()
     if card:
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
@@ -137,14 +144,14 @@ def _kernels(work: Callable[[], object], *, scoped: bool, card: bool) -> Counter
     with torch.autograd.profiler.profile(use_kineto=False) as profiler:
         work()
     for event in profiler.function_events or ():
-        if not event.name.startswith("earlybird::"):  # our scopes, whose own time is Python's
+        if not event.name.startswith("earlybird::"):  # our ranges, whose own time is Python's
             found[_kind(event, scoped)] += round(event.self_cpu_time_total)
     return found
 
 
 def _kind(event: Any, scoped: bool) -> str:
-    """Of an operator's own time."""
-    line = [event.name]  # from the inside out
+    """Return the kind of an operator's own time."""
+    line = [event.name]  # innermost first
     scope, parent = "", event.cpu_parent
     while parent is not None and not scope:
         if parent.name.startswith("earlybird::"):

@@ -1,4 +1,4 @@
-"""Real texts from a file, through a real model."""
+"""Real texts from a file, for runs through a real model."""
 
 import json
 from pathlib import Path
@@ -13,8 +13,11 @@ from earlybird.engine.types import Request
 
 
 def requests_of(engine: Engine, path: Path) -> list[Request]:
-    """A text a line, or JSON lines with `text` (or, as on the raw topics, `headline`). Lines with nothing to read are
-    left out. Raises ConfigError."""
+    """Read texts as requests: one text per line, or JSON lines.
+
+    JSON lines have `text` (or `headline`, as on the raw topics). Lines with nothing to read are left out. Raises
+    ConfigError.
+    """
     try:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -27,7 +30,10 @@ def requests_of(engine: Engine, path: Path) -> list[Request]:
 
 
 def lengths_and_depths(model: str, path: Path) -> tuple[ModelConfig, list[int], list[int]]:
-    """The model's sizes, and BLOCK quantiles each of its texts' token counts and exit depths under its own policy."""
+    """Return a model's sizes and quantiles of its texts' lengths and depths.
+
+    BLOCK quantiles each of the token counts and of the exit depths under the model's own policy.
+    """
     engine = Engine.load(EngineConfig(model=model, runner="packed", device="cpu"))
     requests = requests_of(engine, path)
     said = drained(engine.runner(), requests)

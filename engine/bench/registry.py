@@ -1,4 +1,4 @@
-"""Every row by name, and which of them a run has when none is asked for."""
+"""All rows by name, and the default rows of a run."""
 
 from collections.abc import Iterable
 
@@ -18,7 +18,7 @@ _PLAIN = tuple(name for name in peers_hf.ROWS if name not in _SCHEDULES)
 
 
 def _without_idle(names: Iterable[str]) -> list[str]:
-    """engine.bench.idle runs those in turn, text by text."""
+    """Drop the idle rows, which engine.bench.idle runs in turn, text by text."""
     pairs = {name for pairs in idle.PAIRS.values() for pair in pairs.items() for name in pair}
     return [name for name in names if name not in pairs]
 

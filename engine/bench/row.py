@@ -1,4 +1,4 @@
-"""A row of the bench: one way of running the same texts through the same weights."""
+"""Interface of a bench row: one way to run the same texts and weights."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _RULE = ConfidenceWindow(delta=0.1, window=4)
 
 
 class Said(Protocol):
-    """What a row said of a text. A Verdict is one."""
+    """A row's result for one text; Verdict implements it."""
 
     @property
     def ticket(self) -> int: ...
@@ -31,7 +31,7 @@ class Said(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PeerResult:
-    """Of rows that have no verdicts."""
+    """Result of rows without verdicts."""
 
     ticket: int
     exit_layer: int
@@ -39,20 +39,23 @@ class PeerResult:
 
 
 class Row(Protocol):
-    """Runs texts, each until its depth or, without early exits, to the last layer. Built outside the timing."""
+    """A row, which runs each text until its depth or the last layer.
 
-    dtype: Dtype  # of its matrix products: names the limit that it is held to
-    peer: bool  # somebody else's engine or schedule
-    slots: int  # texts under way at once
-    refilled: bool  # one by one as they fall free
+    Rows without early exits run to the last layer. Construction is not timed.
+    """
+
+    dtype: Dtype  # of its matrix products; selects the limit it is compared to
+    peer: bool  # another project's engine or schedule
+    slots: int  # texts in flight at once
+    refilled: bool  # slots are refilled one by one as they fall free
 
     def run(self, texts: Sequence[Text]) -> Sequence[Said]:
-        """One for each text, in any order; every answer is on the host when it returns."""
+        """Return one result per text, in any order, with all results on the host."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What all rows of a run share."""
+    """Settings shared by all rows of a run."""
 
     config: ModelConfig
     twin: PairedModels
@@ -60,28 +63,31 @@ class Setting:
     slots: int
     token_budget: int
     device: torch.device = CPU
-    tiers: tuple[Tier, ...] = ()  # of resident loops, small to large; (): one of `slots` and `token_budget`
-    fuse: bool = False  # resident on CUDA: compiled before it is captured
+    tiers: tuple[Tier, ...] = ()  # of resident loops, small to large; (): one tier of `slots` and `token_budget`
+    fuse: bool = False  # resident on CUDA: compile before capture
 
     @property
     def peer_dtype(self) -> Dtype:
-        """What others run in: bfloat16 is what a card is fast in."""
+        """Dtype of peers: bfloat16 on a card, where it is fast."""
         return "bfloat16" if self.device.type == "cuda" else "float32"
 
     def tensors(self, dtype: Dtype) -> dict[str, Tensor]:
-        """The twin's weights, where the rows run. int8 starts from float32."""
+        """Return the twin's weights on the rows' device; int8 starts from float32."""
         kind = torch.float32 if dtype == "int8" else getattr(torch, dtype)
         return {name: tensor.to(self.device, kind) for name, tensor in self.twin.tensors.items()}
 
 
 Build = Callable[[Setting], Row]
-"""Raises ModuleNotFoundError where a package is missing, ConfigError where the machine cannot run the row."""
+"""Builder of a row. Raises ModuleNotFoundError where a package is missing, ConfigError where the machine cannot run
+the row."""
 
 
 @dataclass(frozen=True, slots=True)
 class ForcedDepth:
-    """An exit policy that is computed for real and then never obeyed: texts leave at their own depth, so that every
-    row does the same work."""
+    """An exit policy that is computed and then overruled by each text's own depth.
+
+    So every row does the same work.
+    """
 
     spec: ClassVar[str] = "overruled"
     earliest: ClassVar[int | None] = None
@@ -99,19 +105,22 @@ class ForcedDepth:
 
 
 class Exits:
-    """The exit test of peers with early exits: the same rule, as overruled."""
+    """Exit test of peers with early exits: the same overruled rule."""
 
     def __init__(self, layers: int) -> None:
         self._layers, self._policy = layers, ForcedDepth()
 
     def fresh(self, count: int) -> State:
-        """The state of `count` new texts."""
+        """Return the state of `count` new texts."""
         return self._policy.initial_state(count, torch.empty(0, 3))
 
     def test(
         self, texts: Sequence[Text], logits: Tensor, depths: Sequence[int], state: State
     ) -> tuple[list[bool], State]:
-        """Who leaves, and the state of all (S, ...). logits (S, C) float32, on the host."""
+        """Return each text's exit flag, and the state of all (S, ...).
+
+        logits (S, C) float32, on the host.
+        """
         passes = torch.tensor(depths)
         decision = at_last_layer(
             self._policy.decide(classifier_output(Heads(logits)), passes, state), passes, self._layers
@@ -121,12 +130,12 @@ class Exits:
 
 
 def told(texts: Sequence[Text], depths: Sequence[int], logits: Tensor) -> list[PeerResult]:
-    """Rows of logits (S, C) as answers."""
+    """Convert rows of logits (S, C) to results."""
     rows = logits.tolist()
     return [PeerResult(text.ticket, depth, tuple(row)) for text, depth, row in zip(texts, depths, rows, strict=True)]
 
 
 def batches(texts: Sequence[Text], size: int) -> Iterator[Sequence[Text]]:
-    """In order, the last one maybe smaller."""
+    """Yield batches in order; the last one may be smaller."""
     for start in range(0, len(texts), size):
         yield texts[start : start + size]

@@ -1,4 +1,4 @@
-"""The figures for people. Each part of a report is shown where it is there."""
+"""Text output of a report; missing parts are skipped."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ _WIDTH = 132
 
 
 def show(report: Mapping[str, Any]) -> None:
-    """Machine and work on top, then the parts."""
+    """Print machine and workload, then the parts."""
     console = Console(width=_WIDTH, highlight=False, soft_wrap=True, markup=False)
     _head(console, report)
     parts = {

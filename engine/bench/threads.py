@@ -1,4 +1,4 @@
-"""What one more engine thread brings: the same texts over one copy of the weights, wall clock."""
+"""Gain of further engine threads: the same texts over shared weights, wall clock."""
 
 import statistics
 import time
@@ -14,8 +14,11 @@ from earlybird.engine.runtime import interpreter_tuned
 
 @dataclass(frozen=True, slots=True)
 class Threads:
-    """`ratio` to one thread: the median over rounds in which both ran one after the other. `cpu_ms` a text of all
-    threads: where it is that of one thread and the ratio is low, the cores were not free."""
+    """Throughput of several threads, and `ratio` to one thread.
+
+    `ratio`: the median over rounds in which both ran one after the other. `cpu_ms`: CPU time per text of all threads;
+    if it equals that of one thread and the ratio is low, the cores were not free.
+    """
 
     threads: int
     texts_per_s: float
@@ -24,8 +27,10 @@ class Threads:
 
 
 def scaling(setting: Setting, texts: Sequence[Text], most: int, pace: Pace) -> list[Threads]:
-    """One engine thread, two and so on up to `most`, doubled each time: packed slots in float32, deterministic, as
-    shipped."""
+    """Measure one engine thread, two, and so on up to `most`, doubling each time.
+
+    Packed slots in float32, deterministic, as shipped.
+    """
     counts = sorted({min(2**power, most) for power in range(most.bit_length() + 1)})
     rows = {count: PackedRow(replace(setting, threads=count), "float32", True) for count in counts}
 
@@ -36,7 +41,7 @@ def scaling(setting: Setting, texts: Sequence[Text], most: int, pace: Pace) -> l
 
     with torch_threads(1), interpreter_tuned():
         block_s, _ = seconds(1, texts[:BLOCK])
-        # Every thread fills and empties its slots once: with few texts that would be what is measured.
+        # Every thread fills and empties its slots once; with few texts mostly that would be measured.
         blocks = max(round(pace.seconds / block_s), -(-8 * most * setting.slots // BLOCK))
         mine = texts[: BLOCK * min(blocks, len(texts) // BLOCK, max(1, int(2 * pace.patience / block_s)))]
         found = [{count: seconds(count, mine) for count in counts} for _ in range(min(2, pace.rounds))]

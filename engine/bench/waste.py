@@ -1,4 +1,4 @@
-"""What a schedule computes for each token that needs it: counted, so the same on every machine."""
+"""Tokens computed per needed token by a schedule: counted, so equal on every machine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from earlybird.engine.bench.workload import Text
 
 @dataclass(frozen=True, slots=True)
 class Waste:
-    """Tokens taken through a layer, for each one that is part of a text still undecided; 1.0 is no waste.
+    """Tokens computed in a layer per token of an undecided text; 1.0 is no waste.
 
-    `barrel`: nobody leaves a batch before its last text; nothing is padded. `padding`: every text leaves on its own but
-    is as long as the longest of its batch. `both`: the padded batch that leaves as one.
+    `barrel`: no text exits a batch before its last text; nothing is padded. `padding`: every text exits on its own but
+    is as long as the longest of its batch. `both`: the padded batch that exits as one.
     """
 
     barrel: float
@@ -21,7 +21,10 @@ class Waste:
 
 
 def waste(texts: Sequence[Text], batch: int) -> Waste:
-    """For batches of `batch` in the order given. Our slots are 1.0 by construction."""
+    """Count the waste for batches of `batch` in the given order.
+
+    Our slots have 1.0 by construction.
+    """
     waiting, needed, barrel, padding, both = iter(texts), 0, 0, 0, 0
     while group := list(islice(waiting, batch)):
         longest = max(len(text.ids) for text in group)

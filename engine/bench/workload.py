@@ -1,7 +1,7 @@
-"""What is run: token ids, lengths of real headlines and tweets, and the depth at which each text leaves.
+"""Workload: token ids, real headlines' and tweets' lengths, and exit depths.
 
-Every block of BLOCK texts holds the same lengths and the same depths in another order, so rows that differ a thousand
-times in speed can be given more or fewer blocks and still do the same work per text.
+Every block of BLOCK texts holds the same lengths and the same depths in another order, so rows whose speeds differ a
+thousandfold can be given more or fewer blocks and still do the same work per text.
 """
 
 import math
@@ -16,7 +16,7 @@ from earlybird.engine.errors import ConfigError
 from earlybird.engine.types import Request
 
 BLOCK = 32
-MEDIAN, SPREAD = 24.0, math.log(60 / 24) / NormalDist().inv_cdf(0.95)  # of headlines: half under 24, 5 % over 60
+MEDIAN, SPREAD = 24.0, math.log(60 / 24) / NormalDist().inv_cdf(0.95)  # headlines: half under 24, 5 % over 60
 
 
 def _albert(vocab_size: int, hidden_size: int, heads: int, layers: int, positions: int) -> ModelConfig:
@@ -37,30 +37,30 @@ def _albert(vocab_size: int, hidden_size: int, heads: int, layers: int, position
 
 
 GEOMETRIES = {
-    "mini": _albert(14_000, 384, 12, 8, 80),  # the bundled model's widths, deeper than it: exits need room
+    "mini": _albert(14_000, 384, 12, 8, 80),  # the bundled model's widths, but deeper: exits need room
     "base": _albert(30_000, 768, 12, 12, 128),
     "large": _albert(30_000, 1024, 16, 24, 128),
 }
-"""All of ALBERT's form, so that every peer can run them; the weights are random."""
+"""All have ALBERT's form, so that every peer can run them; the weights are random."""
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """One text of the bench. `depth`: passes after which it leaves."""
+    """One text of the bench; it exits after `depth` passes."""
 
     ticket: int
     ids: tuple[int, ...]
     depth: int
-    request: Request  # for our runners, which are told to let it go no deeper
+    request: Request  # for our runners, with `depth` as its depth limit
 
 
 def text(ticket: int, ids: tuple[int, ...], depth: int) -> Text:
-    """A text that leaves after `depth` passes."""
+    """Build a text that exits after `depth` passes."""
     return Text(ticket, ids, depth, Request(ticket, ids, depth))
 
 
 def texts(config: ModelConfig, lengths: Sequence[int], depths: Sequence[int], blocks: int) -> list[Text]:
-    """`blocks` times the BLOCK lengths and the BLOCK depths, each shuffled by itself."""
+    """Build `blocks` times the BLOCK lengths and BLOCK depths, each shuffled independently."""
     rng, found = random.Random(7), list[Text]()
     for _ in range(blocks):
         for length, depth in zip(rng.sample(lengths, BLOCK), rng.sample(depths, BLOCK), strict=True):
@@ -70,14 +70,19 @@ def texts(config: ModelConfig, lengths: Sequence[int], depths: Sequence[int], bl
 
 
 def usual_lengths(longest: int) -> list[int]:
-    """BLOCK token counts, special tokens included: a log-normal's quantiles, cut at `longest`."""
+    """Return BLOCK token counts: a log-normal's quantiles, cut at `longest`.
+
+    Special tokens are included.
+    """
     normal = NormalDist(math.log(MEDIAN), SPREAD)
     return [max(3, min(longest, round(math.exp(normal.inv_cdf(share))))) for share in _shares()]
 
 
 def lengths_of(source: str, longest: int) -> list[int]:
-    """The quantiles of a file of token counts, one a line; or one length for all, given as a number. Raises
-    ConfigError."""
+    """Return the quantiles of a file of token counts, or one given length.
+
+    The file has one count per line; a number gives one length for all. Raises ConfigError.
+    """
     path = Path(source)
     if source.isdecimal() and 0 < int(source) <= longest:
         return [int(source)] * BLOCK
@@ -91,14 +96,17 @@ def lengths_of(source: str, longest: int) -> list[int]:
 
 
 def forced_depths(layers: int, mean_exit: float) -> list[int]:
-    """BLOCK depths, 1 to `layers`, of that mean (a share of the depth); right-skewed, as trained models leave."""
+    """Return BLOCK depths, 1 to `layers`, with mean `mean_exit` (share of the depth).
+
+    They are right-skewed, as exits of trained models are.
+    """
     if not 1 / layers <= mean_exit <= 1:
         raise ConfigError(f"mean exit: {1 / layers:.2f} to 1 of the depth required, was {mean_exit}")
 
     def spread(exponent: float) -> list[int]:
         return [1 + min(layers - 1, int(layers * share**exponent)) for share in _shares()]
 
-    few, many = 0.01, 64.0  # a larger exponent leaves earlier
+    few, many = 0.01, 64.0  # a larger exponent exits earlier
     for _ in range(50):
         middle = (few + many) / 2
         too_deep = sum(spread(middle)) / BLOCK > mean_exit * layers

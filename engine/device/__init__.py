@@ -1,1 +1,1 @@
-"""The slot loop on a GPU: admission, layers and exits run on the device as captured graphs."""
+"""GPU slot loop: admission, layers and exits run on the device as captured graphs."""

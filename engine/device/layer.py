@@ -1,9 +1,10 @@
-"""Elbert in static shapes: the same arithmetic as engine.model over the same tensors, with texts described by tensors
-instead of lists, so that a captured graph can run it on whatever texts lie in the table.
+"""Elbert in static shapes, so that a captured graph can run any texts.
+
+The arithmetic and the tensors are those of engine.model; texts are described by tensors instead of lists.
 
 On CUDA in half precision every text attends to itself through torch's varlen attention (FlashAttention); elsewhere
-the texts are laid out one a row, to the longest length. Has run: the latter, and the former on fake CUDA tensors, for
-shapes and dtypes alone.
+texts are padded to the longest length, one per row. Tested: the latter, and the former on fake CUDA tensors for shapes
+and dtypes only.
 
 Letters: T token rows of which the first few are real, N slots, L longest text, H hidden size, C labels.
 """
@@ -26,11 +27,15 @@ _APPROXIMATION = {"gelu": "none", "gelu_new": "tanh"}
 
 
 class Tiles(NamedTuple):
-    """Heights in which a matrix is worked off in deterministic mode. A GEMM or a reduction picks its kernel by its
-    shape, so only equal shapes give equal bits: token rows and slots of every tier are multiples of these.
+    """Tile heights of matrix operations in deterministic mode.
 
-    `batched`: all tiles of a product in one launch, which fills a card; that neither their number nor a tile's place
-    changes bits is likely and not promised, so engine.device.tiling compares. Else one launch a tile."""
+    A GEMM or a reduction picks its kernel by its shape, so only equal shapes give equal bits: token rows and slots of
+    every tier are multiples of these heights.
+
+    `batched`: all tiles of a product run in one launch, which fills a card. That neither the number of tiles nor a
+    tile's place changes bits is likely but not guaranteed, so engine.device.tiling compares. Otherwise one launch per
+    tile.
+    """
 
     tokens: int
     slots: int
@@ -38,23 +43,26 @@ class Tiles(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """Which rows are whose. Every index is in range, for empty slots and rows of no text too."""
+    """Assignment of token rows to slots.
+
+    Every index is in range, also for empty slots and for rows without a text.
+    """
 
     real: Tensor  # (T,) bool: the row belongs to a text
     slot: Tensor  # (T,) int64
-    place: Tensor  # (T,) int64, within its text, from 0
+    place: Tensor  # (T,) int64, position within the text, from 0
     starts: Tensor  # (N,) int64, first row of the slot's text
     lengths: Tensor  # (N,) int64, 0 for an empty slot
-    offsets: Tensor  # (N + 1,) int32: 0, then the end of every text; empty slots repeat the last end
-    depth: Tensor  # (N,) int64, passes made, the present one included; never rises from slot to slot; 0 when empty
+    offsets: Tensor  # (N + 1,) int32: 0, then every text's end; empty slots repeat the last end
+    depth: Tensor  # (N,) int64, passes including this one; never rises from slot to slot; 0 when empty
 
 
 class StaticElbert:
-    """The model's three verbs over a Spread. Immutable after construction, shared by runners on one device.
+    """Embed, advance and classify over a Spread; immutable, shared by runners on one device.
 
-    `tensors` are named as in engine.weights.shapes, lie on the device and set the dtype. Exits are computed in
-    float32 at least. `tiles` None: every matrix whole. `longest` bounds a text's tokens, None: all positions; it is
-    burnt into a graph, and attention's cost grows with it.
+    `tensors` are named as in engine.weights.shapes, lie on the device and set the dtype. Exits are computed in float32
+    at least. `tiles` None: matrices are not split. `longest` bounds a text's tokens, None: all positions; it is fixed
+    in a captured graph, and the cost of attention grows with it.
     """
 
     def __init__(
@@ -80,7 +88,7 @@ class StaticElbert:
         self._learned_exit = None if learned == "none" else self._stacked("learned_exit", learned == "per_layer")
 
     def _stacked(self, name: str, per_layer: bool) -> tuple[Tensor, Tensor]:
-        """A head's weights (1 or layers, out, H) and biases (1 or layers, out)."""
+        """Stack a head's weights (1 or layers, out, H) and biases (1 or layers, out)."""
         numbers = range(self.config.layers if per_layer else 1)
         weights, biases = (
             torch.stack([self._tensors[f"{name}.{number}.{part}"] for number in numbers]).to(self.exit_dtype)
@@ -89,7 +97,7 @@ class StaticElbert:
         return weights, biases
 
     def embed(self, token_ids: Tensor, places: Tensor) -> Tensor:
-        """States before the first pass: (T,) and (T,) int64 -> (T, H)."""
+        """Compute the states before the first pass: (T,) and (T,) int64 -> (T, H)."""
         words = self._tensors["embedding.words"].index_select(0, token_ids)
         positions = self._tensors["embedding.positions"].index_select(0, places)
         if self.config.embedding == "norm_then_project":
@@ -97,14 +105,17 @@ class StaticElbert:
         return self._norm("embedding.norm", self._linear("embedding.project", words) + positions)
 
     def advance(self, hidden: Tensor, spread: Spread) -> Tensor:
-        """One pass of the shared layer, post-norm: (T, H) -> (T, H). Rows of no text come out as anything."""
+        """Run one pass of the shared layer, post-norm: (T, H) -> (T, H).
+
+        Rows without a text return arbitrary values.
+        """
         attended = self._linear("layer.attended", self._attention(hidden, spread))
         hidden = self._norm("layer.attended_norm", hidden + attended)
         wide = F.gelu(self._linear("layer.widen", hidden), approximate=_APPROXIMATION[self.config.activation])
         return self._norm("layer.norm", self._linear("layer.narrow", wide) + hidden)
 
     def classify(self, hidden: Tensor, spread: Spread) -> Heads:
-        """Heads (N, ...) of texts that have made `spread.depth` passes; anything for empty slots."""
+        """Compute the heads (N, ...) of texts after `spread.depth` passes; arbitrary for empty slots."""
         pooled = self._pooled(hidden, spread).to(self.exit_dtype)
         logits = self._head(self._classifier, pooled, spread.depth) / self.temperature
         if self._learned_exit is None:
@@ -112,10 +123,10 @@ class StaticElbert:
         return Heads(logits, self._head(self._learned_exit, pooled, spread.depth)[:, 0].sigmoid())
 
     def _head(self, head: tuple[Tensor, Tensor], pooled: Tensor, depth: Tensor) -> Tensor:
-        """(N, H) -> (N, out), by the one head or by that of each slot's depth."""
+        """Apply the shared head or that of each slot's depth: (N, H) -> (N, out)."""
         number = torch.zeros_like(depth) if len(head[0]) == 1 else (depth - 1).clamp_min(0)
         weight, bias = (part.index_select(0, number) for part in head)
-        # A product and a sum in place of a GEMM: no TF32, whatever the process has set.
+        # A product and a sum instead of a GEMM avoid TF32 whatever the process's settings.
         tiles = zip(self._slot_tiles(pooled), self._slot_tiles(weight), strict=True)
         return _joined([(p[:, None] * w).sum(dim=-1) for p, w in tiles]) + bias
 
@@ -127,22 +138,28 @@ class StaticElbert:
         return attend(query, key, value, spread).reshape(-1, heads * size)
 
     def _varlen(self, query: Tensor, key: Tensor, value: Tensor, spread: Spread) -> Tensor:
-        """A graph replays the bounds it was captured with, so the longest text is the longest allowed, not the
-        table's; the offsets are computed by the step itself and are read from the device at every replay.
-        num_splits=1: one text's bits do not hang on how the others fill the card."""
+        """Compute attention with torch's varlen kernel (FlashAttention).
+
+        A graph replays the bounds of its capture, so the longest text is the longest allowed, not the table's. The step
+        computes the offsets, which are read from the device at every replay. num_splits=1: a text's bits do not depend
+        on how other texts fill the card.
+        """
         from torch.nn.attention.varlen import varlen_attn
 
         longest, splits = self.longest, 1 if self.tiles else None
-        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):  # cuDNN's plan would hang on version and card
+        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):  # cuDNN's plan would depend on version and card
             out = varlen_attn(query, key, value, spread.offsets, spread.offsets, longest, longest, num_splits=splits)
         assert isinstance(out, Tensor), "attention with auxiliary output. This is a bug."
         return out
 
     def _laid_out(self, query: Tensor, key: Tensor, value: Tensor, spread: Spread) -> Tensor:
-        """One text a row of length L, so that a text's bits are its own: N L^2 scores instead of a mask's T^2."""
+        """Compute attention with one text per row of length L.
+
+        A text's bits then depend on that text alone, at N L^2 scores instead of a mask's T^2.
+        """
         places = torch.arange(self.longest, device=query.device)  # (L,)
         rows = (spread.starts[:, None] + places).clamp_max(query.shape[0] - 1)  # (N, L)
-        heard = places < spread.lengths.clamp_min(1)[:, None]  # (N, L); an empty slot hears something, not NaN
+        heard = places < spread.lengths.clamp_min(1)[:, None]  # (N, L); an empty slot attends to one row, to avoid NaN
 
         def lay(states: Tensor) -> Tensor:
             return states[rows].transpose(1, 2)  # (N, heads, L, size)
@@ -151,22 +168,25 @@ class StaticElbert:
         return mixed[spread.slot, :, spread.place]  # (T, heads, size)
 
     def _pooled(self, hidden: Tensor, spread: Spread) -> Tensor:
-        """One row a slot: (T, H) -> (N, H)."""
+        """Pool each slot's rows into one: (T, H) -> (N, H)."""
         if self.config.pool == "first":
             return self._linear("pooler", hidden.index_select(0, spread.starts), self.tiles and self.tiles.slots).tanh()
-        # One thread a slot and column adds a text's rows in order: no atomics, and no company in the sum. Unsafe means
-        # unchecked: checking offsets would wait for the device.
+        # One thread per slot and column adds a text's rows in order, without atomics or other texts' rows. Unsafe means
+        # unchecked: checking the offsets would wait for the device.
         total = torch.segment_reduce(
             hidden.to(self.exit_dtype), "sum", offsets=spread.offsets.long(), axis=0, unsafe=True
         )
         return total / spread.lengths.clamp_min(1)[:, None]
 
     def _slot_tiles(self, rows: Tensor) -> tuple[Tensor, ...]:
-        """What is reduced by itself: (N, ...) in tiles, or whole."""
+        """Split rows (N, ...) into tiles that are reduced separately, or return them whole."""
         return torch.split(rows, self.tiles.slots) if self.tiles and not self.tiles.batched else (rows,)
 
     def _linear(self, name: str, rows: Tensor, height: int | None = None) -> Tensor:
-        """(R, I) -> (R, O), in tiles of `height`, or of the token rows'."""
+        """Apply a linear map (R, I) -> (R, O) in tiles of `height`.
+
+        None: the height of token tiles.
+        """
         weight, bias = self._tensors[f"{name}.weight"], self._tensors.get(f"{name}.bias")
         if self.tiles is None:
             return F.linear(rows, weight, bias)

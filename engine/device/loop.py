@@ -1,16 +1,16 @@
-"""The slot loop that lives on the device: the host feeds a ring, launches steps and reads another ring; which text has
-a slot, when it leaves and who follows is decided by the step alone.
+"""Slot loop on the device: the step alone decides on admission, exit and refill.
 
-The host never waits inside a step. It keeps up to `ahead` batches of steps under way and looks at the oldest when that
-many are, so the device always has the next batch before the host has read the last.
+The host writes requests to one ring, launches steps and reads results from another ring. It never waits inside a step.
+It keeps up to `ahead` batches of steps in flight and then reads the oldest, so the device has the next batch before the
+host has read the last one.
 
-Why nothing is overwritten too early: a ring row is written again only when the host has read that the device is done
-with it (entries and tokens once admitted, results once collected), and reading that is behind the copies concerned.
-A text's limit is the exception: it may change under a copy or a step, which then see the old one or the new one.
-Why a smaller tier may take over: it is chosen only when everything that could possibly be in the model or in the queue
-fits into it.
+No overwriting: a ring row is reused only when the host has read that the device is done with it (entries and tokens
+once admitted, results once collected), and that read comes after the copies concerned. Only a text's limit may change
+during a copy or a step, which then sees the old or the new one.
 
-Has run: on the CPU, at once and on lanes that are late. Has not run: on a CUDA device.
+Change of tiers: a smaller tier is chosen only when all texts that may be in the model or in the queue fit into it.
+
+Tested on the CPU, with immediate and with delayed lanes; not yet run on a CUDA device.
 """
 
 from array import array
@@ -37,7 +37,7 @@ DeviceError: type[Exception] = getattr(torch, "AcceleratorError", RuntimeError)
 
 @dataclass(frozen=True)
 class _Landing:
-    """Host memory for what one batch says; used again when the batch has been read."""
+    """Host memory for one batch's results; reused once they have been read."""
 
     counts: Tensor
     logits: Tensor
@@ -46,17 +46,17 @@ class _Landing:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Steps under way."""
+    """A batch of steps in flight."""
 
-    done: Mark  # behind the copies of what they say
+    done: Mark  # after the copies of the results
     landing: _Landing
 
 
 class Resident:
-    """Behind the Runner protocol. `waiting` and `active` are as of the last batch read.
+    """Runner on the device; `waiting` and `active` are as of the last batch read.
 
-    `tiers` from small to large; `entries` bounds the texts under way on the device, 0: four times the largest tier's
-    slots, at least 256. Making one captures every tier. Not thread-safe: one thread owns it.
+    `tiers` ascend; `entries` bounds the texts in flight on the device, 0: four times the largest tier's slots, at least
+    256. The constructor captures every tier. Not thread-safe: one thread owns it.
     """
 
     def __init__(
@@ -77,8 +77,8 @@ class Resident:
         table, pinned = self.table, device.pinned
         self._queue, self._queue_tokens = pinned(table.queue), pinned(table.queue_tokens)
         self._limits = pinned(table.limits).fill_(model.config.layers)
-        self._limit_at = self._limits.numpy()  # the same memory: to set an item of a tensor takes 2 us
-        self._limited: set[int] = set()  # seats with a limit of their own
+        self._limit_at = self._limits.numpy()  # shares the memory; setting a tensor's item takes 2 us
+        self._limited: set[int] = set()  # seats of texts with a limit
         self._limits_changed = False
         self._landings = deque(
             _Landing(pinned(table.counts), pinned(table.said_logits), pinned(table.said_facts)) for _ in range(ahead)
@@ -90,13 +90,13 @@ class Resident:
         self._waiting: deque[Request] = deque()
         self._batches: deque[_Batch] = deque()
         self._free = deque(range(self._entries))  # seats
-        self._flying: dict[int, Request] = {}  # by seat: published, not collected
-        self._seats: dict[int, int] = {}  # of those, by ticket
+        self._flying: dict[int, Request] = {}  # by seat: published, result not yet collected
+        self._seats: dict[int, int] = {}  # seat of each published text, by ticket
         self._flying_tokens = 0
-        self._queued: deque[int] = deque()  # token counts of the published that were not admitted when last read
+        self._queued: deque[int] = deque()  # token counts of texts published and not admitted at the last read
         self._queued_tokens = 0
         self._published = self._published_tokens = 0
-        self._admitted = self._finished = 0  # when last read
+        self._admitted = self._finished = 0  # at the last read
 
     @property
     def waiting(self) -> int:
@@ -111,7 +111,10 @@ class Resident:
         self._waiting.extend(requests)
 
     def expire(self, tickets: Iterable[int]) -> None:
-        """As Runner.expire, but for the steps under way: the next layer is the first of the next batch."""
+        """See Runner.expire; the next layer is the first of the next batch.
+
+        Steps already in flight are not affected.
+        """
         late = set(tickets)
         for ticket in late & self._seats.keys():
             self._limit(self._seats[ticket], 1)
@@ -121,23 +124,27 @@ class Resident:
             )
 
     def only(self, tier: Tier | None) -> None:
-        """Run no other tier until told otherwise; None: the smallest that serves. Of an empty loop only."""
+        """Run only this tier; None: the smallest that suffices. For an empty loop only."""
         assert not (self._flying or self._waiting), "texts are under way. This is a bug."
         assert tier is None or tier in self._steps, f"no such tier, was {tier}. This is a bug."
         self._only = tier
 
     def __del__(self) -> None:
-        """Waits for what is under way, which may outlast the last verdict by a batch: it writes into memory that
-        somebody else may be given next."""
-        device: Device | None = getattr(self, "_device", None)  # None: it was refused before it had one
+        """Wait for queued work before the buffers are freed.
+
+        Steps write into this memory, and may run one batch longer than the last verdict.
+        """
+        device: Device | None = getattr(self, "_device", None)  # None: the constructor failed before setting it
         for lane in (device.uploads, device.compute, device.downloads) if device else ():
             with suppress(DeviceError):
                 lane.mark().wait()
 
     @torch.no_grad()
     def step(self) -> list[Verdict]:
-        """Launch a batch of steps if anything is under way, and return what the batches read meanwhile say. Waits
-        only for the oldest of `ahead` batches. Raises DeviceLost, after which this runner and its device are done."""
+        """Launch a batch if texts are in flight; return the verdicts of finished batches.
+
+        Waits only for the oldest of `ahead` batches. Raises DeviceLost; this runner and its device are then unusable.
+        """
         try:
             self._publish()
             if self._flying:
@@ -147,7 +154,7 @@ class Resident:
             raise DeviceLost(f"{self._device.where}: {error}") from error
 
     def _publish(self) -> None:
-        """Move the head of the queue into the device's ring, as far as there is room."""
+        """Move requests from the queue's head into the device's ring while there is room."""
         taken: list[Request] = []
         tokens, room = 0, len(self._queue_tokens) - self._queued_tokens
         while self._waiting and len(self._flying) + len(taken) < self._entries:
@@ -166,7 +173,7 @@ class Resident:
         self._device.compute.after(self._device.uploads.mark())
 
     def _queue_up(self, taken: list[Request]) -> None:
-        """Write these into the rings; each gets a seat."""
+        """Write requests into the rings; each gets a seat."""
         seats = [self._free.popleft() for _ in taken]
         for seat, request in zip(seats, taken, strict=True):
             if request.depth_limit is not None:
@@ -174,7 +181,7 @@ class Resident:
         sizes = [len(request.token_ids) for request in taken]
         ring = len(self._queue_tokens)
         starts = accumulate(sizes[:-1], initial=self._published_tokens)
-        entries, ids = array("q"), array("q")  # what torch.tensor makes of lists takes seven times as long
+        entries, ids = array("q"), array("q")  # torch.tensor over lists takes seven times as long
         for start, size, seat, request in zip(starts, sizes, seats, taken, strict=True):
             entries.extend((start % ring, size, seat))
             ids.extend(request.token_ids)
@@ -205,7 +212,7 @@ class Resident:
             done += size
 
     def _tier(self) -> Tier:
-        """The smallest that holds everything published and not known to be finished; else the largest."""
+        """Return the smallest tier that holds all unfinished published texts, or the largest."""
         if self._only:
             return self._only
         for tier in self._tiers:
@@ -214,14 +221,14 @@ class Resident:
         return self._tiers[-1]
 
     def _launch(self, tier: Tier) -> None:
-        """Queue one batch of steps and the copies of what it says."""
+        """Queue one batch of steps and the copies of its results."""
         assert self._landings, "more batches under way than landings. This is a bug."
         device, table, landing = self._device, self.table, self._landings.popleft()
         device.compute.run(partial(table.tail.fill_, self._published))
         for _ in range(tier.stride):
             device.compute.run(self._steps[tier])
-        # The counts change with the next batch, so they are copied in line; a result row is not written again before
-        # it has been collected, so the rows may be copied beside the next steps.
+        # The next batch changes the counts, so they are copied in order; a result row is not reused before it has been
+        # collected, so the rows may be copied during the next steps.
         device.compute.run(partial(landing.counts.copy_, table.counts, non_blocking=True))
         device.downloads.after(device.compute.mark())
         for window in _windows(self._finished, len(self._flying), self._entries):
@@ -239,7 +246,7 @@ class Resident:
         return said
 
     def _read(self, landing: _Landing) -> list[Verdict]:
-        """What a finished batch says that no earlier one said."""
+        """Return the new verdicts of a finished batch."""
         admitted, finished = landing.counts.tolist()
         for _ in range(admitted - self._admitted):
             self._queued_tokens -= self._queued.popleft()
@@ -255,7 +262,7 @@ class Resident:
         return verdicts(requests, depth.tolist(), classifier_output(Heads(logits)), decision, range(len(requests)))
 
     def _leave(self, seat: int) -> Request:
-        """The text in this seat, which is free again."""
+        """Free a seat and return its request."""
         request = self._flying.pop(seat)
         del self._seats[request.ticket]
         self._free.append(seat)
@@ -278,7 +285,10 @@ def _checked(tiers: Sequence[Tier]) -> tuple[Tier, ...]:
 
 
 def _windows(first: int, count: int, size: int) -> Iterator[slice]:
-    """The rows of a ring of `size` that `count` places from `first` on fall on: none, one or two slices."""
+    """Return the ring slices of `count` rows from `first` on: none, one or two.
+
+    `size` is the number of rows in the ring.
+    """
     start = first % size
     if count:
         yield slice(start, min(start + count, size))

@@ -1,12 +1,14 @@
-"""One step of the resident loop, in static shapes: nothing in it looks at a value on the host, indexes by a mask or has
-a shape that hangs on values, and every tensor it keeps stays where it is. So it can be captured once and repeated.
+"""One resident-loop step in static shapes, captured once and replayed.
 
-A step closes the ranks of the last one, admits from the queue, advances every text by one layer, writes what the
-leaving ones say into the result ring, and leaves the rest for the next step.
+Nothing in it reads a value on the host, indexes by a mask or has a shape that depends on values, and every tensor that
+it keeps stays at its address.
+
+A step compacts the slots of the previous one, admits from the queue, advances every text by one layer, writes the
+results of exiting texts into the result ring, and leaves the rest for the next step.
 
 Letters: N slots, T token rows (of a tier, or of the table that all tiers share), R queue entries, result rows and
-seats, Q queued tokens, H hidden size, C labels. A text has a seat, a number of its own, from when it is queued until
-its result was read.
+seats, Q queued tokens, H hidden size, C labels. A seat is a text's own number, from its queueing until its result is
+read.
 """
 
 from dataclasses import dataclass
@@ -21,27 +23,27 @@ from earlybird.engine.exits.policy import Decision, ExitPolicy, Heads, State, at
 
 
 class Tier(NamedTuple):
-    """One size of step: so many texts of so many tokens together, captured once."""
+    """A step size, captured once: a number of texts with a number of tokens together."""
 
     slots: int
     tokens: int
-    stride: int = 1  # steps launched before the host looks
+    stride: int = 1  # steps launched per host read
 
 
 @dataclass(frozen=True)
 class Table:
-    """Everything that outlives a step, at addresses that never change. Tiers use the first rows of it."""
+    """All state that outlives a step, at fixed addresses; tiers use its first rows."""
 
-    # Rings, written by the host (see engine.slots.resident):
+    # Rings, written by the host (see engine.device.loop):
     tail: Tensor  # (1,) int64, entries published so far
-    queue: Tensor  # (R, 3) int64: where the entry's tokens start in the token ring, how many there are, its seat
+    queue: Tensor  # (R, 3) int64: first token in the token ring, number of tokens, seat
     queue_tokens: Tensor  # (Q,) int64
-    limits: Tensor  # (R,) int64, by seat: passes after which a text leaves in any case; may change at any time
-    # Rings, written by the step; the last row of each takes what nobody is to read:
+    limits: Tensor  # (R,) int64, by seat: passes after which a text exits in any case; may change any time
+    # Rings, written by the step; the last row of each takes values that are not read:
     said_logits: Tensor  # (R + 1, C) exit dtype
     said_facts: Tensor  # (R + 1, 3) int64: seat, exit layer, reason code
-    counts: Tensor  # (2,) int64: entries admitted, texts finished, so far
-    # Slots. Rows of empty slots have length 0 and do not stay:
+    counts: Tensor  # (2,) int64 totals: entries admitted, texts finished
+    # Slots; an empty slot has length 0 and `staying` False:
     hidden: Tensor  # (T, H)
     lengths: Tensor  # (N,) int64
     depth: Tensor  # (N,) int64, passes made
@@ -51,8 +53,10 @@ class Table:
 
     @classmethod
     def empty(cls, model: StaticElbert, policy: ExitPolicy, tiers: tuple[Tier, ...], entries: int) -> "Table":
-        """For these tiers, with `entries` rows in its rings and room for twice the largest tier's tokens (and for any
-        text) in the queue."""
+        """Create an empty table for these tiers, with `entries` rows in its rings.
+
+        The token queue has room for twice the largest tier's tokens, and for any text.
+        """
         slots = max(tier.slots for tier in tiers)
         tokens = max(rows(model, tier) for tier in tiers)
 
@@ -76,30 +80,36 @@ class Table:
         )
 
     def addresses(self) -> tuple[int, ...]:
-        """Of every buffer: what a captured graph has burnt in."""
+        """Return the addresses of all buffers, which a captured graph has fixed."""
         fields = (getattr(self, name) for name in self.__dataclass_fields__ if name != "memory")
         return tuple(each.data_ptr() for each in (*fields, *self.memory))
 
 
 def rows(model: StaticElbert, tier: Tier) -> int:
-    """Token rows of a tier: room for its tokens and for any one text, in whole tiles."""
+    """Return a tier's token rows, in whole tiles, with room for any single text."""
     wanted = max(tier.tokens, model.longest)
     return wanted + -wanted % model.tiles.tokens if model.tiles else wanted
 
 
 class Seating(NamedTuple):
-    """Who sits where in this step, each (N,) of the tier: first those who stayed, in order, then the admitted."""
+    """Slot assignment of one step: staying texts in order, then admitted ones.
 
-    source: Tensor  # int64, the slot they had
+    Each tensor is (N,) of the tier.
+    """
+
+    source: Tensor  # int64, previous slot
     stayed: Tensor  # bool
     active: Tensor  # bool: stayed or admitted
-    entry: Tensor  # int64, of the queue, where newly admitted
+    entry: Tensor  # int64, queue entry of a newly admitted text
     seat: Tensor  # int64
     lengths: Tensor  # int64, 0 where not active
 
 
 class Step:
-    """One pass for one tier over the shared table. Call it to run it; it returns nothing and waits for nothing."""
+    """One pass for one tier over the shared table.
+
+    A call runs it, returns nothing and waits for nothing.
+    """
 
     def __init__(self, model: StaticElbert, policy: ExitPolicy, table: Table, tier: Tier) -> None:
         if model.tiles and tier.slots % model.tiles.slots:
@@ -123,12 +133,15 @@ class Step:
         self._keep(hidden, depth, decision, leaving, seating)
 
     def _seat(self) -> Seating:
-        """Close the ranks by prefix sum, then admit from the head of the queue while slots and tokens last. Admission
-        is a prefix of the queue: nobody overtakes the head, and a text beyond the budget is admitted alone."""
+        """Compact the slots by prefix sum, then admit from the head of the queue.
+
+        Texts are admitted while slots and tokens last. Admission is a prefix of the queue: no text overtakes the head,
+        and a text beyond the budget is admitted alone.
+        """
         table, everyone, places = self._table, len(self._table.lengths), self._places[: self._tier.slots]
         rank = table.staying.cumsum(dim=0)
-        stay = rank[-1:]  # (1,) how many stay
-        target = torch.where(table.staying, rank - 1, everyone)  # those who left go to a row that is cut off
+        stay = rank[-1:]  # (1,) number of staying texts
+        target = torch.where(table.staying, rank - 1, everyone)  # texts that left go to a row that is cut off
         source = self._places.new_zeros(everyone + 1).index_copy_(0, target, self._places)[: self._tier.slots]
         stayed = places < stay
         admitted, published = table.counts[:1], table.tail
@@ -138,7 +151,7 @@ class Step:
         wanted = queued[:, 1].masked_fill(~offered, 0)
         taken = (table.lengths * table.staying).sum()
         ends = taken + wanted.cumsum(dim=0)
-        new = offered & ((ends <= self._tier.tokens) | (ends == wanted))  # ends == wanted: nothing before it
+        new = offered & ((ends <= self._tier.tokens) | (ends == wanted))  # ends == wanted: first text of an empty table
         lengths = torch.where(stayed, table.lengths.index_select(0, source), wanted.masked_fill(~new, 0))
         seat = torch.where(stayed, table.seat.index_select(0, source), queued[:, 2])
         admitted.add_(new.sum())
@@ -154,7 +167,10 @@ class Step:
         return Spread(real, slot, place, starts.clamp_max(self._rows - 1), seating.lengths, offsets, depth)
 
     def _gather(self, seating: Seating, spread: Spread) -> Tensor:
-        """Every row from where its text lay, or embedded if the text is new: (T, H), zeros in rows of no text."""
+        """Copy each row from its text's old place, or embed it if new: (T, H).
+
+        Rows without a text are zeros.
+        """
         table = self._table
         before = (table.lengths.cumsum(dim=0) - table.lengths).index_select(0, seating.source)  # (N,) old first rows
         old = before.index_select(0, spread.slot) + spread.place
@@ -172,7 +188,7 @@ class Step:
         return at_limit(decision, depth, self._table.limits.index_select(0, seating.seat))
 
     def _say(self, logits: Tensor, depth: Tensor, decision: Decision, leaving: Tensor, seating: Seating) -> None:
-        """Results in order of leaving; those who stay write into the row that nobody reads."""
+        """Write results in order of exit; staying texts write into the unread last row."""
         table, finished, ring = self._table, self._table.counts[1:], len(self._table.queue)
         nth = finished + leaving.cumsum(dim=0) - 1
         row = torch.where(leaving, nth % ring, ring)
@@ -181,7 +197,10 @@ class Step:
         finished.add_(leaving.sum())
 
     def _keep(self, hidden: Tensor, depth: Tensor, decision: Decision, leaving: Tensor, seating: Seating) -> None:
-        """Write back, in place. Slots beyond this tier's are empty now: all who stayed have moved to the front."""
+        """Write the state back in place.
+
+        Slots beyond this tier's are empty now, because all staying texts have moved to the front.
+        """
         table, slots = self._table, self._tier.slots
         table.hidden[: self._rows].copy_(hidden)
         table.lengths[slots:].zero_()
@@ -195,6 +214,6 @@ class Step:
 
 
 def _unless_new(values: Tensor, seating: Seating) -> Tensor:
-    """The slots' rows after moving, (N, ...); zeros for those who are new, or nobody."""
+    """Return the slots' moved rows (N, ...); zeros for new texts and empty slots."""
     moved = values.index_select(0, seating.source)
     return moved.masked_fill(~seating.stayed.view(-1, *[1] * (moved.dim() - 1)), 0)

@@ -1,11 +1,10 @@
-"""Where a resident loop runs: three lanes of work, marks between them, and a step made ready to be repeated.
+"""Execution of a resident loop: lanes of work, marks between them, and repeatable steps.
 
-A lane is a CUDA stream seen from above: work queued on it runs in order, some time later. `Immediate` runs everything
-at once, on the CPU. What a lane may not do is reorder; what it may do is be late, and the loop is tested on lanes that
-are (tests/engine/test_resident_late.py).
+A lane is an abstract CUDA stream: work queued on it runs in order, some time later. `Immediate` runs everything at
+once, on the CPU. A lane may not reorder but may be late, and the loop is tested on late lanes
+(tests/engine/test_resident_late.py).
 
-Has run: Immediate. Has not run: CudaDevice, which was written where no CUDA device was at hand; tests/gpu is to run
-first.
+Immediate is tested. CudaDevice was written without a CUDA device at hand and has not run; run tests/gpu first.
 """
 
 from collections.abc import Callable
@@ -17,56 +16,65 @@ import torch
 from torch import Tensor
 
 Work = Callable[[], object]
-RECOMPILE_LIMIT = 256  # of one function; torch's own limit for all that a process compiles
-WARM_UPS = 3  # torch's own advice before a capture: libraries set themselves up outside the graph
+RECOMPILE_LIMIT = 256  # per function; equal to torch's limit for a whole process
+WARM_UPS = 3  # torch's advice before a capture, so that libraries initialise outside the graph
 
 
 class Mark(Protocol):
-    """A point in a lane's work."""
+    """A point in a lane's work, such as a CUDA event."""
 
     def reached(self) -> bool:
-        """Whether the work before it is done. Never waits."""
+        """Return whether the work before the mark is done; never waits."""
 
     def wait(self) -> None:
-        """Return when the work before it is done."""
+        """Block until the work before the mark is done."""
 
 
 class Lane(Protocol):
-    """Work in order, later."""
+    """A queue of work that runs in order, some time later."""
 
     def run(self, work: Work) -> None:
-        """Queue work behind what is queued."""
+        """Queue work after the work already queued."""
 
     def mark(self) -> Mark:
-        """A mark behind what is queued."""
+        """Return a mark after the work already queued."""
 
     def after(self, mark: Mark) -> None:
-        """What is queued on this lane from now on waits for a mark of another."""
+        """Make work queued from now on wait for another lane's mark."""
 
 
 class Device(Protocol):
-    """Where tensors live, and lanes to work on them. One a runner, owned by the runner's thread."""
+    """Device of the tensors, with its lanes; one per runner, owned by the runner's thread."""
 
     @property
     def where(self) -> torch.device: ...
     @property
     def compute(self) -> Lane:
-        """Steps, in order."""
+        """Lane of the steps."""
 
     @property
     def uploads(self) -> Lane:
-        """Copies to the device."""
+        """Lane of the copies to the device."""
 
     @property
     def downloads(self) -> Lane:
-        """Copies from the device; apart from the uploads, which would otherwise wait for the steps before them."""
+        """Lane of the copies from the device.
+
+        It is separate from the uploads, which would otherwise wait for the steps before the downloads.
+        """
 
     def pinned(self, like: Tensor) -> Tensor:
-        """Zeros on the host, of the shape and dtype of `like`, that copies may read and write without the host."""
+        """Return host zeros, shaped like `like`, for copies that need no host work.
+
+        The dtype is that of `like`, too.
+        """
 
     def graph(self, step: Callable[[], None]) -> Work:
-        """Make a step ready to be repeated on the compute lane. It is run a few times first, on an empty table. The
-        work keeps the step: what the step holds lies at addresses that a captured graph has burnt in."""
+        """Make a step repeatable on the compute lane.
+
+        The step is run a few times first, on an empty table. The returned work keeps a reference to the step, since a
+        captured graph has fixed the addresses of the step's tensors.
+        """
 
 
 class _Done:
@@ -78,7 +86,7 @@ class _Done:
 
 
 class _Now:
-    """A lane that does not queue."""
+    """A lane that runs work at once."""
 
     def run(self, work: Work) -> None:
         work()
@@ -92,7 +100,7 @@ class _Now:
 
 @dataclass(frozen=True)
 class Immediate:
-    """The CPU: no stream, no graph, nothing pinned."""
+    """CPU device without streams, graphs or pinned memory."""
 
     where: torch.device = field(default_factory=lambda: torch.device("cpu"))
     compute: Lane = field(default_factory=_Now)
@@ -108,7 +116,10 @@ class Immediate:
 
 
 class _Event:
-    """A mark on a CUDA stream. Whoever waits for it sleeps: a spinning wait would take a core from the stage."""
+    """A mark on a CUDA stream.
+
+    Waiting for it sleeps: a spinning wait would take a core from the stage.
+    """
 
     def __init__(self, stream: torch.cuda.Stream) -> None:
         self.event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
@@ -122,7 +133,7 @@ class _Event:
 
 
 class _Stream:
-    """A lane that is a CUDA stream."""
+    """A lane on a CUDA stream."""
 
     def __init__(self, where: torch.device) -> None:
         self.stream = torch.cuda.Stream(where)  # type: ignore[no-untyped-call]
@@ -141,8 +152,10 @@ class _Stream:
 
 @dataclass(frozen=True)
 class Captured:
-    """A graph, and what owns the memory that it reads. Compiled code belongs to the compiler's cache: a process that
-    resets that loses its fused steps."""
+    """A CUDA graph with references to the owners of the memory that it reads.
+
+    Compiled code belongs to the compiler's cache: a process that resets that cache loses its compiled steps.
+    """
 
     replayed: torch.cuda.CUDAGraph
     owners: tuple[object, ...]
@@ -152,17 +165,19 @@ class Captured:
 
 
 class CudaDevice:
-    """Streams of their own, pinned memory, CUDA graphs in one shared pool: they run one after the other.
+    """CUDA device with its own streams, pinned memory, and graphs in one shared pool.
 
-    `fuse` compiles a step before it is captured, so that pointwise work becomes few kernels; a compile takes its time
-    at start, once a tier. `deterministic` keeps the compiler from choosing kernels by stopwatch and, where it has a
-    rule for that, by the number of rows. Not yet run on a card."""
+    The graphs can share a pool because they run one after the other. `fuse` compiles a step before it is captured, so
+    that pointwise work becomes few kernels; each tier is compiled at start, which takes time. `deterministic` keeps the
+    compiler from choosing kernels by stopwatch and, where it has a rule for that, by the number of rows. Not yet run on
+    a card.
+    """
 
     def __init__(self, where: torch.device, fuse: bool = False, deterministic: bool = False) -> None:
         self.where, self._deterministic = where, deterministic
         self._compute, self.uploads, self.downloads = _Stream(where), _Stream(where), _Stream(where)
         self._fuse, self._pool = fuse, torch.cuda.graph_pool_handle()
-        # Weights and tables were made on the current stream, which these lanes do not follow otherwise.
+        # Weights and tables were made on the current stream, which these lanes do not wait for otherwise.
         for lane in (self._compute, self.uploads, self.downloads):
             lane.stream.wait_stream(torch.cuda.current_stream(where))
 
@@ -182,7 +197,7 @@ class CudaDevice:
                 work()
         stream.synchronize()
         captured = torch.cuda.CUDAGraph()
-        # thread_local: what other threads of the stage do meanwhile is no part of this graph and must not break it.
+        # thread_local: concurrent work of the stage's other threads is not part of this graph and must not break it.
         with torch.cuda.graph(captured, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
             work()
         return Captured(captured, (step, work))
@@ -196,6 +211,9 @@ class CudaDevice:
 
 
 def _many_compilations() -> AbstractContextManager[None]:
-    """Every tier, dtype and model is one more compilation of the same lines, which the compiler takes for a fault."""
+    """Raise torch's recompile limit for many tiers, dtypes and models.
+
+    Each of them compiles the same lines again, which the compiler takes for a fault.
+    """
     patched: AbstractContextManager[None] = torch._dynamo.config.patch(recompile_limit=RECOMPILE_LIMIT)
     return patched

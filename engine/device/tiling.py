@@ -1,4 +1,7 @@
-"""Which tiles make a text's bits its own in a resident loop: found by trying, for no library promises it."""
+"""Search for a tiling that makes a text's bits independent of its batch neighbours.
+
+It is found by trial, because no library guarantees one.
+"""
 
 import struct
 from collections.abc import Callable, Sequence
@@ -17,19 +20,19 @@ Answers = set[tuple[int, bytes]]  # (probe, its exit layer and the bits of its l
 
 
 class Steady(NamedTuple):
-    """A kind of tiles that holds on this device."""
+    """A tile kind that gives stable bits on this device."""
 
     kind: str
     tiles: Tiles
-    numerics: str  # as engine.numerics
+    numerics: str  # see engine.numerics
 
 
 def tiles_of(kind: str, tiers: Sequence[Tier]) -> Tiles | None:
-    """Tiles of a kind for these tiers; None where an odd tier has no half.
+    """Return a kind's tiles for these tiers; None if an odd tier has no half.
 
     whole   the smallest tier is one tile; all tiles of a product go in one launch
-    half    it is two, since one alone may get another kernel than several do; in one launch, too
-    single  higher tiles, a launch each, so that each can fill the device by itself
+    half    the smallest tier is two tiles, as one alone may get another kernel than several do; in one launch, too
+    single  taller tiles, one launch each, so that each tile can fill the device by itself
     """
     slots, tokens, _ = tiers[0]
     if kind == "single":
@@ -40,7 +43,7 @@ def tiles_of(kind: str, tiers: Sequence[Tier]) -> Tiles | None:
 
 
 def steady(loop_of: Callable[[Tiles], Resident], tiers: Sequence[Tier]) -> Steady:
-    """The first kind that holds. Raises ConfigError where none does."""
+    """Return the first kind with stable bits; raises ConfigError if none has."""
     failed = []
     for kind in KINDS:
         if tiles := tiles_of(kind, tiers):
@@ -57,7 +60,7 @@ def steady(loop_of: Callable[[Tiles], Resident], tiers: Sequence[Tier]) -> Stead
 
 
 def answers(loop: Resident, tiers: Sequence[Tier]) -> Answers:
-    """All that an empty loop says of the probe texts, in every tier and one order and the other."""
+    """Return an empty loop's results for the probe texts, in every tier, in both orders."""
     said = Answers()
     for tier in tiers:
         loop.only(tier)
@@ -68,18 +71,21 @@ def answers(loop: Resident, tiers: Sequence[Tier]) -> Answers:
 
 
 def holds(loop: Resident, said: Answers) -> bool:
-    """Whether every probe text got the same bits each time."""
+    """Return whether every probe text got the same bits each time."""
     return len(said) == len(_texts(loop))
 
 
 def fingerprint(loop: Resident, said: Answers) -> str:
-    """16 hex digits over what the probe texts came to."""
+    """Return 16 hex digits over the results of the probe texts."""
     return digest(loop.model.dtype, b"".join(probe.to_bytes(8) + words for probe, words in sorted(said)))
 
 
 def _full_house(loop: Resident, tier: Tier, *, backwards: bool) -> Answers:
-    """First so many short probes that every slot has one, then all of them until they fill the tier's tokens: what one
-    place gives says nothing of the others."""
+    """Return the results of probes that fill every slot, then the tier's tokens.
+
+    First, enough short probes run to fill every slot, then all of them: results of one slot say nothing about the
+    others.
+    """
     texts = _texts(loop)
     short = [probe for probe, ids in enumerate(texts) if len(ids) <= max(1, tier.tokens // tier.slots)]
     rounds = 1 + tier.tokens // sum(map(len, texts))

@@ -1,1 +1,4 @@
-"""How good a model is at which cost: outputs of every exit, policies over them, certificates. Read outputs.py first."""
+"""Evaluation of accuracy and cost: outputs of every exit, policies over them, certificates.
+
+Read outputs.py first.
+"""

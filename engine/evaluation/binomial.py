@@ -4,7 +4,10 @@ from math import exp, lgamma, log, log1p
 
 
 def tail(k: int, n: int, p: float) -> float:
-    """P(X <= k) for X ~ Binomial(n, p), 0 < p < 1: the p-value of `k` losses against a true rate of at least p."""
+    """Compute P(X <= k) for X ~ Binomial(n, p), 0 < p < 1.
+
+    It is the p-value of `k` losses against a true rate of at least p.
+    """
     if k >= n:
         return 1.0
     terms = [lgamma(n + 1) - lgamma(i + 1) - lgamma(n - i + 1) + i * log(p) + (n - i) * log1p(-p) for i in range(k + 1)]
@@ -13,7 +16,10 @@ def tail(k: int, n: int, p: float) -> float:
 
 
 def texts_needed(losses: int, rate: float, confidence: float) -> int:
-    """The least n for which `losses` of n certify a rate: P(X <= losses) <= 1 - confidence."""
+    """Return the least n for which `losses` of n texts certify a rate.
+
+    That is, P(X <= losses) <= 1 - confidence.
+    """
     low, high = losses, max(1, losses)
     while tail(losses, high, rate) > 1.0 - confidence:
         low, high = high, 2 * high

@@ -1,9 +1,10 @@
-"""A certificate for early exits: at most a share of texts lost, at a confidence, chosen by fixed-sequence testing.
+"""Certificates that bound the texts lost to early exits, by fixed-sequence testing.
 
-A text is lost when full depth gets it right and the early exit wrong. The thresholds of one family are tested from the
-safest down, each by an exact binomial test of "the rate of lost texts is over the bound"; the first that cannot be
-rejected ends the sequence, so no correction for many tests is needed. The guarantee holds for texts like those of the
-calibration set, which training, choice and temperature must not have seen.
+A text is lost when full depth gets it right and the early exit wrong. A certificate bounds the share of lost texts at a
+confidence. The thresholds of one family are tested from the safest down, each by an exact binomial test of "the rate of
+lost texts is over the bound"; the first that cannot be rejected ends the sequence, so no correction for multiple tests
+is needed. The guarantee holds for texts like those of the calibration set, which training, choice and temperature must
+not have used.
 
 Source: fixed-sequence testing as in Learn then Test (arXiv 2110.01052, section 3).
 """
@@ -18,7 +19,7 @@ from earlybird.engine.evaluation.sweep import Point, sweep
 from earlybird.engine.exits.spec import parse
 
 FREE = "*"
-"""Stands for the threshold to be chosen: `cwb:delta=*,window=2`."""
+"""Placeholder of the threshold to be chosen: `cwb:delta=*,window=2`."""
 
 _STEPS = tuple(round(0.02 * step, 2) for step in range(1, 50))
 SAFEST_FIRST: dict[tuple[str, str], tuple[float, ...]] = {
@@ -29,28 +30,28 @@ SAFEST_FIRST: dict[tuple[str, str], tuple[float, ...]] = {
     ("similarity", "threshold"): (0.001, 0.002, 0.005, 0.01, 0.02, *(round(0.05 * step, 2) for step in range(1, 41))),
     ("patience", "count"): tuple(range(30, 0, -1)),
 }
-"""Values of the parameter that may be free, by family, from hardly ever exiting early to nearly always."""
+"""Values of each family's free parameter, from hardly ever exiting early to nearly always."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tested:
-    """One threshold."""
+    """Test result of one threshold."""
 
     point: Point
-    p_value: float  # of "more than the bound is lost"
+    p_value: float  # of the hypothesis "more than the bound is lost"
     certified: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What is promised of one model under one policy. Kept in the manifest."""
+    """Guarantee for one model under one policy, kept in the manifest."""
 
     policy: str
-    max_lost: float  # share of texts
+    max_lost: float  # bound on the share of lost texts
     confidence: float
     texts: int
     lost: int
-    won: int  # texts that the early exit gets right and full depth wrong: the net change beside the gross bound
+    won: int  # texts that the early exit gets right and full depth wrong, to derive the net change
     p_value: float
     mean_depth: float
     texts_sha256: str
@@ -58,7 +59,10 @@ class Certificate:
 
 
 def candidates(spec: str, layers: int, learned: bool) -> list[str]:
-    """The specs that a spec with one free parameter stands for, safest first. Raises ConfigError."""
+    """Return the specs of a spec with one free parameter, safest first.
+
+    Raises ConfigError.
+    """
     if spec.count(FREE) == 0:
         return [parse(spec, layers, learned_exits=learned).spec]
     family, _, rest = spec.partition(":")
@@ -74,7 +78,7 @@ def candidates(spec: str, layers: int, learned: bool) -> list[str]:
 
 
 def fixed_sequence(outputs: Outputs, specs: Sequence[str], max_lost: float, confidence: float) -> list[Tested]:
-    """Test from the first on until one fails; that one is the last of the result.
+    """Test specs in order until one fails; the failed one is the last result.
 
     Raises ConfigError where there are too few texts for any certificate, with the number needed.
     """
@@ -98,7 +102,7 @@ def fixed_sequence(outputs: Outputs, specs: Sequence[str], max_lost: float, conf
 
 
 def certificate(outputs: Outputs, tested: Sequence[Tested], max_lost: float, confidence: float) -> Certificate | None:
-    """Of the cheapest certified threshold; None where not even the safest passed."""
+    """Return the certificate of the cheapest threshold that passed; None if none did."""
     passed = [each for each in tested if each.certified]
     if not passed:
         return None

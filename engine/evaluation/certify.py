@@ -1,4 +1,4 @@
-"""A certificate in a model folder's manifest."""
+"""Storage of a certificate in a model folder's manifest."""
 
 import dataclasses
 import json
@@ -11,7 +11,10 @@ from earlybird.engine.manifest import MANIFEST
 
 
 def write_certificate(folder: Path, certificate: Certificate) -> None:
-    """Make the certified policy the model's own and keep its certificate. Raises ManifestMismatch for other weights."""
+    """Make the certified policy the model's own and keep its certificate.
+
+    Raises ManifestMismatch if the certificate belongs to other weights.
+    """
     manifest = manifests.read(folder)
     if manifest.weights_sha256 != certificate.model_sha256:
         raise ManifestMismatch(f"{folder}: the certificate is of other weights, {certificate.model_sha256}")

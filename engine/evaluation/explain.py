@@ -1,4 +1,4 @@
-"""One text, pass by pass: what the classifier says, how near the exit rule is to firing, and where attention goes.
+"""Explanation of one text, pass by pass: label probabilities, exit distance and attention.
 
 Letters: t tokens, H hidden size, C classes.
 """
@@ -18,21 +18,21 @@ from earlybird.engine.text.assembly import Text
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """What is known after one pass."""
+    """Results of one pass."""
 
     layer: int
     probs: tuple[float, ...]  # negative, neutral, positive
     label: str
     entropy: float  # normalised, ELBERT's puzzlement
-    distance: float  # how near the exit decision was to another, see ExitPolicy.distance_to_flip
-    exits: bool  # the policy lets the text out here (later passes are computed to show what would have come)
-    reason: str  # of the exit; empty elsewhere
-    attention: tuple[float, ...]  # per word, summed over the passes so far, adds up to 1
+    distance: float  # of the exit decision from another one, see ExitPolicy.distance_to_flip
+    exits: bool  # the policy exits here (later passes are computed for comparison)
+    reason: str  # exit reason; empty elsewhere
+    attention: tuple[float, ...]  # per word, summed over the passes so far; sums to 1
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A text's way through the model."""
+    """Results of a text after every pass."""
 
     text: str  # as the model reads it: cleaned and assembled
     words: tuple[str, ...]
@@ -44,10 +44,13 @@ class Explanation:
 
 @torch.inference_mode()
 def explain(engine: Engine, text: str) -> Explanation:
-    """Run a text through every pass, past its exit. Raises ConfigError where nothing of it is left to read.
+    """Run a text through every pass, past its exit.
+
+    Raises ConfigError where cleaning leaves nothing to read.
 
     Attention per word is that of the first token where the model pools the first token, else the mean over all tokens
-    as queries; averaged over heads and summed over the passes so far, as in Figures 8 and 9 of the FSA system paper.
+    as queries. It is averaged over heads and summed over the passes so far, as in Figures 8 and 9 of the FSA system
+    paper.
     """
     (encoded,) = engine.encoder.encode([Text((text,))])
     if encoded is None:
@@ -85,7 +88,10 @@ def explain(engine: Engine, text: str) -> Explanation:
 
 
 def _attention(engine: Engine, hidden: Tensor) -> Tensor:
-    """(t,) attention that the pass pays to every token, from the plain formula over the states before it."""
+    """Compute the pass's attention to every token (t,), from the states before it.
+
+    Uses the plain formula.
+    """
     model, config = engine.model, engine.checkpoint.config
     size = config.hidden_size // config.heads
     query, key, _ = model.query_key_value(hidden).view(-1, 3, config.heads, size).unbind(dim=1)  # (t, heads, size)
@@ -95,7 +101,10 @@ def _attention(engine: Engine, hidden: Tensor) -> Tensor:
 
 
 def _words(engine: Engine, text: str, n_tokens: int) -> tuple[list[str], list[int]]:
-    """The words of a cleaned text, and for every token the word it belongs to (-1: none, a special token)."""
+    """Split a cleaned text into words; return them and each token's word.
+
+    The word of a special token is -1 (none).
+    """
     encoding = engine.encoder.tokenizer.pieces.encode(text)
     owners = [-1 if word is None else word for word in encoding.word_ids[:n_tokens]]
     spans: dict[int, tuple[int, int]] = {}
@@ -108,14 +117,14 @@ def _words(engine: Engine, text: str, n_tokens: int) -> tuple[list[str], list[in
 
 
 def _per_word(attention: Tensor, owners: Sequence[int], words: int) -> Tensor:
-    """(words,) the tokens' shares added up by word; special tokens are left out."""
+    """Sum the tokens' shares by word (words,), without special tokens."""
     index = torch.tensor(owners)
     mine = index >= 0
     return torch.zeros(words).index_add_(0, index[mine], attention[: len(index)][mine].float())
 
 
 def runs(explanation: Explanation) -> list[tuple[str, int, int]]:
-    """Stretches of passes with one label: (label, first layer, last layer)."""
+    """Group consecutive passes with one label: (label, first layer, last layer)."""
     found = []
     for label, group in groupby(explanation.passes, key=lambda each: each.label):
         layers = [each.layer for each in group]

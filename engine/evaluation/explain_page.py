@@ -1,4 +1,4 @@
-"""An explanation as one HTML page."""
+"""HTML page of an explanation."""
 
 from html import escape
 
@@ -12,7 +12,7 @@ tr.exit{background:#fff6d6}tr.late{opacity:.45}.words span{padding:0 .15rem;bord
 
 
 def page(found: Explanation) -> str:
-    """Return the page: a row per pass with probabilities as a bar, and the words shaded by attention."""
+    """Return the page: per pass a probability bar and the words shaded by attention."""
     rows = "\n".join(_row(found, each) for each in found.passes)
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{escape(found.text[:80])}</title><style>{_STYLE}</style>

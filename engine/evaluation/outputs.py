@@ -1,4 +1,4 @@
-"""What every exit of a model says of labelled texts: one forward pass, from which everything else is computed.
+"""Outputs of all exits for labelled texts: one forward pass serves every evaluation.
 
 Letters: n texts, D depth, C classes.
 """
@@ -22,44 +22,44 @@ from earlybird.engine.flops import flops
 from earlybird.engine.text.assembly import Text
 from earlybird.engine.training.data import Example, fingerprint
 
-TOKENS = 2_048  # in one batch
+TOKENS = 2_048  # per batch
 
 Progress = Callable[[int, int], None]
-"""Told the texts done and the texts in all."""
+"""Called with the texts done and the texts in total."""
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Of all exits, for all texts of a file."""
+    """Outputs of all exits for all texts of a file."""
 
     config: ModelConfig
     model_sha256: str
     texts_sha256: str
-    policy: str  # the model's own
+    policy: str  # the model's own policy
     logits: Tensor  # (n, D, C) float32, divided by the model's temperature
     certainty: Tensor | None  # (n, D)
     label: Tensor  # (n,) int64
-    length: Tensor  # (n,) int64, tokens
-    left_out: int = 0  # texts of which nothing was left to read
+    length: Tensor  # (n,) int64, number of tokens
+    left_out: int = 0  # texts with nothing left to read after cleaning
 
     def __len__(self) -> int:
         return len(self.label)
 
     def by_depth(self) -> list[ClassifierOutput]:
-        """The outputs after every pass, as policies read them."""
+        """Return the classifier outputs after every pass, as policies take them."""
         certainty = [None] * self.logits.shape[1] if self.certainty is None else self.certainty.unbind(dim=1)
         return [classifier_output(Heads(*heads)) for heads in zip(self.logits.unbind(dim=1), certainty, strict=True)]
 
     @cached_property
     def costs(self) -> Tensor:
-        """(n, D) float64 operations of every text by its exit depth."""
+        """Every text's operations by exit depth, (n, D) float64."""
         lengths, place = torch.unique(self.length, return_inverse=True)
         depths = range(1, self.config.layers + 1)
         rows = [[flops(self.config, length, depth) for depth in depths] for length in lengths.tolist()]
         return torch.tensor(rows, dtype=torch.float64)[place]
 
     def save(self, path: Path) -> None:
-        """Keep them, so that other policies need no second pass through the model."""
+        """Save the outputs, so that other policies need no second pass through the model."""
         tensors = {"logits": self.logits, "label": self.label, "length": self.length}
         if self.certainty is not None:
             tensors["certainty"] = self.certainty
@@ -74,10 +74,10 @@ class Outputs:
 
     @classmethod
     def load(cls, path: Path) -> "Outputs":
-        """Read what `save` wrote. Raises DataError."""
+        """Load outputs that `save` wrote; raises DataError."""
         try:
             with safe_open(path, "pt") as content:
-                tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (no mapping)
+                tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (not a mapping)
                 about = content.metadata()
             return cls(
                 config_from_json(about["config"]),
@@ -90,13 +90,16 @@ class Outputs:
                 tensors["length"],
                 int(about["left_out"]),
             )
-        except Exception as error:  # safetensors' own, KeyError, OSError
+        except Exception as error:  # safetensors' own errors, KeyError, OSError
             raise DataError(f"{path}: no stored outputs, {error}") from None
 
 
 @torch.inference_mode()
 def outputs_of(model: str, examples: Sequence[Example], progress: Progress = lambda *_: None) -> Outputs:
-    """Run a model (see EngineConfig.model) over labelled texts at full depth. Raises ModelError, ConfigError."""
+    """Run a model over labelled texts at full depth; `model` as in EngineConfig.
+
+    Raises ModelError, ConfigError.
+    """
     engine = Engine.load(EngineConfig(model=model, runner="packed", device="cpu"))
     elbert, layers = engine.model, engine.max_layers
     encoded = engine.encoder.encode([Text((example.text,)) for example in examples])
@@ -130,7 +133,7 @@ def outputs_of(model: str, examples: Sequence[Example], progress: Progress = lam
 
 
 def _batches(ids: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Consecutive texts, at most TOKENS tokens together."""
+    """Group consecutive texts into batches of at most TOKENS tokens."""
     batches: list[list[int]] = [[]]
     tokens = 0
     for row, text in enumerate(ids):

@@ -1,4 +1,4 @@
-"""Curves of an evaluation as SVG, for people who look before they read."""
+"""Evaluation curves as SVG."""
 
 import io
 from collections.abc import Sequence
@@ -14,7 +14,10 @@ BINS = 10
 
 
 def accuracy_against_cost(points: Sequence[Point], own: str) -> str:
-    """Every family's points, its best ones joined, over the operations per text; the model's own policy marked."""
+    """Plot accuracy over operations per text, with each family's best points joined.
+
+    The model's own policy is marked.
+    """
     figure, axes = _figure(7.5, 4.2)
     for colour, family in zip(_COLOURS, dict.fromkeys(point.family for point in points if point.family != "full")):  # noqa: B905
         mine = sorted((point for point in points if point.family == family), key=lambda point: point.gflops)
@@ -32,7 +35,7 @@ def accuracy_against_cost(points: Sequence[Point], own: str) -> str:
 
 
 def exit_depths(points: Sequence[Point]) -> str:
-    """Share of texts by exit depth, one panel per policy."""
+    """Plot the share of texts by exit depth, one panel per policy."""
     figure, axes = _figure(7.5, 2.4, max(2, len(points)))
     for panel, point in zip(axes, points, strict=False):
         total = sum(point.exits)
@@ -44,7 +47,7 @@ def exit_depths(points: Sequence[Point]) -> str:
 
 
 def reliability(outputs: Outputs, probs: Tensor) -> str:
-    """How often answers of a confidence are right: probs (n, C) at the exits."""
+    """Plot accuracy by confidence; probs (n, C) at the exits."""
     confidence, found = probs.max(dim=-1)
     right = (found == outputs.label).double()
     place = (confidence * BINS).long().clamp(0, BINS - 1)
@@ -63,7 +66,7 @@ def reliability(outputs: Outputs, probs: Tensor) -> str:
 
 
 def losses(epochs: Sequence[dict[str, object]]) -> str:
-    """A training's curves: mean loss, and the macro-F1 of the best and the worst exit, by epoch."""
+    """Plot a training by epoch: mean loss, macro-F1 of the best and worst exit."""
     figure, axes = _figure(7.5, 2.6, 2)
     numbers = range(1, len(epochs) + 1)
     axes[0].plot(numbers, [epoch["loss"] for epoch in epochs], color=_COLOURS[0], marker="o", markersize=3)
@@ -82,7 +85,7 @@ def losses(epochs: Sequence[dict[str, object]]) -> str:
 
 
 def frontier(points: Sequence[Point]) -> list[Point]:
-    """The points that no cheaper one matches in accuracy, cheapest first."""
+    """Return the points that no cheaper point matches in accuracy, cheapest first."""
     best: list[Point] = []
     for point in sorted(points, key=lambda each: (each.gflops, -each.accuracy)):
         if not best or point.accuracy > best[-1].accuracy:
@@ -102,7 +105,7 @@ def _figure(width: float, height: float, panels: int = 1):  # type: ignore[no-un
 
 
 def _svg(figure) -> str:  # type: ignore[no-untyped-def]
-    """The same bytes for the same figure: no date, no random ids."""
+    """Render a figure as reproducible SVG, without date or random ids."""
     from matplotlib import rc_context
 
     out = io.StringIO()

@@ -1,4 +1,4 @@
-"""An evaluation as one HTML page with its pictures in it."""
+"""HTML page of an evaluation, with embedded plots."""
 
 from collections.abc import Sequence
 from html import escape
@@ -19,7 +19,7 @@ _NAMES = ("policy", "accuracy", "macro-F1", "ECE", "mean depth", "GFLOP", "saved
 def report(
     title: str, outputs: Outputs, points: Sequence[Point], matched: Sequence[Matched], cheapest: Sequence[Matched]
 ) -> str:
-    """Return the page. `points` hold full depth, fixed depths and the model's own policy."""
+    """Return the page; `points` hold full depth, fixed depths and the model's own policy."""
     layers, learned = outputs.config.layers, outputs.certainty is not None
     own = walk(parse(outputs.policy, layers, learned_exits=learned), outputs.by_depth())
     fixed = [point for point in points if point.family in ("fixed", "full") or point.policy == outputs.policy]

@@ -1,4 +1,4 @@
-"""Policies over stored outputs: what each is right about, and what it costs.
+"""Accuracy and cost of policies over stored outputs.
 
 Letters: n texts, C classes.
 """
@@ -19,7 +19,7 @@ from earlybird.engine.training.metrics import calibration_error, macro_f1
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One policy on one set of texts."""
+    """Accuracy and cost of one policy on one set of texts."""
 
     policy: str
     family: str  # cwb, entropy, ...; fixed; full
@@ -27,7 +27,7 @@ class Point:
     macro_f1: float
     calibration_error: float
     mean_depth: float
-    gflops: float  # per text, mean
+    gflops: float  # mean per text
     saved: float  # share of the full depth's operations
     lost: int  # texts that full depth gets right and this policy wrong
     won: int  # the reverse
@@ -36,14 +36,17 @@ class Point:
 
 
 def evaluate(policy: ExitPolicy, outputs: Outputs) -> Point:
-    """Compute one point."""
+    """Compute one policy's point."""
     found = walk(policy, outputs.by_depth())
     full = outputs.logits[:, -1].argmax(dim=-1) == outputs.label
     return _point(policy, outputs, found, full)
 
 
 def sweep(outputs: Outputs, specs: Iterable[str] | None = None) -> list[Point]:
-    """Points of many policies: those named, or the grid of every family that the model allows, and fixed depths."""
+    """Compute the points of the named policies, or of every family's grid.
+
+    The grid covers the families that the model allows, and fixed depths.
+    """
     learned = outputs.certainty is not None
     names = grid(outputs.config.layers, learned) if specs is None else specs
     by_depth = outputs.by_depth()
@@ -56,7 +59,10 @@ def sweep(outputs: Outputs, specs: Iterable[str] | None = None) -> list[Point]:
 
 
 def grid(layers: int, learned: bool) -> list[str]:
-    """Specs of every family over its usual range; what could never act in so many layers is left out."""
+    """Return specs of every family over its usual range.
+
+    Specs that could never act in that many layers are left out.
+    """
     tenths = [round(0.05 * step, 2) for step in range(1, 20)]
     specs = [f"fixed:{layer}" for layer in range(1, layers)] + ["full"]
     specs += [f"entropy:threshold={t}" for t in tenths]
@@ -85,20 +91,23 @@ def grid(layers: int, learned: bool) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """The best of a family at a cost, or the cheapest of a family at an accuracy."""
+    """The best point of a family at a cost, or the cheapest at an accuracy."""
 
     family: str
-    target: float  # share saved, or accuracy lost
+    target: float  # share of operations saved, or accuracy lost
     point: Point | None  # None: the family has none
 
 
 def at_cost(points: Sequence[Point], saved: float) -> list[Matched]:
-    """For every family the most accurate point that saves at least this share; ties go to the cheaper."""
+    """Return each family's most accurate point that saves at least this share.
+
+    Ties go to the cheaper point.
+    """
     return _best(points, saved, lambda p: p.saved >= saved - 1e-9, lambda p: (p.accuracy, p.saved))
 
 
 def at_accuracy(points: Sequence[Point], lost: float) -> list[Matched]:
-    """For every family the cheapest point at most `lost` accuracy below full depth."""
+    """Return each family's cheapest point at most `lost` accuracy below full depth."""
     (full,) = [point for point in points if point.family == "full"]
     return _best(points, lost, lambda p: p.accuracy >= full.accuracy - lost - 1e-9, lambda p: (p.saved, p.accuracy))
 

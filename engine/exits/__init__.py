@@ -1,1 +1,1 @@
-"""When a text may leave: pure functions over per-slot state. Read policy.py first."""
+"""Exit policies: pure functions over per-slot state. Read policy.py first."""

@@ -1,4 +1,4 @@
-"""Several exit rules side by side: the first that fires lets the text out."""
+"""Several exit rules combined: a text exits when the first of them fires."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,10 @@ from earlybird.engine.exits.policy import ClassifierOutput, Decision, ExitPolicy
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """Exit when any member exits; the reason is that of the first member in order that fired. Written `a|b`."""
+    """Exit when any member exits; written `a|b`.
+
+    The reason is that of the first member, in order, that fired.
+    """
 
     members: tuple[ExitPolicy, ...]
 
@@ -27,7 +30,7 @@ class AnyOf:
         return any(member.needs_certainty for member in self.members)
 
     def initial_state(self, slots: int, like: Tensor) -> State:
-        """The members' states, one after the other."""
+        """Concatenate the members' states."""
         return tuple(memory for member in self.members for memory in member.initial_state(slots, like))
 
     def decide(self, output: ClassifierOutput, depth: Tensor, state: State) -> Decision:

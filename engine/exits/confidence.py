@@ -13,7 +13,7 @@ from earlybird.schemas.signal import ExitReason
 
 @dataclass(frozen=True, slots=True)
 class Entropy:
-    """Exit when the normalised entropy H(p) / log C is under `threshold`, strictly.
+    """Exit when the normalised entropy H(p) / log C is strictly under `threshold`.
 
     Source: BranchyNet (arXiv 1709.01686, Algorithm 1), DeeBERT (arXiv 2004.12993), FastBERT's speed (arXiv
     2004.02178, equation 7).

@@ -1,4 +1,7 @@
-"""ELBERT's confidence-window exits (CWB; arXiv 2107.00175, and section III-C of the FSA system paper)."""
+"""ELBERT's confidence-window exits (CWB).
+
+Source: arXiv 2107.00175, and section III-C of the FSA system paper.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -15,17 +18,19 @@ Criterion = Literal["bias", "range", "label"]
 
 @dataclass(frozen=True, slots=True)
 class ConfidenceWindow:
-    """Exit when sure, or when the last W outputs, the present one included, have settled.
+    """Exit when the entropy is low, or when the last W outputs have settled.
+
+    The window includes the present output.
 
     Stage 1, tested first: normalised entropy (equation 5, "puzzlement") < `delta`, strictly. 0 switches it off.
     Stage 2, over `window` outputs (0: off), by `criterion`; never from a window that is not full:
 
-    bias    the label stayed the same and its probability never fell: criterion 1, the one that the paper uses, read
-            for more than two classes. Equal counts as not falling, so an output that is saturated in float settles.
-    range   the largest minus the smallest probability of every class is under `spread`, strictly: criterion 2.
+    bias    the label stayed the same and its probability never fell: criterion 1, the one that the paper uses,
+            generalised to more than two classes. Equal counts as not falling, so a saturated output settles.
+    range   the largest minus the smallest probability of every class is strictly under `spread`: criterion 2.
     label   the label stayed the same: criterion 3; PABEE's patience of `window` - 1.
 
-    A window of 1 would let everything out after one pass and is refused: that is `fixed:1`.
+    A window of 1 would let every text exit after one pass and is refused: use `fixed:1` instead.
     """
 
     delta: float
@@ -57,8 +62,11 @@ class ConfidenceWindow:
         return 1 if self.delta else self.window or None
 
     def initial_state(self, slots: int, like: Tensor) -> State:
-        """bias, label: (last label, its probability, outputs over which it held). range: the last W - 1 outputs'
-        probabilities (S, W - 1, C), newest first."""
+        """Return the zeroed state of `criterion`.
+
+        bias, label: (last label, its probability, number of outputs over which it held). range: the last W - 1 outputs'
+        probabilities (S, W - 1, C), newest first.
+        """
         if self.criterion == "range":
             return (like.new_zeros(slots, self.window - 1, like.shape[-1]),)
         count = like.new_zeros(slots, dtype=torch.int64)
@@ -89,7 +97,7 @@ class ConfidenceWindow:
         onward = output.label == label
         if self.criterion == "bias":
             onward = onward & (output.top >= top)
-        # A new row has held 0 and goes to 1 either way: its zeros are never taken for an output.
+        # A new row's count is 0 and becomes 1 in any case, so its zeros are never taken for an output.
         held = torch.where(onward, held + 1, 1)
         settled = held >= self.window if self.window else torch.zeros_like(onward)
         return settled, (output.label, output.top, held)
@@ -100,6 +108,6 @@ class ConfidenceWindow:
 
     @staticmethod
     def _variation(output: ClassifierOutput, state: State) -> Tensor:
-        """(S,) the widest range of a class's probability over the window."""
+        """Return the widest range of any class's probability over the window, (S,)."""
         window = torch.cat([output.probs[:, None], state[0]], dim=1)  # (S, W, C)
         return (window.amax(dim=1) - window.amin(dim=1)).amax(dim=-1)

@@ -1,4 +1,4 @@
-"""Exits at a depth that is known beforehand."""
+"""Exits at a depth that is known in advance."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,7 +13,10 @@ from earlybird.schemas.signal import ExitReason
 
 @dataclass(frozen=True, slots=True)
 class FixedDepth:
-    """Exit after `layer` passes, whatever the output. PF-BERxiT, Table 5: appointed exit."""
+    """Exit after `layer` passes, whatever the output.
+
+    Source: PF-BERxiT, Table 5 (appointed exit).
+    """
 
     layer: int
 
@@ -43,7 +46,7 @@ class FixedDepth:
 
 @dataclass(frozen=True, slots=True)
 class FullDepth:
-    """Never exit before the last layer: for models that were not trained for exits."""
+    """Exit at the last layer only: for models that were not trained for exits."""
 
     spec: ClassVar[str] = "full"
     earliest: ClassVar[int | None] = None

@@ -1,4 +1,4 @@
-"""Exits that a head of the model decides."""
+"""Exits decided by a head of the model."""
 
 from dataclasses import dataclass
 from typing import ClassVar

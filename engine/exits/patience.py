@@ -13,7 +13,9 @@ from earlybird.schemas.signal import ExitReason
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Exit when `count` outputs in a row had the label of the output before them (so `count` + 1 agree).
+    """Exit when `count` outputs in a row repeated the label of the previous output.
+
+    So `count` + 1 outputs agree.
 
     Source: PABEE (arXiv 2006.04152, equation 1): cnt_i = cnt_(i-1) + 1 if the label stayed, else 0; exit at cnt = t.
     """
@@ -36,7 +38,7 @@ class Patience:
         return self.count + 1
 
     def initial_state(self, slots: int, like: Tensor) -> State:
-        """(last label, outputs in a row that repeated it)"""
+        """Return the zeroed state: (last label, number of outputs in a row that repeated it)."""
         count = like.new_zeros(slots, dtype=torch.int64)
         return count, count.clone()
 

@@ -15,14 +15,16 @@ Score = Literal["ce", "reversed", "symmetric", "kl"]
 
 @dataclass(frozen=True, slots=True)
 class Similarity:
-    """Exit when scores s(i, j) between this output p_i and earlier ones p_j are under `threshold`, strictly.
+    """Exit when this output and earlier ones score strictly under `threshold`.
+
+    Scores are s(i, j) between this output p_i and an earlier one p_j.
 
     version 1  s(i, i-1) < threshold adds 1 to a counter, else it falls to 0; exit at `count` (equation 5).
     version 2  as 1, but all of s(i, i-1) ... s(i, i-m) must be under it (m = `previous`); at m = 1 it is version 1.
     version 3  at least `count` of the m scores of this layer are under it, in any order.
 
     `score` ce: -sum p_i log p_j (equation 6); reversed: -sum p_j log p_i (7); symmetric: their sum (8). These are cross
-    entropies, so a score is small only where the outputs are sure, too. kl, ours: symmetric Kullback-Leibler
+    entropies, so a score is small only where the outputs are sure, too. kl (our addition): symmetric Kullback-Leibler
     divergence, 0 for equal outputs. No decision before `previous` earlier outputs exist.
     """
 
@@ -61,13 +63,16 @@ class Similarity:
         return self.previous + (1 if self.version == 3 else self.count)
 
     def initial_state(self, slots: int, like: Tensor) -> State:
-        """(log-probabilities of the last m outputs (S, m, C), newest first; the counter)"""
+        """Return the zeroed state: (log-probabilities of the last m outputs, the counter).
+
+        The log-probabilities are (S, m, C), newest first.
+        """
         return like.new_zeros(slots, self.previous, like.shape[-1]), like.new_zeros(slots, dtype=torch.int64)
 
     def decide(self, output: ClassifierOutput, depth: Tensor, state: State) -> Decision:
         earlier, counter = state
         similar = self._scores(output, earlier) < self.threshold  # (S, m)
-        full = depth > self.previous  # zeros of a new row are no distribution: they are never judged
+        full = depth > self.previous  # zeros of a new row are no distribution, so they are never compared
         if self.version == 3:
             leaving = full & (similar.sum(dim=1) >= self.count)
         else:
@@ -81,7 +86,10 @@ class Similarity:
         return torch.where(depth > self.previous, nearest(*distances.unbind(dim=1)), torch.inf)
 
     def _scores(self, output: ClassifierOutput, earlier: Tensor) -> Tensor:
-        """(S, m): s(i, i-1) ... s(i, i-m) from log-probabilities (S, C) and (S, m, C)."""
+        """Return the scores s(i, i-1) ... s(i, i-m), (S, m).
+
+        They are computed from log-probabilities (S, C) and (S, m, C).
+        """
         now = output.log_probs[:, None]
         if self.score == "ce":
             return _cross_entropy(now, earlier)
@@ -93,5 +101,5 @@ class Similarity:
 
 
 def _cross_entropy(of: Tensor, under: Tensor) -> Tensor:
-    """-sum_k p(k) log q(k) over the last dimension, from log-probabilities."""
+    """Return -sum_k p(k) log q(k) over the last dimension, from log-probabilities."""
     return -(of.exp() * under).sum(dim=-1)

@@ -1,4 +1,4 @@
-"""Exit policies by name, as settings and manifests spell them: `family:key=value,...`, `fixed:N`, `full`, `a|b`."""
+"""Exit policies as text in settings and manifests: `family:key=value,...`, `fixed:N`, `full`, `a|b`."""
 
 import dataclasses
 import re
@@ -17,13 +17,15 @@ from earlybird.engine.exits.similarity import Similarity
 FAMILIES: dict[str, Any] = {
     family.FAMILY: family for family in (ConfidenceWindow, Entropy, MaxProbability, Patience, LearnedExit, Similarity)
 }
-"""Parameters of a family are the fields of its dataclass."""
+"""Policy families by name; a family's parameters are the fields of its dataclass."""
 
 _NUMBERS = {float: re.compile(r"(?:\d+\.?\d*|\.\d+)(?:e-?\d+)?", re.ASCII), int: re.compile(r"\d{1,4}", re.ASCII)}
 
 
 def parse(spec: str, layers: int, *, learned_exits: bool = False) -> ExitPolicy:
-    """Return the policy that a spec names, checked against a model of so many layers, with learned-exit heads or not.
+    """Parse a spec and check it against a model of `layers` layers.
+
+    `learned_exits`: the model has learned-exit heads.
 
     `policy.spec` is the canonical spelling: equal policies have equal specs (`fixed:N` at the model's depth N is
     `full`). Raises ConfigError for a spec that is malformed, that could never decide anything in this model, or that
@@ -42,7 +44,7 @@ def parse(spec: str, layers: int, *, learned_exits: bool = False) -> ExitPolicy:
 
 
 def never_early(policy: ExitPolicy, layers: int) -> bool:
-    """Whether no text can exit before the last layer under this policy, although it is not `full`."""
+    """Return whether a policy other than `full` never exits before the last layer."""
     return policy.spec != "full" and (policy.earliest is None or policy.earliest >= layers)
 
 

@@ -1,4 +1,4 @@
-"""A policy over stored outputs: where every text would exit. Tests, sweeps and calibration use it."""
+"""Exits of a policy over stored outputs, for tests, sweeps and calibration."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -20,7 +20,10 @@ class Walk(NamedTuple):
 
 @torch.inference_mode()
 def walk(policy: ExitPolicy, outputs: Sequence[ClassifierOutput]) -> Walk:
-    """Run a policy over the outputs after every pass (n texts at once), as a runner would text by text."""
+    """Run a policy over the outputs of every pass, n texts at once.
+
+    The result equals a runner's, text by text.
+    """
     first = outputs[0]
     count = len(first.label)
     state = policy.initial_state(count, first.logits[:0])

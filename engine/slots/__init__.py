@@ -1,1 +1,1 @@
-"""The slot loop: admit, advance by one layer, decide, release. Read packed.py first."""
+"""Slot loops: admit, advance by one layer, decide, release. Read packed.py first."""

@@ -1,8 +1,9 @@
-"""Linear maps for CPUs: fast ones, and ones whose bits for a row depend on that row alone.
+"""Linear maps for CPUs: fast ones, and deterministic ones.
 
-A GEMM picks its inner kernels by the number of rows, so a text's last bits move with its company. The deterministic
-variant cuts the rows into tiles of listed heights (the rest is filled up with zeros) and proves, once per shape and
-process, that on this CPU a row comes out equal in every one of them, wherever it lies and whoever lies beside it.
+A GEMM picks its inner kernels by the number of rows, so a text's last bits change with the other texts in the batch. In
+the deterministic variant a row's bits depend on that row alone: it cuts the rows into tiles of listed heights (the rest
+is padded with zeros) and verifies, once per shape and process, that on this CPU a row comes out equal in every tile
+height, at any place and beside any rows.
 
 Private torch operators are called in this file and in int8.py only.
 
@@ -24,21 +25,26 @@ from earlybird.engine.errors import ConfigError
 
 Kernel = Literal["plain", "prepacked"]
 Linear = Callable[[Tensor], Tensor]
-"""(T, I) -> (T, O), activation included. Any T, 0 too. The result is the caller's, to change as it likes."""
+"""A linear map (T, I) -> (T, O), activation included. T may be 0. The caller owns the result and may change it."""
 
 
 class LinearFactory(Protocol):
-    """Prepares maps."""
+    """Factory of linear maps."""
 
     def __call__(self, weight: Tensor, bias: Tensor | None, activation: str | None) -> Linear:
-        """weight (O, I), bias (O,) or None, activation None | "gelu" (erf) | "gelu_new" (tanh)."""
+        """Prepare a map from weight (O, I), bias (O,) or None, and an activation.
+
+        `activation`: None, "gelu" (erf) or "gelu_new" (tanh).
+        """
 
     def filled(self, n_rows: int) -> int:
-        """The least number of rows, from `n_rows` up, that its maps take as they are. Others they fill up, each call
-        anew: whoever sends the same rows through several maps fills them up once."""
+        """Return the least number of rows, from `n_rows` up, that needs no padding.
+
+        The maps pad other numbers in each call, so code that sends the same rows through several maps pads them once.
+        """
 
 
-_Into = Callable[[Tensor, Tensor], Tensor]  # rows (height, I), out (height, O) -> out, filled
+_Into = Callable[[Tensor, Tensor], Tensor]  # rows (height, I), out (height, O) -> out, written to
 
 _APPROXIMATION = {"gelu": "none", "gelu_new": "tanh"}
 
@@ -46,24 +52,28 @@ _APPROXIMATION = {"gelu": "none", "gelu_new": "tanh"}
 _LINE = 2.0 * math.sqrt(2.0 / math.pi)
 _CUBE = 0.044715 * _LINE
 
-# A tile is as tall as the rows that are there, rounded up to a height of this list: one call for most steps (each call
-# lays the weights out anew), few rows of filling. Every height is a multiple of 8, so that no kernel works off a scalar
-# rest. Where the tallest give other bits, 256 rows are the limit: whatever 512 takes unfilled, 256 does too.
+# A tile's height is the number of rows, rounded up to a height of this list. So most steps take one call (each call
+# lays out the weights anew) and little padding. Every height is a multiple of 8, so that no kernel processes a scalar
+# rest. Where the tallest give other bits, 256 rows are the limit: every row count that 512 takes without padding, 256
+# does too.
 _FINE, _COARSE, _SHORT, _TALLEST = 8, 16, 128, (512, 256)
 _HEIGHTS = (*range(_FINE, _SHORT, _FINE), *range(_SHORT, _TALLEST[0] + 1, _COARSE))
-_WIDTHS = 16  # inputs and outputs are filled up to a multiple of this
+_WIDTHS = 16  # inputs and outputs are padded to a multiple of this
 
 
 @dataclass(frozen=True, slots=True)
 class Linears:
-    """A LinearFactory that can say what it chose."""
+    """A LinearFactory that exposes its choice of kernel."""
 
     deterministic: bool
-    kernel: Kernel  # for weights the prepacked operator cannot take (float64), plain is used
+    kernel: Kernel  # plain is used for weights that the prepacked operator cannot take (float64)
 
     def __call__(self, weight: Tensor, bias: Tensor | None, activation: str | None) -> Linear:
-        """See LinearFactory. Raises ConfigError for an unknown activation, and where determinism was asked for and
-        does not hold on this machine."""
+        """See LinearFactory.
+
+        Raises ConfigError for an unknown activation, and where determinism was requested and does not hold on this
+        machine.
+        """
         if activation is not None and activation not in _APPROXIMATION:
             raise ConfigError(f"activation: None, gelu or gelu_new required, was {activation!r}")
         kernel = self.kernel if weight.dtype in (torch.float32, torch.bfloat16) else "plain"
@@ -75,18 +85,20 @@ class Linears:
         return _tiled(weight, bias, activation, kernel, tallest)
 
     def filled(self, n_rows: int) -> int:
-        """See LinearFactory."""
+        """See LinearFactory.filled."""
         return _filled(n_rows, _TALLEST[0]) if self.deterministic else n_rows
 
 
 def linears(deterministic: bool, kernel: Kernel | None = None) -> Linears:
-    """The linears to build a CPU model from. `kernel` None: what suits this CPU (`best_kernel`)."""
+    """Return the factory for a CPU model; `kernel` None: `best_kernel`."""
     return Linears(deterministic, kernel or best_kernel())
 
 
 @cache
 def best_kernel() -> Kernel:
-    """Decided by the kind of CPU and a self-test, never by a stopwatch: bits may not change from start to start.
+    """Choose the fastest kernel for this kind of CPU, after a self-test.
+
+    Nothing is timed, because bits may not change from start to start.
 
     oneDNN's prepacked weights gave 1.13 to 1.55 times MKL's speed with AVX-512 (Zen 4), and 0.8 to 0.9 times with
     AVX2 (Zen 3), except under 24 rows.
@@ -97,8 +109,10 @@ def best_kernel() -> Kernel:
 
 @cache
 def _prepacked_works(dtype: torch.dtype) -> bool:
-    """Whether the private operators exist here, take this dtype and agree with the public one. For bfloat16 a CPU
-    without its units says no."""
+    """Return whether the private operators exist, take this dtype and match the public one.
+
+    For bfloat16 the answer is no on a CPU without bfloat16 units.
+    """
     weight, rows, bias = noise(48, 32, dtype), noise(40, 32, dtype), noise(1, 48, dtype)[0]
     tolerance = 1e-5 if dtype == torch.float32 else 0.1
     try:
@@ -115,7 +129,7 @@ def _prepacked_works(dtype: torch.dtype) -> bool:
 
 
 def _whole(weight: Tensor, bias: Tensor | None, activation: str | None, kernel: Kernel) -> Linear:
-    """All rows in one call."""
+    """Prepare a map that takes all rows in one call."""
     if kernel == "prepacked":
         return _prepacked(weight, bias, activation)
     weight = weight.contiguous()
@@ -133,8 +147,10 @@ def _prepacked(weight: Tensor, bias: Tensor | None, activation: str | None) -> L
 
 
 def _tiled(weight: Tensor, bias: Tensor | None, activation: str | None, kernel: Kernel, tallest: int) -> Linear:
-    """Tiles of the listed heights only. Inputs and outputs are filled up too: a narrow map, such as a classifier, is
-    otherwise not bit-stable in float64."""
+    """Prepare a map that works in tiles of the listed heights only.
+
+    Inputs and outputs are padded too: a narrow map, such as a classifier, is otherwise not bit-stable in float64.
+    """
     outputs, inputs = weight.shape
     more_inputs, more_outputs = -inputs % _WIDTHS, -outputs % _WIDTHS
     weight = F.pad(weight, (0, more_inputs, 0, more_outputs))
@@ -151,7 +167,10 @@ def _tiled(weight: Tensor, bias: Tensor | None, activation: str | None, kernel: 
 
 
 def _into(weight: Tensor, bias: Tensor | None, activation: str | None, kernel: Kernel) -> _Into:
-    """One tile. The plain kernel leaves the activation to the caller, who applies it to all tiles at once."""
+    """Prepare the map of one tile.
+
+    The plain kernel leaves the activation to the caller, which applies it to all tiles at once.
+    """
     if kernel == "prepacked":
         linear = _prepacked(weight, bias, activation)
         return lambda rows, out: out.copy_(linear(rows))
@@ -162,7 +181,10 @@ def _into(weight: Tensor, bias: Tensor | None, activation: str | None, kernel: K
 
 
 def _in_tiles(into: _Into, rows: Tensor, outputs: int, activation: str | None, tallest: int) -> Tensor:
-    """(T, I) -> (T, outputs) in tiles of `tallest` rows and a last one, which zeros fill up to its height."""
+    """Apply a map in tiles of `tallest` rows: (T, I) -> (T, outputs).
+
+    Zeros pad the last tile to its height.
+    """
     n_rows = rows.shape[0]
     filled = _filled(n_rows, tallest)
     if filled > n_rows:
@@ -174,8 +196,11 @@ def _in_tiles(into: _Into, rows: Tensor, outputs: int, activation: str | None, t
 
 
 def activate(rows: Tensor, activation: str | None) -> Tensor:
-    """The activation of each entry, maybe in place. torch's tanh form takes twice the time of this one in AVX2, for
-    the same function to the last places; in reduced precision torch's own, which widens inside, is kept."""
+    """Apply an activation to each entry, possibly in place.
+
+    torch's tanh form takes twice the time of this one in AVX2, for the same function to the last places. In reduced
+    precision torch's own form is kept, since it widens internally.
+    """
     if activation is None:
         return rows
     if activation == "gelu" or rows.dtype not in (torch.float32, torch.float64):
@@ -185,16 +210,21 @@ def activate(rows: Tensor, activation: str | None) -> Tensor:
 
 
 def _filled(n_rows: int, tallest: int) -> int:
-    """The number of rows with the last tile filled up to the lowest listed height that holds it."""
+    """Return the number of rows after padding the last tile.
+
+    The last tile takes the lowest listed height that holds it.
+    """
     rest = n_rows % tallest
     return n_rows + -rest % (_FINE if rest <= _SHORT else _COARSE)
 
 
 @cache
 def _prove(inputs: int, outputs: int, dtype: torch.dtype, activation: str | None, kernel: Kernel) -> int:
-    """The tallest tile up to which, for this shape, a row's bits are the same in a tile of every height, at other
-    places in it and beside other rows. On one thread, as engines run; about 0.5 s for all maps of a 3.6 M model.
-    Raises ConfigError if there is none."""
+    """Return the tallest tile up to which rows of this shape have stable bits.
+
+    Up to it a row's bits are the same in a tile of every height, at other places in it and beside other rows. Tested on
+    one thread, as engines run; about 0.5 s for all maps of a 3.6 M model. Raises ConfigError if there is none.
+    """
     inputs, outputs = inputs + -inputs % _WIDTHS, outputs + -outputs % _WIDTHS
     into = _into(noise(outputs, inputs, dtype), noise(1, outputs, dtype)[0], activation, kernel)
     left = activation if kernel == "plain" else None
@@ -209,7 +239,10 @@ def _prove(inputs: int, outputs: int, dtype: torch.dtype, activation: str | None
 
 
 def _proven(into: _Into, rows: Tensor, outputs: int, activation: str | None) -> bool:
-    """Whether each of the rows comes out the same in every tile of up to so many."""
+    """Return whether each row has equal bits in all tiles of up to that height.
+
+    The height is the number of rows.
+    """
     tallest = len(rows)
     expected = _in_tiles(into, rows, outputs, activation, _FINE)
 
@@ -223,7 +256,7 @@ def _proven(into: _Into, rows: Tensor, outputs: int, activation: str | None) -> 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """torch on one thread, as in an engine's thread."""
+    """Run torch on one thread, as in an engine's thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -233,6 +266,9 @@ def one_thread() -> Iterator[None]:
 
 
 def noise(n_rows: int, width: int, dtype: torch.dtype) -> Tensor:
-    """(n_rows, width) in -1 to 1, always the same; torch's own random state is left alone."""
+    """Return fixed pseudo-random rows (n_rows, width) in -1 to 1.
+
+    torch's own random state is not changed.
+    """
     rng = torch.Generator().manual_seed(n_rows * 65_537 + width)
     return torch.rand(n_rows, width, generator=rng, dtype=dtype) * 2 - 1

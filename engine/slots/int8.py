@@ -1,14 +1,14 @@
-"""Linear maps in eight bits: each row of inputs has a scale of its own, each output a scale of its own.
+"""Linear maps in int8, with a scale per input row and a scale per output.
 
     x = scale * q + low,  w = step * v   ->   x w + bias = scale * step * (q v) + low * sum(w) + bias
 
-with q in 0..255 and v a signed integer. Scales per row (per token) and not per batch: otherwise a text's neighbours
-would change its answer. q v is summed in integers, so a row's bits do not move with the number of rows.
+with q in 0..255 and v a signed integer. Scales are per row (per token) instead of per batch: otherwise a text's
+neighbours would change its answer. q v is summed in integers, so a row's bits do not depend on the number of rows.
 
-Without VNNI a CPU adds pairs of products in 16 bits, which overflow at the weights' full range: there v has 7 bits.
-A probe at start finds out, no list of CPUs.
+Without VNNI a CPU adds pairs of products in 16 bits, which overflow at the weights' full range, so v then has 7 bits. A
+probe at start finds this out, not a list of CPUs.
 
-Private torch operators are called in this file and in kernels.py only.
+Private torch operators are called in this file and in cpu_linear.py only.
 
 Letters: T rows, I inputs, O outputs.
 """
@@ -23,20 +23,23 @@ from torch import Tensor
 from earlybird.engine.errors import ConfigError
 from earlybird.engine.slots.cpu_linear import Linear, activate, noise, one_thread
 
-_APPENDED = 8  # bytes that the row quantisation writes behind each row: its scale and its low, as float32
+_APPENDED = 8  # bytes that row quantisation appends to each row: its scale and its low, as float32
 _HEIGHTS = (1, 3, 8, 24, 64, 200)
-_FULL, _HALF = 127, 64  # 2 * 255 * 64 is the largest pair of products that 16 bits hold
+_FULL, _HALF = 127, 64  # 2 * 255 * 64 is the largest sum of two products that 16 bits hold
 
 
 @dataclass(frozen=True, slots=True)
 class EightBits:
-    """A LinearFactory (engine.slots.cpu_linear) for float32 weights; takes and gives float32 rows."""
+    """A LinearFactory (engine.slots.cpu_linear) for float32 weights and float32 rows."""
 
     deterministic: bool
 
     def __call__(self, weight: Tensor, bias: Tensor | None, activation: str | None) -> Linear:
-        """Raises ConfigError where the operators are missing or wrong, and where determinism was asked for and does
-        not hold."""
+        """See LinearFactory.
+
+        Raises ConfigError where the operators are missing or wrong, and where determinism was requested and does not
+        hold.
+        """
         if weight.shape[1] % 4:
             raise ConfigError(f"dtype int8: a multiple of 4 inputs required, was {weight.shape[1]}")
         if self.deterministic:
@@ -44,13 +47,16 @@ class EightBits:
         return _linear(weight, bias, activation, weight_range())
 
     def filled(self, n_rows: int) -> int:
-        """Any number of rows will do."""
+        """Return `n_rows`: no padding is needed."""
         return n_rows
 
 
 @cache
 def weight_range() -> int:
-    """The largest integer weight that this CPU multiplies without overflow: 127, or 64. Raises ConfigError."""
+    """Return the largest integer weight that this CPU multiplies without overflow.
+
+    It is 127 or 64. Raises ConfigError.
+    """
     for largest in (_FULL, _HALF):
         if _exact(largest):
             return largest
@@ -69,7 +75,10 @@ def _exact(largest: int) -> bool:
 
 
 def product(weight: Tensor, step: Tensor) -> Linear:
-    """rows (T, I) uint8 -> step * (rows @ weight.T) (T, O) float32; weight (O, I) int8, step (O,)."""
+    """Prepare the map rows (T, I) uint8 -> step * (rows @ weight.T).
+
+    weight (O, I) int8, step (O,), result (T, O) float32.
+    """
     packed = torch.ops.onednn.qlinear_prepack(weight, None)
     zeros = torch.zeros(len(weight), dtype=torch.int64)
     multiply = torch.ops.onednn.qlinear_pointwise
@@ -81,7 +90,7 @@ def _linear(weight: Tensor, bias: Tensor | None, activation: str | None, largest
     step = weight.abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny) / largest  # (O,)
     integers = (weight / step[:, None]).round()
     sums = integers.sum(dim=1) * step  # (O,)
-    # The quantised rows come with their scales behind them; zero weights let the product run over both.
+    # Each quantised row is followed by its scale; zero weights let the product run over both.
     multiplied = product(F.pad(integers, (0, _APPENDED)).to(torch.int8), step)
     quantize = torch.ops.quantized.embedding_bag_byte_prepack
 
@@ -100,7 +109,10 @@ def _linear(weight: Tensor, bias: Tensor | None, activation: str | None, largest
 
 @cache
 def _prove(inputs: int, outputs: int, activation: str | None) -> None:
-    """Raises ConfigError unless a row's bits are the same among any number of rows, at any place."""
+    """Check that a row's bits do not depend on the other rows or its place.
+
+    Raises ConfigError otherwise.
+    """
     rows = noise(max(_HEIGHTS), inputs, torch.float32)
     with one_thread(), torch.inference_mode():
         weight, bias = noise(outputs, inputs, torch.float32), noise(1, outputs, torch.float32)[0]

@@ -1,4 +1,4 @@
-"""What a runner needs of a model."""
+"""Model interface required by runners."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -10,7 +10,7 @@ from earlybird.engine.exits.policy import Heads
 
 
 class Geometry(Protocol):
-    """The sizes a runner must know."""
+    """Model sizes required by runners."""
 
     @property
     def vocab_size(self) -> int: ...
@@ -23,7 +23,9 @@ class Geometry(Protocol):
 
 
 class Layered(Protocol):
-    """A model of one shared layer, on token-packed states: T tokens of S texts, one after the other, no padding.
+    """A model of one shared layer over token-packed states.
+
+    The T tokens of S texts lie end to end, without padding.
 
     Letters: T tokens over all texts, S texts, H hidden size, C classes; `lengths` are the S token counts, in order.
     """
@@ -34,11 +36,17 @@ class Layered(Protocol):
     def dtype(self) -> torch.dtype: ...
 
     def embed(self, token_ids: Tensor, lengths: Sequence[int]) -> Tensor:
-        """(T,) int64 -> (T, H)"""
+        """Compute the states before the first pass: (T,) int64 -> (T, H)."""
 
     def advance(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Tensor:
-        """One pass: (T, H) -> (T, H). `depths` counts each text's passes from 1, this one included, and never rises
-        from one text to the next: the texts of one depth are one block of rows."""
+        """Run one pass: (T, H) -> (T, H).
+
+        `depths` counts each text's passes from 1, including this one, and never rises from one text to the next, so
+        that the texts of one depth are one block of rows.
+        """
 
     def classify(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Heads:
-        """Heads of texts that have made `depths` passes; float32, or float64 of such a model."""
+        """Compute the heads of texts after `depths` passes.
+
+        They are float32, or float64 for a float64 model.
+        """

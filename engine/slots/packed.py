@@ -1,12 +1,12 @@
-"""Slots without padding: the tokens of all slots lie one after the other, and what exits makes room at once.
+"""Slots without padding: tokens lie end to end, and exits free room at once.
 
-This is Algorithm 1 of the FSA system paper with its gaps closed. As printed it refills free slots, too, but pads every
-text to the longest and attends without a mask, keeps the exit window of a slot's former text, marks slots as filled
-that found no text, and goes on computing idle slots until the last text is done. Here no row is computed for padding or
-for an idle slot, each text carries its own exit state, and a stream that never ends is the normal case.
+This is Algorithm 1 of the FSA system paper with its gaps closed. The printed algorithm refills free slots, too, but
+pads every text to the longest and attends without a mask, keeps the exit window of a slot's former text, marks slots as
+filled that found no text, and goes on computing idle slots until the last text is done. Here no row is computed for
+padding or for an idle slot, each text carries its own exit state, and an endless stream is the normal case.
 
-Slots lie in order of depth, the deepest first: texts are admitted at the end, all make one pass per step, and removing
-some keeps the order. So the texts of one depth are one block of rows, which parts that differ per depth rely on.
+Slots are ordered by depth, the deepest first: texts are admitted at the end, all make one pass per step, and removing
+some keeps the order. So the texts of one depth are one block of rows, which adapters and per-depth heads rely on.
 
 Letters: S slots in use, T their tokens, H hidden size, C classes.
 """
@@ -33,9 +33,11 @@ from earlybird.engine.types import Request, Verdict
 
 
 class Packed:
-    """At most `slots` texts and `token_budget` tokens at once, first in first out; a text that is longer than the
-    budget runs alone. The head of the queue is never overtaken: a long text waits for room and the others behind it.
-    Not thread-safe: one thread owns it, several may share the model."""
+    """Runner with at most `slots` texts and `token_budget` tokens at once, first in first out.
+
+    A text longer than the budget runs alone. No text overtakes the head of the queue: a long text waits for room, and
+    the others wait behind it. Not thread-safe: one thread owns it, several may share the model.
+    """
 
     def __init__(self, model: Layered, policy: ExitPolicy, slots: int, token_budget: int) -> None:
         if slots < 1:
@@ -45,8 +47,8 @@ class Packed:
         self._model, self._policy = model, policy
         self._slots, self._token_budget = slots, token_budget
         self._waiting: deque[Request] = deque()
-        self._limits: dict[int, int] = {}  # by ticket, of those under way that have one: see Request.depth_limit
-        # One entry or row a text, in order of admission:
+        self._limits: dict[int, int] = {}  # by ticket, for texts in flight with a Request.depth_limit
+        # One entry or row per text, in order of admission:
         self._requests: list[Request] = []
         self._lengths: list[int] = []
         self._depths: list[int] = []  # passes made
@@ -109,7 +111,7 @@ class Packed:
         self._depths += [0] * len(admitted)
 
     def _advance(self) -> ClassifierOutput:
-        """Apply one layer to every slot and read the heads."""
+        """Apply one layer to every slot and compute the classifier output."""
         assert self._hidden is not None, "advance without a slot in use. This is a bug."
         self._depths = [depth + 1 for depth in self._depths]
         self._hidden = self._model.advance(self._hidden, self._lengths, self._depths)
@@ -125,7 +127,10 @@ class Packed:
         return at_limit(decision, depth, torch.tensor(limits))
 
     def _release(self, output: ClassifierOutput, decision: Decision) -> list[Verdict]:
-        """Say what is settled, and close the ranks: nothing of a released text stays."""
+        """Return the verdicts of exiting texts and compact the slots.
+
+        Nothing of a released text is kept.
+        """
         self._state = decision.state
         leaving = decision.leaving.tolist()
         gone = [row for row, leaves in enumerate(leaving) if leaves]
@@ -138,7 +143,7 @@ class Packed:
         return released
 
     def _keep(self, rows: list[int]) -> None:
-        """Keep these slots only, in order."""
+        """Keep only these slots, in order."""
         if rows:
             assert self._hidden is not None, "slots in use without a state. This is a bug."
             texts = torch.split(self._hidden, self._lengths)
@@ -152,6 +157,9 @@ class Packed:
         self._depths = [self._depths[row] for row in rows]
 
     def _no_logits(self) -> Tensor:
-        """(0, C) in the dtype that exits are decided in: float32, or float64 for a float64 model."""
+        """Return empty logits (0, C) in the dtype of exit decisions.
+
+        It is float32, or float64 for a float64 model.
+        """
         wide = torch.float64 if self._model.dtype == torch.float64 else torch.float32
         return torch.empty(0, self._model.config.n_labels, dtype=wide)

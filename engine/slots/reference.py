@@ -1,4 +1,4 @@
-"""One text at a time: slow, obvious, the oracle that every other runner is held to."""
+"""Reference runner, one text at a time: the oracle for every other runner."""
 
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -15,18 +15,18 @@ from earlybird.engine.types import Request, Verdict
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """One text's way through the model."""
+    """Verdict and intermediate results of one text."""
 
     verdict: Verdict
-    logits: Tensor  # (passes, C) after each pass it made
+    logits: Tensor  # (passes, C), one row per pass
     margin: float
-    """How near the text came to another label or layer: the smallest ExitPolicy.distance_to_flip over its passes, and
-    the gap between the last pass's two largest probabilities."""
+    """The text's distance from another label or layer: the smallest ExitPolicy.distance_to_flip over its passes, or
+    the gap between the last pass's two largest probabilities if that is smaller."""
 
 
 @torch.inference_mode()
 def trace(model: Layered, policy: ExitPolicy, request: Request) -> Trace:
-    """Run one text alone, layer by layer, until it exits. Raises SequenceTooLong."""
+    """Run one text alone, layer by layer, until it exits; raises SequenceTooLong."""
     check_lengths([request], model.config.max_positions)
     lengths = [len(request.token_ids)]
     hidden = model.embed(torch.tensor(request.token_ids), lengths)
@@ -52,7 +52,10 @@ def trace(model: Layered, policy: ExitPolicy, request: Request) -> Trace:
 
 
 class Reference:
-    """Runs whole texts, one a step. Not thread-safe: one thread owns it."""
+    """Runner that takes one whole text per step.
+
+    Not thread-safe: one thread owns it.
+    """
 
     def __init__(self, model: Layered, policy: ExitPolicy) -> None:
         self._model, self._policy = model, policy
@@ -64,7 +67,7 @@ class Reference:
 
     @property
     def active(self) -> int:
-        """Always 0: between two steps no text is under way."""
+        """Always 0: no text is in a slot between two steps."""
         return 0
 
     def submit(self, requests: Sequence[Request]) -> None:
@@ -78,7 +81,7 @@ class Reference:
         )
 
     def step(self) -> list[Verdict]:
-        """Takes the next text through all the layers it needs; one verdict, or none when nothing waits."""
+        """Run the next text until it exits and return its verdict, or none."""
         if not self._waiting:
             return []
         return [trace(self._model, self._policy, self._waiting.popleft()).verdict]

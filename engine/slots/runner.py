@@ -1,4 +1,4 @@
-"""The small interface behind which every way of running the model stands."""
+"""Common interface of all ways to run the model."""
 
 from collections.abc import Iterable, Sequence
 from typing import Protocol
@@ -7,24 +7,34 @@ from earlybird.engine.types import Request, Verdict
 
 
 class Runner(Protocol):
-    """Runs requests through the model, each until its policy lets it out. Not thread-safe: one thread owns it."""
+    """Interface that runs each request through the model until its policy lets it exit.
+
+    Not thread-safe: one thread owns it.
+    """
 
     @property
     def waiting(self) -> int:
-        """Requests submitted that have no slot yet."""
+        """Number of submitted requests without a slot."""
 
     @property
     def active(self) -> int:
-        """Requests in a slot."""
+        """Number of requests in a slot."""
 
     def submit(self, requests: Sequence[Request]) -> None:
-        """Queue requests, first in first out. Raises SequenceTooLong, and then takes none of them."""
+        """Queue requests, first in first out.
+
+        Raises SequenceTooLong, and then queues none of them.
+        """
 
     def expire(self, tickets: Iterable[int]) -> None:
-        """These leave after the next layer that they make, with reason DEADLINE if nothing else lets them out there:
-        their depth limit is lowered to the passes they have made, plus one. Tickets that are not under way are left
-        out."""
+        """Make these requests exit after their next layer.
+
+        The reason is DEADLINE unless the policy lets them exit there: their depth limit is lowered to the passes they
+        have made, plus one. Tickets that are not in flight are ignored.
+        """
 
     def step(self) -> list[Verdict]:
-        """Admit what fits, apply one layer to every slot, release what exits. Empty when nothing exits, or when
-        there is nothing to do; never blocks on anything but arithmetic."""
+        """Admit what fits, apply one layer to every slot, return the verdicts of exits.
+
+        Empty when nothing exits or there is nothing to do; blocks on nothing but arithmetic.
+        """

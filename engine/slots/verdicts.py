@@ -1,4 +1,4 @@
-"""From tensors to what is said of a text."""
+"""Conversion of output tensors to Verdicts."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,10 @@ from earlybird.engine.types import Request, Verdict
 
 
 def check_lengths(requests: Sequence[Request], limit: int) -> None:
-    """Raises SequenceTooLong for the first request of no tokens or of more than `limit`."""
+    """Check that every request has 1 to `limit` tokens.
+
+    Raises SequenceTooLong for the first one that does not.
+    """
     for request in requests:
         if not 1 <= len(request.token_ids) <= limit:
             raise SequenceTooLong(request.ticket, len(request.token_ids), limit)
@@ -21,7 +24,7 @@ def verdicts(
     decision: Decision,
     rows: Sequence[int],
 ) -> list[Verdict]:
-    """The verdicts of the slots `rows`, in that order, unrounded."""
+    """Return the unrounded verdicts of the slots `rows`, in that order."""
     if not rows:
         return []
     probs, logits = output.probs.tolist(), output.logits.tolist()

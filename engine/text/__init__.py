@@ -1,1 +1,1 @@
-"""Text to token ids: profiles.py cleans, encoder.py assembles and tokenises, tokenizer.py names what was read."""
+"""Text to token ids: profiles clean, the encoder assembles and tokenises, the tokenizer is hashed."""

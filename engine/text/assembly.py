@@ -1,11 +1,11 @@
 """Assembly rules: how an item's parts become the text that a model reads.
 
-A rule is named and versioned, part of a model's manifest and of a configuration's hash: a rule that feeds the model
-anything else needs a new name, and recorded signals stay reproducible under the old one.
+A rule is named and versioned, part of a model's manifest and of a configuration's hash. A rule that feeds the model
+anything else needs a new name, so that recorded signals stay reproducible under the old one.
 
-parts-v1  headline, summary and start of the body, each cleaned, a part's beginning dropped where it repeats an earlier
-          part, joined into sentences until the model is full. Markup is read where the item declares it, after the
-          first part that is not empty, and within its first 512 characters per token.
+parts-v1  headline, summary and start of the body, each cleaned; a part's beginning is dropped where it repeats an
+          earlier part; joined into sentences until the model is full. Markup is read where the item declares it,
+          after the first part that is not empty, and within its first 512 characters per token.
 parts-v2  as parts-v1, but a repeated beginning ends where a word ends and takes no sign or decimal point off a number;
           markup is read wherever it stands, escaped or not, as far as the model has room; embedded data is dropped.
 """
@@ -20,45 +20,50 @@ from typing import Any, Protocol
 from earlybird.engine.errors import ConfigError
 from earlybird.engine.text import markup
 
-# No piece that matters is longer on average, so these many characters a token fill the model; what a 10 MB body holds
-# beyond them is never touched.
+# Relevant tokens are shorter on average, so this many characters per token fill the model. The rest of a 10 MB body is
+# never touched.
 CLEAN_CHARACTERS_PER_TOKEN = 16
-RAW_CHARACTERS_PER_TOKEN = 64  # links, handles and white space go in cleaning
-HTML_CHARACTERS_PER_TOKEN = 512  # parts-v1: and tags, scripts and styles before it
+RAW_CHARACTERS_PER_TOKEN = 64  # cleaning removes links, handles and white space
+HTML_CHARACTERS_PER_TOKEN = 512  # parts-v1: tags, scripts and styles are removed, too
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """What one item says, most important part first: its headline, perhaps empty, then the rest. `html`: the parts
-    after the headline are markup."""
+    """One item's text parts, most important first: the headline, perhaps empty, then the rest.
+
+    `html`: the parts after the headline are markup.
+    """
 
     parts: tuple[str, ...]
     html: bool = False
 
 
 class Assembly(Protocol):
-    """A rule by name. Pure; may be shared between threads."""
+    """A named assembly rule; pure, may be shared between threads."""
 
     @property
     def name(self) -> str:
-        """As manifests write it."""
+        """The name that manifests use."""
 
     def parts(self, text: Text) -> list[tuple[str, bool]]:
-        """The parts to read, in order, each with whether it is declared as markup."""
+        """Return the parts to read, in order, each with whether it is declared as markup."""
 
     def read(self, part: str, is_markup: bool, max_tokens: int) -> tuple[str, bool]:
-        """A part as plain text of at most 64 characters per token, and whether something was left out."""
+        """Return a part as plain text, and whether something was left out.
+
+        The text has at most 64 characters per token.
+        """
 
     def without_repeats(self, part: str, taken: Sequence[str]) -> str:
-        """A cleaned part without a beginning that an earlier one has said already."""
+        """Drop the beginning of a cleaned part that repeats an earlier part."""
 
     def describe(self) -> dict[str, Any]:
-        """What a manifest says of it."""
+        """Return the rule's entry in a configuration's hash."""
 
 
 @dataclass(frozen=True, slots=True)
 class PartsV1:
-    """parts-v1."""
+    """The rule parts-v1, see the module's docstring."""
 
     name: str = "parts-v1"
 
@@ -90,23 +95,23 @@ class PartsV1:
         }
 
 
-# A feed may escape its markup, or escape it twice.
+# A feed may escape its markup, even twice.
 _ROUNDS = 3
 
-# Letters and digits without end, perhaps in lines: an image or a key in base64, no word of any language. Possessive, so
-# that it is linear.
+# Long runs of letters and digits, perhaps in lines: an image or a key in base64, no word of any language. The
+# quantifiers are possessive, so that matching is linear.
 _DATA = re.compile(r"(?:data:[\w.+/-]++;base64,)?+(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{64,}+(?:\s++[A-Za-z0-9+/]{64,}+)*+=*")
 _LONG_WORD = 64
 
 # Where a repeated beginning may end: at white space, at marks that end a word, before a new sentence.
 _BOUNDARY = re.compile(r"\s|\Z|[.,:;!?|)\]\"'”’…]+(?:\s|\Z)|[.:;!?|](?=[A-Z])|[–—](?!\d)")
-# What is dropped after it. A sign, a point or a comma before a number belongs to the number.
+# Separators to drop after a repeated beginning. A sign, point or comma before a number belongs to the number.
 _SEPARATORS = re.compile(r"(?:[\s:;|!?…]|[.,](?![$€£¥]?\d)|[-–—](?!\s?[$€£¥]?[.,]?\d))*")
 
 
 @dataclass(frozen=True, slots=True)
 class PartsV2:
-    """parts-v2."""
+    """The rule parts-v2, see the module's docstring."""
 
     name: str = "parts-v2"
 
@@ -145,21 +150,24 @@ ASSEMBLIES: Mapping[str, Assembly] = MappingProxyType({each.name: each for each 
 
 
 def assembly(name: str) -> Assembly:
-    """The rule of this name. Raises ConfigError."""
+    """Return the rule of this name; raises ConfigError."""
     if name not in ASSEMBLIES:
         raise ConfigError(f"assembly rule: one of {', '.join(ASSEMBLIES)} required, was {name!r}")
     return ASSEMBLIES[name]
 
 
 def joined(whole: str, part: str) -> str:
-    """Both as sentences."""
+    """Join two texts as sentences."""
     if not whole:
         return part
     return f"{whole}. {part}" if whole[-1].isalnum() else f"{whole} {part}"
 
 
 def shortened(text: str, limit: int) -> str:
-    """At most `limit` characters of a longer text, between words where a space is near."""
+    """Cut a longer text to at most `limit` characters, preferably between words.
+
+    A cut word is dropped where a space is near.
+    """
     cut = text[:limit]
     if text[limit].isspace():
         return cut

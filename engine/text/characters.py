@@ -1,7 +1,7 @@
-"""Repairs of characters for text profiles: mojibake, compatibility forms, invisible characters, signs, emoji.
+"""Character repairs for text profiles: mojibake, compatibility forms, invisible characters, signs, emoji.
 
-The rules are our own and not those of ftfy: a profile's hash must cover every rule, and may not move with the version
-of a library.
+The rules are our own instead of ftfy's: a profile's hash must cover every rule, and must not change with the version of
+a library.
 """
 
 import re
@@ -15,7 +15,7 @@ from earlybird.engine.text.steps import BeyondAscii, Compose, Replace, Translate
 
 
 def _byte_table() -> Mapping[str, int]:
-    """Bytes 0x80 to 0xFF by the characters that Windows-1252 or Latin-1 read them as."""
+    """Map the Windows-1252 or Latin-1 readings of bytes 0x80 to 0xFF to their bytes."""
     table = {chr(byte): byte for byte in range(0x80, 0x100)}
     for byte in range(0x80, 0xA0):
         char = bytes([byte]).decode("cp1252", "ignore")
@@ -28,15 +28,17 @@ BYTES = _byte_table()
 _NEXT = "[" + re.escape("".join(sorted(char for char, byte in BYTES.items() if byte < 0xC0))) + "]"
 
 
-_MAC = {"ô": "’", "ò": "‘", "ú": "“", "ù": "”", "ì": "–", "î": "—", "¶": "…"}  # after ‚Ä
+_MAC = {"ô": "’", "ò": "‘", "ú": "“", "ù": "”", "ì": "–", "î": "—", "¶": "…"}  # the character after ‚Ä
 
 
 @dataclass(frozen=True)
 class Mojibake:
-    """UTF-8 that was read as Windows-1252, Latin-1 or Mac Roman, as characters again; `rounds` times, since it nests.
+    """Decode UTF-8 that was read as Windows-1252, Latin-1 or Mac Roman.
 
-    Bounded to what English feeds hold: Latin-1 letters and signs, punctuation and symbols (U+2000 to U+2FFF), emoji,
-    the byte order mark. A lead byte of these with the right number of continuation bytes does not occur otherwise.
+    Repeats `rounds` times, since mojibake nests.
+
+    Bounded to the contents of English feeds: Latin-1 letters and signs, punctuation and symbols (U+2000 to U+2FFF),
+    emoji, the byte order mark. Their lead bytes with the right number of continuation bytes do not occur otherwise.
     """
 
     rounds: int
@@ -44,8 +46,8 @@ class Mojibake:
     SUSPECT = re.compile("[ÂÃâðï‚¬]")
     SEQUENCES = re.compile(f"[ÂÃ]{_NEXT}|â{_NEXT}{{2}}|ð[Ÿ\x9f]{_NEXT}{{2}}|ï»¿|ï¸\x8f")
     FURTHER: ClassVar[tuple[Replace, ...]] = (
-        # The right double quotation mark is E2 80 9D, and 9D is no character of Windows-1252: it is often lost. So is
-        # the no-break space of "Â ", which became a plain one.
+        # The right double quotation mark is E2 80 9D; 9D is undefined in Windows-1252 and is often lost. The no-break
+        # space of "Â " is often lost, too: it became a plain space.
         replace("â€", "”"),
         replace(r"Â(?=\s|\Z)", ""),
         *(replace(f"‚Ä{wrong}", right) for wrong, right in _MAC.items()),
@@ -77,11 +79,11 @@ _BLOCKS = (
     *((0x2080, 0x208E), (0x2100, 0x214F), (0x2160, 0x217F), (0x2460, 0x24FF), (0xFB00, 0xFB06), (0xFE50, 0xFE6B)),
     *((0xFF01, 0xFF5E), (0xFFE0, 0xFFE6), (0x1D400, 0x1D7FF), (0x1F130, 0x1F149)),
 )
-_ON_BLACK = ((0x1F150, 0x1F169), (0x1F170, 0x1F189))  # without a compatibility form in Unicode
+_ON_BLACK = ((0x1F150, 0x1F169), (0x1F170, 0x1F189))  # Unicode has no compatibility form for these
 
 
 def _folded() -> Mapping[str, str]:
-    """Styled forms of ASCII characters (and four currencies) by what they stand for."""
+    """Map styled forms of ASCII characters (and four currencies) to the plain characters."""
     table = {}
     for first, last in _BLOCKS:
         for char in map(chr, range(first, last + 1)):
@@ -99,23 +101,23 @@ _STYLED = re.compile("[" + "".join(f"{chr(first)}-{chr(last)}" for first, last i
 
 _CONTROLS = {chr(byte): char for char, byte in BYTES.items() if byte < 0xA0 and ord(char) >= 0xA0}
 
-_AMOUNT = r"[$€£¥]?\.?\d"  # what a sign is a sign of
+_AMOUNT = r"[$€£¥]?\.?\d"  # an amount, which a minus sign may precede
 
 CHARACTERS = BeyondAscii(
     (
         Mojibake(rounds=2),
         Translate(re.compile("[\x80-\x9f]"), _CONTROLS),  # C1 controls: Windows-1252 read as Latin-1
         Translate(_STYLED, FOLDED),
-        # Nothing to see: soft hyphens, zero-width characters, direction marks, variation selectors, keycaps, tags.
+        # Invisible: soft hyphens, zero-width characters, direction marks, variation selectors, keycaps, tags.
         replace(
             "[\x7f-\x9f\u00ad\u034f\u061c\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u20e3\ufe00-\ufe0f\ufeff"
             "\ufff9-\ufffb\U000e0000-\U000e0fff]",
             "",
         ),
-        replace("[\u115f\u1160\u2800\u3164\uffa0]"),  # blanks that are no white space for Unicode
+        replace("[\u115f\u1160\u2800\u3164\uffa0]"),  # blanks that Unicode does not count as white space
         replace(rf"[\u2010-\u2012\u2212](?=\s?{_AMOUNT})", "-"),
-        replace(rf"–(?<![^\s(\[]–)(?={_AMOUNT})", "-"),  # "–3%" is a loss, "3–5%" a range
-        # Tokenizers know few emoji: one that touches a word makes the word unknown, too. So does "₹".
+        replace(rf"–(?<![^\s(\[]–)(?={_AMOUNT})", "-"),  # "–3%" is a loss, "3–5%" is a range
+        # Tokenizers know few emoji, and an emoji that touches a word makes the word unknown, too. So does "₹".
         replace("[₹\u2190-\u21ff\u2300-\u23ff\u2460-\u24ff\u2500-\u2bff\U0001f000-\U0001faff]+", r" \g<0> "),
         Compose(),
     )

@@ -1,4 +1,4 @@
-"""Texts to token ids: assembled from their parts, cleaned by the profile, cut to what the model holds."""
+"""Text encoder: assembles, cleans, cuts to the model's limit and tokenises texts."""
 
 import hashlib
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """Text -> token ids for one model. Pure; may be shared between threads."""
+    """Encoder from texts to one model's token ids; pure, may be shared between threads."""
 
     profile: Profile
     assembly: Assembly
@@ -30,14 +30,19 @@ class TextEncoder:
     max_tokens: int
 
     def encode(self, texts: Sequence[Text]) -> list[Encoded | None]:
-        """One result a text, in order; None where the model would find nothing to read: no known piece is left after
-        cleaning. Any str is allowed; NULs are spaces, lone surrogates the replacement character."""
+        """Encode texts in order; None for a text without any known piece after cleaning.
+
+        Any str is allowed: NULs become spaces, lone surrogates the replacement character.
+        """
         assembled = [self.assemble(text) for text in texts]
         batch = self.tokenizer.encode([whole for whole, _ in assembled])
         return [self._encoded(*each, ids) for each, ids in zip(assembled, batch, strict=True)]
 
     def assemble(self, text: Text) -> tuple[str, bool]:
-        """The cleaned text in one piece, at most 16 characters a token, and whether anything was left out."""
+        """Return the cleaned text in one piece, and whether anything was left out.
+
+        The text has at most 16 characters per token.
+        """
         limit = CLEAN_CHARACTERS_PER_TOKEN * self.max_tokens
         whole, taken, truncated = "", list[str](), False
         for part, is_markup in self.assembly.parts(text):
@@ -62,7 +67,7 @@ class TextEncoder:
         return Encoded(tuple(ids), truncated, hashlib.sha256(whole.encode()).hexdigest())
 
     def describe(self) -> dict[str, Any]:
-        """Everything here that changes a verdict, for the configuration's hash."""
+        """Return all settings here that change a verdict, for the configuration's hash."""
         return {
             "profile": self.profile.name,
             "profile_hash": self.profile.hash,
@@ -81,7 +86,7 @@ class TextEncoder:
 
 
 def _readable(text: str) -> str:
-    """Valid Unicode without NULs; surrogate pairs that came apart are joined again."""
+    """Return valid Unicode without NULs; split surrogate pairs are joined again."""
     text = text.replace("\0", " ")
     try:
         text.encode()

@@ -1,9 +1,9 @@
-"""HTML to text in linear time: `to_text` for parts-v1, `read` for parts-v2."""
+"""Linear-time HTML to text: `to_text` for parts-v1, `read` for parts-v2."""
 
 import re
 
-# The standard library's html.parser is quadratic on hostile input (23 s for 40 KB of "<a "), and bodies come from
-# outside. Here every alternative stops at the next "<" or runs to the end once.
+# The standard library's html.parser is quadratic on hostile input (23 s for 40 KB of "<a "), and bodies are untrusted.
+# Here every alternative stops at the next "<" or runs to the end once.
 MARKUP = re.compile(
     r"<!--.*?(?:-->|\Z)"
     r"|<(script|style)\b.*?(?:</\1\s*>|\Z)"
@@ -17,8 +17,8 @@ INLINE = frozenset(
 )
 
 
-# As above, and: a ">" in quotes ends no tag, an unfinished tag is one (it may hold an image), CDATA is text. An
-# alternative that starts never fails and is possessive, so that nothing is looked at twice.
+# As above, but a ">" in quotes ends no tag, an unfinished tag counts as a tag (it may hold an image) and CDATA is text.
+# An alternative that starts never fails and is possessive, so that no character is scanned twice.
 TAGS = re.compile(
     r"<(?:"
     r"!\[CDATA\["
@@ -29,7 +29,7 @@ TAGS = re.compile(
     r")|\]\]>",
     re.IGNORECASE | re.DOTALL,
 )
-MOST_TAGS = 20_000  # a page with more of them before its text is not worth reading
+MOST_TAGS = 20_000  # a page with more tags before its text is not worth reading
 _NAMES = (
     "a|abbr|article|aside|b|blockquote|body|br|center|cite|code|dd|div|dl|dt|em|figure|font|footer|form|h[1-6]|head|"
     "header|hr|html|i|iframe|img|input|li|link|main|meta|nav|noscript|object|ol|p|path|pre|q|s|script|section|small|"
@@ -40,20 +40,21 @@ _ESCAPED = re.compile(rf"&(?:amp;)?(?:lt|#0*60|#x0*3c);(?:/?(?:{_NAMES})(?![a-z0
 
 
 def seems(text: str, limit: int) -> bool:
-    """Whether the first `limit` characters hold a tag of HTML."""
+    """Return whether the first `limit` characters hold an HTML tag."""
     return "<" in text and _SEEMS.search(text, 0, limit) is not None
 
 
 def is_escaped(text: str, limit: int) -> bool:
-    """Whether the first `limit` characters hold a tag of HTML whose "<" is an entity."""
+    """Return whether the first `limit` characters hold an HTML tag with an escaped "<"."""
     return "&" in text and _ESCAPED.search(text, 0, limit) is not None
 
 
 def read(markup: str, limit: int) -> tuple[str, bool]:
-    """The text of markup up to `limit` characters or a little more, and whether markup was left unread.
+    """Extract about `limit` characters of text, and return whether markup was left unread.
 
-    Scripts and images do not count, so the text behind them is found however large they are. Entities stay. Never
-    raises."""
+    The text may be a little longer than `limit`. Scripts and images do not count, so the text behind them is found
+    however large they are. Entities stay. Never raises.
+    """
     pieces, length, end = list[str](), 0, 0
     for number, tag in enumerate(TAGS.finditer(markup)):
         pieces.append(markup[end : tag.start()])
@@ -62,7 +63,7 @@ def read(markup: str, limit: int) -> tuple[str, bool]:
         if length >= limit or number == MOST_TAGS:
             break
         if tag[2] and not tag[0].endswith(">") and "=" not in tag[0]:
-            pieces.append(tag[0])  # "a <b and c": no tag
+            pieces.append(tag[0])  # "a <b and c" holds no tag
         elif (tag[2] or "").lower() not in INLINE:
             pieces.append(" ")
     else:
@@ -72,6 +73,8 @@ def read(markup: str, limit: int) -> tuple[str, bool]:
 
 
 def to_text(markup: str) -> str:
-    """Tags, comments, scripts and styles dropped; what a browser would set apart is set apart by one space. Entities
-    stay: every text profile resolves them. Never raises."""
+    """Drop tags, comments, scripts and styles; one space replaces each visual break.
+
+    Entities stay, since every text profile resolves them. Never raises.
+    """
     return " ".join(MARKUP.sub(lambda tag: "" if (tag[2] or "").lower() in INLINE else " ", markup).split())

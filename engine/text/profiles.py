@@ -1,16 +1,16 @@
 """Text profiles: how a text is cleaned before it is tokenised.
 
-A profile is a list of declared steps, so that its hash covers every rule and every word: a model manifest names the
-profile and the hash it was trained under, and an edited rule can no longer pass for the old one.
+A profile is a list of declared steps, so that its hash covers every rule and every word. A model manifest names the
+profile and the hash it was trained under, so an edited rule cannot pass for the old one.
 
 natural-v1  entities, a leading RT, links and handles; every word stays.
-natural-v2  as natural-v1, and what feeds damage is repaired: nested escapes, mojibake, styled letters, invisible
-            characters, minus signs. On undamaged text the same as natural-v1. The bundled model's.
-paper-v1    the cleaning behind Table I of the ELBERT paper, for text with spaces around its punctuation: lower case, no
-            NLTK stop words, no bare punctuation.
-paper-v2    as paper-v1, for any text: punctuation at the edges of words goes, too.
+natural-v2  as natural-v1, with feed damage repaired: nested escapes, mojibake, styled letters, invisible characters,
+            minus signs. Equal to natural-v1 on undamaged text. Profile of the bundled model.
+paper-v1    the cleaning behind Table I of the ELBERT paper, for text with spaces around its punctuation: lower case,
+            no NLTK stop words, no bare punctuation.
+paper-v2    as paper-v1, for any text: punctuation at the edges of words is removed, too.
 finance-v1  as paper-v1, but words of negation, direction, comparison and quantity stay, numbers keep their sign, and
-            what an agency adds to its copy (datelines, UPDATE 1-, "- Reuters") goes.
+            agencies' additions (datelines, UPDATE 1-, "- Reuters") are removed.
 """
 
 import re
@@ -38,13 +38,13 @@ from earlybird.schemas.identity import canonical, sha256_hex
 
 @dataclass(frozen=True)
 class Profile:
-    """A named, versioned, hashed way to clean a text."""
+    """A named, versioned, hashed sequence of text cleaning steps."""
 
     name: str
     steps: tuple[Step, ...] = field(repr=False)
 
     def clean(self, text: str) -> str:
-        """The text as the model is to read it, perhaps empty. Pure; any str is allowed."""
+        """Return the text as the model reads it, perhaps empty; pure, accepts any str."""
         for step in self.steps:
             text = step(text)
         return text
@@ -56,14 +56,14 @@ class Profile:
 
 
 def profile(name: str) -> Profile:
-    """The profile of this name. Raises ConfigError."""
+    """Return the profile of this name; raises ConfigError."""
     if name not in PROFILES:
         raise ConfigError(f"text profile: one of {', '.join(PROFILES)} required, was {name!r}")
     return PROFILES[name]
 
 
 def words(name: str) -> frozenset[str]:
-    """A word list of this package, one word a line."""
+    """Load a word list of this package, one word per line."""
     return frozenset(resources.files("earlybird.engine.text").joinpath("words", name).read_text("utf-8").split())
 
 
@@ -72,9 +72,9 @@ SPACES = replace(r"\s+")
 RETWEET = replace(r"^RT\s+(@\w+:?)?\s*", "", re.IGNORECASE)
 HANDLES = replace(r"(?<!\w)@\w+", "@user")
 
-# NLTK's English list as it was in 2021 (179 words): the only common list that reproduces the paper's Table I.
+# NLTK's English list of 2021 (179 words) is the only common list that reproduces the paper's Table I.
 NLTK = words("nltk-english-179.txt")
-# Of that list, what turns a sentence round when it is missing. "won" (a contract) and "m" (million) stay as well.
+# Words of that list that reverse a sentence when they are missing. "won" (a contract) and "m" (million) stay as well.
 KEPT = words("finance-kept.txt")
 
 AGENCIES = (
@@ -99,7 +99,7 @@ PAPER = Profile(
     (Unescape(), Lower(), LINKS, Tokens(re.compile("[a-z0-9]"), NLTK)),
 )
 
-# ".5" and "-5" keep what makes them numbers, "'s" is a word of the paper's Table I.
+# ".5" and "-5" keep their point and sign; "'s" is a word in the paper's Table I.
 _MARKS = r",;:!?\"“”()\[\]…"
 EDGES = re.compile(rf"^(?:[{_MARKS}]|\.(?!\d))+|(?<![.{_MARKS}])[.{_MARKS}]+$")
 
@@ -128,7 +128,7 @@ FINANCE = Profile(
         replace(r"(?: (?:via|h/t) @\w+)+$", "", re.IGNORECASE),
         replace(r"(?<!\w)@\w+:?"),
         SPACES,
-        # "EUR13 .1 m" is one number, "- 5 %" is a loss; "3 - 5 %" is a range and keeps its dash apart.
+        # "EUR13 .1 m" is one number, "- 5 %" is a loss; "3 - 5 %" is a range, so its dash stays separate.
         replace(r"(?<=\d) (?=\.\d)", ""),
         replace(r"(?<![\d%] )(?<!\S)([-+−]) (?=\d[\d.,]{0,20} ?%)", r"\1"),
         Tokens(re.compile(r"[^\W_]|[%$€£¥₹]"), NLTK - KEPT, edges=".,;:!?\"'()[]"),

@@ -1,4 +1,4 @@
-"""Steps of text profiles: pure functions from text to text that describe themselves in full."""
+"""Steps of text profiles: pure functions from text to text with full self-descriptions."""
 
 import html
 import re
@@ -9,17 +9,17 @@ from typing import Any, Protocol
 
 
 class Step(Protocol):
-    """One rule of a profile: a pure function that can say in full what it does."""
+    """One rule of a profile: a pure function with a full description of itself."""
 
     def __call__(self, text: str) -> str: ...
 
     def describe(self) -> Any:
-        """Everything that changes the outcome, as JSON without floats."""
+        """Return everything that changes the result, as JSON without floats."""
 
 
 @dataclass(frozen=True)
 class Unescape:
-    """HTML entities to characters."""
+    """Replacement of HTML entities by their characters."""
 
     def __call__(self, text: str) -> str:
         return html.unescape(text)
@@ -30,7 +30,7 @@ class Unescape:
 
 @dataclass(frozen=True)
 class UnescapeNested:
-    """HTML entities to characters, also where a feed escaped them several times."""
+    """Replacement of HTML entities by their characters, also where they were escaped several times."""
 
     rounds: int
 
@@ -47,7 +47,10 @@ class UnescapeNested:
 
 @dataclass(frozen=True)
 class UnescapeJson:
-    """Escapes like \\u2019, which are left where JSON was encoded twice, to characters; halves of pairs to U+FFFD."""
+    """Replacement of escapes like \\u2019, left over from double JSON encoding, by their characters.
+
+    Unpaired surrogates become U+FFFD.
+    """
 
     PATTERN = re.compile(r"(?:\\u[0-9a-fA-F]{4})+")
 
@@ -64,7 +67,7 @@ class UnescapeJson:
 
 @dataclass(frozen=True)
 class Lower:
-    """Lower case."""
+    """Conversion to lower case."""
 
     def __call__(self, text: str) -> str:
         return text.lower()
@@ -75,7 +78,7 @@ class Lower:
 
 @dataclass(frozen=True)
 class Strip:
-    """No white space at either end."""
+    """Removal of white space at both ends."""
 
     def __call__(self, text: str) -> str:
         return text.strip()
@@ -86,7 +89,10 @@ class Strip:
 
 @dataclass(frozen=True)
 class Replace:
-    """Every match of a pattern by a fixed text. Patterns must be linear in the text: feeds are hostile."""
+    """Replacement of every match of a pattern by a fixed text.
+
+    Patterns must match in linear time, because feeds are untrusted.
+    """
 
     pattern: re.Pattern[str]
     by: str
@@ -100,13 +106,13 @@ class Replace:
 
 @dataclass(frozen=True)
 class Translate:
-    """Single characters by fixed texts; `among` is a class that holds them all."""
+    """Replacement of single characters by fixed texts; `among` is a character class of them all."""
 
     among: re.Pattern[str]
     table: Mapping[str, str] = field(repr=False)
 
     def __call__(self, text: str) -> str:
-        # Not str.translate: it looks up every character, and few are in the table.
+        # str.translate would look up every character, and few are in the table.
         return self.among.sub(lambda found: self.table.get(found[0], found[0]), text)
 
     def describe(self) -> Any:
@@ -115,7 +121,7 @@ class Translate:
 
 @dataclass(frozen=True)
 class Compose:
-    """Letters and their combining accents as one character (Unicode NFC)."""
+    """Composition of letters and combining accents into one character (Unicode NFC)."""
 
     def __call__(self, text: str) -> str:
         return unicodedata.normalize("NFC", text)
@@ -126,7 +132,7 @@ class Compose:
 
 @dataclass(frozen=True)
 class BeyondAscii:
-    """Steps that leave ASCII text as it is, and are skipped for it: most headlines."""
+    """Steps that leave ASCII text unchanged and are skipped for it, as for most headlines."""
 
     steps: tuple[Step, ...]
 
@@ -143,7 +149,10 @@ class BeyondAscii:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Keeps the white-space tokens that match `meaningful` and, stripped of `edges`, are no stop word in any case."""
+    """Filter that keeps tokens that match `meaningful` and are no stop words.
+
+    Tokens are split at white space; the stop word test ignores case and characters in `edges`.
+    """
 
     meaningful: re.Pattern[str]
     stop_words: frozenset[str] = field(repr=False)
@@ -164,7 +173,10 @@ class Tokens:
 
 @dataclass(frozen=True)
 class BareTokens:
-    """White-space tokens without what `edges` matches, kept if they match `meaningful` and are no stop word."""
+    """Filter that strips `edges` from tokens and keeps the meaningful ones without stop words.
+
+    Tokens are split at white space; a meaningful one matches `meaningful`.
+    """
 
     meaningful: re.Pattern[str]
     stop_words: frozenset[str] = field(repr=False)
@@ -183,5 +195,5 @@ class BareTokens:
 
 
 def replace(pattern: str, by: str = " ", flags: int = 0) -> Replace:
-    """The step for a pattern's text."""
+    """Build a Replace step from a pattern's text."""
     return Replace(re.compile(pattern, flags), by)

@@ -1,4 +1,4 @@
-"""The tokenizer of a model folder, its hash, and the name under which a duplicate text is known."""
+"""A model folder's tokenizer, its hash, and the key that identifies duplicate texts."""
 
 import hashlib
 import struct
@@ -14,10 +14,13 @@ from earlybird.engine.errors import NotAModel
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """Text to piece ids. Special tokens are added here only: "[SEP]" written in a tweet is read as five characters."""
+    """Tokenizer from text to piece ids; only the tokenizer adds special tokens.
+
+    A "[SEP]" written in a tweet is read as five characters.
+    """
 
     pieces: Any
-    sha256: str  # of what defines it: the tokenizer.json, or the serialised form of what transformers built
+    sha256: str  # of the tokenizer.json, or of the serialised tokenizer that transformers built
 
     @property
     def size(self) -> int:
@@ -26,28 +29,31 @@ class Tokenizer:
 
     @property
     def frame(self) -> tuple[int, ...]:
-        """The ids of the empty text: the specials around every text."""
+        """Ids of the empty text: the special tokens around every text."""
         return tuple(self.pieces.encode("").ids)
 
     @property
     def specials(self) -> frozenset[int]:
-        """Ids that say nothing about a text: the frame, padding, masks, the unknown piece, SentencePiece's space."""
+        """Ids that carry no text: frame, padding, masks, unknown piece, SentencePiece's space."""
         added = self.pieces.get_added_tokens_decoder()
         silent = {number for number, token in added.items() if token.special} | set(self.frame)
         space = self.pieces.token_to_id("▁")
         return frozenset(silent if space is None else silent | {space})
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids per text, the frame included, uncut. Every text must be valid Unicode."""
+        """Return the uncut ids of each text, frame included; texts must be valid Unicode."""
         return [encoding.ids for encoding in self.pieces.encode_batch_fast(list(texts))]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled whole; what is not part of the serialised form is set again."""
+        """Pickle the serialised form; settings outside of it are restored on loading."""
         return _unpickled, (self.pieces.to_str(), self.sha256)
 
 
 def bundled(folder: Path) -> Tokenizer:
-    """The tokenizer.json of a folder in our own format; its hash is the file's. Raises NotAModel."""
+    """Load the tokenizer.json of a folder in our format; raises NotAModel.
+
+    The tokenizer's hash is that of the file.
+    """
     path = folder / "tokenizer.json"
     try:
         content = path.read_bytes()
@@ -60,13 +66,16 @@ def bundled(folder: Path) -> Tokenizer:
 
 
 def hugging_face(folder: Path) -> Tokenizer:
-    """What transformers' AutoTokenizer makes of a folder, never anything else: the fast and the SentencePiece
-    tokenizer of one ALBERT folder give different ids for most real lines. Raises NotAModel."""
-    from transformers import AutoTokenizer  # seconds to import, and only such folders need it
+    """Load the tokenizer that transformers' AutoTokenizer builds for a folder; raises NotAModel.
+
+    No other tokenizer is tried: the fast and the SentencePiece tokenizer of one ALBERT folder give different ids for
+    most real lines.
+    """
+    from transformers import AutoTokenizer  # takes seconds to import; only such folders need it
 
     try:
         found = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # OSError, ValueError, ImportError and more, by version
+    except Exception as error:  # OSError, ValueError, ImportError and others, depending on the version
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         if (folder / "spiece.model").exists() and not (folder / "tokenizer.json").exists():
             reason += " (to convert spiece.model it needs the packages sentencepiece and protobuf)"
@@ -79,7 +88,10 @@ def hugging_face(folder: Path) -> Tokenizer:
 
 
 def duplicate_key(token_ids: Sequence[int], model_sha256: str, config_hash: str, numerics: str) -> str:
-    """32 hex digits that name a text as the model reads it: equal keys mean equal verdicts, bit for bit."""
+    """Return 32 hex digits that identify a text as the model reads it.
+
+    Equal keys mean equal verdicts, bit for bit.
+    """
     key = hashlib.sha256(f"{model_sha256}:{config_hash}:{numerics}:".encode())
     key.update(struct.pack(f"<{len(token_ids)}I", *token_ids))
     return key.hexdigest()[:32]

@@ -21,7 +21,10 @@ UNLABELLED = -1
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One text with its label, an index into manifest.LABELS; UNLABELLED where only a teacher has an opinion."""
+    """One text with its label, an index into manifest.LABELS.
+
+    The label is UNLABELLED for texts that only teachers label.
+    """
 
     text: str
     label: int = UNLABELLED
@@ -29,7 +32,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Where text and label are in a table or in JSON lines."""
+    """Names of the text and label columns in a table or in JSON lines."""
 
     text: str = "text"
     label: str = "label"
@@ -40,10 +43,10 @@ def read_examples(
 ) -> list[Example]:
     """Read a file of labelled texts.
 
-    Forms, by name: .jsonl, .csv and .tsv with a header line (also with .gz behind), and .txt as the Financial
-    PhraseBank has them, `text@label`, UTF-8 or Latin-1. `labels` maps the file's labels to negative, neutral, positive;
-    None: they are these words already, in any case. `unlabelled`: texts without a label are wanted, too.
-    Raises DataError with the line.
+    The file name gives the format: .jsonl, .csv and .tsv with a header line (also with .gz appended), and .txt in the
+    Financial PhraseBank's format, `text@label`, UTF-8 or Latin-1. `labels` maps the file's labels to negative, neutral,
+    positive; None: the file uses these words, in any case. `unlabelled`: texts without a label are read, too. Raises
+    DataError with the line.
     """
     names = {name.casefold(): name for name in LABELS} if labels is None else _label_map(labels)
     found = []
@@ -66,15 +69,18 @@ def read_examples(
 
 
 def normal_form(text: str) -> str:
-    """What makes two texts the same for a split: letters, digits, $ and % of the lower-cased text, links dropped."""
+    """Return a text's normal form: equal forms count as one text in splits.
+
+    It holds letters, digits, $ and % of the lower-cased text, without links.
+    """
     folded = unicodedata.normalize("NFKC", text).casefold()
     return " ".join(re.sub(r"https?://\S+|^rt\s+@\w+:?|[^\w$%]+", " ", folded).split())
 
 
 def split(examples: Sequence[Example], shares: Sequence[float], seed: int) -> list[list[Example]]:
-    """Divide texts into disjoint parts of these shares (sum 1), each with the labels in the same proportion.
+    """Divide texts into disjoint parts of these shares (sum 1), stratified by label.
 
-    Texts with one normal form stay together, so that no part has seen another's. Deterministic for a seed.
+    Texts with one normal form stay in one part, so that no part contains another's texts. Deterministic for a seed.
     """
     if abs(sum(shares) - 1.0) > 1e-9 or min(shares) < 0:
         raise DataError(f"split: shares that add up to 1 required, was {list(shares)}")
@@ -100,20 +106,20 @@ def split(examples: Sequence[Example], shares: Sequence[float], seed: int) -> li
 
 
 def without(examples: Sequence[Example], others: Sequence[Example]) -> list[Example]:
-    """Drop the texts that another set holds, too."""
+    """Drop the texts that another set also holds."""
     known = {normal_form(example.text) for example in others}
     return [example for example in examples if normal_form(example.text) not in known]
 
 
 def stratified(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
-    """At most `count` texts with the labels in their proportion."""
+    """Draw at most `count` texts with the labels in their proportion."""
     if count >= len(examples):
         return list(examples)
     return split(examples, (count / len(examples), 1 - count / len(examples)), seed)[0]
 
 
 def hashes(examples: Iterable[Example]) -> set[int]:
-    """64 bits per text, of its normal form: enough to see later whether a text was among them."""
+    """Return 64-bit hashes of the texts' normal forms, to recognise a text later."""
     return {
         int.from_bytes(hashlib.sha256(normal_form(example.text).encode("utf-8", "replace")).digest()[:8], "big")
         for example in examples
@@ -121,7 +127,7 @@ def hashes(examples: Iterable[Example]) -> set[int]:
 
 
 def fingerprint(examples: Sequence[Example]) -> str:
-    """64 hex digits over texts and labels, in order."""
+    """Return 64 hex digits over texts and labels, in order."""
     digest = hashlib.sha256()
     for example in examples:
         digest.update(f"{example.label}\t{example.text}\n".encode("utf-8", "surrogatepass"))
@@ -162,7 +168,7 @@ def _opened(path: Path) -> IO[str]:
         try:
             path.read_text(encoding)
         except UnicodeDecodeError:
-            encoding = "latin-1"  # the Financial PhraseBank's own files
+            encoding = "latin-1"  # the encoding of the Financial PhraseBank's own files
     opened: IO[str] = (gzip.open if path.name.endswith(".gz") else open)(path, "rt", encoding=encoding, newline="")
     return opened
 

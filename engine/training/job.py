@@ -1,4 +1,4 @@
-"""A whole training from files to a model folder: start, data, teachers, the loop for every seed, export."""
+"""A complete training: files, start, data, teachers, one loop per seed, model folders."""
 
 import dataclasses
 import json
@@ -35,24 +35,24 @@ from earlybird.engine.training.start import Start, from_layer, from_model, resha
 from earlybird.engine.training.strategies import Phase, phases
 from earlybird.engine.training.teachers import soft_targets
 
-SHARES = (0.8, 0.1, 0.1)  # of one file: train, dev, calibration
+SHARES = (0.8, 0.1, 0.1)  # shares of one file: train, dev, calibration
 
 
 @dataclass(frozen=True)
 class Job:
-    """What `earlybird train` is asked. Paths are files that engine.training.data reads."""
+    """Options of `earlybird train`; paths are files that engine.training.data reads."""
 
     start: str
     train: tuple[Path, ...]
     output: Path
     strategy: str = "elbert"
-    dev: Path | None = None  # None: 10 % of train, and another 10 % are kept for calibration
+    dev: Path | None = None  # None: 10 % of train, with another 10 % kept for calibration
     unlabelled: tuple[Path, ...] = ()  # texts for the teachers
     labels: Mapping[str, str] | None = None
     columns: Columns = field(default_factory=Columns)
     layer: int | None = None  # start the shared layer from this layer of a BERT-like encoder
     embedding_size: int = 128
-    layers: int | None = None  # None: as the start has them
+    layers: int | None = None  # None: same as the start
     classifiers: Classifiers | None = None
     learned_exits: LearnedExits | None = None
     adapters: AdapterConfig | None = None
@@ -60,38 +60,38 @@ class Job:
     profile: str = "natural-v2"
     assembly: str = "parts-v2"
     max_tokens: int | None = None
-    texts: int | None = None  # at most so many, labels in proportion
+    texts: int | None = None  # upper limit, labels in proportion
     seeds: tuple[int, ...] = (0,)
     recipe: Recipe = field(default_factory=Recipe)
 
     def asked(self) -> dict[str, Any]:
-        """The options as a run folder keeps them."""
+        """Return the options as stored in a run folder."""
         asked: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self), default=str))
         return asked
 
 
 class Watch:
-    """Listener of a training's progress; it does nothing, subclasses show what they want."""
+    """Base listener of a training's progress; does nothing, for subclasses to override."""
 
     def data(self, sizes: Mapping[str, int]) -> None:
-        """Sizes of the parts."""
+        """Report the sizes of the parts."""
 
     def teacher(self, name: str, done: int, total: int) -> None:
-        """Texts that a teacher has labelled."""
+        """Report the number of texts that a teacher has labelled."""
 
     def step(self, seed: int, phase: str, step: int, steps: int, loss: float) -> None:
-        """One batch."""
+        """Report one batch."""
 
     def epoch(self, seed: int, epoch: Epoch) -> None:
-        """One pass over the texts, with the scores of every exit on the dev set."""
+        """Report one epoch, with the scores of every exit on the dev set."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Of all seeds."""
+    """Result of a training over all seeds."""
 
     folders: tuple[Path, ...]  # model folders, one per seed
-    chosen: Path  # the seed whose quality is the median (the better one of two)
+    chosen: Path  # folder of the seed with the median quality (the better one of two)
     qualities: tuple[float, ...]  # mean macro-F1 of the exits on the dev set
 
 
@@ -103,7 +103,7 @@ class _Parts:
 
 
 def train(job: Job, watch: Watch, *, resume: bool = False) -> Outcome:
-    """Run a job. Raises ConfigError, DataError, NotAModel."""
+    """Run a job; raises ConfigError, DataError, NotAModel."""
     start = _start(job)
     plan = phases(job.strategy, start.config)  # refused before anything is written
     run_folder.begin(job.output, job.asked(), resume=resume)
@@ -175,13 +175,13 @@ def _parts(job: Job, encoder: TextEncoder, watch: Watch) -> _Parts:
 
 
 def _keep(path: Path, examples: Sequence[Example]) -> None:
-    """The texts that training must not see, for `earlybird calibrate`."""
+    """Write the texts held back from training, for `earlybird calibrate`."""
     lines = (json.dumps({"text": e.text, "label": LABELS[e.label]}, ensure_ascii=False) for e in examples)
     path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
 
 
 def _tokenised(examples: Sequence[Example], encoder: TextEncoder, soft: Tensor | None = None) -> Dataset:
-    """Texts of which nothing is left after cleaning are left out."""
+    """Tokenise texts, without those that cleaning leaves empty."""
     encoded = encoder.encode([Text((example.text,)) for example in examples])
     kept = [row for row, item in enumerate(encoded) if item is not None]
     return Dataset(
@@ -203,7 +203,7 @@ def _one_seed(
     folder.mkdir(exist_ok=True)
 
     def each_epoch(epoch: Epoch) -> None:
-        run_folder.log_epoch(job.output, seed, epoch)  # first: a kill in between logs an epoch twice, see read_log
+        run_folder.log_epoch(job.output, seed, epoch)  # first: a kill here logs an epoch twice, see read_log
         run_folder.save_checkpoint(folder, network.tensors(), training.state)
         watch.epoch(seed, epoch)
 

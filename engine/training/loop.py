@@ -1,7 +1,7 @@
-"""The training loop: phases of a strategy over shuffled batches, the best epoch kept, and a checkpoint per epoch.
+"""Training loop: a strategy's phases over shuffled batches, with a checkpoint per epoch.
 
-Resuming from a checkpoint gives the weights of an uninterrupted run, bit for bit, on CPUs with the same threads: all
-randomness of an epoch comes from (seed, phase, epoch).
+The best epoch is kept. Resuming from a checkpoint gives the weights of an uninterrupted run, bit for bit, on CPUs with
+the same number of threads: all randomness of an epoch comes from (seed, phase, epoch).
 """
 
 import math
@@ -24,14 +24,14 @@ from earlybird.engine.training.targets import Distillation, Targets
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Everything about a training but the model, the strategy and the data."""
+    """Training settings other than model, strategy and data."""
 
-    epochs: int = 3  # of each phase
+    epochs: int = 3  # per phase
     batch_size: int = 32  # texts
     learning_rate: float = 3e-5
-    head_learning_rate: float | None = None  # of classifiers, learned exits, adapters and loss weights; None: the same
+    head_learning_rate: float | None = None  # classifiers, learned exits, adapters, loss weights; None: learning_rate
     warmup: float = 0.1  # share of a phase's steps
-    weight_decay: float = 0.01  # of matrices, not of biases and norms
+    weight_decay: float = 0.01  # for matrices only, not for biases and norms
     clip: float = 1.0  # largest norm of the gradient
     dropout: float = 0.1
     seed: int = 0
@@ -56,28 +56,28 @@ class Dataset:
         return len(self.token_ids)
 
     def targets(self, rows: Sequence[int]) -> Targets:
-        """Targets of these texts."""
+        """Return the targets of these texts."""
         index = torch.tensor(rows)
         return Targets(self.label[index], None if self.soft is None else self.soft[index])
 
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What an epoch came to: one line of the log."""
+    """Results of one epoch: one line of the log."""
 
     phase: str
     number: int  # within its phase, from 1
     loss: float  # mean per text
     learning_rate: float
     dev: tuple[Scores, ...]  # per exit
-    quality: float  # what the best epoch is chosen by: the mean macro-F1 of the exits that the phase trains
-    best: bool  # so far, in its phase
-    loss_weights: tuple[float, ...]  # ELBERT's, equation 2; else none
+    quality: float  # selects the best epoch: mean macro-F1 of the exits that the phase trains
+    best: bool  # best so far in its phase
+    loss_weights: tuple[float, ...]  # ELBERT's, equation 2; empty for other strategies
 
 
 @dataclass
 class State:
-    """Where a training stands: everything a checkpoint holds beside the network."""
+    """Progress of a training: all contents of a checkpoint except the network."""
 
     phase: int = 0
     epoch: int = 0  # finished epochs of that phase
@@ -90,7 +90,10 @@ class State:
 
 
 class Training:
-    """One run of a strategy. Call `run`; `state` and the network can be stored after each epoch."""
+    """One run of a strategy.
+
+    Call `run`; `state` and the network can be stored after each epoch.
+    """
 
     def __init__(
         self,
@@ -105,7 +108,10 @@ class Training:
         self._phases, self._train, self._dev = phases, train, dev
 
     def run(self, each_epoch: Callable[[Epoch], None], each_step: Callable[[str, int, int, float], None]) -> None:
-        """Train to the end. `each_epoch` is told after every epoch, `each_step` (phase, step, steps, loss)."""
+        """Train to the end.
+
+        `each_epoch` is called after every epoch, `each_step` with (phase, step, steps, loss).
+        """
         while not self.state.done:
             self._phase(self._phases[self.state.phase], each_epoch, each_step)
             self._next_phase()
@@ -197,7 +203,10 @@ class Training:
 
     @torch.no_grad()
     def _stored_states(self) -> Tensor:
-        """(n, D, H) what the heads read for every training text; exact, since nothing below the heads moves."""
+        """Compute the heads' inputs for every training text, (n, D, H).
+
+        They are exact, since nothing below the heads is trained.
+        """
         self.network.eval()
         found = torch.empty(len(self._train), self.network.config.layers, self.network.config.hidden_size)
         for rows in by_length(self._train.token_ids, 64):
@@ -206,7 +215,10 @@ class Training:
         return found
 
     def _batches(self, seed: str) -> Iterator[list[int]]:
-        """Every text once, in random order, texts of similar length together: drawn in pools of 16 batches."""
+        """Yield every text once, in random order, in batches of similar length.
+
+        Batches are drawn in pools of 16.
+        """
         rng, size = Random(seed), self.recipe.batch_size
         order = list(range(len(self._train)))
         rng.shuffle(order)
@@ -219,7 +231,7 @@ class Training:
 
 @torch.no_grad()
 def predict(network: Network, data: Dataset) -> list[Tensor]:
-    """Logits (n, C) of every exit, in the order of the texts."""
+    """Return the logits (n, C) of every exit, in the order of the texts."""
     network.eval()
     found = [torch.empty(len(data), network.config.n_labels) for _ in range(network.config.layers)]
     for rows in by_length(data.token_ids, 64):
@@ -230,7 +242,7 @@ def predict(network: Network, data: Dataset) -> list[Tensor]:
 
 
 def by_length(token_ids: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:
-    """Batches of texts of similar length."""
+    """Yield batches of texts of similar length."""
     order = sorted(range(len(token_ids)), key=lambda row: len(token_ids[row]))
     for start in range(0, len(order), size):
         yield order[start : start + size]

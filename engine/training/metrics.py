@@ -1,4 +1,4 @@
-"""How good predictions are.
+"""Quality metrics of predictions.
 
 Letters: n texts, C classes.
 """
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Scores(NamedTuple):
-    """Of predictions against labels."""
+    """Scores of predictions against labels."""
 
     accuracy: float
     macro_f1: float
@@ -18,7 +18,7 @@ class Scores(NamedTuple):
 
 
 def scores(logits: Tensor, label: Tensor) -> Scores:
-    """Logits (n, C) and labels (n,) -> scores."""
+    """Compute the scores of logits (n, C) against labels (n,)."""
     probs = logits.softmax(dim=-1)
     found = probs.argmax(dim=-1)
     return Scores(
@@ -29,7 +29,10 @@ def scores(logits: Tensor, label: Tensor) -> Scores:
 
 
 def macro_f1(found: Tensor, label: Tensor, classes: int) -> float:
-    """The mean over classes of 2 TP / (2 TP + FP + FN); a class that neither occurs nor is predicted counts as 0."""
+    """Compute the mean over classes of 2 TP / (2 TP + FP + FN).
+
+    A class that neither occurs nor is predicted counts as 0.
+    """
     each = []
     for number in range(classes):
         hit = ((found == number) & (label == number)).sum()
@@ -39,7 +42,10 @@ def macro_f1(found: Tensor, label: Tensor, classes: int) -> float:
 
 
 def calibration_error(probs: Tensor, label: Tensor, bins: int = 15) -> float:
-    """Expected calibration error (Guo et al. 2017, arXiv 1706.04599, equation 3): bins of equal width."""
+    """Compute the expected calibration error with bins of equal width.
+
+    Source: Guo et al. 2017, arXiv 1706.04599, equation 3.
+    """
     confidence, found = probs.max(dim=-1)
     right = (found == label).double()
     place = (confidence * bins).ceil().long().clamp(1, bins) - 1

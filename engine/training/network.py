@@ -1,4 +1,4 @@
-"""The model as autograd sees it: padded batches, heads after every pass, tensors named as in engine.weights.shapes.
+"""Trainable model: padded batches, heads after every pass, tensors named as in engine.weights.shapes.
 
 Letters: S texts, L longest text, H hidden size, E embedding size, C classes, D depth.
 """
@@ -34,10 +34,13 @@ class Batch(NamedTuple):
 
 
 class Network(nn.Module):
-    """Elbert with gradients. `forward` returns the heads of every depth, uncalibrated; dropout acts in train() only."""
+    """Elbert with gradients.
+
+    `forward` returns the heads of every depth, uncalibrated; dropout acts in train() only.
+    """
 
     def __init__(self, config: ModelConfig, tensors: Mapping[str, Tensor], dropout: float = 0.0) -> None:
-        """`tensors` as in weights.shapes(config); they are copied as float32."""
+        """Copy `tensors`, named as in weights.shapes(config), as float32."""
         super().__init__()
         self.config, self.dropout = config, dropout
         expected = shapes(config)
@@ -57,15 +60,15 @@ class Network(nn.Module):
         ]
 
     def tensors(self) -> dict[str, Tensor]:
-        """The weights, detached, by the names of weights.shapes."""
+        """Return the weights, detached, by the names of weights.shapes."""
         return {name: parameter.detach().clone() for name, parameter in self._by_name.items()}
 
     def forward(self, batch: Batch, depth: int | None = None) -> list[Heads]:
-        """Heads after each of the first `depth` passes (None: all)."""
+        """Return the heads after each of the first `depth` passes (None: all)."""
         return [self.heads(pooled, number) for number, pooled in enumerate(self.pooled_states(batch, depth))]
 
     def pooled_states(self, batch: Batch, depth: int | None = None) -> list[Tensor]:
-        """What the heads read, (S, H) after each pass."""
+        """Return the heads' inputs, (S, H) after each pass."""
         hidden = self.embed(batch)
         states = []
         for number in range(depth or self.config.layers):
@@ -74,7 +77,10 @@ class Network(nn.Module):
         return states
 
     def heads(self, pooled: Tensor, number: int) -> Heads:
-        """Read the heads of pass `number`, from 0: (S, H) -> logits (S, C), certainty (S,) or None."""
+        """Compute the heads of pass `number`, counted from 0, from states (S, H).
+
+        Returns logits (S, C) and certainty (S,) or None.
+        """
         pooled = self._dropped(pooled)
         classifier = number if self.config.classifiers == "per_layer" else 0
         logits = self._linear(f"classifier.{classifier}", pooled)
@@ -84,7 +90,7 @@ class Network(nn.Module):
         return Heads(logits, self._linear(f"learned_exit.{learned}", pooled)[:, 0].sigmoid())
 
     def embed(self, batch: Batch) -> Tensor:
-        """(S, L, H) states before the first pass."""
+        """Compute the states before the first pass, (S, L, H)."""
         words = self._by_name["embedding.words"][batch.ids]
         positions = self._by_name["embedding.positions"][: batch.ids.shape[1]]
         if self.config.embedding == "norm_then_project":
@@ -141,8 +147,11 @@ class Network(nn.Module):
 
 
 def initial_tensors(config: ModelConfig, generator: torch.Generator, std: float = 0.02) -> dict[str, Tensor]:
-    """Random weights for all tensors of a model: normal of `std`, norms 1 and 0, biases 0, adapters' last map 0 (so
-    that an adapter starts as nothing)."""
+    """Draw random weights for all tensors of a model.
+
+    Normal with standard deviation `std`; norms 1 and 0, biases 0, adapters' last map 0 (so that an adapter initially
+    adds nothing).
+    """
     found = {}
     for name, shape in shapes(config).items():
         if name.endswith("norm.weight"):

@@ -1,4 +1,4 @@
-"""The folder of a training run: what was asked, on what, the log, the checkpoint and the model that came out."""
+"""Folder of a training run: options, data hashes, log, checkpoint and resulting model."""
 
 import dataclasses
 import json
@@ -25,7 +25,10 @@ CONFIG, LOG, CHECKPOINT, MODEL, SEEN = "run.json", "log.jsonl", "checkpoint.pt",
 
 
 def begin(folder: Path, asked: Mapping[str, Any], *, resume: bool) -> None:
-    """Create the folder and write what was asked; on resume, check that the same is asked again. Raises ConfigError."""
+    """Create the folder and write the options; on resume, check that they are unchanged.
+
+    Raises ConfigError.
+    """
     path = folder / CONFIG
     config = json.loads(json.dumps({"asked": asked, "environment": environment()}, default=str))
     if resume:
@@ -45,7 +48,7 @@ def begin(folder: Path, asked: Mapping[str, Any], *, resume: bool) -> None:
 
 
 def environment() -> dict[str, Any]:
-    """What a run depends on beside its options."""
+    """Return what a run depends on besides its options."""
     names = ("earlybird", "torch", "transformers", "tokenizers", "numpy")
     return {
         "python": platform.python_version(),
@@ -56,12 +59,15 @@ def environment() -> dict[str, Any]:
 
 
 def keep_seen(folder: Path, seen: set[int]) -> None:
-    """Write down which texts this run trains on or chooses by, as 64-bit hashes."""
+    """Write 64-bit hashes of the texts that this run trains on or selects by."""
     (folder / SEEN).write_bytes(array("Q", sorted(seen)).tobytes())
 
 
 def read_seen(model: Path) -> set[int] | None:
-    """Hashes of the texts that the run of a model folder has seen; None where the folder lies in no run."""
+    """Return the hashes of texts that a model folder's run used.
+
+    None where the folder belongs to no run.
+    """
     path = model.parent.parent / SEEN
     if not path.exists():
         return None
@@ -81,14 +87,20 @@ def log_epoch(folder: Path, seed: int, epoch: Epoch) -> None:
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """All epochs logged so far, each once: of one that was done again after a kill, the last line."""
+    """Return each logged epoch once.
+
+    For an epoch that was repeated after a kill, the last line counts.
+    """
     path = folder / LOG
     lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
     return list({(line["seed"], line["phase"], line["number"]): line for line in lines}.values())
 
 
 def save_checkpoint(folder: Path, network: Mapping[str, Tensor], state: State) -> None:
-    """Write weights and state in one file, replaced in one move: a kill leaves the former or the new one."""
+    """Write weights and state to one file, replaced atomically.
+
+    A kill leaves either the previous or the new file.
+    """
     content = {"network": dict(network)} | {
         field.name: getattr(state, field.name) for field in dataclasses.fields(state)
     }
@@ -98,20 +110,20 @@ def save_checkpoint(folder: Path, network: Mapping[str, Tensor], state: State) -
 
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], State] | None:
-    """The weights and the state of a run that was interrupted; None before its first epoch."""
+    """Load an interrupted run's weights and state; None before its first epoch."""
     path = folder / CHECKPOINT
     if not path.exists():
         return None
     try:
         content = torch.load(path, weights_only=True)
-    except Exception as error:  # pickle's, zip's, torch's own
+    except Exception as error:  # errors of pickle, zip and torch
         raise ConfigError(f"{path}: no checkpoint, {error}") from None
     return content.pop("network"), State(**content)
 
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """What a manifest says of a model beside its tensors."""
+    """Manifest fields that the tensors do not provide."""
 
     id: str
     profile: str
@@ -129,7 +141,10 @@ class Card:
 
 
 def export(folder: Path, config: ModelConfig, tensors: Mapping[str, Tensor], tokenizer: Tokenizer, card: Card) -> Path:
-    """Write a model folder that the engine loads: weights as float16 where that changes no tensor to infinity."""
+    """Write a model folder that the engine loads.
+
+    Weights are float16 unless that would turn any value into infinity.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     half = {name: tensor.half() for name, tensor in tensors.items()}
     if not all(bool(tensor.isfinite().all()) for tensor in half.values()):
@@ -162,5 +177,5 @@ def export(folder: Path, config: ModelConfig, tensors: Mapping[str, Tensor], tok
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    """A dataclass's fields, shallow: tensors are not copied."""
+    """Return a dataclass's fields, shallow: tensors are not copied."""
     return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}

@@ -1,4 +1,6 @@
-"""What a training starts from: a model of ours, a Hugging Face ALBERT, one layer of another encoder, or nothing.
+"""Initial weights of a training.
+
+Sources: a folder in our format, a Hugging Face ALBERT, one layer of another encoder, or random weights.
 
 Letters: V pieces, E embedding size, H hidden size, P positions.
 """
@@ -31,7 +33,10 @@ class Start:
 
 
 def from_model(source: str) -> Start:
-    """A folder of ours, or a Hugging Face ALBERT folder or hub name, with or without a classifier. Raises NotAModel."""
+    """Start from a model folder or a Hugging Face ALBERT.
+
+    A folder in our format, or a Hugging Face ALBERT folder or hub name, with or without a classifier. Raises NotAModel.
+    """
     folder = Path(source)
     if (folder / MANIFEST).exists():
         checkpoint = load(folder)
@@ -40,8 +45,11 @@ def from_model(source: str) -> Start:
 
 
 def from_layer(source: str, layer: int, embedding_size: int, layers: int) -> Start:
-    """One layer of a BERT-like encoder (a Hugging Face folder or hub name), shared by all passes; its word embeddings
-    factorised to `embedding_size` by SVD. Mean pooling, positions after the projection. Raises NotAModel."""
+    """Start from one layer of a BERT-like encoder, shared by all passes.
+
+    The encoder is a Hugging Face folder or hub name; its word embeddings are factorised to `embedding_size` by SVD.
+    Mean pooling, positions after the projection. Raises NotAModel.
+    """
     model = _pretrained("BertModel", source)
     theirs = model.config
     if not 0 <= layer < theirs.num_hidden_layers:
@@ -78,15 +86,18 @@ def from_layer(source: str, layer: int, embedding_size: int, layers: int) -> Sta
 
 
 def from_scratch(config: ModelConfig, tokenizer: str, seed: int) -> Start:
-    """Random weights over the tokenizer of a folder. Raises NotAModel."""
+    """Start from random weights with a folder's tokenizer; raises NotAModel."""
     pieces = _tokenizer(tokenizer)
     config = dataclasses.replace(config, vocab_size=pieces.size)
     return Start("scratch", config, initial_tensors(config, torch.Generator().manual_seed(seed)), pieces)
 
 
 def reshaped(start: Start, seed: int, **changes: Any) -> Start:
-    """The start under other settings (layers, classifiers, learned_exits, adapters): what the new model has and the old
-    one has not is drawn anew; a shared classifier becomes the first state of one per depth."""
+    """Change settings of a start: layers, classifiers, learned_exits, adapters.
+
+    Tensors that only the new model has are drawn at random; a shared classifier becomes the initial state of per-depth
+    ones.
+    """
     config = dataclasses.replace(start.config, **changes)
     tensors = initial_tensors(config, torch.Generator().manual_seed(seed))
     for name in tensors:
@@ -99,7 +110,10 @@ def reshaped(start: Start, seed: int, **changes: Any) -> Start:
 
 
 def factorised(words: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """The best (V, size) and (H, size) with words (V, H) = first @ second.T in the least squares sense, by SVD."""
+    """Factorise words (V, H) by SVD into (V, size) and (H, size).
+
+    words = first @ second.T, optimal in the least squares sense.
+    """
     _, values, rows = torch.linalg.svd(words.double(), full_matrices=False)
     root = values[:size].sqrt()
     project = (rows[:size].T * root).float()
@@ -117,7 +131,7 @@ _BERT = {
 
 
 def _albert(source: str) -> Start:
-    torch.manual_seed(0)  # a head that the source lacks
+    torch.manual_seed(0)  # for a head that the source lacks
     model = _pretrained("AlbertForSequenceClassification", source, num_labels=len(LABELS), ignore_mismatched_sizes=True)
     theirs = model.config
     if getattr(theirs, "num_hidden_groups", 1) != 1 or getattr(theirs, "inner_group_num", 1) != 1:
@@ -142,12 +156,12 @@ def _albert(source: str) -> Start:
 
 
 def _pretrained(kind: str, source: str, **options: Any) -> Any:
-    import transformers  # seconds to import
+    import transformers  # takes seconds to import
 
     try:
         library: Any = transformers
         return getattr(library, kind).from_pretrained(source, trust_remote_code=False, **options)
-    except Exception as error:  # OSError, ValueError, RuntimeError and more, by version
+    except Exception as error:  # OSError, ValueError, RuntimeError and others, depending on the version
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise NotAModel(f"{source}: transformers cannot load it as {kind}, {reason}") from None
 

@@ -1,4 +1,4 @@
-"""Training strategies: which parameters move in which phase, under which loss.
+"""Training strategies: the parameters trained in each phase, and the loss.
 
 Letters: S texts, d depth (exits).
 """
@@ -15,24 +15,25 @@ from earlybird.engine.exits.policy import Heads
 from earlybird.engine.training.targets import Distillation, Targets, exit_loss
 
 Moves = Callable[[str], bool]
-"""Whether a parameter of this name is trained."""
+"""Returns whether the parameter of this name is trained."""
 
 
 class Loss(nn.Module):
-    """A loss over the heads of all exits: (S,) values. Its own parameters, if any, are trained with the network's.
+    """A loss over the heads of all exits, (S,) values.
 
-    `judged`: the exits by whose scores on the dev set the best epoch is chosen.
+    Its own parameters, if any, are trained with the network's. `judged`: the exits whose scores on the dev set select
+    the best epoch.
     """
 
     judged = slice(None)
 
     def forward(self, heads: Sequence[Heads], targets: Targets, distillation: Distillation) -> Tensor:
-        """heads: d of them -> (S,)"""
+        """Compute the loss per text, (S,), from the heads of d exits."""
         raise NotImplementedError
 
 
 class LastExit(Loss):
-    """The last exit alone: plain fine-tuning."""
+    """Loss of the last exit alone: plain fine-tuning."""
 
     judged = slice(-1, None)
 
@@ -41,7 +42,10 @@ class LastExit(Loss):
 
 
 class Joint(Loss):
-    """The mean over all exits (BranchyNet, arXiv 1709.01686); `last`: with or without the last one."""
+    """Mean loss over all exits (BranchyNet, arXiv 1709.01686).
+
+    `last`: with or without the last exit.
+    """
 
     def __init__(self, last: bool = True) -> None:
         super().__init__()
@@ -53,9 +57,10 @@ class Joint(Loss):
 
 
 class ElbertWeights(Loss):
-    """ELBERT, equations 2 and 3: w_i = sigmoid(t_i) for i < d, w_d = d minus their sum, t_i trained from 4.
+    """Weighted loss over all exits with trained weights: ELBERT, equations 2 and 3.
 
-    Divided by d, so that the learning rate means the same at every depth.
+    w_i = sigmoid(t_i) for i < d, w_d = d minus their sum, t_i trained from 4. Divided by d, so that the learning rate
+    means the same at every depth.
     """
 
     def __init__(self, layers: int) -> None:
@@ -63,7 +68,7 @@ class ElbertWeights(Loss):
         self.t = nn.Parameter(torch.full((layers - 1,), 4.0))
 
     def weights(self) -> Tensor:
-        """(d,) the weight of each exit; they add up to d."""
+        """Return each exit's weight, (d,); they sum to d."""
         early = self.t.sigmoid()
         return torch.cat([early, len(self.t) + 1 - early.sum(dim=0, keepdim=True)])
 
@@ -73,7 +78,10 @@ class ElbertWeights(Loss):
 
 
 class SelfDistillation(Loss):
-    """FastBERT's second stage (arXiv 2004.02178, equations 5 and 6): KL divergence of the early exits from the last."""
+    """KL divergence of the early exits from the last: FastBERT's second stage.
+
+    Source: arXiv 2004.02178, equations 5 and 6.
+    """
 
     judged = slice(None, -1)
 
@@ -84,8 +92,10 @@ class SelfDistillation(Loss):
 
 
 class LearnedExits(Loss):
-    """A loss, and the squared error of every learned-exit head: its certainty against whether the exit is right
-    (BERxiT, section 3.3)."""
+    """A loss plus the squared error of every learned-exit head.
+
+    The head's certainty is compared with whether the exit is right (BERxiT, section 3.3).
+    """
 
     def __init__(self, inner: Loss) -> None:
         super().__init__()
@@ -107,9 +117,9 @@ class LearnedExits(Loss):
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """Part of a training: its losses take turns, step by step.
+    """Part of a training; its losses alternate, step by step.
 
-    `heads_only`: no parameter below the heads moves, so they are trained on stored states.
+    `heads_only`: no parameter below the heads is trained, so the heads train on stored states.
     """
 
     name: str
@@ -119,7 +129,10 @@ class Phase:
 
 
 def phases(strategy: str, config: ModelConfig) -> list[Phase]:
-    """Expand a strategy for a model. Raises ConfigError where the model lacks what the strategy trains."""
+    """Return a strategy's phases for a model.
+
+    Raises ConfigError where the model lacks what the strategy trains.
+    """
     if strategy not in STRATEGIES:
         raise ConfigError(f"strategy: one of {', '.join(STRATEGIES)} required, was {strategy!r}")
     if strategy in ("two_stage", "deebert", "fastbert") and config.classifiers != "per_layer":
@@ -173,5 +186,6 @@ STRATEGIES: dict[str, Callable[[ModelConfig], list[Phase]]] = {
     "berxit": lambda _: [Phase("last and all exits in turn", (LastExit(), LearnedExits(Joint())), _everything)],
     "pf_berxit": lambda _: [Phase("adapters and heads", (LearnedExits(Joint()),), _adapters_and_heads)],
 }
-"""Plain fine-tuning (last), BranchyNet (joint), ELBERT (elbert), DeeBERT (two stages, without its poolers), FastBERT
-(two stages, with a linear exit in place of its attention block), BERxiT, PF-BERxiT (frozen backbone)."""
+"""Strategies by name: plain fine-tuning (last), BranchyNet (joint), ELBERT (elbert), DeeBERT (two stages, without
+its poolers), FastBERT (two stages, with a linear exit in place of its attention block), BERxiT, PF-BERxiT (frozen
+backbone)."""

@@ -1,4 +1,4 @@
-"""What every exit is trained towards, and the loss of one exit.
+"""Training targets of every exit, and the loss of one exit.
 
 Letters: S texts, C classes.
 """
@@ -15,7 +15,7 @@ from earlybird.engine.training.data import UNLABELLED
 
 
 class Targets(NamedTuple):
-    """Of the texts of a batch."""
+    """Targets of a batch of texts."""
 
     label: Tensor  # (S,) int64, UNLABELLED where there is none
     soft: Tensor | None = None  # (S, C) a teacher's probabilities
@@ -23,15 +23,21 @@ class Targets(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Distillation:
-    """How much a teacher counts: its share of the loss where a text has a label, all of it where it has none."""
+    """Weight of a teacher in the loss.
+
+    It is the teacher's share of the loss for labelled texts; for others the teacher gives the whole loss.
+    """
 
     share: float = 0.5
     temperature: float = 1.0
 
 
 def exit_loss(logits: Tensor, targets: Targets, distillation: Distillation) -> Tensor:
-    """(S,) cross-entropy with the label (ELBERT, equation 1, with the label in the indicator), mixed with that to the
-    teacher's probabilities at a temperature."""
+    """Compute each text's cross-entropy with its label and the teacher, (S,).
+
+    The label's part is ELBERT's equation 1, with the label in the indicator; the other part is the cross-entropy with
+    the teacher's probabilities at a temperature.
+    """
     labelled = targets.label != UNLABELLED
     hard = F.cross_entropy(logits, targets.label.clamp_min(0), reduction="none") * labelled
     if targets.soft is None:
@@ -43,11 +49,14 @@ def exit_loss(logits: Tensor, targets: Targets, distillation: Distillation) -> T
 
 
 def soften(probs: Tensor, temperature: float) -> Tensor:
-    """Probabilities (S, C) as a softmax at another temperature would give them."""
+    """Convert probabilities (S, C) to those of a softmax at another temperature."""
     return probs if temperature == 1.0 else (probs.clamp_min(1e-12).log() / temperature).softmax(dim=-1)
 
 
 def mean_of_teachers(logits: Sequence[Tensor]) -> Tensor:
-    """Probabilities (S, C) of the mean of several teachers' logits (S, C), each centred."""
+    """Return the probabilities (S, C) of several teachers' mean logits.
+
+    Each teacher's logits (S, C) are centred first.
+    """
     centred = [each - each.mean(dim=-1, keepdim=True) for each in logits]
     return torch.stack(centred).mean(dim=0).softmax(dim=-1)

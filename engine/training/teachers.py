@@ -1,4 +1,4 @@
-"""Soft targets: what teachers say of texts, computed once and kept.
+"""Soft targets: teachers' outputs for texts, computed once and cached.
 
 Letters: n texts, C classes.
 """
@@ -19,13 +19,13 @@ from earlybird.engine.training.targets import mean_of_teachers
 BATCH = 32
 
 Progress = Callable[[str, int, int], None]
-"""Told the teacher, the texts done and the texts in all."""
+"""Called with the teacher, the texts done and the texts in total."""
 
 
 def soft_targets(
     teachers: Sequence[str], texts: Sequence[str], cache: Path, labels: Mapping[str, str] | None, progress: Progress
 ) -> Tensor:
-    """Probabilities (n, C) of the mean of the teachers' logits.
+    """Return the probabilities (n, C) of the mean of the teachers' logits.
 
     A teacher is a Hugging Face classifier (folder or hub name; its labels are ours or mapped by `labels`) or a model
     folder of ours at full depth. Each teacher's logits are kept in `cache` under a hash of teacher and texts.
@@ -49,13 +49,13 @@ def _cached(
 
 @torch.inference_mode()
 def _by_hugging_face(name: str, texts: Sequence[str], labels: Mapping[str, str] | None, progress: Progress) -> Tensor:
-    import transformers  # seconds to import
+    import transformers  # takes seconds to import
 
     library: Any = transformers
     try:
         tokenizer = library.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         model = library.AutoModelForSequenceClassification.from_pretrained(name, trust_remote_code=False).eval()
-    except Exception as error:  # OSError, ValueError, ImportError and more, by version
+    except Exception as error:  # OSError, ValueError, ImportError and others, depending on the version
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise NotAModel(f"teacher {name}: transformers cannot load it as a classifier, {reason}") from None
     rows = _rows(name, model.config.id2label, labels)
@@ -72,7 +72,10 @@ def _by_hugging_face(name: str, texts: Sequence[str], labels: Mapping[str, str] 
 
 
 def _rows(name: str, id2label: Mapping[int, str], labels: Mapping[str, str] | None) -> list[int]:
-    """For each of our labels its row in the teacher's output; checked before the first text is computed."""
+    """Return the row of each of our labels in a teacher's output.
+
+    It is checked before the first text is computed.
+    """
     mapped = {theirs.casefold(): ours for theirs, ours in (labels or {}).items()}
     theirs = [mapped.get(label.casefold(), label.casefold()) for _, label in sorted(id2label.items())]
     if sorted(theirs) != sorted(LABELS):
