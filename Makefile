@@ -7,7 +7,7 @@ SIDE_BY_SIDE := -n 2 --dist worksteal
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check -c $(VENV)/constraints.txt
 SHELL := bash
 
-.PHONY: setup setup-all demo test lint types unit broker faults kafka kafka-stop system-deps clean
+.PHONY: setup setup-all demo test lint types unit broker faults kafka kafka-stop docs system-deps clean
 
 # What the stage needs; and what its tests, benches and optional parts need besides.
 setup: $(VENV)/.ready
@@ -24,7 +24,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.ready-all: $(VENV)/.ready
-	$(INSTALL) -e '.[engine,stream,views,strategies,nautilus,bench,evaluate,dev]'
+	$(INSTALL) -e '.[engine,stream,views,strategies,nautilus,bench,evaluate,docs,dev]'
 	@touch $@
 
 demo: setup
@@ -59,6 +59,11 @@ kafka: setup
 
 kafka-stop: setup
 	$(BIN)/python deploy/kafka/local.py stop
+
+# The documentation as pages, in var/site. Its generated parts come from the code.
+docs: setup-all
+	$(BIN)/python docs/generate.py
+	$(BIN)/mkdocs build --quiet
 
 system-deps:
 	apt-get update && apt-get install -y --no-install-recommends openjdk-17-jre-headless maven

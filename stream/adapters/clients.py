@@ -157,6 +157,14 @@ class ClientLog:
         self._monotonic = monotonic
         self._last: dict[str, float] = {}
 
+    def denies(self, error: KafkaError) -> bool:
+        """Whether this error lasts. Permissions on a group count only for a client that has one: librdkafka looks for
+        the coordinator of its `group.id` even if the group is never joined."""
+        return error.code() in DENIED and not self._about_unused_group(error)
+
+    def _about_unused_group(self, error: KafkaError) -> bool:
+        return self.group is None and error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
+
     def due(self, kind: str) -> bool:
         """Return whether a line of this kind may be logged now."""
         now = self._monotonic()
@@ -189,6 +197,8 @@ class ClientLog:
     def error(self, error: KafkaError) -> None:
         """Handle an error, as librdkafka's error callback."""
         code, text = error.code(), error.str()
+        if self._about_unused_group(error):
+            return
         if fatal(error) or (code in DENIED and not self.worked):
             self.failure = str(self.refusal(error))
             log.error("client.failed", client=self.name, brokers=self.bootstrap_servers, reason=text)

@@ -270,7 +270,7 @@ class Subscriber:
             self._at_end.add(Partition(message.topic() or "", message.partition() or 0))
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
             self._start_over(message, error)
-        elif error.fatal() or error.code() in DENIED:
+        elif error.fatal() or self._log.denies(error):
             raise self._log.refusal(error, message.topic())
         else:
             self._log.error(error)

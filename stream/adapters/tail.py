@@ -6,7 +6,7 @@ from typing import Literal
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaException, TopicPartition
 
-from earlybird.stream.adapters.clients import DENIED, ClientLog, leave
+from earlybird.stream.adapters.clients import ClientLog, leave
 from earlybird.stream.adapters.kafka import record_of
 from earlybird.stream.adapters.options import client_options
 from earlybird.stream.adapters.questions import ANSWER_S, partitions_of
@@ -73,7 +73,7 @@ class Tail:
         messages = [first, *self._consumer.consume(limit - 1, 0)]
         for message in messages:
             error = message.error()
-            if error is not None and (error.fatal() or error.code() in DENIED):
+            if error is not None and (error.fatal() or self._log.denies(error)):
                 raise self._log.refusal(error, message.topic())
         return [record_of(message) for message in messages if message.error() is None]
 

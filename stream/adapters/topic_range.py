@@ -19,7 +19,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
-from earlybird.stream.adapters.clients import DENIED, ClientLog, leave
+from earlybird.stream.adapters.clients import ClientLog, leave
 from earlybird.stream.adapters.kafka import record_of
 from earlybird.stream.adapters.options import client_options
 from earlybird.stream.adapters.questions import ANSWER_S, partitions_of
@@ -81,7 +81,7 @@ class TopicReader:
             topic, number, offset = message.topic(), message.partition(), message.offset()
             assert topic is not None and number is not None and offset is not None
             self.at_end[Partition(topic, number)] = offset
-        elif error.fatal() or error.code() in DENIED or error.code() == KafkaError._AUTO_OFFSET_RESET:
+        elif error.fatal() or self._log.denies(error) or error.code() == KafkaError._AUTO_OFFSET_RESET:
             raise self._log.refusal(error, f"{message.topic()}/{message.partition()}")
         return None
 

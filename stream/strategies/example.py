@@ -1,4 +1,4 @@
-"""Long what is praised, short what is blamed: python -m earlybird.stream.strategies.example localhost:9092"""
+"""Long positive, short negative mean sentiment: python examples/strategy.py localhost:9092"""
 
 import sys
 

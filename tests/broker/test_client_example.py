@@ -26,7 +26,7 @@ from earlybird.stream.stage.outcome import signal_record
 from earlybird.stream.strategies.invented import invented
 
 ROOT = Path(__file__).parents[2]
-EXAMPLE = ROOT / "stream" / "strategies" / "example.py"
+EXAMPLE = ROOT / "examples" / "strategy.py"
 T0 = 1_700_000_000_000_000
 
 TEXTS: list[Signal] = [
@@ -59,7 +59,7 @@ def address() -> Iterator[str]:
 def test_the_example_runs_on_a_broker(address: str) -> None:
     """As a user starts it."""
     with subprocess.Popen(
-        [sys.executable, "-m", "earlybird.stream.strategies.example", address],
+        [sys.executable, str(EXAMPLE), address],
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
@@ -84,27 +84,28 @@ def test_the_example_runs_over_history(capsys: pytest.CaptureFixture[str]) -> No
 def test_the_example_prints_the_same_in_every_run() -> None:
     """Whatever order a set of names has in this process; instants as people read them."""
     code = (
-        "import sys; from earlybird.stream.strategies.example import act;"
+        "from strategy import act;"
         "from earlybird.stream.strategies.invented import invented;"
-        "from earlybird.stream.client import Signals; names = [f'S{n}' for n in range(30)];"
+        "from earlybird import Signals; names = [f'S{n}' for n in range(30)];"
         f"Signals.replay([(invented('1', {T0}, 0.9, symbols=names), {T0})]).on(act).run()"
     )
     runs = [
         subprocess.run(
             [sys.executable, "-c", code],
-            cwd=ROOT, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": seed},
+            cwd=EXAMPLE.parent, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": seed},
         ).stdout
         for seed in ("1", "2")
     ]  # fmt: skip
     assert runs[0] == runs[1] and runs[0].startswith("2023-11-14T22:13:20.000+00:00 S0 +1 new wire:1")
 
 
-def test_the_readme_shows_this_very_text() -> None:
-    """Between its <!-- strategy --> marks; some twenty lines that fit a screen."""
-    lines = [line for line in EXAMPLE.read_text(encoding="utf-8").splitlines() if line.strip()]
+def test_the_example_fits_a_screen() -> None:
+    """Some twenty lines. README and the pages show this very text, and so does the module of old."""
+    text = EXAMPLE.read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line.strip()]
     assert len(lines) <= 22 and max(map(len, lines)) <= 120
-    _, shown, _ = (ROOT / "README.md").read_text(encoding="utf-8").split("<!-- strategy -->")
-    assert EXAMPLE.read_text(encoding="utf-8").strip() in shown
+    assert text == (ROOT / "stream" / "strategies" / "example.py").read_text(encoding="utf-8")
+    assert text in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def clean() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A broker behind TLS and SCRAM, with the settings as the README names them."""
+"""A broker behind TLS and SCRAM, with the settings as README and the pages name them."""
 
 import json
 import os

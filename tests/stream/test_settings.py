@@ -15,11 +15,9 @@ from structlog.testing import capture_logs
 from earlybird.engine.config import EngineConfig
 from earlybird.stream import cli, service
 from earlybird.stream.config import settings
-from earlybird.stream.config.report import HIDDEN, effective, fields, table
+from earlybird.stream.config.report import HIDDEN, effective, fields
 from earlybird.stream.config.settings import Engine, Redis, Settings, load
 from earlybird.stream.errors import SettingsError
-
-README = Path(__file__).parents[2] / "README.md"
 
 
 @pytest.fixture(autouse=True)
@@ -297,12 +295,6 @@ def test_a_faulty_url_does_not_tell_its_password(monkeypatch: pytest.MonkeyPatch
 def test_every_setting_says_what_it_means() -> None:
     """The table has a meaning for each; numbers carry their unit in the name or in the text."""
     assert all(field.description for _, field in fields(Settings))
-
-
-def test_readme_holds_the_table_of_settings() -> None:
-    """`earlybird config table` prints what stands between the markers."""
-    between = README.read_text(encoding="utf-8").partition("<!-- settings -->")[2].partition("<!-- /settings -->")[0]
-    assert between.strip() == table(Settings)
 
 
 def test_every_engine_setting_reaches_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,22 @@
+"""Kafka permissions that each command needs; the documentation's table is made of it, and a test runs them."""
+
+RAW = ("news.raw", "tweets.raw")
+OUTPUTS = ("signals", "signals.control", "raw.dlq")
+RECORDS = (*RAW, "signals", "raw.dlq")
+
+PERMISSIONS: dict[str, tuple[dict[str, tuple[str, ...]], str]] = {
+    "run": ({"Read": RAW, "Write": OUTPUTS, "Read on group": ("earlybird",)}, ""),
+    "topics create": ({"Create": (*RAW, *OUTPUTS), "Describe": (*RAW, *OUTPUTS)}, ""),
+    "topics show": ({"Describe": (*RAW, *OUTPUTS), "DescribeConfigs": ("signals",)}, ""),
+    "feed": ({"Write": RAW, "DescribeConfigs": RAW}, "DescribeConfigs: not with `--timestamps now`"),
+    "signals": ({"Read": ("signals", "raw.dlq")}, "with `--raw` Read on the raw topics, too"),
+    "audit": ({"Read": RECORDS}, ""),
+    "archive": ({"Read": RECORDS}, ""),
+    "replay recorded": ({"Read": ("signals", "raw.dlq")}, "none with `--archive`"),
+    "replay recompute": (
+        {"Read": RECORDS},
+        "none with `--archive`; `--format topic`: Create and Write on the new topics",
+    ),
+    "strategy": ({"Read": ("signals", "signals.control")}, "in a group: Read on the group"),
+}
+"""Command -> operation -> names, and a remark. Read and Write include Describe."""
