@@ -1,10 +1,11 @@
-"""How long a partition that moves is without signals: a second worker joins, leaves, joins again and is killed.
+"""Measure the gap in signals while a partition moves between workers.
 
     python deploy/kafka/handover.py [--protocol classic|consumer] [--rounds 3] [--rate 100] [--client-defaults]
 
-Starts a real Kafka and real workers (`earlybird run`), publishes news at a steady pace, and reads the gaps off the
-broker's append times of the signals: the longest time between two signals of a partition, the worst of all. `quiet` is
-the same figure with nothing going on.
+A second worker joins, leaves, joins again and is killed. The script starts a real Kafka and real workers (`earlybird
+run`) and publishes news at a steady pace. Gaps come from the broker's append times of the signals: the longest time
+between two signals of a partition, and of these the longest over all partitions. `quiet` is the same figure while
+nothing moves.
 """
 
 import argparse
@@ -33,19 +34,19 @@ from earlybird.stream.adapters.topics import create_topics, stage_topics
 from earlybird.stream.ports import Outgoing
 
 PARTITIONS, KEYS = 8, 64
-SETTLED_S = 3.0  # after a move, so that nothing of it is left in the next figure
-# What the clients and the broker do when nobody says otherwise.
+SETTLED_S = 3.0  # pause after a move, so that it does not affect the next figure
+# Defaults of the clients and the broker.
 CLIENT_DEFAULTS = {"HEARTBEAT_INTERVAL_MS": "3000", "SESSION_TIMEOUT_MS": "45000"}
 BROKER_DEFAULTS = {
     "group.consumer.min.heartbeat.interval.ms": "5000",
     "group.consumer.heartbeat.interval.ms": "5000",
 }
 
-Signals = dict[int, list[float]]  # partition -> when its signals were appended, in seconds
+Signals = dict[int, list[float]]  # partition -> append times of its signals, in seconds
 
 
 class Load:
-    """News at a steady pace, and the instants of their signals. Use as a context manager."""
+    """News at a steady pace, and the times of their signals, as context manager."""
 
     def __init__(self, bootstrap_servers: str, rate: int) -> None:
         self.appended: Signals = defaultdict(list)
@@ -64,7 +65,10 @@ class Load:
             thread.join()
 
     def longest_gap(self, move: Callable[[], object]) -> float:
-        """Of any partition while this happens and until all of them are served again, in seconds."""
+        """Return the longest gap of any partition in seconds.
+
+        Measured during `move` and until all partitions are served again.
+        """
         since_s = time.time()
         move()
         moved_s, deadline_s = time.time(), time.time() + 120
@@ -82,7 +86,7 @@ class Load:
                 now_us = time.time_ns() // 1000
                 item = {"item_key": f"wire:{number}", "source": "wire", "source_item_id": str(number)}
                 item |= {"item_type": "news", "headline": f"Acme wins order {number}", "ingested_us": now_us}
-                # Few keys in turn: each partition gets its news at even distances.
+                # Few keys in turn: each partition gets its news at even intervals.
                 sink.send(Outgoing("news.raw", b"%d" % (number % KEYS), json.dumps(item).encode()))
                 number += 1
             sink.receipts(0)
@@ -99,12 +103,12 @@ class Load:
 
 
 def _longest(instants: list[float], since_s: float) -> float:
-    """Between two neighbours of which the later came after `since_s`."""
+    """Return the longest gap between neighbours, the later one after `since_s`."""
     return max(after - before for before, after in pairwise(instants) if after > since_s)
 
 
 class Group:
-    """Workers as processes."""
+    """Group of workers, each a process."""
 
     def __init__(self, bootstrap_servers: str, protocol: str, options: dict[str, str], logs: Path) -> None:
         self._logs = logs
@@ -120,7 +124,7 @@ class Group:
         self._workers: list[subprocess.Popen[bytes]] = []
 
     def join(self) -> subprocess.Popen[bytes]:
-        """Another worker, once it owns half of the partitions."""
+        """Start a worker and wait until it owns its share of the partitions."""
         log = self._logs / f"worker-{len(self._workers)}.log"
         with log.open("wb") as out:
             command = [sys.executable, "-m", "earlybird.stream.cli", "run"]
@@ -134,19 +138,19 @@ class Group:
         return worker
 
     def leave(self, how: signal.Signals) -> None:
-        """The youngest worker ends."""
+        """Send the signal to the youngest worker and wait for its end."""
         self._workers[-1].send_signal(how)
         self._workers[-1].wait()
 
     def end(self) -> None:
-        """All of them."""
+        """Kill all workers."""
         for worker in self._workers:
             worker.kill()
             worker.wait()
 
 
 def owned(log: Path) -> int:
-    """How many partitions the log of a worker says it has."""
+    """Return the number of partitions that a worker's log shows as assigned."""
     count = 0
     for line in log.read_text(errors="replace").splitlines():
         event = json.loads(line) if line.startswith("{") else {"event": ""}
@@ -156,7 +160,7 @@ def owned(log: Path) -> int:
 
 
 def measure(protocol: str, rounds: int, rate: int, defaults: bool) -> dict[str, list[float]]:
-    """Per kind of move and round: the longest gap of any partition."""
+    """Return the longest gap of any partition per kind of move and round."""
     kinds: dict[str, list[float]] = {"quiet": [], "join": [], "leave": [], "kill -9": []}
     with tempfile.TemporaryDirectory() as home:
         broker = LocalKafka(Path(home) / "kafka", options=BROKER_DEFAULTS if defaults else {})
@@ -169,7 +173,7 @@ def measure(protocol: str, rounds: int, rate: int, defaults: bool) -> dict[str, 
             try:
                 with Load(broker.bootstrap_servers, rate) as load:
                     group.join()
-                    load.longest_gap(lambda: None)  # until what came before the first worker is done
+                    load.longest_gap(lambda: None)  # waits for the backlog from before the first worker
                     for _ in range(rounds):
                         kinds["quiet"].append(load.longest_gap(lambda: None))
                         kinds["join"].append(load.longest_gap(group.join))

@@ -1,9 +1,10 @@
-"""A real Apache Kafka on this machine without Docker: one node, loopback only, from Maven's jars.
+"""A real Apache Kafka on this machine without Docker: one node, loopback only.
 
     python deploy/kafka/local.py start [--port 9092] [--home var/kafka]
     python deploy/kafka/local.py stop | status
 
-Needs Java 17 and, the first time, Maven (44 MB into ~/.cache/earlybird). Tests use LocalKafka directly.
+It runs from Maven's jars: Java 17 is needed and, the first time, Maven (44 MB into ~/.cache/earlybird). Tests use
+LocalKafka directly.
 """
 
 import argparse
@@ -28,21 +29,22 @@ HERE = Path(__file__).parent
 LIBS = Path.home() / ".cache" / "earlybird" / "kafka-4.3.1"
 HOW_TO_GET = "real Kafka needs Java 17 and Maven: `make system-deps`, or apt-get install openjdk-17-jre-headless maven"
 
-# A short-lived broker: the fast compiler and the small collector start sooner than the good ones.
+# A short-lived broker: the C1 compiler and the serial collector start faster than the defaults.
 JVM = ("-Xms256m", "-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData")
 STOP_S = 15.0
 
-# The child lives until our end of the pipe closes, however we die; a line names a gentler signal. $1 is its log file.
+# The broker is killed when this process's end of the pipe closes, however this process ends; a line on the pipe names a
+# gentler signal. $1 is its log file.
 LIFELINE = """log=$1; shift; "$@" >>"$log" 2>&1 </dev/null & echo $!
 read -r how; kill ${how:--9} $! 2>/dev/null; wait"""
 
 
 class KafkaUnavailable(Exception):
-    """Kafka cannot be started here. The text says why and what to do."""
+    """Kafka cannot be started here; the message names the reason and the remedy."""
 
 
 def libraries() -> Path:
-    """The folder of Kafka's jars, fetched by Maven once. Raises KafkaUnavailable."""
+    """Return the folder of Kafka's jars; Maven fetches them once. Raises KafkaUnavailable."""
     if shutil.which("java") is None:
         raise KafkaUnavailable(f"no java on PATH; {HOW_TO_GET}")
     if LIBS.is_dir():
@@ -64,10 +66,10 @@ def libraries() -> Path:
 
 
 class LocalKafka:
-    """One broker with its data under `home`. A port of 0 means any free one, kept over restarts.
+    """One broker with its data under `home`.
 
-    `options` are further broker properties, in which ${port}, ${controller_port} and ${data} stand for ours. Unless
-    `detached`, the broker dies with this process.
+    Port 0 means any free port, kept over restarts. `options` are further broker properties, in which ${port},
+    ${controller_port} and ${data} stand for this broker's own. Unless `detached`, the broker dies with this process.
     """
 
     def __init__(
@@ -82,16 +84,19 @@ class LocalKafka:
 
     @property
     def bootstrap_servers(self) -> str:
-        """host:port"""
+        """Address of the broker as host:port."""
         return f"127.0.0.1:{self.port}"
 
     @property
     def log(self) -> Path:
-        """What the broker and its JVM print."""
+        """Path of the output of the broker and its JVM."""
         return self.home / "broker.log"
 
     def start(self, timeout_s: float = 60.0) -> None:
-        """Format the storage where it is new, start, and wait until the broker answers. Raises KafkaUnavailable."""
+        """Format new storage, start, and wait until the broker answers.
+
+        Raises KafkaUnavailable.
+        """
         properties = self._configure()
         if not (self.home / "data" / "meta.properties").exists():
             self._format(properties)
@@ -107,14 +112,14 @@ class LocalKafka:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
-                start_new_session=True,  # Ctrl-C is for us: the broker must outlive a graceful stop
+                start_new_session=True,  # keeps Ctrl-C from the broker, which must outlive a graceful stop
             )
             assert self._lifeline.stdout is not None
             self.pid = int(self._lifeline.stdout.readline())
         self._wait(time.monotonic() + timeout_s)
 
     def pause(self) -> None:
-        """Stop the process where it stands: connections stay open and nothing answers."""
+        """Suspend the process: connections stay open and nothing answers."""
         os.kill(self._running(), signal.SIGSTOP)
 
     def resume(self) -> None:
@@ -122,12 +127,12 @@ class LocalKafka:
         os.kill(self._running(), signal.SIGCONT)
 
     def kill(self) -> None:
-        """End it at once, as a power cut would."""
+        """End the broker at once, as a power failure would."""
         os.kill(self._running(), signal.SIGKILL)
         self._reap()
 
     def stop(self) -> None:
-        """End it in an orderly way. Nothing happens when it does not run."""
+        """Shut the broker down; does nothing if it is not running."""
         if self._lifeline is not None:
             try:
                 self._lifeline.communicate("-15\n", timeout=STOP_S)
@@ -143,7 +148,7 @@ class LocalKafka:
         self._reap()
 
     def restart(self) -> None:
-        """The same broker again, with the data and the address it had."""
+        """Restart the broker with the same data and address."""
         self.stop()
         self.start()
 
@@ -196,13 +201,13 @@ class LocalKafka:
 
 
 def java(main: str, *arguments: str) -> list[str]:
-    """The command line of one of Kafka's classes."""
+    """Return the command line that runs one of Kafka's classes."""
     logging = f"-Dlog4j2.configurationFile={HERE / 'log4j2.properties'}"
     return ["java", *JVM, logging, "-cp", f"{libraries()}/*", main, *arguments]
 
 
 def answers(bootstrap_servers: str) -> bool:
-    """Whether a broker at this address answers a metadata request."""
+    """Return whether a broker at this address answers a metadata request."""
     host, _, port = bootstrap_servers.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=1.0).close()
@@ -219,8 +224,10 @@ def answers(bootstrap_servers: str) -> bool:
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on, below those the system gives to outgoing connections: a broker that is away
-    for a moment must find its port free, though clients knock at it all the time."""
+    """Return a free TCP port below the range of outgoing connections.
+
+    A broker that restarts must find its port free, although clients try to connect to it all the time.
+    """
     while True:
         port = random.randrange(20_000, 32_000)
         with socket.socket() as probe, contextlib.suppress(OSError):
@@ -229,7 +236,7 @@ def free_port() -> int:
 
 
 def alive(pid: int) -> bool:
-    """Whether the process exists and is no zombie."""
+    """Return whether the process exists and is no zombie."""
     shown = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
     return bool(shown.strip()) and not shown.startswith("Z")
 

@@ -1,1 +1,1 @@
-"""`earlybird bench stage`: what the Kafka side costs, step by step, beside what others use for the same job."""
+"""Benchmarks of the Kafka stage: cost per step, and comparison with other stream consumers."""

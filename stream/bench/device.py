@@ -1,9 +1,9 @@
-"""A simulated device behind feeders, in a process of its own, as `earlybird run` has one.
+"""Simulated device behind consumer processes, in a process of its own as in `earlybird run`.
 
     python -m earlybird.stream.bench.device --engine null:70000 LINE ...
 
-It serves until stdin has a line or ends, and says on stdout when it is ready (`{"ready": true}`) and, at the end, what
-it measured.
+It serves until stdin delivers a line or ends. On stdout it prints `{"ready": true}` once it is ready and its
+measurements at the end.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from earlybird.stream.stage.messages import Failed
 
 
 def main() -> int:
-    """0: every request was answered."""
+    """Serve until stdin ends; the exit status is 0 if every request was answered."""
     parser = argparse.ArgumentParser(prog="python -m earlybird.stream.bench.device", description=__doc__)
     parser.add_argument("--engine", required=True)
     parser.add_argument("lines", nargs="+", type=Line.inherited)

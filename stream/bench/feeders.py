@@ -18,27 +18,33 @@ PLACES, LONGEST = 1_024, 512
 
 @dataclass(frozen=True, slots=True)
 class Fed:
-    """One run of `feeders` feeders, all of them tokenising. CPU time is that of whole processes."""
+    """One run with `feeders` consumer processes, all of them tokenising.
+
+    CPU times are those of whole processes.
+    """
 
     feeders: int
     texts: int
     wall_s: float
     feeders_cpu_s: float
-    engine_us: float  # CPU time a text of the engine's process, whose device costs none
+    engine_us: float  # CPU time per text of the engine's process; the simulated device costs none
 
     @property
     def per_s(self) -> float:
-        """Texts a second, all feeders together."""
+        """Texts per second of all consumer processes together."""
         return self.texts / self.wall_s
 
     @property
     def feeder_us(self) -> float:
-        """CPU time of a feeder for one text."""
+        """CPU time of the consumer processes per text, in microseconds."""
         return 1e6 * self.feeders_cpu_s / self.texts
 
 
 def feed(place: Place, engine: str, feeders: int) -> Fed:
-    """Everything in the raw topic, read by so many. Raises StreamError when a process fails."""
+    """Consume the whole raw topic with `feeders` consumer processes and measure it.
+
+    Raises StreamError when a process fails.
+    """
     lines = [Line.create(PLACES, LONGEST) for _ in range(feeders)]
     command = ["earlybird.stream.bench.device", "--engine", engine, *(line.spelt() for line in lines)]
     device = Child(command, child_environment(()), [fd for line in lines for fd in line.descriptors])
@@ -59,7 +65,7 @@ def feed(place: Place, engine: str, feeders: int) -> Fed:
 
 
 def table(runs: Sequence[Fed]) -> Table:
-    """A row a run."""
+    """Return a table with one row per run."""
     shown = figures("Feeders", "feeders", "texts/s", "us of a feeder", "us of the engine's process", "cores")
     for run in runs:
         cores = (run.feeders_cpu_s + run.engine_us * run.texts / 1e6) / run.wall_s
@@ -70,7 +76,7 @@ def table(runs: Sequence[Fed]) -> Table:
 
 
 def conclusion(runs: Sequence[Fed], rate: float | None) -> str:
-    """What the table says, in words."""
+    """Summarise the runs in sentences."""
     first, last = runs[0], runs[-1]
     feeder_s, engine_s = 1e6 / first.feeder_us, 1e6 / last.engine_us
     added = [

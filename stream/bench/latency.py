@@ -1,6 +1,8 @@
-"""From the raw record's produce() to the signal in a consumer's hands, at a steady rate, with the real model.
+"""End-to-end latency at a steady rate with the real model.
 
-And beside it the bare broker: the same records, in the same run, from produce() to a consumer of the raw topic."""
+Measured from produce() of the raw record to the signal in a consumer. The same run also measures the bare broker with
+the same records: from produce() to a consumer of the raw topic.
+"""
 
 import time
 from dataclasses import dataclass
@@ -13,14 +15,17 @@ from earlybird.stream.errors import StreamError
 from earlybird.stream.ports import Outgoing
 
 PATIENCE_S = 30.0
-# Not counted. The worker is let go by resuming its partitions, after which librdkafka takes up to a second to fetch
-# again; what has piled up by then is worked off, and the model's first passes are slow.
+# Excluded from the figures. The worker starts when its partitions are resumed. librdkafka then takes up to a second to
+# fetch again, the backlog of that second is worked off, and the model's first passes are slow.
 WARM_UP_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Milliseconds. `broker` is the bare round trip, `signal` the whole way."""
+    """Latencies in milliseconds.
+
+    `broker` is the bare round trip through Kafka, `signal` the way from raw record to signal.
+    """
 
     rate: float
     texts: int
@@ -31,7 +36,10 @@ class Latency:
 
 
 def latency(place: Place, rate: float, seconds: float) -> Latency:
-    """Paced at `rate` texts a second for so long. Raises StreamError when signals do not come."""
+    """Measure latency at `rate` texts per second for `seconds`.
+
+    Raises StreamError when signals are missing.
+    """
     warm_up = round(rate * WARM_UP_S)
     texts = records(place.raw, warm_up + round(rate * seconds))
     sink = KafkaSink(place.bootstrap_servers)

@@ -1,4 +1,4 @@
-"""Invented raw items for the bench, as many as wanted, every text different."""
+"""Invented raw items for the bench, any number of them, every text different."""
 
 from collections.abc import Iterable, Iterator
 from itertools import cycle, islice
@@ -10,7 +10,7 @@ from earlybird.stream.ports import Outgoing, Record
 
 
 def records(topic: str, count: int, partitions: int = 1) -> list[Record]:
-    """The demo's items over and over, under keys and texts of their own."""
+    """Return the demo's items repeated as needed, each with its own key and text."""
     return [
         Record(topic, number % partitions, number // partitions, key, value, 1_770_000_000_000_000)
         for number, (key, value) in enumerate(islice(_items(), count))
@@ -18,14 +18,16 @@ def records(topic: str, count: int, partitions: int = 1) -> list[Record]:
 
 
 def fill(bootstrap_servers: str, topic: str, count: int) -> int:
-    """Publish `count` items; their size in bytes. On return the broker has them."""
+    """Publish `count` items, wait for all acknowledgements and return their size in bytes."""
     return publish(bootstrap_servers, topic, islice(_items(), count))
 
 
 def publish(bootstrap_servers: str, topic: str, items: Iterable[tuple[bytes | None, bytes | None]]) -> int:
-    """Publish these keys and values; their size in bytes. On return the broker has them.
+    """Publish these keys and values and return the size of the values in bytes.
 
-    Not compressed: Faust's client reads no lz4 without a further package."""
+    All are acknowledged on return. They are not compressed, because Faust's client cannot read lz4 without a further
+    package.
+    """
     sink = KafkaSink(bootstrap_servers, options={"linger.ms": 5, "compression.type": "none"})
     size = 0
     for key, value in items:

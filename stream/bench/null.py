@@ -1,4 +1,4 @@
-"""An engine without a model: every text exits at once, or at the rate of a device that one would like to have."""
+"""Engine without a model: texts exit at once or at a simulated device's rate."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -30,7 +30,10 @@ MODEL = Model(
 
 
 def rate_of(engine: str) -> float | None:
-    """`null` -> None (no limit), `null:70000` -> 70,000 texts a second. Raises SettingsError."""
+    """Parse the rate of an engine specification.
+
+    `null` -> None (no limit), `null:70000` -> 70,000 texts per second. Raises SettingsError.
+    """
     name, colon, rate = engine.partition(":")
     try:
         if name != "null" or (colon and float(rate) <= 0):
@@ -41,24 +44,27 @@ def rate_of(engine: str) -> float | None:
 
 
 def origin(signals: str, dead_letters: str) -> Origin:
-    """What the signals of such a run say of their making."""
+    """Return the provenance of the signals of such a run."""
     return Origin(MODEL, LAYERS, True, "bench", signals, dead_letters)
 
 
 class NullEncoder:
-    """Reads nothing: every text gets three ids of its own."""
+    """Encoder that ignores the text and returns three ids, different for each text."""
 
     def __init__(self) -> None:
         self._texts = 0
 
     def encode(self, texts: Sequence[Text]) -> list[Encoded | None]:
-        """As TextEncoder.encode."""
+        """See TextEncoder.encode."""
         start, self._texts = self._texts, self._texts + len(texts)
         return [Encoded((2, number, 3), False, f"{number:064x}") for number in range(start, self._texts)]
 
 
 class NullRunner:
-    """A Runner whose texts all leave in one step, which takes as long as a device of `rate` texts a second would."""
+    """Runner whose texts all exit in one step.
+
+    The step takes as long as a device of `rate` texts per second would take.
+    """
 
     def __init__(self, rate: float | None) -> None:
         self._rate = rate
@@ -67,27 +73,27 @@ class NullRunner:
 
     @property
     def waiting(self) -> int:
-        """As Runner.waiting."""
+        """See Runner.waiting."""
         return 0
 
     @property
     def active(self) -> int:
-        """As Runner.active."""
+        """See Runner.active."""
         return len(self._requests)
 
     def submit(self, requests: Sequence[Request]) -> None:
-        """As Runner.submit."""
+        """See Runner.submit."""
         self._requests += requests
 
     def expire(self, tickets: Iterable[int]) -> None:
-        """As Runner.expire: they leave in one step anyway."""
+        """See Runner.expire; has no effect, since all texts exit in one step anyway."""
 
     def step(self) -> list[Verdict]:
-        """As Runner.step."""
+        """See Runner.step."""
         requests, self._requests = self._requests, []
         if self._rate is not None and requests:
             now_s = time.perf_counter()
-            # Counted on from the end of the last step while the device was busy, so that late waking costs no rate.
+            # A busy device counts from the end of its last step, so that a late wake-up does not lower the rate.
             start_s = self._due_s if now_s - self._due_s < SLOTS / self._rate else now_s
             self._due_s = start_s + len(requests) / self._rate
             time.sleep(max(0.0, self._due_s - now_s))
@@ -95,13 +101,13 @@ class NullRunner:
 
 
 def verdict(ticket: int) -> Verdict:
-    """What it says of every text."""
+    """Return the verdict that every text gets."""
     return Verdict(ticket, 2, (0.05, 0.15, 0.8), (-1.4, -0.3, 1.4), 2, ExitReason.CONFIDENCE, 0.4)
 
 
 @dataclass(frozen=True)
 class NullEngine:
-    """What the stage asks of an Engine. `encoder` may be a real one."""
+    """Interface of an Engine as the stage uses it; `encoder` may be a real one."""
 
     encoder: object
     rate: float | None = None
@@ -112,7 +118,7 @@ class NullEngine:
     device: str = "null"
 
     def runner(self) -> NullRunner:
-        """As Engine.runner."""
+        """See Engine.runner."""
         return NullRunner(self.rate)
 
     alone = runner

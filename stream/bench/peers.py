@@ -1,9 +1,10 @@
-"""What others use for the same job, for `earlybird bench stage`: the client alone, a Faust agent, a transformers
-pipeline in a consumer loop. The last two run as processes of their own:
+"""Other consumers for comparison: bare client, Faust agent, transformers pipeline.
+
+The pipeline runs in a consumer loop. It and the agent run as processes of their own:
 
     python -m earlybird.stream.bench.peers faust|pipeline --bootstrap ... --raw ... --signals ... --count ...
 
-Last line on stdout: texts, wall_s and cpu_s of the process, from the first record on.
+Last line on stdout: texts, wall_s and cpu_s of the process, counted from the first record.
 """
 
 import argparse
@@ -26,7 +27,10 @@ PATIENCE_S = 60.0
 
 
 def consume(bootstrap_servers: str, options: Mapping[str, str | int], topic: str, count: int) -> tuple[int, float]:
-    """Records and CPU seconds of consume(500) with nothing done about them: the most that any Python consumer has."""
+    """Return the number of records and the CPU seconds of consume(500) without processing.
+
+    This is the upper bound for any Python consumer.
+    """
     consumer = _consumer(bootstrap_servers, options, topic)
     first = len(_messages(consumer, 500))
     texts, start_s = first, time.process_time()
@@ -46,8 +50,10 @@ def pipeline(
     batch: int,
     threads: int,
 ) -> None:
-    """transformers' pipeline over an ALBERT of the bundled model's size, weights random: what the first script of
-    everybody looks like (batch 1), and in its faster form."""
+    """Run transformers' pipeline over an ALBERT of the bundled model's size with random weights.
+
+    Batch 1 is how most first scripts look; larger batches are its faster form.
+    """
     import torch
 
     transformers: Any = importlib.import_module("transformers")
@@ -87,7 +93,7 @@ def pipeline(
 
 
 def faust(bootstrap_servers: str, raw: str, signals: str, count: int) -> None:
-    """A Faust agent that reads records as a model and sends one JSON record for each; no model behind it."""
+    """Run a Faust agent that sends one JSON record per record read, without a model."""
     library: Any = importlib.import_module("faust")
 
     class Item(library.Record, serializer="json"):  # type: ignore[misc, call-arg, unused-ignore]
@@ -120,7 +126,10 @@ def faust(bootstrap_servers: str, raw: str, signals: str, count: int) -> None:
 
 
 class _Watch:
-    """Counts from the first batch on: joining a group and building a model are no part of the rate."""
+    """Counter of texts, wall time and CPU time from the first batch on.
+
+    Joining the group and building the model are not part of the rate.
+    """
 
     def __init__(self) -> None:
         self.texts = 0
@@ -151,7 +160,7 @@ def _consumer(bootstrap_servers: str, options: Mapping[str, str | int], topic: s
 
 
 def _messages(consumer: Consumer, most: int) -> list[Any]:
-    """At least one, unless none comes in a minute."""
+    """Return at least one message, or an empty list after 60 s without any."""
     deadline_s = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline_s:
         messages = [message for message in consumer.consume(most, 0.05) if message.error() is None]
@@ -161,7 +170,7 @@ def _messages(consumer: Consumer, most: int) -> list[Any]:
 
 
 def main() -> None:
-    """Run one of them."""
+    """Run the chosen peer."""
     parser = argparse.ArgumentParser(prog="python -m earlybird.stream.bench.peers", description=__doc__)
     parser.add_argument("peer", choices=["faust", "pipeline"])
     parser.add_argument("--options", type=json.loads, default={})

@@ -1,9 +1,9 @@
-"""A recomputation under measurement: `earlybird replay recompute` as shipped, in a process of its own.
+"""Measurement of `earlybird replay recompute` as shipped, in a process of its own.
 
     python -m earlybird.stream.bench.recompute ARCHIVE
 
-Settings come from the environment. Last line: what it measured, from the first record read to the manifest written; the
-model is loaded before that.
+Settings come from the environment. The last line on stdout is the measurement, from the first record read to the
+manifest written; the model is loaded before that.
 """
 
 import argparse
@@ -25,18 +25,24 @@ from earlybird.stream.timeline.merge import Span, Window
 
 
 class Timed(ArchiveHistory):
-    """Remembers when it was read last: the raw records come last, after the model."""
+    """Archive that remembers when it was last read.
+
+    The raw records are read last, after the model is loaded.
+    """
 
     begun_s, begun_cpu_s = 0.0, 0.0
 
     def read(self, spans: Mapping[Partition, Span], window: Window) -> list[Iterator[Stamped]]:
-        """As ArchiveHistory.read."""
+        """See ArchiveHistory.read."""
         self.begun_s, self.begun_cpu_s = time.perf_counter(), time.process_time()
         return super().read(spans, window)
 
 
 def measure(archive: Path) -> Measured:
-    """One item is one signal, retraction or rejection (a refused one that names itself counts twice)."""
+    """Recompute the archive and measure it.
+
+    One item is one signal, retraction or dead letter; a refused item that names itself counts twice.
+    """
     settings, history = load(), Timed(archive)
     with TemporaryDirectory() as folder:
         options = Options(Path(folder) / "again", "recompute", archive=archive)
@@ -47,7 +53,7 @@ def measure(archive: Path) -> Measured:
 
 
 def main() -> int:
-    """0: measured."""
+    """Measure and print; the exit status is 0."""
     parser = argparse.ArgumentParser(prog="python -m earlybird.stream.bench.recompute", description=__doc__)
     parser.add_argument("archive", type=Path)
     args = parser.parse_args()

@@ -1,10 +1,13 @@
-"""How fast history is computed again: the same items through a recomputation from files, through the live stage from
-Kafka to Kafka (with a Redis of its own), and through a transformers pipeline in a consumer loop.
+"""Measure how fast history is recomputed, beside the live stage and a plain pipeline.
+
+The same items go through a recomputation from files, through the live stage from Kafka to Kafka (with a Redis of its
+own), and through a transformers pipeline in a consumer loop.
 
 The rows take turns, round after round, each in a process of its own that loads its model beforehand and may use every
-core. A recomputation is timed from the first record read to the manifest written, the others from the first items that
-are done to the last: their beginning is left out, with some items. `--archive` takes the raw items of an archive, in
-order of availability: those that a plain loop can read, one item a record. Without it they are invented.
+core. A recomputation is timed from the first record read to the manifest written. The others are timed from the first
+completed items to the last; their start and the items completed until then are left out. `--archive` takes the raw
+items of an archive in order of availability, restricted to those that a plain loop can read (one item per record).
+Without it the items are invented.
 """
 
 import argparse
@@ -44,7 +47,7 @@ BATCHES = (1, 32)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which items, where, and how often."""
+    """Declare the options: which items, which broker, how many rounds."""
     settings_module.add_config_option(parser)
     parser.add_argument("--archive", type=Path, metavar="FOLDER", help="raw items of `earlybird archive`")
     parser.add_argument("--topic", action="append", metavar="NAME", help="with --archive: of these raw topics only")
@@ -58,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0: measured."""
+    """Measure all rows; the exit status is 0."""
     configure_logging("error", "console")
     console = bench_console(stderr=args.json)
     if args.archive is None:
@@ -91,13 +94,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def invented_items(count: int) -> list[Stamped]:
-    """So many, every text different."""
+    """Return `count` invented items, every text different."""
     return [Stamped(record, True) for record in records(TOPIC, count)]
 
 
 def archived_items(archive: Path, topics: Iterable[str]) -> Iterator[Stamped]:
-    """The raw records that every row can read, in order of availability: as one partition, so that all rows have the
-    same order. Raises SourceError."""
+    """Yield the raw records that every row can read, in order of availability.
+
+    They form one partition, so that all rows see the same order. Raises SourceError.
+    """
     plain = (known for known in read_raw(archive, topics) if _plain(known[0]))
     for offset, (record, at_us) in enumerate(plain):
         yield Stamped(replace(record, topic=TOPIC, partition=0, offset=offset, timestamp_us=at_us), True)
@@ -118,7 +123,7 @@ def _archived(folder: Path, items: Iterable[Stamped]) -> None:
 
 
 def _rows(archive: Path, place: Place, peer_count: int, console: Console) -> dict[str, Callable[[], dict[str, Any]]]:
-    """What takes turns; a peer that is not installed is named and left out."""
+    """Return the rows by name; a peer that is missing is reported and left out."""
 
     def recompute() -> dict[str, Any]:
         settings = child_environment(("engine", "model", "policy"), topics__raw=json.dumps([{"name": TOPIC}]))
@@ -156,7 +161,10 @@ def _heard(command: Sequence[str], environment: dict[str, str]) -> dict[str, Any
 
 
 def rates(runs: Sequence[Whole]) -> Table:
-    """A line a row: the median over its rounds, and how many times as fast the first row is."""
+    """Return a table with one line per row.
+
+    It shows the median over the row's rounds and how many times as fast the first row is.
+    """
     shown = figures("History computed again", "row", "items", "items/s", "slowest", "fastest", "a CPU-s", "ratio")
     names = list(dict.fromkeys(each.name for each in runs))
     middle = {name: statistics.median(each.per_s for each in runs if each.name == name) for name in names}

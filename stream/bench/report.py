@@ -1,4 +1,4 @@
-"""What the bench found, as tables for people and as one object for machines."""
+"""Results of the bench, as tables and as one JSON object."""
 
 import os
 import platform
@@ -18,40 +18,40 @@ PACKAGES = ("confluent-kafka", "pydantic", "pydantic-core", "redis", "torch")
 
 
 WIDTH = 132
-"""Of tables where no terminal says how wide it is."""
+"""Width of tables where there is no terminal to take it from."""
 
 
 def bench_console(*, stderr: bool) -> Console:
-    """Where a bench prints its tables: whole ones, in a pipe too."""
+    """Return a console that prints whole tables, also into a pipe."""
     console = Console(stderr=stderr, highlight=False, markup=False)
     return console if console.is_terminal else Console(stderr=stderr, highlight=False, markup=False, width=WIDTH)
 
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """One run of a whole consumer: the stage, or what others use."""
+    """One run of a complete consumer: the stage or a peer."""
 
     name: str
     processes: int
     texts: int
     wall_s: float
     cpu_s: float
-    rate: float | None = None  # of the device behind it, where there is one
+    rate: float | None = None  # texts per second of the simulated device, if there is one
 
     @property
     def per_s(self) -> float:
-        """Texts a second."""
+        """Texts per second."""
         return self.texts / self.wall_s if self.wall_s else 0.0
 
     @property
     def per_cpu_s(self) -> float:
-        """Texts a second of CPU time, over all its processes."""
+        """Texts per second of CPU time, summed over all its processes."""
         return self.texts / self.cpu_s if self.cpu_s else 0.0
 
 
 @dataclass(slots=True)
 class Report:
-    """Everything that one run of the bench measured."""
+    """All measurements of one run of the bench."""
 
     broker: str
     machine: dict[str, Any] = field(default_factory=lambda: machine())
@@ -61,7 +61,7 @@ class Report:
     latency: Latency | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """With the rates that the tables show."""
+        """Return all measurements, including the rates shown in the tables."""
         found = asdict(self)
         for kind in ("steps", "wholes"):
             for row, source in zip(found[kind], getattr(self, kind), strict=True):
@@ -69,7 +69,7 @@ class Report:
         return found
 
     def show(self, console: Console) -> None:
-        """All tables."""
+        """Print all tables."""
         console.print("  ".join(f"{name}: {value}" for name, value in self.machine.items()), f"  broker: {self.broker}")
         console.print(self._steps(), self._wholes(), sep="\n")
         for line in self.missing:
@@ -105,7 +105,7 @@ class Report:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures hang on."""
+    """Return the hardware, load and package versions that the figures depend on."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
@@ -118,7 +118,7 @@ def machine() -> dict[str, Any]:
 
 
 def figures(title: str, *columns: str) -> Table:
-    """Empty; the first column holds names, the others figures."""
+    """Return an empty table: the first column for names, the others for figures."""
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left", no_wrap=True)

@@ -1,10 +1,11 @@
-"""What the Kafka side of the stage costs: texts per second of CPU time, step by step and whole.
+"""Measure the cost of the Kafka side in texts per second of CPU time.
 
-Beside it a Faust agent and a transformers pipeline in a consumer loop; how far it keeps a faster device fed; and the
-latency at a steady rate.
+It is measured step by step and whole. The bench also runs a Faust agent and a transformers pipeline in a consumer loop
+for comparison, shows how far the stage keeps a faster device fed, and measures the latency at a steady rate.
 
-`--engine null:RATE` puts a device of RATE texts a second behind it, with one process and with two. With `--feeders 1,2`
-only this is measured: so many processes that feed one device (`engine.consumer_processes`), and what one more adds.
+`--engine null:RATE` puts a simulated device of RATE texts per second behind the stage, with one process and with two.
+With `--feeders 1,2` only this is measured: that many consumer processes around one device
+(`engine.consumer_processes`), and the gain of each further one.
 """
 
 import argparse
@@ -29,18 +30,18 @@ from earlybird.stream.extras import install_hint
 from earlybird.stream.observability.logging import configure_logging
 
 PARTITIONS = 8
-# The embedded broker keeps 5 MiB of a partition: 8 of them hold this many records of 450 bytes.
+# The embedded broker keeps 5 MiB per partition: 8 partitions hold this many records of 450 bytes.
 TEXTS, QUICK_TEXTS = 60_000, 10_000
 PEER_PATIENCE_S = 180.0
 PEERS = {
     "faust": ("Faust agent, no model", "views", 10),
     "pipeline": ("transformers pipeline loop, ALBERT", "engine", 50),
 }
-"""Peer -> its name, the extra that holds it, and how many times fewer texts it gets than the stage."""
+"""Peer -> display name, extra to install, and how many times fewer texts it gets than the stage."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where, how long, and against what device."""
+    """Declare the options: which broker, how long, which simulated device."""
     parser.add_argument("--bootstrap", metavar="HOST:PORT", help="a real broker (default: the embedded one)")
     parser.add_argument(
         "--engine", default="null", metavar="null[:RATE]", help="texts a second of the simulated device"
@@ -52,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0: measured."""
+    """Measure and report; the exit status is 0."""
     configure_logging("error", "console")
     rate = rate_of(args.engine)
     count = args.texts or (QUICK_TEXTS if args.quick else TEXTS)
@@ -81,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _counts(given: str) -> list[int]:
-    """`1,2,3`, each at most the raw topic's partitions."""
+    """Parse `1,2,3`, each at most the number of partitions of the raw topic."""
     counts = [int(one) for one in given.split(",")]
     if not all(1 <= one <= PARTITIONS for one in counts):
         raise argparse.ArgumentTypeError(f"1 to {PARTITIONS} feeders required, was {given}")
@@ -90,7 +91,7 @@ def _counts(given: str) -> list[int]:
 
 @contextlib.contextmanager
 def open_place(bootstrap: str | None) -> Iterator[Place]:
-    """A broker with topics for this run only."""
+    """Create topics for this run only, on a given or an embedded broker."""
     raw = f"earlybird-bench-{uuid.uuid4().hex[:8]}"
     topics = dict.fromkeys((raw, f"{raw}-paced", f"{raw}-signals", f"{raw}-told", f"{raw}-peer"), PARTITIONS)
     topics |= dict.fromkeys(
@@ -104,13 +105,16 @@ def open_place(bootstrap: str | None) -> Iterator[Place]:
     try:
         yield Place(bootstrap, {}, raw, PARTITIONS, f"{raw}-signals")
     finally:
-        admin = admin_client(bootstrap)  # must outlive its answers
+        admin = admin_client(bootstrap)  # the client must outlive its futures
         for deletion in admin.delete_topics(list(topics)).values():
             deletion.result()
 
 
 def _stages(place: Place, engine: str, rate: float | None) -> Iterator[Whole]:
-    """The stage in its variants; two processes show what one more member of the group adds."""
+    """Measure the stage in its variants.
+
+    The run with two processes shows the gain of one more group member.
+    """
     yield _stage(place, engine, rate, 1)
     yield _stage(place, engine, rate, 2)
     yield _stage(place, engine, rate, 1, tokenise=True)
@@ -135,7 +139,7 @@ def _stage(place: Place, engine: str, rate: float | None, processes: int, *, tok
 
 
 def _peers(place: Place, count: int, missing: list[str]) -> Iterator[Whole]:
-    """Each in a process of its own; one that is not installed is named."""
+    """Measure each peer in its own process; a missing one is reported."""
     for peer, (name, extra, fewer) in PEERS.items():
         module = "faust" if peer == "faust" else "transformers"
         if find_spec(module) is None:

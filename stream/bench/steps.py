@@ -1,6 +1,6 @@
-"""The steps of a text's life on the Python side, each alone, over the same records, in the order in which they happen.
+"""Steps of the Python side, each measured alone over the same records, in pipeline order.
 
-CPU time of this process, librdkafka's threads included. What a step leaves is what the next one takes.
+Measured is the CPU time of this process, librdkafka's threads included. The output of a step is the input of the next.
 """
 
 import gc
@@ -40,7 +40,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one step took. Calibrations are no part of the stage: they say what this machine can do at most."""
+    """Measurement of one step.
+
+    Calibrations are not part of the stage: they show the upper bound of this machine.
+    """
 
     name: str
     texts: int
@@ -49,12 +52,12 @@ class Step:
 
     @property
     def per_cpu_s(self) -> float:
-        """Texts a second of CPU time."""
+        """Texts per second of CPU time."""
         return self.texts / self.cpu_s if self.cpu_s else 0.0
 
 
 def steps(place: Place, count: int) -> Iterator[Step]:
-    """Measure all of them once. The raw topic holds at least `count` records."""
+    """Measure every step once. The raw topic must hold at least `count` records."""
     yield Step("consume(500) alone", *consume(place.bootstrap_servers, place.options, place.raw, count), True)
     records, step = _consumed(place, count)
     yield step
@@ -96,19 +99,19 @@ def _consumed(place: Place, count: int) -> tuple[list[Record], Step]:
 
 
 class _Everything:
-    """A RebalanceListener without a ledger."""
+    """RebalanceListener without offset tracking."""
 
     def assigned(self, committed: Mapping[Partition, Commit | None]) -> None:
-        """As RebalanceListener.assigned."""
+        """See RebalanceListener.assigned."""
 
     def waiting(self) -> None:
-        """As RebalanceListener.waiting."""
+        """See RebalanceListener.waiting."""
 
     def read_to(self, ends: Mapping[Partition, int]) -> None:
-        """As RebalanceListener.read_to."""
+        """See RebalanceListener.read_to."""
 
     def revoked(self, partitions: Sequence[Partition]) -> None:
-        """As RebalanceListener.revoked."""
+        """See RebalanceListener.revoked."""
 
     lost = revoked
 
@@ -119,7 +122,7 @@ def _entries(records: Sequence[Record]) -> list[Entry]:
 
 
 def _duplicates(name: str, entries: list[Entry], cache: DuplicateCache) -> Step:
-    """Look up, and tell the cache afterwards, batch by batch."""
+    """Look up each batch in the cache and store its results afterwards."""
     key = partial(duplicate_key, model_sha256="0" * 64, config_hash="0" * 16, numerics=uuid.uuid4().hex[:16])
     duplicates = Deduplicator(cache, key, DAY_US, 2.0, answered=lambda _: None)
 
@@ -154,7 +157,7 @@ def _outcomes(entries: list[Entry]) -> tuple[list[Outgoing], list[Step]]:
 
 
 def _produced(place: Place, outgoing: list[Outgoing]) -> Step:
-    """Until the broker has acknowledged all."""
+    """Publish all and wait until the broker has acknowledged them."""
     sink = KafkaSink(place.bootstrap_servers, options=place.options)
     records = [replace(record, topic=place.signals) for record in outgoing]
 
@@ -172,7 +175,7 @@ def _produced(place: Place, outgoing: list[Outgoing]) -> Step:
 
 
 def _settled(records: Sequence[Record]) -> Step:
-    """Delivered in order, finished in another, with the commits of every batch."""
+    """Deliver in order and finish out of order, with the commits of every batch."""
     offsets = OffsetTracker()
     offsets.assign({Partition(record.topic, record.partition): None for record in records})
 
@@ -194,7 +197,10 @@ def _batchwise(things: Sequence[T], work: Callable[[Sequence[T]], Sequence[objec
 
 
 def _timed(name: str, work: Callable[[], list[T]], calibration: bool = False) -> tuple[list[T], Step]:
-    """One result a text. Garbage is collected before, not during: in the service it is rare, too."""
+    """Time `work`, which returns one result per text.
+
+    Garbage is collected before and not during the measurement, since it is rare in the service, too.
+    """
     gc.collect()
     gc.disable()
     start_s = time.process_time()

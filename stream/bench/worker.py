@@ -1,9 +1,9 @@
-"""One worker under measurement: the stage as shipped, on an engine of choice, in a process of its own.
+"""One worker under measurement: the stage as shipped on a chosen engine, as a process.
 
     python -m earlybird.stream.bench.worker --engine null:70000 [--encoder bundled] [--until-idle] [--line LINE]
 
-Settings come from the environment. It joins its group with every partition paused and tells on stdout what it was
-assigned (`{"assigned": 8}`); a line on stdin lets it go; the end of stdin ends it. Last line: what it measured.
+Settings come from the environment. The worker joins its group with every partition paused and prints its assignment on
+stdout (`{"assigned": 8}`). A line on stdin starts it; the end of stdin ends it. Its last line is the measurement.
 """
 
 import argparse
@@ -35,13 +35,16 @@ from earlybird.stream.service import load_engine, origin_of
 from earlybird.stream.stage.pipeline import Pipeline
 from earlybird.stream.stage.stage import Stage
 
-IDLE_S = 3.0  # nothing new for so long, and nothing under way: everything was read
+IDLE_S = 3.0  # nothing new for this long and nothing in flight: all was read
 MOST_PARTITIONS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """From the first finished text to the last. `cpu_s` is of the whole process, librdkafka's threads included."""
+    """Measurement from the first finished text to the last.
+
+    `cpu_s` is that of the whole process, librdkafka's threads included.
+    """
 
     texts: int
     wall_s: float
@@ -49,7 +52,7 @@ class Measured:
 
 
 class Race(threading.Event):
-    """The worker's stop event. The pipeline asks it once a turn, and so it sees every turn."""
+    """Stop event that samples progress: the pipeline queries it on every turn."""
 
     def __init__(self, source: KafkaSource, topic: str, *, until_idle: bool) -> None:
         super().__init__()
@@ -58,12 +61,12 @@ class Race(threading.Event):
         self._held = [Partition(topic, number) for number in range(MOST_PARTITIONS)]
         self._go = threading.Event()
         self._assigned = 0
-        self._samples: list[tuple[int, float, float]] = []  # finished, wall, cpu: the first one and the last
+        self._samples: list[tuple[int, float, float]] = []  # (finished, wall, cpu) of the first and the last
         source.pause(self._held)
         threading.Thread(target=self._listen, daemon=True).start()
 
     def is_set(self) -> bool:
-        """As Event.is_set."""
+        """See Event.is_set."""
         assert self.pipeline is not None, "asked before the stage was built. This is a bug."
         if len(self.pipeline.offsets.partitions()) != self._assigned:
             self._assigned = len(self.pipeline.offsets.partitions())
@@ -75,7 +78,7 @@ class Race(threading.Event):
         return super().is_set()
 
     def measured(self) -> Measured:
-        """Zeros when fewer than two turns finished anything."""
+        """Return the measurement; zeros when fewer than two turns finished a text."""
         if len(self._samples) < 2:
             return Measured(0, 0.0, 0.0)
         (first, start_s, start_cpu_s), (last, end_s, end_cpu_s) = self._samples
@@ -97,7 +100,7 @@ class Race(threading.Event):
 
 
 def main() -> int:
-    """Serve until stdin ends or, if so asked, nothing is left to read."""
+    """Serve until stdin ends or, with --until-idle, until nothing is left to read."""
     parser = argparse.ArgumentParser(prog="python -m earlybird.stream.bench.worker", description=__doc__)
     parser.add_argument("--engine", required=True)
     parser.add_argument("--encoder", choices=["null", "bundled"], default="null")

@@ -1,4 +1,4 @@
-"""Workers under measurement, from outside: started together, held at the line, let go, and asked what they measured."""
+"""Control of measured workers: start together, hold, release, and collect their measurements."""
 
 import json
 import subprocess
@@ -19,10 +19,10 @@ from earlybird.stream.errors import StreamError
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the bench runs: a broker with topics of its own."""
+    """Broker and topics that one run of the bench uses."""
 
     bootstrap_servers: str
-    options: Mapping[str, str | int]  # librdkafka's, that this broker needs
+    options: Mapping[str, str | int]  # librdkafka options that this broker needs
     raw: str
     partitions: int
     signals: str
@@ -30,10 +30,10 @@ class Place:
 
 
 class Child:
-    """A process that is told `go` on stdin and says one JSON object a line on stdout."""
+    """Process that starts on `go` from stdin and prints one JSON object per line."""
 
     def __init__(self, command: Sequence[str], environment: dict[str, str], pass_fds: Sequence[int] = ()) -> None:
-        """`pass_fds`: descriptors that it inherits."""
+        """Start the process. `pass_fds` are descriptors that it inherits."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", *command],
             stdin=subprocess.PIPE,
@@ -46,14 +46,17 @@ class Child:
         )
 
     def hear(self, patience_s: float = 120.0) -> dict[str, Any]:
-        """Its next line. Raises StreamError when it ended instead; it is killed when it says nothing for too long."""
+        """Return the next JSON object that it prints.
+
+        Raises StreamError when the process ended instead. It is killed when it prints nothing for `patience_s`.
+        """
         assert self._process.stdout is not None
         watchdog = threading.Timer(patience_s, self._process.kill)
         watchdog.start()
         try:
             for line in self._process.stdout:
                 start = line.find('{"')
-                if start >= 0:  # Faust writes to the terminal before it
+                if start >= 0:  # Faust prints to the terminal before the object
                     said: dict[str, Any] = json.loads(line[start:])
                     return said
                 sys.stderr.write(line)
@@ -62,18 +65,21 @@ class Child:
         raise StreamError(f"a measured process ended with status {self._process.wait()}; its message is above")
 
     def go(self) -> None:
-        """Let it begin."""
+        """Release the process."""
         assert self._process.stdin is not None
         self._process.stdin.write("go\n")
         self._process.stdin.flush()
 
     def close(self) -> None:
-        """End it; it may take seconds to leave its group."""
+        """End the process; leaving its group may take seconds."""
         self._process.communicate()
 
 
 class Workers:
-    """`count` members of a new group. Use as a context manager: they hold their partitions when it is entered."""
+    """`count` members of a new group, as a context manager.
+
+    On entry all of them hold their partitions.
+    """
 
     def __init__(
         self,
@@ -85,8 +91,11 @@ class Workers:
         idle: bool = True,
         lines: Sequence[Line] = (),
     ) -> None:
-        """`idle`: they end when nothing is left to read; else when they are closed. `lines`: one for each, to an engine
-        that another process has."""
+        """Prepare the command and the settings of the workers.
+
+        `idle`: they end when nothing is left to read, else when they are closed. `lines`: one per worker, to the
+        process that holds the engine.
+        """
         command = ["earlybird.stream.bench.worker", "--engine", engine, "--encoder", "bundled" if tokenise else "null"]
         self._command = [*command, *(["--until-idle"] if idle else [])]
         variables = {
@@ -127,12 +136,12 @@ class Workers:
             child.close()
 
     def go(self) -> None:
-        """All begin."""
+        """Release all workers."""
         for child in self._children:
             child.go()
 
     def measured(self, patience_s: float = 120.0) -> list[dict[str, Any]]:
-        """What each said last, once all have ended by themselves."""
+        """Wait until all have ended by themselves and return their last messages."""
         results = []
         for child in self._children:
             said = child.hear(patience_s)
@@ -142,7 +151,7 @@ class Workers:
         return results
 
     def _await_shares(self) -> None:
-        """Until the partitions are spread evenly."""
+        """Wait until the partitions are spread evenly."""
         share, more = divmod(self._place.partitions, self._count)
         for child in self._children:
             while child.hear().get("assigned") not in (share, share + bool(more)):

@@ -1,1 +1,1 @@
-"""One module a command of `earlybird`, imported only when it is called."""
+"""One module per command of `earlybird`, imported only when the command is called."""

@@ -1,7 +1,12 @@
-"""Keep the raw topics, the signals and the dead letters as Parquet files, an hour a file, exactly once over restarts.
+"""Archive the raw topics, the signals and the dead letters as Parquet files.
 
-No group is joined and nothing is committed: the files' names say where to go on. `earlybird replay --archive` and
-strategies read the folder without Kafka; so do polars, DuckDB and pandas (TOPIC/date=YYYY-MM-DD/*.parquet).
+  earlybird archive /data/earlybird
+  earlybird archive /data/earlybird --once
+  earlybird archive /data/earlybird --compact
+
+One file covers one hour. Each record is archived exactly once, also over restarts: the command joins no group and
+commits nothing, since the names of the files hold the next offsets. `earlybird replay --archive` and strategies read
+the folder without Kafka; so do polars, DuckDB and pandas (TOPIC/date=YYYY-MM-DD/*.parquet).
 """
 
 import argparse
@@ -16,7 +21,7 @@ from earlybird.stream.observability.logging import configure_logging
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where to, how long, and whether to merge small files."""
+    """Declare the options: folder, duration, compaction."""
     settings_module.add_config_option(parser)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="the archive; is made where it is not there")
     parser.add_argument(
@@ -31,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 when everything that was read is in files."""
+    """Archive; the exit status is 0 when all that was read is in files."""
     from earlybird.stream.archive.writer import Archiver, archive_all, archive_on, starts
 
     settings = settings_module.load(args.config)

@@ -1,4 +1,4 @@
-"""Numbers and durations as options of commands take them."""
+"""Numbers and durations as command-line options."""
 
 import argparse
 import re
@@ -9,7 +9,7 @@ from earlybird.stream.timeline.instants import DURATION_FORMS, duration_us
 
 
 def positive_int(text: str) -> int:
-    """A whole number above 0."""
+    """Parse a whole number above 0."""
     with suppress(ValueError):
         if (number := int(text)) > 0:
             return number
@@ -17,25 +17,28 @@ def positive_int(text: str) -> int:
 
 
 def positive_float(text: str) -> float:
-    """A number above 0."""
+    """Parse a number above 0."""
     return _positive_float(text, "a number above 0")
 
 
 def speed(text: str) -> float | None:
-    """How many times as fast as recorded; None: as fast as it goes."""
+    """Parse a multiple of the recorded speed; `max` is None, as fast as possible."""
     return None if text == "max" else _positive_float(text, "a number above 0 or max")
 
 
 def seconds(text: str) -> float:
-    """A length of time in seconds: a number, as the option's SECONDS says, or a duration with its unit."""
+    """Parse a duration and return it in seconds.
+
+    A plain number is in seconds; otherwise the unit is part of the text.
+    """
     with suppress(InvalidTime):
         return duration_us(text if text[-1:].isalpha() else f"{text}s") / 1e6
     raise argparse.ArgumentTypeError(f"a number of seconds, or a duration like {DURATION_FORMS} expected, was {text!r}")
 
 
 def add_bounds(parser: argparse.ArgumentParser) -> None:
-    """--from and --to, as stream.timeline.merge.parse_bounds reads them."""
-    parser._negative_number_matcher = re.compile(r"^-\d+(\.\d+)?(us|ms|s|m|h|d)?$")  # so that --from -2h needs no =
+    """Add --from and --to, as read by stream.timeline.merge.parse_bounds."""
+    parser._negative_number_matcher = re.compile(r"^-\d+(\.\d+)?(us|ms|s|m|h|d)?$")  # --from -2h works without =
     parser.add_argument("--from", dest="start", action="append", default=[], metavar="BOUND")
     parser.add_argument("--to", dest="end", action="append", default=[], metavar="BOUND", help="excluded")
 

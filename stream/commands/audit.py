@@ -1,8 +1,12 @@
-"""`earlybird audit`: read the raw topics and every outcome, and account for each record by its raw position.
+"""Check that every raw record has its outcome.
 
-Exit 0: every record has its outcome, and outcomes that were published twice say the same. 1: they do not. Records are
-read as the settings say that the stage reads them (limits.max_record_bytes). --from and --to bound the raw records by
-the broker's time, or by offsets, as in `earlybird replay`; their outcomes are looked for up to now.
+  earlybird audit
+  earlybird audit --from -2h --topic news.raw --json
+
+The command reads the raw topics and every outcome, and matches them by raw position. Exit status 0: every record has
+its outcome, and outcomes published twice are equal. 1: not so. Records are read as the settings tell the stage to read
+them (limits.max_record_bytes). --from and --to bound the raw records by the broker's time or by offsets, as in
+`earlybird replay`; their outcomes are looked up to the present.
 """
 
 import argparse
@@ -20,7 +24,7 @@ _NAMES = {"missing": "no outcome", "strays": "no such record", "disagreeing": "s
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which raw records, and how it is told."""
+    """Declare the options: which raw records, which output."""
     settings_module.add_config_option(parser)
     parser.add_argument("--topic", action="append", metavar="NAME", help="this raw topic; repeatable (default: all)")
     add_bounds(parser)
@@ -28,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """The account, on stdout."""
+    """Print the audit; the exit status is 1 if it fails."""
     from earlybird.stream.adapters.topic_range import TopicHistory
     from earlybird.stream.monitor.account import Account, report
     from earlybird.stream.stage.stage import limits_of
@@ -52,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     for partition in history.read(raw, window):
         for stamped in partition:
             account.add_raw(stamped.record)
-    # No outcome is older than its record, but for what clocks differ.
+    # An outcome is never older than its record, apart from clock skew.
     outcomes = history.spans([settings.topics.signals, settings.topics.dlq], Window(start_us))
     for partition in history.read(outcomes, Window()):
         for stamped in partition:

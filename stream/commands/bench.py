@@ -1,9 +1,9 @@
-"""Measure on this machine.
+"""Measure performance on this machine.
 
   engine   the engine and its peers side by side: texts/s, share of the hardware's limit, agreement
-  flips    what a dtype does to the labels, exit layers and probabilities of a file of texts
-  stage    the whole stage, records in to signals out
-  replay   history computed again, beside the live stage and a plain pipeline
+  flips    effect of a dtype on the labels, exit layers and probabilities of a file of texts
+  stage    the whole stage, from records in to signals out
+  replay   recomputed history, beside the live stage and a plain pipeline
 
 `earlybird bench WHAT --help` explains each.
 """
@@ -23,13 +23,13 @@ MODULES = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What to measure; the rest is that bench's own."""
+    """Declare the choice of bench; each bench parses its own options."""
     parser.add_argument("what", choices=MODULES)
     parser.add_argument("options", nargs=argparse.REMAINDER, metavar="...")
 
 
 def run(args: argparse.Namespace) -> int:
-    """The chosen bench's exit status; only its module is loaded."""
+    """Run the chosen bench and return its exit status; only its module is imported."""
     bench = cast(Command, importlib.import_module(MODULES[args.what]))
     parser = argparse.ArgumentParser(
         prog=f"earlybird bench {args.what}",

@@ -1,10 +1,11 @@
-"""Choose an exit threshold that loses at most a stated share of texts, and write the certificate into the model folder.
+"""Choose an exit threshold that loses at most a stated share of texts.
 
   earlybird calibrate runs/mine/calibration.jsonl --model runs/mine/seed-0/model --policy "cwb:delta=*,window=2" --write
 
-A text is lost when full depth gets it right and the early exit wrong. Thresholds (the `*` of --policy) are tested from
-the safest down by exact binomial tests, the first that fails ends the sequence. The texts must not have been trained on
-or chosen by: what a run of `earlybird train` has seen is refused.
+With --write the policy and its certificate go into the model folder. A text is lost when full depth classifies it
+correctly and the early exit does not. Thresholds (the `*` of --policy) are tested from the safest down by exact
+binomial tests; the first failure ends the sequence. The texts must not have been used for training or model choice:
+texts that a run of `earlybird train` has seen are refused.
 """
 
 import argparse
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `earlybird calibrate`."""
+    """Declare the options of `earlybird calibrate`."""
     parser.add_argument("texts", type=Path, nargs="?", metavar="FILE", help="labelled texts that the model never saw")
     parser.add_argument("--model", default=BUNDLED, metavar="FOLDER", help="default: the bundled model")
     parser.add_argument("--policy", default="cwb:delta=*,window=2", metavar="SPEC", help="default: %(default)s")
@@ -35,7 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0: certified, 1: no threshold passed. Raises EngineError."""
+    """Calibrate and print the result.
+
+    Exit status 0: certified, 1: no threshold passed. Raises EngineError.
+    """
     import torch
 
     from earlybird.engine.errors import ConfigError

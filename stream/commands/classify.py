@@ -1,10 +1,13 @@
-"""Texts in, sentiment out, without Kafka: a text a line, or JSON lines with `text`, from a file or stdin; one JSON line
-each to stdout.
+"""Classify texts from a file or stdin, without Kafka.
 
-Output: the fields of the input line (text, for a plain one), then label, probs, score, confidence and exit (layer,
-reason), in input order. A line that cannot be answered gives {"error": ...} in its place, and exit status 1 at the end.
-Blank lines are skipped: nothing stands in their place. Where no option names them, the model, the policy and how it
-runs are those of the settings (EARLYBIRD_MODEL, ...).
+  earlybird classify headlines.txt
+  tail -f wire.jsonl | earlybird classify
+
+Input: one text per line, or JSON lines with `text`. Output: one JSON line per input line in input order, with the
+fields of the input (`text` for a plain line), then label, probs, score, confidence and exit (layer, reason). A line
+that cannot be classified gives {"error": ...} in its place, and exit status 1 at the end. Blank lines are skipped and
+give no output line. Options that are not given come from the settings (EARLYBIRD_MODEL, ...): model, policy and how the
+engine runs.
 """
 
 import argparse
@@ -24,14 +27,14 @@ from earlybird.engine.errors import ConfigError
 from earlybird.engine.types import Verdict
 from earlybird.stream.config.settings import add_config_option, load
 
-# Lines read ahead of the oldest answer that is not yet written: enough to keep the slots full past a slow text.
+# Lines read ahead of the oldest unwritten answer: enough to keep the slots full behind a slow text.
 WINDOW = 1024
 PROGRESS_EVERY = 500
-_JSON = ("{", "[", '"')  # how a line begins that may be JSON
+_JSON = ("{", "[", '"')  # first characters of a line that may be JSON
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `earlybird classify`."""
+    """Declare the options of `earlybird classify`."""
     parser.add_argument(
         "file", nargs="?", default="-", metavar="FILE", help="a text a line, or JSON; - is stdin (default)"
     )
@@ -44,7 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0: every line answered, 1: some were not. Raises EngineError when nothing can be."""
+    """Classify all lines.
+
+    Exit status 0: every line was classified, 1: some were not. Raises EngineError when none can be.
+    """
     settings = load(args.config)
     configured = {"model": settings.model, "policy": settings.policy} | {
         name: getattr(settings.engine, name) for name in ("runner", "dtype", "slots")
@@ -62,34 +68,36 @@ def run(args: argparse.Namespace) -> int:
 
 @dataclass(slots=True)
 class Line:
-    """One input line on its way: what is passed on, and its answer once it is there."""
+    """One input line in flight: the fields to pass on, and its answer once known."""
 
-    place: int  # in the input, counted from 1
+    place: int  # line number in the input, from 1
     others: dict[str, Any]
     answer: dict[str, Any] | None = None
 
 
 class Classification:
-    """The loop: take the lines that are there, step, write what is next in order. Holds at most WINDOW lines, so memory
-    is bounded, and answers a line at once where lines come one by one."""
+    """Loop that admits available lines, steps the engine and writes answers in order.
+
+    It holds at most WINDOW lines, so memory is bounded. Where lines arrive one by one, each is answered at once.
+    """
 
     def __init__(self, config: EngineConfig, lines: BinaryIO) -> None:
-        import torch  # not above: `earlybird classify --help` needs no torch
+        import torch  # imported here: `earlybird classify --help` needs no torch
 
         from earlybird.engine.engine import Engine
 
-        torch.set_num_threads(1)  # as in the stage: the same bits
+        torch.set_num_threads(1)  # as in the stage, for bit-identical results
         self._engine = Engine.load(config)
         self._runner = self._engine.runner()
         self._incoming: queue.Queue[tuple[int, bytes] | OSError | None] = queue.Queue(maxsize=WINDOW)
         threading.Thread(target=_read, args=(lines, self._incoming), daemon=True).start()
         self._open: deque[Line] = deque()  # oldest first
-        self._written = 0  # number of the first open line, counted from 0
+        self._written = 0  # number of the first open line, from 0
         self._failed = 0
         self._ended = False
 
     def run(self) -> int:
-        """The exit status."""
+        """Classify all lines and return the exit status."""
         while self._open or not self._ended:
             self._admit()
             for verdict in self._runner.step():
@@ -99,7 +107,7 @@ class Classification:
         return 1 if self._failed else 0
 
     def _admit(self) -> None:
-        """Lines that are there become requests or errors."""
+        """Turn available lines into requests or errors."""
         from earlybird.engine.text.assembly import Text
         from earlybird.engine.types import Request
 
@@ -122,7 +130,7 @@ class Classification:
         self._runner.submit(requests)
 
     def _arrived(self) -> Iterator[tuple[int, bytes]]:
-        """Lines that are there already; waits for one only when there is nothing else to do."""
+        """Yield available lines; wait for one only when no line is open."""
         while not self._ended and len(self._open) < WINDOW:
             try:
                 arrival = self._incoming.get(block=not self._open)
@@ -152,13 +160,18 @@ class Classification:
 
 
 def _stdin() -> AbstractContextManager[BinaryIO]:
-    """A reader of our own, never closed: at exit the interpreter would wait for, or die of, the lock that a thread
-    blocked in sys.stdin holds."""
+    """Return a separate reader of stdin that is never closed.
+
+    A thread blocked in sys.stdin holds its lock, on which the interpreter would wait or crash at exit.
+    """
     return nullcontext(open(sys.stdin.fileno(), "rb", closefd=False))
 
 
 def _read(lines: BinaryIO, incoming: "queue.Queue[tuple[int, bytes] | OSError | None]") -> None:
-    """On its own thread: a pipe that is silent must not hold up what was read before."""
+    """Read lines into the queue, on a thread of its own.
+
+    A silent pipe must not hold up lines that were read before.
+    """
     try:
         for numbered in enumerate(lines, start=1):
             incoming.put(numbered)
@@ -169,7 +182,7 @@ def _read(lines: BinaryIO, incoming: "queue.Queue[tuple[int, bytes] | OSError | 
 
 
 def _parsed(place: int, raw: bytes) -> tuple[Line, str | None, str]:
-    """One line: what is passed on, the text, or instead of it the fault."""
+    """Return the line's fields and text, or its fault instead of the text."""
     try:
         plain = raw.decode("utf-8-sig").strip()
     except UnicodeDecodeError:
@@ -179,7 +192,7 @@ def _parsed(place: int, raw: bytes) -> tuple[Line, str | None, str]:
     except (ValueError, RecursionError) as error:
         if plain.startswith("{"):
             return Line(place, {}), None, f"not JSON, {error}"
-        value = plain  # "Norvex cuts", says ...; [Update] Norvex cuts
+        value = plain  # a plain text: "Norvex cuts", says ...; [Update] Norvex cuts
     if isinstance(value, str):
         return Line(place, {"text": value}), value, ""
     if not isinstance(value, dict):

@@ -1,9 +1,12 @@
-"""Settings: `show` prints the effective ones with secrets hidden, `check` names all that `run` would refuse and asks no
-server, `table` documents them all in Markdown.
+"""Show, check or document the settings.
 
-They come from EARLYBIRD_... variables and, under those, from a TOML file: `kafka.group_protocol` is
-EARLYBIRD_KAFKA__GROUP_PROTOCOL or `group_protocol` under `[kafka]`. A name ending in _FILE (_file) is read from that
-file, for secrets.
+  earlybird config show     the effective settings, secrets hidden
+  earlybird config check    everything that `run` would refuse; contacts no server
+  earlybird config table    documentation of all settings, in Markdown
+
+Settings come from EARLYBIRD_... variables and, with lower precedence, from a TOML file: `kafka.group_protocol` is
+EARLYBIRD_KAFKA__GROUP_PROTOCOL or `group_protocol` under `[kafka]`. For secrets, a name ending in _FILE (_file) is the
+path of a file that holds the value.
 """
 
 import argparse
@@ -14,14 +17,14 @@ from earlybird.stream.config.report import effective, table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """One verb and the file."""
+    """Declare the verb and the settings file."""
     parser.add_argument("verb", choices=["show", "check", "table"])
     settings_module.add_config_option(parser)
     parser.add_argument("--json", action="store_true", help="show: one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Raises SettingsError and ConfigError, which is how `check` fails."""
+    """Run the verb; `check` fails by raising SettingsError or ConfigError."""
     if args.verb == "table":
         print(table(settings_module.Settings))
         return 0

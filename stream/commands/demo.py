@@ -1,9 +1,15 @@
-"""The whole path on this machine, without an installation: an embedded Kafka and Redis, one worker with the bundled
-model, and a feed of about 240 invented news items and tweets in which everything odd happens once.
+"""Run the whole path on this machine, without any installation.
 
-On a terminal it shows the live tape. Every odd item must end as its table says, else the exit status is 1. The feed is
-paced: its rate says nothing of the throughput. Its texts are ones that the bundled model reads rightly: the labels say
-nothing of its accuracy, which is in its card. Without --once the stage stays up for other commands until Ctrl-C.
+  earlybird demo
+  earlybird demo --once
+
+The demo starts an embedded Kafka and Redis and one worker with the bundled model, and plays a feed of about 240
+invented news items and tweets that contains every oddity of a real feed once.
+
+On a terminal it shows the live tape. Every odd item must end as its table states, else the exit status is 1. The feed
+is paced, so its rate is not the throughput. Its texts were chosen so that the bundled model classifies them correctly;
+they do not show its accuracy, which is in its model card. Without --once the stage stays up for other commands until
+Ctrl-C.
 """
 
 import argparse
@@ -29,11 +35,11 @@ from earlybird.stream.monitor.tape import Kind, Row, Tape, most_active, picture
 from earlybird.stream.observability.logging import configure_logging
 
 _PICTURE_COLUMNS, _PICTURE_ROWS = 100, 26
-_READY_S, _OUTCOME_S = 180.0, 60.0  # on a busy machine; a worker that dies is noticed at once
+_READY_S, _OUTCOME_S = 180.0, 60.0  # generous, for busy machines; a dead worker is noticed at once
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """How fast, how long, and what to leave behind."""
+    """Declare the options: speed, duration, output."""
     parser.add_argument("--once", action="store_true", help="end when every record has its outcome")
     parser.add_argument("--json", action="store_true", help="end with one JSON line on stdout; the tape goes to stderr")
     parser.add_argument("--seconds", type=float, default=15.0, help="play four minutes of feed in so long (default 15)")
@@ -41,9 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0: every record had the outcome it should have; 1: not."""
+    """Run the demo; the exit status is 1 if a record had a wrong outcome."""
     configure_logging("error", "console")
-    load()  # a wrong setting is said here rather than by the worker
+    load()  # reports a wrong setting here rather than in the worker's log
     console = Console(stderr=args.json, highlight=False)
     starting = Starting(console)
     with starting, DemoStage(_READY_S, starting.tell) as stage:
@@ -125,5 +131,5 @@ def _write_picture(path: Path, rows: list[Row], tally: TapeTally, seconds: float
     lively = most_active([row for row in rows if row.kind is not Kind.REJECTION or row.headline], _PICTURE_ROWS)
     canvas.print(picture(lively, tally.status(seconds), _PICTURE_COLUMNS))
     drawn = canvas.export_svg(title="earlybird demo")
-    # A picture in a README may load nothing: any monospaced font will do.
+    # A picture in a README cannot load fonts: any monospaced font will do.
     path.write_text(re.sub(r"@font-face\s*{[^}]*}\s*", "", drawn), encoding="utf-8")

@@ -3,8 +3,9 @@
   earlybird evaluate texts.jsonl
   earlybird evaluate texts.csv --model runs/mine/seed-0/model --policies fixed:2 cwb:delta=0.5,window=2
 
-One forward pass per model stores what every exit says; policies are computed from that. Without --policies every family
-is tried over its usual range and the best of each is shown at equal cost and at equal accuracy, beside fixed depths.
+One forward pass per model stores the output of every exit; all policies are computed from it. Without --policies every
+family is tried over its usual range, and the best of each is shown at equal cost and at equal accuracy, beside fixed
+depths.
 """
 
 import argparse
@@ -27,7 +28,7 @@ LOST = (0.0, 0.01)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `earlybird evaluate`."""
+    """Declare the options of `earlybird evaluate`."""
     parser.add_argument("texts", type=Path, nargs="?", metavar="FILE", help="labelled texts, as for `earlybird train`")
     parser.add_argument("--model", default=BUNDLED, metavar="FOLDER", help="default: the bundled model")
     parser.add_argument("--policies", nargs="+", metavar="SPEC", help="these only")
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0: evaluated. Raises EngineError."""
+    """Evaluate and print; the exit status is 0. Raises EngineError."""
     import torch
 
     from earlybird.engine.evaluation.sweep import at_accuracy, at_cost, sweep
@@ -65,7 +66,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def read_outputs(args: argparse.Namespace) -> "Outputs":
-    """Outputs of the model for the texts of the command line, or stored ones. Raises EngineError."""
+    """Return the model's outputs for the texts of the command line, or stored ones.
+
+    Raises EngineError.
+    """
     from rich.console import Console
     from rich.progress import Progress
 

@@ -1,10 +1,10 @@
-"""Show how the model comes to its answer on one text: pass by pass, until and past its exit.
+"""Show pass by pass how the model reaches its answer on one text.
 
   earlybird explain "Norvex cuts full-year outlook"
   earlybird explain "Norvex cuts full-year outlook" --html way.html
 
-Per pass: probabilities, normalised entropy, how near the exit rule was to another decision, and the words that most
-attention goes to (summed over the passes so far).
+All passes are shown, those after the exit too. Per pass: probabilities, normalised entropy, how near the exit rule was
+to another decision, and the words with the most attention (summed over the passes so far).
 """
 
 import argparse
@@ -18,11 +18,11 @@ from earlybird.engine.config import BUNDLED, EngineConfig
 if TYPE_CHECKING:
     from earlybird.engine.evaluation.explain import Explanation, Pass
 
-SHOWN = 3  # words per pass in the terminal
+SHOWN = 3  # words shown per pass in the terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `earlybird explain`."""
+    """Declare the options of `earlybird explain`."""
     parser.add_argument("text", help="one text, in quotes")
     parser.add_argument("--model", default=BUNDLED, metavar="FOLDER", help="default: the bundled model")
     parser.add_argument("--policy", metavar="SPEC", help="default: the model's own")
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0: explained. Raises EngineError."""
+    """Explain one text; the exit status is 0. Raises EngineError."""
     import torch
 
     from earlybird.engine.engine import Engine

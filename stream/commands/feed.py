@@ -1,16 +1,18 @@
 """Publish JSONL files (.gz, .zst, or - for stdin) to the raw topics.
 
-A line is a raw item of ours, or anything that --map or --preset can turn into one:
+A line is a raw item in earlybird's format, or any JSON that --map or --preset converts to one:
 
   earlybird feed --preset flat --assume-delay 60 news.jsonl.zst
   earlybird feed --map headline=title --map published_us=ts:ms --map "source='wire'" --assume-delay 2 wire.jsonl
 
-TARGET=PATH[:TIME] takes a field of the line, dotted (`entities.cashtags.*.tag`); TIME is s, ms, us, ns, iso, iso-utc,
-rfc2822 or a strptime pattern. A time without its zone, or with one that is not certain (ET, BST, ...), is refused.
-TARGET='text' is a constant. The order is that in which texts became available (ingested_us), over all files. Lines that
-cannot be published are named on stderr; then the exit status is 1. What was interrupted (Ctrl-C, SIGTERM) or failed
-says how much the broker has acknowledged, and at which line of each file that is not finished to go on; a second signal
-ends it at once.
+TARGET=PATH[:TIME] takes a field of the line, by a dotted path (`entities.cashtags.*.tag`); TIME is s, ms, us, ns, iso,
+iso-utc, rfc2822 or a strptime pattern. A time without a zone, or with an ambiguous one (ET, BST, ...), is refused.
+TARGET='text' is a constant.
+
+Records are sent in the order in which the texts became available (ingested_us), over all files. Lines that cannot be
+published are reported on stderr, and the exit status is 1. After an interruption (Ctrl-C, SIGTERM) or a failure the
+command reports how much the broker has acknowledged, and the line at which to go on in each unfinished file. A second
+signal ends it at once.
 """
 
 import argparse
@@ -49,7 +51,7 @@ _SHOW_CURSOR = b"\x1b[?25h"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What to publish, where to, how fast, and how to read foreign lines."""
+    """Declare the options: files, topics, pace, field map."""
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="JSONL, .jsonl.gz, .jsonl.zst, or -")
     settings_module.add_config_option(parser)
     parser.add_argument("--topic", help="one topic for all (default: news.raw and tweets.raw, by item type)")
@@ -75,8 +77,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0: every line is published and acknowledged; 1: some lines were bad; 130, 143: SIGINT, SIGTERM. However it ends,
-    it says how far it came."""
+    """Publish the files and report how far the publishing came, however it ends.
+
+    Exit status 0: every line is published and acknowledged; 1: some lines were bad; 130, 143: SIGINT, SIGTERM.
+    """
     from earlybird.stream.adapters.kafka_sink import KafkaSink
     from earlybird.stream.adapters.topics import known_topics
 
@@ -88,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         raise FeedError("--arriving: only what comes through stdin (-) arrives now; a file was there before")
     form = LineFormat(FieldMap(specs) if specs else None, delay_us, args.topic, args.arriving)
     files = [FeedFile(path) for path in args.files]
-    known_topics(settings.kafka.bootstrap_servers, settings.kafka.options)  # nothing is read before a broker answers
+    known_topics(settings.kafka.bootstrap_servers, settings.kafka.options)  # reads nothing before a broker answers
     check = _Retention(settings) if args.timestamps == "recorded" else None
     sink = KafkaSink(settings.kafka.bootstrap_servers, options=settings.kafka.options)
     tally, progress = Tally(), _Progress(files)
@@ -118,16 +122,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def account(tally: Tally, files: Sequence[FeedFile]) -> str:
-    """How far it came, in one line."""
+    """Return the progress in one line, with the lines at which to go on."""
     places = ", ".join(tally.resume(file.name for file in files if not file.finished))
     return f"{tally}" + (f"; go on at {places}" if places else "")
 
 
 class Interruption:
-    """SIGINT and SIGTERM while it is entered: the first asks for an end, the second is one.
+    """Context in which the first SIGINT or SIGTERM asks for an orderly end.
 
-    Only a wait for lines is broken off by an exception: one raised while the client reports a delivery is swallowed by
-    its C code.
+    The second one ends the process. An exception breaks off only a wait for lines: one that is raised while the client
+    reports a delivery is swallowed by its C code.
     """
 
     def __init__(self) -> None:
@@ -144,19 +148,19 @@ class Interruption:
 
     @property
     def status(self) -> int:
-        """The exit status that says so; 0 when none came."""
+        """Exit status for the received signal; 0 without one."""
         return 128 + self._number if self._number else 0
 
     def came(self) -> bool:
-        """Whether one of them has come."""
+        """Return whether a signal was received."""
         return self._number != 0
 
     def until(self, lines: Iterable[Line]) -> Iterator[Line]:
-        """Those that come before it does."""
+        """Yield lines until a signal is received."""
         source = iter(lines)
         try:
             while True:
-                self._reading = True  # before the look: what comes in between raises
+                self._reading = True  # set before the check, so that a signal in between raises
                 line = None if self._number else next(source, None)
                 self._reading = False
                 if line is None:
@@ -170,7 +174,7 @@ class Interruption:
     def _take(self, number: int, _frame: object) -> None:
         if self._number:
             if sys.stderr.isatty():
-                os.write(sys.stderr.fileno(), _SHOW_CURSOR)  # the bar hides it
+                os.write(sys.stderr.fileno(), _SHOW_CURSOR)  # the progress bar hides the cursor
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self._number = number
@@ -179,7 +183,7 @@ class Interruption:
 
 
 class _Retention:
-    """Refuses to send back-dated records to a topic that would delete them for their age."""
+    """Refusal of back-dated records for topics that would delete them by age."""
 
     def __init__(self, settings: settings_module.Settings, now_us: Callable[[], int] | None = None) -> None:
         self._kafka = settings.kafka
@@ -203,7 +207,7 @@ class _Retention:
 
 
 class _Progress:
-    """A bar over the files' bytes while stderr is a terminal, and complaints about bad lines in any case."""
+    """Progress bar over the files' bytes on a terminal, and reports of bad lines."""
 
     def __init__(self, files: Sequence[FeedFile]) -> None:
         from rich.console import Console

@@ -1,15 +1,16 @@
-"""Play history again, at any speed, from topics or from an archive, without touching anything live.
+"""Replay history at any speed from topics or an archive, without touching live data.
 
   earlybird replay recorded  --from 2024-05-01 --to 2024-06-01 --output may
   earlybird replay recompute --archive DIR --policy cwb:delta=0.2,window=2 --compare --output again
 
-`recorded` gives the published signals again; `recompute` puts the raw texts through the same stage and the model and
-policy of your choice. Order is that of availability: the broker's append time, or the ingest time of back-dated
-history. The output folder holds the signals and manifest.json: what was replayed, by what, and the hashes of both.
+`recorded` replays the published signals; `recompute` puts the raw texts through the same stage with a model and policy
+of your choice. Records are in order of availability: by the broker's append time, or by the ingest time of back-dated
+history. The output folder holds the signals and manifest.json: the input, the code and model, and the hashes of input
+and output.
 
 --from and --to take ISO 8601 (UTC where no zone is named), an epoch, now, -2h, offset=N or TOPIC/PARTITION=N
-(repeatable). A duration has its unit: 250ms, 1.5s, 5m, 2h, 1d.
-Exit status 1: --compare found what should not be.
+(repeatable). A duration has its unit: 250ms, 1.5s, 5m, 2h, 1d. Exit status 1: --compare found a difference that should
+not be.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from earlybird.stream.observability.logging import configure_logging
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What to replay, how, and where to."""
+    """Declare the options: source, range, model, output."""
     settings_module.add_config_option(parser)
     parser.add_argument("mode", nargs="?", choices=["recorded", "recompute"], default="recorded")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="signals and manifest go there")
@@ -57,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0: replayed; 1: replayed, and the comparison does not hold."""
+    """Replay; the exit status is 1 if --compare failed."""
     from earlybird.stream.replay.run import Options, history_of, plan_of, run_replay
 
     settings = settings_module.load(args.config)
@@ -82,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def summary(manifest: dict[str, Any]) -> list[str]:
-    """The manifest in a few lines."""
+    """Return the manifest in a few lines."""
     counts = manifest["counts"]
     lines = [
         f"{manifest['mode']}: {counts['signals']:,} signals, {sum(counts['rejections'].values()):,} rejections, "
@@ -129,7 +130,7 @@ def summary(manifest: dict[str, Any]) -> list[str]:
 
 
 class _Progress:
-    """A bar with the replayed clock, while stderr is a terminal."""
+    """Progress bar with the replayed clock, on a terminal only."""
 
     def __init__(self, records: int) -> None:
         from rich.console import Console

@@ -1,28 +1,35 @@
-"""`earlybird run`: one worker of the group, until SIGTERM or SIGINT."""
+"""Run one worker of the consumer group until SIGTERM or SIGINT.
+
+earlybird run
+EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS=broker:9092 earlybird run
+"""
 
 import argparse
 
 from earlybird.stream.config.settings import add_config_option, examined
 from earlybird.stream.observability.logging import configure_logging, worker_name
-from earlybird.stream.observability.watchdog import stop_on_signals
+from earlybird.stream.observability.watchdog import leave, stop_on_signals
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Everything is a setting; see `earlybird config table`."""
+    """Declare the settings file; all else is a setting, see `earlybird config table`."""
     add_config_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve; 0 when it was asked to stop and everything that was read has its outcome or will be read again."""
+    """Serve until asked to stop.
+
+    The exit status is 0 when every record read has its outcome or will be read again.
+    """
     stop = stop_on_signals()
     settings, faults = examined(args.config)
     configure_logging(settings.log.level, settings.log.format, worker=worker_name(), group=settings.group)
     from earlybird.stream.startup_check import check
 
-    check(settings, faults, model=False)  # the start loads it
+    check(settings, faults, model=False)  # the model is checked when it is loaded
     from earlybird.stream.service import (
-        serve,  # torch and the model take seconds: settings should have been checked by then
+        serve,  # imported late: torch takes seconds, and settings are checked first
     )
 
     serve(settings, stop)
-    return 0
+    leave(0)

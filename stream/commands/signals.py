@@ -1,7 +1,11 @@
-"""Show signals and dead letters as they appear, one line each; nothing is committed, no group is joined.
+"""Show signals and dead letters as they appear, one line each.
 
-Signals hold no headline: --raw reads the raw topics as well and joins each text to its signal (with --from beginning
-for texts that were there before).
+  earlybird signals
+  earlybird signals --raw --symbol NRVX
+  earlybird signals --from beginning --limit 10
+
+The command joins no group and commits nothing. Signals hold no headline: --raw also reads the raw topics and joins each
+text to its signal (add --from beginning for texts that are already there).
 """
 
 import argparse
@@ -29,7 +33,7 @@ _JOIN_S = 1.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What to show, from where, and how."""
+    """Declare the options: what to show, from where, in which form."""
     add_config_option(parser)
     parser.add_argument("--from", dest="start", choices=["beginning", "end"], default="end", help="default: end")
     parser.add_argument("--raw", action="store_true", help="read the raw topics too, for the headlines")
@@ -41,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 at --limit or --idle; Ctrl-C ends it too."""
+    """Show until --limit, --idle or Ctrl-C; the exit status is 0."""
     settings = load(args.config)
     configure_logging("warning", settings.log.format)
     names = [settings.topics.signals, settings.topics.dlq]
@@ -65,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _shown(tail: Tail, settings: Settings, args: argparse.Namespace) -> Iterator[tuple[bytes, Row]]:
-    """Outcomes to show, each with its bytes, until a limit is reached."""
+    """Yield rows with the bytes of their outcomes, until a limit is reached."""
     joined = _Join({topic.name for topic in settings.topics.raw}, settings.topics.dlq, wait=args.raw)
     shown, heard_s = 0, time.monotonic()
     while args.idle is None or time.monotonic() - heard_s < args.idle:
@@ -81,17 +85,19 @@ def _shown(tail: Tail, settings: Settings, args: argparse.Namespace) -> Iterator
 
 
 class _Join:
-    """Outcomes with the headlines of their raw records. Topics are read side by side, so an outcome may come first:
-    with `wait` it is held back for a moment."""
+    """Join of outcomes with the headlines of their raw records.
+
+    Topics are read side by side, so an outcome may arrive before its record: with `wait` it is held back for a moment.
+    """
 
     def __init__(self, raw_topics: set[str], dlq: str, *, wait: bool) -> None:
         self._raw_topics, self._dlq = raw_topics, dlq
         self._patience_s = _JOIN_S if wait else 0.0
         self._known: OrderedDict[Position, str] = OrderedDict()
-        self._held: list[tuple[float, bytes, Signal | Rejection]] = []  # came when, what
+        self._held: list[tuple[float, bytes, Signal | Rejection]] = []  # (arrival time, bytes, outcome)
 
     def take(self, records: list[Record], now_s: float) -> Iterator[tuple[bytes, Signal | Rejection, str]]:
-        """What can be shown now, in the order in which it came."""
+        """Yield the outcomes that can be shown now, in order of arrival."""
         for record in records:
             if record.topic in self._raw_topics:
                 self._known[Position(record.topic, record.partition, record.offset)] = headline(record.value)

@@ -1,7 +1,10 @@
-"""Topics of the stage: `create` makes those that are missing and changes none, `show` says what the broker has.
+"""Create the topics of the stage, or show the state of each.
 
-`signals` carries the broker's append time. Raw topics that will take history need retention.ms=-1 (--keep-raw).
-`create` waits 30 s for a broker, `show` 10 s.
+  earlybird topics create --partitions 12 --replication 3
+  earlybird topics show
+
+`create` makes missing topics and changes none; it waits 30 s for a broker, `show` 10 s. `signals` is created with the
+broker's append time. Raw topics that will receive history need retention.ms=-1 (--keep-raw).
 """
 
 import argparse
@@ -11,7 +14,7 @@ from earlybird.stream.adapters.topics import Topic, create_topics, look_at, stag
 from earlybird.stream.config.settings import Settings, add_config_option, load
 from earlybird.stream.observability.logging import configure_logging
 
-_CREATED_S = 30.0  # longest wait for a broker: a deployment makes its topics while the broker starts
+_CREATED_S = 30.0  # a deployment may create its topics while the broker starts
 _HIDDEN = "there or not: no permission to describe it"
 _SENDER_DATED = (
     "its records carry the sender's time: what a strategy takes for the instant at which a signal became available "
@@ -20,7 +23,7 @@ _SENDER_DATED = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Their size."""
+    """Declare the verb, partitions, replication and retention."""
     parser.add_argument("verb", choices=["create", "show"])
     add_config_option(parser)
     parser.add_argument("--partitions", type=int, default=12, help="of raw topics, signals and dead letters (12)")
@@ -29,8 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0: every topic is there, and signals with the broker's time; 1: not so. Raises StreamError when no broker
-    answers."""
+    """Create or show the topics.
+
+    Exit status of `show` 0: every topic exists, and signals carry the broker's time; 1: not so. Raises StreamError when
+    no broker answers.
+    """
     settings = load(args.config)
     configure_logging(settings.log.level, settings.log.format)
     return _create(settings, args) if args.verb == "create" else _show(settings)

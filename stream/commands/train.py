@@ -1,11 +1,11 @@
-"""Train a model for the stage on your own texts, with any of the published early-exit strategies.
+"""Train a model for the stage on your own texts, with a published early-exit strategy.
 
   earlybird train --start albert-base-v2 --train texts.csv --strategy elbert --output runs/mine
   earlybird train --start bundled --train news.jsonl --labels up=positive,flat=neutral,down=negative --output runs/2
   EARLYBIRD_MODEL=runs/mine/seed-0/model earlybird run
 
 Files: .jsonl, .csv, .tsv (columns text and label) or .txt (text@label), also .gz. Without --dev one tenth of the texts
-is the dev set, which chooses the best epoch, and another tenth is kept for `earlybird calibrate` and never trained on.
+is the dev set, which chooses the best epoch. Another tenth is kept for `earlybird calibrate` and never trained on.
 """
 
 import argparse
@@ -26,7 +26,7 @@ STRATEGIES = ("last", "joint", "elbert", "two_stage", "deebert", "fastbert", "al
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `earlybird train`."""
+    """Declare the options of `earlybird train`."""
     data = parser.add_argument_group("data")
     data.add_argument("--train", type=Path, nargs="+", required=True, metavar="FILE", help="labelled texts")
     data.add_argument("--dev", type=Path, metavar="FILE", help="labelled texts to choose the best epoch by")
@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_data_options(parser: "argparse._ActionsContainer") -> None:
-    """How files of labelled texts are read: the same for `train`, `evaluate` and `calibrate`."""
+    """Declare how labelled files are read, for `train`, `evaluate` and `calibrate`."""
     parser.add_argument(
         "--labels", type=_labels, metavar="THEIRS=OURS,...", help="map labels to negative, neutral, positive"
     )
@@ -82,7 +82,7 @@ def add_data_options(parser: "argparse._ActionsContainer") -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0: a model was written. Raises EngineError."""
+    """Train and print the model folders; the exit status is 0. Raises EngineError."""
     import torch
 
     from earlybird.engine.training.job import train
@@ -142,7 +142,10 @@ def _job(args: argparse.Namespace) -> Any:
 
 @contextmanager
 def _display() -> Iterator["Watch"]:
-    """Progress on stderr: a bar per phase with time left, a line per epoch with the score of every exit."""
+    """Show progress on stderr.
+
+    A bar per phase shows the time left, a line per epoch the score of every exit.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

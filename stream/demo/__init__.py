@@ -1,1 +1,1 @@
-"""`earlybird demo`: an invented feed, the table of its odd items, and a whole stage to play it through."""
+"""Demo: an invented feed, its odd items with expected outcomes, and a whole stage."""

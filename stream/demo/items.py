@@ -1,7 +1,7 @@
-"""The bundled feed: about 250 invented items with everything odd that a real feed does.
+"""Bundled feed: about 250 invented items with every oddity of a real feed.
 
-Its texts were chosen so that the bundled model reads them rightly: the feed shows the stage and says nothing of the
-model's accuracy. What the model misreads is in its card.
+Its texts were chosen so that the bundled model classifies them correctly: the feed shows the stage, not the model's
+accuracy. The model card lists what the model misclassifies.
 """
 
 import json
@@ -17,7 +17,10 @@ from earlybird.stream.demo.odd_items import Odd, odd_items
 
 @dataclass(frozen=True, slots=True)
 class DemoRecord:
-    """One raw record of the demo. `odd` is its row in the table of odd items, None for a normal item."""
+    """One raw record of the demo.
+
+    `odd` is its row in the table of odd items, None for a normal item.
+    """
 
     at_us: int
     topic: str
@@ -27,13 +30,13 @@ class DemoRecord:
 
 
 def normal_items() -> list[RawNews | RawTweet]:
-    """The stored items, in time order."""
+    """Return the stored items in time order."""
     lines = (resources.files("earlybird.stream.demo") / "items.jsonl").read_bytes().splitlines()
     return [RAW.validate_json(line) for line in lines]
 
 
 def demo_feed() -> list[DemoRecord]:
-    """All records in time order, as recorded."""
+    """Return all records in time order, as recorded."""
     items = normal_items()
     by_text = {_text(item): item for item in items}
     start_us = items[0].ingested_us
@@ -53,8 +56,10 @@ def demo_feed() -> list[DemoRecord]:
 
 
 def rebased(records: Sequence[DemoRecord], start_us: int, speed: float) -> list[DemoRecord]:
-    """The same feed as if it had begun at `start_us` and run `speed` times as fast. Every plausible time moves, absurd
-    ones stay absurd."""
+    """Return the feed moved to begin at `start_us`, and `speed` times as fast.
+
+    Every plausible time moves; absurd times stay as they are.
+    """
     origin_us = records[0].at_us
 
     def moved(time_us: int) -> int:
@@ -69,7 +74,7 @@ def rebased(records: Sequence[DemoRecord], start_us: int, speed: float) -> list[
             for name, time_us in fields.items()
             if name.endswith("_us") and isinstance(time_us, int) and EARLIEST_US <= time_us <= LATEST_US
         }
-        return json.dumps(fields | times).encode()  # escapes: a lone surrogate has no UTF-8
+        return json.dumps(fields | times).encode()  # ASCII escapes: a lone surrogate cannot be encoded in UTF-8
 
     return [replace(record, at_us=moved(record.at_us), value=value(record.value)) for record in records]
 

@@ -1,9 +1,9 @@
-"""The odd ones of the demo's feed, as a table: what arrives, and what must become of it.
+"""Table of the demo feed's odd items and their expected outcomes.
 
-Everything a real feed does to a consumer happens once: copies, retweets, corrections, deletions, foreign text, rubbish.
-The table is the demo's spice and the pipeline's golden test. Outcomes hold for the bundled model's text profile
-(natural-v2: case, white space, links, handles and RT marks do not count; agency prefixes do). A `hit` is promised the
-result of the text that it repeats; whether the cache gives it or the model computes it again is a matter of time.
+Everything that a real feed does to a consumer happens once: copies, retweets, corrections, deletions, foreign text,
+garbage. The table is also the pipeline's golden test. Outcomes hold for the bundled model's text profile (natural-v2:
+case, white space, links, handles and RT marks do not count; agency prefixes do). A `hit` must have the result of the
+text that it repeats; whether the cache answers it or the model computes it again depends on timing.
 """
 
 import json
@@ -27,10 +27,10 @@ _PLANT = "Norvex said its second plant runs at full capacity and that customers 
 class Odd:
     """One odd record and its outcome.
 
-    `at_s` is its place in the feed, seconds after the first item. `of` is the item_key of the item that a hit repeats.
-    What is refused and names its item is a rejection and a retraction (`also_retracts`). `label` is set where nobody
-    could think otherwise. `damaged` records look like a fault of the screen unless it says that they are sent on
-    purpose.
+    `at_s` is its time in the feed, in seconds after the first item. `of` is the item_key of the item that a hit
+    repeats. A refused record that names its item gives a dead letter and a retraction (`also_retracts`). `label` is set
+    where the sentiment is beyond doubt. `damaged` records look like a display fault unless the screen says that they
+    are sent on purpose.
     """
 
     name: str
@@ -48,15 +48,17 @@ class Odd:
 
 
 def odd_items(find: Find, start_us: int) -> list[Odd]:
-    """The table, in time order. `find` gives a normal item by its headline or text, `start_us` is the first item's
-    ingested_us."""
+    """Return the table in time order.
+
+    `find` returns a normal item by its headline or text, `start_us` is the first item's ingested_us.
+    """
     build = _Builder(find, start_us)
     odd = [*_copies(build), *_revisions(build), *_strange_texts(build), *_rubbish(build)]
     return sorted(odd, key=lambda one: one.at_s)
 
 
 def _copies(build: "_Builder") -> list[Odd]:
-    """The same text again, in the guises in which feeds repeat it."""
+    """Return repeated texts, in the variants in which feeds repeat them."""
     syndicated = (
         (14.1, "Ordane Motors recalls 61,000 vans over brake hose defect"),
         (16.3, "Norvex raises full-year revenue outlook to $4.2 bln from $3.9 bln"),
@@ -96,7 +98,7 @@ def _copies(build: "_Builder") -> list[Odd]:
 
 
 def _revisions(build: "_Builder") -> list[Odd]:
-    """What sources do to items they sent before."""
+    """Return changes that sources make to items they sent before."""
     profit = "Haligon Energy quarterly profit falls 38 pct on lower gas prices"
     fine = "Regulator fines Aquatelle Utilities $18 mln over sewage spills"
     breach = "$QVST breached. Support tickets leaked. Yikes."
@@ -114,7 +116,7 @@ def _revisions(build: "_Builder") -> list[Odd]:
 
 
 def _strange_texts(build: "_Builder") -> list[Odd]:
-    """Texts that are odd but readable."""
+    """Return texts that are odd but readable."""
     table = "<table><tr><td>Sales</td><td>+14&nbsp;%</td></tr></table><script>track('x')</script>"
     body = (_PLANT * WORDS_OF_A_LONG_BODY)[: len(_PLANT) * (WORDS_OF_A_LONG_BODY // len(_PLANT.split()))]
     return [
@@ -131,7 +133,7 @@ def _strange_texts(build: "_Builder") -> list[Odd]:
 
 
 def _rubbish(build: "_Builder") -> list[Odd]:
-    """What cannot be read; each with its reason."""
+    """Return unreadable records, each with its reason."""
     whole = build.fields("news", "rubbish", 0.0, headline="Norvex opens office in Porto")
     missing = {name: value for name, value in whole.items() if name != "ingested_us"}
     return [
@@ -155,24 +157,24 @@ def _rubbish(build: "_Builder") -> list[Odd]:
 
 
 class _Builder:
-    """Makes records; each has an id of its own unless it revises an item."""
+    """Builder of records; each has its own id unless it revises an item."""
 
     def __init__(self, find: Find, start_us: int) -> None:
         self._find, self._start_us = find, start_us
 
     def news(self, name: str, at_s: float, headline: str, *, truncated: bool = False, **more: Any) -> Odd:
-        """A news item; with `reason` it is refused."""
+        """Return a news item; with `reason` it is refused."""
         return self._item("news", name, at_s, {"headline": headline} | more, truncated=truncated)
 
     def tweet(self, name: str, at_s: float, text: str, **more: Any) -> Odd:
-        """A tweet; with `reason` it is refused."""
+        """Return a tweet; with `reason` it is refused."""
         return self._item("tweet", name, at_s, {"text": text} | more)
 
     def copy(
         self, name: str, at_s: float, original: str, text: str | None = None, *,
         kind: Literal["news", "tweet"] = "news", outcome: Outcome = "hit",
     ) -> Odd:  # fmt: skip
-        """Another source says what `original` said, perhaps in other letters."""
+        """Return a repetition of `original` by another source, possibly spelt differently."""
         first = self._find(original)
         said: dict[str, Any] = {"headline" if kind == "news" else "text": original if text is None else text}
         if text is None and getattr(first, "summary", None):
@@ -182,7 +184,7 @@ class _Builder:
         return self._item(kind, name, at_s, said, outcome=outcome, of=of, source="cityflash")
 
     def retweet(self, name: str, at_s: float, original: str, text: str | None = None, outcome: Outcome = "hit") -> Odd:
-        """Somebody repeats a post."""
+        """Return a retweet of a post."""
         first = self._find(original)
         fields = {
             "text": text or f"RT @{first.author_id}: {original}",  # type: ignore[attr-defined]
@@ -192,7 +194,10 @@ class _Builder:
         return self._item("tweet", name, at_s, fields, outcome=outcome, of=first.item_key if outcome == "hit" else None)
 
     def update(self, name: str, at_s: float, original: str, *, refused: bool = False, **changed: Any) -> Odd:
-        """The source sends its item again. An item does not repeat itself: the same text has no `of`."""
+        """Return an update of an item by its source.
+
+        An item does not repeat itself: an update with the same text has no `of`.
+        """
         fields = self._again(original, at_s) | {"action": "update"} | changed
         return Odd(
             name, at_s, _topic(fields), fields["item_key"], _json(fields), "reject" if refused else "correct",
@@ -200,17 +205,17 @@ class _Builder:
         )  # fmt: skip
 
     def delete(self, name: str, at_s: float, original: str, *, as_null: bool = False) -> Odd:
-        """The source takes its item back: by an action, or by a null record under its key."""
+        """Return a deletion: an action, or a null record under the item's key."""
         fields = self._again(original, at_s) | {"action": "delete", "text": None}
         return Odd(name, at_s, _topic(fields), fields["item_key"], None if as_null else _json(fields), "retract")
 
     def raw(self, name: str, at_s: float, value: bytes, reason: Reason) -> Odd:
-        """Bytes that are no item."""
+        """Return a record of bytes that are no item."""
         named = _names_its_item(value)
         return Odd(name, at_s, "news.raw", None, value, "reject", reason=reason, also_retracts=named, damaged=True)
 
     def fields(self, kind: str, name: str, at_s: float, source: str | None = None, **more: Any) -> dict[str, Any]:
-        """A whole item."""
+        """Return the fields of a complete item."""
         at_us, source = (
             self._start_us + round(at_s * 1e6),
             source or ("chatter" if kind == "tweet" else "meridian-wire"),
@@ -243,13 +248,13 @@ _TICKERS = {"Kelvara": "KLVR", "Fentrow": "FNTR", "Norvex": "NRVX", "Brackwater"
 
 
 def _symbols(said: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The company that a headline begins with, or the cashtags of a post."""
+    """Return the company at the start of a headline, or the cashtags of a post."""
     if company := _TICKERS.get(said.get("headline", "").partition(" ")[0]):
         return [{"symbol": company, "origin": "provider"}]
     return [{"symbol": tag, "origin": "cashtag"} for tag in re.findall(r"\$([A-Z]{4})\b", said.get("text", ""))]
 
 
-_OURS = frozenset({"reason", "label", "damaged"})  # what the table says of an item, and the item does not
+_OURS = frozenset({"reason", "label", "damaged"})  # columns of the table that are no fields of the item
 
 
 def _topic(fields: Mapping[str, Any]) -> str:

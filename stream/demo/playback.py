@@ -1,4 +1,4 @@
-"""The demo's feed through a stage: sends each record when it is due, sees every outcome, checks the odd ones."""
+"""Playback of the demo's feed: send on time, read the outcomes, check the odd ones."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,22 +14,25 @@ from earlybird.stream.monitor.tape import Row, headline
 from earlybird.stream.ports import Outgoing, Position, Record, Sink
 
 RAW_TOPICS = ("news.raw", "tweets.raw")
-_NUMBER = "demo-record"  # header of a raw record: its place in the feed
+_NUMBER = "demo-record"  # header of a raw record with its index in the feed
 
 
 class Tailing(Protocol):
-    """Reads the topics of the stage; see stream.adapters.tail.Tail."""
+    """Reader of the stage's topics; see stream.adapters.tail.Tail."""
 
     def poll(self, timeout_ms: int) -> list[Record]:
-        """Records there are."""
+        """Return available records."""
 
 
 class Playback:
-    """One run of the feed. Latency of a text is counted from just before it is sent to when its outcome was read back
-    from the broker, both by this process's clock."""
+    """One run of the feed.
+
+    The latency of a text is counted from just before it is sent to when its outcome was read back from the broker, both
+    by the clock of this process.
+    """
 
     def __init__(self, records: Sequence[DemoRecord], sink: Sink, tail: Tailing) -> None:
-        """`records` carry the instants at which they are due."""
+        """Prepare a run; `records` hold the times at which they are due."""
         self._records, self._sink, self._tail = records, sink, tail
         self._sent_us: list[int] = []
         self._number: dict[Position, int] = {}
@@ -38,12 +41,15 @@ class Playback:
 
     @property
     def answered(self) -> int:
-        """Records that have all their outcomes."""
+        """Number of records that have all their outcomes."""
         return sum(len(seen) >= expected(record) for seen, record in zip(self._outcomes, self._records, strict=True))
 
     def play(self, timeout_s: float, alive: Callable[[], None]) -> Iterator[list[Row]]:
-        """Rows as they come, until every record has its outcomes. `alive` raises if the stage has died. Raises
-        StreamError when all is sent and nothing has come for `timeout_s`, however slow the machine is."""
+        """Yield rows as they arrive, until every record has its outcomes.
+
+        `alive` raises if the stage has died. Raises StreamError when everything is sent and nothing has arrived for
+        `timeout_s`, however slow the machine is.
+        """
         heard_us = self._records[-1].at_us
         while self.answered < len(self._records):
             wait_ms = self._send_due()
@@ -60,11 +66,11 @@ class Playback:
                 )
 
     def surprises(self) -> list[str]:
-        """Every record whose outcomes are not what the demo promises of it."""
+        """Describe every record whose outcomes differ from the expected ones."""
         return broken_promises(self._records, self._outcomes)
 
     def _send_due(self) -> int:
-        """Sends what is due; milliseconds until the next is."""
+        """Send due records and return the milliseconds until the next one."""
         while len(self._sent_us) < len(self._records):
             number, now_us = len(self._sent_us), _now_us()
             record = self._records[number]
@@ -96,7 +102,7 @@ class Playback:
             self._early.append((position, outcome, seen_us))
             return None
         if any(_name(outcome) == _name(before) for before in self._outcomes[number]):
-            return None  # repeated after a rebalance, as at-least-once may
+            return None  # published again after a rebalance, which at-least-once allows
         self._outcomes[number].append(outcome)
         age_us, said = seen_us - self._sent_us[number], _shown(self._records[number])
         if isinstance(outcome, Rejection):
@@ -117,6 +123,6 @@ def _name(outcome: Signal | Rejection) -> str:
 
 
 def _shown(record: DemoRecord) -> str:
-    """The record's headline; what is damaged says that it is meant to be."""
+    """Return the record's headline, marked as intended if it is damaged."""
     said, odd = headline(record.value), record.odd
     return f"on purpose, {odd.name.replace('-', ' ')}: {said}" if odd is not None and odd.damaged else said

@@ -1,7 +1,7 @@
 """Expected outcomes of the demo's records, and the check against them.
 
-Outcomes and results are promised, never their timing: a copy may be answered by the cache or computed again, but has
-the result of its original, bit for bit.
+Outcomes and results are expected, never their timing: a copy may be answered by the cache or computed again, but its
+result equals that of its original bit for bit.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,12 +17,15 @@ _NAMES = {Kind.SIGNAL: "result", Kind.DUPLICATE: "result", Kind.CORRECTION: "cor
 
 
 def expected(record: DemoRecord) -> int:
-    """How many outcomes the record has: a refused update is a rejection and a retraction."""
+    """Return the record's number of outcomes; a refused update has two."""
     return 2 if record.odd is not None and record.odd.also_retracts else 1
 
 
 def broken_promises(records: Sequence[DemoRecord], outcomes: Sequence[Sequence[Outcome]]) -> list[str]:
-    """One sentence for each record whose outcomes are not what was promised, and for each text with two results."""
+    """Describe each record with unexpected outcomes and each text with two results.
+
+    One sentence for each of them.
+    """
     originals = {_key(record): _original(record) for record in records if _is_result(record)}
     found, results = list[str](), dict[str, set[Probabilities]]()
     for record, seen in zip(records, outcomes, strict=True):
@@ -50,7 +53,7 @@ def _key(record: DemoRecord) -> str:
 
 
 def _original(record: DemoRecord) -> str:
-    """The item_key of the item that says first what this one says."""
+    """Return the item_key of the first item with this text."""
     return (record.odd and record.odd.of) or _key(record)
 
 
@@ -61,7 +64,8 @@ def _told(outcome: Outcome, label_matters: bool, originals: Mapping[str, str]) -
     if name == "result" and label_matters:
         name = f"{outcome.label} result"
     first = outcome.novelty and outcome.novelty.dup_of
-    if first and originals.get(first, first) != originals.get(outcome.item_key):  # played before these, perhaps
+    # The original may come from an earlier run of the feed.
+    if first and originals.get(first, first) != originals.get(outcome.item_key):
         name += f" of {first}"
     return f"{name}, truncated" if outcome.input is not None and outcome.input.truncated else name
 

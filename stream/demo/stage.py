@@ -1,4 +1,4 @@
-"""Everything the demo needs besides its feed: an embedded broker, an embedded Redis and one worker, as a process."""
+"""Demo environment: an embedded broker, an embedded Redis and one worker process."""
 
 import contextlib
 import json
@@ -22,15 +22,15 @@ from earlybird.stream.errors import StreamError
 TOPICS = {"news.raw": 4, "tweets.raw": 4, "signals": 4, "signals.control": 1, "raw.dlq": 1}
 _STOP_S = 60.0
 
-# The worker is asked to stop when our end of the pipe closes, however we die, and not by a Ctrl-C meant for us.
+# The worker stops when this process's end of the pipe closes, however this process ends. A Ctrl-C does not reach it.
 _LIFELINE = 'exec 3<&0; "$@" </dev/null & worker=$!; (read -r _ <&3; kill -TERM $worker) & wait $worker'
 
 
 class DemoStage:
-    """A whole stage on this machine. Use as a context manager; it is ready when entered."""
+    """Complete stage on this machine, as a context manager; ready on entry."""
 
     def __init__(self, patience_s: float, tell: Callable[[str], None] = lambda _: None) -> None:
-        """`tell` hears what is being started, before it is."""
+        """Prepare the stage; `tell` is called with each part before it starts."""
         self._patience_s, self._tell = patience_s, tell
         self._parts = ExitStack()
         self._worker: subprocess.Popen[bytes] | None = None
@@ -39,7 +39,10 @@ class DemoStage:
         self.redis_url = ""
 
     def __enter__(self) -> Self:
-        """Raises StreamError when the worker does not become ready in time, with the end of its log."""
+        """Start all parts and wait until the worker is ready.
+
+        Raises StreamError with the end of the worker's log when it is not ready in time.
+        """
         with ExitStack() as starting:
             self._tell("an embedded Kafka broker")
             broker = starting.enter_context(EmbeddedBroker(TOPICS))
@@ -61,17 +64,20 @@ class DemoStage:
                 self.stop_worker()
 
     def check(self) -> None:
-        """Raises StreamError if the worker has died."""
+        """Raise StreamError if the worker has died."""
         if self._worker is not None and self._worker.poll() is not None:
             raise StreamError(f"the worker ended with status {self._worker.returncode}:\n{self._last_words()}")
 
     def stop_worker(self) -> None:
-        """Ask it to finish, commit and leave. Raises StreamError when it does not end well."""
+        """Ask the worker to finish, commit and leave its group.
+
+        Raises StreamError when it does not end cleanly.
+        """
         worker, self._worker = self._worker, None
         if worker is None:
             return
         try:
-            worker.communicate(timeout=_STOP_S)  # closes its lifeline
+            worker.communicate(timeout=_STOP_S)  # closes the pipe, which asks the worker to stop
         except subprocess.TimeoutExpired:
             self._worker = worker
             raise StreamError(f"the worker did not stop within {_STOP_S:.0f} s:\n{self._last_words()}") from None

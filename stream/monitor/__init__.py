@@ -1,1 +1,1 @@
-"""What a person looks at: the live tape, its summary, and the audit of outcomes."""
+"""Displays for operators: live tape, its summary, and the audit of outcomes."""

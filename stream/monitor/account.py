@@ -1,8 +1,8 @@
-"""The account of a range of raw records: which elements have their outcome, in five bytes an element.
+"""Audit of a range of raw records by element, in five bytes per element.
 
-Raw records come first, each partition in the order of its offsets; then the outcomes, in any order. For months of
-records this is what has to be remembered of each element: whether it was answered, and what its signal said, so that
-a second one can be held against it.
+Raw records are added first, each partition in offset order; then the outcomes, in any order. To cover months of
+records, only this is kept per element: whether it was answered, and a checksum of its signal's digest, with which a
+second signal is compared.
 """
 
 import re
@@ -21,9 +21,9 @@ from earlybird.stream.ports import Partition, Position, Record
 from earlybird.stream.timeline.merge import Span
 
 MOST_NAMED = 1_000
-"""Positions that are kept to be named; all are counted."""
+"""Limit on the positions kept for the report; all are counted."""
 
-_SIGNALLED, _REJECTED, _TIMED = 1, 2, 4  # _TIMED: the clock had a say in an outcome
+_SIGNALLED, _REJECTED, _TIMED = 1, 2, 4  # _TIMED: a deadline or shedding affected an outcome
 _UNANSWERED = re.compile(rb"\x00+")
 
 
@@ -33,12 +33,12 @@ class Elements:
     def __init__(self) -> None:
         self.total = 0
         self.states = bytearray()
-        self.said = array("I")  # of the first signal's digest
-        self._offsets, self._counts, self._firsts = array("q"), array("q"), array("q")  # runs of records of one size
+        self.said = array("I")  # CRC32 of the first signal's digest
+        self._offsets, self._counts, self._firsts = array("q"), array("q"), array("q")  # runs of records of equal count
         self._next = -1
 
     def add(self, offset: int, count: int) -> None:
-        """A record with so many elements."""
+        """Add a record with `count` elements."""
         if offset != self._next or count != self._counts[-1]:
             self._offsets.append(offset)
             self._counts.append(count)
@@ -49,7 +49,7 @@ class Elements:
         self.said.extend([0] * count)
 
     def number(self, offset: int, index: int) -> int | None:
-        """The element's number; None where there is no such element."""
+        """Return the element's number, or None if there is no such element."""
         run = bisect_right(self._offsets, offset) - 1
         if run < 0 or index >= self._counts[run]:
             return None
@@ -58,44 +58,51 @@ class Elements:
         return number if number < following else None
 
     def place(self, number: int) -> tuple[int, int]:
-        """Offset and index of an element."""
+        """Return the offset and index of an element."""
         run = bisect_right(self._firsts, number) - 1
         records, index = divmod(number - self._firsts[run], self._counts[run])
         return self._offsets[run] + records, index
 
     def unanswered(self) -> Iterator[tuple[int, int]]:
-        """First and last number of each stretch without outcomes."""
+        """Yield the first and last number of each stretch without outcomes."""
         for found in _UNANSWERED.finditer(self.states):
             yield found.start(), found.end() - 1
 
 
 class Account:
-    """Give it all raw records of `spans`, then all outcomes; then read it. An outcome of a record behind its span came
-    later than the account, and is left aside; so is one of a record before it, if the span has a chosen beginning."""
+    """Audit of outcomes against raw records.
+
+    Add all raw records of `spans`, then all outcomes, then read the results. An outcome of a record after its span is
+    ignored, since the record is newer than the audit; so is one of a record before it, if the start of the span was
+    chosen.
+    """
 
     def __init__(
         self, spans: Mapping[Partition, Span], limits: Limits, *, bounded: bool = False, aside: Collection[str] = ()
     ) -> None:
-        """`limits`: the stage's own. `bounded`: the spans begin where somebody chose, not where the topics do.
-        `aside`: raw topics that are not looked at."""
-        self.actions: Counter[str] = Counter()  # of first signals
-        self.rejections: Counter[str] = Counter()  # by reason, of first rejections
-        self.exit_layers: Counter[int] = Counter()  # of texts that were computed
+        """Start an audit of `spans`.
+
+        `limits`: those of the stage. `bounded`: the user chose the starts of the spans; else they are the starts of the
+        topics. `aside`: raw topics that are not audited.
+        """
+        self.actions: Counter[str] = Counter()  # of the first signal per element
+        self.rejections: Counter[str] = Counter()  # by reason, of the first dead letter per element
+        self.exit_layers: Counter[int] = Counter()  # of computed texts
         self.cache_hits = self.outcomes = self.unreadable = self.strays = 0
         self.stray_positions: list[Position] = []
-        self.first_us: int | None = None  # when the broker got the first outcome, and the last
+        self.first_us: int | None = None  # append times of the first and the last outcome
         self.last_us: int | None = None
         self._spans, self._limits, self._bounded, self._aside = spans, limits, bounded, frozenset(aside)
         self._elements = {partition: Elements() for partition in spans}
-        self._differing: list[tuple[Partition, int]] = []  # signals that do not say what the first one said
+        self._differing: list[tuple[Partition, int]] = []  # signals that differ from the first one
 
     def add_raw(self, record: Record) -> None:
-        """One record of a raw topic."""
+        """Add one record of a raw topic."""
         count = len(read(record, self._limits))
         self._elements[Partition(record.topic, record.partition)].add(record.offset, count)
 
     def add_signal(self, record: Record) -> None:
-        """One record of the signals topic."""
+        """Add one record of the signals topic."""
         try:
             signal = decode(Signal, record.value or b"")
         except DecodeError:
@@ -120,7 +127,7 @@ class Account:
             self.exit_layers[signal.exit.layer] += 1
 
     def add_rejection(self, record: Record) -> None:
-        """One record of the dead-letter topic."""
+        """Add one record of the dead-letter topic."""
         try:
             rejection = decode(Rejection, record.value or b"")
         except DecodeError:
@@ -137,24 +144,30 @@ class Account:
 
     @property
     def elements(self) -> int:
-        """Elements of raw records."""
+        """Number of elements of raw records."""
         return sum(elements.total for elements in self._elements.values())
 
     @property
     def missing(self) -> int:
-        """Elements without an outcome."""
+        """Number of elements without an outcome."""
         return sum(elements.states.count(0) for elements in self._elements.values())
 
     @property
     def repeated(self) -> int:
-        """Outcomes published more than once: at-least-once at work; a rejected update's retraction is none."""
+        """Number of outcomes published more than once, as at-least-once delivery allows.
+
+        The retraction of a rejected update is not one of them.
+        """
         both = (_SIGNALLED | _REJECTED, _SIGNALLED | _REJECTED | _TIMED)
         states = [elements.states for elements in self._elements.values()]
         return self.outcomes - sum(len(each) - each.count(0) + sum(map(each.count, both)) for each in states)
 
     @property
     def disagreeing(self) -> list[Position]:
-        """Published twice with different digests. Where the clock had a say the second time it may well differ."""
+        """Positions published twice with different digests.
+
+        Positions where a deadline or shedding affected an outcome are excluded: their digests may differ.
+        """
         return [
             Position(*partition, *self._elements[partition].place(number))
             for partition, number in self._differing
@@ -163,16 +176,19 @@ class Account:
 
     @property
     def span_s(self) -> float:
-        """From the first outcome to the last, in seconds."""
+        """Time from the first outcome to the last, in seconds."""
         return ((self.last_us or 0) - (self.first_us or 0)) / 1e6
 
     @property
     def balanced(self) -> bool:
-        """Every element has its outcome, and those that were said twice said the same."""
+        """Whether every element has its outcome and repeated outcomes are equal."""
         return not self.missing and not self.disagreeing and not self.unreadable
 
     def missing_stretches(self) -> Iterator[str]:
-        """Where outcomes are missing: TOPIC/PARTITION/OFFSET/INDEX, or from one to another."""
+        """Yield the positions of missing outcomes as text.
+
+        Either TOPIC/PARTITION/OFFSET/INDEX, or the first and the last position of a stretch.
+        """
         for partition, elements in sorted(self._elements.items()):
             for first, last in elements.unanswered():
                 begin, end = ("/".join(map(str, elements.place(number))) for number in (first, last))
@@ -200,7 +216,7 @@ class Account:
 
 
 def report(account: Account) -> dict[str, object]:
-    """All figures, for people and for --json."""
+    """Return all figures, for the table and for --json."""
     disagreeing, span_s = account.disagreeing, account.span_s
     stretches = account.missing_stretches()
     return {

@@ -1,4 +1,7 @@
-"""The account of raw records in memory, in any order: of a running stage. For months: stream.monitor.account."""
+"""Audit of a running stage in memory, with records in any order.
+
+For months of records see stream.monitor.account.
+"""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -12,29 +15,32 @@ from earlybird.stream.ports import Position, Record
 
 @dataclass
 class Audit:
-    """Feed it every record of the raw topics, of signals and of the dead letters, in any order; then read it."""
+    """Audit of outcomes against raw records.
 
-    raw: set[Position] = field(default_factory=set)  # one an element
+    Add every record of the raw topics, of signals and of the dead letters, in any order; then read the results.
+    """
+
+    raw: set[Position] = field(default_factory=set)  # one position per element
     outcomes: Counter[Position] = field(default_factory=Counter)
-    actions: Counter[str] = field(default_factory=Counter)  # new, correct, retract; of distinct positions
-    rejections: Counter[str] = field(default_factory=Counter)  # by reason; of distinct positions
-    exit_layers: Counter[int] = field(default_factory=Counter)  # of texts that were computed
+    actions: Counter[str] = field(default_factory=Counter)  # new, correct, retract; by distinct position
+    rejections: Counter[str] = field(default_factory=Counter)  # by reason and distinct position
+    exit_layers: Counter[int] = field(default_factory=Counter)  # of computed texts
     cache_hits: int = 0
     digests: dict[Position, str] = field(default_factory=dict)
-    first_us: int | None = None  # when the broker got the first outcome, and the last
+    first_us: int | None = None  # append times of the first and the last outcome
     last_us: int | None = None
-    unreadable: int = 0  # records of our own topics that are no messages of ours
+    unreadable: int = 0  # records of the stage's topics that are not its messages
     limits: Limits = field(default_factory=Limits)
     _rejected: set[Position] = field(default_factory=set)
     _differing: list[Position] = field(default_factory=list)  # published twice with different digests
-    _hurried: set[Position] = field(default_factory=set)  # the clock had a say in an outcome
+    _hurried: set[Position] = field(default_factory=set)  # a deadline or shedding affected an outcome
 
     def add_raw(self, record: Record) -> None:
-        """One record of a raw topic."""
+        """Add one record of a raw topic."""
         self.raw.update(element.position for element in read(record, self.limits))
 
     def add_signal(self, record: Record) -> None:
-        """One record of the signals topic."""
+        """Add one record of the signals topic."""
         self._dated(record)
         try:
             signal = decode(Signal, record.value or b"")
@@ -57,7 +63,7 @@ class Audit:
                 self.exit_layers[signal.exit.layer] += 1
 
     def add_rejection(self, record: Record) -> None:
-        """One record of the dead-letter topic."""
+        """Add one record of the dead-letter topic."""
         self._dated(record)
         try:
             rejection = decode(Rejection, record.value or b"")
@@ -79,13 +85,16 @@ class Audit:
 
     @property
     def span_s(self) -> float:
-        """From the first outcome to the last, in seconds."""
+        """Time from the first outcome to the last, in seconds."""
         return ((self.last_us or 0) - (self.first_us or 0)) / 1e6
 
     @property
     def disagreeing(self) -> list[Position]:
-        """Published twice with different digests. Where the clock had a say, or the text was refused once and its
-        retraction is one of the two, they may well differ."""
+        """Positions published twice with different digests.
+
+        Excluded are positions where they may differ: a deadline or shedding affected an outcome, or the text was
+        refused once and its retraction is one of the two.
+        """
         excused = self._hurried | self._rejected
         return [position for position in self._differing if position not in excused]
 
@@ -96,22 +105,28 @@ class Audit:
 
     @property
     def strays(self) -> list[Position]:
-        """Outcomes of elements that are not there (raw records that retention took, or another cluster's)."""
+        """Outcomes of unknown elements.
+
+        Their raw records were deleted by retention or belong to another cluster.
+        """
         return sorted(self.outcomes.keys() - self.raw, key=_order)
 
     @property
     def repeated(self) -> int:
-        """Outcomes published more than once: at-least-once at work; the retraction of a refused element is none."""
+        """Number of outcomes published more than once, as at-least-once delivery allows.
+
+        The retraction of a refused element is not one of them.
+        """
         also_retracted = sum(1 for position in self._rejected if position in self.digests)
         return sum(self.outcomes.values()) - len(self.outcomes) - also_retracted
 
     @property
     def balanced(self) -> bool:
-        """Every element has its outcome, and those that were said twice said the same."""
+        """Whether every element has its outcome and repeated outcomes are equal."""
         return not self.missing and not self.disagreeing and not self.unreadable
 
     def report(self) -> dict[str, object]:
-        """All figures, for people and for --json."""
+        """Return all figures, for the table and for --json."""
         return {
             "records": len(self.raw),
             "signals": self.actions["new"] + self.actions["correct"],

@@ -9,7 +9,10 @@ from rich.status import Status
 
 
 class Starting:
-    """One line for each part that is started, with the seconds it took. Use as a context manager."""
+    """Context manager that prints one line per started part.
+
+    On a terminal the line shows the seconds it took.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -17,7 +20,7 @@ class Starting:
         self._part, self._since = "", 0.0
 
     def tell(self, part: str) -> None:
-        """This is being started; what was told before is up."""
+        """Announce the part that starts now; the previous one is up."""
         self._finish()
         self._part, self._since = part, time.monotonic()
         if self._console.is_terminal:
@@ -27,7 +30,7 @@ class Starting:
             self._console.print(f"starting {part}", soft_wrap=True)
 
     def done(self) -> None:
-        """All is up."""
+        """Announce that all parts are up."""
         self._finish()
         self._status.stop()
 

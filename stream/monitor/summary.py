@@ -1,4 +1,4 @@
-"""What the tape adds up to: counts, rates and percentiles, as one JSON object or as a closing picture."""
+"""Totals of the tape: counts, rates and percentiles, as JSON or a closing picture."""
 
 import math
 from collections import Counter
@@ -15,9 +15,10 @@ _BAR_CELLS = 28
 
 
 class TapeTally:
-    """Counts rows. `texts` counts raw records; a record may have two outcomes (a refused one is also a retraction).
+    """Counter of rows.
 
-    Every text is in exactly one of: a computed result (`exit_layers`), `cache_hits`, a plain retraction, a rejection.
+    `texts` counts raw records; a record may have two outcomes (a refused one is also a retraction). Every text is in
+    exactly one of: a computed result (`exit_layers`), `cache_hits`, a plain retraction, a dead letter.
     """
 
     def __init__(self) -> None:
@@ -45,12 +46,15 @@ class TapeTally:
                 self.cache_hits += 1
 
     def age_ms(self, share: float) -> float:
-        """The age below which `share` of the signals with a result lie (nearest rank); 0 without any."""
+        """Return the `share` quantile of the ages of signals with a result.
+
+        By nearest rank, in milliseconds; 0 without any.
+        """
         ages = sorted(self._ages_us)
         return ages[max(0, math.ceil(share * len(ages)) - 1)] / 1000 if ages else 0.0
 
     def as_json(self, seconds: float) -> dict[str, Any]:
-        """All figures."""
+        """Return all figures."""
         return {
             "texts": self.texts,
             "texts_per_s": round(self.texts / seconds, 1) if seconds > 0 else 0.0,
@@ -63,7 +67,7 @@ class TapeTally:
         }
 
     def status(self, seconds: float) -> Text:
-        """One line for the top of the tape."""
+        """Return one line for the top of the tape."""
         text = Text(no_wrap=True, overflow="ellipsis")
         text.append("earlybird", "bold yellow")
         rate = self.texts / seconds if seconds > 0 else 0.0
@@ -74,7 +78,7 @@ class TapeTally:
         return text
 
     def picture(self, seconds: float) -> Group:
-        """The closing summary."""
+        """Return the closing summary."""
         grid = Table.grid(padding=(0, 4))
         grid.add_row(Text("where texts left the model", "dim"), Text("what became of the rest", "dim"))
         grid.add_row(_stacked(self._depths()), _stacked(self._others()))

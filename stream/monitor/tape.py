@@ -1,4 +1,4 @@
-"""The live tape: one line an outcome, with its sentiment, its exit depth and its age.
+"""Live tape: one line per outcome, with its sentiment, exit depth and age.
 
 time      symbol sentiment         sure exit          age  headline
 13:31:02  NRVX   ▲ +0.81 ····│███·  90% ▰▰▱▱▱▱▱▱   4.1 ms  Norvex Q1 adjusted EPS $1.42 beats $1.19 expected
@@ -21,14 +21,14 @@ from earlybird.schemas.rejection import Rejection
 from earlybird.schemas.signal import Label, Signal, SignalAction
 from earlybird.stream.observability.escape import plain
 
-BAR_CELLS = 4  # on each side of the middle
-_WIDE = 96  # columns from which the bar is shown
+BAR_CELLS = 4  # cells on each side of the middle
+_WIDE = 96  # columns needed to show the bar
 _KEPT = 500
-_LINES_ABOVE = 5  # of the rows: what `picture` shows, and one for the cursor
+_LINES_ABOVE = 5  # lines that `picture` adds above the rows, and one for the cursor
 
 
 class Kind(StrEnum):
-    """What became of a raw record."""
+    """Kind of outcome of a raw record."""
 
     SIGNAL = "signal"
     DUPLICATE = "duplicate"
@@ -44,7 +44,10 @@ _ARROWS = {Label.POSITIVE: "▲", Label.NEGATIVE: "▼", Label.NEUTRAL: "•"}
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the tape. `age_us` is how long the text took, `headline` is empty where it is not known."""
+    """One line of the tape.
+
+    `age_us` is the latency of the text; `headline` is empty if it is not known.
+    """
 
     at_us: int
     kind: Kind
@@ -56,12 +59,12 @@ class Row:
     confidence: float = 0.0
     exit_layer: int = 0
     max_layers: int = 0
-    computed: bool = False  # false where the cache answered or there was nothing to compute
-    reason: str = ""  # of a rejection
+    computed: bool = False  # false for cache hits and rows without a result
+    reason: str = ""  # of a dead letter
 
     @classmethod
     def of_signal(cls, signal: Signal, *, at_us: int, age_us: int, headline: str = "") -> "Row":
-        """A signal or a retraction."""
+        """Return the row of a signal or a retraction."""
         symbol = signal.primary_symbol or (signal.symbols[0].symbol if signal.symbols else "")
         if signal.label is None or signal.exit is None or signal.score is None or signal.confidence is None:
             return cls(at_us, Kind.RETRACTION, age_us, symbol, headline)
@@ -74,12 +77,12 @@ class Row:
 
     @classmethod
     def of_rejection(cls, rejection: Rejection, *, at_us: int, age_us: int, headline: str = "") -> "Row":
-        """A dead letter."""
+        """Return the row of a dead letter."""
         return cls(at_us, Kind.REJECTION, age_us, headline=headline, reason=rejection.reason.value)
 
 
 def line(row: Row, width: int) -> Text:
-    """The row in at most `width` columns."""
+    """Render the row in at most `width` columns."""
     text = Text(no_wrap=True, overflow="ellipsis")
     text.append(time.strftime("%H:%M:%S", time.gmtime(row.at_us / 1e6)), "bright_black")
     text.append(f"  {plain(row.symbol)[:6]:<6} ", "bold")
@@ -96,18 +99,18 @@ def line(row: Row, width: int) -> Text:
 
 
 def heading(width: int) -> Text:
-    """Names of the columns."""
+    """Return the names of the columns."""
     sentiment = f"{'sentiment':<17}" if width >= _WIDE else f"{'score':<8}"
     return Text(f"{'time':<8}  {'symbol':<6} {sentiment} {'sure':>4} {'exit':<8}{'age':>9}  headline"[:width], "dim")
 
 
 def depth(row: Row) -> str:
-    """The exit layer, drawn: ▰ for each pass that was needed."""
+    """Draw the exit layer: ▰ for each pass that was needed."""
     return "▰" * row.exit_layer + "▱" * (row.max_layers - row.exit_layer)
 
 
 def bar(score: float) -> str:
-    """-1 to +1 as a bar to the left or right of the middle, in half cells."""
+    """Draw a score from -1 to +1 as a bar in half cells, 0 centred."""
     halves = round(abs(score) * BAR_CELLS * 2)
     full, half = divmod(halves, 2)
     if score < 0:
@@ -116,10 +119,10 @@ def bar(score: float) -> str:
 
 
 def headline(value: bytes | None) -> str:
-    """What a person would call this raw record: its headline or text, else the beginning of its bytes."""
+    """Return the record's headline or text, else the beginning of its bytes."""
     try:
         fields = json.loads(value or b"null")
-    except (ValueError, RecursionError):  # anything may stand in a raw topic, and this only shows it
+    except (ValueError, RecursionError):  # a raw topic may hold anything, and this is only a display
         fields = None
     if isinstance(fields, dict):
         return plain(str(fields.get("headline") or fields.get("text") or ""))
@@ -127,13 +130,19 @@ def headline(value: bytes | None) -> str:
 
 
 def most_active(rows: list[Row], count: int) -> list[Row]:
-    """The `count` consecutive rows that show the most kinds and symbols, for a still picture."""
+    """Return the `count` consecutive rows with the most kinds and symbols.
+
+    For a still picture.
+    """
     windows = [rows[start : start + count] for start in range(max(1, len(rows) - count + 1))]
     return max(windows, key=lambda window: (len({row.kind for row in window}), len({row.symbol for row in window})))
 
 
 class Tape:
-    """Shows rows as they come: a moving screen on a terminal, else one plain line each. Use as a context manager."""
+    """Display of rows as they arrive, as a context manager.
+
+    A moving screen on a terminal, else one plain line per row.
+    """
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -142,11 +151,11 @@ class Tape:
         self._live = Live(_Screen(self), console=console, refresh_per_second=15)
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Show these, newest last."""
+        """Show these rows, newest last."""
         for row in rows:
             self.rows.append(row)
             if not self.console.is_terminal:
-                # Wide enough for whole headlines; a file has no columns.
+                # Output to a file has no width: 200 columns hold whole headlines.
                 self.console.print(line(row, 200).plain.rstrip(), markup=False, highlight=False, soft_wrap=True)
 
     def __enter__(self) -> Self:
@@ -172,13 +181,13 @@ class _Screen:
 
 
 def picture(rows: list[Row], status: Text, width: int) -> Group:
-    """Status line, meaning of the marks, column names and rows, as the screen shows them."""
+    """Return what the screen shows: status, legend, column names and rows."""
     above = (status, legend(width), Text("─" * width, "bright_black"), heading(width))
     return Group(*above, *(line(row, width) for row in rows))
 
 
 def legend(width: int) -> Text:
-    """What the marks mean, of rows as of the counts in the status line."""
+    """Return the meaning of the marks, in rows and in the status line."""
     text = Text("≡ answered by the cache  ✎ correction  ✕ retraction  ! dead letter  ▰ layer used", "dim")
     text.truncate(width, overflow="ellipsis")
     return text
@@ -197,7 +206,7 @@ def _result(row: Row, width: int) -> Text:
 
 
 def _without_result(row: Row, width: int) -> Text:
-    cells = 31 if width >= _WIDE else 22  # of sentiment, confidence and depth together
+    cells = 31 if width >= _WIDE else 22  # width of sentiment, confidence and depth together
     if row.kind is Kind.RETRACTION:
         return Text(f"{'✕ retracted':<{cells}}", "magenta")
     return Text(f"{'! ' + row.reason.replace('_', ' '):<{cells}}", "yellow")

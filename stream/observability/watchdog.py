@@ -10,8 +10,9 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Hashable, Mapping
+from contextlib import suppress
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 import structlog
 
@@ -117,6 +118,18 @@ def stop_on_signals() -> threading.Event:
 
     threading.Thread(target=wait, name="signals", daemon=True).start()
     return stop
+
+
+def leave(status: int) -> NoReturn:
+    """End the process at once, without the interpreter's finalisation.
+
+    Every promise is kept by now. Threads that stand inside a C++ library (an engine that was still loading, a client
+    that never answers) would abort the process while the interpreter takes itself apart.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
 
 
 def _end_process() -> None:

@@ -1,1 +1,1 @@
-"""Files of texts to raw topics."""
+"""Publishing of text files to the raw topics."""

@@ -1,4 +1,7 @@
-"""Packed files, unpacked while they are read: .gz, .zst, or plain; one that was cut is an error and not an end."""
+"""Streaming decompression of .gz and .zst files; others are read as they are.
+
+A truncated file is an error, not an end.
+"""
 
 import gzip
 import io
@@ -9,35 +12,38 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 DAMAGED = (OSError, EOFError, zlib.error)
-"""What reading raises where a file was cut or is none of its kind."""
+"""Errors of reading a truncated or corrupt file."""
 
 _PART = 16_384
 
 
 def unpacked(packed: IO[bytes], suffix: str) -> IO[bytes]:
-    """What is in a file whose name ends so."""
+    """Return a reader of the decompressed content, chosen by the file's suffix."""
     if suffix == ".gz":
         return cast(IO[bytes], gzip.open(packed))
     return io.BufferedReader(_Zstd(packed)) if suffix == ".zst" else packed
 
 
 class _Zstd(io.RawIOBase):
-    """Frame after frame. zstandard's own reader cannot tell a file that was cut from one that is over."""
+    """Reader of a sequence of Zstandard frames.
+
+    zstandard's own reader cannot tell a truncated file from a complete one.
+    """
 
     def __init__(self, packed: IO[bytes]) -> None:
         import zstandard
 
         self._packed, self._zstd = packed, zstandard
         self._frame = zstandard.ZstdDecompressor().decompressobj()
-        self._begun = False  # within a frame
+        self._begun = False  # inside a frame
         self._rest = self._ready = b""
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: "WriteableBuffer") -> int:
-        """As RawIOBase.readinto. Raises DAMAGED."""
+        """See RawIOBase.readinto. Raises DAMAGED."""
         while not self._ready:
             part = self._rest or self._packed.read(_PART)
             if not part:

@@ -1,10 +1,10 @@
-"""Foreign JSON to the fields of a raw item: which field comes from where, and how its times are written. Pure.
+"""Conversion of foreign JSON to raw items by a map of fields and time formats.
 
-A map is a list of `TARGET=PATH[:TIME]` or `TARGET='constant'`. TARGET is a field of RawNews or RawTweet. PATH is
-dotted; a number picks an element of a list and `*` takes all of them (`stocks.*.name`). TIME says how a target ending
-in `_us` is written: s, ms, us, ns (epoch), iso (with offset), iso-utc (UTC where none is given), rfc2822, or a strptime
-pattern (UTC where it has no %z or %Z). Without TIME a number is microseconds and a string is iso. Zones that are not
-certain are refused, see stream.instants.
+Pure functions, without I/O. A map is a list of `TARGET=PATH[:TIME]` or `TARGET='constant'`. TARGET is a field of
+RawNews or RawTweet. PATH is dotted; a number picks an element of a list and `*` takes all of them (`stocks.*.name`).
+TIME is the format of a target ending in `_us`: s, ms, us, ns (epoch), iso (with offset), iso-utc (UTC where none is
+given), rfc2822, or a strptime pattern (UTC where it has no %z or %Z). Without TIME a number is microseconds and a
+string is iso. Ambiguous zones are refused, see stream.timeline.instants.
 """
 
 import difflib
@@ -35,16 +35,16 @@ FLAT = (
     "symbols=symbols",
     "lang=lang",
 )
-"""The map of flat research files: one object a line with kind (news|tweet), text, published_at, symbols, source, id."""
+"""Map of flat research files: one object per line with kind (news|tweet), text, published_at, symbols, source, id."""
 
 
 class UnmappableError(ValueError):
-    """This record does not fit the map; the text says which field."""
+    """Record that does not fit the map; the message names the field."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Where one target comes from."""
+    """Origin of one target field: a path or a constant, and its time format."""
 
     target: str
     path: tuple[str, ...] = ()
@@ -53,7 +53,7 @@ class Rule:
 
     @classmethod
     def parse(cls, spec: str) -> "Rule":
-        """From `TARGET=PATH[:TIME]` or `TARGET='constant'`. Raises FeedError."""
+        """Parse `TARGET=PATH[:TIME]` or `TARGET='constant'`. Raises FeedError."""
         target, equals, origin = (part.strip() for part in spec.partition("="))
         if not equals or not origin:
             raise FeedError(f"map {spec!r}: TARGET=PATH or TARGET='constant' expected")
@@ -74,7 +74,7 @@ class Rule:
         return cls(target, path=tuple(path.split(".")), time=time or None)
 
     def value(self, record: object) -> Any:
-        """What the record holds for this target, in the target's own type; None where it holds nothing."""
+        """Return the target's value in its own type, None if there is none."""
         found = self.constant if self.constant is not None else _follow(record, self.path)
         if found is None or found == "" or (found is False and self.target.endswith("_us")):  # Reddit: "edited": false
             return None
@@ -85,19 +85,25 @@ class Rule:
 
 
 class FieldMap:
-    """Maps decoded JSON objects to the fields of one raw item; later rules win over earlier ones of the same target."""
+    """Map from decoded JSON objects to the fields of one raw item.
+
+    Of several rules for a target the last one wins.
+    """
 
     def __init__(self, specs: Sequence[str]) -> None:
         self._rules = {rule.target: rule for rule in map(Rule.parse, specs)}
 
     def maps(self, target: str) -> bool:
-        """Whether it has a rule for this field."""
+        """Return whether the map has a rule for this field."""
         return target in self._rules
 
     def item(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """Fields of a RawNews or RawTweet, its key included; `ingested_us` only if it was mapped. Without a type it is
-        news where the map has a headline, whatever the record holds there; a news item's `text` is its headline.
-        Without an id, the id is a hash of what the item says. Raises UnmappableError."""
+        """Return the fields of a RawNews or RawTweet, including its key.
+
+        `ingested_us` is present only if it was mapped. Without a type the item is news if the map has a rule for the
+        headline, whatever the record holds there. A news item's `text` is its headline. A missing id is replaced by a
+        hash of the item's content. Raises UnmappableError.
+        """
         fields = {name: value for name, rule in self._rules.items() if (value := rule.value(record)) is not None}
         kind = fields.setdefault("item_type", "news" if self.maps("headline") else "tweet")
         if kind == "news" and "text" in fields:
@@ -145,12 +151,15 @@ def _shaped(target: str, found: Any, time: str | None) -> Any:
     if target == "revision":
         return int(found)
     if isinstance(found, int) and not isinstance(found, bool):
-        return str(found)  # ids are strings
+        return str(found)  # ids are strings in raw items
     return found
 
 
 def _number(found: Any) -> float | None:
-    """A vendor's figure; a word like positive is none, and no reason to lose the text."""
+    """Return a vendor's score as a number, else None.
+
+    A word like positive is not a score, and no reason to lose the text.
+    """
     try:
         number = float(found)
     except (ValueError, TypeError):

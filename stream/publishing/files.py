@@ -1,4 +1,7 @@
-"""Files of texts to raw topics: read, merge by the instant each became available, pace, publish; no line is lost."""
+"""Publishing of text files: read, merge by availability, pace and send.
+
+No line is lost: each is published or reported.
+"""
 
 import heapq
 import json
@@ -22,17 +25,17 @@ from earlybird.stream.publishing.lines import feed_lines
 from earlybird.stream.publishing.tally import Tally
 
 TOPICS = {"news": "news.raw", "tweet": "tweets.raw"}
-"""Where an item goes by its type, unless one topic is named for all."""
+"""Topic by item type, unless one topic is given for all."""
 
 BACK_DATED_US = 3_600_000_000
-"""A record dated longer ago than this is history; a topic that deletes by time may delete it at once."""
+"""A record older than this is history: a topic with time-based retention may delete it at once."""
 
 AHEAD_US = 3_600_000_000
-"""A record dated later than this after now is refused by brokers (message.timestamp.after.max.ms), and by us."""
+"""A record dated further ahead is refused, here and by brokers (message.timestamp.after.max.ms)."""
 
 _LONGEST_SILENCE_S = 60.0
-_LAST_SILENCE_S = 5.0  # of what is under way when publishing is stopped
-_MOST_OPEN = 10_000  # well below what fills the client, where `send` waits for the broker and looks for no stop
+_LAST_SILENCE_S = 5.0  # for records in flight after a stop
+_MOST_OPEN = 10_000  # well below the client's queue: with a full one, `send` blocks and ignores a stop
 _NO_INGEST_TIME = (
     "no ingest time. Map one (--map ingested_us=...), or say with --assume-delay SECONDS how long after publication a "
     "text was available to trade on; for a live feed through a pipe, --arriving"
@@ -41,7 +44,10 @@ _NO_INGEST_TIME = (
 
 @dataclass(frozen=True, slots=True)
 class FeedItem:
-    """One record to publish; `at_us` is its item's ingested_us, `place` is FILE:LINE."""
+    """One record to publish.
+
+    `at_us` is its item's ingested_us, `place` is FILE:LINE.
+    """
 
     place: str
     topic: str
@@ -52,7 +58,10 @@ class FeedItem:
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """A line that cannot be published, and why. `at_us` is the time of the line before it."""
+    """A line that cannot be published, and the reason.
+
+    `at_us` is the time of the previous line.
+    """
 
     place: str
     why: str
@@ -61,9 +70,12 @@ class BadLine:
 
 @dataclass(frozen=True, slots=True)
 class LineFormat:
-    """What a line means. Without `fields` it is a raw item already; `assume_delay_us` stands in for a missing ingest
-    time (published + delay, marked as assumed), and so does the present where a line is read as it `arrives` (marked
-    as observed); `topic` overrides TOPICS. Raises FeedError where no line could have an ingest time."""
+    """Interpretation of a line.
+
+    Without `fields` a line is a raw item already. A missing ingest time is replaced by published + `assume_delay_us`
+    (marked as assumed), or by the present if the line `arrives` as it is read (marked as observed). `topic` overrides
+    TOPICS. Raises FeedError if no line could have an ingest time.
+    """
 
     fields: FieldMap | None = None
     assume_delay_us: int | None = None
@@ -76,8 +88,10 @@ class LineFormat:
             raise FeedError(_NO_INGEST_TIME)
 
     def item(self, content: bytes, place: str, *, first: bool = False) -> FeedItem | BadLine:
-        """One line. Raises FeedError where the `first` line of a file that is not mapped has no ingest time: most
-        likely none has."""
+        """Return the item of one line, or a bad line.
+
+        Raises FeedError if the `first` line of an unmapped file has no ingest time: most likely no line has one.
+        """
         try:
             record = json.loads(content)
         except (ValueError, RecursionError) as error:
@@ -95,7 +109,7 @@ class LineFormat:
             item = RAW.validate_json(value)
         except ValidationError as error:
             return BadLine(place, explain(error, value, fields_of(value))[1])
-        except (UnmappableError, ValueError, RecursionError) as error:  # what Python cannot write as JSON, too
+        except (UnmappableError, ValueError, RecursionError) as error:  # also values that Python cannot write as JSON
             return BadLine(place, str(error))
         if item.ingested_us > self.now_us() + AHEAD_US:
             return BadLine(place, f"ingested_us: more than an hour ahead of now, was {item.ingested_us}")
@@ -118,13 +132,16 @@ class LineFormat:
 
 
 class FeedFile:
-    """Lines of one file: plain, .gz, .zst, or `-` for stdin. Iterate once."""
+    """Lines of one file: plain, .gz, .zst, or `-` for stdin.
+
+    Iterate only once.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Raises FeedError when it cannot be opened."""
+        """Open the file. Raises FeedError when it cannot be opened."""
         self.path = path
-        self.name = str(path)  # of its places; the whole path, as files in several folders may share a last part
-        self.finished = False  # every line was given
+        self.name = str(path)  # the whole path: files in several folders may share a name
+        self.finished = False  # every line was yielded
         try:
             self._raw: IO[bytes] = sys.stdin.buffer if str(path) == "-" else path.open("rb")
             self.size = 0 if str(path) == "-" else path.stat().st_size
@@ -137,11 +154,11 @@ class FeedFile:
         return self._raw.tell() if self.size and not self._raw.closed else self.size
 
     def close(self) -> None:
-        """Let go of the file, read to its end or not."""
+        """Close the file, read to its end or not."""
         self._raw.close()
 
     def items(self, form: LineFormat) -> Iterator[FeedItem | BadLine]:
-        """Every line's item, empty lines aside."""
+        """Yield the item of every line, without empty lines."""
         at_us, first = 0, True
         try:
             with self._raw, unpacked(self._raw, self.path.suffix) as lines:
@@ -157,20 +174,25 @@ class FeedFile:
 
 
 def merged(files: Sequence[FeedFile], form: LineFormat) -> Iterator[FeedItem | BadLine]:
-    """All lines of all files by the instant their items became available; each file in its own order."""
+    """Merge the lines of all files by the time their items became available.
+
+    Each file keeps its own order.
+    """
     return heapq.merge(*(file.items(form) for file in files), key=lambda line: line.at_us)
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """When an item is due, in seconds after the first. `speed` plays recorded times so much faster, `rate` is items a
-    second, neither means at once."""
+    """Due times of items, in seconds after the first.
+
+    `speed` divides the recorded intervals, `rate` is items per second; with neither, all are due at once.
+    """
 
     speed: float | None = None
     rate: float | None = None
 
     def due_s(self, index: int, since_first_us: int) -> float:
-        """The due time of item `index`, recorded `since_first_us` after the first one."""
+        """Return when item `index`, recorded `since_first_us` after the first, is due."""
         if self.rate is not None:
             return index / self.rate
         return 0.0 if self.speed is None else since_first_us / 1e6 / self.speed
@@ -189,11 +211,13 @@ def publish(
     wait: Callable[[float], None] = time.sleep,
     tally: Tally | None = None,
 ) -> Tally:
-    """Publish every item and return when the broker has acknowledged all, or `stop` says so. `on_line` sees each line
-    just before; an item that is too large for a message comes again, as a bad line.
+    """Publish every item and wait until the broker has acknowledged all.
 
-    Raises SinkError when a record cannot be delivered, FeedError when the broker has been silent for a minute. However
-    it ends, the given `tally` is right: what was under way is waited for, up to 5 s without a word.
+    Returns early when `stop` returns True. `on_line` is called with each line just before it is sent; an item that is
+    too large for a message is passed to it again, as a bad line.
+
+    Raises SinkError when a record cannot be delivered, FeedError when the broker has acknowledged nothing for a minute.
+    In every case the given `tally` is right: records in flight are awaited, for up to 5 s without an acknowledgement.
     """
     tally, start_s, first_us = Tally() if tally is None else tally, now_s(), None
     try:

@@ -1,4 +1,7 @@
-"""The lines of a feed's file, numbered: one JSON object each, or the objects of a pretty-printed document."""
+"""Numbered lines of a feed file.
+
+Each holds one JSON object; the objects of a pretty-printed document become one line each.
+"""
 
 import json
 import re
@@ -8,15 +11,16 @@ from itertools import chain
 Numbered = tuple[int, bytes]
 
 _BOM = b"\xef\xbb\xbf"
-_OPENING = re.compile(rb"\s*[\[{][\[{\s]*")  # brackets alone: an object on one line does not begin so
-_BETWEEN = re.compile(r"[\s,\[\]]*")  # the objects of a document, of an array or of several
+_OPENING = re.compile(rb"\s*[\[{][\[{\s]*")  # brackets only; an object on one line does not match
+_BETWEEN = re.compile(r"[\s,\[\]]*")  # separators between objects, in an array or without one
 
 
 def feed_lines(lines: Iterable[bytes]) -> Iterator[Numbered]:
-    """Number and content of each line; blank lines and the mark that some programs put before UTF-8 are left out.
+    """Yield the number and content of each line.
 
-    A file that begins with brackets alone is pretty-printed: each of its objects is given as one line, numbered as it
-    begins. From where that is no JSON any more, its lines are given as they are.
+    Blank lines and a UTF-8 byte order mark are left out. A file that begins with a line of brackets only is
+    pretty-printed: each of its objects is yielded as one line, with the number of its first line. From where the
+    document stops being JSON, lines are yielded as they are.
     """
     numbered = ((number, line.removeprefix(_BOM) if number == 1 else line) for number, line in enumerate(lines, 1))
     filled = ((number, line) for number, line in numbered if line.strip())
@@ -32,9 +36,12 @@ def feed_lines(lines: Iterable[bytes]) -> Iterator[Numbered]:
 
 
 def _document(lines: Iterator[Numbered]) -> Iterator[Numbered]:
-    """Ends at what is no JSON, with the lines that were taken for it."""
+    """Yield the objects of a pretty-printed document.
+
+    At invalid JSON it ends, after yielding the lines held back until then.
+    """
     held: list[Numbered] = []
-    enough = 1  # doubled while an object goes on, so that a large one is not read again at each of its lines
+    enough = 1  # doubled within an object, so that a large one is not parsed again at each line
     for line in lines:
         held.append(line)
         if len(held) < enough:
@@ -52,7 +59,10 @@ def _document(lines: Iterator[Numbered]) -> Iterator[Numbered]:
 
 
 def _objects(held: list[Numbered]) -> tuple[list[Numbered], list[Numbered], bool]:
-    """The objects that end within these lines, the lines of what goes on, and whether that can be JSON no more."""
+    """Return complete objects, the lines of the incomplete one, and whether it is broken.
+
+    A broken object cannot become valid JSON by further lines.
+    """
     text = b"".join(line for _, line in held).decode("utf-8", "surrogateescape")
     found: list[Numbered] = []
     at, number = 0, held[0][0] if held else 0
@@ -66,7 +76,7 @@ def _objects(held: list[Numbered]) -> tuple[list[Numbered], list[Numbered], bool
         except RecursionError:
             return found, _lines(text[begin:], number), True
         except json.JSONDecodeError as error:
-            going_on = error.pos >= len(text.rstrip())  # at the end of a line, where strings and numbers are over
+            going_on = error.pos >= len(text.rstrip())  # incomplete: the error is at the end of the text
             return found, _lines(text[begin:], number), not going_on
         compact = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
         found.append((number, compact.encode("utf-8", "surrogateescape")))

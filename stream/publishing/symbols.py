@@ -1,4 +1,7 @@
-"""The symbols of a foreign record: names, lists of names in one text, or objects that hold a name."""
+"""Symbols of a foreign record.
+
+Names, lists of names in one text, or objects that hold a name.
+"""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -6,7 +9,7 @@ from typing import Any
 
 from earlybird.schemas.symbols import canonical_symbol
 
-_NAMES = ("symbol", "ticker", "name", "code")  # of an object; the first that it has
+_NAMES = ("symbol", "ticker", "name", "code")  # keys of an object, by precedence
 _EXCHANGES = ("exchange", "mic")
 _SEPARATORS = re.compile(r"[\s,;|]+")
 
@@ -14,7 +17,10 @@ Fields = dict[str, Any]
 
 
 def symbols_of(found: object) -> list[Fields]:
-    """Each symbol once, as the fields of a Symbol. Raises ValueError for what holds none that can be told."""
+    """Return each distinct symbol as the fields of a Symbol.
+
+    Raises ValueError if a value holds no recognisable symbol.
+    """
     parts = [found] if isinstance(found, str | int | Mapping) or not isinstance(found, Iterable) else found
     named: dict[str, Fields] = {}
     for part in parts:

@@ -1,4 +1,4 @@
-"""What became of a feed's lines, and where to go on."""
+"""Outcome counts of a feed's lines, and the lines at which to resume."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -8,51 +8,53 @@ from typing import cast
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of lines, and the places of those that the broker has not acknowledged."""
+    """Counts of lines, and the places of lines in flight."""
 
-    sent: Counter[str] = field(default_factory=Counter)  # by topic
+    sent: Counter[str] = field(default_factory=Counter)  # handed to the client, by topic
     bad_lines: int = 0
     seconds: float = 0.0
-    open: dict[int, tuple[str, str]] = field(default_factory=dict)  # topic and place, in the order of sending
-    reached: dict[str, int] = field(default_factory=dict)  # the last line of each file that was sent
+    open: dict[int, tuple[str, str]] = field(default_factory=dict)  # in flight: receipt -> (topic, place)
+    reached: dict[str, int] = field(default_factory=dict)  # last sent line of each file
 
     @property
     def texts(self) -> int:
-        """Records handed to the broker."""
+        """Number of records handed to the client."""
         return self.sent.total()
 
     @property
     def acknowledged(self) -> int:
-        """Records that the broker has for certain."""
+        """Number of records that the broker has acknowledged."""
         return self.texts - len(self.open)
 
     @property
     def published(self) -> Counter[str]:
-        """The same by topic."""
+        """Number of acknowledged records by topic."""
         return self.sent - Counter(topic for topic, _ in self.open.values())
 
     def send(self, topic: str, place: str) -> None:
-        """One more; its receipt is the number of texts before it."""
+        """Count one record; its receipt is the number of records before it."""
         name, number = _parts(place)
         self.open[self.texts], self.reached[name] = (topic, place), number
         self.sent[topic] += 1
 
     def settle(self, receipts: Iterable[object]) -> int:
-        """These have been acknowledged; how many."""
+        """Remove acknowledged records and return how many there were."""
         count = len(self.open)
         for receipt in receipts:
             self.open.pop(cast(int, receipt), None)
         return count - len(self.open)
 
     def resume(self, unread: Iterable[str]) -> list[str]:
-        """The places at which to go on, so that nothing is missing: of the files that were not read to their end
-        (`unread`, their names), and of those with lines that are not acknowledged."""
+        """Return the lines at which to resume without losing any.
+
+        One per file in `unread` (names of files not read to their end) and per file with unacknowledged lines.
+        """
         lines = {name: self.reached.get(name, 0) + 1 for name in unread}
         lines |= dict(_parts(place) for _, place in reversed(self.open.values()))
         return [f"{name}:{number}" for name, number in lines.items()]
 
     def __str__(self) -> str:
-        """All of it in one line: published, under way, bad."""
+        """Return all counts in one line: published, in flight, bad."""
         published = self.published
         topics = ", ".join(f"{topic} {count:,}" for topic, count in sorted(published.items())) or "nothing"
         rate = self.texts / self.seconds if self.seconds > 0 else 0.0

@@ -1,4 +1,4 @@
-"""Event study of archived signals against daily prices: do prices follow the scores?
+"""Event study of archived signals against daily prices: whether prices follow the scores.
 
 Extra `strategies`.
 
