@@ -158,8 +158,11 @@ class ClientLog:
         self._last: dict[str, float] = {}
 
     def denies(self, error: KafkaError) -> bool:
-        """Whether this error lasts. Permissions on a group count only for a client that has one: librdkafka looks for
-        the coordinator of its `group.id` even if the group is never joined."""
+        """Return whether this error lasts.
+
+        Permissions on a group count only for a client that has one: librdkafka looks for the coordinator of its
+        `group.id` even if the group is never joined.
+        """
         return error.code() in DENIED and not self._about_unused_group(error)
 
     def _about_unused_group(self, error: KafkaError) -> bool:
