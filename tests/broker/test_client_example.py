@@ -100,7 +100,7 @@ def test_the_example_prints_the_same_in_every_run() -> None:
 
 
 def test_the_example_fits_a_screen() -> None:
-    """Some twenty lines. README shows this very text."""
+    """Some twenty lines. README and the pages show this very text."""
     text = EXAMPLE.read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if line.strip()]
     assert len(lines) <= 22 and max(map(len, lines)) <= 120
