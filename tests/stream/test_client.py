@@ -235,6 +235,19 @@ def test_what_follows_on_a_delivered_item_passes_every_filter(flipped: Signal) -
     assert [signal.item_key for signal in held] == ["wire:1"]
 
 
+@pytest.mark.parametrize(
+    ("filters", "complaint"),
+    [
+        ({"held": "wire:1"}, "a list of item keys"),
+        ({"held": ["wire:1", "wire:2"], "remember": 1}, "at most `remember`"),
+    ],
+)
+def test_what_is_held_is_refused_where_it_would_be_forgotten(filters: Any, complaint: str) -> None:
+    """A strategy would wait for the retraction of what it holds, and it would be filtered."""
+    with pytest.raises(ValueError, match=complaint):
+        Signals.replay([], **filters)
+
+
 def test_what_a_model_learned_from_tests_nothing() -> None:
     """Once a model, at its first signal: known to reach into the recording, or not known; strict refuses both."""
 
