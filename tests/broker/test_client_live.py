@@ -268,6 +268,13 @@ def test_a_stale_signal_is_skipped_but_not_its_consequences(stage: Stage) -> Non
         assert [signal.action for signal in take(signals, 1)] == ["new"]
 
 
+def test_a_range_of_a_partition_that_is_not_there_is_refused(stage: Stage) -> None:
+    """Otherwise all of the topic would be replayed."""
+    recorded = TopicRange(stage.broker.bootstrap_servers, stage.topic, first={7: 3}, options=stage.broker.options)
+    with pytest.raises(SourceError, match="has no partition 7"):
+        list(Signals.replay(recorded))
+
+
 def test_what_a_restarted_strategy_holds_is_never_too_old(stage: Stage) -> None:
     """Whatever names its items, a generator too: it trades on them."""
     clock = ManualClock(now_us() + 3600 * SECOND)
