@@ -252,7 +252,7 @@ def test_what_follows_on_a_delivered_item_passes_every_filter(flipped: Signal) -
         ({"held": ["wire:1", "wire:2"], "remember": 1}, "at most `remember`"),
     ],
 )
-def test_what_is_held_is_refused_where_it_would_be_forgotten(filters: Any, complaint: str) -> None:
+def test_what_is_held_is_refused_where_it_would_be_forgotten(filters: Filters, complaint: str) -> None:
     """A strategy would wait for the retraction of what it holds, and it would be filtered."""
     with pytest.raises(ValueError, match=complaint):
         Signals.replay([], **filters)
