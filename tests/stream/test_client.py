@@ -24,6 +24,7 @@ from earlybird.stream.client import (
     Condition,
     Constant,
     Empirical,
+    Filters,
     InSample,
     Latest,
     OutOfOrder,
