@@ -96,7 +96,7 @@ def read_challenge(path: Path = FILE) -> list[Challenge]:
 
 
 def swaps(items: Sequence[Challenge]) -> list[tuple[int, str]]:
-    """Return each text that names a company under other names, with the row of the original."""
+    """Return each text that names a company under other names, with its original row."""
     return [
         (row, item.text.replace(item.name, other))
         for row, item in enumerate(items)

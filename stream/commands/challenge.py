@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def run_challenge(args: argparse.Namespace) -> int:
-    """Score every policy, or the model's own, and print; the exit status is 0. Raises EngineError."""
+    """Score the policies, or the model's own, and print.
+
+    The exit status is 0. Raises EngineError.
+    """
     from rich.console import Console
     from rich.progress import Progress
 
