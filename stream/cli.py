@@ -30,7 +30,7 @@ COMMANDS = {
     "replay": "history through the same code: published signals again, or computed anew",
     "archive": "raw topics and signals to Parquet",
     "bench": "measure this machine: the engine against its peers, the stage step by step",
-    "classify": "texts from a file or stdin, results to stdout; no Kafka",
+    "classify": "a text, a file or stdin, answers to stdout; no Kafka",
     "explain": "how the model comes to its answer on one text, pass by pass",
     "train": "a model of your own from labelled texts; no Kafka",
     "evaluate": "accuracy against cost of every exit policy, on your own texts",
