@@ -36,6 +36,7 @@ COMMANDS = {
     "evaluate": "accuracy against cost of every exit policy, on your own texts",
     "calibrate": "choose an exit threshold that loses at most a stated share of texts, with a certificate",
     "config": "show, check or document the settings",
+    "completion": "completion of commands and options for bash or zsh",
 }
 """Command -> one line of help, in the order in which a new user needs them."""
 

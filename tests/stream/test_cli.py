@@ -1,6 +1,7 @@
 """The command: what it says when it cannot, and that it needs nothing before it must."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -8,11 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import shtab
 from confluent_kafka import Producer
 
 from earlybird.stream import cli
 from earlybird.stream.adapters.embedded import EmbeddedBroker
-from earlybird.stream.commands import topics
+from earlybird.stream.commands import bench, completion, topics
 
 ROOT = Path(__file__).parents[2]
 
@@ -185,3 +187,43 @@ def test_a_broker_that_is_not_there_is_given_up_with_its_address(tmp_path: Path)
         said = [process.communicate(timeout=100)[1].splitlines()[-1] for process in running]
     assert [process.returncode for process in running] == [2] * len(commands), said
     assert all(f"no Kafka at {address}, tried for 10 s: " in line for line in said), said
+
+
+@pytest.fixture(scope="module")
+def scripts() -> dict[str, str]:
+    """Completion script by shell."""
+    parser = completion.whole_parser()
+    return {shell: shtab.complete(parser, shell=shell) for shell in ("bash", "zsh")}
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_names_every_command_with_its_options(scripts: dict[str, str], shell: str) -> None:
+    """Those of the benches too."""
+    assert all(re.search(rf"\b{name}\b", scripts[shell]) for name in [*cli.COMMANDS, *bench.MODULES])
+    assert all(option in scripts[shell] for option in ("--keep-raw", "--geometry", "--max-lost", "--config"))
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["cl"], {"classify"}),
+        (["comp"], {"completion"}),
+        (["topics", ""], {"create", "show"}),
+        (["bench", ""], set(bench.MODULES)),
+        (["bench", "engine", "--qu"], {"--quick"}),
+        (["classify", "--pol"], {"--policy"}),
+        (["classify", "READ"], {"README.md"}),
+    ],
+)
+def test_bash_completes(scripts: dict[str, str], words: list[str], expected: set[str]) -> None:
+    """Ask a real bash for what follows these words."""
+    ask = 'COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _shtab_earlybird; printf "%s\\n" "${COMPREPLY[@]}"'
+    command = ["bash", "-c", f"{scripts['bash']}\n{ask}", "bash", "earlybird", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert expected == {word.strip() for word in done.stdout.splitlines()} - {"-h", "--help", ""}, done.stderr
+
+
+def test_completion_prints_the_script(capsys: pytest.CaptureFixture[str], scripts: dict[str, str]) -> None:
+    """As it is, on stdout."""
+    assert cli.main(["completion", "bash"]) == 0
+    assert capsys.readouterr().out == scripts["bash"] + "\n"
