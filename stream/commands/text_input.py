@@ -38,7 +38,10 @@ def opened(inputs: Sequence[str]) -> AbstractContextManager[BinaryIO]:
 
 
 def _is_file(argument: str) -> bool:
-    """Tell whether an argument is meant as a file, so that a mistyped name is never classified."""
+    """Tell whether an argument is meant as a file.
+
+    A mistyped file name must not be taken for a text.
+    """
     if not argument.strip() or "\n" in argument:
         return False
     formed = len(argument.split()) == 1 or argument.startswith(_FILE_BEGINNINGS) or argument.endswith(_FILE_ENDINGS)

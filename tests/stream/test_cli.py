@@ -1,5 +1,6 @@
 """The command: what it says when it cannot, and that it needs nothing before it must."""
 
+import json
 import os
 import re
 import signal
@@ -159,11 +160,34 @@ def test_topics_that_are_there_and_missing_are_shown(
     assert "missing  nowhere  0 partitions" in capsys.readouterr().out
 
 
+def test_topics_are_shown_as_json(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, ground: EmbeddedBroker
+) -> None:
+    """One object, with the exit status of the table."""
+    monkeypatch.setenv("EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS", ground.bootstrap_servers)
+    monkeypatch.setenv("EARLYBIRD_TOPICS__SIGNALS", "nowhere")
+    assert cli.main(["topics", "show", "--json"]) == 1
+    shown = json.loads(capsys.readouterr().out)
+    assert {"name": "news.raw", "state": "there", "partitions": 4} in shown["topics"]
+    assert {"name": "nowhere", "state": "missing", "partitions": 0} in shown["topics"]
+    assert shown["signals_sender_dated"] is False
+
+
 def test_classify_says_that_blank_lines_are_skipped(capsys: pytest.CaptureFixture[str]) -> None:
     """Who pairs its lines with those of the input must know."""
     with pytest.raises(SystemExit):
         cli.main(["classify", "--help"])
     assert "Blank lines" in capsys.readouterr().out
+
+
+def test_run_help_names_the_most_used_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    """As variables with their defaults, and where all of them are."""
+    with pytest.raises(SystemExit):
+        cli.main(["run", "--help"])
+    told = capsys.readouterr().out
+    variables = re.findall(r"^  (EARLYBIRD_\w+)  +\w", told, re.MULTILINE)
+    assert len(variables) == 10 and "EARLYBIRD_REDIS__URL" in variables
+    assert "host:port,... [127.0.0.1:9092]" in told and "earlybird config table" in told
 
 
 def test_a_broker_that_is_not_there_is_given_up_with_its_address(tmp_path: Path) -> None:
