@@ -15,6 +15,7 @@ import pytest
 
 from earlybird.stream import cli
 from earlybird.stream.commands import classify
+from earlybird.stream.monitor.answer import answer_line
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [
@@ -192,6 +193,19 @@ def test_a_terminal_gets_one_readable_line_for_each_text() -> None:
     assert re.fullmatch(r"▼ negative +\d+%  layer \d of 3  Acme cuts its \[2J outlook", negative)
     assert re.match(r"▲ positive +\d+%  layer \d of 3  Acme rises", positive) and len(positive) <= 80
     assert fault == "! line 3: text: nothing in it to read"
+
+
+def test_the_first_page_shows_what_a_terminal_and_a_pipe_get(capsys: pytest.CaptureFixture[str]) -> None:
+    """docs/first-signal.md, on any CPU: the same to three digits."""
+    page = (ROOT / "docs" / "first-signal.md").read_text(encoding="utf-8")
+    text = re.search(r'^earlybird classify "(.*)"$', page, re.MULTILINE)[1]
+    shown = json.loads(re.search(r'^\{"text".*', page, re.MULTILINE)[0])
+    assert cli.main(["classify", text]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert list(answer) == list(shown)
+    assert answer.pop("probs") == pytest.approx(shown.pop("probs"), abs=1e-3)
+    assert {**answer, "score": 0, "confidence": 0} == {**shown, "score": 0, "confidence": 0}
+    assert f"\n{answer_line(answer, 3, 80).plain}\n" in page
 
 
 def test_json_is_what_a_terminal_gets_with_the_option() -> None:
