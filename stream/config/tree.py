@@ -32,9 +32,14 @@ def without(tree: Mapping[str, Any], places: Sequence[tuple[int | str, ...]]) ->
 
 
 def without_unreadable(variables: Mapping[str, str | None], complaint: str, prefix: str) -> dict[str, str | None]:
-    """Return the variables without those of the field that the complaint names."""
+    """Return the variables without those of the field that the complaint names.
+
+    Returns none of them where it names no field, so that a reader that tries again comes to an end.
+    """
     named = re.search(r'field "(\w+)"', complaint)
-    root = prefix.lower() + named[1] if named else prefix.lower()
+    if named is None:
+        return {}
+    root = prefix.lower() + named[1]
     return {name: value for name, value in variables.items() if not (name == root or name.startswith(f"{root}__"))}
 
 

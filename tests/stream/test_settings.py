@@ -17,6 +17,7 @@ from earlybird.stream import cli, service
 from earlybird.stream.config import settings
 from earlybird.stream.config.report import HIDDEN, effective, fields
 from earlybird.stream.config.settings import Engine, Redis, Settings, load
+from earlybird.stream.config.tree import without_unreadable
 from earlybird.stream.errors import SettingsError
 
 
@@ -417,3 +418,11 @@ def test_engine_defaults_are_the_engines_own() -> None:
     ours, theirs = load().engine, EngineConfig()
     shared = ("slots", "token_budget", "tiers", "compile", "dtype", "deterministic", "runner", "device")
     assert {name: getattr(ours, name) for name in shared} == {name: getattr(theirs, name) for name in shared}
+
+
+def test_a_complaint_that_names_no_field_ends_the_reading() -> None:
+    """Whatever a later version of the library says: settings are tried again without what it names."""
+    variables = {"earlybird_topics__raw": "[", "earlybird_topics": "{", "earlybird_group": "a"}
+    left = without_unreadable(variables, 'error parsing value for field "topics"', "EARLYBIRD_")
+    assert left == {"earlybird_group": "a"}
+    assert without_unreadable(variables, "something went wrong", "EARLYBIRD_") == {}
