@@ -18,9 +18,9 @@ def _topic(name: str) -> str:
 
 
 def group_name(name: str) -> str:
-    """Return the name of a consumer group; raises ValueError for one that Kafka or librdkafka cannot take.
+    """Return the name of a consumer group.
 
-    librdkafka aborts the process on a group of blanks.
+    Raises ValueError for one that cannot work: librdkafka aborts the process on a group of blanks.
     """
     if not 0 < len(name) <= 249 or name != name.strip() or not name.isprintable():
         raise ValueError("1 to 249 printable characters required, without blanks around them")

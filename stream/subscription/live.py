@@ -64,7 +64,10 @@ class Live:
     def __init__(
         self, reader: Reader, buffer: Buffer, freshness: Freshness, clock: Clock, held: LruSet | None = None
     ) -> None:
-        """The reader fills this buffer. `held`: items that the strategy acts upon, and how many to remember."""
+        """The reader fills this buffer.
+
+        `held`: items that the strategy acts upon; its size is the number of items to remember.
+        """
         self.events = reader.events
         self._reader, self._buffer, self._freshness, self._clock = reader, buffer, freshness, clock
         self._handed = LruSet(REMEMBERED) if held is None else LruSet(held.size, held)

@@ -418,3 +418,15 @@ def test_a_topic_made_anew_is_not_archived_behind_the_former_one(tmp_path: Path)
         pytest.raises(SettingsError, match="made anew"),
     ):
         archiver.next_offsets()
+
+
+def test_a_folder_that_is_no_day_is_not_ours(tmp_path: Path) -> None:
+    """Another tool's partition, with a file that looks like one of ours."""
+    archive(tmp_path, [a_signal(0, BEGIN_US)])
+    (file,) = files_of(tmp_path, ["signals"])
+    foreign = tmp_path / "signals" / "date=2024-13-99"
+    foreign.mkdir()
+    (foreign / file.path.name).write_bytes(file.path.read_bytes())
+    assert len(list(read_signals(tmp_path))) == 1
+    with Archiver(tmp_path, ["signals"]) as archiver:
+        assert archiver.next_offsets() == {Partition("signals", 0): 1}
