@@ -1,14 +1,17 @@
 """The Kafka source where only the client's order of events matters, so that a scripted client will do."""
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, Message
+from confluent_kafka import KafkaError, Message, TopicPartition
 
 from earlybird.stream.adapters import kafka
+from earlybird.stream.adapters.clients import ClientLog
 from earlybird.stream.adapters.kafka import KafkaSource
-from earlybird.stream.ports import Partition
+from earlybird.stream.adapters.offsets import Offsets
+from earlybird.stream.ports import Commit, Partition
 
 PLACE = Partition("news.raw", 0)
 
@@ -71,3 +74,22 @@ def test_records_before_an_offset_out_of_range_belong_to_the_old_offsets(scripte
     source.poll(0, 500)
     assert told.begun == [{PLACE: None}]
     assert source.out_of_range == 1
+
+
+def test_an_answer_for_a_topic_that_is_gone_stores_nothing() -> None:
+    """Taken for the new topic's, it would keep the same offset from being committed there."""
+    sent: list[TopicPartition] = []
+    client = SimpleNamespace(
+        committed=lambda places, timeout: [TopicPartition(*PLACE, -1001)],  # noqa: ARG005
+        commit=lambda offsets, asynchronous: sent.extend(offsets),  # noqa: ARG005
+    )
+    old, new = "A" * 21 + "B", "A" * 21 + "C"
+    ids = SimpleNamespace(latest={}, ask=lambda: {PLACE.topic: old})
+    offsets = Offsets(client, ids, ClientLog("source", ""), 1.0)  # type: ignore[arg-type]
+    offsets.begin([TopicPartition(*PLACE)], lambda: None)
+    offsets.store({PLACE: Commit(50)}, wait=False, inside=False)
+    ids.latest = {PLACE.topic: new}
+    assert offsets.made_again() == [PLACE]
+    offsets.answered(None, sent)
+    offsets.store({PLACE: Commit(50)}, wait=False, inside=False)
+    assert [place.metadata for place in sent] == [f"topic={old} ", f"topic={new} "]
