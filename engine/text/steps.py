@@ -117,7 +117,7 @@ class Replace:
 
 @dataclass(frozen=True)
 class Trailing:
-    """Removal of all matches of a pattern that lie end to end at the end of a text.
+    """Removal of the consecutive matches of a pattern at the end of a text.
 
     Does what replacing `(?:pattern)+$` does, which takes quadratic time where many matches precede other text. A match
     begins with a space and holds at most five.
