@@ -155,7 +155,7 @@ class _Partition(Generic[S]):
             del self.versions[self._least()]
 
     def _least(self) -> int:
-        """Return the index of the first version that another one replaces, so that the one that stands is kept."""
+        """Return the index of the first version that another one replaces."""
         replaced = (
             number
             for number, version in enumerate(self.versions)
