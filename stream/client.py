@@ -25,6 +25,7 @@ from typing import Literal, Self, Unpack
 from earlybird.schemas.signal import Signal
 from earlybird.stream.adapters.clock import SystemClock
 from earlybird.stream.adapters.subscriber import Start, Subscriber
+from earlybird.stream.config.types import group_name
 from earlybird.stream.ports import Clock
 from earlybird.stream.replay.recorded import TopicRange
 from earlybird.stream.subscription.buffer import Buffer, SlowReader
@@ -115,6 +116,8 @@ class Signals(Iteration):
         reading can never go on; ValueError, TypeError and SettingsError for invalid arguments.
         """
         gate, clock = Gate.of(**filters), clock or SystemClock()
+        if group is not None:
+            group_name(group)
         begin = _PLACES.get(start) or instant_us(start, clock.now_us(), "start")
         if max_age_us == "default":
             max_age_us = MAX_AGE_US if start == "now" else None
@@ -131,7 +134,7 @@ class Signals(Iteration):
         reader = Reader(
             signals, control if control_topic else None, gate, waiting, watch, clock, group=group is not None
         )
-        feed = Live(reader, waiting, Freshness(max_age_us, stale), clock, held=filters.get("held", ()))
+        feed = Live(reader, waiting, Freshness(max_age_us, stale), clock, gate.passed)
         if not in_event_loop():
             feed.wait_open()
         return cls(feed)

@@ -14,6 +14,7 @@ from earlybird.stream.adapters.options_check import kafka_faults
 from earlybird.stream.config.report import told
 from earlybird.stream.config.settings import Settings
 from earlybird.stream.errors import SettingsError
+from earlybird.stream.observability.health import family_of
 from earlybird.stream.run_worker import open_cache
 
 
@@ -110,10 +111,9 @@ def _bound(settings: Settings) -> int | str | None:
     """
     host, port = settings.http.host, settings.http.port
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with closing(socket.socket(family, kind, protocol)) as listener:
+        with closing(socket.socket(family_of(host), socket.SOCK_STREAM)) as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
+            listener.bind((host, port))
     except socket.gaierror as error:
         return error.strerror or str(error)
     except UnicodeError as error:  # not a valid host name

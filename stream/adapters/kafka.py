@@ -66,6 +66,7 @@ class KafkaSource:
         self._handing_over = False
         self._paused: set[Partition] = set()
         self._gone: set[Partition] = set()  # revoked since the first record of the current poll
+        self._to_begin_anew: set[Partition] = set()  # once the records read before are returned
 
     def subscribe(self, listener: RebalanceListener) -> None:
         """Join the group; called once, before the first poll."""
@@ -161,7 +162,7 @@ class KafkaSource:
         if ends := self._reached.untold():  # not earlier: the records before these ends have been returned by now
             assert self._listener is not None, "records before subscribe. This is a bug."
             self._listener.read_to(ends)
-        for partition in self._offsets.made_again():
+        for partition in sorted(self._to_begin_anew.union(self._offsets.made_again())):
             self._begin_anew(partition)
 
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -174,8 +175,7 @@ class KafkaSource:
         self._listener.assigned(committed)
         self._membership.assigned()
         assign(consumer, committed)
-        paused = [_named(partition) for partition in committed if partition in self._paused]
-        if paused:
+        if paused := [_named(partition) for partition in committed if partition in self._paused]:
             consumer.pause(paused)
         log.info("partitions.assigned", partitions=[f"{place.topic}/{place.number}" for place in sorted(committed)])
 
@@ -198,14 +198,13 @@ class KafkaSource:
 
     def _forget(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         # The client keeps a pause beyond the assignment: the partition would return and stay paused for ever.
-        paused = [place for place in partitions if _partition(place) in self._paused]
-        if paused:
+        if paused := [place for place in partitions if _partition(place) in self._paused]:
             consumer.resume(paused)
-        ours = [_partition(place) for place in partitions]
-        for partition in ours:
-            self._starts.pop(partition, None)
-        self._gone.update(ours)
-        self._paused.difference_update(ours)
+        ours = {_partition(place) for place in partitions}
+        self._starts = {place: start for place, start in self._starts.items() if place not in ours}
+        self._gone |= ours
+        self._paused -= ours
+        self._to_begin_anew -= ours
         self._offsets.forget(ours)
         self._reached.forget(ours)
         consumer.incremental_unassign(partitions)
@@ -244,11 +243,12 @@ class KafkaSource:
             reason=error.str(),
             action="reading goes on at the earliest record; what was deleted before it was read is lost",
         )
-        self._begin_anew(partition)
+        self._to_begin_anew.add(partition)
 
     def _begin_anew(self, partition: Partition) -> None:
         """Read from the earliest record, since this partition's known offsets are no longer valid."""
         assert self._listener is not None, "records before subscribe. This is a bug."
+        self._to_begin_anew.discard(partition)
         self._listener.assigned({partition: None})
         self._reached.forget([partition])
         # The client has stopped fetching this partition and refuses to seek in it; a new assignment starts it.

@@ -113,9 +113,11 @@ class Offsets:
         if fault is None:
             self.accepted += 1
             for place in offsets:
-                commit = commit_of(place, self._topic_ids.get(place_of(place), ""))
-                if commit is not None:
-                    self._stored[place_of(place)] = commit[:2]
+                # An answer may come after the partition has left, or for a topic that was deleted meanwhile.
+                partition, topic_id = place_of(place), named_topic(place)
+                commit = commit_of(place, topic_id)
+                if commit is not None and partition in self._ours and topic_id == self._topic_ids[partition]:
+                    self._stored[partition] = commit[:2]
             return True
         self.refused += 1
         if fault.code() in DENIED:

@@ -94,6 +94,7 @@ class Subscriber:
         self._paused: set[Partition] = set()
         self._idle = False
         self._held: list[Message] = []  # at most one, read while idle
+        self._gone: set[Partition] = set()  # left since the first record of the current poll
         try:
             self._open(topics)
         except BaseException:
@@ -112,7 +113,10 @@ class Subscriber:
             )
         first = self._held.pop() if self._held else self._consumer.poll(timeout_ms / 1000)
         self._log.raise_failure()
-        messages = [] if first is None else [first, *self._consumer.consume(limit - 1, 0)]
+        self._gone.clear()  # not earlier: in one wait a partition may go, return and deliver this record
+        messages = [] if first is None else self._consumer.consume(limit - 1, 0)
+        if first is not None and _place(first) not in self._gone:  # else its next owner reads it
+            messages = [first, *messages]
         records = [record_of(message) for message in messages if not self._fault(message)]
         if isinstance(self._start, int):  # create times may be out of order, and not every broker can search by time
             return [record for record in records if (record.timestamp_us or self._start) >= self._start]
@@ -195,12 +199,17 @@ class Subscriber:
         self._log.worked = True
 
     def _leave(self, consumer: Consumer, places: list[TopicPartition]) -> None:
-        self._revoked([Partition(place.topic, place.partition) for place in places], True)
-        consumer.incremental_unassign(places)
+        self._let_go(consumer, places, True)
 
     def _lose(self, consumer: Consumer, places: list[TopicPartition]) -> None:
         log.warning("partitions.lost", partitions=[f"{place.topic}/{place.partition}" for place in places])
-        self._revoked([Partition(place.topic, place.partition) for place in places], False)
+        self._let_go(consumer, places, False)
+
+    def _let_go(self, consumer: Consumer, places: list[TopicPartition], committable: bool) -> None:
+        partitions = [Partition(place.topic, place.partition) for place in places]
+        self._revoked(partitions, committable)
+        self._gone.update(partitions)
+        self._held = [message for message in self._held if _place(message) not in partitions]
         consumer.incremental_unassign(places)
 
     def _places(self, partitions: Sequence[Partition], start: Start) -> list[TopicPartition]:
@@ -267,7 +276,7 @@ class Subscriber:
         if error is None:
             return False
         if error.code() == KafkaError._PARTITION_EOF:
-            self._at_end.add(Partition(message.topic() or "", message.partition() or 0))
+            self._at_end.add(_place(message))
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
             self._start_over(message, error)
         elif error.fatal() or self._log.denies(error):
@@ -283,3 +292,7 @@ class Subscriber:
         # The client has stopped fetching this partition and refuses to seek in it; a new assignment starts it.
         self._consumer.incremental_unassign([TopicPartition(topic, number)])
         self._consumer.incremental_assign([TopicPartition(topic, number, OFFSET_BEGINNING)])
+
+
+def _place(message: Message) -> Partition:
+    return Partition(message.topic() or "", message.partition() or 0)

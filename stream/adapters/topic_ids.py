@@ -67,6 +67,17 @@ class TopicIds:
         return {topic: topic_id for topic, answer in answers.items() if (topic_id := _id_of(answer)) is not None}
 
 
+def ids_of(
+    bootstrap_servers: str, topics: Sequence[str], options: Mapping[str, str | int | float | bool]
+) -> Mapping[str, str]:
+    """Return the ids of these topics, as far as the broker reports them."""
+    ids = TopicIds(bootstrap_servers, topics, options)
+    try:
+        return ids.ask()
+    finally:
+        ids.close()
+
+
 def _id_of(answer: "Future[TopicDescription]") -> str | None:
     try:
         told = str(answer.result().topic_id)

@@ -102,12 +102,19 @@ def superseded_in(folder: Path) -> list[ArchiveFile]:
 
 
 def _files_in(folder: Path) -> Iterator[ArchiveFile]:
-    for path in folder.glob("T*.parquet"):
+    for path in folder.glob("T*.parquet") if _is_day(folder.name) else ():
         match = _NAME.fullmatch(path.name)
         if match:
             hour, number, start, end = match.groups()
             partition = Partition(folder.parent.name, int(number))
             yield ArchiveFile(folder, partition, None if hour is None else int(hour), Span(int(start), int(end)))
+
+
+def _is_day(name: str) -> bool:
+    try:
+        return bool(datetime.fromisoformat(name.removeprefix("date=")))
+    except ValueError:
+        return False
 
 
 def _in_force(files: list[ArchiveFile]) -> list[ArchiveFile]:

@@ -42,15 +42,20 @@ class Archiver(AbstractContextManager["Archiver"]):
     """
 
     def __init__(
-        self, root: Path, signal_topics: Iterable[str], code_version: str = "", least_rows: int = LEAST_ROWS
+        self,
+        root: Path,
+        signal_topics: Iterable[str],
+        code_version: str = "",
+        least_rows: int = LEAST_ROWS,
+        topic_ids: Mapping[str, str] | None = None,
     ) -> None:
-        """`signal_topics` hold signals, all others raw records.
+        """`signal_topics` hold signals, all others raw records. `topic_ids`: ids of the topics on the broker.
 
         Raises SettingsError when another writer has the folder, or without pyarrow.
         """
         parquet.arrow()
         self.root, self._signal_topics, self._code_version = root, frozenset(signal_topics), code_version
-        self._least_rows = least_rows
+        self._least_rows, self._topic_ids = least_rows, topic_ids or {}
         self.archived = 0  # records in files
         self._runs: dict[Partition, list[parquet.Row]] = {}
         self._bytes: dict[Partition, int] = {}
@@ -75,11 +80,22 @@ class Archiver(AbstractContextManager["Archiver"]):
         self._lock.close()
 
     def next_offsets(self) -> dict[Partition, int]:
-        """Return the next offset to archive, per archived partition."""
-        following: dict[Partition, int] = {}
+        """Return the next offset to archive, per archived partition.
+
+        Raises SettingsError for a topic that was deleted and made anew: its offsets name other records.
+        """
+        last: dict[Partition, ArchiveFile] = {}
         for file in files_of(self.root, topics_in(self.root)):
-            following[file.partition] = max(file.span.end, following.get(file.partition, 0))
-        return following
+            if file.partition not in last or file.span.end > last[file.partition].span.end:
+                last[file.partition] = file
+        for partition, file in last.items():
+            archived, there = _topic_id(file), self._topic_ids.get(partition.topic, "")
+            if archived and there and archived != there:
+                raise SettingsError(
+                    f"{partition.topic}: archived with topic id {archived}, and the broker's has {there}: it was made "
+                    "anew. Use another folder"
+                )
+        return {partition: file.span.end for partition, file in last.items()}
 
     def add(self, stamped: Stamped) -> None:
         """Add the next record of its partition; offsets ascend from `next_offsets` on."""
@@ -141,7 +157,7 @@ class Archiver(AbstractContextManager["Archiver"]):
             file = ArchiveFile.at(self.root, partition, run[0]["available_us"], span)
             if len({hour_of(row["available_us"]) for row in run}) > 1:
                 file = replace(file, hour=None)
-            self._store(file, run)
+            self._store(file, run, self._topic_ids.get(partition.topic, ""))
             self.archived += len(run)
 
     def _merge(self, files: list[ArchiveFile], hour: int | None) -> None:
@@ -150,18 +166,20 @@ class Archiver(AbstractContextManager["Archiver"]):
         span = Span(min(file.span.start for file in files), max(file.span.end for file in files))
         merged = ArchiveFile(files[0].folder, files[0].partition, hour, span)
         rows = [row for file in files for row in parquet.read_rows(file.path)]
-        self._store(merged, rows)  # first: from now on the others are superseded
+        ids = {topic_id for file in files if (topic_id := _topic_id(file))}
+        self._store(merged, rows, ids.pop() if ids else "")  # first: from now on the others are superseded
         for file in files:
             if file != merged:
                 file.path.unlink()  # then they may be deleted
 
-    def _store(self, file: ArchiveFile, rows: list[parquet.Row]) -> None:
+    def _store(self, file: ArchiveFile, rows: list[parquet.Row], topic_id: str) -> None:
         rows.sort(key=lambda row: (row["available_us"], row["offset"]))
         signals = file.partition.topic in self._signal_topics
         metadata = {
             "format": FORMAT,
             "schema": Signal.SCHEMA if signals else RawItem.SCHEMA,
             "topic": file.partition.topic,
+            "topic_id": topic_id,  # empty where the broker tells none
             "partition": str(file.partition.number),
             "first_offset": str(file.span.start),
             "next_offset": str(file.span.end),
@@ -241,6 +259,10 @@ def archive_on(archiver: Archiver, reader: Reader, flush_s: float, stop: Callabl
 def _size(record: Record) -> int:
     headers = sum(len(name) + len(value or b"") for name, value in record.headers)
     return len(record.key or b"") + len(record.value or b"") + headers
+
+
+def _topic_id(file: ArchiveFile) -> str:
+    return parquet.metadata_of(file.path).get("topic_id", "")
 
 
 def _signal(record: Record) -> Signal | None:

@@ -46,14 +46,17 @@ def run(args: argparse.Namespace) -> int:
         settings.topics.signals,
         settings.topics.dlq,
     ]
-    with Archiver(args.folder, [settings.topics.signals], version()) as archiver:
-        if args.compact:
+    if args.compact:
+        with Archiver(args.folder, [settings.topics.signals], version()) as archiver:
             print(f"{archiver.compact()} files merged into others")
-            return 0
-        from earlybird.stream.adapters.topic_range import TopicHistory, TopicReader
-        from earlybird.stream.timeline.merge import Window
+        return 0
+    from earlybird.stream.adapters.topic_ids import ids_of
+    from earlybird.stream.adapters.topic_range import TopicHistory, TopicReader
+    from earlybird.stream.timeline.merge import Window
 
-        kafka, window = settings.kafka, Window()
+    kafka, window = settings.kafka, Window()
+    ids = ids_of(kafka.bootstrap_servers, topics, kafka.options)
+    with Archiver(args.folder, [settings.topics.signals], version(), topic_ids=ids) as archiver:
         history = TopicHistory(kafka.bootstrap_servers, kafka.options)
         spans = starts(archiver.next_offsets(), history.spans(topics, window))
         if args.once:

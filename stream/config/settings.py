@@ -19,7 +19,7 @@ from earlybird.stream.config.cores import usable_cores
 from earlybird.stream.config.report import explain, misspelt, told
 from earlybird.stream.config.secrets import tree_with_secrets, variables_with_secrets
 from earlybird.stream.config.tree import merged, without, without_unreadable
-from earlybird.stream.config.types import Brokers, RedisUrl, TopicName
+from earlybird.stream.config.types import Brokers, GroupName, Milliseconds, MillisecondsOrOff, RedisUrl, TopicName
 from earlybird.stream.errors import SettingsError
 
 PREFIX = "EARLYBIRD_"
@@ -107,17 +107,19 @@ class Redis(Group):
         repr=False,
         description="key that signs cached results, one for all workers; none: Redis is trusted",
     )
-    ttl_s: PositiveInt = Field(default=86_400, description="time to live of known texts, by recorded times, in s")
-    lease_ms: PositiveInt = Field(
+    ttl_s: Annotated[int, Field(gt=0, le=10**9)] = Field(
+        default=86_400, description="time to live of known texts, by recorded times, in s"
+    )
+    lease_ms: Milliseconds = Field(
         default=2_000, description="how long other workers wait for the one that computes a text, in ms"
     )
-    budget_ms: PositiveInt = Field(default=20, description="time-out of one call to the cache, in ms")
+    budget_ms: Milliseconds = Field(default=20, description="time-out of one call to the cache, in ms")
 
 
 class Engine(Group):
     """How the model runs; only `dtype` can change a result beyond rounding."""
 
-    threads: PositiveInt = Field(
+    threads: Annotated[int, Field(gt=0, le=1_024)] = Field(
         default_factory=usable_cores, description="engine threads; one per core that affinity and cgroup allow"
     )
     consumer_processes: Annotated[int, Field(ge=0)] = Field(
@@ -153,15 +155,15 @@ class Limits(Group):
     max_record_bytes: PositiveInt = Field(
         default=1_048_576, description="largest raw record, in bytes; a larger one is a dead letter"
     )
-    max_age_s: Annotated[float, Field(gt=0)] | None = Field(
+    max_age_s: Annotated[float, Field(gt=0, le=10**10)] | None = Field(
         default=None,
         description="largest age at ingestion, in seconds; older items are dead letters (stale); none: no limit",
     )
-    shed_after_ms: Annotated[int, Field(ge=0)] = Field(
+    shed_after_ms: MillisecondsOrOff = Field(
         default=0,
         description="largest time from ingestion to consumption, in ms; older texts are dead letters (shed); 0: off",
     )
-    deadline_ms: Annotated[int, Field(ge=0)] = Field(
+    deadline_ms: MillisecondsOrOff = Field(
         default=0,
         description="largest time from consumption to exit, in ms; then a text exits after its next layer; 0: off",
     )
@@ -170,13 +172,13 @@ class Limits(Group):
 class Timing(Group):
     """Intervals and time-outs."""
 
-    poll_timeout_ms: PositiveInt = Field(default=10, description="longest wait for records in one poll, in ms")
-    commit_interval_ms: PositiveInt = Field(default=50, description="time between two commits of offsets, in ms")
-    heartbeat_interval_ms: PositiveInt = Field(default=1_000, description="time between two heartbeats, in ms")
-    drain_timeout_s: Annotated[float, Field(gt=0)] = Field(
+    poll_timeout_ms: Milliseconds = Field(default=10, description="longest wait for records in one poll, in ms")
+    commit_interval_ms: Milliseconds = Field(default=50, description="time between two commits of offsets, in ms")
+    heartbeat_interval_ms: Milliseconds = Field(default=1_000, description="time between two heartbeats, in ms")
+    drain_timeout_s: Annotated[float, Field(gt=0, le=86_400)] = Field(
         default=15.0, description="time for texts in flight at shutdown, in seconds; the next owner does the rest"
     )
-    revoke_timeout_ms: PositiveInt = Field(
+    revoke_timeout_ms: Milliseconds = Field(
         default=500, description="time for texts in flight of a revoked partition, in ms; its next owner does the rest"
     )
 
@@ -207,7 +209,7 @@ class Settings(Group):
     policy: str | None = Field(
         default=None, description="exit policy, e.g. cwb:delta=0.3,window=2; none: the model's own"
     )
-    group: str = Field(default="earlybird", min_length=1, description="consumer group")
+    group: GroupName = Field(default="earlybird", description="consumer group")
     commit_map: bool = Field(
         default=True,
         description="commit metadata lists what is finished above the offset; off: it is repeated after a crash",

@@ -4,7 +4,7 @@ import re
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 _TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}", re.ASCII)
 _BROKER = re.compile(r"(?:(?i:(?:sasl_)?(?:plaintext|ssl))://)?(?:\[[0-9a-fA-F:.%]+\]|[^\s:/\[\],]+)(?::(\d{1,5}))?")
@@ -14,6 +14,16 @@ _REDIS = ("redis://", "rediss://", "unix://")
 def _topic(name: str) -> str:
     if not _TOPIC.fullmatch(name) or name in (".", ".."):
         raise ValueError("letters, digits, '.', '_' and '-' required, at most 249, as Kafka has it")
+    return name
+
+
+def group_name(name: str) -> str:
+    """Return the name of a consumer group.
+
+    Raises ValueError for one that cannot work: librdkafka aborts the process on a group of blanks.
+    """
+    if not 0 < len(name) <= 249 or name != name.strip() or not name.isprintable():
+        raise ValueError("1 to 249 printable characters required, without blanks around them")
     return name
 
 
@@ -37,6 +47,11 @@ def _redis(url: str) -> str:
     return url
 
 
+DAY_MS = 86_400_000
+
+GroupName = Annotated[str, AfterValidator(group_name)]
+Milliseconds = Annotated[int, Field(gt=0, le=DAY_MS)]
+MillisecondsOrOff = Annotated[int, Field(ge=0, le=DAY_MS)]
 TopicName = Annotated[str, AfterValidator(_topic)]
 Brokers = Annotated[str, AfterValidator(_brokers)]
 """Bootstrap servers: host:port, separated by commas; librdkafka also takes PROTOCOL://host:port."""

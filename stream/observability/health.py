@@ -117,6 +117,11 @@ class HealthServer:
         self.close()
 
 
+def family_of(host: str) -> socket.AddressFamily:
+    """Return the address family in which the server binds this host."""
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
 class _Server(ThreadingTCPServer):
     """TCP server with few connections, a thread for each, and a bounded lifetime.
 
@@ -131,7 +136,7 @@ class _Server(ThreadingTCPServer):
         self.routes = routes
         self._since: dict[socket.socket, float] = {}  # time of accept; infinite once ended, until its thread has ended
         self._lock = threading.Lock()
-        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.address_family = family_of(host)
         super().__init__((host, port), _Exchange)
 
     @property

@@ -123,7 +123,10 @@ def _escaped(_logger: Any, _method: str, event: structlog.typing.EventDict) -> s
 
     Console output has no parser that would restore control characters.
     """
-    return {name: _trace(value) if name == "exception" else _fitted(value, escaped) for name, value in event.items()}
+    return {
+        escaped(name): _trace(value) if name == "exception" else _fitted(value, escaped)
+        for name, value in event.items()
+    }
 
 
 def _trace(text: object) -> str:

@@ -32,7 +32,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class Watchdog:
     """Thread that checks progress every second, from construction until `close`.
 
-    It counts checks instead of elapsed time, so that a machine that stood still as a whole does not count as a hang.
+    It counts checks instead of elapsed time, so that a machine that stood still as a whole does not count as a hang,
+    unless for longer than 2 * HUNG_S by the monotonic clock: the timer for a stuck interpreter measures time.
     Use as a context manager.
     """
 

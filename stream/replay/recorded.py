@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import starmap
+from typing import get_args
 
 from earlybird.schemas.codec import DecodeError, decode
 from earlybird.schemas.signal import Signal
@@ -35,6 +36,19 @@ class TopicRange:
     slack_us: int | None = SLACK_US
     options: Mapping[str, str | int | float | bool] | None = None
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for bounds that name no range."""
+        for name, given in (("first", self.first), ("last", self.last)):
+            offsets = [*given.keys(), *given.values()] if isinstance(given, Mapping) else [given]
+            if given is not None and not all(type(offset) is int and offset >= 0 for offset in offsets):
+                raise ValueError(f"{name}: 0 or more, or such offsets by partition number, was {given!r}")
+        if isinstance(self.first, int) and isinstance(self.last, int) and self.first > self.last:
+            raise ValueError(f"first: at most last ({self.last}), was {self.first}")
+        if self.available not in get_args(Rule):
+            raise ValueError(f"available: {', '.join(get_args(Rule))}, was {self.available!r}")
+        if self.slack_us is not None and self.slack_us < 0:
+            raise ValueError(f"slack_us: 0 or more, or None, was {self.slack_us}")
+
     def signals(
         self,
         start_us: int | None = None,
@@ -60,8 +74,12 @@ class TopicRange:
             self._offsets(self.last),
         )
         history = TopicHistory(self.bootstrap_servers, self.options)
+        spans = history.spans([self.topic], window)
+        if missing := (window.first.keys() | window.last.keys()) - spans.keys() - {None}:
+            numbers = sorted(partition.number for partition in missing if partition is not None)
+            raise SourceError(f"{self.topic}: has no partition {', '.join(map(str, numbers))}")
         tell_cut(history.cut([self.topic], window), SourceError if strict else None)
-        return in_order(history, history.spans([self.topic], window), window, self.available, wanted)
+        return in_order(history, spans, window, self.available, wanted)
 
     def _offsets(self, given: int | Mapping[int, int] | None) -> dict[Partition | None, int]:
         if given is None:

@@ -125,12 +125,14 @@ class Pipeline:
         except SourceEnded:
             if not waiting:
                 raise
-        entries = self._intake.take(room, partial(self._entries, now_us=self._clock.now_us()))
-        if entries:
-            self._take_in(entries)
+        self._take(room)
         if not self._intake.unread:
             self.offsets.read_to(self._ends)
             self._ends = {}
+
+    def _take(self, room: int) -> None:
+        if entries := self._intake.take(room, partial(self._entries, now_us=self._clock.now_us())):
+            self._take_in(entries)
 
     def _take_in(self, entries: list[Entry]) -> None:
         for (topic, item_type), texts in Counter((e.record.topic, e.element.item_type) for e in entries).items():
@@ -244,10 +246,11 @@ class Pipeline:
 
     def assigned(self, committed: Mapping[Partition, Commit | None]) -> None:
         """Begin these at their committed offsets."""
+        while self._intake.unread and not set(self.offsets.partitions()).isdisjoint(committed):
+            self._take(self._budget.batch)  # records before a new beginning, which the broker may no longer have
         # Wait for acknowledgements of partitions lost before, so that their outcomes are not published again.
         self._settle_until(lambda: not self._leaving(committed), self._budget.acknowledge_timeout_ms)
         self.offsets.assign(committed)
-        self._paused.difference_update(committed)
         self._forget_unread(committed)
 
     def read_to(self, ends: Mapping[Partition, int]) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 from collections import deque
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -63,12 +62,15 @@ class Live:
     """A Feed from Kafka; the reading thread selects records, the strategy's decodes them."""
 
     def __init__(
-        self, reader: Reader, buffer: Buffer, freshness: Freshness, clock: Clock, *, held: Iterable[str] = ()
+        self, reader: Reader, buffer: Buffer, freshness: Freshness, clock: Clock, held: LruSet | None = None
     ) -> None:
-        """The reader fills this buffer."""
+        """The reader fills this buffer.
+
+        `held`: items that the strategy acts upon; its size is the number of items to remember.
+        """
         self.events = reader.events
         self._reader, self._buffer, self._freshness, self._clock = reader, buffer, freshness, clock
-        self._handed = LruSet(REMEMBERED, held)
+        self._handed = LruSet(REMEMBERED) if held is None else LruSet(held.size, held)
         self._measured: deque[int] = deque(maxlen=_MEASURED)
         self._delivered = self._stale = self._unreadable = 0
         self._told_caught_up = False

@@ -86,7 +86,6 @@ class Reader:
         self._control: Subscription | None = None
         self._catch_up: CatchUp | None = None
         self._next: dict[Partition, int] = {}  # assigned partitions: the offset after the last record read
-        self._gone: set[Partition] = set()  # revoked since the last poll
         self._committed: dict[Partition, int] = {}
         self._commit_due_s, self._refresh_due_s = time.monotonic() + _COMMIT_S, time.monotonic() + _REFRESH_S
         self._complete: ReplayComplete | None = None  # end announced by the replay that this reads
@@ -122,7 +121,6 @@ class Reader:
         """Drop partitions that go to another member, after a commit where still possible."""
         if committable:
             self._commit(wait=True)
-        self._gone.update(partitions)
         self._buffer.forget(set(partitions))
         for partition in partitions:
             self._next.pop(partition, None)
@@ -132,7 +130,6 @@ class Reader:
         try:
             subscription = self._open()
             while not self.stopping:
-                self._gone.clear()
                 self._look_at(self._ordered(subscription, subscription.poll(_POLL_MS)))
                 self._tend()
             self._settle(subscription)
@@ -178,8 +175,6 @@ class Reader:
         chunk = []
         for record in records:
             partition = Partition(record.topic, record.partition)
-            if partition in self._gone:
-                continue
             self._next[partition] = record.offset + 1
             if (waiting := self._selected(record)) is not None:
                 chunk.append(waiting)
@@ -255,6 +250,7 @@ class Reader:
             return
         undone = self._buffer.undone()
         done = {partition: min(offset, undone.get(partition, offset)) for partition, offset in self._next.items()}
-        new = {partition: offset for partition, offset in done.items() if self._committed.get(partition) != offset}
+        # The last commit repeats what was sent before: the group may have refused it during a rebalance.
+        new = {place: offset for place, offset in done.items() if wait or self._committed.get(place) != offset}
         self._subscription.commit(new, wait=wait)
         self._committed.update(new)

@@ -203,6 +203,11 @@ class Gate:
         cls, *, distinct: bool = False, remember: int = REMEMBERED, held: Iterable[str] = (), **wanted: Unpack[Wanted]
     ) -> Self:
         """Build a gate from a caller's arguments; raises the errors of Selection.of."""
+        if isinstance(held, str):
+            raise ValueError(f"held: a list of item keys required, was the string {held!r}")
+        held = tuple(held)
+        if len(held) > remember:
+            raise ValueError(f"held: at most `remember` ({remember:,}) item keys, was {len(held):,}")
         return cls(Selection.of(**wanted), distinct=distinct, remember=remember, held=held)
 
     @property

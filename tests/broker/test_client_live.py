@@ -268,6 +268,23 @@ def test_a_stale_signal_is_skipped_but_not_its_consequences(stage: Stage) -> Non
         assert [signal.action for signal in take(signals, 1)] == ["new"]
 
 
+def test_a_range_of_a_partition_that_is_not_there_is_refused(stage: Stage) -> None:
+    """Otherwise all of the topic would be replayed."""
+    recorded = TopicRange(stage.broker.bootstrap_servers, stage.topic, first={7: 3}, options=stage.broker.options)
+    with pytest.raises(SourceError, match="has no partition 7"):
+        list(Signals.replay(recorded))
+
+
+def test_what_a_restarted_strategy_holds_is_never_too_old(stage: Stage) -> None:
+    """Whatever names its items, a generator too: it trades on them."""
+    clock = ManualClock(now_us() + 3600 * SECOND)
+    positions = {"wire:held": 100}
+    stage.publish(*named("late"), *named("held", revision=1, action=SignalAction.RETRACT))
+    held = (item_key for item_key in positions)
+    with stage.live(max_age_us=60 * SECOND, start="beginning", clock=clock, held=held) as signals:
+        assert items(take(signals, 1)) == ["held"]
+
+
 def test_a_stale_signal_may_be_an_error(stage: Stage) -> None:
     """For whoever wants to stop rather than miss one; asked again, the next one comes."""
     clock = ManualClock(now_us() + 62 * SECOND)

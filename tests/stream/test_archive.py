@@ -401,3 +401,32 @@ def test_a_disk_that_takes_no_more_is_one_sentence(ground: Any, tmp_path: Path) 
     assert (full.returncode, full.stderr.count("\n")) == (2, 1), full.stderr
     assert "File too large" in full.stderr
     assert (later.returncode, later.stdout.split()[0]) == (0, "50"), later.stderr
+
+
+def test_a_topic_made_anew_is_not_archived_behind_the_former_one(tmp_path: Path) -> None:
+    """It has more records than were archived: those below would be skipped, and nobody would hear of it."""
+    ids = {"news.raw": "A" * 21 + "B"}
+    for hour in range(3):
+        with Archiver(tmp_path, ["signals"], topic_ids=ids) as archiver:
+            archiver.add(raw(hour, BEGIN_US + hour * HOUR_US))
+    with Archiver(tmp_path, ["signals"]) as archiver:
+        assert archiver.compact() == 2
+    with Archiver(tmp_path, ["signals"], topic_ids=ids) as archiver:
+        assert archiver.next_offsets() == {Partition("news.raw", 0): 3}
+    with (
+        Archiver(tmp_path, ["signals"], topic_ids={"news.raw": "A" * 21 + "C"}) as archiver,
+        pytest.raises(SettingsError, match="made anew"),
+    ):
+        archiver.next_offsets()
+
+
+def test_a_folder_that_is_no_day_is_not_ours(tmp_path: Path) -> None:
+    """Another tool's partition, with a file that looks like one of ours."""
+    archive(tmp_path, [a_signal(0, BEGIN_US)])
+    (file,) = files_of(tmp_path, ["signals"])
+    foreign = tmp_path / "signals" / "date=2024-13-99"
+    foreign.mkdir()
+    (foreign / file.path.name).write_bytes(file.path.read_bytes())
+    assert len(list(read_signals(tmp_path))) == 1
+    with Archiver(tmp_path, ["signals"]) as archiver:
+        assert archiver.next_offsets() == {Partition("signals", 0): 1}

@@ -20,7 +20,18 @@ from earlybird.schemas.codec import decode, encode
 from earlybird.schemas.control import Heartbeat
 from earlybird.schemas.rejection import Reason
 from earlybird.schemas.signal import Novelty, Signal, SignalAction
-from earlybird.stream.client import Condition, Constant, Empirical, InSample, Latest, OutOfOrder, Received, Signals
+from earlybird.stream.client import (
+    Condition,
+    Constant,
+    Empirical,
+    Filters,
+    InSample,
+    Latest,
+    OutOfOrder,
+    Received,
+    Signals,
+    TopicRange,
+)
 from earlybird.stream.parsing.records import Refusal
 from earlybird.stream.ports import Position, Record
 from earlybird.stream.stage.messages import Entry
@@ -233,6 +244,19 @@ def test_what_follows_on_a_delivered_item_passes_every_filter(flipped: Signal) -
     assert list(Signals.replay(tape(flipped), **wanted)) == []  # type: ignore[arg-type]
     held = Signals.replay(tape(flipped), held=["wire:1"], **wanted)  # type: ignore[arg-type]
     assert [signal.item_key for signal in held] == ["wire:1"]
+
+
+@pytest.mark.parametrize(
+    ("filters", "complaint"),
+    [
+        ({"held": "wire:1"}, "a list of item keys"),
+        ({"held": ["wire:1", "wire:2"], "remember": 1}, "at most `remember`"),
+    ],
+)
+def test_what_is_held_is_refused_where_it_would_be_forgotten(filters: Filters, complaint: str) -> None:
+    """A strategy would wait for the retraction of what it holds, and it would be filtered."""
+    with pytest.raises(ValueError, match=complaint):
+        Signals.replay([], **filters)
 
 
 def test_what_a_model_learned_from_tests_nothing() -> None:
@@ -674,3 +698,22 @@ def test_headers_of_before_signal_1_1_are_read_in_todays_spelling() -> None:
     headers = {name: value for name, value in record.headers if name != "raw"} | {"symbols": b"BTC.USD,BRK.B"}
     facts = Facts.of_record(replace(record, headers=tuple(headers.items())))
     assert facts.symbols == ("BTC/USD", "BRK.B")
+
+
+@pytest.mark.parametrize(
+    ("bounds", "complaint"),
+    [
+        ({"first": -5}, "first: 0 or more"),
+        ({"last": True}, "last: 0 or more"),
+        ({"first": "3"}, "first: 0 or more"),
+        ({"first": {"0": 3}}, "first: 0 or more"),
+        ({"last": {0: 1.5}}, "last: 0 or more"),
+        ({"first": 5, "last": 2}, "first: at most last"),
+        ({"slack_us": -1}, "slack_us: 0 or more"),
+        ({"available": "foo"}, "available: auto"),
+    ],
+)
+def test_a_range_that_names_no_records_is_refused_at_the_call(bounds: dict[str, object], complaint: str) -> None:
+    """Taken as it stands it would be another range, without a word."""
+    with pytest.raises(ValueError, match=complaint):
+        TopicRange("localhost:1", **bounds)  # type: ignore[arg-type]

@@ -42,6 +42,13 @@ def test_a_value_is_one_printable_line(lines: io.StringIO, value: Any) -> None:
     assert logged.count("\n") == 1 and printable(logged) and "forged" in logged
 
 
+def test_a_field_name_is_printable_too(lines: io.StringIO) -> None:
+    """A host's context may hold names that it took from elsewhere."""
+    structlog.get_logger().info("text.rejected", **{HOSTILE: 1})
+    logged = lines.getvalue()
+    assert logged.count("\n") == 1 and printable(logged) and "forged" in logged
+
+
 LONG: dict[str, Any] = {
     "text": "x" * 900_000,
     "list": ["x" * 900_000] * 900,

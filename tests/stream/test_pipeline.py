@@ -520,3 +520,30 @@ def test_history_waits_since_it_was_read(
     world.turn()
     since_us = world.pipeline.offsets.progress(P0).oldest_unfinished_ingested_us
     assert since_us is not None and since_us + age_us <= world.clock.now_us() < since_us + age_us + DAY_US
+
+
+def test_a_paused_partition_that_begins_anew_is_read(worlds: Worlds, make_news: News, make_record: MakeRecord) -> None:
+    """Its topic was made again while it was too far ahead: the source keeps it paused until it is resumed."""
+    world = worlds(budget=Budget(max_span=8, batch=4, commit_interval_ms=0))
+    world.source.append([make_record(i, make_news(str(i), f"Acme wins {i} orders")) for i in range(30)])
+    world.turn(4)
+    assert P0 in world.source.paused
+    world.source.assign([P0])
+    world.turn()
+    assert P0 not in world.source.paused
+
+
+def test_what_was_read_before_a_new_beginning_has_its_outcome(
+    worlds: Worlds, make_news: News, make_record: MakeRecord
+) -> None:
+    """The broker may have deleted it since: dropped here, it would have no outcome at all."""
+    world = worlds(budget=Budget(max_in_flight=4, commit_interval_ms=0))
+    large = [make_record(i, make_news(str(i), f"Acme wins {i} orders", body="x" * 600_000)) for i in range(3)]
+    world.source.append(large)
+    world.turn(1)  # takes in 1 MiB, a part of what it read
+    world.source.committed[P0] = Commit(7)  # the earliest record by now
+    world.source.assign([P0])
+    world.source.append([make_record(7, make_news("7", "Bolt Corp warns on profit"))])
+    for _ in range(4):
+        world.finish()
+    assert {signal.raw.offset for signal in world.signals} == {0, 1, 2, 7}

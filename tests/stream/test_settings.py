@@ -14,11 +14,14 @@ from structlog.testing import capture_logs
 
 from earlybird.engine.config import EngineConfig
 from earlybird.stream import cli, service
+from earlybird.stream.client import Signals
 from earlybird.stream.config import settings
 from earlybird.stream.config.report import HIDDEN, effective, fields
 from earlybird.stream.config.settings import Engine, Redis, Settings, load
 from earlybird.stream.config.tree import without_unreadable
 from earlybird.stream.errors import SettingsError
+from earlybird.stream.observability.health import HealthServer, Readiness
+from earlybird.stream.startup_check import check
 
 
 @pytest.fixture(autouse=True)
@@ -426,3 +429,41 @@ def test_a_complaint_that_names_no_field_ends_the_reading() -> None:
     left = without_unreadable(variables, 'error parsing value for field "topics"', "EARLYBIRD_")
     assert left == {"earlybird_group": "a"}
     assert without_unreadable(variables, "something went wrong", "EARLYBIRD_") == {}
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["timing.drain_timeout_s = inf", "limits.max_age_s = inf", "redis.ttl_s = 99999999999999999",
+     "timing.poll_timeout_ms = 999999999999", "engine.threads = 100000", 'group = " "', 'group = "a\\u0000"'],
+)  # fmt: skip
+def test_what_no_worker_could_start_with_is_refused(tmp_path: Path, setting: str) -> None:
+    """Infinity overflows, a group of blanks aborts the process inside librdkafka, and no client waits that long."""
+    path = tmp_path / "settings.toml"
+    path.write_text(setting)
+    with pytest.raises(SettingsError, match=setting.partition(" ")[0]):
+        load(path)
+
+
+@pytest.mark.parametrize("group", ["", " ", "\t", "a\n", "g" * 250])
+def test_a_strategys_group_is_refused_at_the_call(group: str) -> None:
+    """The first three would end the strategy's process with an abort."""
+    with pytest.raises(ValueError, match="1 to 249"):
+        Signals.live("localhost:1", group=group)
+
+
+@pytest.mark.parametrize("host", ["*", "ip6-localhost", "nope.invalid", "127.0.0.1"])
+def test_the_check_of_the_http_address_says_what_the_server_does(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for what the resolver takes and the server's socket does not."""
+    monkeypatch.setenv("EARLYBIRD_HTTP__HOST", host)
+    monkeypatch.setenv("EARLYBIRD_HTTP__PORT", "0")
+    found = []
+    for start in (
+        lambda: check(load(), model=False),
+        lambda: HealthServer(host, 0, loop_age_s=float, readiness=Readiness, metrics=lambda _: ("", b"")).close(),
+    ):
+        try:
+            start()
+            found.append(None)
+        except SettingsError as error:
+            found.append("cannot listen" in str(error))
+    assert found[0] == found[1]
