@@ -14,6 +14,7 @@ from earlybird.engine.errors import ConfigError
 from earlybird.engine.manifest import LABELS
 from earlybird.engine.training.data import Example, normal_form
 from earlybird.engine.training.invented import tables
+from earlybird.engine.training.invented.numbers import PRICES
 from earlybird.engine.training.invented.scene import Scene
 from earlybird.engine.training.invented.style import dress
 from earlybird.engine.training.invented.tables import COMPANY, Event, Frame, Move, Subject
@@ -132,7 +133,7 @@ def _move(frame: Frame, subject: Subject, rng: Random) -> Move | None:
     kinds = {
         "move": {"move"} | figures,
         "any": {"move"} | figures | gaps,
-        "anyprice": {"move", "price"},
+        "anyprice": {"move", "price"} if subject.unit in PRICES else {"move"},
     }.get(frame.verbs, {frame.verbs})
     fitting = [move for move in tables.moves() if move.kind in kinds and (move.sized or not frame.sized)]
     return rng.choice(fitting) if fitting else None

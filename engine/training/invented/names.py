@@ -1,5 +1,6 @@
 """Names of companies, people and places that do not exist."""
 
+import re
 from random import Random
 
 from earlybird.engine.training.invented.tables import words
@@ -42,4 +43,4 @@ def handle(rng: Random) -> str:
 
 
 def _stem(rng: Random) -> str:
-    return rng.choice(words()["first"]) + rng.choice(words()["last"])
+    return re.sub(r"(.)\1\1", r"\1\1", rng.choice(words()["first"]) + rng.choice(words()["last"]))

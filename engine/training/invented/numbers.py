@@ -9,7 +9,7 @@ Style = Callable[[float], str]
 _CHANGES = {"slight": (0.002, 0.019), "normal": (0.02, 0.14), "strong": (0.15, 0.55)}
 _PRICE_CHANGES = {"slight": (0.002, 0.009), "normal": (0.01, 0.06), "strong": (0.07, 0.28)}
 _POINTS = {"slight": (0.1, 0.3), "normal": (0.3, 1.5), "strong": (1.5, 5.0)}
-_PRICES = frozenset({"share", "index", "metal", "oil", "coin", "fx"})
+PRICES = frozenset({"share", "index", "metal", "oil", "coin", "fx"})
 _MILLIONS: tuple[Style, ...] = (
     lambda x: f"${_short(x)} {_scale(x, 'million', 'billion')}",
     lambda x: f"${_short(x)}{_scale(x, 'M', 'B')}",
@@ -48,6 +48,7 @@ _STYLES: dict[str, tuple[Style, ...]] = {
     ),
     "pct": (lambda x: f"{x:.1f}%", lambda x: f"{x:.1f} percent", lambda x: f"{x:.1f} pct", lambda x: f"{x:.1f} %"),
     "count": (lambda x: f"{x:,.0f}", lambda x: f"{x / 1000:,.1f}k", lambda x: f"{x / 100:,.2f} million"),
+    "thousands": (lambda x: f"{x:.0f},000", lambda x: f"{x:.0f}k", lambda x: f"{x:.1f} thousand"),
     "ratio": (lambda x: f"{x:.1f} times", lambda x: f"{x:.1f}x"),
     "days": (lambda x: f"{x:.0f} days",),
     "bp": (lambda x: f"{x:.0f} basis points", lambda x: f"{x:.0f}bp"),
@@ -61,9 +62,11 @@ _STYLES: dict[str, tuple[Style, ...]] = {
 }
 _RANGES = {
     "money": (3.0, 9000.0),
+    "billions": (2000.0, 900_000.0),
     "eps": (0.12, 6.0),
     "pct": (2.5, 40.0),
     "count": (310.0, 90_000.0),
+    "thousands": (20.0, 400.0),
     "ratio": (0.8, 5.5),
     "days": (12.0, 140.0),
     "bp": (60.0, 600.0),
@@ -88,10 +91,10 @@ def change(unit: str, strength: str, sign: int, rng: Random) -> Change:
     The draws do not depend on the sign, so that a mirror starts from the same quantity.
     """
     low, high = _RANGES.get(unit, (8.0, 120.0))
-    style = rng.choice(_MILLIONS if unit == "money" else _STYLES[unit])
+    style = rng.choice(_MILLIONS if unit in ("money", "billions") else _STYLES[unit])
     then = low * (high / low) ** rng.random()
     points = unit in ("pct", "pmi")
-    sizes = _POINTS if points else _PRICE_CHANGES if unit in _PRICES else _CHANGES
+    sizes = _POINTS if points else _PRICE_CHANGES if unit in PRICES else _CHANGES
     least, most = sizes[strength]
     size = rng.uniform(least, most)
     size = max(round(size, 1), 0.1) if points else size

@@ -31,7 +31,7 @@ class Scene:
     move: Move | None = None
     strength: str = "normal"
 
-    def fill(self, template: str) -> str:
+    def fill(self, template: str, *, capital: bool = True) -> str:
         """Return the text of a template.
 
         `[a|b]` is a free choice, `<a|b>` is a for a rise and b for a fall, `{name}` is a slot, `a(n)` an article.
@@ -42,7 +42,8 @@ class Scene:
         template = _BY_SIGN.sub(lambda found: found[1] if self.sign > 0 else found[2], template)
         while _SLOT.search(template):
             template = _SLOT.sub(lambda found: self._slot(found[1]), template)
-        return _tidy(template)
+        text = _tidy(template)
+        return text[:1].upper() + text[1:] if capital else text
 
     def _slot(self, name: str) -> str:
         if name.startswith(("v.", "V.")):
@@ -153,9 +154,8 @@ _MADE: dict[str, Callable[[Scene, Random], str]] = {
 
 
 def _tidy(text: str) -> str:
-    """Set articles and spaces right and start with a capital letter."""
+    """Set articles, spaces and possessives right."""
     text = _ARTICLE.sub(lambda found: "an " if _AN.match(found[1]) else "a ", text)
     text = re.sub(r"\s+", " ", text).strip()
     text = re.sub(r" ([,.:;?!])(?=\s|$)", r"\1", text)
-    text = text.replace("s's ", "s' ")
-    return text[:1].upper() + text[1:]
+    return text.replace("s's ", "s' ")

@@ -1,5 +1,6 @@
 """What surrounds a text: agency prefixes, source notes, sentences before and after, capitals."""
 
+import re
 from collections.abc import Callable
 from random import Random
 
@@ -31,13 +32,13 @@ def dress(text: str, scene: Scene, source: str) -> str:
 def _surround(text: str, scene: Scene, source: str, rng: Random) -> str:
     fitting = [row for row in contexts() if _fits(row, scene, source)]
     place, style, template = rng.choice(fitting)
-    around = scene.fill(template)
+    around = scene.fill(template, capital=style != "tweet")
     if place == "before":
         if style == "contrast" and text.startswith(scene.company("1")):
             around = f"{around.removesuffix(':')},"
         return f"{around} {text}"
     if around.startswith(","):
-        return text.removesuffix(".") + around
+        return text if re.search(r"\bsa(y|ys|id)\b|\?$", text) else text.removesuffix(".") + around
     end = "." if style == "any" and not text.endswith((".", "?", "!")) else ""
     return f"{text}{end} {around}"
 
@@ -48,4 +49,6 @@ def _fits(row: tuple[str, str, str], scene: Scene, source: str) -> bool:
         return style == "tweet"
     if style == "contrast":
         return scene.mood != 0 and source == "company"
-    return style == "wire" and "{co}" not in template and "{tick}" not in template if source == "wire" else style != "tweet"
+    if source == "wire":
+        return style == "wire" and "{co}" not in template
+    return style != "tweet"

@@ -93,9 +93,7 @@ def nouns() -> tuple[tuple[str, str, str], ...]:
 @cache
 def frames(name: str) -> tuple[Frame, ...]:
     """Return the frames of the table `frames` or `negations`."""
-    return tuple(
-        Frame(row["groups"], row["verbs"], row["template"], row.get("effect", "keep")) for row in _rows(name)
-    )
+    return tuple(Frame(row["groups"], row["verbs"], row["template"], row.get("effect", "keep")) for row in _rows(name))
 
 
 @cache
