@@ -205,9 +205,9 @@ def test_every_slot_of_every_template_is_known() -> None:
     templates += [template for _, template in tables.neutral()] + [template for *_, template in tables.contexts()]
     for template in templates:
         for slot in re.findall(r"\{[^{}]*\}", template):
-            for mood in (1, 0, -1):
-                if slot != "{contrast}" or mood:
-                    Scene(1, 1, mood, subject, move).fill(slot)
+            for sentiment in (1, 0, -1):
+                if slot != "{contrast}" or sentiment:
+                    Scene(1, 1, sentiment, subject, move).fill(slot)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from earlybird.engine.training.data import Example, normal_form
 from earlybird.engine.training.invented import tables
 from earlybird.engine.training.invented.numbers import PRICES
 from earlybird.engine.training.invented.scene import Scene
-from earlybird.engine.training.invented.style import dress
+from earlybird.engine.training.invented.style import styled
 from earlybird.engine.training.invented.tables import COMPANY, Event, Frame, Move, Subject
 
 _GROUPS = {  # share of each group of subjects among directional texts
@@ -101,11 +101,11 @@ def _direction(table: str, key: int, rng: Random) -> list[Invented]:
     source = "company" if group in COMPANY | {"price", "short"} else "wire"
     found = []
     for sign in (1, -1):
-        mood = sign if frame.verbs == "quality" else sign * subject.polarity
-        scene = Scene(key, sign, mood, subject, move, strength)
+        sentiment = sign if frame.verbs == "quality" else sign * subject.polarity
+        scene = Scene(key, sign, sentiment, subject, move, strength)
         text = scene.fill(frame.template)
-        mood *= {"keep": 1, "flip": -1, "none": 0}[frame.effect]
-        found.append(Invented(dress(text, replace(scene, mood=mood), source), _NEUTRAL + mood, kind))
+        sentiment *= {"keep": 1, "flip": -1, "none": 0}[frame.effect]
+        found.append(Invented(styled(text, replace(scene, sentiment=sentiment), source), _NEUTRAL + sentiment, kind))
     return found
 
 
@@ -144,7 +144,7 @@ def _event(event: Event, key: int, source: str) -> list[Invented]:
     for sign, template in ((1, event.good), (-1, event.bad)):
         if template:
             scene = Scene(key, sign, sign)
-            found.append(Invented(dress(scene.fill(template), scene, source), _NEUTRAL + sign, event.kind))
+            found.append(Invented(styled(scene.fill(template), scene, source), _NEUTRAL + sign, event.kind))
     return found
 
 
@@ -153,7 +153,7 @@ def _neutral(key: int, rng: Random) -> Invented:
     subject = rng.choice([each for each in tables.subjects() if each.group in COMPANY])
     scene = Scene(key, 1, 0, subject)
     source = "tweet" if kind == "tweet_neutral" else "company"
-    return Invented(dress(scene.fill(template), scene, source), _NEUTRAL, kind)
+    return Invented(styled(scene.fill(template), scene, source), _NEUTRAL, kind)
 
 
 def _weighted(shares: dict[str, int], rng: Random) -> str:

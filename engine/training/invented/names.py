@@ -33,7 +33,7 @@ def town(rng: Random) -> str:
 
 
 def house(kind: str, rng: Random) -> str:
-    """Return the name of a broker, paper or agency: `kind` names its table of second words."""
+    """Return the name of a `kind`: broker, paper or agency."""
     return f"{_stem(rng)} {rng.choice(words()[f'{kind}last'])}"
 
 

@@ -1,4 +1,4 @@
-"""Amounts, counts, rates and the changes between two of them, in the styles of news and filings."""
+"""Figures and their changes, in the number styles of news and filings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

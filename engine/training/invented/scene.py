@@ -1,6 +1,6 @@
 """Scene: everything one text speaks of, drawn slot by slot from one key.
 
-Two scenes with one key and opposite signs are mirrors: same companies, dates, wordings and starting figures.
+Two scenes with one key and opposite directions are mirrors: same companies, dates, wordings and starting figures.
 """
 
 import re
@@ -13,20 +13,23 @@ from earlybird.engine.training.invented import names, numbers
 from earlybird.engine.training.invented.tables import Move, Subject, nouns, words
 
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")
-_BY_SIGN = re.compile(r"<([^<>|]*)\|([^<>|]*)>")
+_BY_DIRECTION = re.compile(r"<([^<>|]*)\|([^<>|]*)>")
 _SLOT = re.compile(r"\{([A-Za-z_.0-9]+)\}")
 _ARTICLE = re.compile(r"\ba\(n\) (?=([\w$€£]*))")
 _AN = re.compile(r"([aeio]|u(?!n|s)|8|11\b|18\b)", re.IGNORECASE)
-_MOODS = {1: "good", 0: "neutral", -1: "bad"}
+_SENTIMENTS = {1: "good", 0: "neutral", -1: "bad"}
 
 
 @dataclass(slots=True)
 class Scene:
-    """What a template is filled with; `sign` is the direction, `mood` the sign of the label."""
+    """Values that fill a template.
+
+    `direction` is 1 for a rise and -1 for a fall; `sentiment` is the sign of the label.
+    """
 
     key: int
-    sign: int
-    mood: int
+    direction: int
+    sentiment: int
     subject: Subject | None = None
     move: Move | None = None
     strength: str = "normal"
@@ -39,7 +42,7 @@ class Scene:
         rng = self._rng(template)
         while _CHOICE.search(template):
             template = _CHOICE.sub(lambda found: rng.choice(found[1].split("|")), template)
-        template = _BY_SIGN.sub(lambda found: found[1] if self.sign > 0 else found[2], template)
+        template = _BY_DIRECTION.sub(lambda found: found[1] if self.direction > 0 else found[2], template)
         while _SLOT.search(template):
             template = _SLOT.sub(lambda found: self._slot(found[1]), template)
         text = _tidy(template)
@@ -53,14 +56,14 @@ class Scene:
         if made is not None:
             return made(self, rng)
         lists = words()
-        for known in (name, name.rstrip("0123456789"), f"{name.rstrip('0123456789')}_{_MOODS[self.mood]}"):
+        for known in (name, name.rstrip("0123456789"), f"{name.rstrip('0123456789')}_{_SENTIMENTS[self.sentiment]}"):
             if known in lists:
                 return rng.choice(lists[known])
         raise KeyError(f"template: a known slot required, was {{{name}}}")
 
     def _verb(self, name: str) -> str:
         assert self.move is not None
-        forms = self.move.up if self.sign > 0 else self.move.down
+        forms = self.move.up if self.direction > 0 else self.move.down
         form = name[2:]
         if name.startswith("v.") and form == "s" and self._plural:
             form = "base"
@@ -80,21 +83,24 @@ class Scene:
     def change(self) -> numbers.Change:
         """Return the subject's figures before and after."""
         assert self.subject is not None
-        return numbers.change(self.subject.unit, self.strength, self.sign, self._rng("change"))
+        return numbers.change(self.subject.unit, self.strength, self.direction, self._rng("change"))
 
     def size(self, rng: Random) -> str:
         """Return the change as it follows a verb."""
         return ("by " if rng.random() < 0.35 else "") + self.change().size
 
     def noun(self, rng: Random, *, single: bool = False) -> str:
-        """Return a noun for the change; `single`: one word, which goes with a figure before it."""
+        """Return a noun for the change.
+
+        `single`: one word, so that a figure may stand before it.
+        """
         fitting = [row for row in nouns() if row[0] == self.strength and not (single and " " in row[1] + row[2])]
         _, up, down = rng.choice(fitting)
-        return up if self.sign > 0 else down
+        return up if self.direction > 0 else down
 
-    def by_sign(self, rng: Random, *pairs: tuple[str, str]) -> str:
+    def by_direction(self, rng: Random, *pairs: tuple[str, str]) -> str:
         """Return one of several words for a rise, or its mirror for a fall."""
-        return rng.choice(pairs)[0 if self.sign > 0 else 1]
+        return rng.choice(pairs)[0 if self.direction > 0 else 1]
 
     def company(self, number: str) -> str:
         """Return the first, second or third company of the text."""
@@ -116,16 +122,16 @@ _MADE: dict[str, Callable[[Scene, Random], str]] = {
     "noun": lambda scene, rng: scene.noun(rng),
     "noun1": lambda scene, rng: scene.noun(rng, single=True),
     "sizeadj": lambda scene, _: scene.change().size.removesuffix("s"),
-    "updown": lambda scene, rng: scene.by_sign(rng, ("up", "down")),
-    "higherlower": lambda scene, rng: scene.by_sign(rng, *_HIGHER),
+    "updown": lambda scene, rng: scene.by_direction(rng, ("up", "down")),
+    "higherlower": lambda scene, rng: scene.by_direction(rng, *_HIGHER),
     "is": lambda scene, _: scene.agree("is", "are"),
     "was": lambda scene, _: scene.agree("was", "were"),
     "has": lambda scene, _: scene.agree("has", "have"),
     "itthey": lambda scene, _: scene.agree("it", "they"),
     "has1": lambda _scene, _rng: "has",
     "its": lambda _scene, _rng: "its",
-    "feared": lambda scene, _: "hoped-for" if scene.mood > 0 else "feared",
-    "avoids": lambda scene, _: "misses out on" if scene.mood > 0 else "avoids",
+    "feared": lambda scene, _: "hoped-for" if scene.sentiment > 0 else "feared",
+    "avoids": lambda scene, _: "misses out on" if scene.sentiment > 0 else "avoids",
     "co": lambda scene, _: scene.company("1"),
     "co2": lambda scene, _: scene.company("2"),
     "co3": lambda scene, _: scene.company("3"),

@@ -1,4 +1,4 @@
-"""What surrounds a text: agency prefixes, source notes, sentences before and after, capitals."""
+"""Styles of sources: agency prefixes, source notes, sentences around a text, capitals."""
 
 import re
 from collections.abc import Callable
@@ -16,8 +16,11 @@ _CASES: tuple[tuple[float, Callable[[str], str]], ...] = (
 )
 
 
-def dress(text: str, scene: Scene, source: str) -> str:
-    """Return a text as a source of this kind would send it: company, wire (no company in it) or tweet."""
+def styled(text: str, scene: Scene, source: str) -> str:
+    """Return a text as a source of this kind would send it.
+
+    `source` is company, wire (the text names no company) or tweet.
+    """
     rng = Random(scene.key + 1)
     if rng.random() >= _PLAIN:
         text = _surround(text, scene, source, rng)
@@ -48,7 +51,7 @@ def _fits(row: tuple[str, str, str], scene: Scene, source: str) -> bool:
     if source == "tweet":
         return style == "tweet"
     if style == "contrast":
-        return scene.mood != 0 and source == "company"
+        return scene.sentiment != 0 and source == "company"
     if source == "wire":
         return style == "wire" and "{co}" not in template
     return style != "tweet"

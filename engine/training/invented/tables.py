@@ -14,7 +14,10 @@ COMPANY = frozenset({"figures", "balance", "operations"})  # groups that the fra
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A quantity that texts speak of; `polarity` is 1 where a rise is good news, -1 where it is bad."""
+    """A quantity that texts speak of.
+
+    `polarity` is 1 where a rise is good news, -1 where it is bad, 0 where it is neither.
+    """
 
     name: str
     plural: bool
@@ -110,7 +113,7 @@ def neutral() -> tuple[tuple[str, str], ...]:
 
 @cache
 def contexts() -> tuple[tuple[str, str, str], ...]:
-    """Return place, style and template of what may stand around a text."""
+    """Return place, style and template of the surroundings of a text."""
     return tuple((row["place"], row["style"], row["template"]) for row in _rows("contexts"))
 
 
