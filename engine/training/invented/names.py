@@ -43,4 +43,7 @@ def handle(rng: Random) -> str:
 
 
 def _stem(rng: Random) -> str:
-    return re.sub(r"(.)\1\1", r"\1\1", rng.choice(words()["first"]) + rng.choice(words()["last"]))
+    while True:
+        stem = rng.choice(words()["first"]) + rng.choice(words()["last"])
+        if stem not in words()["avoid"]:  # names that exist
+            return re.sub(r"(.)\1\1", r"\1\1", stem)

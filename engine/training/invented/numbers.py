@@ -114,11 +114,11 @@ def percent(value: float, rng: Random) -> str:
     return text + rng.choice(("%", "%", "%", "%", " percent", " pct", " per cent", " %"))
 
 
-def amount(rng: Random) -> str:
-    """Write an amount of money in one of the usual styles."""
+def amount(rng: Random, styles: Random) -> str:
+    """Write an amount of money; amounts with one state of `styles` have one currency."""
     value = 3.0 * 2000.0 ** rng.random()
     value = float(f"{value:.2g}") if rng.random() < 0.6 else value
-    return rng.choice(_MILLIONS)(value)
+    return styles.choice(_MILLIONS)(value)
 
 
 def _points(unit: str, size: float, rng: Random) -> str:

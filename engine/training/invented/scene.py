@@ -39,7 +39,7 @@ class Scene:
 
         `[a|b]` is a free choice, `<a|b>` is a for a rise and b for a fall, `{name}` is a slot, `a(n)` an article.
         """
-        rng = self._rng(template)
+        rng = self.rng(template)
         while _CHOICE.search(template):
             template = _CHOICE.sub(lambda found: rng.choice(found[1].split("|")), template)
         template = _BY_DIRECTION.sub(lambda found: found[1] if self.direction > 0 else found[2], template)
@@ -51,7 +51,7 @@ class Scene:
     def _slot(self, name: str) -> str:
         if name.startswith(("v.", "V.")):
             return self._verb(name)
-        rng = self._rng(name)
+        rng = self.rng(name)
         made = _MADE.get(name) or _MADE.get(name.rstrip("0123456789"))
         if made is not None:
             return made(self, rng)
@@ -69,8 +69,9 @@ class Scene:
             form = "base"
         return str(getattr(forms, form))
 
-    def _rng(self, name: str) -> Random:
-        return Random(self.key ^ crc32(name.encode()))  # by name: the order of slots does not matter
+    def rng(self, name: str) -> Random:
+        """Return the generator of a slot; the order of slots does not matter."""
+        return Random(self.key ^ crc32(name.encode()))
 
     @property
     def _plural(self) -> bool:
@@ -83,7 +84,7 @@ class Scene:
     def change(self) -> numbers.Change:
         """Return the subject's figures before and after."""
         assert self.subject is not None
-        return numbers.change(self.subject.unit, self.strength, self.direction, self._rng("change"))
+        return numbers.change(self.subject.unit, self.strength, self.direction, self.rng("change"))
 
     def size(self, rng: Random) -> str:
         """Return the change as it follows a verb."""
@@ -104,7 +105,7 @@ class Scene:
 
     def company(self, number: str) -> str:
         """Return the first, second or third company of the text."""
-        return names.company(self._rng(f"company{number}"))
+        return names.company(self.rng(f"company{number}"))
 
 
 def _price(rng: Random, least: float, most: float) -> str:
@@ -147,7 +148,7 @@ _MADE: dict[str, Callable[[Scene, Random], str]] = {
     "agency": lambda _, rng: names.house("agency", rng),
     "handle": lambda _, rng: names.handle(rng),
     "kind_cap": lambda scene, _: scene.fill("{kind}").capitalize(),
-    "amount": lambda _, rng: numbers.amount(rng),
+    "amount": lambda scene, rng: numbers.amount(rng, scene.rng("currency")),
     "count": lambda _, rng: f"{10 * round(10.0 * 90.0 ** rng.random()):,}",
     "smallcount": lambda _, rng: str(rng.randint(3, 60)),
     "pct": lambda _, rng: numbers.percent(rng.uniform(2, 40), rng),
