@@ -32,15 +32,16 @@ GOOD = (
     r"(profit|sales|revenue|revenues|income|earnings|margin|cash flow|orders|users|customers|ebitda|deposits|equity) to"
 )
 BAD = r"(costs|losses|debt|expenses|provisions|churn|complaints|burn|outflows|loans|cancellations) to"
-RISE = r" (rise|grow|climb|increase|advance|jump|surge|soar|leap|gain|inch|edge up|tick up|go up|move up|push|expand)"
+RISE = r" (rise|grow|climb|increase|advance|jump|surge|soar|leap|gain|edge up|tick up|go up|move up|push|expand)"
 FALL = (
     r" (fall|drop|decline|decrease|shrink|slide|slip|tumble|plunge|sink|retreat|dip|ease|edge down|tick down|go down)"
 )
 
 OWED = r"(net |gross |total |short-term )?(debt|borrowings|liabilities|leverage)\b"
 ROSE = r" (rose|rises?|jump(s|ed)?|climb(s|ed)?|surged?|soar(s|ed)?|leapt|increased?|went up|edged? up)\b"
-FELL = r" (fell|falls?|drop(s|ped)?|slid|tumbled?|declined?|plunged?|shrank|slipped|sank|retreat(s|ed)?|edged? down)\b"
-ILLS = r"\b(unemployment|jobless claims|inflation|bankruptcies|foreclosures|job losses|budget deficit|public debt)"
+FELL = r" (fell|falls?|drop(s|ped)?|slid|tumbled?|declined?|plunged?|shrank|slipped|sank|slump(s|ed)?|plummet(s|ed)?|decreased?|eased?|dip(s|ped)?|retreat(s|ed)?|edged? down)\b"
+ILLS = r"\b(unemployment|jobless claims|inflation|bankruptcies|foreclosures|job losses|budget deficit|public debt|layoffs|"
+    r"continuing claims|loan defaults|household debt|consumer debt|government borrowing|insolvencies|strikes)"
 BLESSINGS = (
     r"\b(payrolls|job openings|retail sales|exports|housing starts|building permits|car sales|consumer confidence)"
 )
@@ -185,7 +186,6 @@ def test_tables_hold_what_they_promise() -> None:
     names = [each.name for each in tables.subjects()]
     assert len(names) == len(set(names)) >= 250
     assert len({form.base for move in tables.moves() for form in (move.up, move.down)}) >= 150
-    assert all(re.search(r"\{", event.good + event.bad) for event in tables.events("events"))
     known = {move.kind for move in tables.moves()} | {"any", "anyprice", "noun", "adj", "compare"}
     assert {frame.verbs for name in ("frames", "negations") for frame in tables.frames(name)} <= known
     groups = {each.group for each in tables.subjects()} - tables.COMPANY | {"company"}
@@ -248,8 +248,8 @@ def test_figures_agree_with_their_direction() -> None:
 
 def test_verb_tables_agree_with_themselves() -> None:
     """Every verb has one direction: none is a rise in one row and a fall in another."""
-    ups = {move.up.base for move in tables.moves() if move.kind != "quality"}
-    downs = {move.down.base for move in tables.moves() if move.kind != "quality"}
+    ups = {move.up.base for move in tables.moves() if move.kind not in ("quality", "please")}
+    downs = {move.down.base for move in tables.moves() if move.kind not in ("quality", "please")}
     assert not ups & downs
 
 

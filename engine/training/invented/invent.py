@@ -133,6 +133,7 @@ def _move(frame: Frame, subject: Subject, rng: Random) -> Move | None:
     kinds = {
         "move": {"move"} | figures,
         "any": {"move"} | figures | gaps,
+        "quality": {"quality", "please"} if subject.polarity > 0 else {"quality"},
         "anyprice": {"move", "price"} if subject.unit in PRICES else {"move"},
     }.get(frame.verbs, {frame.verbs})
     fitting = [move for move in tables.moves() if move.kind in kinds and (move.sized or not frame.sized)]
