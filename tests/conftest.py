@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 import structlog
+from whole_audit import Audit
 
-from earlybird.stream.monitor.audit import Audit
 from earlybird.stream.ports import Outgoing, Record
 
 _HEARTBEAT = b'"type":"heartbeat"'

@@ -1,13 +1,18 @@
-"""Classify texts from a file or stdin, without Kafka.
+"""Classify texts, a file or stdin, without Kafka.
 
+  earlybird classify "Norvex cuts full-year outlook"
   earlybird classify headlines.txt
   tail -f wire.jsonl | earlybird classify
 
-Input: one text per line, or JSON lines with `text`. Output: one JSON line per input line in input order, with the
-fields of the input (`text` for a plain line), then label, probs, score, confidence and exit (layer, reason). A line
-that cannot be classified gives {"error": ...} in its place, and exit status 1 at the end. Blank lines are skipped and
-give no output line. Options that are not given come from the settings (EARLYBIRD_MODEL, ...): model, policy and how the
-engine runs.
+An argument with a space in it is a text; one that exists, or has the form of a file name, is a file. A file and stdin
+hold one text per line, or JSON lines with `text`.
+
+On a terminal each text is answered by one readable line: label, confidence, exit layer, text. Into a pipe or a file, or
+with --json, the answer is one JSON line with the fields of the input (`text` for a plain line), then label, probs,
+score, confidence and exit (layer, reason). Answers are in input order. A line that cannot be classified gives
+{"error": ...} in its place, and exit status 1 at the end. Blank lines are skipped and give no output line.
+
+Options that are not given come from the settings (EARLYBIRD_MODEL, ...): model, policy and how the engine runs.
 """
 
 import argparse
@@ -16,15 +21,14 @@ import queue
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO, get_args
 
 from earlybird.engine.config import Dtype, EngineConfig, RunnerName
 from earlybird.engine.errors import ConfigError
 from earlybird.engine.types import Verdict
+from earlybird.stream.commands.text_input import opened
 from earlybird.stream.config.settings import add_config_option, load
 
 # Lines read ahead of the oldest unwritten answer: enough to keep the slots full behind a slow text.
@@ -36,7 +40,7 @@ _JSON = ("{", "[", '"')  # first characters of a line that may be JSON
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `earlybird classify`."""
     parser.add_argument(
-        "file", nargs="?", default="-", metavar="FILE", help="a text a line, or JSON; - is stdin (default)"
+        "input", nargs="*", metavar="TEXT|FILE", help="texts in quotes, or a file; - is stdin (default)"
     )
     add_config_option(parser)
     parser.add_argument("--model", metavar="FOLDER", help="a model folder (default: as set, else the bundled one)")
@@ -44,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runner", choices=get_args(RunnerName))
     parser.add_argument("--dtype", choices=get_args(Dtype))
     parser.add_argument("--slots", type=int, help="texts in the model at once")
+    parser.add_argument("--json", action="store_true", help="JSON lines, on a terminal too")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -58,12 +63,8 @@ def run(args: argparse.Namespace) -> int:
     config = EngineConfig(
         **{name: value if (given := getattr(args, name)) is None else given for name, value in configured.items()}
     )
-    try:
-        source = _stdin() if args.file == "-" else Path(args.file).open("rb")  # noqa: SIM115
-    except OSError as error:
-        raise ConfigError(f"{args.file}: cannot be read, {error.strerror}") from None
-    with source as lines:
-        return Classification(config, lines).run()
+    with opened(args.input or ["-"]) as lines:
+        return Classification(config, lines, readable=sys.stdout.isatty() and not args.json).run()
 
 
 @dataclass(slots=True)
@@ -81,7 +82,7 @@ class Classification:
     It holds at most WINDOW lines, so memory is bounded. Where lines arrive one by one, each is answered at once.
     """
 
-    def __init__(self, config: EngineConfig, lines: BinaryIO) -> None:
+    def __init__(self, config: EngineConfig, lines: BinaryIO, *, readable: bool) -> None:
         import torch  # imported here: `earlybird classify --help` needs no torch
 
         from earlybird.engine.engine import Engine
@@ -89,6 +90,8 @@ class Classification:
         torch.set_num_threads(1)  # as in the stage, for bit-identical results
         self._engine = Engine.load(config)
         self._runner = self._engine.runner()
+        self._show = _readable(self._engine.max_layers) if readable else _write_json
+        self._counted = sys.stderr.isatty() and not readable  # readable lines show the progress themselves
         self._incoming: queue.Queue[tuple[int, bytes] | OSError | None] = queue.Queue(maxsize=WINDOW)
         threading.Thread(target=_read, args=(lines, self._incoming), daemon=True).start()
         self._open: deque[Line] = deque()  # oldest first
@@ -103,7 +106,8 @@ class Classification:
             for verdict in self._runner.step():
                 self._open[verdict.ticket - self._written].answer = _told(verdict, self._engine.labels)
             self._write()
-        _progress(self._written, last=True)
+        if self._counted:
+            _progress(self._written, end="\n")
         return 1 if self._failed else 0
 
     def _admit(self) -> None:
@@ -151,20 +155,12 @@ class Classification:
     def _write(self) -> None:
         ready = []
         while self._open and (answer := self._open[0].answer) is not None:
-            ready.append(json.dumps({**self._open.popleft().others, **answer}) + "\n")
+            ready.append({**self._open.popleft().others, **answer})
             self._written += 1
-            _progress(self._written)
+            if self._counted and self._written % PROGRESS_EVERY == 0:
+                _progress(self._written)
         if ready:
-            sys.stdout.write("".join(ready))
-            sys.stdout.flush()
-
-
-def _stdin() -> AbstractContextManager[BinaryIO]:
-    """Return a separate reader of stdin that is never closed.
-
-    A thread blocked in sys.stdin holds its lock, on which the interpreter would wait or crash at exit.
-    """
-    return nullcontext(open(sys.stdin.fileno(), "rb", closefd=False))
+            self._show(ready)
 
 
 def _read(lines: BinaryIO, incoming: "queue.Queue[tuple[int, bytes] | OSError | None]") -> None:
@@ -218,6 +214,24 @@ def _told(verdict: Verdict, labels: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def _progress(count: int, *, last: bool = False) -> None:
-    if sys.stderr.isatty() and (last or count % PROGRESS_EVERY == 0):
-        print(f"\r{count:,} texts", end="\n" if last else "", file=sys.stderr, flush=True)
+def _write_json(answers: Sequence[dict[str, Any]]) -> None:
+    sys.stdout.write("".join(json.dumps(answer) + "\n" for answer in answers))
+    sys.stdout.flush()
+
+
+def _readable(layers: int) -> Callable[[Sequence[dict[str, Any]]], None]:
+    from rich.console import Console
+
+    from earlybird.stream.monitor.answer import answer_line
+
+    console = Console(highlight=False)
+
+    def show(answers: Sequence[dict[str, Any]]) -> None:
+        for answer in answers:
+            console.print(answer_line(answer, layers, console.width), soft_wrap=True)
+
+    return show
+
+
+def _progress(count: int, end: str = "") -> None:
+    print(f"\r{count:,} texts", end=end, file=sys.stderr, flush=True)

@@ -107,7 +107,7 @@ def _next_steps(console: Console) -> None:
         "\nNext, the same stage that stays up for other commands and for your strategy:\n"
         "  earlybird demo\n"
         "your own headlines, without Kafka:\n"
-        '  echo \'{"text": "Norvex lifts its outlook"}\' | earlybird classify\n'
+        '  earlybird classify "Norvex lifts its outlook"\n'
         'your own brokers: README.md, "Ten lines to a first real deployment".',
         soft_wrap=True,
     )

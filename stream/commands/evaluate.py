@@ -2,10 +2,11 @@
 
   earlybird evaluate texts.jsonl
   earlybird evaluate texts.csv --model runs/mine/seed-0/model --policies fixed:2 cwb:delta=0.5,window=2
+  earlybird evaluate --challenge
 
 One forward pass per model stores the output of every exit; all policies are computed from it. Without --policies every
 family is tried over its usual range, and the best of each is shown at equal cost and at equal accuracy, beside fixed
-depths.
+depths. --challenge scores the model's own policy, or those of --policies, on invented texts, phenomenon by phenomenon.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from earlybird.engine.config import BUNDLED
+from earlybird.stream.commands.challenge import run_challenge
 from earlybird.stream.commands.train import add_data_options
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policies", nargs="+", metavar="SPEC", help="these only")
     parser.add_argument("--keep", type=Path, metavar="FILE", help="store the outputs of all exits (safetensors)")
     parser.add_argument("--from", dest="stored", type=Path, metavar="FILE", help="outputs stored by --keep, not texts")
+    parser.add_argument("--challenge", action="store_true", help="score the challenge set by phenomenon")
     add_data_options(parser)
     parser.add_argument("--html", type=Path, metavar="FILE", help="write one page with curves (needs matplotlib)")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -46,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
     from earlybird.engine.evaluation.sweep import at_accuracy, at_cost, sweep
 
     torch.set_num_threads(1)
+    if args.challenge:
+        return run_challenge(args)
     outputs = read_outputs(args)
     if args.keep is not None:
         outputs.save(args.keep)

@@ -1,19 +1,30 @@
 """Run one worker of the consumer group until SIGTERM or SIGINT.
 
-earlybird run
-EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS=broker:9092 earlybird run
+  earlybird run
+  EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS=broker:9092 earlybird run
+
+Settings come from variables and, with lower precedence, from the file of --config.
 """
 
 import argparse
 
-from earlybird.stream.config.settings import add_config_option, examined
+from earlybird.stream.config.report import variables
+from earlybird.stream.config.settings import PREFIX, Settings, add_config_option, examined
 from earlybird.stream.observability.logging import configure_logging, worker_name
 from earlybird.stream.observability.watchdog import leave, stop_on_signals
 
+MOST_USED = (
+    "kafka.bootstrap_servers", "kafka.options", "group", "topics.raw", "redis.url",
+    "model", "policy", "engine.consumer_processes", "http.host", "log.format",
+)  # fmt: skip
+"""Settings that `--help` names; `earlybird config table` has all."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the settings file; all else is a setting, see `earlybird config table`."""
+    """Declare the settings file; all else is a setting."""
     add_config_option(parser)
+    most_used = variables(Settings, PREFIX, MOST_USED)
+    parser.epilog = f"settings, the most used of them [default]; all: earlybird config table\n{most_used}"
 
 
 def run(args: argparse.Namespace) -> int:

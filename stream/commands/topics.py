@@ -8,9 +8,12 @@ broker's append time. Raw topics that will receive history need retention.ms=-1 
 """
 
 import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
 
 from earlybird.stream.adapters.retention import sender_dated
-from earlybird.stream.adapters.topics import Topic, create_topics, look_at, stage_topics
+from earlybird.stream.adapters.topics import Seen, Topic, create_topics, look_at, stage_topics
 from earlybird.stream.config.settings import Settings, add_config_option, load
 from earlybird.stream.observability.logging import configure_logging
 
@@ -29,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--partitions", type=int, default=12, help="of raw topics, signals and dead letters (12)")
     parser.add_argument("--replication", type=int, default=1, help="copies of each partition (1)")
     parser.add_argument("--keep-raw", action="store_true", help="raw topics keep records for ever, back-dated ones too")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     """
     settings = load(args.config)
     configure_logging(settings.log.level, settings.log.format)
-    return _create(settings, args) if args.verb == "create" else _show(settings)
+    return _create(settings, args) if args.verb == "create" else _show(settings, as_json=args.json)
 
 
 def _create(settings: Settings, args: argparse.Namespace) -> int:
@@ -50,7 +54,12 @@ def _create(settings: Settings, args: argparse.Namespace) -> int:
     )
     if args.keep_raw:
         topics = [_kept(topic) if topic.name in raw else topic for topic in topics]
-    for made in create_topics(kafka.bootstrap_servers, topics, options=kafka.options, timeout_s=_CREATED_S):
+    done = create_topics(kafka.bootstrap_servers, topics, options=kafka.options, timeout_s=_CREATED_S)
+    if args.json:
+        rows = [{"name": made.topic.name, "outcome": made.outcome, "partitions": made.partitions} for made in done]
+        print(json.dumps({"topics": rows}))
+        return 0
+    for made in done:
         print(f"{made.outcome:<8} {made.topic.name}  {made.partitions} partitions")
     return 0
 
@@ -59,15 +68,22 @@ def _kept(topic: Topic) -> Topic:
     return Topic(topic.name, topic.partitions, topic.replication, {**topic.config, "retention.ms": "-1"})
 
 
-def _show(settings: Settings) -> int:
+def _show(settings: Settings, *, as_json: bool) -> int:
     names, kafka = settings.topics, settings.kafka
     wanted = [*(topic.name for topic in names.raw), names.signals, names.control, names.dlq]
     seen = look_at(kafka.bootstrap_servers, wanted, kafka.options)
+    there = {topic.name for topic in seen if topic.state == "there"}
+    unfit = names.signals in there and sender_dated(kafka.bootstrap_servers, names.signals, kafka.options) is True
+    if as_json:
+        print(json.dumps({"topics": [asdict(topic) for topic in seen], "signals_sender_dated": unfit}))
+    else:
+        _print(seen)
+        if unfit:
+            print(f"{names.signals}: {_SENDER_DATED}")
+    return 1 if unfit or len(there) < len(seen) else 0
+
+
+def _print(seen: Sequence[Seen]) -> None:
     for topic in seen:
         told = _HIDDEN if topic.state == "hidden" else f"{topic.partitions} partitions"
         print(f"{topic.state:<8} {topic.name}  {told}")
-    there = {topic.name for topic in seen if topic.state == "there"}
-    if names.signals in there and sender_dated(kafka.bootstrap_servers, names.signals, kafka.options):
-        print(f"{names.signals}: {_SENDER_DATED}")
-        return 1
-    return 1 if len(there) < len(seen) else 0

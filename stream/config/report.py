@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,23 @@ def table(model: type[BaseModel]) -> str:
     rows = ["| Setting | Default | Meaning |", "|---|---|---|"]
     rows += [f"| `{name}` | {_default(field)} | {field.description} |" for name, field in fields(model)]
     return "\n".join(rows)
+
+
+def variables(model: type[BaseModel], prefix: str, names: Sequence[str]) -> str:
+    """Return these settings' environment variables with default and meaning, for a help text."""
+    known = dict(fields(model))
+    variable = {name: prefix + name.replace(".", "__").upper() for name in names}
+    column = max(map(len, variable.values())) + 4
+    return "\n".join(
+        textwrap.fill(
+            f"{known[name].description} [{_default(known[name]).replace('`', '')}]",
+            width=110,
+            initial_indent=f"  {variable[name]}".ljust(column),
+            subsequent_indent=" " * column,
+            break_on_hyphens=False,
+        )
+        for name in names
+    )
 
 
 def _place(fault: ErrorDetails) -> str:

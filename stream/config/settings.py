@@ -63,7 +63,7 @@ class Kafka(Group):
     options: ClientOptions = Field(
         default_factory=dict,
         repr=False,
-        description="passed to librdkafka as they are (TLS, SASL, ...); in the environment `_` stands for `.`: "
+        description="librdkafka options (TLS, SASL, ...); in the environment `_` stands for `.`: "
         "EARLYBIRD_KAFKA__OPTIONS__SASL_MECHANISM",
     )
 
@@ -81,11 +81,11 @@ class Topics(Group):
     raw: tuple[RawTopic, ...] = Field(
         default=(RawTopic(name="news.raw"), RawTopic(name="tweets.raw")),
         min_length=1,
-        description="topics to read, each with the format of its records",
+        description="raw topics to consume, each with the format of its records",
     )
-    signals: TopicName = Field(default="signals", description="where signals go")
-    control: TopicName = Field(default="signals.control", description="where heartbeats go")
-    dlq: TopicName = Field(default="raw.dlq", description="where rejections go, with the original bytes")
+    signals: TopicName = Field(default="signals", description="topic of the signals")
+    control: TopicName = Field(default="signals.control", description="topic of the heartbeats")
+    dlq: TopicName = Field(default="raw.dlq", description="topic of the dead letters")
 
     @model_validator(mode="after")
     def _no_topic_twice(self) -> Self:
@@ -105,82 +105,79 @@ class Redis(Group):
     secret: Annotated[str, Field(min_length=16)] | None = Field(
         default=None,
         repr=False,
-        description="signs cached results, the same for all workers; none: who can write to Redis can write signals",
+        description="key that signs cached results, one for all workers; none: Redis is trusted",
     )
-    ttl_s: PositiveInt = Field(
-        default=86_400, description="how long a text counts as seen, by recorded times, in seconds"
-    )
+    ttl_s: PositiveInt = Field(default=86_400, description="time to live of known texts, by recorded times, in s")
     lease_ms: PositiveInt = Field(
-        default=2_000, description="how long one worker may hold a text back from others, in ms"
+        default=2_000, description="how long other workers wait for the one that computes a text, in ms"
     )
-    budget_ms: PositiveInt = Field(default=20, description="longest wait for one answer of the cache, in ms")
+    budget_ms: PositiveInt = Field(default=20, description="time-out of one call to the cache, in ms")
 
 
 class Engine(Group):
     """How the model runs; only `dtype` can change a result beyond rounding."""
 
     threads: PositiveInt = Field(
-        default_factory=usable_cores, description="engine threads, one per core that affinity and cgroup leave"
+        default_factory=usable_cores, description="engine threads; one per core that affinity and cgroup allow"
     )
     consumer_processes: Annotated[int, Field(ge=0)] = Field(
         default=0,
         description="consumer processes that share one engine (Linux); 0: one process does both",
     )
-    slots: PositiveInt = Field(default=16, description="texts in the model at once, per thread; on a GPU see tiers")
+    slots: PositiveInt = Field(default=16, description="texts in the model at once, per thread; GPU: see tiers")
     token_budget: PositiveInt = Field(
         default=512, description="tokens in the model at once, per thread; on a GPU see tiers"
     )
     tiers: Annotated[tuple[tuple[PositiveInt, PositiveInt, PositiveInt], ...], Field(min_length=1)] | None = Field(
         default=None,
-        description="a resident loop's sizes of step, small to large: [[slots, tokens, steps between two looks], "
-        "...]; the smallest that holds the queue runs",
+        description="GPU batch sizes, ascending: [[slots, tokens, steps per host sync], ...]; "
+        "the smallest that holds the queue is used",
     )
-    compile: bool = Field(
-        default=False, description="on a GPU: compile each step before it is captured; a slower start"
-    )
+    compile: bool = Field(default=False, description="on a GPU: compile each step; slower start, faster steps")
     dtype: Literal["float32", "float64", "bfloat16", "float16", "int8"] = Field(
         default="float32",
-        description="arithmetic of the model; bfloat16 or float16 is what a GPU is fast in, "
-        "int8 (the layer's products) a CPU",
+        description="arithmetic of the model; bfloat16 and float16 are fast on a GPU, int8 (matrix products) on a CPU",
     )
-    deterministic: bool = Field(
-        default=True, description="a text's bits depend on the text alone, whatever runs beside it"
-    )
+    deterministic: bool = Field(default=True, description="bits of a result do not depend on other texts")
     runner: Literal["auto", "packed", "resident", "reference"] = Field(
-        default="auto", description="packed slots, a loop resident on the GPU, one text at a time; auto: what is there"
+        default="auto",
+        description="packed slots (CPU), resident loop (GPU), reference (slow); auto: by device",
     )
-    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: cuda where there is one")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: cuda if there is a GPU")
 
 
 class Limits(Group):
     """Limits on what is read, and on its age."""
 
-    max_in_flight: PositiveInt = Field(default=1_024, description="texts read but not yet acknowledged as published")
-    max_record_bytes: PositiveInt = Field(default=1_048_576, description="a larger raw record is rejected, in bytes")
+    max_in_flight: PositiveInt = Field(default=1_024, description="most texts that are read and not yet acknowledged")
+    max_record_bytes: PositiveInt = Field(
+        default=1_048_576, description="largest raw record, in bytes; a larger one is a dead letter"
+    )
     max_age_s: Annotated[float, Field(gt=0)] | None = Field(
-        default=None, description="an item older than this when ingested is rejected as stale, in seconds; none: never"
+        default=None,
+        description="largest age at ingestion, in seconds; older items are dead letters (stale); none: no limit",
     )
     shed_after_ms: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="a text whose age since it was ingested is over this when read is shed, in ms; 0: none"
+        default=0,
+        description="largest time from ingestion to consumption, in ms; older texts are dead letters (shed); 0: off",
     )
     deadline_ms: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="a text read so long ago leaves the model after its next layer, in ms; 0: once sure"
+        default=0,
+        description="largest time from consumption to exit, in ms; then a text exits after its next layer; 0: off",
     )
 
 
 class Timing(Group):
     """Intervals and time-outs."""
 
-    poll_timeout_ms: PositiveInt = Field(default=10, description="longest wait for new records when idle, in ms")
-    commit_interval_ms: PositiveInt = Field(default=50, description="between two commits of offsets, in ms")
-    heartbeat_interval_ms: PositiveInt = Field(
-        default=1_000, description="between two messages on topics.control, in ms"
-    )
+    poll_timeout_ms: PositiveInt = Field(default=10, description="longest wait for records in one poll, in ms")
+    commit_interval_ms: PositiveInt = Field(default=50, description="time between two commits of offsets, in ms")
+    heartbeat_interval_ms: PositiveInt = Field(default=1_000, description="time between two heartbeats, in ms")
     drain_timeout_s: Annotated[float, Field(gt=0)] = Field(
-        default=15.0, description="for texts in flight when stopping, in seconds; the rest is the next worker's"
+        default=15.0, description="time for texts in flight at shutdown, in seconds; the next owner does the rest"
     )
     revoke_timeout_ms: PositiveInt = Field(
-        default=500, description="for texts in flight of a partition that moves, in ms; the rest is its next owner's"
+        default=500, description="time for texts in flight of a revoked partition, in ms; its next owner does the rest"
     )
 
 
@@ -189,7 +186,7 @@ class Http(Group):
 
     host: str = Field(
         default="127.0.0.1",
-        description="address of /healthz, /readyz and /metrics; 0.0.0.0 in a pod, whose probes come from outside",
+        description="address of /healthz, /readyz and /metrics; 0.0.0.0 in a pod",
     )
     port: Annotated[int, Field(ge=0, le=65_535)] = Field(default=9464, description="their port; 0: any free one")
 
@@ -197,10 +194,10 @@ class Http(Group):
 class Log(Group):
     """Level and format of the log on stderr."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="least level that is written"
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="log level")
+    format: Literal["console", "json"] = Field(
+        default="console", description="console for people, json for one object per line"
     )
-    format: Literal["console", "json"] = Field(default="console", description="for people, or one JSON object a line")
 
 
 class Settings(Group):
@@ -208,11 +205,12 @@ class Settings(Group):
 
     model: str = Field(default="bundled", min_length=1, description="the bundled model, or a model folder")
     policy: str | None = Field(
-        default=None, description="when a text may leave, e.g. cwb:delta=0.3,window=2; none: as the model was trained"
+        default=None, description="exit policy, e.g. cwb:delta=0.3,window=2; none: the model's own"
     )
     group: str = Field(default="earlybird", min_length=1, description="consumer group")
     commit_map: bool = Field(
-        default=True, description="commits say what is finished above them; off: a killed worker's successor repeats it"
+        default=True,
+        description="commit metadata lists what is finished above the offset; off: it is repeated after a crash",
     )
     kafka: Kafka = Kafka()
     topics: Topics = Topics()

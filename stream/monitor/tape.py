@@ -38,8 +38,8 @@ class Kind(StrEnum):
 
 
 _MARKS = {Kind.SIGNAL: "", Kind.DUPLICATE: "≡ ", Kind.CORRECTION: "✎ ", Kind.RETRACTION: "", Kind.REJECTION: ""}
-_COLOURS = {Label.POSITIVE: "green", Label.NEGATIVE: "red", Label.NEUTRAL: "bright_black"}
-_ARROWS = {Label.POSITIVE: "▲", Label.NEGATIVE: "▼", Label.NEUTRAL: "•"}
+COLOURS = {Label.POSITIVE: "green", Label.NEGATIVE: "red", Label.NEUTRAL: "bright_black"}
+ARROWS = {Label.POSITIVE: "▲", Label.NEGATIVE: "▼", Label.NEUTRAL: "•"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,9 +195,9 @@ def legend(width: int) -> Text:
 
 def _result(row: Row, width: int) -> Text:
     assert row.label is not None
-    colour = _COLOURS[row.label]
+    colour = COLOURS[row.label]
     text = Text()
-    text.append(f"{_ARROWS[row.label]} {row.score:+.2f} ", colour)
+    text.append(f"{ARROWS[row.label]} {row.score:+.2f} ", colour)
     if width >= _WIDE:
         text.append(bar(row.score), colour)
     text.append(f" {row.confidence:>4.0%} ", "default" if row.computed else "bright_black")

@@ -58,22 +58,24 @@ class Metrics:
             return Gauge(f"earlybird_{name}", text, labels, registry=registry)
 
         layers = tuple(float(layer) for layer in range(1, max_layers + 1))
-        self._texts = counter("texts_consumed", "texts read", "topic", "item_type")
-        self._retractions = counter("retractions", "retractions, acknowledged")
-        self._rejections = counter("dlq", "dead letters, acknowledged", "reason")
+        self._texts = counter("texts_consumed", "texts consumed", "topic", "item_type")
+        self._retractions = counter("retractions", "acknowledged retractions")
+        self._rejections = counter("dlq", "acknowledged dead letters by reason", "reason")
         self._each = _PerSignal(layers)
         registry.register(self._each)
-        self._lag = gauge("consumer_lag_messages", "records not read yet", "topic", "partition")
+        self._lag = gauge("consumer_lag_messages", "records not yet consumed", "topic", "partition")
         self._oldest = gauge(
-            "oldest_unprocessed_seconds", "age of the oldest text without an outcome; of history, since it was read"
+            "oldest_unprocessed_seconds", "age of the oldest text without an outcome (of history: since it was read)"
         )
-        self._unfinished = gauge("unfinished_texts", "texts read but without an acknowledged outcome")
-        self._model = gauge("model_info", "the model in use", "id", "sha256", "policy", "config_hash", "numerics")
+        self._unfinished = gauge("unfinished_texts", "texts consumed and not yet acknowledged")
+        self._model = gauge(
+            "model_info", "the model in use, as labels", "id", "sha256", "policy", "config_hash", "numerics"
+        )
         self._unreadable = gauge(
             "unreadable_records", "records behind a producer's open transaction", "topic", "partition"
         )
         build = ("version", "model_sha256", "config_hash", "numerics", "dtype", "device")
-        self._build = gauge("build_info", "what computes here", *build)
+        self._build = gauge("build_info", "software, model and arithmetic of this worker, as labels", *build)
         self._lagging: set[Partition] = set()
         # Every series exists from the start: a rate over a series that appears at its first event misses that event.
         for reason in Reason:
@@ -110,7 +112,7 @@ class Metrics:
             self._unreadable.labels(partition.topic, str(partition.number)).set(count)
 
     def lag(self, records: Mapping[Partition, int]) -> None:
-        """Set the lag per partition: records not read yet.
+        """Set the lag per partition: records not yet consumed.
 
         A partition that is no longer named belongs to another worker, and its series is removed.
         """
@@ -205,17 +207,19 @@ class _PerSignal(Collector):
         hits = CounterMetricFamily("earlybird_dedup_hits", "texts answered by the duplicate cache")
         hits.add_metric((), self._hits)
         signals = CounterMetricFamily(
-            "earlybird_signals_published", "signals with a result, acknowledged", labels=("label", "exit_reason")
+            "earlybird_signals_published", "acknowledged signals with a result", labels=("label", "exit_reason")
         )
         for labels, count in list(self._signals.items()):
             signals.add_metric(labels, count)
-        exits = HistogramMetricFamily("earlybird_exit_layer", "layer at which a computed text left", labels=())
+        exits = HistogramMetricFamily("earlybird_exit_layer", "exit layer of computed texts", labels=())
         self._exits.add_to(exits)
         latency = HistogramMetricFamily(
-            "earlybird_signal_latency_seconds", "from ingested to emitted, of live texts", labels=()
+            "earlybird_signal_latency_seconds", "time from ingestion to signal, live texts", labels=()
         )
         self._latency.add_to(latency)
-        stages = HistogramMetricFamily("earlybird_stage_latency_seconds", "time in one stage", labels=("stage",))
+        stages = HistogramMetricFamily(
+            "earlybird_stage_latency_seconds", "time per stage: feed, read, prepare, engine, publish", labels=("stage",)
+        )
         for name, _, _, distribution in self._stages:
             distribution.add_to(stages, name)
         yield from (hits, signals, exits, latency, stages)

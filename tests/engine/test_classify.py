@@ -1,8 +1,12 @@
 """`earlybird classify`: lines in, answers out, in order, whatever the lines hold."""
 
 import json
+import os
+import pty
+import re
 import subprocess
 import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,7 @@ import pytest
 
 from earlybird.stream import cli
 from earlybird.stream.commands import classify
+from earlybird.stream.monitor.answer import answer_line
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [
@@ -142,10 +147,82 @@ def test_runners_and_policies_can_be_chosen(run: Run) -> None:
     assert [line["exit"] for line in full] == [{"layer": 3, "reason": "last_layer"}] * 2
 
 
+@pytest.mark.parametrize("texts", [["Acme rises"], ["Acme rises", "Profit/loss account of Acme: a loss", "Two\nlines"]])
+def test_arguments_with_a_space_are_texts(capsys: pytest.CaptureFixture[str], texts: list[str]) -> None:
+    """One answer for each, as JSON where stdout is no terminal."""
+    assert cli.main(["classify", *texts]) == 0
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["text"] for line in said] == texts
+    assert said[0]["label"] == "positive"
+
+
+def test_a_file_whose_name_has_a_space_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What exists is a file, whatever its name."""
+    path = tmp_path / "my headlines"
+    path.write_bytes(lines("Acme rises"))
+    assert cli.main(["classify", str(path)]) == 0
+    assert json.loads(capsys.readouterr().out)["text"] == "Acme rises"
+
+
+def on_a_terminal(*arguments: str) -> tuple[int, str]:
+    """Exit status and what a terminal of 80 columns gets."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    with subprocess.Popen(
+        [*COMMAND, *arguments], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=theirs, env=environment | {"TERM": "xterm"}
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                part = os.read(ours, 65536)
+            except OSError:  # EIO: the command has closed the terminal
+                break
+            shown += part
+    os.close(ours)
+    return process.returncode, shown.decode()
+
+
+def test_a_terminal_gets_one_readable_line_for_each_text() -> None:
+    """Label, confidence, layer, text; in colour, cut to the width, without control characters of the text."""
+    status, shown = on_a_terminal("Acme cuts its \x1b[2J outlook", "Acme rises " * 30, " ")
+    assert status == 1
+    assert "\x1b[31m" in shown and "\x1b[2J" not in shown
+    negative, positive, fault = re.sub(r"\x1b\[[\d;]*m", "", shown).splitlines()
+    assert re.fullmatch(r"▼ negative +\d+%  layer \d of 3  Acme cuts its \[2J outlook", negative)
+    assert re.match(r"▲ positive +\d+%  layer \d of 3  Acme rises", positive) and len(positive) <= 80
+    assert fault == "! line 3: text: nothing in it to read"
+
+
+def test_the_first_page_shows_what_a_terminal_and_a_pipe_get(capsys: pytest.CaptureFixture[str]) -> None:
+    """docs/first-signal.md, on any CPU: the same to three digits."""
+    page = (ROOT / "docs" / "first-signal.md").read_text(encoding="utf-8")
+    text = re.search(r'^earlybird classify "(.*)"$', page, re.MULTILINE)[1]
+    shown = json.loads(re.search(r'^\{"text".*', page, re.MULTILINE)[0])
+    assert cli.main(["classify", text]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert list(answer) == list(shown)
+    assert answer.pop("probs") == pytest.approx(shown.pop("probs"), abs=1e-3)
+    assert {**answer, "score": 0, "confidence": 0} == {**shown, "score": 0, "confidence": 0}
+    assert f"\n{answer_line(answer, 3, 80).plain}\n" in page
+
+
+def test_json_is_what_a_terminal_gets_with_the_option() -> None:
+    """The same lines as in a pipe."""
+    status, shown = on_a_terminal("Acme rises", "--json")
+    assert status == 0 and json.loads(shown)["label"] == "positive"
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
         (["no-such-file"], "no-such-file: cannot be read"),
+        (["Bankruptcy"], "if it is a text: echo Bankruptcy | earlybird classify"),
+        (["my headlines.txt"], "my headlines.txt: cannot be read"),
+        (["/no such/folder"], "/no such/folder: cannot be read"),
+        (["tests/no such file"], "tests/no such file: cannot be read"),
+        (["Acme rises", "no-such-file"], "no-such-file: one file, or texts only, expected"),
         (["."], ".: cannot be read"),
         (["--model", "no-such-model"], "model: a folder required, was no-such-model"),
         (["--policy", "cwb:delta=2,window=9"], "delta"),
@@ -153,9 +230,14 @@ def test_runners_and_policies_can_be_chosen(run: Run) -> None:
     ],
 )
 def test_what_cannot_be_done_is_one_line(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str], reason: str
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    arguments: list[str],
+    reason: str,
 ) -> None:
     """Status 2, no traceback, nothing on stdout."""
+    monkeypatch.chdir(ROOT)
     empty = tmp_path / "empty"
     empty.touch()
     assert cli.main(["classify", *([str(empty)] if arguments[0][0] == "-" else []), *arguments]) == 2

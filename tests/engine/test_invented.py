@@ -39,9 +39,14 @@ FALL = (
 
 OWED = r"(net |gross |total |short-term )?(debt|borrowings|liabilities|leverage)\b"
 ROSE = r" (rose|rises?|jump(s|ed)?|climb(s|ed)?|surged?|soar(s|ed)?|leapt|increased?|went up|edged? up)\b"
-FELL = r" (fell|falls?|drop(s|ped)?|slid|tumbled?|declined?|plunged?|shrank|slipped|sank|slump(s|ed)?|plummet(s|ed)?|decreased?|eased?|dip(s|ped)?|retreat(s|ed)?|edged? down)\b"
-ILLS = r"\b(unemployment|jobless claims|inflation|bankruptcies|foreclosures|job losses|budget deficit|public debt|layoffs|"
+FELL = (
+    r" (fell|falls?|drop(s|ped)?|slid|tumbled?|declined?|plunged?|shrank|slipped|sank|slump(s|ed)?|plummet(s|ed)?|"
+    r"decreased?|eased?|dip(s|ped)?|retreat(s|ed)?|edged? down)\b"
+)
+ILLS = (
+    r"\b(unemployment|jobless claims|inflation|bankruptcies|foreclosures|job losses|budget deficit|public debt|layoffs|"
     r"continuing claims|loan defaults|household debt|consumer debt|government borrowing|insolvencies|strikes)"
+)
 BLESSINGS = (
     r"\b(payrolls|job openings|retail sales|exports|housing starts|building permits|car sales|consumer confidence)"
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from whole_audit import Audit
 
 from earlybird.engine.engine import Engine
 from earlybird.stream.adapters.clock import SystemClock
@@ -16,7 +17,6 @@ from earlybird.stream.adapters.kafka_sink import KafkaSink
 from earlybird.stream.adapters.tail import Tail
 from earlybird.stream.adapters.topics import create_topics, stage_topics
 from earlybird.stream.config.settings import Settings
-from earlybird.stream.monitor.audit import Audit
 from earlybird.stream.observability.metrics import Metrics
 from earlybird.stream.ports import Outgoing, Record
 from earlybird.stream.run_worker import open_cache

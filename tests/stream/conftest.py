@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from whole_audit import Audit
 
 from earlybird.engine.config import EngineConfig
 from earlybird.engine.engine import Engine
@@ -22,7 +23,6 @@ from earlybird.stream.adapters.embedded import EmbeddedBroker
 from earlybird.stream.adapters.kafka_sink import KafkaSink
 from earlybird.stream.adapters.memory import MemoryCache, MemorySink, MemorySource
 from earlybird.stream.adapters.tail import Tail
-from earlybird.stream.monitor.audit import Audit
 from earlybird.stream.observability.metrics import Metrics
 from earlybird.stream.parsing.records import Limits
 from earlybird.stream.ports import Commit, DuplicateCache, Outgoing, Partition, Record

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from whole_audit import Audit
 
 from earlybird.schemas.codec import encode
 from earlybird.schemas.rejection import Reason, Rejection
@@ -13,7 +14,6 @@ from earlybird.schemas.signal import Model, RawPosition, Signal, SignalAction, T
 from earlybird.stream import cli
 from earlybird.stream.adapters.kafka_sink import KafkaSink
 from earlybird.stream.monitor.account import Account, Elements, report
-from earlybird.stream.monitor.audit import Audit
 from earlybird.stream.parsing.records import Limits
 from earlybird.stream.ports import Outgoing, Partition, Position, Record
 from earlybird.stream.timeline.merge import Span

@@ -2,6 +2,7 @@
 
 from hypothesis import HealthCheck, given, settings
 from raw_records import NOW_US, raw_records
+from whole_audit import Audit
 
 from earlybird.engine.text.encoder import Encoded
 from earlybird.engine.types import Verdict
@@ -10,7 +11,6 @@ from earlybird.schemas.rejection import Rejection
 from earlybird.schemas.signal import ExitReason, Model, Signal
 from earlybird.stream.adapters.clock import ManualClock
 from earlybird.stream.adapters.memory import MemorySink
-from earlybird.stream.monitor.audit import Audit
 from earlybird.stream.observability.metrics import Metrics
 from earlybird.stream.parsing.records import Limits, Readable, read
 from earlybird.stream.ports import Outgoing, Record

@@ -1,6 +1,8 @@
 """The command: what it says when it cannot, and that it needs nothing before it must."""
 
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -8,11 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import shtab
 from confluent_kafka import Producer
 
 from earlybird.stream import cli
 from earlybird.stream.adapters.embedded import EmbeddedBroker
-from earlybird.stream.commands import topics
+from earlybird.stream.commands import bench, completion, topics
 
 ROOT = Path(__file__).parents[2]
 
@@ -157,11 +160,34 @@ def test_topics_that_are_there_and_missing_are_shown(
     assert "missing  nowhere  0 partitions" in capsys.readouterr().out
 
 
+def test_topics_are_shown_as_json(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, ground: EmbeddedBroker
+) -> None:
+    """One object, with the exit status of the table."""
+    monkeypatch.setenv("EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS", ground.bootstrap_servers)
+    monkeypatch.setenv("EARLYBIRD_TOPICS__SIGNALS", "nowhere")
+    assert cli.main(["topics", "show", "--json"]) == 1
+    shown = json.loads(capsys.readouterr().out)
+    assert {"name": "news.raw", "state": "there", "partitions": 4} in shown["topics"]
+    assert {"name": "nowhere", "state": "missing", "partitions": 0} in shown["topics"]
+    assert shown["signals_sender_dated"] is False
+
+
 def test_classify_says_that_blank_lines_are_skipped(capsys: pytest.CaptureFixture[str]) -> None:
     """Who pairs its lines with those of the input must know."""
     with pytest.raises(SystemExit):
         cli.main(["classify", "--help"])
     assert "Blank lines" in capsys.readouterr().out
+
+
+def test_run_help_names_the_most_used_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    """As variables with their defaults, and where all of them are."""
+    with pytest.raises(SystemExit):
+        cli.main(["run", "--help"])
+    told = capsys.readouterr().out
+    variables = re.findall(r"^  (EARLYBIRD_\w+)  +\w", told, re.MULTILINE)
+    assert len(variables) == 10 and "EARLYBIRD_REDIS__URL" in variables
+    assert "host:port,... [127.0.0.1:9092]" in told and "earlybird config table" in told
 
 
 def test_a_broker_that_is_not_there_is_given_up_with_its_address(tmp_path: Path) -> None:
@@ -185,3 +211,43 @@ def test_a_broker_that_is_not_there_is_given_up_with_its_address(tmp_path: Path)
         said = [process.communicate(timeout=100)[1].splitlines()[-1] for process in running]
     assert [process.returncode for process in running] == [2] * len(commands), said
     assert all(f"no Kafka at {address}, tried for 10 s: " in line for line in said), said
+
+
+@pytest.fixture(scope="module")
+def scripts() -> dict[str, str]:
+    """Completion script by shell."""
+    parser = completion.whole_parser()
+    return {shell: shtab.complete(parser, shell=shell) for shell in ("bash", "zsh")}
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_names_every_command_with_its_options(scripts: dict[str, str], shell: str) -> None:
+    """Those of the benches too."""
+    assert all(re.search(rf"\b{name}\b", scripts[shell]) for name in [*cli.COMMANDS, *bench.MODULES])
+    assert all(option in scripts[shell] for option in ("--keep-raw", "--geometry", "--max-lost", "--config"))
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["cl"], {"classify"}),
+        (["comp"], {"completion"}),
+        (["topics", ""], {"create", "show"}),
+        (["bench", ""], set(bench.MODULES)),
+        (["bench", "engine", "--qu"], {"--quick"}),
+        (["classify", "--pol"], {"--policy"}),
+        (["classify", "READ"], {"README.md"}),
+    ],
+)
+def test_bash_completes(scripts: dict[str, str], words: list[str], expected: set[str]) -> None:
+    """Ask a real bash for what follows these words."""
+    ask = 'COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _shtab_earlybird; printf "%s\\n" "${COMPREPLY[@]}"'
+    command = ["bash", "-c", f"{scripts['bash']}\n{ask}", "bash", "earlybird", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert expected == {word.strip() for word in done.stdout.splitlines()} - {"-h", "--help", ""}, done.stderr
+
+
+def test_completion_prints_the_script(capsys: pytest.CaptureFixture[str], scripts: dict[str, str]) -> None:
+    """As it is, on stdout."""
+    assert cli.main(["completion", "bash"]) == 0
+    assert capsys.readouterr().out == scripts["bash"] + "\n"

@@ -1,7 +1,4 @@
-"""Audit of a running stage in memory, with records in any order.
-
-For months of records see stream.monitor.account.
-"""
+"""Audit of a running stage in memory, with records in any order: what the shipped audit is held against."""
 
 from collections import Counter
 from dataclasses import dataclass, field

@@ -1,0 +1,37 @@
+"""`earlybird topics` on a real broker: what it made, as JSON."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from earlybird.stream import cli
+
+pytestmark = pytest.mark.broker
+
+
+def test_topics_are_created_and_shown_as_json(
+    kafka: Any, unique: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second time they exist, with the broker's number of partitions; `show` finds them."""
+    names = {name: unique(name) for name in ("signals", "control", "dlq")}
+    raw = unique("raw")
+    monkeypatch.setenv("EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
+    monkeypatch.setenv("EARLYBIRD_TOPICS__RAW", json.dumps([{"name": raw}]))
+    for name, topic in names.items():
+        monkeypatch.setenv(f"EARLYBIRD_TOPICS__{name.upper()}", topic)
+
+    def told(*words: str) -> dict[str, Any]:
+        assert cli.main(["topics", *words, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    expected = {raw: 2, names["signals"]: 2, names["control"]: 1, names["dlq"]: 2}
+    for partitions, outcome in (("2", "created"), ("3", "exists")):
+        made = told("create", "--partitions", partitions)["topics"]
+        assert {each["name"]: each["partitions"] for each in made} == expected
+        assert {each["outcome"] for each in made} == {outcome}
+    shown = told("show")
+    assert {each["name"]: each["partitions"] for each in shown["topics"]} == expected
+    assert {each["state"] for each in shown["topics"]} == {"there"}
+    assert shown["signals_sender_dated"] is False
