@@ -86,7 +86,7 @@ BY_HAND = [
     ("macro/(any|move)", f"(?i){ILLS}{FELL}", POSITIVE),
     ("macro/(any|move)", f"(?i){BLESSINGS}{ROSE}", POSITIVE),
     ("macro/(any|move)", f"(?i){BLESSINGS}{FELL}", NEGATIVE),
-    ("market/anyprice", r"(?i)\byields (rise|fall|jump|drop|climb)\b", NEUTRAL),
+    ("market/anyprice", r"(?i)\b(yields|rates) \w+", NEUTRAL),
     ("commodity/adj", r"(?i)\b(oil|crude|natural gas|wheat) (up|down)\b", NEUTRAL),
     ("commodity/adj", r"(?i)\b(gold|copper|silver) down\b", NEGATIVE),
     ("crypto/adj", r"(?i)\b(bitcoin|ether) up\b", POSITIVE),

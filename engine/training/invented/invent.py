@@ -137,7 +137,7 @@ def _move(frame: Frame, subject: Subject, rng: Random) -> Move | None:
         "anyprice": {"move", "price"} if subject.unit in PRICES else {"move"},
     }.get(frame.verbs, {frame.verbs})
     fitting = [move for move in tables.moves() if move.kind in kinds and (move.sized or not frame.sized)]
-    return rng.choice(fitting) if fitting else None
+    return rng.choices(fitting, [move.weight for move in fitting])[0] if fitting else None
 
 
 def _event(event: Event, key: int, source: str) -> list[Invented]:

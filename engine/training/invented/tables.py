@@ -34,6 +34,7 @@ class Move:
     kind: str
     strength: str
     sized: bool  # whether "by 8 %" may follow
+    weight: int  # how often it is drawn: common verbs are common in the texts
     up: Verb
     down: Verb
 
@@ -82,7 +83,14 @@ def subjects() -> tuple[Subject, ...]:
 def moves() -> tuple[Move, ...]:
     """Return all pairs of verbs."""
     return tuple(
-        Move(row["kind"], row["strength"], row["sized"] == "yes", verb(row["up"]), verb(row["down"]))
+        Move(
+            row["kind"],
+            row["strength"],
+            row["sized"] == "yes",
+            int(row["weight"]),
+            verb(row["up"]),
+            verb(row["down"]),
+        )
         for row in _rows("verbs")
     )
 
