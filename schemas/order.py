@@ -151,7 +151,17 @@ class _Partition(Generic[S]):
             return
         self.versions = [version for version in self.versions if not _covers(signal, version)]
         insort(self.versions, signal, key=_place)
-        del self.versions[:-_KEPT]
+        if len(self.versions) > _KEPT:
+            del self.versions[self._least()]
+
+    def _least(self) -> int:
+        """Return the index of the first version that another one replaces."""
+        replaced = (
+            number
+            for number, version in enumerate(self.versions)
+            if any(_supersedes(other, version) for other in self.versions)
+        )
+        return next(replaced, 0)
 
 
 def _result(signal: S) -> S | None:

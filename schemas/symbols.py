@@ -8,7 +8,8 @@ Signals, headers and filters use that name.
 | `BRK.B`, `BRK-B`, `BRK/B`, `BRK_B`, `BRK B`, `$brk.b` | `BRK.B`: share classes, preferred shares, exchange suffixes |
 | `VOD.L`, `vod-l`, `0700.HK`, `BMW.DE` | `VOD.L`, `0700.HK`, `BMW.DE` |
 | `BTC-USD`, `BTC/USD`, `btc_usd`, `BTC.USD` | `BTC/USD`: the second part is a currency or coin of `QUOTES` |
-| `BTC-USDT-SWAP` | `BTC/USDT-SWAP` |
+| `BTC-USDT-SWAP`, `btc/usdt:usdt` | `BTC/USDT-SWAP`, `BTC/USDT:USDT` |
+| `NYSE: BRK.B`, `NYSE:BRK/B` | `NYSE:BRK.B` |
 | `NASDAQ:NVDA`, `^GSPC`, `ES=F`, `BTCUSD` | as written, in capitals: nothing shows where to split them |
 
 A name has 1 to 32 printable characters and no comma (the `symbols` header is a list with commas). Mapping is
@@ -31,7 +32,8 @@ QUOTES = frozenset((
 """Currencies and coins that make a pair as its second part."""
 
 _LONGEST_WRITTEN = 4 * LONGEST  # blanks and signs around a name included
-_SEPARATORS = re.compile(r"[ ./_-]+")
+_SEPARATORS = re.compile("[ ./_\u2010-\u2015\u2044\u2212\u2215-]+")  # with the dashes and slashes of typesetters
+_AROUND_COLON = re.compile(r" *: *")
 
 
 def canonical_symbol(written: str) -> str:
@@ -60,8 +62,9 @@ def _name(written: str) -> str:
 
 def _once(written: str) -> str:
     visible = "".join(char for char in unicodedata.normalize("NFKC", written) if unicodedata.category(char) != "Cf")
-    parts = [part for part in _SEPARATORS.split(visible.strip().lstrip("$").upper()) if part]
-    if len(parts) > 1 and parts[1] in QUOTES:
+    bare = _AROUND_COLON.sub(":", visible.strip().lstrip("$")).upper()
+    parts = [part for part in _SEPARATORS.split(bare) if part]
+    if len(parts) > 1 and parts[1].partition(":")[0] in QUOTES:
         return "-".join(["/".join(parts[:2]), *parts[2:]])
     return ".".join(parts)
 

@@ -10,7 +10,6 @@ parts-v2  as parts-v1, but a repeated beginning ends where a word ends and takes
           markup is read wherever it stands, escaped or not, as far as the model has room; embedded data is dropped.
 """
 
-import html
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any, Protocol
 
 from earlybird.engine.errors import ConfigError
 from earlybird.engine.text import markup
+from earlybird.engine.text.steps import unescaped
 
 # Relevant tokens are shorter on average, so this many characters per token fill the model. The rest of a 10 MB body is
 # never touched.
@@ -126,7 +126,7 @@ class PartsV2:
                 cut, is_markup = cut or left_out, False
             if not markup.is_escaped(part, limit):
                 break
-            part = html.unescape(part)
+            part = unescaped(part)
         if max(map(len, part[:limit].split()), default=0) >= _LONG_WORD:
             part = _DATA.sub(" ", part)
         return _capped(part, limit, cut)

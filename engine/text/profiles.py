@@ -28,6 +28,7 @@ from earlybird.engine.text.steps import (
     Step,
     Strip,
     Tokens,
+    Trailing,
     Unescape,
     UnescapeJson,
     UnescapeNested,
@@ -124,8 +125,8 @@ FINANCE = Profile(
         ),
         # HELSINKI (AFX) - / LONDON, Nov 20 (Reuters) - / (Reuters) - / NEW YORK, May 3 /PRNewswire/ --
         replace(rf"^(?:[A-Z][^()/]{{0,60}}? ?)?[(/] ?(?:{AGENCIES}) ?[)/] ?[-–—:]{{1,2}} ?", ""),
-        replace(rf"(?: [-–—|] (?:{AGENCIES}))+$", ""),
-        replace(r"(?: (?:via|h/t) @\w+)+$", "", re.IGNORECASE),
+        Trailing(re.compile(rf" [-–—|] (?:{AGENCIES})")),
+        Trailing(re.compile(r" (?:via|h/t) @\w+", re.IGNORECASE)),
         replace(r"(?<!\w)@\w+:?"),
         SPACES,
         # "EUR13 .1 m" is one number, "- 5 %" is a loss; "3 - 5 %" is a range, so its dash stays separate.

@@ -5,7 +5,18 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, Protocol
+
+_NUMBER = re.compile(r"&#(?=[0-9])0*+([0-9]*)")
+
+
+def unescaped(text: str) -> str:
+    """Replace HTML entities by their characters, for any text."""
+    try:
+        return html.unescape(text)
+    except ValueError:  # int() refuses thousands of digits; a number of eight names no character either
+        return html.unescape(_NUMBER.sub(lambda number: f"&#{number[1][:8] or 0}", text))
 
 
 class Step(Protocol):
@@ -22,7 +33,7 @@ class Unescape:
     """Replacement of HTML entities by their characters."""
 
     def __call__(self, text: str) -> str:
-        return html.unescape(text)
+        return unescaped(text)
 
     def describe(self) -> Any:
         return "unescape"
@@ -38,7 +49,7 @@ class UnescapeNested:
         for _ in range(self.rounds):
             if "&" not in text:
                 break
-            text = html.unescape(text)
+            text = unescaped(text)
         return text
 
     def describe(self) -> Any:
@@ -105,6 +116,35 @@ class Replace:
 
 
 @dataclass(frozen=True)
+class Trailing:
+    """Removal of the consecutive matches of a pattern at the end of a text.
+
+    Does what replacing `(?:pattern)+$` does, which takes quadratic time where many matches precede other text. A match
+    begins with a space and holds at most five.
+    """
+
+    pattern: re.Pattern[str]
+
+    def __call__(self, text: str) -> str:
+        end = len(text)
+        while (start := self._start(text, end)) is not None:
+            end = start
+        return text[:end]
+
+    def _start(self, text: str, end: int) -> int | None:
+        start = end
+        for _ in range(5):
+            if (start := text.rfind(" ", 0, start)) < 0:
+                return None
+            if self.pattern.fullmatch(text, start, end):
+                return start
+        return None
+
+    def describe(self) -> Any:
+        return ["replace", f"(?:{self.pattern.pattern})+$", self.pattern.flags, ""]
+
+
+@dataclass(frozen=True)
 class Translate:
     """Replacement of single characters by fixed texts; `among` is a character class of them all."""
 
@@ -123,8 +163,19 @@ class Translate:
 class Compose:
     """Composition of letters and combining accents into one character (Unicode NFC)."""
 
+    RUN = re.compile("[\u0300-\U0010ffff]{100,}+")  # no combining character lies below
+
     def __call__(self, text: str) -> str:
-        return unicodedata.normalize("NFC", text)
+        return unicodedata.normalize("NFC", self.RUN.sub(self._ordered, text))
+
+    @staticmethod
+    def _ordered(run: re.Match[str]) -> str:
+        """Return an equivalent of the run in canonical order, which unicodedata sorts in quadratic time."""
+        single = "".join(unicodedata.normalize("NFD", char) for char in run[0])
+        return "".join(
+            "".join(sorted(chars, key=unicodedata.combining) if combining else chars)
+            for combining, chars in groupby(single, key=lambda char: unicodedata.combining(char) > 0)
+        )
 
     def describe(self) -> Any:
         return "nfc"

@@ -70,11 +70,14 @@ _TESTS: Sequence[tuple[Reason, Callable[[Fault], bool]]] = (
 
 
 def fields_of(value: bytes) -> dict[str, Any]:
-    """Return the readable fields of a JSON object that did not validate."""
+    """Return the readable fields of a JSON object that did not validate.
+
+    Only UTF-8 is read: json.loads would take bytes for UTF-16, whose nesting is not the one measured here.
+    """
     if deeper_than(value, _DEEPEST):
         return {}
     try:
-        fields = json.loads(value, parse_int=_integer)
+        fields = json.loads(value.decode("utf-8-sig"), parse_int=_integer)
     except ValueError:
         return {}
     return fields if isinstance(fields, dict) else {}

@@ -1,6 +1,7 @@
 """Symbols of a foreign record.
 
-Names, lists of names in one text, or objects that hold a name.
+Names, lists of names in one text, or objects that hold a name. Blanks separate names only in a text that is the whole
+list: in an array or object, `BRK B` and `AAPL US Equity` are one name.
 """
 
 import re
@@ -12,6 +13,7 @@ from earlybird.schemas.symbols import canonical_symbol
 _NAMES = ("symbol", "ticker", "name", "code")  # keys of an object, by precedence
 _EXCHANGES = ("exchange", "mic")
 _SEPARATORS = re.compile(r"[\s,;|]+")
+_MARKS = re.compile(r"[,;|]")
 
 Fields = dict[str, Any]
 
@@ -21,7 +23,9 @@ def symbols_of(found: object) -> list[Fields]:
 
     Raises ValueError if a value holds no recognisable symbol.
     """
-    parts = [found] if isinstance(found, str | int | Mapping) or not isinstance(found, Iterable) else found
+    if isinstance(found, str):
+        found = _SEPARATORS.split(found)
+    parts = [found] if isinstance(found, int | Mapping) or not isinstance(found, Iterable) else found
     named: dict[str, Fields] = {}
     for part in parts:
         for symbol in _symbols(part):
@@ -36,7 +40,7 @@ def _symbols(part: object) -> list[Fields]:
         return _of_object({str(name).lower(): value for name, value in part.items()})
     if isinstance(part, bool) or not isinstance(part, str | int):
         raise ValueError(f"a name or an object that holds one expected, was {type(part).__name__}")
-    return [{"symbol": name, "origin": "provider"} for text in _SEPARATORS.split(str(part)) if (name := _name(text))]
+    return [{"symbol": name, "origin": "provider"} for text in _MARKS.split(str(part)) if (name := _name(text))]
 
 
 def _of_object(part: Mapping[str, Any]) -> list[Fields]:
@@ -51,4 +55,4 @@ def _of_object(part: Mapping[str, Any]) -> list[Fields]:
 
 
 def _name(text: str) -> str:
-    return canonical_symbol(text) if text.strip("$-./_") else ""
+    return canonical_symbol(text) if text.strip("$-./_ \t\r\n") else ""

@@ -7,6 +7,7 @@ by `updated_us`.
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
@@ -25,6 +26,7 @@ append time, else ingested_us; for signals the broker's."""
 QUANTILES = 1_000
 AVAILABLE = "available-us"  # header of a replay's records
 _DIGITS = 16  # most digits of an instant until 2100
+_TIMES = re.compile(rb'"(ingested_us|updated_us)"[ \t\r\n]*+:[ \t\r\n]*+(\d{15,16})(?!\d)')
 
 
 class Stamped(NamedTuple):
@@ -52,8 +54,8 @@ class Dated:
 def date_raw(stamped: Stamped, rule: Rule) -> Dated:
     """Date a record of a raw topic.
 
-    A record that holds several items is available when the last of them is. One that cannot be read gets the broker's
-    time.
+    A record that holds several items is available when the last of them is. One without any time in it gets the
+    broker's.
     """
     record = stamped.record
     items = _items(record.value)
@@ -170,9 +172,13 @@ def stage_latency_us(record: Record, signal: Signal) -> int | None:
 
 
 def _items(value: bytes | None) -> list[dict[str, Any]]:
-    """Return the JSON objects in a record; none where it is unreadable."""
+    """Return the JSON objects in a record.
+
+    A record that is not JSON as a whole may be an array with one broken element, so the times in its bytes are returned
+    instead. Times that belong to no item can only make it available later.
+    """
     try:
         content = json.loads(value or b"null")
     except (ValueError, RecursionError):
-        return []
+        return [{name.decode(): int(number)} for name, number in _TIMES.findall(value or b"")]
     return [item for item in (content if isinstance(content, list) else [content]) if isinstance(item, dict)]

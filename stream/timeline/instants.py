@@ -37,6 +37,7 @@ FEED_FORMS = ("s", "ms", "us", "ns", "iso", "iso-utc", "rfc2822")
 """Named forms of a feed's times; any other form is a strptime pattern."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_PROBE = datetime(2001, 11, 23, 16, 5, 7, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _LONGEST_US = LATEST_US
 _UNITS_US = {"us": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
@@ -110,10 +111,14 @@ def check_feed_form(form: str) -> None:
         raise ValueError(f"{zone[0].strip()!r} as plain text would be read as UTC (write %z, or %Z at the end)")
     if "%Z" in form.removesuffix("%Z"):
         raise ValueError("%Z (the name of a zone) is read at the end only")
+    if ("%I" in form) is not ("%p" in form):
+        raise ValueError("%I (hour of 12) and %p (AM or PM) are read together only; %H is the hour of 24")
     try:
-        datetime.strptime(_EPOCH.strftime(form.replace("%Z", "%z")), form.replace("%Z", "%z"))
+        read = datetime.strptime(_PROBE.strftime(form.replace("%Z", "%z")), form.replace("%Z", "%z"))
     except (ValueError, re.error) as error:
         raise ValueError(f"{form!r} is no strptime pattern ({error})") from None
+    if read.date() != _PROBE.date():
+        raise ValueError(f"{form!r} does not name the day")
 
 
 def feed_us(given: Any, form: str | None) -> int:

@@ -135,6 +135,12 @@ def test_hostile_parts_are_linear_work(unit: str) -> None:
     assert least_cpu_s(assembled(4 * count)) < 10 * max(least_cpu_s(assembled(count)), 2e-4)
 
 
+def test_an_escaped_page_with_a_number_of_thousands_of_digits_is_read() -> None:
+    """Python converts no more than 4,300 digits."""
+    body = f"&lt;p&gt;Acme&lt;/p&gt; cuts &#{'9' * 5_000};"
+    assert ENCODER.assemble(Text(("", body), html=True))[0].startswith("Acme cuts")
+
+
 def test_a_page_of_tags_alone_is_given_up() -> None:
     """Whoever sends a million of them has nothing to say."""
     assert markup.read("<b></b>" * 30_000 + "text", 100) == ("", True)

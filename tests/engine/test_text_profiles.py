@@ -3,6 +3,7 @@
 import dataclasses
 import html
 import re
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -21,7 +22,7 @@ from earlybird.engine.text.profiles import (
     Profile,
     profile,
 )
-from earlybird.engine.text.steps import Lower
+from earlybird.engine.text.steps import Compose, Lower, Trailing, unescaped
 
 TABLE_I = [
     (
@@ -152,11 +153,41 @@ def test_profiles_take_any_text(text: str) -> None:
         "−",
         "🚀",
         "\u200b",
+        " - Reuters",
+        "\u0301\u0327",
+        "\u0f73",
+        "&#" + "9" * 5_000 + ";",
     ],
 )
 def test_hostile_repetition_is_read_to_the_end(name: str, unit: str) -> None:
     """Every rule is linear: 200 KB of the start of a match come back at once (the suite's time limit is the judge)."""
     PROFILES[name].clean(unit * (200_000 // len(unit)))
+    PROFILES[name].clean(unit * (200_000 // len(unit)) + " x")
+
+
+@given(st.lists(st.sampled_from([*"aé\u0301\u0327\u0323\u0344\u0f73\u0f71\u1161\u11a8각"]), min_size=1).map("".join))
+def test_long_runs_of_accents_compose_as_unicode_says(unit: str) -> None:
+    """Only the time of NFC differs."""
+    assert Compose()(unit * 150) == unicodedata.normalize("NFC", unit * 150)
+
+
+@given(
+    st.lists(st.sampled_from([" ", " - ", "Reuters", "The Wall Street Journal", "AP", " via ", "@a", "x"])).map("".join)
+)
+def test_additions_at_the_end_go_as_by_one_pattern(text: str) -> None:
+    """The pattern that the profile's hash covers says what is removed."""
+    for step in FINANCE.steps:
+        if isinstance(step, Trailing):
+            _, pattern, flags, by = step.describe()
+            assert step(text) == re.sub(pattern, by, text, flags=flags)
+
+
+@pytest.mark.parametrize(
+    ("number", "char"), [("9" * 5_000, "\ufffd"), ("0" * 5_000 + "65", "A"), ("0" * 5_000, "\ufffd")]
+)
+def test_an_entity_with_thousands_of_digits_fails_no_text(number: str, char: str) -> None:
+    """Python converts no more than 4,300 digits."""
+    assert unescaped(f"a &#; &# &#{number}; &amp; &#{number}") == f"a &#; &# {char} & {char}"
 
 
 def test_hash_covers_rules_and_words() -> None:

@@ -267,4 +267,6 @@ def test_memory_does_not_grow_with_versions() -> None:
     assert len(partition.versions) == 1
     for number in range(1_000, 2_000):
         latest.update(signal(number, COUNTER, 2_000 - number))
+        standing_now = latest.get("wire:1")
+        assert standing_now is not None and standing_now.revision == 1_000
     assert len(partition.versions) <= 64

@@ -183,6 +183,8 @@ def test_a_name_is_its_own_name() -> None:
         "vod-l": "VOD.L", "0700.HK": "0700.HK", "BTC/USDT": "BTC/USDT", "btc_usdt-swap": "BTC/USDT-SWAP",
         "eur.usd": "EUR/USD", "nasdaq:nvda": "NASDAQ:NVDA", "^GSPC": "^GSPC", "ES=F": "ES=F", "BTCUSD": "BTCUSD",
         "RDS-B": "RDS.B", "BRK B": "BRK.B", "ＮＶＤＡ": "NVDA", "\u200bNVDA": "NVDA", "ß": "SS",
+        "BRK–B": "BRK.B", "BRK\u2011B": "BRK.B", "BRK∕B": "BRK.B", "BRK−B": "BRK.B",
+        "NYSE: BRK/B": "NYSE:BRK.B", "btc/usdt:usdt": "BTC/USDT:USDT", "BTC-USDT:USDT-241227": "BTC/USDT:USDT-241227",
     }  # fmt: skip
     assert {written: canonical_symbol(written) for written in names} == names
     assert {name: canonical_symbol(name) for name in names.values()} == {name: name for name in names.values()}

@@ -633,6 +633,7 @@ def test_a_line_without_any_text_is_a_bad_one() -> None:
         ([{"name": "NRVX", "exchange": "XNAS"}, {"Ticker": "brk-b"}], ["NRVX", "BRK.B"]),
         ({"symbol": "NRVX"}, ["NRVX"]),
         ("A;B", ["A", "B"]), ("A, B|C  D", ["A", "B", "C", "D"]), (["A,B", "$A"], ["A", "B"]),
+        (["BRK B", "AAPL US Equity", " "], ["BRK.B", "AAPL.US.EQUITY"]), ([{"name": "BRK B"}], ["BRK.B"]),
         ([None, ""], []), (7203, ["7203"]),
     ],
 )  # fmt: skip

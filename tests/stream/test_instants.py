@@ -249,10 +249,14 @@ def test_what_is_no_date_is_refused_at_once(text: str) -> None:
         "%Z %Y-%m-%d",
         "%Y-%m-%d %Q",
         "%s",
+        "%Y-%m-%d %H:%M %p",
+        "%Y-%m-%d %I:%M",
+        "%Y %W",
+        "%Y-%m",
     ],
 )
-def test_a_pattern_that_hides_a_zone_is_refused_before_any_line(form: str) -> None:
-    """A zone as plain text in a pattern was read, and forgotten."""
+def test_a_pattern_that_hides_zone_or_time_is_refused_before_any_line(form: str) -> None:
+    """strptime reads a zone in plain text, PM beside %H, and weeks without their day, and forgets them."""
     with pytest.raises(FeedError, match="map"):
         Rule.parse(f"published_us=ts:{form}")
 

@@ -81,6 +81,13 @@ def test_bad_record_gets_its_reason(value: bytes, reason: Reason) -> None:
     assert element.detail
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-16"])
+def test_nesting_hidden_by_another_encoding_is_refused(encoding: str) -> None:
+    """Half of "Ģ" is the byte of a quotation mark, so that what measures the nesting took brackets for a string."""
+    element = only(('{"item_key":"a:b","Ģ":' + "[" * 100_000).encode(encoding))
+    assert isinstance(element, Refusal) and element.reason is Reason.MALFORMED
+
+
 @pytest.mark.parametrize(
     ("value", "detail"),
     [

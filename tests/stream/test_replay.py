@@ -646,6 +646,10 @@ def test_availability_of_raw_records() -> None:
     array = json.dumps([{"ingested_us": NOW_US}, {"ingested_us": NOW_US + 9}]).encode()
     assert date_raw(raw(0, NOW_US, value=array), "auto").at_us == NOW_US + 9
     assert date_raw(raw(0, NOW_US, value=b"\xff"), "auto").at_us == NOW_US
+    broken = raw(0, 0, value=array[:-1] + b', {"headline": "]')  # its other elements are read, and must not come early
+    assert date_raw(broken, "auto").at_us == NOW_US + 9
+    edited = raw(0, 0, value=b'[{"ingested_us": %d, "updated_us" : %d}, 1e]' % (NOW_US, NOW_US + 7))
+    assert date_raw(edited, "ingested").at_us == NOW_US + 7
 
 
 @pytest.mark.parametrize(
