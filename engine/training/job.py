@@ -29,6 +29,7 @@ from earlybird.engine.training.data import (
     stratified,
     without,
 )
+from earlybird.engine.training.invented.invent import invented_examples
 from earlybird.engine.training.loop import Dataset, Epoch, Recipe, Training
 from earlybird.engine.training.network import Network
 from earlybird.engine.training.start import Start, from_layer, from_model, reshaped
@@ -48,6 +49,7 @@ class Job:
     strategy: str = "elbert"
     dev: Path | None = None  # None: 10 % of train, with another 10 % kept for calibration
     unlabelled: tuple[Path, ...] = ()  # texts for the teachers
+    invented: int | None = None  # number of invented texts added to the training part
     labels: Mapping[str, str] | None = None
     columns: Columns = field(default_factory=Columns)
     layer: int | None = None  # start the shared layer from this layer of a BERT-like encoder
@@ -160,12 +162,14 @@ def _parts(job: Job, encoder: TextEncoder, watch: Watch) -> _Parts:
         raise ConfigError("unlabelled: a teacher required, was none")
     if not train or not dev:
         raise DataError(f"train and dev: texts required on both sides, was {len(train)} and {len(dev)}")
-    named = {"train": train, "unlabelled": extra, "dev": dev, "calibration": calibration}
+    invented = [] if job.invented is None else invented_examples(job.invented, job.recipe.seed)
+    invented = without(invented, [*dev, *calibration])
+    named = {"train": train, "invented": invented, "unlabelled": extra, "dev": dev, "calibration": calibration}
     watch.data({name: len(part) for name, part in named.items()})
     sizes = {name: {"texts": len(part), "sha256": fingerprint(part)} for name, part in named.items()}
     (job.output / "data.json").write_text(json.dumps(sizes, indent=2) + "\n", "utf-8")
     _keep(job.output / "calibration.jsonl", calibration)
-    texts = [*train, *extra]
+    texts = [*train, *invented, *extra]
     run_folder.keep_seen(job.output, hashes([*texts, *dev]))
     soft = None
     if job.teachers:

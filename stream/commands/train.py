@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--train", type=Path, nargs="+", required=True, metavar="FILE", help="labelled texts")
     data.add_argument("--dev", type=Path, metavar="FILE", help="labelled texts to choose the best epoch by")
     data.add_argument("--unlabelled", type=Path, nargs="+", default=[], metavar="FILE", help="texts for --teacher")
+    data.add_argument("--invented", type=int, metavar="N", help="add N texts of `earlybird invent`")
     add_data_options(data)
     data.add_argument("--texts", type=int, metavar="N", help="at most N texts, labels in proportion")
     model = parser.add_argument_group("model")
@@ -123,6 +124,7 @@ def _job(args: argparse.Namespace) -> Any:
         strategy=args.strategy,
         dev=args.dev,
         unlabelled=tuple(args.unlabelled),
+        invented=args.invented,
         labels=args.labels,
         columns=Columns(args.text_column, args.label_column),
         layer=args.layer,

@@ -1,0 +1,57 @@
+"""Styles of sources: agency prefixes, source notes, sentences around a text, capitals."""
+
+import re
+from collections.abc import Callable
+from random import Random
+
+from earlybird.engine.training.invented.scene import Scene
+from earlybird.engine.training.invented.tables import contexts
+
+_PLAIN = 0.5
+_CASES: tuple[tuple[float, Callable[[str], str]], ...] = (
+    (0.04, str.upper),
+    (0.05, lambda text: " ".join(word[:1].upper() + word[1:] for word in text.split(" "))),
+    (0.04, str.lower),
+    (0.12, lambda text: text if text.endswith((".", "?", "!", ":")) else f"{text}."),
+)
+
+
+def styled(text: str, scene: Scene, source: str) -> str:
+    """Return a text as a source of this kind would send it.
+
+    `source` is company, wire (the text names no company) or tweet.
+    """
+    rng = Random(scene.key + 1)
+    if rng.random() >= _PLAIN:
+        text = _surround(text, scene, source, rng)
+    drawn = rng.random()
+    for share, changed in _CASES:
+        if drawn < share and (source != "tweet" or changed is not _CASES[1][1]):
+            return changed(text)
+        drawn -= share
+    return text
+
+
+def _surround(text: str, scene: Scene, source: str, rng: Random) -> str:
+    fitting = [row for row in contexts() if _fits(row, scene, source)]
+    place, style, template = rng.choice(fitting)
+    around = scene.fill(template, capital=style != "tweet")
+    if place == "before":
+        if style == "contrast" and text.startswith(scene.company("1")):
+            around = f"{around.removesuffix(':')},"
+        return f"{around} {text}"
+    if around.startswith(","):
+        return text if re.search(r"\bsa(y|ys|id)\b|\?$", text) else text.removesuffix(".") + around
+    end = "." if style == "any" and not text.endswith((".", "?", "!")) else ""
+    return f"{text}{end} {around}"
+
+
+def _fits(row: tuple[str, str, str], scene: Scene, source: str) -> bool:
+    _, style, template = row
+    if source == "tweet":
+        return style == "tweet"
+    if style == "contrast":
+        return scene.sentiment != 0 and source == "company"
+    if source == "wire":
+        return style == "wire" and "{co}" not in template
+    return style != "tweet"
