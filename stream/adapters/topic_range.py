@@ -22,7 +22,7 @@ from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 from earlybird.stream.adapters.clients import ClientLog, leave
 from earlybird.stream.adapters.kafka import record_of
 from earlybird.stream.adapters.options import client_options
-from earlybird.stream.adapters.questions import ANSWER_S, partitions_of
+from earlybird.stream.adapters.questions import ANSWER_S, answered, partitions_of
 from earlybird.stream.adapters.time_index import by_time, next_record
 from earlybird.stream.adapters.topics import admin_client
 from earlybird.stream.errors import SettingsError, SourceError
@@ -100,7 +100,7 @@ class TopicHistory:
         """
         with self._asking() as (consumer, log):
             partitions = _partitions(consumer, log, topics)
-            whole = frozen_ends(self._bootstrap_servers, consumer, partitions, self._options)
+            whole = frozen_ends(self._bootstrap_servers, consumer, log, partitions, self._options)
             return {
                 part: window.clip(part, by_time(consumer, part, span, window)) for part, span in sorted(whole.items())
             }
@@ -108,7 +108,7 @@ class TopicHistory:
     def cut(self, topics: Iterable[str], window: Window) -> dict[Partition, Begin]:
         """See History.cut; returns what retention or an operator has deleted, raises like `spans`."""
         with self._asking() as (consumer, log):
-            begins = {part: _begin(consumer, part) for part in _partitions(consumer, log, topics)}
+            begins = {part: _begin(consumer, log, part) for part in _partitions(consumer, log, topics)}
             return {part: begin for part, begin in begins.items() if window.lacks_before(part, begin)}
 
     @contextmanager
@@ -201,26 +201,41 @@ class _Shared:
 
 
 def frozen_ends(
-    bootstrap_servers: str, consumer: Consumer, partitions: Sequence[Partition], options: _Options | None = None
+    bootstrap_servers: str,
+    consumer: Consumer,
+    log: ClientLog,
+    partitions: Sequence[Partition],
+    options: _Options | None = None,
 ) -> dict[Partition, Span]:
     """Return each partition's first and end offset now.
 
-    The end is that of committed records: records behind an open transaction are not waited for.
+    The end is that of committed records: records behind an open transaction are not waited for. Asked again while a
+    partition has no leader, as just after its topic was made.
     """
-    starts = {part: consumer.get_watermark_offsets(TopicPartition(*part), timeout=ANSWER_S)[0] for part in partitions}
+    starts = {part: _watermarks(consumer, log, part)[0] for part in partitions}
     if not partitions:
         return {}
     admin = admin_client(bootstrap_servers, options)
-    answers = admin.list_offsets(
-        {
-            TopicPartition(*partition): OffsetSpec.latest()  # type: ignore[no-untyped-call]
-            for partition in partitions
-        },
-        isolation_level=IsolationLevel.READ_COMMITTED,
-        request_timeout=ANSWER_S,
-    )
-    ends = {Partition(place.topic, place.partition): answer.result().offset for place, answer in answers.items()}
+    latest = {TopicPartition(*part): OffsetSpec.latest() for part in partitions}  # type: ignore[no-untyped-call]
+
+    def committed_ends(try_s: float) -> dict[Partition, int]:
+        answers = admin.list_offsets(
+            latest, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=max(try_s, 1.0)
+        )
+        return {Partition(place.topic, place.partition): answer.result().offset for place, answer in answers.items()}
+
+    ends = answered(consumer, log, committed_ends)
     return {part: Span(starts[part], max(starts[part], ends[part])) for part in partitions}
+
+
+def _watermarks(consumer: Consumer, log: ClientLog, partition: Partition) -> tuple[int, int]:
+    place = TopicPartition(*partition)
+
+    def asked(try_s: float) -> tuple[int, int]:
+        found: tuple[int, int] = consumer.get_watermark_offsets(place, timeout=try_s)
+        return found
+
+    return answered(consumer, log, asked)
 
 
 def _partitions(consumer: Consumer, log: ClientLog, topics: Iterable[str]) -> list[Partition]:
@@ -232,8 +247,8 @@ def _partitions(consumer: Consumer, log: ClientLog, topics: Iterable[str]) -> li
     ]
 
 
-def _begin(consumer: Consumer, partition: Partition) -> Begin:
-    first, end = consumer.get_watermark_offsets(TopicPartition(*partition), timeout=ANSWER_S)
+def _begin(consumer: Consumer, log: ClientLog, partition: Partition) -> Begin:
+    first, end = _watermarks(consumer, log, partition)
     found = next_record(consumer, partition, first) if 0 < first < end else None
     return Begin(first, None if found is None else found[1])
 
