@@ -24,7 +24,7 @@ Progress = Mapping[str, Hashable | None]
 LOOK_S = 1.0
 SLOW_S = 15.0  # without progress for so long: not ready
 HUNG_S = 60.0  # without progress for so long: ended. The slowest step, a large model on a slow core, takes ten seconds
-END_S = 15.0  # beyond the drain time: for commits, the last acknowledgements and leaving the group
+END_S = 25.0  # beyond the drain time: a commit, the last acknowledgements, leaving the group; each has a limit
 STATUS = 70  # exit status of a process that the watchdog ended; EX_SOFTWARE
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
