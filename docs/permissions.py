@@ -11,6 +11,8 @@ PERMISSIONS: dict[str, tuple[dict[str, tuple[str, ...]], str]] = {
     "feed": ({"Write": RAW, "DescribeConfigs": RAW}, "DescribeConfigs: not with `--timestamps now`"),
     "signals": ({"Read": ("signals", "raw.dlq")}, "with `--raw` Read on the raw topics, too"),
     "audit": ({"Read": RECORDS}, ""),
+    "dlq list": ({"Read": ("raw.dlq",)}, ""),
+    "dlq redrive": ({"Read": ("raw.dlq", *RAW), "Write": RAW}, ""),
     "archive": ({"Read": RECORDS}, ""),
     "replay recorded": ({"Read": ("signals", "raw.dlq")}, "none with `--archive`"),
     "replay recompute": (

@@ -50,8 +50,9 @@ class Counted(NamedTuple):
 class Summary:
     """Figures of the items of one window.
 
-    Means, extremes and the last are None where there are no items. `weighted_mean` weighs scores by confidence. `duplicate_share`: items whose text an earlier item had. `exit_depth`:
-    mean share of the model's layers that the texts took.
+    Means, extremes and the last are None where there are no items. `weighted_mean` weighs scores by confidence.
+    `duplicate_share`: items whose text an earlier item had. `exit_depth`: mean share of the model's layers that the
+    texts took.
     """
 
     n: int = 0
