@@ -1,0 +1,56 @@
+"""Messages about a board: the sentiment of a symbol, and the list of all symbols. Pure."""
+
+from dataclasses import asdict
+from typing import Any
+
+from earlybird.schemas.sentiment import DecayedSentiment, Sentiment, SentimentItem, SentimentWindow
+from earlybird.stream.views.windows import KEPT_US, SPANS_US, Board, Counted
+
+LATEST = 10
+"""Items in a message about one symbol."""
+
+POINTS = 24
+"""Parts of the series behind a sparkline."""
+
+
+def sentiment(board: Board, symbol: str, as_of_us: int, half_life_us: int) -> Sentiment:
+    """Return all windows of a symbol at an instant."""
+    decayed = board.decayed(symbol, half_life_us, KEPT_US, as_of_us)
+    latest = board.counted(symbol, max(SPANS_US.values()), as_of_us)[::-1][:LATEST]
+    return Sentiment(
+        symbol=symbol,
+        as_of_us=as_of_us,
+        windows=tuple(window_of(board, symbol, name, as_of_us) for name in SPANS_US),
+        decayed=DecayedSentiment(half_life_s=half_life_us / 1e6, weight=decayed.weight, mean=decayed.mean),
+        items=tuple(map(item_of, latest)),
+    )
+
+
+def window_of(board: Board, symbol: str, window: str, as_of_us: int) -> SentimentWindow:
+    """Return one window of a symbol; `window` is a name in SPANS_US."""
+    return SentimentWindow(window=window, **asdict(board.summary(symbol, SPANS_US[window], as_of_us)))
+
+
+def item_of(counted: Counted) -> SentimentItem:
+    """Return an item as messages show it."""
+    mention = counted.mention
+    return SentimentItem(
+        item_key=counted.item_key,
+        source=mention.source,
+        available_us=counted.since_us,
+        label=mention.label,
+        score=mention.score,
+        confidence=mention.confidence,
+        duplicate=mention.duplicate,
+    )
+
+
+def overview(board: Board, window: str, as_of_us: int) -> list[dict[str, Any]]:
+    """Return one row per symbol with items in a window."""
+    rows = []
+    for symbol in board.symbols():
+        told = window_of(board, symbol, window, as_of_us)
+        if told.n:
+            series = board.series(symbol, SPANS_US[window], POINTS, as_of_us)
+            rows.append({"symbol": symbol, **told.model_dump(mode="json"), "series": series})
+    return rows
