@@ -32,7 +32,7 @@ class SentimentWindow(Message):
 class DecayedSentiment(Message):
     """Scores weighed by confidence and by 2 ** (-age / half-life)."""
 
-    half_life_s: Annotated[float, Field(gt=0)]
+    half_life_us: Annotated[int, Field(ge=1)]
     weight: Annotated[float, Field(ge=0)]
     mean: Score | None = None
 

@@ -21,7 +21,7 @@ def sentiment(board: Board, symbol: str, as_of_us: int, half_life_us: int) -> Se
         symbol=symbol,
         as_of_us=as_of_us,
         windows=tuple(window_of(board, symbol, name, as_of_us) for name in SPANS_US),
-        decayed=DecayedSentiment(half_life_s=half_life_us / 1e6, weight=decayed.weight, mean=decayed.mean),
+        decayed=DecayedSentiment(half_life_us=half_life_us, weight=decayed.weight, mean=decayed.mean),
         items=tuple(map(item_of, latest)),
     )
 
