@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from earlybird.schemas.sentiment import DecayedSentiment, Sentiment, SentimentItem, SentimentWindow
-from earlybird.stream.views.windows import KEPT_US, SPANS_US, Board, Counted
+from earlybird.stream.views.windows import KEPT_US, SPANS_US, Board, Counted, decayed, since, summarised
 
 LATEST = 10
 """Items in a message about one symbol."""
@@ -15,13 +15,14 @@ POINTS = 24
 
 def sentiment(board: Board, symbol: str, as_of_us: int, half_life_us: int) -> Sentiment:
     """Return all windows of a symbol at an instant."""
-    decayed = board.decayed(symbol, half_life_us, KEPT_US, as_of_us)
-    latest = board.counted(symbol, max(SPANS_US.values()), as_of_us)[::-1][:LATEST]
+    counted = board.counted(symbol, KEPT_US, as_of_us)
+    latest = since(counted, as_of_us - max(SPANS_US.values()))[::-1][:LATEST]
+    windows = ((name, summarised(since(counted, as_of_us - length_us))) for name, length_us in SPANS_US.items())
     return Sentiment(
         symbol=symbol,
         as_of_us=as_of_us,
-        windows=tuple(window_of(board, symbol, name, as_of_us) for name in SPANS_US),
-        decayed=DecayedSentiment(half_life_us=half_life_us, weight=decayed.weight, mean=decayed.mean),
+        windows=tuple(SentimentWindow(window=name, **asdict(summary)) for name, summary in windows),
+        decayed=DecayedSentiment(half_life_us=half_life_us, **asdict(decayed(counted, half_life_us, as_of_us))),
         items=tuple(map(item_of, latest)),
     )
 

@@ -19,6 +19,7 @@ and repeated signals change nothing.
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -123,11 +124,7 @@ class Board:
 
     def decayed(self, symbol: str, half_life_us: int, length_us: int, as_of_us: int) -> Decayed:
         """Return the decayed mean over a window."""
-        counted = self.counted(symbol, length_us, as_of_us)
-        weights = [
-            (one.mention.confidence or 0.0) * 2.0 ** ((one.since_us - as_of_us) / half_life_us) for one in counted
-        ]
-        return Decayed(math.fsum(weights), _weighted(counted, weights))
+        return decayed(self.counted(symbol, length_us, as_of_us), half_life_us, as_of_us)
 
     def series(self, symbol: str, length_us: int, points: int, as_of_us: int) -> list[float | None]:
         """Return the confidence-weighted mean per part of a window that is cut into `points`.
@@ -236,6 +233,17 @@ def summarised(counted: Iterable[Counted]) -> Summary:
         duplicate_share=sum(one.mention.duplicate for one in counted) / n,
         exit_depth=math.fsum(depths) / len(depths) if depths else None,
     )
+
+
+def since(counted: list[Counted], after_us: int) -> list[Counted]:
+    """Return the part of ordered items that began to stand after an instant."""
+    return counted[bisect_right(counted, after_us, key=lambda one: one.since_us) :]
+
+
+def decayed(counted: list[Counted], half_life_us: int, as_of_us: int) -> Decayed:
+    """Return the decayed mean of items."""
+    weights = [(one.mention.confidence or 0.0) * 2.0 ** ((one.since_us - as_of_us) / half_life_us) for one in counted]
+    return Decayed(math.fsum(weights), _weighted(counted, weights))
 
 
 def _weighted(counted: list[Counted], weights: list[float]) -> float | None:

@@ -56,7 +56,7 @@ class Desk:
         """A worker of the group."""
         names = {"signals": self.signals, "raw": [{"name": "news.raw"}]}
         settings = {"TOPICS": json.dumps(names), "VIEWS__GROUP": self.group, "VIEWS__TOPIC": self.topic}
-        more = {"VIEWS__SESSION_TIMEOUT_MS": "2000", "VIEWS__EMIT_INTERVAL_MS": "200"}
+        more = {"VIEWS__SESSION_TIMEOUT_MS": "2000"}
         return self._start(self.bootstrap_servers, COMMAND, **settings, **more)
 
     def publish(self, count: int) -> None:
@@ -88,8 +88,9 @@ class Desk:
         ends = tail.ends()
         while not tail.reached(ends):
             for record in tail.poll(100):
-                told = decode(Signal, record.value or b"")
-                windows.apply(Received.of(told, available_us(record, told)))
+                if (record.value or b"").startswith(b'{"'):
+                    told = decode(Signal, record.value or b"")
+                    windows.apply(Received.of(told, available_us(record, told)))
         tail.close()
         return windows
 
@@ -101,7 +102,13 @@ class Desk:
             for symbol in SYMBOLS
             for name in SPANS_US
         }
-        until(lambda: all(self._answers(worker, as_of_us) == expected for worker in workers), self.told(workers))
+        found: list[Any] = []
+
+        def same() -> bool:
+            found[:] = [self._answers(worker, as_of_us) for worker in workers]
+            return all(one == expected for one in found)
+
+        until(same, lambda: f"{[_others(one, expected) for one in found]}\n{self._told(workers)}")
 
     def _answers(self, worker: Any, as_of_us: int) -> dict[tuple[str, str], dict[str, Any] | None]:
         found: dict[tuple[str, str], dict[str, Any] | None] = {}
@@ -109,12 +116,17 @@ class Desk:
             for name in SPANS_US:
                 status, told = ask(worker, f"/symbols/{quote(symbol, safe='')}?window={name}&as_of={as_of_us}us")
                 if status != 200:
-                    return {}
+                    return {(symbol, name): told}
                 found[symbol, name] = {figure: told[figure] for figure in FIGURES}
         return found
 
-    def told(self, workers: Any) -> Callable[[], str]:
-        return lambda: "\n".join(worker.log.read_text(errors="replace")[-1500:] for worker in workers)
+    def _told(self, workers: Any) -> str:
+        return "\n".join(worker.log.read_text(errors="replace")[-1500:] for worker in workers)
+
+
+def _others(found: dict[Any, Any], expected: dict[Any, Any]) -> dict[Any, Any]:
+    """What differs, and how."""
+    return {key: (found.get(key), value) for key, value in expected.items() if found.get(key) != value}
 
 
 def url(worker: Any) -> str:
