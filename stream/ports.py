@@ -117,10 +117,10 @@ class Source(Protocol):
     def resume(self, partitions: Sequence[Partition]) -> None:
         """Fetch these again."""
 
-    def attend(self, timeout_ms: int) -> None:
+    def serve_group(self, timeout_ms: int) -> None:
         """Serve the group for at most `timeout_ms` without reading.
 
-        A rebalance can go on while we shut down. Only `commit`, `attend` and `close` may follow.
+        A rebalance can go on while we shut down. Only `commit`, `serve_group` and `close` may follow.
         """
 
     def lag(self) -> Mapping[Partition, int]:

@@ -90,9 +90,9 @@ class Resident:
         self._waiting: deque[Request] = deque()
         self._batches: deque[_Batch] = deque()
         self._free = deque(range(self._entries))  # seats
-        self._flying: dict[int, Request] = {}  # by seat: published, result not yet collected
+        self._in_flight: dict[int, Request] = {}  # by seat: published, result not yet collected
         self._seats: dict[int, int] = {}  # seat of each published text, by ticket
-        self._flying_tokens = 0
+        self._in_flight_tokens = 0
         self._queued: deque[int] = deque()  # token counts of texts published and not admitted at the last read
         self._queued_tokens = 0
         self._published = self._published_tokens = 0
@@ -125,7 +125,7 @@ class Resident:
 
     def only(self, tier: Tier | None) -> None:
         """Run only this tier; None: the smallest that suffices. For an empty loop only."""
-        assert not (self._flying or self._waiting), "texts are under way. This is a bug."
+        assert not (self._in_flight or self._waiting), "texts are under way. This is a bug."
         assert tier is None or tier in self._steps, f"no such tier, was {tier}. This is a bug."
         self._only = tier
 
@@ -147,7 +147,7 @@ class Resident:
         """
         try:
             self._publish()
-            if self._flying:
+            if self._in_flight:
                 self._launch(self._tier())
             return self._collect()
         except DeviceError as error:
@@ -157,7 +157,7 @@ class Resident:
         """Move requests from the queue's head into the device's ring while there is room."""
         taken: list[Request] = []
         tokens, room = 0, len(self._queue_tokens) - self._queued_tokens
-        while self._waiting and len(self._flying) + len(taken) < self._entries:
+        while self._waiting and len(self._in_flight) + len(taken) < self._entries:
             size = len(self._waiting[0].token_ids)
             if tokens + size > room:
                 break
@@ -189,13 +189,13 @@ class Resident:
         self._upload(self._queue, self.table.queue, self._published, entry_rows)
         token_rows = torch.frombuffer(ids, dtype=torch.int64)
         self._upload(self._queue_tokens, self.table.queue_tokens, self._published_tokens, token_rows)
-        self._flying.update(zip(seats, taken, strict=True))
+        self._in_flight.update(zip(seats, taken, strict=True))
         self._seats.update((request.ticket, seat) for seat, request in zip(seats, taken, strict=True))
         self._queued.extend(sizes)
         self._published += len(taken)
         self._published_tokens += sum(sizes)
         self._queued_tokens += sum(sizes)
-        self._flying_tokens += sum(sizes)
+        self._in_flight_tokens += sum(sizes)
 
     def _limit(self, seat: int, limit: int) -> None:
         self._limit_at[seat] = limit
@@ -216,7 +216,7 @@ class Resident:
         if self._only:
             return self._only
         for tier in self._tiers:
-            if len(self._flying) <= tier.slots and self._flying_tokens <= tier.tokens:
+            if len(self._in_flight) <= tier.slots and self._in_flight_tokens <= tier.tokens:
                 return tier
         return self._tiers[-1]
 
@@ -231,7 +231,7 @@ class Resident:
         # collected, so the rows may be copied during the next steps.
         device.compute.run(partial(landing.counts.copy_, table.counts, non_blocking=True))
         device.downloads.after(device.compute.mark())
-        for window in _windows(self._finished, len(self._flying), self._entries):
+        for window in _windows(self._finished, len(self._in_flight), self._entries):
             for host, ring in ((landing.logits, table.said_logits), (landing.facts, table.said_facts)):
                 device.downloads.run(partial(host[window].copy_, ring[window], non_blocking=True))
         self._batches.append(_Batch(device.downloads.mark(), landing))
@@ -257,13 +257,13 @@ class Resident:
         logits = torch.cat([landing.logits[window] for window in windows])
         seats, depth, reason = torch.cat([landing.facts[window] for window in windows]).unbind(dim=1)
         requests = [self._leave(seat) for seat in seats.tolist()]
-        self._flying_tokens -= sum(len(request.token_ids) for request in requests)
+        self._in_flight_tokens -= sum(len(request.token_ids) for request in requests)
         decision = Decision(torch.ones_like(seats, dtype=torch.bool), reason, ())
         return verdicts(requests, depth.tolist(), classifier_output(Heads(logits)), decision, range(len(requests)))
 
     def _leave(self, seat: int) -> Request:
         """Free a seat and return its request."""
-        request = self._flying.pop(seat)
+        request = self._in_flight.pop(seat)
         del self._seats[request.ticket]
         self._free.append(seat)
         if seat in self._limited:

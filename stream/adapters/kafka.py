@@ -107,8 +107,8 @@ class KafkaSource:
         self._paused.difference_update(partitions)
         self._consumer.resume([_named(partition) for partition in partitions if partition in self._starts])
 
-    def attend(self, timeout_ms: int) -> None:
-        """See Source.attend."""
+    def serve_group(self, timeout_ms: int) -> None:
+        """See Source.serve_group."""
         self._consumer.pause([_named(partition) for partition in self._starts])
         self._consumer.poll(timeout_ms / 1000)  # a record of a just assigned partition is left to its next owner
         self._raise_failure()

@@ -133,10 +133,10 @@ class KafkaSink:
             self._log.error(failure.args[0])
         else:
             for topic in sorted(self._unseen):
-                self._judge(topic, there.get(topic))
+                self._check_topic(topic, there.get(topic))
         self._looked_at = self._monotonic()
 
-    def _judge(self, topic: str, found: TopicMetadata | None) -> None:
+    def _check_topic(self, topic: str, found: TopicMetadata | None) -> None:
         error = None if found is None else found.error
         if found is not None and error is None:
             self._unseen -= {topic}

@@ -104,8 +104,8 @@ class MemorySource:
         """See Source.resume."""
         self.paused.difference_update(partitions)
 
-    def attend(self, timeout_ms: int) -> None:  # noqa: ARG002
-        """See Source.attend; it never waits."""
+    def serve_group(self, timeout_ms: int) -> None:  # noqa: ARG002
+        """See Source.serve_group; it never waits."""
         while self._events:
             self._events.popleft()()
 

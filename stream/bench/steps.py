@@ -132,7 +132,7 @@ def _duplicates(name: str, entries: list[Entry], cache: DuplicateCache) -> Step:
         for entry in batch:
             assert entry.ticket is not None
             entry.answer = Answer(entry.ticket, verdicts[entry.ticket], null.NOW_US, null.NOW_US)
-        duplicates.settle(batch)
+        duplicates.on_acknowledged(batch)
         return batch
 
     verdicts: dict[int, Verdict] = {}

@@ -101,8 +101,8 @@ class HistorySource:
         self._delivered.extend(taken)
         return [reached.dated.record for reached in taken]
 
-    def attend(self, timeout_ms: int) -> None:
-        """See Source.attend; there is no group."""
+    def serve_group(self, timeout_ms: int) -> None:
+        """See Source.serve_group; there is no group."""
 
     def commit(self, commits: Mapping[Partition, Commit], *, wait: bool) -> bool:  # noqa: ARG002
         """See Source.commit; releases finished records."""

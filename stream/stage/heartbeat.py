@@ -36,7 +36,7 @@ class HeartbeatSender:
         self._sequence = 0
         self._finished_before = 0
 
-    def turn(self) -> None:
+    def run_once(self) -> None:
         """Update gauges and send a heartbeat when due. Called in each turn of the loop."""
         now_s = time.monotonic()
         if now_s < self._due_s:
