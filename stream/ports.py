@@ -238,7 +238,7 @@ class HeldElsewhere:
 
 
 ACQUIRED, HELD_ELSEWHERE = Acquired(), HeldElsewhere()
-Answer = Hit | Acquired | HeldElsewhere
+ClaimResult = Hit | Acquired | HeldElsewhere
 
 
 class DuplicateCache(Protocol):
@@ -248,7 +248,7 @@ class DuplicateCache(Protocol):
     unreachable every claim is ACQUIRED.
     """
 
-    def claim(self, claims: Sequence[Claim]) -> list[Answer]:
+    def claim(self, claims: Sequence[Claim]) -> list[ClaimResult]:
         """Return one answer per claim, in order, with one round trip."""
 
     def store(self, firsts: Mapping[str, First], repeats: Mapping[str, int]) -> None:

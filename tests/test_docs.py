@@ -21,7 +21,7 @@ from earlybird.stream.cli import COMMANDS
 from earlybird.stream.client import Filters
 from earlybird.stream.commands import bench
 from earlybird.stream.subscription.selection import Wanted
-from earlybird.stream.subscription.watch import Condition
+from earlybird.stream.subscription.stage_monitor import Condition
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

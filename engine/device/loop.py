@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 
 from earlybird.engine.device.layer import StaticElbert
-from earlybird.engine.device.step import Step, Table, Tier
-from earlybird.engine.device.streams import Device, Mark, Work
+from earlybird.engine.device.step import CapturedStep, Table, Tier
+from earlybird.engine.device.streams import Device, StreamMark, Work
 from earlybird.engine.errors import ConfigError, DeviceLost
 from earlybird.engine.exits.policy import Decision, ExitPolicy, Heads, classifier_output
 from earlybird.engine.slots.verdicts import check_lengths, verdicts
@@ -36,7 +36,7 @@ DeviceError: type[Exception] = getattr(torch, "AcceleratorError", RuntimeError)
 
 
 @dataclass(frozen=True)
-class _Landing:
+class _ResultBuffer:
     """Host memory for one batch's results; reused once they have been read."""
 
     counts: Tensor
@@ -48,8 +48,8 @@ class _Landing:
 class _Batch:
     """A batch of steps in flight."""
 
-    done: Mark  # after the copies of the results
-    landing: _Landing
+    done: StreamMark  # after the copies of the results
+    buffer: _ResultBuffer
 
 
 class Resident:
@@ -80,11 +80,12 @@ class Resident:
         self._limit_at = self._limits.numpy()  # shares the memory; setting a tensor's item takes 2 us
         self._limited: set[int] = set()  # seats of texts with a limit
         self._limits_changed = False
-        self._landings = deque(
-            _Landing(pinned(table.counts), pinned(table.said_logits), pinned(table.said_facts)) for _ in range(ahead)
+        self._buffers = deque(
+            _ResultBuffer(pinned(table.counts), pinned(table.result_logits), pinned(table.result_facts))
+            for _ in range(ahead)
         )
         self._steps: dict[Tier, Work] = {
-            tier: device.graph(Step(model, policy, table, tier)) for tier in reversed(self._tiers)
+            tier: device.graph(CapturedStep(model, policy, table, tier)) for tier in reversed(self._tiers)
         }
         self._only: Tier | None = None
         self._waiting: deque[Request] = deque()
@@ -135,9 +136,9 @@ class Resident:
         Steps write into this memory, and may run one batch longer than the last verdict.
         """
         device: Device | None = getattr(self, "_device", None)  # None: the constructor failed before setting it
-        for lane in (device.uploads, device.compute, device.downloads) if device else ():
+        for stream in (device.uploads, device.compute, device.downloads) if device else ():
             with suppress(DeviceError):
-                lane.mark().wait()
+                stream.mark().wait()
 
     @torch.no_grad()
     def step(self) -> list[Verdict]:
@@ -222,40 +223,40 @@ class Resident:
 
     def _launch(self, tier: Tier) -> None:
         """Queue one batch of steps and the copies of its results."""
-        assert self._landings, "more batches under way than landings. This is a bug."
-        device, table, landing = self._device, self.table, self._landings.popleft()
+        assert self._buffers, "more batches under way than landings. This is a bug."
+        device, table, buffer = self._device, self.table, self._buffers.popleft()
         device.compute.run(partial(table.tail.fill_, self._published))
         for _ in range(tier.stride):
             device.compute.run(self._steps[tier])
         # The next batch changes the counts, so they are copied in order; a result row is not reused before it has been
         # collected, so the rows may be copied during the next steps.
-        device.compute.run(partial(landing.counts.copy_, table.counts, non_blocking=True))
+        device.compute.run(partial(buffer.counts.copy_, table.counts, non_blocking=True))
         device.downloads.after(device.compute.mark())
         for window in _windows(self._finished, len(self._in_flight), self._entries):
-            for host, ring in ((landing.logits, table.said_logits), (landing.facts, table.said_facts)):
+            for host, ring in ((buffer.logits, table.result_logits), (buffer.facts, table.result_facts)):
                 device.downloads.run(partial(host[window].copy_, ring[window], non_blocking=True))
-        self._batches.append(_Batch(device.downloads.mark(), landing))
+        self._batches.append(_Batch(device.downloads.mark(), buffer))
 
     def _collect(self) -> list[Verdict]:
         said: list[Verdict] = []
         while self._batches and (self._batches[0].done.reached() or len(self._batches) >= self._ahead):
             batch = self._batches.popleft()
             batch.done.wait()
-            said += self._read(batch.landing)
-            self._landings.append(batch.landing)
+            said += self._read(batch.buffer)
+            self._buffers.append(batch.buffer)
         return said
 
-    def _read(self, landing: _Landing) -> list[Verdict]:
+    def _read(self, buffer: _ResultBuffer) -> list[Verdict]:
         """Return the new verdicts of a finished batch."""
-        admitted, finished = landing.counts.tolist()
+        admitted, finished = buffer.counts.tolist()
         for _ in range(admitted - self._admitted):
             self._queued_tokens -= self._queued.popleft()
         windows = list(_windows(self._finished, finished - self._finished, self._entries))
         self._admitted, self._finished = admitted, finished
         if not windows:
             return []
-        logits = torch.cat([landing.logits[window] for window in windows])
-        seats, depth, reason = torch.cat([landing.facts[window] for window in windows]).unbind(dim=1)
+        logits = torch.cat([buffer.logits[window] for window in windows])
+        seats, depth, reason = torch.cat([buffer.facts[window] for window in windows]).unbind(dim=1)
         requests = [self._leave(seat) for seat in seats.tolist()]
         self._in_flight_tokens -= sum(len(request.token_ids) for request in requests)
         decision = Decision(torch.ones_like(seats, dtype=torch.bool), reason, ())

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 from confluent_kafka import KafkaError, Message
 
-from earlybird.stream.adapters.probe import speech_of
+from earlybird.stream.adapters.probe import protocol_of
 from earlybird.stream.errors import SourceError
 from earlybird.stream.observability.logging import get_logger
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 QUIET_S = 10.0  # at most one line per kind in this time; without a broker librdkafka writes twenty lines per second
 
-LEAVING_S = 5.0
+CLOSE_TIMEOUT_S = 5.0
 
 Headers = tuple[tuple[str, bytes | None], ...]
 _headers: Callable[[Message], Headers | None] = methodcaller("headers")
@@ -118,7 +118,7 @@ def call_with_timeout(timeout_s: float, call: Callable[[], T]) -> T:
     return outcome[0]
 
 
-def leave(consumer: Closable, client: str, timeout_s: float = LEAVING_S) -> bool:
+def close_consumer(consumer: Closable, client: str, timeout_s: float = CLOSE_TIMEOUT_S) -> bool:
     """Close a consumer within `timeout_s` and return whether it closed.
 
     librdkafka sometimes never returns from leaving a group that has removed it; the membership then ends by the
@@ -255,5 +255,5 @@ class ClientLog:
 def _mismatch(closed: re.Match[str]) -> str | None:
     if closed["state"] == "UP":
         return "it closes the connection at our first request, as a listener does that wants SASL"
-    ours, theirs = "TLS" if "ssl" in (closed["scheme"] or "") else "plain Kafka", speech_of(closed["address"])
+    ours, theirs = "TLS" if "ssl" in (closed["scheme"] or "") else "plain Kafka", protocol_of(closed["address"])
     return None if theirs in (None, ours) else f"it speaks {theirs}, and we were told to speak {ours}"

@@ -8,8 +8,8 @@ from earlybird.stream.errors import RecordTooLarge, SinkError, SourceEnded, Sour
 from earlybird.stream.ports import (
     ACQUIRED,
     HELD_ELSEWHERE,
-    Answer,
     Claim,
+    ClaimResult,
     Commit,
     First,
     Hit,
@@ -232,7 +232,7 @@ class MemoryCache:
         for entries in (self._firsts, self._counts, self._owners):
             entries.clear()
 
-    def claim(self, claims: Sequence[Claim]) -> list[Answer]:
+    def claim(self, claims: Sequence[Claim]) -> list[ClaimResult]:
         """See DuplicateCache.claim."""
         return [self._claim(claim) for claim in claims]
 
@@ -251,7 +251,7 @@ class MemoryCache:
     def close(self) -> None:
         """See DuplicateCache.close."""
 
-    def _claim(self, claim: Claim) -> Answer:
+    def _claim(self, claim: Claim) -> ClaimResult:
         first = self._firsts.get(claim.key)
         if first is not None and abs(claim.at_us - first.seen_us) <= self._ttl_us:
             count = self._counts[claim.key]
@@ -267,7 +267,7 @@ class MemoryCache:
 class NoCache:
     """A DuplicateCache that is always empty: every text that is not in flight is computed."""
 
-    def claim(self, claims: Sequence[Claim]) -> list[Answer]:
+    def claim(self, claims: Sequence[Claim]) -> list[ClaimResult]:
         """See DuplicateCache.claim; all ACQUIRED."""
         return [ACQUIRED] * len(claims)
 

@@ -17,7 +17,7 @@ from earlybird.stream.adapters.columns import SIGNAL, schema_of, table_of
 from earlybird.stream.errors import SettingsError, SourceError
 from earlybird.stream.extras import install_hint
 from earlybird.stream.ports import Record
-from earlybird.stream.timeline.availability import Stamped
+from earlybird.stream.timeline.availability import StampedRecord
 
 ROW_GROUP = 16_384
 LEVEL = 3  # zstd compression level
@@ -38,7 +38,7 @@ def arrow() -> Any:
     return pa
 
 
-def record_row(stamped: Stamped, available_us: int) -> Row:
+def record_row(stamped: StampedRecord, available_us: int) -> Row:
     """Return the columns that every archived record has."""
     record = stamped.record
     return {
@@ -54,10 +54,10 @@ def record_row(stamped: Stamped, available_us: int) -> Row:
     }
 
 
-def record_of(row: Mapping[str, Any]) -> Stamped:
+def record_of(row: Mapping[str, Any]) -> StampedRecord:
     """Rebuild the record from a row, the inverse of `record_row`."""
     headers = tuple((header["name"], header["value"]) for header in row["headers"])
-    return Stamped(
+    return StampedRecord(
         Record(row["topic"], row["partition"], row["offset"], row["key"], row["value"], row["timestamp_us"], headers),
         row["appended"],
     )

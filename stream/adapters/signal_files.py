@@ -46,7 +46,7 @@ class Criteria(Protocol):
     def single_symbol(self) -> bool: ...
 
 
-class Place(NamedTuple):
+class SignalFileStart(NamedTuple):
     """A file of signals, and the instant before which none of its records is available."""
 
     path: Path
@@ -162,7 +162,7 @@ class Rows:
 
 
 def read_signal_rows(
-    places: Sequence[Place], columns: Sequence[str], start_us: int | None, end_us: int | None
+    places: Sequence[SignalFileStart], columns: Sequence[str], start_us: int | None, end_us: int | None
 ) -> Iterator[Rows]:
     """Yield all signals with `start_us <= available_us < end_us` in order of availability.
 
@@ -227,7 +227,7 @@ def _sorted(table: Any) -> Any:
     return table.combine_chunks().take(order).combine_chunks()
 
 
-def _windows(places: Sequence[Place], columns: Sequence[str]) -> Iterator[tuple[dict[int, SignalFile], Any]]:
+def _windows(places: Sequence[SignalFileStart], columns: Sequence[str]) -> Iterator[tuple[dict[int, SignalFile], Any]]:
     """Yield windows of rows that no later row can precede, unsorted within.
 
     Each row carries the number of its file.

@@ -19,15 +19,15 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
-from earlybird.stream.adapters.clients import ClientLog, leave
+from earlybird.stream.adapters.broker_requests import REQUEST_TIMEOUT_S, partitions_of, retried
+from earlybird.stream.adapters.clients import ClientLog, close_consumer
 from earlybird.stream.adapters.kafka import record_of
 from earlybird.stream.adapters.options import client_options
-from earlybird.stream.adapters.questions import ANSWER_S, answered, partitions_of
 from earlybird.stream.adapters.time_index import by_time, next_record
 from earlybird.stream.adapters.topics import admin_client
 from earlybird.stream.errors import SettingsError, SourceError
 from earlybird.stream.ports import Partition
-from earlybird.stream.timeline.availability import Stamped
+from earlybird.stream.timeline.availability import StampedRecord
 from earlybird.stream.timeline.merge import Begin, Span, Window
 
 SILENCE_S = 60.0  # a bounded read without records for so long has lost its broker
@@ -48,7 +48,7 @@ class TopicReader:
         self.at_end: dict[Partition, int] = {}  # the offset of the last end-of-partition event
         self._consumer.assign([TopicPartition(*partition, offset) for partition, offset in starts.items()])
 
-    def poll(self, timeout_ms: int, limit: int = 1_000) -> list[Stamped]:
+    def poll(self, timeout_ms: int, limit: int = 1_000) -> list[StampedRecord]:
         """Return up to `limit` records as the broker sends them; empty on timeout.
 
         Raises SourceError.
@@ -71,12 +71,12 @@ class TopicReader:
 
     def close(self) -> None:
         """Close the connections."""
-        leave(self._consumer, "reader")
+        close_consumer(self._consumer, "reader")
 
-    def _stamped(self, message: Message) -> Stamped | None:
+    def _stamped(self, message: Message) -> StampedRecord | None:
         error = message.error()
         if error is None:
-            return Stamped(record_of(message), message.timestamp()[0] == TIMESTAMP_LOG_APPEND_TIME)
+            return StampedRecord(record_of(message), message.timestamp()[0] == TIMESTAMP_LOG_APPEND_TIME)
         if error.code() == KafkaError._PARTITION_EOF:
             topic, number, offset = message.topic(), message.partition(), message.offset()
             assert topic is not None and number is not None and offset is not None
@@ -120,9 +120,9 @@ class TopicHistory:
         except KafkaException as error:
             raise SourceError(f"{self._bootstrap_servers}: {error.args[0].str()}") from None
         finally:
-            leave(consumer, "planner")
+            close_consumer(consumer, "planner")
 
-    def read(self, spans: Mapping[Partition, Span], window: Window) -> list[Iterator[Stamped]]:  # noqa: ARG002
+    def read(self, spans: Mapping[Partition, Span], window: Window) -> list[Iterator[StampedRecord]]:  # noqa: ARG002
         """See History.read; only `spans` bound it, raises SourceError when the broker falls silent."""
         wanted = {partition: span for partition, span in spans.items() if span.start < span.end}
         if not wanted:
@@ -141,16 +141,16 @@ class _Shared:
         starts = {partition: span.start for partition, span in spans.items()}
         self._reader = TopicReader(bootstrap_servers, starts, options)
         self._ends = {partition: span.end for partition, span in spans.items()}
-        self._waiting: dict[Partition, deque[Stamped]] = {partition: deque() for partition in spans}
+        self._waiting: dict[Partition, deque[StampedRecord]] = {partition: deque() for partition in spans}
         self._paused: set[Partition] = set()
 
-    def read(self, partition: Partition) -> Iterator[Stamped]:
+    def read(self, partition: Partition) -> Iterator[StampedRecord]:
         try:
             yield from self._read(partition)
         finally:  # also when the iterator is closed before its end
             self._finish(partition)
 
-    def _read(self, partition: Partition) -> Iterator[Stamped]:
+    def _read(self, partition: Partition) -> Iterator[StampedRecord]:
         waiting = self._waiting[partition]
         heard_s = time.monotonic()
         while True:
@@ -224,7 +224,7 @@ def frozen_ends(
         )
         return {Partition(place.topic, place.partition): answer.result().offset for place, answer in answers.items()}
 
-    ends = answered(consumer, log, committed_ends)
+    ends = retried(consumer, log, committed_ends)
     return {part: Span(starts[part], max(starts[part], ends[part])) for part in partitions}
 
 
@@ -235,11 +235,11 @@ def _watermarks(consumer: Consumer, log: ClientLog, partition: Partition) -> tup
         found: tuple[int, int] = consumer.get_watermark_offsets(place, timeout=try_s)
         return found
 
-    return answered(consumer, log, asked)
+    return retried(consumer, log, asked)
 
 
 def _partitions(consumer: Consumer, log: ClientLog, topics: Iterable[str]) -> list[Partition]:
-    give_up_at = time.monotonic() + ANSWER_S
+    give_up_at = time.monotonic() + REQUEST_TIMEOUT_S
     return [
         Partition(topic, number)
         for topic in topics

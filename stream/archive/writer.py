@@ -23,7 +23,7 @@ from earlybird.stream.adapters import parquet
 from earlybird.stream.archive.layout import ArchiveFile, files_of, files_of_day, hour_of, superseded_in, topics_in
 from earlybird.stream.errors import SettingsError
 from earlybird.stream.ports import Partition, Record
-from earlybird.stream.timeline.availability import Stamped, broker_us, date_raw, date_signal
+from earlybird.stream.timeline.availability import StampedRecord, broker_us, date_raw, date_signal
 from earlybird.stream.timeline.merge import Span
 
 log = structlog.get_logger(__name__)
@@ -97,7 +97,7 @@ class Archiver(AbstractContextManager["Archiver"]):
                 )
         return {partition: file.span.end for partition, file in last.items()}
 
-    def add(self, stamped: Stamped) -> None:
+    def add(self, stamped: StampedRecord) -> None:
         """Add the next record of its partition; offsets ascend from `next_offsets` on."""
         record = stamped.record
         partition = Partition(record.topic, record.partition)
@@ -192,7 +192,7 @@ class Archiver(AbstractContextManager["Archiver"]):
             metadata["models"] = " ".join(sorted(":".join(model) for model in models))
         parquet.write_table(file.path, "signals" if signals else "raw", rows, metadata)
 
-    def _row(self, stamped: Stamped) -> parquet.Row:
+    def _row(self, stamped: StampedRecord) -> parquet.Row:
         record = stamped.record
         if record.topic not in self._signal_topics:
             return parquet.record_row(stamped, date_raw(stamped, "auto").base_us)
@@ -212,7 +212,7 @@ class Archiver(AbstractContextManager["Archiver"]):
 class Reader(Protocol):
     """Reads records of its assigned partitions."""
 
-    def poll(self, timeout_ms: int) -> list[Stamped]:
+    def poll(self, timeout_ms: int) -> list[StampedRecord]:
         """Return the records that are there; empty on timeout."""
 
 
@@ -236,7 +236,7 @@ def starts(archived: Mapping[Partition, int], there: Mapping[Partition, Span]) -
     return remaining
 
 
-def archive_all(archiver: Archiver, partitions: Iterable[Iterator[Stamped]]) -> None:
+def archive_all(archiver: Archiver, partitions: Iterable[Iterator[StampedRecord]]) -> None:
     """Archive all records of these partitions, then return."""
     for partition in partitions:
         for stamped in partition:

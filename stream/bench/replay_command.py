@@ -38,7 +38,7 @@ from earlybird.stream.errors import SourceError
 from earlybird.stream.extras import install_hint
 from earlybird.stream.observability.logging import configure_logging
 from earlybird.stream.ports import Record
-from earlybird.stream.timeline.availability import Stamped
+from earlybird.stream.timeline.availability import StampedRecord
 
 TOPIC = "bench"
 TEXTS, PEER_TEXTS = 5_000, 320
@@ -93,19 +93,19 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def invented_items(count: int) -> list[Stamped]:
+def invented_items(count: int) -> list[StampedRecord]:
     """Return `count` invented items, every text different."""
-    return [Stamped(record, True) for record in records(TOPIC, count)]
+    return [StampedRecord(record, True) for record in records(TOPIC, count)]
 
 
-def archived_items(archive: Path, topics: Iterable[str]) -> Iterator[Stamped]:
+def archived_items(archive: Path, topics: Iterable[str]) -> Iterator[StampedRecord]:
     """Yield the raw records that every row can read, in order of availability.
 
     They form one partition, so that all rows see the same order. Raises SourceError.
     """
     plain = (known for known in read_raw(archive, topics) if _plain(known[0]))
     for offset, (record, at_us) in enumerate(plain):
-        yield Stamped(replace(record, topic=TOPIC, partition=0, offset=offset, timestamp_us=at_us), True)
+        yield StampedRecord(replace(record, topic=TOPIC, partition=0, offset=offset, timestamp_us=at_us), True)
 
 
 def _plain(record: Record) -> bool:
@@ -116,7 +116,7 @@ def _plain(record: Record) -> bool:
     return isinstance(item, dict) and "item_key" in item and bool(item.get("headline") or item.get("text"))
 
 
-def _archived(folder: Path, items: Iterable[Stamped]) -> None:
+def _archived(folder: Path, items: Iterable[StampedRecord]) -> None:
     with Archiver(folder, []) as archiver:
         for stamped in items:
             archiver.add(stamped)

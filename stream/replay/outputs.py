@@ -98,7 +98,7 @@ class TopicOutput:
         return {"topic": self._topic}
 
 
-class Account:
+class ReplaySummary:
     """Counts of a replay, and a hash over everything but `ts` and `run_id`."""
 
     def __init__(self) -> None:

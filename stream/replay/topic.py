@@ -14,7 +14,7 @@ from earlybird.stream.adapters.topic_range import TopicHistory
 from earlybird.stream.adapters.topics import Topic, create_topics, known_topics
 from earlybird.stream.errors import SettingsError
 from earlybird.stream.ports import Outgoing
-from earlybird.stream.replay.outputs import Account
+from earlybird.stream.replay.outputs import ReplaySummary
 from earlybird.stream.timeline.merge import Window
 
 _Options = Mapping[str, str | int | float | bool]
@@ -57,7 +57,7 @@ def control_of(topic: str) -> str:
 
 
 def announce_end(
-    bootstrap_servers: str, topic: str, run_id: str, account: Account, options: _Options | None = None
+    bootstrap_servers: str, topic: str, run_id: str, summary: ReplaySummary, options: _Options | None = None
 ) -> None:
     """Announce on the control topic that all signals of this run are published.
 
@@ -68,8 +68,8 @@ def announce_end(
         run_id=run_id,
         topic=topic,
         ends=tuple(TopicEnd(partition=place.number, offset=span.end) for place, span in spans.items()),
-        signals=account.signals,
-        content_sha256=account.content_sha256,
+        signals=summary.signals,
+        content_sha256=summary.content_sha256,
         sent_us=time.time_ns() // 1000,
     )
     sink = KafkaSink(bootstrap_servers, options=options)

@@ -25,7 +25,7 @@ from earlybird.stream.ports import Clock, Commit, Partition, Record, Source
 from earlybird.stream.stage.budget import Budget
 from earlybird.stream.stage.deadlines import ClockLateness, LatenessPolicy
 from earlybird.stream.stage.duplicates import Deduplicator
-from earlybird.stream.stage.intake import GuardedParser, waits_since
+from earlybird.stream.stage.guarded_parser import GuardedParser, waits_since
 from earlybird.stream.stage.messages import (
     Entries,
     Entry,

@@ -240,10 +240,10 @@ class Publisher:
         )
         entry.produced = [rejection]
         # Logging each shed text would lengthen a backlog, and a replay writes its dead letters to a file.
-        level = log.debug if refusal.reason is Reason.SHED or origin.run_id != "live" else log.info
+        report = log.debug if refusal.reason is Reason.SHED or origin.run_id != "live" else log.info
         poison = refusal.reason is Reason.POISON  # its detail is an exception's text, which may quote the item
         detail = refusal.detail.partition(":")[0] if poison else refusal.detail
-        level("text.rejected", reason=refusal.reason.value, detail=detail, position=refusal.position)
+        report("text.rejected", reason=refusal.reason.value, detail=detail, position=refusal.position)
         records = [letter]
         if refusal.retraction is not None:
             retraction = retraction_of(refusal.retraction, entry, origin, now_us)

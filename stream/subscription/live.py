@@ -19,7 +19,7 @@ from earlybird.stream.subscription.reader import Reader
 from earlybird.stream.subscription.received import Received
 from earlybird.stream.subscription.selection import REMEMBERED
 from earlybird.stream.subscription.source import CaughtUp, Counts
-from earlybird.stream.subscription.watch import Condition
+from earlybird.stream.subscription.stage_monitor import Condition
 from earlybird.stream.timeline.availability import available_us
 
 if TYPE_CHECKING:
@@ -70,10 +70,10 @@ class Live:
         """
         self.events = reader.events
         self._reader, self._buffer, self._freshness, self._clock = reader, buffer, freshness, clock
-        self._handed = LruSet(REMEMBERED) if held is None else LruSet(held.size, held)
+        self._delivered_items = LruSet(REMEMBERED) if held is None else LruSet(held.size, held)
         self._measured: deque[int] = deque(maxlen=_MEASURED)
         self._delivered = self._stale = self._unreadable = 0
-        self._told_caught_up = False
+        self._announced_caught_up = False
         self._process = os.getpid()
         reader.start()
 
@@ -108,8 +108,8 @@ class Live:
         if self.stopped:
             self._buffer.done()
             raise SourceEnded("closed")
-        if self._buffer.caught_up and not self._told_caught_up:
-            self._told_caught_up = True
+        if self._buffer.caught_up and not self._announced_caught_up:
+            self._announced_caught_up = True
             self.events.append(CaughtUp(self._delivered, self._clock.now_us()))
             return None
         if not len(self._buffer):
@@ -133,8 +133,8 @@ class Live:
     async def wait_async(self, timeout_s: float) -> None:
         """See Feed.wait_async."""
         loop, woken = asyncio.get_running_loop(), asyncio.Event()
-        with self._buffer.waking(lambda: loop.call_soon_threadsafe(woken.set)) as there:
-            if not there and not self.events:
+        with self._buffer.waking(lambda: loop.call_soon_threadsafe(woken.set)) as ready:
+            if not ready and not self.events:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(woken.wait(), timeout_s)
 
@@ -147,8 +147,8 @@ class Live:
         reader = self._reader
         return Counts(
             self._delivered,
-            reader.gate.filtered,
-            reader.gate.repeated,
+            reader.signal_filter.filtered,
+            reader.signal_filter.repeated,
             self._stale,
             self._buffer.dropped,
             self._unreadable + reader.unreadable,
@@ -161,11 +161,11 @@ class Live:
 
     def condition(self) -> Condition:
         """See Feed.condition."""
-        return self._reader.watch.condition
+        return self._reader.monitor.condition
 
     @property
     def caught_up(self) -> bool:
-        return self._told_caught_up
+        return self._announced_caught_up
 
     @property
     def ordered(self) -> bool:
@@ -220,7 +220,9 @@ class Live:
         self._measured.append(max(0, age_us))
         if limit_us is None:
             return True
-        follows = received.item_key in self._handed  # not the action: an edit without an action word is `new`, too
+        follows = (
+            received.item_key in self._delivered_items
+        )  # not the action: an edit without an action word is `new`, too
         if age_us > limit_us and not follows:
             self._measured.pop()
             self._stale += 1
@@ -229,7 +231,7 @@ class Live:
             if self._stale == 1 or self._stale % 1000 == 0:
                 log.warning("signals.stale", item_key=received.item_key, age_us=age_us, skipped=self._stale)
             return False
-        self._handed.add(received.item_key)
+        self._delivered_items.add(received.item_key)
         return True
 
     def _raise_failure(self) -> None:

@@ -16,12 +16,12 @@ from earlybird.stream.bench.replay_command import TOPIC, archived_items, invente
 from earlybird.stream.bench.report import Whole
 from earlybird.stream.bench.workers import Place
 from earlybird.stream.ports import Record
-from earlybird.stream.timeline.availability import Stamped
+from earlybird.stream.timeline.availability import StampedRecord
 
 pytest.importorskip("pyarrow")
 
 
-def archive(folder: Path, items: list[Stamped]) -> None:
+def archive(folder: Path, items: list[StampedRecord]) -> None:
     with Archiver(folder, []) as archiver:
         for stamped in items:
             archiver.add(stamped)
@@ -35,7 +35,7 @@ def test_a_measured_recomputation_counts_every_item(tmp_path: Path, monkeypatch:
     garbage, deletion = (replace(items[0].record, offset=20 + n, value=v) for n, v in enumerate((b"\xff", gone)))
     deletion = replace(deletion, value=json.dumps(gone).encode())
     garbage = replace(garbage, key=None)  # with the key of an item it would be a retraction, too
-    archive(tmp_path, [*items, Stamped(garbage, True), Stamped(deletion, True)])
+    archive(tmp_path, [*items, StampedRecord(garbage, True), StampedRecord(deletion, True)])
     found = measure(tmp_path)
     assert found.texts == 22 and found.wall_s > 0 and found.cpu_s > 0
 
@@ -44,9 +44,11 @@ def test_rows_get_what_all_can_read_in_order_of_availability(tmp_path: Path) -> 
     """Deletes, arrays and garbage stay out; offsets are made anew, so that nobody misses one."""
     at_us = 1_770_000_000_000_000
 
-    def raw(partition: int, offset: int, value: object) -> Stamped:
+    def raw(partition: int, offset: int, value: object) -> StampedRecord:
         content = value if isinstance(value, bytes) else json.dumps(value).encode()
-        return Stamped(Record("news.raw", partition, offset, b"k", content, at_us + 10 * offset + partition), True)
+        return StampedRecord(
+            Record("news.raw", partition, offset, b"k", content, at_us + 10 * offset + partition), True
+        )
 
     item = {"item_key": "wire:1", "headline": "Acme wins", "ingested_us": at_us}
     values = [item, b"\xff", [item], item | {"headline": None}, {"item_key": "x:2", "text": "up", "ingested_us": at_us}]

@@ -12,8 +12,8 @@ from earlybird.stream.adapters.subscriber import Subscriber
 from earlybird.stream.ports import Partition, Record
 from earlybird.stream.subscription.buffer import Buffer
 from earlybird.stream.subscription.reader import Reader
-from earlybird.stream.subscription.selection import Gate
-from earlybird.stream.subscription.watch import Patience, Watch
+from earlybird.stream.subscription.selection import SignalFilter
+from earlybird.stream.subscription.stage_monitor import HealthTimeouts, StageMonitor
 
 PLACE = TopicPartition("signals", 0)
 
@@ -131,8 +131,10 @@ class Group:
 def test_the_last_commit_names_all_that_was_handled() -> None:
     """The one before may have been refused in a rebalance, which nobody hears of: it would all come again."""
     group, buffer = Group([Record("signals", 0, 7, None, b"{}")]), Buffer(10, "block")
-    reader = Reader(lambda _: group, None, Gate.of(), buffer, Watch(Patience(), 0), ManualClock(0), group=True)
-    reader._look_at(reader._open().poll(0))
+    reader = Reader(
+        lambda _: group, None, SignalFilter.of(), buffer, StageMonitor(HealthTimeouts(), 0), ManualClock(0), group=True
+    )
+    reader._buffer_records(reader._open().poll(0))
     assert buffer.take() is not None
     buffer.done()
     reader._commit(wait=False)
