@@ -100,7 +100,7 @@ def test_a_record_read_while_idle_goes_with_its_partition(reader: Any) -> None:
     """Handed over later, it would make us commit for a partition that another member owns."""
     client, reading, _ = reader
     client.polls = [lambda: record(5), client.lose]
-    reading.idle()
+    reading.keep_alive()
     client.lose()
     assert reading.poll(50) == []
 
@@ -124,7 +124,7 @@ class Group:
     def commit(self, offsets: dict[Partition, int], *, wait: bool = False) -> None:
         self.commits.append((offsets, wait))
 
-    def idle(self) -> None: ...
+    def keep_alive(self) -> None: ...
     def close(self) -> None: ...
 
 
