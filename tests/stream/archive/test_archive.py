@@ -21,10 +21,10 @@ from earlybird.stream.errors import SettingsError, SourceError
 from earlybird.stream.ports import Partition, Record
 from earlybird.stream.timeline.availability import Stamped, date_signal
 from earlybird.stream.timeline.merge import Span, Window
+from project import ROOT
 
 pq = pytest.importorskip("pyarrow.parquet")
 
-ROOT = Path(__file__).parents[2]
 BEGIN_US = 1_714_521_600_000_000  # 2024-05-01 00:00 UTC
 HOUR_US = 3_600_000_000
 
