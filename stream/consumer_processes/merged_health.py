@@ -37,7 +37,7 @@ class MergedHealth:
             threading.Thread(target=self._poll, args=(number,), name=f"health-poll-{number}", daemon=True).start()
 
     def loop_age_s(self) -> float:
-        """Return the age of the oldest loop; a process that starts counts as 0."""
+        """Return the age of the oldest loop; a starting consumer process counts as 0."""
         return max((process.loop_age_s() for process in self._processes), default=0.0)
 
     def readiness(self) -> Readiness:

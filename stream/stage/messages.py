@@ -1,6 +1,6 @@
 """Entries in flight and the messages between the stage's threads.
 
-consumer --[Entries, Answers, Revoked, Forget, Control, Stop]--> publisher --[finished entries, Revoked]--> consumer
+consumer --[Entries, Answers, Fence, Forget, Control, Stop]--> publisher --[finished entries, Fence]--> consumer
 consumer --[timed requests]--> engine threads --[Answers]--> publisher
 """
 

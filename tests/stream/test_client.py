@@ -42,8 +42,8 @@ from earlybird.stream.subscription.recording import Recording
 from earlybird.stream.subscription.selection import Selection, SignalFilter, SignalHeaders
 from earlybird.stream.subscription.stage_monitor import HealthTimeouts, StageMonitor
 from earlybird.stream.timeline.availability import StampedRecord, appended_us
+from project import ROOT
 
-ROOT = Path(__file__).parents[2]
 T0 = 1_700_000_000_000_000
 SECOND = 1_000_000
 CORRECT, RETRACT = SignalAction.CORRECT, SignalAction.RETRACT

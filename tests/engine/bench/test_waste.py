@@ -1,12 +1,10 @@
 """What padding and waiting cost, counted; ARCHITECTURE.md shows it."""
 
 import re
-from pathlib import Path
 
 from earlybird.engine.bench import workload
 from earlybird.engine.bench.waste import Waste, waste
-
-ROOT = Path(__file__).parents[2]
+from project import ROOT
 
 
 def test_texts_of_one_length_and_depth_waste_nothing() -> None:

@@ -27,10 +27,10 @@ from earlybird.stream.ports import Outgoing, Partition, Record
 from earlybird.stream.strategies.invented import invented
 from earlybird.stream.timeline.availability import StampedRecord
 from earlybird.stream.timeline.merge import Span, Window
+from project import ROOT
 
 pytest.importorskip("pyarrow")
 
-ROOT = Path(__file__).parents[2]
 BEGIN_US = 1_770_000_000_000_000
 MS_US = 1_000
 

@@ -4,7 +4,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -19,10 +18,9 @@ from earlybird.stream.bench.steps import steps
 from earlybird.stream.bench.workers import Place, Workers
 from earlybird.stream.errors import SettingsError
 from earlybird.stream.parsing.records import Limits, Readable, read, text_of
+from project import ROOT
 
 TEXTS = 600
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

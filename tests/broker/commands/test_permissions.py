@@ -19,7 +19,8 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-ROOT = Path(__file__).parents[2]
+from project import ROOT
+
 SPEC = util.spec_from_file_location("permissions", ROOT / "docs" / "permissions.py")
 assert SPEC is not None and SPEC.loader is not None
 MODULE = util.module_from_spec(SPEC)
@@ -42,6 +43,7 @@ ITEM = {
 }  # fmt: skip
 STRATEGY = """
 import sys
+from project import ROOT
 from earlybird import Signals
 options = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN", "sasl.username": sys.argv[2],
            "sasl.password": "secret"}

@@ -1,8 +1,6 @@
 """Whatever a raw record holds, it has its outcomes, each within a message, and the next one is read."""
 
 from hypothesis import HealthCheck, given, settings
-from raw_records import NOW_US, raw_records
-from whole_audit import Audit
 
 from earlybird.engine.text.encoder import Encoded
 from earlybird.engine.types import Verdict
@@ -17,6 +15,8 @@ from earlybird.stream.ports import Outgoing, Record
 from earlybird.stream.stage.messages import Answer, Answers, Entries, Entry
 from earlybird.stream.stage.outcome import Origin
 from earlybird.stream.stage.publisher import Publisher
+from raw_records import NOW_US, raw_records
+from whole_audit import Audit
 
 NAMES = ("id", "sha256", "profile", "policy", "config_hash", "numerics", "dtype", "device", "code_version")
 ORIGIN = Origin(Model.model_validate(dict.fromkeys(NAMES, "x" * 64)), 8, True)

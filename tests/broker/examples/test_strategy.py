@@ -24,8 +24,8 @@ from earlybird.stream.ports import Position, Record
 from earlybird.stream.stage.messages import Entry
 from earlybird.stream.stage.outcome import signal_record
 from earlybird.stream.strategies.invented import invented
+from project import ROOT
 
-ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "strategy.py"
 T0 = 1_700_000_000_000_000
 

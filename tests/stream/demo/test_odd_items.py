@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -14,8 +13,8 @@ from earlybird.stream.demo.items import DemoRecord, demo_feed, normal_items, reb
 from earlybird.stream.demo.odd_items import WORDS_OF_A_LONG_BODY
 from earlybird.stream.parsing.records import Deletion, Limits, Readable, Refusal, read, text_of
 from earlybird.stream.ports import Record
+from project import ROOT
 
-ROOT = Path(__file__).parents[2]
 NOW_US = 1_770_000_000_000_000
 
 

@@ -21,10 +21,10 @@ from earlybird.stream.errors import SettingsError, SourceError
 from earlybird.stream.ports import Partition, Record
 from earlybird.stream.timeline.availability import StampedRecord, date_signal
 from earlybird.stream.timeline.merge import Span, Window
+from project import ROOT
 
 pq = pytest.importorskip("pyarrow.parquet")
 
-ROOT = Path(__file__).parents[2]
 BEGIN_US = 1_714_521_600_000_000  # 2024-05-01 00:00 UTC
 HOUR_US = 3_600_000_000
 
@@ -184,6 +184,8 @@ def test_archiving_on_keeps_what_came_when_it_is_stopped(tmp_path: Path) -> None
         def poll(self, timeout_ms: int) -> list[StampedRecord]:
             return coming.pop(0)
 
+        def refresh(self) -> None: ...
+
     with Archiver(tmp_path, []) as archiver:
         archive_on(archiver, Lines(), 3600.0, lambda: not coming)
         assert offsets(tmp_path, "news.raw") == [(0, 0), (0, 1), (0, 2)]
@@ -260,7 +262,7 @@ def test_others_read_the_files(tmp_path: Path, library: str) -> None:
 
 WRITER = """
 import sys
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {tests!r}
 from pathlib import Path
 from test_archive import BEGIN_US, raw
 from earlybird.stream.archive.writer import Archiver
@@ -279,7 +281,7 @@ while True:
 @pytest.mark.faults
 def test_kill_9_loses_and_doubles_nothing(tmp_path: Path) -> None:
     """Killed again and again wherever it stands, the archive is the topic's beginning, each record once."""
-    code = WRITER.format(tests=str(Path(__file__).parent), root=str(tmp_path))
+    code = WRITER.format(tests=[str(Path(__file__).parent), str(ROOT / "tests" / "support")], root=str(tmp_path))
     rng = random.Random(3)
     for _ in range(4):
         process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT)

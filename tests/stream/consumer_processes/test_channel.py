@@ -7,7 +7,6 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from struct import pack
 from typing import Any
@@ -32,10 +31,10 @@ from earlybird.stream.consumer_processes.remote_engine import RemoteEngine
 from earlybird.stream.errors import EngineGone
 from earlybird.stream.service import origin_of
 from earlybird.stream.stage.messages import Answer, Answers, Failed, TimedRequest
+from project import ROOT
 
 PLACES, LONGEST = 7, 24
 PATIENCE_S = 30.0
-ROOT = Path(__file__).parents[2]
 
 tickets = st.integers(0, 2**50)
 instants = st.none() | st.integers(-(2**60), 2**60)

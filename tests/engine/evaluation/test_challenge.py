@@ -15,6 +15,7 @@ from earlybird.engine.evaluation.challenge import Challenge, Row, read_challenge
 from earlybird.engine.manifest import LABELS, read
 from earlybird.engine.training.data import normal_form, read_examples
 from earlybird.stream.cli import main
+from project import ROOT
 
 REAL_TICKERS = "AAPL AMC AMD AMZN BA BABA BTC COIN F GE GM GME GOOG GOOGL INTC JPM META MSFT MU NFLX NIO NVDA PFE PLTR"
 REAL_TICKERS += " QQQ SPY T TSLA TSM WMT XOM"
@@ -52,7 +53,7 @@ def test_the_shipped_set_names_no_real_company_or_ticker() -> None:
 
 def test_the_page_shows_the_bundled_model_on_these_texts() -> None:
     """Run `earlybird evaluate --challenge` and copy its figures after a change of the model or of the texts."""
-    page = (Path(__file__).parents[2] / "docs" / "model.md").read_text("utf-8")
+    page = (ROOT / "docs" / "model.md").read_text("utf-8")
     assert f"`{read(BUNDLED_FOLDER).weights_sha256[:12]}`" in page
     for phenomenon, count in Counter(item.phenomenon for item in read_challenge()).items():
         assert f"| {phenomenon.replace('_', ' ')} | {count} |" in page

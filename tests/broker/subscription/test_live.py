@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,8 +29,8 @@ from earlybird.stream.ports import Outgoing, Position, Record
 from earlybird.stream.stage.messages import Entry
 from earlybird.stream.stage.outcome import signal_record
 from earlybird.stream.strategies.invented import invented
+from project import ROOT
 
-ROOT = Path(__file__).parents[2]
 PATIENCE_S = 30.0
 SECOND = 1_000_000
 

@@ -16,8 +16,8 @@ import pytest
 from earlybird.stream import cli
 from earlybird.stream.commands import classify
 from earlybird.stream.monitor.answer import answer_line
+from project import ROOT
 
-ROOT = Path(__file__).parents[2]
 COMMAND = [
     sys.executable,
     "-c",

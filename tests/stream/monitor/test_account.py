@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from whole_audit import Audit
 
 from earlybird.schemas.codec import encode
 from earlybird.schemas.rejection import Reason, Rejection
@@ -17,6 +16,7 @@ from earlybird.stream.monitor.account import Account, Elements, report
 from earlybird.stream.parsing.records import Limits
 from earlybird.stream.ports import Outgoing, Partition, Position, Record
 from earlybird.stream.timeline.merge import Span
+from whole_audit import Audit
 
 T0 = 1_770_000_000_000_000
 RAW = Partition("news.raw", 0)

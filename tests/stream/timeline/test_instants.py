@@ -18,8 +18,8 @@ from earlybird.stream.publishing.field_map import FieldMap, Rule
 from earlybird.stream.publishing.files import BadLine, FeedFile, LineFormat, merged
 from earlybird.stream.timeline.instants import duration_us, feed_us, instant_us
 from earlybird.stream.timeline.merge import parse_bounds
+from project import ROOT
 
-ROOT = Path(__file__).parents[2]
 NINE = datetime(2024, 5, 1, 9, tzinfo=UTC)
 T0 = int(NINE.timestamp()) * 1_000_000
 HOUR_US = 3_600_000_000

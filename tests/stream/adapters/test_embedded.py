@@ -5,13 +5,13 @@ import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AdminClient
 from redis import Redis
 
 from earlybird.stream.adapters.embedded import EmbeddedBroker, EmbeddedRedis, MockClusterByOption
+from project import ROOT
 
 PARENT = """
 import os, signal
@@ -76,7 +76,7 @@ def test_both_die_with_a_parent_that_is_killed() -> None:
         [sys.executable, "-c", PARENT],
         capture_output=True,
         text=True,
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
         check=False,
     )  # returns once nobody holds the pipes, so once the servers' shells are gone too
     pids = done.stdout.split()[1:]

@@ -25,10 +25,10 @@ from earlybird.stream.replay.compare import Comparison
 from earlybird.stream.strategies.invented import invented
 from earlybird.stream.timeline.availability import StampedRecord
 from earlybird.stream.timeline.merge import Window
+from project import ROOT
 
 pytest.importorskip("pyarrow")
 
-ROOT = Path(__file__).parents[2]
 NOW_US = 1_770_000_000_000_000
 COUNT = 400
 

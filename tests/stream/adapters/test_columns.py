@@ -18,10 +18,10 @@ from earlybird.stream.stage.outcome import signal_record
 from earlybird.stream.strategies.invented import invented
 from earlybird.stream.subscription.selection import Selection, SignalHeaders
 from earlybird.stream.timeline.availability import StampedRecord
+from project import ROOT
 
 pa = pytest.importorskip("pyarrow", reason="NO PYARROW: pip install -e '.[strategies]'")
 
-ROOT = Path(__file__).parents[2]
 T0 = 1_700_000_000_000_000
 SECOND = 1_000_000
 

@@ -36,6 +36,7 @@ from earlybird.stream.publishing.lines import feed_lines
 from earlybird.stream.publishing.tally import Tally
 from earlybird.stream.timeline.instants import feed_us
 from earlybird.stream.timeline.merge import Window
+from project import ROOT
 
 T0 = 1_700_000_000_000_000
 FLAT_LINE = {
@@ -510,7 +511,7 @@ class Feed:
         os.mkfifo(self.pipe)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "earlybird.stream.cli", "feed", str(self.pipe), *more, "--timestamps", "now"],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
         )  # fmt: skip
         self._writer = threading.Thread(target=self._write, daemon=True)
         self._writer.start()
@@ -554,9 +555,7 @@ def test_a_second_signal_is_the_end() -> None:
         "    signal.raise_signal(signal.SIGTERM); print(asked.came(), flush=True)\n"
         "    signal.raise_signal(signal.SIGINT); print('still here')"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=60
-    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert (ran.returncode, ran.stdout) == (-signal.SIGINT, "True\n")
 
 
