@@ -130,7 +130,7 @@ class BatchExits(HuggingFace):
     def _batch(self, batch: Sequence[BenchText]) -> list[PeerResult]:
         ids, padding = self.padded(batch)
         mask = padding if len(batch) > 1 else None
-        hidden, state, found = self.embed(ids), self._exits.fresh(len(batch)), list[PeerResult]()
+        hidden, state, found = self.embed(ids), self._exits.initial_state(len(batch)), list[PeerResult]()
         open_ = set(range(len(batch)))  # positions in the original batch
         places = list(range(len(batch)))
         for depth in range(1, self._config.layers + 1):
@@ -171,12 +171,12 @@ class AlgorithmOne(HuggingFace):
             self._choose, self.slots = False, self._best(texts)
         waiting, found = list(reversed(texts)), list[PeerResult]()
         inside, depths = list[BenchText](), list[int]()
-        hidden, mask, state = torch.empty(0), torch.empty(0), self._exits.new_texts(0)
+        hidden, mask, state = torch.empty(0), torch.empty(0), self._exits.initial_state(0)
         while waiting or inside:
             new_texts = [waiting.pop() for _ in range(min(len(waiting), self.slots - len(inside)))]
             if new_texts:
                 ids, real = self.padded(new_texts, self._width)
-                added, memory = self.embed(ids), self._exits.new_texts(len(new_texts))
+                added, memory = self.embed(ids), self._exits.initial_state(len(new_texts))
                 hidden = torch.cat([hidden, added]) if inside else added
                 mask = torch.cat([mask, real]) if inside else real
                 state = tuple(map(torch.cat, zip(state, memory, strict=True))) if inside else memory
