@@ -167,7 +167,7 @@ def test_5_half_precision_flips_few_labels(dtype: str) -> None:
     assert [ticket for ticket in clear if said[ticket].label != expected[ticket].label] == []
 
 
-@pytest.mark.parametrize("fuse", [False, True])
+@pytest.mark.parametrize("compile", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_6_deterministic_mode_holds_or_is_refused_by_name(dtype: str, compile: bool) -> None:
     """Tiles and num_splits=1: equal bits in other orders, company and tiers. If this card's kernels keep no promise,
@@ -199,7 +199,7 @@ def test_8_auto_takes_the_card() -> None:
     assert loaded.numerics != Engine.load(EngineConfig(device="cpu")).numerics
 
 
-@pytest.mark.parametrize("fuse", [False, True])
+@pytest.mark.parametrize("compile", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_9_the_fast_tiles_hold(dtype: str, compile: bool) -> None:
     """With the shipped tiers. Where they do not, deterministic mode launches each tile by itself and costs more than
