@@ -47,7 +47,6 @@ class SimulatedDevice:
         self._leaving = leaving
 
     def pinned(self, like: Tensor) -> Tensor:
-        """See Device.pinned."""
         return torch.zeros(like.shape, dtype=like.dtype)
 
     def graph(self, step: Callable[[], None]) -> Work:  # noqa: ARG002

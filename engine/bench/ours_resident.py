@@ -67,20 +67,16 @@ class Synchronous:
 
     @property
     def config(self) -> ModelConfig:
-        """See LayeredModel.config."""
         return self._model.config
 
     @property
     def dtype(self) -> torch.dtype:
-        """See LayeredModel.dtype."""
         return self._model.dtype
 
     def embed(self, token_ids: Tensor, lengths: Sequence[int]) -> Tensor:
-        """See LayeredModel.embed."""
         return self._model.embed(token_ids.to(self._model.where), spread(lengths, self._model.where).place)
 
     def advance(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Tensor:
-        """See LayeredModel.advance."""
         self._spread = spread(lengths, self._model.where, depths)
         return self._model.advance(hidden, self._spread)
 

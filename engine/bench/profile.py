@@ -68,26 +68,21 @@ class Scoped:
 
     @property
     def config(self) -> ModelSizes:
-        """See LayeredModel.config."""
         return self._model.config
 
     @property
     def dtype(self) -> torch.dtype:
-        """See LayeredModel.dtype."""
         return self._model.dtype
 
     def embed(self, token_ids: Tensor, lengths: Sequence[int]) -> Tensor:
-        """See LayeredModel.embed."""
         with record_function(_EMBED):
             return self._model.embed(token_ids, lengths)
 
     def advance(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Tensor:
-        """See LayeredModel.advance."""
         with record_function(_ADVANCE):
             return self._model.advance(hidden, lengths, depths)
 
     def classify(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Heads:
-        """See LayeredModel.classify."""
         with record_function(_CLASSIFY):
             return self._model.classify(hidden, lengths, depths)
 

@@ -103,12 +103,10 @@ class KafkaSource:
         self._consumer.pause([_named(partition) for partition in partitions if partition in self._starts])
 
     def resume(self, partitions: Sequence[Partition]) -> None:
-        """See Source.resume."""
         self._paused.difference_update(partitions)
         self._consumer.resume([_named(partition) for partition in partitions if partition in self._starts])
 
     def serve_group(self, timeout_ms: int) -> None:
-        """See Source.serve_group."""
         self._consumer.pause([_named(partition) for partition in self._starts])
         self._consumer.poll(timeout_ms / 1000)  # a record of a just assigned partition is left to its next owner
         self._raise_failure()
@@ -119,7 +117,6 @@ class KafkaSource:
 
     @property
     def unreadable(self) -> Mapping[Partition, int]:
-        """See Source.unreadable."""
         return self._progress.unreadable({p: start for p, start in self._starts.items() if p not in self._paused})
 
     @property
@@ -139,7 +136,6 @@ class KafkaSource:
 
     @property
     def member(self) -> bool:
-        """See Source.member."""
         return self._membership.is_member
 
     def close(self) -> None:

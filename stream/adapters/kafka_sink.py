@@ -76,7 +76,6 @@ class KafkaSink:
         self._progress_at = monotonic()  # time of the last acknowledgement, or the last time that none was due
 
     def send(self, outgoing: Outgoing, receipt: object | None = None) -> None:
-        """See Sink.send."""
         self._raise_failure()
         if not self.unacknowledged():
             self._progress_at = self._monotonic()
@@ -89,7 +88,6 @@ class KafkaSink:
             self._produce(outgoing, receipt)
 
     def receipts(self, timeout_ms: int = 0) -> list[object]:
-        """See Sink.receipts."""
         deadline = self._monotonic() + timeout_ms / 1000
         if self._missing and self._monotonic() - self._checked_at >= CHECK_INTERVAL_S:
             self._check_topics()
@@ -107,17 +105,14 @@ class KafkaSink:
         return ready
 
     def unacknowledged(self) -> int:
-        """See Sink.unacknowledged."""
         return self._in_flight + len(self._retries) + len(self._refused) + (self._failure is not None)
 
     @property
     def awaited(self) -> tuple[str, ...]:
-        """See Sink.awaited."""
         stalled = self.unacknowledged() and self._monotonic() - self._progress_at > STALLED_S
         return (*sorted(self._missing), *(("acknowledgements",) if stalled else ()))
 
     def close(self) -> None:
-        """See Sink.close."""
         self._retries.clear()
         self._producer.purge()
         self._producer.flush(1.0)

@@ -67,7 +67,6 @@ class MemorySource:
         self._events.append(event)
 
     def subscribe(self, listener: RebalanceListener) -> None:
-        """See Source.subscribe."""
         self._listener = listener
 
     def poll(self, timeout_ms: int, limit: int) -> list[Record]:  # noqa: ARG002
@@ -97,11 +96,9 @@ class MemorySource:
         return True
 
     def pause(self, partitions: Sequence[Partition]) -> None:
-        """See Source.pause."""
         self.paused.update(partitions)
 
     def resume(self, partitions: Sequence[Partition]) -> None:
-        """See Source.resume."""
         self.paused.difference_update(partitions)
 
     def serve_group(self, timeout_ms: int) -> None:  # noqa: ARG002
@@ -110,14 +107,12 @@ class MemorySource:
             self._events.popleft()()
 
     def lag(self) -> Mapping[Partition, int]:
-        """See Source.lag."""
         return {
             partition: sum(record.offset >= position for record in self._logs.get(partition, ()))
             for partition, position in self._positions.items()
         }
 
     def close(self) -> None:
-        """See Source.close."""
         if self._positions:
             self._leave(list(self._positions), lost=False)
         self.closed = True
@@ -159,7 +154,6 @@ class MemorySink:
         self._refused: deque[RecordTooLarge] = deque()
 
     def send(self, outgoing: Outgoing, receipt: object | None = None) -> None:
-        """See Sink.send."""
         self._raise_failure()
         if outgoing.size > self.largest:
             raise RecordTooLarge(outgoing.topic, outgoing.size, self.largest, receipt)
@@ -186,7 +180,6 @@ class MemorySink:
         return ready
 
     def unacknowledged(self) -> int:
-        """See Sink.unacknowledged."""
         return len(self._waiting) + len(self._refused)
 
     @property
@@ -195,7 +188,6 @@ class MemorySink:
         return ()
 
     def close(self) -> None:
-        """See Sink.close."""
         self._waiting.clear()
         self.closed = True
 
@@ -233,11 +225,9 @@ class MemoryCache:
             entries.clear()
 
     def claim(self, claims: Sequence[Claim]) -> list[ClaimResult]:
-        """See DuplicateCache.claim."""
         return [self._claim(claim) for claim in claims]
 
     def store(self, firsts: Mapping[str, First], repeats: Mapping[str, int]) -> None:
-        """See DuplicateCache.store."""
         for key, first in firsts.items():
             if key not in self._firsts:
                 self._firsts[key], self._counts[key] = first, 1

@@ -159,7 +159,6 @@ class RedisCache:
         return states | {name: getattr(self, name) for name in names}
 
     def claim(self, claims: Sequence[Claim]) -> list[ClaimResult]:
-        """See DuplicateCache.claim."""
         if not claims:
             return []
         arguments: list[str | int] = [self._token, self._lease_ms, self._ttl_ms, self._ttl_us, LARGEST_ENTRY]
@@ -176,7 +175,6 @@ class RedisCache:
         return [answer or ACQUIRED for answer in answers]
 
     def store(self, firsts: Mapping[str, First], repeats: Mapping[str, int]) -> None:
-        """See DuplicateCache.store."""
         keys = [*firsts, *(repeats.keys() - firsts.keys())]
         if not keys:
             return
@@ -186,7 +184,6 @@ class RedisCache:
         self._run_script(STORE, [PREFIX + key for key in keys], arguments)
 
     def close(self) -> None:
-        """See DuplicateCache.close."""
         self._link.close()
 
     def _run_script(

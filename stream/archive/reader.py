@@ -55,7 +55,6 @@ class ArchiveHistory:
         return {partition: begin for partition, begin in begins.items() if window.lacks_before(partition, begin)}
 
     def read(self, spans: Mapping[Partition, Span], window: Window) -> list[Iterator[StampedRecord]]:
-        """See History.read."""
         return [self._partition(partition, span, window) for partition, span in spans.items()]
 
     def _partition(self, partition: Partition, span: Span, window: Window) -> Iterator[StampedRecord]:

@@ -33,7 +33,6 @@ class Timed(ArchiveHistory):
     begun_s, begun_cpu_s = 0.0, 0.0
 
     def read(self, spans: Mapping[Partition, Span], window: Window) -> list[Iterator[StampedRecord]]:
-        """See ArchiveHistory.read."""
         self.begun_s, self.begun_cpu_s = time.perf_counter(), time.process_time()
         return super().read(spans, window)
 

@@ -66,7 +66,6 @@ class Race(threading.Event):
         threading.Thread(target=self._listen, daemon=True).start()
 
     def is_set(self) -> bool:
-        """See Event.is_set."""
         assert self.pipeline is not None, "asked before the stage was built. This is a bug."
         if len(self.pipeline.offsets.partitions()) != self._assigned:
             self._assigned = len(self.pipeline.offsets.partitions())

@@ -42,12 +42,10 @@ class TableOutput:
         self._file.describe({"format": SCHEMA, "schema": Signal.SCHEMA, **about})
 
     def signal(self, signal: Signal, available_us: int) -> None:
-        """See Output.signal."""
         row = {"available_us": available_us, **parquet.signal_row(signal), "value": encode(signal)}
         self._file.add(row)
 
     def close(self) -> dict[str, Any]:
-        """See Output.close."""
         self._file.close()
         return _file_facts(self._file.path)
 
@@ -61,11 +59,9 @@ class LinesOutput:
         self._file = self._part.open("wb")
 
     def signal(self, signal: Signal, available_us: int) -> None:
-        """See Output.signal."""
         self._file.write(b'{"available_us":%d,' % available_us + encode(signal)[1:] + b"\n")
 
     def close(self) -> dict[str, Any]:
-        """See Output.close."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
@@ -82,7 +78,6 @@ class TopicOutput:
         self._published = Counter(published)
 
     def signal(self, signal: Signal, available_us: int) -> None:
-        """See Output.signal."""
         if self._published[signal.signal_id]:
             self._published[signal.signal_id] -= 1
             return
@@ -91,7 +86,6 @@ class TopicOutput:
         self._sink.receipts()
 
     def close(self) -> dict[str, Any]:
-        """See Output.close."""
         while self._sink.unacknowledged():
             self._sink.receipts(200)
         self._sink.close()

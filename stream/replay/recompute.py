@@ -83,7 +83,6 @@ class HistorySource:
         self._outcomes: dict[tuple[str, int, int], list[ReplayedOutcome]] = {}
 
     def subscribe(self, listener: RebalanceListener) -> None:
-        """See Source.subscribe."""
         self._listener = listener
 
     def poll(self, timeout_ms: int, limit: int) -> list[Record]:
@@ -118,11 +117,9 @@ class HistorySource:
         return True
 
     def pause(self, partitions: Sequence[Partition]) -> None:
-        """See Source.pause."""
         self._paused.update(partitions)
 
     def resume(self, partitions: Sequence[Partition]) -> None:
-        """See Source.resume."""
         self._paused.difference_update(partitions)
 
     def lag(self) -> Mapping[Partition, int]:
@@ -199,7 +196,6 @@ class VerdictLog:
             self.resumed = len(self._known)
 
     def claim(self, claims: Sequence[Claim]) -> list[ClaimResult]:
-        """See DuplicateCache.claim."""
         answers: list[ClaimResult] = []
         for claim in claims:
             first = self._known.get(claim.key)
@@ -207,7 +203,6 @@ class VerdictLog:
         return answers
 
     def store(self, firsts: Mapping[str, First], repeats: Mapping[str, int]) -> None:  # noqa: ARG002
-        """See DuplicateCache.store."""
         for key, first in firsts.items():
             if key not in self._known:
                 self._known[key] = first
@@ -217,7 +212,6 @@ class VerdictLog:
             self._file.flush()
 
     def close(self) -> None:
-        """See DuplicateCache.close."""
         if self._file is not None:
             self._file.close()
 

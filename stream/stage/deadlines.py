@@ -75,7 +75,6 @@ class RecordedLateness:
             self.depths[position] = signal.exit.layer
 
     def judge(self, entry: Entry) -> None:
-        """See LatenessPolicy.judge."""
         element = entry.element
         if not isinstance(element, Readable):
             return

@@ -241,7 +241,6 @@ class Pipeline:
     # --- rebalances: called inside source.poll ----------------------------------------------------------------------
 
     def waiting(self) -> None:
-        """See RebalanceListener.waiting."""
         self.last_loop_s = time.monotonic()
 
     def assigned(self, committed: Mapping[Partition, Commit | None]) -> None:

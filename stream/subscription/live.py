@@ -78,7 +78,6 @@ class Live:
         reader.start()
 
     def wait_open(self) -> None:
-        """See Feed.wait_open."""
         try:
             while not self._reader.opened.wait(_TURN_S):
                 pass
@@ -88,7 +87,6 @@ class Live:
         self._raise_failure()
 
     async def opened(self) -> None:
-        """See Feed.opened."""
         try:
             while not self._reader.opened.is_set():
                 await self.wait_async(_TURN_S)
@@ -119,19 +117,16 @@ class Live:
         return None
 
     def take_table(self, limit: int) -> "pa.Table | None":
-        """See Feed.take_table."""
         taken: list[Received] = []
         while len(taken) < limit and not self.events and (received := self._taken_unless_over(taken)) is not None:
             taken.append(received)
         return arrow_table(taken) if taken else None
 
     def wait(self, timeout_s: float) -> None:
-        """See Feed.wait."""
         if not self.events:
             self._buffer.wait(timeout_s)
 
     async def wait_async(self, timeout_s: float) -> None:
-        """See Feed.wait_async."""
         loop, woken = asyncio.get_running_loop(), asyncio.Event()
         with self._buffer.waking(lambda: loop.call_soon_threadsafe(woken.set)) as ready:
             if not ready and not self.events:
@@ -139,11 +134,9 @@ class Live:
                     await asyncio.wait_for(woken.wait(), timeout_s)
 
     def done(self) -> None:
-        """See Feed.done."""
         self._buffer.done()
 
     def counts(self) -> Counts:
-        """See Feed.counts."""
         reader = self._reader
         return Counts(
             self._delivered,
@@ -160,7 +153,6 @@ class Live:
         return list(self._measured)
 
     def condition(self) -> Condition:
-        """See Feed.condition."""
         return self._reader.monitor.condition
 
     @property
@@ -176,7 +168,6 @@ class Live:
         return self._reader.stopping
 
     def stop(self, *, settle: bool = False) -> None:
-        """See Feed.stop."""
         self._reader.stop(settle=settle)
 
     def close(self) -> None:

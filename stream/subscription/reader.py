@@ -119,7 +119,6 @@ class Reader:
 
     @property
     def out_of_range(self) -> int:
-        """See Counts.out_of_range."""
         return 0 if self._subscription is None else self._subscription.out_of_range
 
     # Called on the reading thread.

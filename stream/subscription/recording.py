@@ -78,7 +78,6 @@ class Recording:
         return received
 
     def take_table(self, limit: int) -> "pa.Table | None":
-        """See Feed.take_table."""
         if self._speed != "max" or self._ahead is not None:
             received = self.take()
             return None if received is None else arrow_table([received])
@@ -95,11 +94,9 @@ class Recording:
         return joined([self._table(run) for run in runs])
 
     def wait(self, timeout_s: float) -> None:
-        """See Feed.wait."""
         self._sleep(max(0.0, min(timeout_s, self._due_in_s())))
 
     async def wait_async(self, timeout_s: float) -> None:
-        """See Feed.wait_async."""
         await asyncio.sleep(max(0.0, min(timeout_s, self._due_in_s())))
 
     def wait_open(self) -> None:
@@ -112,7 +109,6 @@ class Recording:
         """Do nothing: a recording commits nothing."""
 
     def counts(self) -> Counts:
-        """See Feed.counts."""
         return Counts(
             self._delivered, self._signal_filter.filtered, self._signal_filter.repeated, unreadable=self._unreadable
         )
@@ -135,7 +131,6 @@ class Recording:
         return True
 
     def stop(self, *, settle: bool = False) -> None:  # noqa: ARG002
-        """See Feed.stop."""
         self.stopped = True
 
     def close(self) -> None:
