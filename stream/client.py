@@ -24,6 +24,7 @@ from typing import Literal, Self, Unpack
 
 from earlybird.schemas.signal import Signal
 from earlybird.stream.adapters.clock import SystemClock
+from earlybird.stream.adapters.options import KafkaOptions
 from earlybird.stream.adapters.subscriber import Start, Subscriber
 from earlybird.stream.config.types import group_name
 from earlybird.stream.ports import Clock
@@ -33,7 +34,7 @@ from earlybird.stream.subscription.delay import Latency, OutOfOrder
 from earlybird.stream.subscription.iteration import Iteration, in_event_loop
 from earlybird.stream.subscription.latest import Latest
 from earlybird.stream.subscription.live import Freshness, Live, StaleSignal
-from earlybird.stream.subscription.reader import Reader, Subscription
+from earlybird.stream.subscription.reader import Reader
 from earlybird.stream.subscription.received import Received
 from earlybird.stream.subscription.recorded_items import Archived, between
 from earlybird.stream.subscription.recording import InSample, Recording, Speed
@@ -89,7 +90,7 @@ class Signals(Iteration):
         slow_reader: SlowReader = "block",
         health_timeouts: HealthTimeouts | None = None,
         read_committed: bool = True,
-        options: Mapping[str, str | int | float | bool] | None = None,
+        options: KafkaOptions | None = None,
         clock: Clock | None = None,
         **filters: Unpack[Filters],
     ) -> Self:
@@ -123,10 +124,10 @@ class Signals(Iteration):
             max_age_us = MAX_AGE_US if start == "now" else None
         reading = partial(Subscriber, bootstrap_servers, read_committed=read_committed, options=options)
 
-        def signals(reader: Reader) -> Subscription:
+        def signals(reader: Reader) -> Subscriber:
             return reading([topic], start=begin, group=group, revoked=reader.revoked, given_up=lambda: reader.stopping)
 
-        def control(reader: Reader) -> Subscription:  # without a group: each member needs all heartbeats
+        def control(reader: Reader) -> Subscriber:  # without a group: each member needs all heartbeats
             assert control_topic is not None, "asked for without a topic. This is a bug."
             return reading([control_topic], start="now", given_up=lambda: reader.stopping)
 

@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException
-from confluent_kafka.admin import ClusterMetadata  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, ClusterMetadata  # type: ignore[attr-defined]
 
 from earlybird.stream.adapters.clients import DENIED, MISSING, ClientLog
 from earlybird.stream.errors import SourceError
@@ -18,15 +18,8 @@ _AGAIN_S = 0.1
 _MOST_TRY_S = 5.0  # a large cluster's answer may take long
 
 
-class Pollable(Protocol):
-    """A librdkafka client without an assignment: a poll returns no records."""
-
-    def poll(self, timeout: float) -> object:
-        """Serve the callbacks."""
-
-
 def retried(
-    client: Pollable,
+    client: Consumer | AdminClient,
     notes: ClientLog,
     request: Callable[[float], T],
     timeout_s: float = REQUEST_TIMEOUT_S,

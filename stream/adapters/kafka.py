@@ -8,19 +8,26 @@ from confluent_kafka import (
     TIMESTAMP_NOT_AVAILABLE,
     Consumer,
     KafkaError,
-    KafkaException,
     Message,
     TopicPartition,
 )
 
-from earlybird.stream.adapters.clients import DENIED, MISSING, ClientLog, close_consumer, fatal, headers_of
+from earlybird.stream.adapters.clients import (
+    DENIED,
+    MISSING,
+    ClientLog,
+    close_consumer,
+    fatal,
+    headers_of,
+    open_consumer,
+)
 from earlybird.stream.adapters.group import Membership
 from earlybird.stream.adapters.offsets import Offsets, assign, partition_of
-from earlybird.stream.adapters.options import Protocol, consumer_options
+from earlybird.stream.adapters.options import KafkaOptions, Protocol, consumer_options
 from earlybird.stream.adapters.read_progress import ReadProgress
 from earlybird.stream.adapters.statistics import statistics_into
 from earlybird.stream.adapters.topic_ids import TopicIds
-from earlybird.stream.errors import SettingsError, SourceError
+from earlybird.stream.errors import SourceError
 from earlybird.stream.observability.logging import get_logger
 from earlybird.stream.ports import Commit, Partition, RebalanceListener, Record
 
@@ -43,7 +50,7 @@ class KafkaSource:
         group: str,
         *,
         protocol: Protocol = "classic",
-        options: Mapping[str, str | int | float | bool] | None = None,
+        options: KafkaOptions | None = None,
         assignment_timeout_s: float = 300.0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -56,7 +63,7 @@ class KafkaSource:
         self.missing_topics = self._log.missing_topics
         settings = consumer_options(bootstrap_servers, group, protocol, options or {})
         callbacks = {"error_cb": self._log.error, "on_commit": self._committed, "logger": self._log}
-        self._consumer = _client(settings | callbacks | statistics_into(self.statistics))
+        self._consumer = open_consumer(settings | callbacks | statistics_into(self.statistics))
         self._topic_ids = TopicIds(bootstrap_servers, topics, options or {})
         self._offsets = Offsets(self._consumer, self._topic_ids, self._log, assignment_timeout_s, monotonic)
         self._membership = Membership(self._consumer, protocol, monotonic)
@@ -259,13 +266,6 @@ class KafkaSource:
 
     def _raise_failure(self) -> None:
         self._log.raise_failure()
-
-
-def _client(settings: dict[str, object]) -> Consumer:
-    try:
-        return Consumer(settings)
-    except KafkaException as error:
-        raise SettingsError(f"Kafka options: {error.args[0].str()}") from None
 
 
 def record_of(message: Message) -> Record:

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import structlog
@@ -10,7 +10,7 @@ from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaExceptio
 from confluent_kafka.admin import TopicMetadata  # type: ignore[attr-defined]
 
 from earlybird.stream.adapters.clients import DENIED, MISSING, ClientLog, fatal
-from earlybird.stream.adapters.options import producer_options
+from earlybird.stream.adapters.options import KafkaOptions, producer_options
 from earlybird.stream.adapters.statistics import statistics_into
 from earlybird.stream.errors import RecordTooLarge, SettingsError, SinkError
 from earlybird.stream.ports import Outgoing
@@ -41,7 +41,7 @@ class KafkaSink:
         *,
         topics: Sequence[str] = (),
         append_dated: str | None = None,
-        options: Mapping[str, str | int | float | bool] | None = None,
+        options: KafkaOptions | None = None,
         largest_backlog: int = 100_000,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:

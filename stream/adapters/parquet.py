@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -36,6 +37,17 @@ def arrow() -> Any:
     except ModuleNotFoundError:
         raise SettingsError(f"Parquet and Arrow files need pyarrow: {install_hint('archive')}") from None
     return pa
+
+
+@contextmanager
+def reading(pa: Any, path: Path) -> Iterator[None]:
+    """Turn errors of reading a file into SourceErrors."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise SourceError(f"{path}: gone; the archive was compacted meanwhile, try again") from None
+    except (OSError, pa.ArrowException) as error:
+        raise SourceError(f"{path}: {error}") from None
 
 
 def record_row(stamped: StampedRecord, available_us: int) -> Row:
@@ -170,32 +182,23 @@ def write_table(path: Path, kind: Literal["raw", "signals"], rows: Sequence[Row]
 def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[Row]:
     """Yield a Parquet file's rows in order, one row group in memory; raises SourceError."""
     pa = arrow()
-    try:
-        with pa.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=ROW_GROUP, columns=columns):
-                yield from batch.to_pylist()
-    except FileNotFoundError:
-        raise SourceError(f"{path}: gone; the archive was compacted meanwhile, try again") from None
-    except (OSError, pa.ArrowException) as error:
-        raise SourceError(f"{path}: {error}") from None
+    with reading(pa, path), pa.parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=ROW_GROUP, columns=columns):
+            yield from batch.to_pylist()
 
 
 def columns_of(path: Path) -> list[str]:
     """Return a Parquet file's column names; raises SourceError."""
     pa = arrow()
-    try:
+    with reading(pa, path):
         return list(pa.parquet.read_schema(path).names)
-    except (OSError, pa.ArrowException) as error:
-        raise SourceError(f"{path}: {error}") from None
 
 
 def metadata_of(path: Path) -> dict[str, str]:
     """Return what `describe` stored in a Parquet file; raises SourceError."""
     pa = arrow()
-    try:
+    with reading(pa, path):
         found = pa.parquet.read_schema(path).metadata or {}
-    except (OSError, pa.ArrowException) as error:
-        raise SourceError(f"{path}: {error}") from None
     return {
         name.removeprefix(_PREFIX).decode(): value.decode() for name, value in found.items() if name.startswith(_PREFIX)
     }

@@ -18,6 +18,7 @@ from redis import RedisError
 
 from earlybird.stream.adapters.breaker import Breaker
 from earlybird.stream.adapters.cache_codec import LARGEST_ENTRY, EntryCodec, position_text
+from earlybird.stream.adapters.rate_limit import RateLimit
 from earlybird.stream.adapters.redis_link import Link, Script, explained
 from earlybird.stream.ports import ACQUIRED, HELD_ELSEWHERE, Claim, ClaimResult, First, Hit
 
@@ -26,7 +27,6 @@ log = structlog.get_logger(__name__)
 PREFIX = "{earlybird}:2:"  # 2 is the version of the layout
 FAILURES = 3  # calls in a row before Redis is left alone
 PROBE_S = 1.0
-QUIET_S = 10.0  # at most one log line per kind in this time, however many entries or calls it covers
 
 # A refused command is counted instead of raised: a server that is full, a replica or limited by an ACL still has hits.
 # Values are read up to a limit, since others may have stored anything.
@@ -143,8 +143,7 @@ class RedisCache:
         self._entries = EntryCodec(secret, max_layers)
         self._link = Link(url, budget_ms)
         self._breaker = Breaker(FAILURES, PROBE_S, monotonic)
-        self._monotonic = monotonic
-        self._logged_at: dict[str, float] = {}
+        self._limit = RateLimit(monotonic)
 
     @property
     def available(self) -> bool:
@@ -227,23 +226,15 @@ class RedisCache:
     def _count_bad(self, key: str, reason: str) -> None:
         self.misses += 1
         self.bad += 1
-        if self._due("bad"):
+        if self._limit.allows("bad"):
             log.warning("cache.bad_entry", key=key, reason=reason, bad=self.bad, hint="its text is computed")
 
     def _count_refused(self, refused: int, cause: bytes) -> None:
         self.refused += refused
         self.writable = not refused
-        if refused and self._due("refused"):
+        if refused and self._limit.allows("refused"):
             reason, hint = explained(cause.decode(errors="replace"))
             log.warning("cache.refused", refused=self.refused, reason=reason, hint=hint)
-
-    def _due(self, kind: str) -> bool:
-        """Return whether a line of this kind may be logged now."""
-        now_s = self._monotonic()
-        if now_s - self._logged_at.get(kind, -QUIET_S) < QUIET_S:
-            return False
-        self._logged_at[kind] = now_s
-        return True
 
     def _guarded(self, call: Callable[[], _Answered]) -> _Answered | None:
         """Return the call's answer; None when it failed or the breaker was open."""

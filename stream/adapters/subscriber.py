@@ -15,10 +15,10 @@ from confluent_kafka import (
 )
 
 from earlybird.stream.adapters.broker_requests import partitions_of
-from earlybird.stream.adapters.clients import DENIED, ClientLog, close_consumer
+from earlybird.stream.adapters.clients import DENIED, ClientLog, close_consumer, open_consumer
 from earlybird.stream.adapters.kafka import record_of
-from earlybird.stream.adapters.options import client_options
-from earlybird.stream.errors import SettingsError, SourceError
+from earlybird.stream.adapters.options import KafkaOptions, client_options
+from earlybird.stream.errors import SourceError
 from earlybird.stream.observability.logging import get_logger
 from earlybird.stream.ports import Partition, Record
 
@@ -53,7 +53,7 @@ class Subscriber:
         start: Start,
         group: str | None = None,
         read_committed: bool = True,
-        options: Mapping[str, str | int | float | bool] | None = None,
+        options: KafkaOptions | None = None,
         timeout_s: float = 10.0,
         revoked: Callable[[Sequence[Partition], bool], None] = lambda *_: None,
         given_up: Callable[[], bool] = lambda: False,
@@ -85,10 +85,7 @@ class Subscriber:
             "logger": self._log,
             "error_cb": self._log.error,
         }
-        try:
-            self._consumer = Consumer(settings)
-        except KafkaException as error:
-            raise SettingsError(f"Kafka options: {error.args[0].str()}") from None
+        self._consumer = open_consumer(settings)
         self._known: set[Partition] = set()
         self._at_end: set[Partition] = set()
         self._paused: set[Partition] = set()

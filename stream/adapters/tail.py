@@ -4,13 +4,13 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaException, TopicPartition
 
 from earlybird.stream.adapters.broker_requests import REQUEST_TIMEOUT_S, partitions_of
-from earlybird.stream.adapters.clients import ClientLog, close_consumer
+from earlybird.stream.adapters.clients import ClientLog, close_consumer, open_consumer
 from earlybird.stream.adapters.kafka import record_of
-from earlybird.stream.adapters.options import client_options
-from earlybird.stream.errors import SettingsError, SourceError
+from earlybird.stream.adapters.options import KafkaOptions, client_options
+from earlybird.stream.errors import SourceError
 from earlybird.stream.ports import Partition, Record
 
 
@@ -27,7 +27,7 @@ class Tail:
         topics: Sequence[str],
         *,
         start: Literal["beginning", "end"],
-        options: Mapping[str, str | int | float | bool] | None = None,
+        options: KafkaOptions | None = None,
         timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> None:
         """Wait up to `timeout_s` for a broker and the topics, else raise SourceError.
@@ -46,10 +46,7 @@ class Tail:
             "logger": self._log,
             "error_cb": self._log.error,
         }
-        try:
-            self._consumer = Consumer(settings)
-        except KafkaException as error:
-            raise SettingsError(f"Kafka options: {error.args[0].str()}") from None
+        self._consumer = open_consumer(settings)
         offset = OFFSET_BEGINNING if start == "beginning" else OFFSET_END
         give_up_at = time.monotonic() + timeout_s
         self._consumer.assign(

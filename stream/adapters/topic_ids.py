@@ -8,7 +8,7 @@ from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, TopicDescription  # type: ignore[attr-defined]
 
 from earlybird.stream.adapters.clients import ClientLog
-from earlybird.stream.adapters.options import client_options
+from earlybird.stream.adapters.options import KafkaOptions, client_options
 
 CHECK_INTERVAL_S = 1.0  # between two requests; a recreated topic is read from its old offset for at most this long
 REQUEST_TIMEOUT_S = 2.0  # a broker answers within milliseconds
@@ -23,9 +23,7 @@ class TopicIds:
     that looks and writes `latest`.
     """
 
-    def __init__(
-        self, bootstrap_servers: str, topics: Sequence[str], options: Mapping[str, str | int | float | bool]
-    ) -> None:
+    def __init__(self, bootstrap_servers: str, topics: Sequence[str], options: KafkaOptions) -> None:
         """Prepare for these topics; connects at the first `fetch`. `options` are librdkafka's."""
         self.latest: Mapping[str, str] = {}  # ids at the last request; a new object only when something has changed
         self._topics = TopicCollection(list(topics))
@@ -69,9 +67,7 @@ class TopicIds:
         return {topic: topic_id for topic, answer in answers.items() if (topic_id := _id_of(answer)) is not None}
 
 
-def ids_of(
-    bootstrap_servers: str, topics: Sequence[str], options: Mapping[str, str | int | float | bool]
-) -> Mapping[str, str]:
+def ids_of(bootstrap_servers: str, topics: Sequence[str], options: KafkaOptions) -> Mapping[str, str]:
     """Return the ids of these topics, as far as the broker reports them."""
     ids = TopicIds(bootstrap_servers, topics, options)
     try:

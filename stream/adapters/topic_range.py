@@ -22,12 +22,12 @@ from confluent_kafka import (
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
 from earlybird.stream.adapters.broker_requests import REQUEST_TIMEOUT_S, partitions_of, retried
-from earlybird.stream.adapters.clients import ClientLog, close_consumer
+from earlybird.stream.adapters.clients import ClientLog, close_consumer, open_consumer
 from earlybird.stream.adapters.kafka import record_of
-from earlybird.stream.adapters.options import client_options
+from earlybird.stream.adapters.options import KafkaOptions, client_options
 from earlybird.stream.adapters.time_index import by_time, next_record
 from earlybird.stream.adapters.topics import admin_client
-from earlybird.stream.errors import SettingsError, SourceError
+from earlybird.stream.errors import SourceError
 from earlybird.stream.ports import Partition
 from earlybird.stream.timeline.availability import StampedRecord
 from earlybird.stream.timeline.merge import Begin, Span, Window
@@ -37,14 +37,12 @@ log = structlog.get_logger(__name__)
 SILENCE_S = 60.0  # a bounded read without records for so long has lost its broker
 AHEAD = 4_096  # records buffered per partition whose turn has not come
 
-_Options = Mapping[str, str | int | float | bool]
-
 
 class TopicReader:
     """A consumer with a manual assignment; not thread-safe."""
 
     def __init__(
-        self, bootstrap_servers: str, starts: Mapping[Partition, int], options: _Options | None = None
+        self, bootstrap_servers: str, starts: Mapping[Partition, int], options: KafkaOptions | None = None
     ) -> None:
         """Assign these starts; raises SettingsError for options that users may not set."""
         self._log = ClientLog("reader", bootstrap_servers)
@@ -111,7 +109,7 @@ class TopicReader:
 class TopicHistory:
     """A History on a broker."""
 
-    def __init__(self, bootstrap_servers: str, options: _Options | None = None) -> None:
+    def __init__(self, bootstrap_servers: str, options: KafkaOptions | None = None) -> None:
         """Store the connection's options; it connects at the first call."""
         self._bootstrap_servers, self._options = bootstrap_servers, options
 
@@ -159,7 +157,7 @@ class _Shared:
     Partitions that run far ahead of their turn are paused.
     """
 
-    def __init__(self, bootstrap_servers: str, spans: Mapping[Partition, Span], options: _Options | None) -> None:
+    def __init__(self, bootstrap_servers: str, spans: Mapping[Partition, Span], options: KafkaOptions | None) -> None:
         starts = {partition: span.start for partition, span in spans.items()}
         self._reader = TopicReader(bootstrap_servers, starts, options)
         self._ends = {partition: span.end for partition, span in spans.items()}
@@ -227,7 +225,7 @@ def frozen_ends(
     consumer: Consumer,
     log: ClientLog,
     partitions: Sequence[Partition],
-    options: _Options | None = None,
+    options: KafkaOptions | None = None,
 ) -> dict[Partition, Span]:
     """Return each partition's first and end offset now.
 
@@ -275,7 +273,7 @@ def _begin(consumer: Consumer, log: ClientLog, partition: Partition) -> Begin:
     return Begin(first, None if found is None else found[1])
 
 
-def _consumer(bootstrap_servers: str, options: _Options | None, log: ClientLog) -> Consumer:
+def _consumer(bootstrap_servers: str, options: KafkaOptions | None, log: ClientLog) -> Consumer:
     settings = {
         "fetch.wait.max.ms": 100,
         **client_options(bootstrap_servers, options or {}),
@@ -288,7 +286,4 @@ def _consumer(bootstrap_servers: str, options: _Options | None, log: ClientLog) 
         "logger": log,
         "error_cb": log.error,
     }
-    try:
-        return Consumer(settings)
-    except KafkaException as error:
-        raise SettingsError(f"Kafka options: {error.args[0].str()}") from None
+    return open_consumer(settings)

@@ -19,10 +19,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 
 from earlybird.stream.adapters.broker_requests import REQUEST_TIMEOUT_S, retried
 from earlybird.stream.adapters.clients import DENIED, ClientLog
-from earlybird.stream.adapters.options import client_options
+from earlybird.stream.adapters.options import KafkaOptions, client_options
 from earlybird.stream.errors import SettingsError, StreamError
-
-_Options = Mapping[str, str | int | float | bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +77,7 @@ def create_topics(
     bootstrap_servers: str,
     topics: Sequence[Topic],
     *,
-    options: _Options | None = None,
+    options: KafkaOptions | None = None,
     timeout_s: float = 30.0,
 ) -> list[Made]:
     """Create missing topics and return the result per topic.
@@ -101,7 +99,7 @@ def create_topics(
 
 
 def known_topics(
-    bootstrap_servers: str, options: _Options | None = None, *, timeout_s: float = REQUEST_TIMEOUT_S
+    bootstrap_servers: str, options: KafkaOptions | None = None, *, timeout_s: float = REQUEST_TIMEOUT_S
 ) -> dict[str, int]:
     """Return every visible topic with its number of partitions.
 
@@ -112,7 +110,7 @@ def known_topics(
     return {name: len(topic.partitions) for name, topic in known.items()}
 
 
-def look_at(bootstrap_servers: str, names: Sequence[str], options: _Options | None = None) -> list[Seen]:
+def look_at(bootstrap_servers: str, names: Sequence[str], options: KafkaOptions | None = None) -> list[Seen]:
     """Return the state of these topics on the broker.
 
     A topic that the list of all lacks is asked for by name. Raises SourceError when no broker answers in time.
@@ -131,12 +129,12 @@ def look_at(bootstrap_servers: str, names: Sequence[str], options: _Options | No
     return seen
 
 
-def admin_client(bootstrap_servers: str, options: _Options | None = None) -> AdminClient:
+def admin_client(bootstrap_servers: str, options: KafkaOptions | None = None) -> AdminClient:
     """Return an admin client that logs like the others; raises SettingsError."""
     return watched_admin(bootstrap_servers, options)[0]
 
 
-def watched_admin(bootstrap_servers: str, options: _Options | None = None) -> tuple[AdminClient, ClientLog]:
+def watched_admin(bootstrap_servers: str, options: KafkaOptions | None = None) -> tuple[AdminClient, ClientLog]:
     """Return an admin client and its log, for `retried`; raises SettingsError."""
     notes = ClientLog("admin", bootstrap_servers)
     settings = client_options(bootstrap_servers, options or {})

@@ -13,6 +13,7 @@ from earlybird.schemas.rejection import Rejection
 from earlybird.schemas.signal import Signal
 from earlybird.stream.adapters import parquet
 from earlybird.stream.ports import Outgoing, Sink
+from earlybird.stream.stage.outcome import signal_headers
 from earlybird.stream.timeline.availability import AVAILABLE
 
 Format = Literal["parquet", "arrow", "jsonl", "topic"]
@@ -81,7 +82,7 @@ class TopicOutput:
         if self._published[signal.signal_id]:
             self._published[signal.signal_id] -= 1
             return
-        headers = tuple((name, value.encode()) for name, value in _headers(signal, available_us).items())
+        headers = (*signal_headers(signal.model_dump(mode="json")), (AVAILABLE, str(available_us).encode()))
         self._sink.send(Outgoing(self._topic, signal.item_key.encode(), encode(signal), headers, available_us))
         self._sink.receipts()
 
@@ -166,24 +167,6 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     part = path.with_name(f".{path.name}.part")
     part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     part.replace(path)
-
-
-def _headers(signal: Signal, available_us: int) -> dict[str, str]:
-    """Return the headers of the live stage, and the instant of availability."""
-    raw = signal.raw
-    return {
-        "signal-id": signal.signal_id,
-        "action": signal.action.value,
-        "symbols": ",".join([symbol.symbol for symbol in signal.symbols]),
-        "label": signal.label.value if signal.label else "",
-        "confidence": "" if signal.confidence is None else f"{signal.confidence:.6f}",
-        "source": signal.source,
-        "item-type": signal.item_type or "",
-        "run": signal.run_id,
-        "schema": Signal.SCHEMA,
-        "raw": f"{raw.topic}/{raw.partition}/{raw.offset}/{raw.index}",
-        AVAILABLE: str(available_us),
-    }
 
 
 def _file_facts(path: Path) -> dict[str, Any]:

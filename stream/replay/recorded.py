@@ -7,6 +7,7 @@ from typing import get_args
 
 from earlybird.schemas.codec import DecodeError, decode
 from earlybird.schemas.signal import Signal
+from earlybird.stream.adapters.options import KafkaOptions
 from earlybird.stream.errors import SourceError
 from earlybird.stream.observability.logging import get_logger
 from earlybird.stream.ports import Partition, Record
@@ -34,7 +35,7 @@ class TopicRange:
     last: int | Mapping[int, int] | None = None
     available: Rule = "auto"
     slack_us: int | None = SLACK_US
-    options: Mapping[str, str | int | float | bool] | None = None
+    options: KafkaOptions | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError for bounds that name no range."""

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from threading import Lock, get_ident
 from time import monotonic
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from earlybird.stream.errors import SourceEnded
@@ -206,18 +205,14 @@ class Iteration(Iterator[Received], AsyncIterator[Received]):
         self._feed.wait_open()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     async def __aenter__(self) -> Self:
         await self._feed.opened()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     def __del__(self) -> None:

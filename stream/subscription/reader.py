@@ -2,10 +2,10 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from threading import Event, Thread
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -18,6 +18,9 @@ from earlybird.stream.subscription.selection import SignalFilter, SignalHeaders
 from earlybird.stream.subscription.source import CaughtUp
 from earlybird.stream.subscription.stage_monitor import Condition, HealthChange, StageMonitor
 
+if TYPE_CHECKING:
+    from earlybird.stream.adapters.subscriber import Subscriber
+
 log = get_logger(__name__)
 
 _POLL_MS = 50
@@ -27,35 +30,7 @@ _SETTLING_S = 15.0
 _SETTLE_TURN_S = 0.02
 
 
-class Subscription(Protocol):
-    """Records of a topic; see stream.adapters.subscriber.Subscriber."""
-
-    out_of_range: int
-    ends: dict[Partition, int]
-
-    def poll(self, timeout_ms: int) -> list[Record]:
-        """Return the records that are there; empty on timeout."""
-
-    def at_end(self) -> set[Partition]:
-        """Return the partitions that had no more records."""
-
-    def hold(self, partitions: Set[Partition]) -> None:
-        """Pause these partitions and resume all others."""
-
-    def keep_alive(self) -> None:
-        """Keep the client alive, in place of `poll`, while no record can be taken."""
-
-    def commit(self, offsets: Mapping[Partition, int], *, wait: bool = False) -> None:
-        """Commit these offsets, from which reading goes on after a restart."""
-
-    def refresh(self) -> None:
-        """Look for partitions that were added."""
-
-    def close(self) -> None:
-        """Close the client."""
-
-
-Opener = Callable[["Reader"], Subscription]
+Opener = Callable[["Reader"], "Subscriber"]
 """Opens a subscription on the reading thread. It calls the reader's `revoked` and checks its `stopping`."""
 
 
@@ -89,8 +64,8 @@ class Reader:
         self.stopping = self.settling = False
         self.ordered = not group
         self._openers, self._buffer, self._clock, self._commits = (signals, control), buffer, clock, group
-        self._subscription: Subscription | None = None
-        self._control: Subscription | None = None
+        self._subscription: Subscriber | None = None
+        self._control: Subscriber | None = None
         self._catch_up: CatchUp | None = None
         self._next: dict[Partition, int] = {}  # assigned partitions: the offset after the last record read
         self._committed: dict[Partition, int] = {}
@@ -150,7 +125,7 @@ class Reader:
                     if opened is not None:
                         opened.close()
 
-    def _open(self) -> Subscription:
+    def _open(self) -> "Subscriber":
         signals, control = self._openers
         subscription = self._subscription = signals(self)
         self._control = control and control(self)
@@ -160,7 +135,7 @@ class Reader:
         self._buffer.wake()
         return subscription
 
-    def _ordered(self, subscription: Subscription, records: list[Record]) -> list[Record]:
+    def _ordered(self, subscription: "Subscriber", records: list[Record]) -> list[Record]:
         """Return the records to deliver now: while catching up, those in order."""
         if (catch_up := self._catch_up) is None:
             subscription.at_end()
@@ -214,7 +189,7 @@ class Reader:
             self._subscription.keep_alive()
             self._run_periodic()
 
-    def _settle(self, subscription: Subscription) -> None:
+    def _settle(self, subscription: "Subscriber") -> None:
         """Wait for a running handler, so that its signal is committed and the group kept."""
         deadline_s = time.monotonic() + _SETTLING_S
         while self.settling and self._buffer.in_hand and time.monotonic() < deadline_s:
@@ -238,7 +213,7 @@ class Reader:
             self._refresh_due_s = now_s + _REFRESH_S
             self._subscription.refresh()
 
-    def _read_control(self, control: Subscription) -> None:
+    def _read_control(self, control: "Subscriber") -> None:
         for record in control.poll(0):
             with suppress(ValidationError):
                 message = CONTROL.validate_json(record.value or b"")
