@@ -238,13 +238,13 @@ class Resident:
         self._batches.append(_Batch(device.downloads.mark(), buffer))
 
     def _collect(self) -> list[Verdict]:
-        said: list[Verdict] = []
+        finished: list[Verdict] = []
         while self._batches and (self._batches[0].done.reached() or len(self._batches) >= self._ahead):
             batch = self._batches.popleft()
             batch.done.wait()
-            said += self._read(batch.buffer)
+            finished += self._read(batch.buffer)
             self._buffers.append(batch.buffer)
-        return said
+        return finished
 
     def _read(self, buffer: _ResultBuffer) -> list[Verdict]:
         """Return the new verdicts of a finished batch."""

@@ -197,9 +197,9 @@ def _row(kind: str, key: _Key, before: ComparedSignal | None, now: ComparedSigna
     assert known is not None, "a row of neither side. This is a bug."
     row: dict[str, Any] = {"kind": kind, "item_key": known.item_key}
     row |= dict(zip(("topic", "partition", "offset", "index"), key, strict=True))
-    for side, said in (("recorded", before), ("recomputed", now)):
-        row |= {f"{side}_{name}": None if said is None else getattr(said, name) for name in _SHOWN}
-        novelty = (None, None, None) if said is None or said.novelty is None else said.novelty
+    for side, signal in (("recorded", before), ("recomputed", now)):
+        row |= {f"{side}_{name}": None if signal is None else getattr(signal, name) for name in _SHOWN}
+        novelty = (None, None, None) if signal is None or signal.novelty is None else signal.novelty
         row |= {f"{side}_{name}": value for name, value in zip(_NOVELTY, novelty, strict=True)}
     return row
 

@@ -201,10 +201,10 @@ def _recompute(settings: Settings, options: Options, history: History, plan: Pla
     duplicates = DuplicateTimeline(settings.redis.ttl_s * 1_000_000)
 
     def novelty(signal: Signal, text_key: str) -> Signal:
-        said: Novelty | None = None
+        novelty: Novelty | None = None
         if signal.label is not None:
-            said = duplicates.novelty(text_key, signal.item_key, signal.ts.ingested_us)
-        signal = signal.model_copy(update={"novelty": said})
+            novelty = duplicates.novelty(text_key, signal.item_key, signal.ts.ingested_us)
+        signal = signal.model_copy(update={"novelty": novelty})
         if comparison is not None:
             comparison.add(signal)
         return signal
