@@ -21,7 +21,7 @@ from earlybird.stream.cli import COMMANDS
 from earlybird.stream.client import Filters
 from earlybird.stream.commands import bench
 from earlybird.stream.subscription.selection import Wanted
-from earlybird.stream.subscription.watch import Condition
+from earlybird.stream.subscription.stage_monitor import Condition
 from project import ROOT
 
 DOCS = ROOT / "docs"

@@ -11,7 +11,6 @@ import sys
 import threading
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
-from types import TracebackType
 from typing import NoReturn, Self
 
 import structlog
@@ -72,9 +71,7 @@ class Watchdog:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _run(self) -> None:

@@ -121,10 +121,10 @@ def _read_varints(body: bytes) -> Iterator[int]:
 
 
 def _read_bitset(body: bytes) -> Iterator[int]:
-    for place, byte in enumerate(body):
+    for index, byte in enumerate(body):
         while byte:
             low = byte & -byte
-            yield (place << 3) + low.bit_length() - 1
+            yield (index << 3) + low.bit_length() - 1
             byte ^= low
 
 

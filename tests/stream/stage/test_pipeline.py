@@ -10,7 +10,7 @@ from earlybird.schemas.signal import SignalAction
 from earlybird.stream.adapters.memory import MemoryCache
 from earlybird.stream.ports import Commit, Partition, Record
 from earlybird.stream.stage.budget import Budget
-from earlybird.stream.stage.messages import Revoked
+from earlybird.stream.stage.messages import Fence
 
 P0, P1 = Partition("news.raw", 0), Partition("news.raw", 1)
 NOW_US = 1_770_000_000_000_000
@@ -207,16 +207,16 @@ def test_revoked_partition_waits_for_what_has_left(
     world.turn()
     world.sink.hold = True
     world.model.exit(2)
-    world.publisher.turn(0.001)
+    world.publisher.run_once(0.001)
     submit = world.model.submit
 
     def turn(requests: list[Any]) -> None:
         submit(requests)
-        if world.model.requests and any(isinstance(message, Revoked) for message in world.said):
+        if world.model.requests and any(isinstance(message, Fence) for message in world.said):
             world.model.exit()
-            world.publisher.turn(0)
+            world.publisher.run_once(0)
             world.sink.acknowledge()
-        world.publisher.turn(0)
+        world.publisher.run_once(0)
 
     monkeypatch.setattr(world.model, "submit", turn)
     world.source.revoke([P0])
@@ -477,13 +477,13 @@ def test_drain_finishes_and_commits(worlds: Worlds, three: list[Record]) -> None
     world.source.append(three)
     turns = iter(range(100))
 
-    def each_turn() -> None:
+    def after_loop() -> None:
         next(turns)
         if world.model.requests:
             world.model.exit()
-        world.publisher.turn(0.001)
+        world.publisher.run_once(0.001)
 
-    world.pipeline.run(lambda: world.pipeline.in_flight == 3, each_turn)
+    world.pipeline.run(lambda: world.pipeline.in_flight == 3, after_loop)
     assert len(world.signals) == 3
     assert world.source.committed[P0] == Commit(3)
     assert world.source.closed

@@ -37,7 +37,7 @@ class GuardedParser:
         """Number of records that wait for `take`."""
         return len(self._unread)
 
-    def give(self, records: Sequence[Record]) -> None:
+    def add(self, records: Sequence[Record]) -> None:
         """Queue consumed records."""
         self._unread.extend(records)
 
