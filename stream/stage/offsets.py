@@ -158,7 +158,7 @@ class OffsetTracker:
         return any(track.alone for track in self._tracks.values())
 
     def begin(self, partition: Partition, offset: int) -> Commit | None:
-        """Return the commit to be stored before the record at `offset` is read, if one is needed.
+        """Return the commit to store before the record at `offset` is read, if any.
 
         It counts the attempt: for the first record of an assignment, and for each suspect.
         """
