@@ -1,7 +1,8 @@
 """Kafka source of raw topics, tested on Apache Kafka 4.3 and librdkafka's mock cluster."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -70,7 +71,7 @@ class KafkaSource:
         self._progress = ReadProgress(self._consumer, monotonic)
         self._listener: RebalanceListener | None = None
         self._starts: dict[Partition, int] = {}  # our partitions, with the offset at which each started
-        self._revoking = False
+        self._inside = False
         self._paused: set[Partition] = set()
         self._revoked: set[Partition] = set()  # revoked since the first record of the current poll
         self._to_begin_anew: set[Partition] = set()  # once the records read before are returned
@@ -95,28 +96,28 @@ class KafkaSource:
             return []
         self._revoked.clear()  # not earlier: in one wait a partition may be revoked, return and deliver this record
         rest = self._consumer.consume(limit - 1, 0) if limit > 1 else []
-        self._raise_failure()
+        self._log.raise_failure()
         # The second call may have revoked the first record's partition: its next owner reads the record.
         messages = rest if _partition(first) in self._revoked else [first, *rest]
         return [record_of(message) for message in messages if not self._event(message)]
 
     def commit(self, commits: Mapping[Partition, Commit], *, wait: bool) -> bool:
         """See Source.commit; metadata too long for a broker is a ValueError (the ledger bounds it)."""
-        return self._offsets.store(commits, wait=wait, inside=self._revoking)
+        return self._offsets.store(commits, wait=wait, inside=self._inside)
 
     def pause(self, partitions: Sequence[Partition]) -> None:
-        """See Source.pause; lasts until `resume` or revocation, across rebalances that keep the partition."""
+        """See Source.pause; lasts until `resume` or revocation."""
         self._paused.update(partitions)
-        self._consumer.pause([_named(partition) for partition in partitions if partition in self._starts])
+        self._consumer.pause([TopicPartition(*partition) for partition in partitions if partition in self._starts])
 
     def resume(self, partitions: Sequence[Partition]) -> None:
         self._paused.difference_update(partitions)
-        self._consumer.resume([_named(partition) for partition in partitions if partition in self._starts])
+        self._consumer.resume([TopicPartition(*partition) for partition in partitions if partition in self._starts])
 
     def serve_group(self, timeout_ms: int) -> None:
-        self._consumer.pause([_named(partition) for partition in self._starts])
+        self._consumer.pause([TopicPartition(*partition) for partition in self._starts])
         self._consumer.poll(timeout_ms / 1000)  # a record of a just assigned partition is left to its next owner
-        self._raise_failure()
+        self._log.raise_failure()
 
     def lag(self) -> Mapping[Partition, int]:
         """See Source.lag; as of the last fetch of each partition."""
@@ -155,7 +156,7 @@ class KafkaSource:
         deadline = self._monotonic() + timeout_s
         while True:
             message = self._consumer.poll(max(0.0, timeout_s))
-            self._raise_failure()
+            self._log.raise_failure()
             if message is None or not self._event(message):
                 return message
             timeout_s = deadline - self._monotonic()
@@ -169,35 +170,39 @@ class KafkaSource:
             self._begin_anew(partition)
 
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        assert self._listener is not None, "partitions assigned before subscribe. This is a bug."
-        committed = self._offsets.begin(partitions, self._listener.waiting)
-        self._log.worked = True
-        self.missing_topics.difference_update(partition.topic for partition in committed)
-        for partition, commit in committed.items():
-            self._starts[partition] = OFFSET_BEGINNING if commit is None else commit.offset
-        self._listener.assigned(committed)
+        with self._calling() as listener:
+            committed = self._offsets.begin(partitions, listener.waiting)
+            self._log.worked = True
+            self.missing_topics.difference_update(partition.topic for partition in committed)
+            for partition, commit in committed.items():
+                self._starts[partition] = OFFSET_BEGINNING if commit is None else commit.offset
+            listener.assigned(committed)
         self._membership.assigned()
         assign(consumer, committed)
-        if paused := [_named(partition) for partition in committed if partition in self._paused]:
+        if paused := [TopicPartition(*partition) for partition in committed if partition in self._paused]:
             consumer.pause(paused)
         log.info("partitions.assigned", partitions=[f"{p.topic}/{p.number}" for p in sorted(committed)])
 
     def _revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        ours = [_partition(tp) for tp in partitions]
-        assert self._listener is not None, "partitions revoked before subscribe. This is a bug."
-        self._revoking = True
-        try:
-            self._listener.revoked(ours)
-        finally:
-            self._revoking = False
+        with self._calling() as listener:
+            listener.revoked([_partition(tp) for tp in partitions])
         self._forget(consumer, partitions)
 
     def _lose(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        ours = [_partition(tp) for tp in partitions]
-        assert self._listener is not None, "partitions lost before subscribe. This is a bug."
         self._membership.lost()
-        self._listener.lost(ours)
+        with self._calling() as listener:
+            listener.lost([_partition(tp) for tp in partitions])
         self._forget(consumer, partitions)
+
+    @contextmanager
+    def _calling(self) -> Iterator[RebalanceListener]:
+        """Yield the listener, to be called within a callback of the client."""
+        assert self._listener is not None, "partitions before subscribe. This is a bug."
+        self._inside = True
+        try:
+            yield self._listener
+        finally:
+            self._inside = False
 
     def _forget(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         # The client keeps a pause beyond the assignment: the partition would return and stay paused for ever.
@@ -255,17 +260,14 @@ class KafkaSource:
         self._listener.assigned({partition: None})
         self._progress.forget([partition])
         # The client has stopped fetching this partition and refuses to seek in it; a new assignment starts it.
-        self._consumer.incremental_unassign([_named(partition)])
+        self._consumer.incremental_unassign([TopicPartition(*partition)])
         self._starts[partition] = OFFSET_BEGINNING
         assign(self._consumer, {partition: None})
         if partition in self._paused:
-            self._consumer.pause([_named(partition)])
+            self._consumer.pause([TopicPartition(*partition)])
 
     def _committed(self, error: KafkaError | None, offsets: list[TopicPartition]) -> None:
         self._offsets.answered(error, offsets)
-
-    def _raise_failure(self) -> None:
-        self._log.raise_failure()
 
 
 def record_of(message: Message) -> Record:
@@ -290,7 +292,3 @@ def _partition(of: TopicPartition | Message) -> Partition:
         return partition_of(of)
     topic, number = of.topic(), of.partition()
     return Partition(topic or "", -1 if number is None else number)  # client-wide events have no place
-
-
-def _named(partition: Partition) -> TopicPartition:
-    return TopicPartition(partition.topic, partition.number)

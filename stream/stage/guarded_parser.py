@@ -69,6 +69,12 @@ class GuardedParser:
             log.error("record.failed", position=position, **failure(error))
             return [refused_record(record, Reason.POISON, f"{type(error).__name__}: {error}")]
 
+    def refuse(self, record: Record, attempts: int) -> list[Element]:
+        """Refuse a record that ended the process each time it was read."""
+        detail = f"{attempts} processes ended without a word while they read this record, the last ones nothing else"
+        log.error("record.killed", topic=record.topic, partition=record.partition, offset=record.offset)
+        return [refused_record(record, Reason.POISON, detail)]
+
     def encode(self, entries: Iterable[Entry]) -> None:
         """Tokenise readable elements in one call; an element that fails becomes a dead letter."""
         readable = [(entry, entry.element) for entry in entries if isinstance(entry.element, Readable)]

@@ -22,6 +22,7 @@ from earlybird.stream.errors import SourceEnded
 from earlybird.stream.observability.metrics import Metrics
 from earlybird.stream.parsing.records import Limits, Refusal
 from earlybird.stream.ports import Clock, Commit, Partition, Record, Source
+from earlybird.stream.stage.backpressure import Backpressure
 from earlybird.stream.stage.budget import Budget
 from earlybird.stream.stage.deadlines import ClockLateness, LatenessPolicy
 from earlybird.stream.stage.duplicates import Deduplicator
@@ -41,7 +42,6 @@ from earlybird.stream.stage.offsets import OffsetTracker
 log = structlog.get_logger(__name__)
 
 LAST_COMMIT_S = 3.0  # for a rebalance to end, so that the broker takes the last commit
-PAUSE_AFTER_S = 0.2  # a budget used up for this long means that the engine is the bottleneck
 
 
 class Pipeline:
@@ -65,16 +65,14 @@ class Pipeline:
         self._inference, self._publish, self._finished = inference, publish, finished
         self._clock, self._metrics, self._budget = clock, metrics, budget
         self._lateness = lateness or ClockLateness()
-        self.offsets = OffsetTracker(maps=budget.commit_map)
+        self.offsets = OffsetTracker(maps=budget.commit_map, suspects=2 * budget.max_in_flight)
+        self._backpressure = Backpressure(source, self.offsets, budget, self._parser.add)
         self.in_flight = 0  # entries handed to the publisher and not back yet
         self.finished_total = 0  # entries whose outcome the broker has acknowledged
         self.shed_total = 0  # entries that were too old when consumed
         self.last_loop_s = time.monotonic()  # when the loop last turned, for /healthz
         self._ends: dict[Partition, int] = {}  # every readable record below was given to the intake
         self._fences: list[Fence] = []  # until their published outcomes are acknowledged
-        self._paused: set[Partition] = set()
-        self._all_paused = False
-        self._full_since_s: float | None = None
         self._commit_due_s = 0.0
 
     # --- the loop -----------------------------------------------------------------------------------------------
@@ -92,9 +90,8 @@ class Pipeline:
     def run_once(self) -> None:
         """Run one turn: settle finished entries, read new records, and commit when due."""
         self._collect_finished(0.0)
-        if self._has_room():
-            self._bound_spans()
-            self._poll_records(self._budget.max_in_flight - self.in_flight)
+        if room := self._backpressure.room(self.in_flight):
+            self._poll_records(room)
         else:
             self._collect_finished(0.01)
         self._inference.submit(self._duplicates.recheck(self._clock.now_us()))
@@ -130,7 +127,12 @@ class Pipeline:
             self.offsets.read_to(self._ends)
             self._ends = {}
 
+    def _poll_timeout_ms(self) -> int:
+        return min(self._budget.poll_timeout_ms, 10) if self._duplicates.waiting else self._budget.poll_timeout_ms
+
     def _admit_next(self, room: int) -> None:
+        if self.offsets.one_at_a_time:  # perhaps only since this poll, in which partitions were assigned
+            room = 1
         if entries := self._parser.take(room, partial(self._entries, now_us=self._clock.now_us())):
             self._admit(entries)
 
@@ -151,11 +153,19 @@ class Pipeline:
         epoch = self.offsets.epoch(partition)
         if epoch is None:
             return []
-        elements = self._parser.read(record)
+        self._begin(record, partition)
+        attempts = self.offsets.guilty(partition)
+        elements = self._parser.refuse(record, attempts) if attempts else self._parser.read(record)
         since_us = min([at for element in elements if (at := waits_since(element, now_us)) is not None], default=None)
         if not self.offsets.deliver(partition, record.offset, len(elements), since_us, record.leader_epoch):
             return []
         return [Entry(element, record, epoch, now_us) for element in elements]
+
+    def _begin(self, record: Record, partition: Partition) -> None:
+        """Have the broker count the attempt before a record that might end this process is read."""
+        if (commit := self.offsets.begin(partition, record.offset)) is not None:
+            stored = self._source.commit({partition: commit}, wait=True)
+            self.offsets.committed({partition: commit}, confirmed=stored)
 
     # --- out: finished entries -> offsets -> commit -------------------------------------------------------------
 
@@ -196,47 +206,11 @@ class Pipeline:
 
     def _commit(self, partitions: Sequence[Partition]) -> bool:
         """Commit what is finished in these partitions; return whether the broker stored it."""
-        commits = self.offsets.commits(partitions)
+        commits = self.offsets.commits(partitions, ending=True)
         if commits and not self._source.commit(commits, wait=True):
             return False
         self.offsets.committed(commits, confirmed=True)
         return True
-
-    # --- flow -----------------------------------------------------------------------------------------------------
-
-    def _poll_timeout_ms(self) -> int:
-        return min(self._budget.poll_timeout_ms, 10) if self._duplicates.waiting else self._budget.poll_timeout_ms
-
-    def _has_room(self) -> bool:
-        """Return whether to poll for records; pause all partitions after a long wait."""
-        # A full budget must first free half of it or a batch, because small batches cost more per text. Pausing drops
-        # prefetched records, so it waits for PAUSE_AFTER_S.
-        now_s, budget = time.monotonic(), self._budget
-        if self.in_flight <= budget.max_in_flight - max(1, min(budget.batch, budget.max_in_flight // 2)):
-            self._full_since_s = None
-            if self._all_paused:
-                self._all_paused = False
-                self._source.resume([p for p in self.offsets.partitions() if p not in self._paused])
-            return True
-        if self._full_since_s is None:
-            self._full_since_s = now_s
-        if not self._all_paused and now_s - self._full_since_s > PAUSE_AFTER_S:
-            self._all_paused = True
-            self._source.pause(self.offsets.partitions())
-        if self._all_paused:
-            self._parser.add(self._source.poll(0, 1))  # serves the group; only a new assignment can yield a record
-        return False
-
-    def _bound_spans(self) -> None:
-        """Pause partitions too far ahead of their first unfinished record: maps must fit a commit."""
-        for partition in self.offsets.partitions():
-            span = self.offsets.span(partition)
-            if partition not in self._paused and span >= self._budget.max_span:
-                self._source.pause([partition])
-                self._paused.add(partition)
-            elif partition in self._paused and span <= self._budget.max_span // 2:
-                self._source.resume([partition])
-                self._paused.discard(partition)
 
     # --- rebalances: called inside source.poll ----------------------------------------------------------------------
 
@@ -293,7 +267,7 @@ class Pipeline:
     def _release_partitions(self, partitions: Sequence[Partition], give_up: Callable[..., None], event: str) -> None:
         unfinished = self.offsets.unfinished(partitions)
         give_up(partitions)
-        self._paused.difference_update(partitions)
+        self._backpressure.forget(partitions)
         self._forget_unread(partitions)
         level = logging.WARNING if event == "partitions.lost" else logging.INFO
         log.log(level, event, partitions=[f"{p.topic}/{p.number}" for p in partitions], unfinished=unfinished)
