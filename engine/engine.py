@@ -105,7 +105,6 @@ class Engine:
 
     @property
     def profile(self) -> str:
-        """Name of the text profile."""
         return self.encoder.profile.name
 
     @property

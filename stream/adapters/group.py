@@ -34,7 +34,6 @@ class Membership:
         self._checked_at = -CHECK_INTERVAL_S
 
     def assigned(self) -> None:
-        """Record that an assignment arrived."""
         self.is_member = True
 
     def lost(self) -> None:

@@ -90,5 +90,4 @@ class Tail:
         return all(tp.offset >= ends[Partition(tp.topic, tp.partition)] for tp in tps)
 
     def close(self) -> None:
-        """Close the connections."""
         close_consumer(self._consumer, "tail")

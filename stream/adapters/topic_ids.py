@@ -44,7 +44,6 @@ class TopicIds:
         return ids
 
     def close(self) -> None:
-        """Stop asking."""
         self._closed.set()
 
     def _watch(self, admin: AdminClient) -> None:

@@ -82,15 +82,12 @@ class TopicReader:
         return [stamped for message in messages if (stamped := self._stamped(message)) is not None]
 
     def pause(self, partitions: Iterable[Partition]) -> None:
-        """Stop fetching these partitions."""
         self._consumer.pause([TopicPartition(*partition) for partition in partitions])
 
     def resume(self, partitions: Iterable[Partition]) -> None:
-        """Fetch these partitions again."""
         self._consumer.resume([TopicPartition(*partition) for partition in partitions])
 
     def close(self) -> None:
-        """Close the connections."""
         close_consumer(self._consumer, "reader")
 
     def _stamped(self, message: Message) -> StampedRecord | None:

@@ -64,7 +64,6 @@ class Child:
         raise StreamError(f"a measured process ended with status {self._process.wait()}; its message is above")
 
     def go(self) -> None:
-        """Release the process."""
         assert self._process.stdin is not None
         self._process.stdin.write("go\n")
         self._process.stdin.flush()
@@ -133,7 +132,6 @@ class Workers:
             child.close()
 
     def go(self) -> None:
-        """Release all workers."""
         for child in self._children:
             child.go()
 

@@ -147,7 +147,6 @@ class Channel:
         return ChannelEnd(self, ticket_map)
 
     def close(self) -> None:
-        """Close the descriptors."""
         for descriptor in self.descriptors:
             os.close(descriptor)
 

@@ -48,7 +48,6 @@ class Supervisor:
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def start(self, spec: ProcessSpec) -> None:
-        """Start one more consumer process."""
         descriptor = spec.write()
         self._processes.append(
             subprocess.Popen(

@@ -63,7 +63,6 @@ class Watchdog:
         return tuple(part for part, looks in list(self._looks.items()) if looks * LOOK_S >= SLOW_S)
 
     def close(self) -> None:
-        """Stop watching."""
         self._closed.set()
         self._thread.join()
         faulthandler.cancel_dump_traceback_later()

@@ -95,7 +95,6 @@ class Comparison:
         self.covered.add((topic, partition, offset))
 
     def add(self, signal: Signal) -> None:
-        """Add a recomputed signal."""
         self.model = _model(signal.model)
         key, now = _key(signal), ComparedSignal.of(signal)
         before = self.recorded.pop(key, None)
@@ -165,7 +164,6 @@ class Comparison:
         return whole and not self.label_flips and self.largest_change <= TOLERANCE
 
     def report(self) -> dict[str, Any]:
-        """Return all figures."""
         expected, why = self.expectation
         return {
             "expected": expected,

@@ -117,7 +117,6 @@ class ReplaySummary:
         return self._content.hexdigest()
 
     def signal(self, signal: Signal, available_us: int) -> None:
-        """Count the next signal."""
         model = signal.model
         self.models.setdefault(f"{model.sha256}:{model.config_hash}:{model.numerics}", model.model_dump(mode="json"))
         self.actions[signal.action.value] += 1
@@ -134,7 +133,6 @@ class ReplaySummary:
         self.rejections[rejection.reason.value] += 1
 
     def report(self) -> dict[str, Any]:
-        """Return all figures."""
         return {
             "signals": self.signals,
             "actions": dict(sorted(self.actions.items())),
@@ -154,11 +152,9 @@ class LinesFile:
         self._file = path.open("w", encoding="utf-8")
 
     def write(self, content: Mapping[str, Any]) -> None:
-        """Write the next line."""
         self._file.write(json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n")
 
     def close(self) -> None:
-        """Close the file."""
         self._file.close()
 
 

@@ -68,7 +68,6 @@ class EngineThreads:
         ]
 
     def start(self) -> None:
-        """Start the threads."""
         for thread in self._threads:
             thread.start()
 

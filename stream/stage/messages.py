@@ -63,7 +63,6 @@ class Entry:
 
     @property
     def partition(self) -> Partition:
-        """Partition of its record."""
         return Partition(self.record.topic, self.record.partition)
 
     @property

@@ -15,7 +15,7 @@ from earlybird.stream.ports import Clock, Record
 from earlybird.stream.subscription.batches import arrow_table
 from earlybird.stream.subscription.buffer import Buffer
 from earlybird.stream.subscription.lru import LruSet
-from earlybird.stream.subscription.reader import Reader
+from earlybird.stream.subscription.reader import Reader, log_unreadable
 from earlybird.stream.subscription.received import Received
 from earlybird.stream.subscription.selection import REMEMBERED
 from earlybird.stream.subscription.source import CaughtUp, Counts
@@ -196,13 +196,7 @@ class Live:
             signal = decode(Signal, record.value or b"")
         except DecodeError as error:
             self._unreadable += 1
-            log.warning(
-                "signal.unreadable",
-                topic=record.topic,
-                partition=record.partition,
-                offset=record.offset,
-                reason=str(error),
-            )
+            log_unreadable(record, error)
             return None
         return Received.of(signal, available_us(record, signal))
 

@@ -34,6 +34,12 @@ Opener = Callable[["Reader"], "Subscriber"]
 """Opens a subscription on the reading thread. It calls the reader's `revoked` and checks its `stopping`."""
 
 
+def log_unreadable(record: Record, error: Exception) -> None:
+    """Log a record that holds no signal."""
+    place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+    log.warning("signal.unreadable", **place, reason=str(error))
+
+
 class Reader:
     """Thread on which all calls of the Kafka client happen, opening and closing included.
 
@@ -171,13 +177,7 @@ class Reader:
             headers = SignalHeaders.of_record(record)
         except ValueError as error:
             self.unreadable += 1
-            log.warning(
-                "signal.unreadable",
-                topic=record.topic,
-                partition=record.partition,
-                offset=record.offset,
-                reason=str(error),
-            )
+            log_unreadable(record, error)
             return None
         follows = self.signal_filter.knows(headers.item_key)
         return Waiting(record, opens=not follows) if self.signal_filter.admits(headers) else None

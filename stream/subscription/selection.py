@@ -168,7 +168,6 @@ class Selection:
 
     @property
     def everything(self) -> bool:
-        """Whether every signal matches."""
         return self == type(self)()
 
     def matches(self, headers: SignalHeaders) -> bool:

@@ -73,11 +73,9 @@ class StageMonitor:
         self._heartbeats: dict[str, tuple[Heartbeat, int]] = {}  # by worker, with the instant it was heard
 
     def note_signal(self, now_us: int) -> None:
-        """Note that a signal came."""
         self._last_signal_us = now_us
 
     def note_heartbeat(self, heartbeat: Heartbeat, now_us: int) -> None:
-        """Note a heartbeat."""
         self._last_heartbeat_us = now_us
         known = self._heartbeats.get(heartbeat.worker)
         if (shed := _shed_since(heartbeat, known and known[0])) > 0:

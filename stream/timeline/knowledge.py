@@ -45,7 +45,6 @@ class InSampleCheck:
         self._reported: set[str] = set()  # sha256 of reported models
 
     def check(self, signal: Signal, available_us: int) -> None:
-        """Check the next signal."""
         if not in_sample(signal, available_us):
             return
         self.signals += 1
