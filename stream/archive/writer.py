@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol, Self
 
 import structlog
@@ -23,7 +22,7 @@ from earlybird.stream.adapters import parquet
 from earlybird.stream.archive.layout import ArchiveFile, files_of, files_of_day, hour_of, superseded_in, topics_in
 from earlybird.stream.errors import SettingsError
 from earlybird.stream.ports import Partition, Record
-from earlybird.stream.timeline.availability import Stamped, broker_us, date_raw, date_signal
+from earlybird.stream.timeline.availability import StampedRecord, broker_us, date_raw, date_signal
 from earlybird.stream.timeline.merge import Span
 
 log = structlog.get_logger(__name__)
@@ -32,6 +31,7 @@ FORMAT = "earlybird-archive/1"
 MOST_ROWS = 50_000  # per file, before compaction
 MOST_BYTES = 64 << 20
 LEAST_ROWS = 1_000  # a sparser hour shares its file with the next hours of its day
+REFRESH_S = 30.0  # between looks for partitions that were added
 DAY_ROWS = 500_000  # a day with at most this many becomes one file per partition
 
 
@@ -72,9 +72,7 @@ class Archiver(AbstractContextManager["Archiver"]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if error is None:
             self.flush()
         self._lock.close()
@@ -97,7 +95,7 @@ class Archiver(AbstractContextManager["Archiver"]):
                 )
         return {partition: file.span.end for partition, file in last.items()}
 
-    def add(self, stamped: Stamped) -> None:
+    def add(self, stamped: StampedRecord) -> None:
         """Add the next record of its partition; offsets ascend from `next_offsets` on."""
         record = stamped.record
         partition = Partition(record.topic, record.partition)
@@ -192,7 +190,7 @@ class Archiver(AbstractContextManager["Archiver"]):
             metadata["models"] = " ".join(sorted(":".join(model) for model in models))
         parquet.write_table(file.path, "signals" if signals else "raw", rows, metadata)
 
-    def _row(self, stamped: Stamped) -> parquet.Row:
+    def _row(self, stamped: StampedRecord) -> parquet.Row:
         record = stamped.record
         if record.topic not in self._signal_topics:
             return parquet.record_row(stamped, date_raw(stamped, "auto").base_us)
@@ -212,8 +210,11 @@ class Archiver(AbstractContextManager["Archiver"]):
 class Reader(Protocol):
     """Reads records of its assigned partitions."""
 
-    def poll(self, timeout_ms: int) -> list[Stamped]:
+    def poll(self, timeout_ms: int) -> list[StampedRecord]:
         """Return the records that are there; empty on timeout."""
+
+    def refresh(self) -> None:
+        """Read partitions that were added since, from their beginning."""
 
 
 def starts(archived: Mapping[Partition, int], there: Mapping[Partition, Span]) -> dict[Partition, Span]:
@@ -236,7 +237,7 @@ def starts(archived: Mapping[Partition, int], there: Mapping[Partition, Span]) -
     return remaining
 
 
-def archive_all(archiver: Archiver, partitions: Iterable[Iterator[Stamped]]) -> None:
+def archive_all(archiver: Archiver, partitions: Iterable[Iterator[StampedRecord]]) -> None:
     """Archive all records of these partitions, then return."""
     for partition in partitions:
         for stamped in partition:
@@ -245,14 +246,19 @@ def archive_all(archiver: Archiver, partitions: Iterable[Iterator[Stamped]]) -> 
 
 
 def archive_on(archiver: Archiver, reader: Reader, flush_s: float, stop: Callable[[], bool]) -> None:
-    """Archive records until `stop`, flushing every `flush_s` seconds."""
-    due_s = time.monotonic() + flush_s
+    """Archive records until `stop`, flushing every `flush_s` seconds; partitions added meanwhile are read, too."""
+    refresh_s = min(flush_s, REFRESH_S)
+    flush_due_s, refresh_due_s = time.monotonic() + flush_s, time.monotonic() + refresh_s
     while not stop():
         for stamped in reader.poll(200):
             archiver.add(stamped)
-        if time.monotonic() >= due_s:
+        now_s = time.monotonic()
+        if now_s >= refresh_due_s:
+            reader.refresh()
+            refresh_due_s = now_s + refresh_s
+        if now_s >= flush_due_s:
             archiver.flush()
-            due_s = time.monotonic() + flush_s
+            flush_due_s = now_s + flush_s
     archiver.flush()
 
 

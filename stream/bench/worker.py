@@ -1,6 +1,6 @@
 """One worker under measurement: the stage as shipped on a chosen engine, as a process.
 
-    python -m earlybird.stream.bench.worker --engine null:70000 [--encoder bundled] [--until-idle] [--line LINE]
+    python -m earlybird.stream.bench.worker --engine null:70000 [--encoder bundled] [--until-idle] [--channel CHANNEL]
 
 Settings come from the environment. The worker joins its group with every partition paused and prints its assignment on
 stdout (`{"assigned": 8}`). A line on stdin starts it; the end of stdin ends it. Its last line is the measurement.
@@ -25,8 +25,8 @@ from earlybird.stream.adapters.kafka import KafkaSource
 from earlybird.stream.adapters.kafka_sink import KafkaSink
 from earlybird.stream.bench import null
 from earlybird.stream.config.settings import Settings, load
-from earlybird.stream.consumer_processes.channel import Line
-from earlybird.stream.consumer_processes.remote_engine import Remote
+from earlybird.stream.consumer_processes.channel import Channel
+from earlybird.stream.consumer_processes.remote_engine import RemoteEngine
 from earlybird.stream.observability.logging import configure_logging
 from earlybird.stream.observability.metrics import Metrics
 from earlybird.stream.ports import Partition
@@ -66,7 +66,6 @@ class Race(threading.Event):
         threading.Thread(target=self._listen, daemon=True).start()
 
     def is_set(self) -> bool:
-        """See Event.is_set."""
         assert self.pipeline is not None, "asked before the stage was built. This is a bug."
         if len(self.pipeline.offsets.partitions()) != self._assigned:
             self._assigned = len(self.pipeline.offsets.partitions())
@@ -105,7 +104,9 @@ def main() -> int:
     parser.add_argument("--engine", required=True)
     parser.add_argument("--encoder", choices=["null", "bundled"], default="null")
     parser.add_argument("--until-idle", action="store_true")
-    parser.add_argument("--line", type=Line.inherited, help="to the process that computes in the engine's place")
+    parser.add_argument(
+        "--channel", type=Channel.from_argument, help="to the process that computes in the engine's place"
+    )
     args = parser.parse_args()
     settings = load()
     configure_logging("error", "json")
@@ -117,8 +118,10 @@ def main() -> int:
     race = Race(source, topic, until_idle=args.until_idle)
     with closing(open_cache(settings, origin.max_layers)) as cache:
         metrics = Metrics(origin.max_layers)
-        serve = args.line and partial(Remote, args.line.feeder_end(), None)
-        stage = Stage(settings, engine, origin, source, sink, cache, SystemClock(), metrics, serve=serve)
+        make_inference = args.channel and partial(RemoteEngine, args.channel.consumer_end(), None)
+        stage = Stage(
+            settings, engine, origin, source, sink, cache, SystemClock(), metrics, make_inference=make_inference
+        )
         race.pipeline = stage.pipeline
         stage.run(race)
     print(json.dumps(asdict(race.measured())), flush=True)

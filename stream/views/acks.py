@@ -8,8 +8,9 @@ from typing import Any
 class Acks:
     """Events in the order of consumption, each with the deliveries it waits for.
 
-    Faust commits the offset behind an acknowledged event, so one that waits holds back all later ones of this queue.
-    Event loop only.
+    Faust commits the offset behind an acknowledged event even over some gaps (an offset just above the committed one,
+    or any before the first commit), so none may arise: an event that waits holds back all later ones, also over a
+    rebalance. Event loop only.
     """
 
     def __init__(self, failed: Callable[[BaseException], None]) -> None:
@@ -27,10 +28,6 @@ class Acks:
         for delivery in deliveries:
             delivery.add_done_callback(lambda future: self._delivered(waiting, future))
         self._settle()
-
-    def clear(self) -> None:
-        """Forget all events, as when their partitions are given back."""
-        self._open.clear()
 
     def _delivered(self, waiting: "_Waiting", future: Any) -> None:
         if future.cancelled() or future.exception() is not None:

@@ -12,7 +12,7 @@ whose values cannot be taken back; and Faust's own routing of keys would hash a 
 import io
 import logging
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import faust
@@ -108,8 +108,17 @@ class Topology:
         state.behind = self._behind
 
     async def _fan_out(self, stream: Any) -> None:
+        await self._consume(stream, self._sent_to_symbols, self._fan_out_acks)
+
+    async def _consume(self, stream: Any, led_to: Callable[[Any], Awaitable[list[Any]]], acks: Acks) -> None:
+        """Process events one by one; a fault of ours ends the process before the event is acknowledged."""
         async for event in stream.noack().events():
-            self._fan_out_acks.add(event, await self._sent_to_symbols(event.message))
+            try:
+                deliveries = await led_to(event.message)
+            except Exception as error:
+                self._failed(error)
+                return
+            acks.add(event, deliveries)
 
     async def _sent_to_symbols(self, message: Any) -> list[Any]:
         record = _record(message)
@@ -136,8 +145,7 @@ class Topology:
         return deliveries
 
     async def _gather(self, stream: Any) -> None:
-        async for event in stream.noack().events():
-            self._gather_acks.add(event, await self._applied(event.message))
+        await self._consume(stream, self._applied, self._gather_acks)
 
     async def _applied(self, message: Any) -> list[Any]:
         """Apply an item to its symbol; return the delivery of its row."""
@@ -181,8 +189,6 @@ class Topology:
 
     async def _revoked(self, *_: Any, **__: Any) -> None:
         self._state.owned = frozenset()
-        self._fan_out_acks.clear()
-        self._gather_acks.clear()
 
     async def _assigned(self, _app: Any, assigned: Iterable[Any], **_: Any) -> None:
         self._state.counters.rebalances += 1

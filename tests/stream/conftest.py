@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from whole_audit import Audit
 
 from earlybird.engine.config import EngineConfig
 from earlybird.engine.engine import Engine
@@ -33,6 +32,7 @@ from earlybird.stream.stage.messages import Answer, Answers, TimedRequest, ToPub
 from earlybird.stream.stage.outcome import Origin
 from earlybird.stream.stage.pipeline import Pipeline
 from earlybird.stream.stage.publisher import Publisher
+from whole_audit import Audit
 
 NOW_US = 1_770_000_000_000_000
 DAY_US = 86_400_000_000
@@ -141,8 +141,8 @@ class World:
     def turn(self, times: int = 2) -> None:
         """The consumer's and the publisher's turn, a few times each."""
         for _ in range(times):
-            self.pipeline.turn()
-            self.publisher.turn(0.001)
+            self.pipeline.run_once()
+            self.publisher.run_once(0.001)
 
     def finish(self) -> None:
         """Let everything out."""

@@ -139,8 +139,7 @@ def test_events_are_acknowledged_in_order_when_all_is_delivered() -> None:
         broken.set_exception(ValueError("refused"))
         await asyncio.sleep(0)
         assert done == [0, 1, 2] and [str(error) for error in failed] == ["refused"]
-        acks.clear()
-        assert not len(acks)
+        assert len(acks) == 2
 
     asyncio.run(scenario())
 

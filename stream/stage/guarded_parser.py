@@ -1,0 +1,108 @@
+"""Records -> elements -> token ids; an exception in our code becomes a dead letter.
+
+Without that, a record that breaks the code would be read again after each restart: a crash loop.
+"""
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+import structlog
+
+from earlybird.engine.text.assembly import Text
+from earlybird.engine.text.encoder import Encoded, TextEncoder
+from earlybird.schemas.rejection import Reason
+from earlybird.stream.observability.logging import failure
+from earlybird.stream.parsing import records as preprocess
+from earlybird.stream.parsing.records import Element, Limits, Readable, refused_record, text_of
+from earlybird.stream.ports import Partition, Position, Record
+from earlybird.stream.stage.messages import Entry
+
+log = structlog.get_logger(__name__)
+
+MOST_BYTES = 1_048_576  # of records per turn of the loop, so that no turn takes long
+
+
+class GuardedParser:
+    """Parser and encoder that turn exceptions into dead letters.
+
+    Not thread-safe: consumer thread only.
+    """
+
+    def __init__(self, encoder: TextEncoder, limits: Limits) -> None:
+        self._encoder, self._limits = encoder, limits
+        self._unread: deque[Record] = deque()
+
+    @property
+    def unread(self) -> int:
+        """Number of records that wait for `take`."""
+        return len(self._unread)
+
+    def add(self, records: Sequence[Record]) -> None:
+        """Queue consumed records."""
+        self._unread.extend(records)
+
+    def take(self, room: int, entries_of: Callable[[Record], list[Entry]]) -> list[Entry]:
+        """Return entries of the next records, about `room` of them.
+
+        Reads at least one record, and stops once there are `room` entries or 1 MiB was read. There may be more entries
+        than `room`: one record may hold thousands of elements.
+        """
+        entries: list[Entry] = []
+        size = 0
+        while self._unread and (not size or (len(entries) < room and size < MOST_BYTES)):
+            record = self._unread.popleft()
+            size += max(1, len(record.value or b""))
+            entries += entries_of(record)
+        return entries
+
+    def drop(self, partitions: Collection[Partition]) -> None:
+        """Discard queued records of partitions that are no longer ours."""
+        kept = (record for record in self._unread if Partition(record.topic, record.partition) not in partitions)
+        self._unread = deque(kept)
+
+    def read(self, record: Record) -> list[Element]:
+        """Parse a record into its elements."""
+        try:
+            return preprocess.read(record, self._limits)
+        except Exception as error:
+            position = Position(record.topic, record.partition, record.offset)
+            log.error("record.failed", position=position, **failure(error))
+            return [refused_record(record, Reason.POISON, f"{type(error).__name__}: {error}")]
+
+    def refuse(self, record: Record, attempts: int) -> list[Element]:
+        """Refuse a record that ended the process each time it was read."""
+        detail = f"{attempts} processes ended without a word while they read this record, the last ones nothing else"
+        log.error("record.killed", topic=record.topic, partition=record.partition, offset=record.offset)
+        return [refused_record(record, Reason.POISON, detail)]
+
+    def encode(self, entries: Iterable[Entry]) -> None:
+        """Tokenise readable elements in one call; an element that fails becomes a dead letter."""
+        readable = [(entry, entry.element) for entry in entries if isinstance(entry.element, Readable)]
+        texts = [text_of(element.item) for _, element in readable]
+        try:
+            encoded: list[Encoded | Exception | None] = list(self._encoder.encode(texts))
+        except Exception as error:
+            log.error("encode.failed", texts=len(texts), **failure(error))
+            encoded = [self._encode_alone(text) for text in texts]
+        for (entry, element), result in zip(readable, encoded, strict=True):
+            if isinstance(result, Encoded):
+                entry.encoded = result
+            elif result is None:
+                entry.element = element.refused(Reason.EMPTY_TEXT, "nothing left to read after cleaning")
+            else:
+                entry.element = element.refused(Reason.POISON, f"{type(result).__name__}: {result}")
+
+    def _encode_alone(self, text: Text) -> Encoded | Exception | None:
+        try:
+            return self._encoder.encode([text])[0]
+        except Exception as error:
+            return error
+
+
+def waits_since(element: Element, now_us: int) -> int | None:
+    """Return when an element's wait began, for the lag.
+
+    That is its ingest time; for items with an assumed ingest time (backfills) it is `now_us`, the time of consumption.
+    """
+    assumed = isinstance(element, Readable) and element.item.ingested_origin == "assumed"
+    return now_us if assumed else element.ingested_us
