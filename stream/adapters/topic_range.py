@@ -24,22 +24,12 @@ from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 from earlybird.stream.adapters.broker_requests import REQUEST_TIMEOUT_S, partitions_of, retried
 from earlybird.stream.adapters.clients import ClientLog, close_consumer, open_consumer
 from earlybird.stream.adapters.kafka import record_of
-<<<<<<< HEAD
-from earlybird.stream.adapters.options import client_options
-from earlybird.stream.adapters.questions import ANSWER_S, answered, partitions_of
+from earlybird.stream.adapters.options import KafkaOptions, client_options
 from earlybird.stream.adapters.time_index import by_time, first_record, next_record
 from earlybird.stream.adapters.topics import admin_client
-from earlybird.stream.errors import SettingsError, SourceError
-from earlybird.stream.ports import Partition, Record
-from earlybird.stream.timeline.availability import Stamped
-=======
-from earlybird.stream.adapters.options import KafkaOptions, client_options
-from earlybird.stream.adapters.time_index import by_time, next_record
-from earlybird.stream.adapters.topics import admin_client
 from earlybird.stream.errors import SourceError
-from earlybird.stream.ports import Partition
+from earlybird.stream.ports import Partition, Record
 from earlybird.stream.timeline.availability import StampedRecord
->>>>>>> main
 from earlybird.stream.timeline.merge import Begin, Span, Window
 
 log = structlog.get_logger(__name__)
@@ -288,17 +278,13 @@ def _begin(consumer: Consumer, log: ClientLog, partition: Partition) -> Begin:
     return Begin(first, None if found is None else found[1])
 
 
-<<<<<<< HEAD
 def _record_at(consumer: Consumer, log: ClientLog, partition: Partition, offset: int) -> Record | None:
     first, end = _watermarks(consumer, log, partition)
     found = first_record(consumer, partition, offset) if first <= offset < end else None
     return found if found is not None and found.offset == offset else None
 
 
-def _consumer(bootstrap_servers: str, options: _Options | None, log: ClientLog) -> Consumer:
-=======
 def _consumer(bootstrap_servers: str, options: KafkaOptions | None, log: ClientLog) -> Consumer:
->>>>>>> main
     settings = {
         "fetch.wait.max.ms": 100,
         **client_options(bootstrap_servers, options or {}),

@@ -1,12 +1,8 @@
 """Refusal -> dead letter (Rejection) and its record, within the message size limit. Pure."""
 
 import base64
-<<<<<<< HEAD
 from collections.abc import Sequence
-from dataclasses import replace
-=======
 from dataclasses import asdict, replace
->>>>>>> main
 from typing import Literal
 
 from earlybird.schemas.codec import encode
