@@ -1,8 +1,8 @@
 """Acknowledgement of consumed events in order, once what they led to is on the broker."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Literal
 
 
 class Acks:
@@ -39,6 +39,44 @@ class Acks:
     def _settle(self) -> None:
         while self._open and not self._open[0].deliveries:
             self._open.popleft().event.ack()
+
+
+class Continuity:
+    """Watch over the offsets of events, per partition: Faust drops some around a rebalance.
+
+    Event loop only.
+    """
+
+    def __init__(self) -> None:
+        self._next: dict[Any, int] = {}  # offset due next
+        self._gaps: dict[Any, int] = {}  # of partitions that are read again: first offset behind the gap
+
+    def keep(self, assigned: Collection[Any]) -> None:
+        """Forget partitions that are not among these, and what is being read again."""
+        self._next = {place: offset for place, offset in self._next.items() if place in assigned}
+        self._gaps.clear()
+
+    def due(self, place: Any) -> int:
+        """Return the offset due next."""
+        return self._next.get(place, 0)
+
+    def judge(self, place: Any, offset: int, committed: int | None) -> Literal["process", "gap", "behind"]:
+        """Say what to do with an event: process it, or leave it out and read again from `due`.
+
+        `gap`: it is the first one behind a gap; `behind`: what is missing has not come again yet.
+        A gap that is still there when it is read again is the topic's own: deleted records, or transactions' markers.
+        `committed`: where a partition begins of which nothing was processed yet.
+        """
+        due = self._next.setdefault(place, committed or 0)
+        behind = self._gaps.get(place)
+        if offset > due and behind is None:
+            self._gaps[place] = offset
+            return "gap"
+        if behind is not None and offset > behind:
+            return "behind"
+        self._gaps.pop(place, None)
+        self._next[place] = max(due, offset + 1)
+        return "process"
 
 
 class _Waiting:

@@ -28,7 +28,7 @@ from earlybird.stream.adapters.faust_options import broker_urls, credentials
 from earlybird.stream.config.settings import Settings
 from earlybird.stream.ports import Record
 from earlybird.stream.timeline.availability import available_us
-from earlybird.stream.views.acks import Acks
+from earlybird.stream.views.acks import Acks, Continuity
 from earlybird.stream.views.answers import sentiment
 from earlybird.stream.views.lease import Lease
 from earlybird.stream.views.mention import Mention
@@ -83,6 +83,7 @@ class Topology:
 
     def __init__(self, app: Any, settings: Settings, state: State) -> None:
         self._app, self._settings, self._state, self._clock = app, settings, state, SystemClock()
+        self._continuity = Continuity()
         self._fan_out_acks, self._gather_acks = Acks(self._failed), Acks(self._failed)
         raw = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw", "value_serializer": "raw"}
         views = settings.views
@@ -114,11 +115,26 @@ class Topology:
         """Process events one by one; a fault of ours ends the process before the event is acknowledged."""
         async for event in stream.noack().events():
             try:
+                if not await self._in_turn(event.message):
+                    continue
                 deliveries = await led_to(event.message)
             except Exception as error:
                 self._failed(error)
                 return
             acks.add(event, deliveries)
+
+    async def _in_turn(self, message: Any) -> bool:
+        """Return whether an event is the next of its partition; read what is missing before it."""
+        consumer = self._app.consumer
+        verdict = self._continuity.judge(message.tp, message.offset, consumer._committed_offset.get(message.tp))
+        if verdict == "process":
+            return True
+        due = self._continuity.due(message.tp)
+        if verdict == "gap":
+            self._state.counters.read_again += 1
+            log.info("views.read_again", place=f"{message.topic}/{message.partition}@{due}", came=message.offset)
+        await consumer.seek(message.tp, due)  # each time: Faust notes what it hands out as read, also after a seek
+        return False
 
     async def _sent_to_symbols(self, message: Any) -> list[Any]:
         record = _record(message)
@@ -193,6 +209,7 @@ class Topology:
     async def _assigned(self, _app: Any, assigned: Iterable[Any], **_: Any) -> None:
         self._state.counters.rebalances += 1
         name = self._by_symbol.get_topic_name()
+        self._continuity.keep(set(assigned))
         self._state.owned = frozenset(place.partition for place in assigned if place.topic == name)
         log.info("views.assigned", partitions=sorted(self._state.owned))
 

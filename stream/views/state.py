@@ -17,6 +17,7 @@ class Counters:
     unreadable: int = 0
     items: int = 0  # items applied to a symbol
     unchanged: int = 0  # of these, those that told nothing new
+    read_again: int = 0  # times that dropped events were sought
     emitted: int = 0
     pruned: int = 0
     rebalances: int = 0

@@ -20,7 +20,7 @@ from earlybird.stream.adapters.faust_options import broker_urls, credentials
 from earlybird.stream.config.settings import Settings
 from earlybird.stream.errors import SettingsError
 from earlybird.stream.strategies.invented import invented
-from earlybird.stream.views.acks import Acks
+from earlybird.stream.views.acks import Acks, Continuity
 from earlybird.stream.views.answers import sentiment
 from earlybird.stream.views.faust_app import partition_of
 from earlybird.stream.views.lease import Lease
@@ -142,6 +142,23 @@ def test_events_are_acknowledged_in_order_when_all_is_delivered() -> None:
         assert len(acks) == 2
 
     asyncio.run(scenario())
+
+
+def test_events_that_were_dropped_are_read_again() -> None:
+    """From the first that is missing, once; a gap that stays is the topic's own."""
+    watch = Continuity()
+    assert watch.judge("p", 5, 5) == "process"
+    assert watch.judge("p", 7, 5) == "gap" and watch.due("p") == 6
+    assert [watch.judge("p", offset, 5) for offset in (8, 9)] == ["behind", "behind"]  # the rest of the queue
+    assert [watch.judge("p", offset, 5) for offset in (6, 7, 8, 9)] == ["process"] * 4
+    assert watch.judge("p", 12, 5) == "gap"
+    assert [watch.judge("p", offset, 5) for offset in (13, 12, 13)] == ["behind", "process", "process"]
+    assert watch.judge("p", 3, 5) == "process" and watch.due("p") == 14  # read again after a rebalance
+    assert watch.judge("p", 16, 5) == "gap"
+    watch.keep({"p"})
+    assert watch.judge("p", 14, 5) == "process"
+    watch.keep(set())
+    assert watch.judge("p", 21, 20) == "gap" and watch.due("p") == 20
 
 
 @pytest.mark.parametrize(("key", "hashed"), [(b"21", -973932308), (b"foobar", -790332482)])
