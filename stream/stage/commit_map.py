@@ -1,4 +1,4 @@
-"""Codec for a commit's metadata: the map of finished offsets, and the attempts at the first unfinished one. Pure.
+"""Codec of a commit's metadata: finished offsets, and attempts at the first unfinished one. Pure.
 
 Layout of the text: `eb2`, then 15 bits per character from U+4E00 on. The broker limits metadata to 4,095 characters,
 not bytes, so a character outside ASCII carries more than base64's 6 bits: 7.6 KB in all. The bits are a codec byte, a

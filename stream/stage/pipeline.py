@@ -162,7 +162,7 @@ class Pipeline:
         return [Entry(element, record, epoch, now_us) for element in elements]
 
     def _begin(self, record: Record, partition: Partition) -> None:
-        """Have the broker count the attempt before a record that might end this process is read."""
+        """Have the broker count the attempt before a suspect record is read."""
         if (commit := self.offsets.begin(partition, record.offset)) is not None:
             stored = self._source.commit({partition: commit}, wait=True)
             self.offsets.committed({partition: commit}, confirmed=stored)
