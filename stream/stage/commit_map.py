@@ -1,4 +1,4 @@
-"""Codec of a commit's metadata: finished offsets, and attempts at the first unfinished one. Pure.
+"""Codec for a commit's metadata: finished offsets, and attempts at the first unfinished one.
 
 Layout of the text: `eb2`, then 15 bits per character from U+4E00 on. The broker limits metadata to 4,095 characters,
 not bytes, so a character outside ASCII carries more than base64's 6 bits: 7.6 KB in all. The bits are a codec byte, a
@@ -39,7 +39,7 @@ class UnusableMap(ValueError):
 
 
 def encode(base: int, finished: Sequence[int], attempts: int = 0) -> str | None:
-    """Encode finished offsets above `base`, and at most 255 attempts, as text; None if it cannot fit.
+    """Encode finished offsets and attempts (at most 255) as text; None if it cannot fit.
 
     `finished` is ascending, `base` is the committed offset. Returns "" for no offsets and no attempts.
     """

@@ -131,7 +131,7 @@ class Pipeline:
         return min(self._budget.poll_timeout_ms, 10) if self._duplicates.waiting else self._budget.poll_timeout_ms
 
     def _admit_next(self, room: int) -> None:
-        if self.offsets.one_at_a_time:  # perhaps only since this poll, in which partitions were assigned
+        if self.offsets.suspects:  # perhaps only since this poll, in which partitions were assigned
             room = 1
         if entries := self._parser.take(room, partial(self._entries, now_us=self._clock.now_us())):
             self._admit(entries)
@@ -162,7 +162,7 @@ class Pipeline:
         return [Entry(element, record, epoch, now_us) for element in elements]
 
     def _begin(self, record: Record, partition: Partition) -> None:
-        """Have the broker count the attempt before a suspect record is read."""
+        """Store the attempt before a record is read that might end this process."""
         if (commit := self.offsets.begin(partition, record.offset)) is not None:
             stored = self._source.commit({partition: commit}, wait=True)
             self.offsets.committed({partition: commit}, confirmed=stored)
@@ -224,6 +224,8 @@ class Pipeline:
         # Wait for acknowledgements of partitions lost before, so that their outcomes are not published again.
         self._collect_until(lambda: not self._awaiting_acks(committed), self._budget.acknowledge_timeout_ms)
         self.offsets.assign(committed)
+        for topic, number in committed.keys() & set(self.offsets.suspects):
+            log.warning("records.suspected", topic=topic, partition=number)
         self._forget_unread(committed)
 
     def read_to(self, ends: Mapping[Partition, int]) -> None:
