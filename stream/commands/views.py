@@ -1,4 +1,4 @@
-"""Serve sentiment per symbol over 5 minutes, 15 minutes, an hour and a day, until SIGTERM or SIGINT.
+"""Serve sentiment per symbol over windows of 5 minutes to a day.
 
   earlybird views
   curl localhost:9464/symbols

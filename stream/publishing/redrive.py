@@ -121,7 +121,9 @@ class Redrive:
 def redrive(
     letter: Letter, raw: Record | None, *, topics: Collection[str], tries: int, done: Collection[str] = ()
 ) -> Redrive:
-    """Make the raw record of a dead letter again, from the raw record itself or from the dead letter's copy.
+    """Make the raw record of a dead letter again.
+
+    It is taken from the raw topic, else from the dead letter's copy.
 
     `raw` is what stands at the raw position now; it counts only where it holds the refused bytes, by their sha256.
     `done`: values of FROM that the raw topics hold already.
@@ -179,7 +181,7 @@ def _refused_bytes(told: Rejection, raw: Record) -> _Found:
 
 
 def _same(told: Rejection, value: bytes | None) -> bool:
-    """Return whether these are all of the refused bytes: a beginning never counts as the whole."""
+    """Return whether these are all of the refused bytes, not their beginning."""
     if value is None:
         return told.original_sha256 is None and told.original_bytes == 0
     return len(value) == told.original_bytes and sha256_hex(value) == told.original_sha256

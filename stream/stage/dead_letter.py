@@ -84,7 +84,7 @@ def fitted(rejection: Rejection, entry: Entry, topic: str, largest: int) -> tupl
 
 
 def redriven(headers: Sequence[tuple[str, bytes | None]]) -> Headers:
-    """Return the header that counts how often a record was redriven, so that no record circles for ever."""
+    """Return the header that counts how often a record was redriven."""
     counts = [value for name, value in headers if name == REDRIVEN and value and value.isdigit() and len(value) <= 3]
     return ((REDRIVEN, counts[-1]),) if counts else ()
 

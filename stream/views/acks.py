@@ -61,7 +61,7 @@ class Continuity:
         return self._next.get(place, 0)
 
     def judge(self, place: Any, offset: int, committed: int | None) -> Literal["process", "gap", "behind"]:
-        """Say what to do with an event: process it, or leave it out and read again from `due`.
+        """Say whether to process an event, or to read again from `due`.
 
         `gap`: it is the first one behind a gap; `behind`: what is missing has not come again yet.
         A gap that is still there when it is read again is the topic's own: deleted records, or transactions' markers.

@@ -1,4 +1,4 @@
-"""Messages about a board: the sentiment of a symbol, and the list of all symbols. Pure."""
+"""Messages about a board: one symbol, or all symbols. Pure."""
 
 from dataclasses import asdict
 from typing import Any

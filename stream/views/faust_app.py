@@ -1,4 +1,4 @@
-"""The Faust app behind the views: signals -> items -> symbols, each table with its changelog.
+"""The Faust app behind the views: signals to items to symbols.
 
 `signals` is keyed by item, a view by symbol: the first agent sends every item to the partitions of the symbols that any
 of its signals names, the second keeps them there. All rows are sets of signals (stream.views.rows), so an event that is
@@ -112,7 +112,7 @@ class Topology:
         await self._consume(stream, self._sent_to_symbols, self._fan_out_acks)
 
     async def _consume(self, stream: Any, led_to: Callable[[Any], Awaitable[list[Any]]], acks: Acks) -> None:
-        """Process events one by one; a fault of ours ends the process before the event is acknowledged."""
+        """Process events one by one; a fault of ours ends the process."""
         async for event in stream.noack().events():
             try:
                 if not await self._in_turn(event.message):
@@ -124,7 +124,7 @@ class Topology:
             acks.add(event, deliveries)
 
     async def _in_turn(self, message: Any) -> bool:
-        """Return whether an event is the next of its partition; read what is missing before it."""
+        """Return whether an event is due; else read what is missing."""
         consumer = self._app.consumer
         verdict = self._continuity.judge(message.tp, message.offset, consumer._committed_offset.get(message.tp))
         if verdict == "process":

@@ -38,7 +38,10 @@ class Refused(Exception):
 
 
 class Web:
-    """Routes over one worker's state; questions about other partitions go to their owners. Event loop only."""
+    """Routes over one worker's state.
+
+    Questions about other partitions go to their owners. Event loop only.
+    """
 
     def __init__(self, state: State, partition_of: Callable[[bytes, int], int]) -> None:
         self._state, self._partition_of, self._clock = state, partition_of, SystemClock()
@@ -72,7 +75,7 @@ class Web:
         return web.Response(body=self._page, content_type="text/html", charset="utf-8")
 
     async def symbols(self, request: web.Request) -> web.Response:
-        """All symbols with news in a window, from all workers; `missing` names partitions that nobody answered for."""
+        """All symbols with news in a window, from all workers."""
         window, as_of_us = _window(request, "15m"), self._as_of(request)
         shards = self._state.shards()
         rows = [row for shard in shards.values() for row in overview(shard, window, as_of_us)]
