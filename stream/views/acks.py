@@ -4,6 +4,8 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Literal
 
+Verdict = Literal["process", "own_gap", "gap", "behind"]
+
 
 class Acks:
     """Events in the order of consumption, each with the deliveries it waits for.
@@ -56,16 +58,20 @@ class Continuity:
         self._next = {place: offset for place, offset in self._next.items() if place in assigned}
         self._gaps.clear()
 
+    def knows(self, place: Any) -> bool:
+        """Return whether an event of a partition was judged since it was assigned."""
+        return place in self._next
+
     def due(self, place: Any) -> int:
         """Return the offset due next."""
         return self._next.get(place, 0)
 
-    def judge(self, place: Any, offset: int, committed: int | None) -> Literal["process", "gap", "behind"]:
+    def judge(self, place: Any, offset: int, committed: int | None) -> Verdict:
         """Say whether to process an event, or to read again from `due`.
 
-        `gap`: it is the first one behind a gap; `behind`: what is missing has not come again yet.
-        A gap that is still there when it is read again is the topic's own: deleted records, or transactions' markers.
-        `committed`: where a partition begins of which nothing was processed yet.
+        `gap`: it is the first one behind a gap; `behind`: what is missing has not come again yet; `own_gap`: process
+        it, for the gap was still there when it was read again, so it is the topic's own: deleted records, or
+        transactions' markers. `committed`: where a partition begins of which nothing was processed yet.
         """
         due = self._next.setdefault(place, committed or 0)
         behind = self._gaps.get(place)
@@ -76,7 +82,7 @@ class Continuity:
             return "behind"
         self._gaps.pop(place, None)
         self._next[place] = max(due, offset + 1)
-        return "process"
+        return "own_gap" if offset > due else "process"
 
 
 class _Waiting:

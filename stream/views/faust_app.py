@@ -17,20 +17,19 @@ from typing import Any
 
 import faust
 import structlog
-from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.partitioner import murmur2
 from faust.stores.memory import Store
 
 from earlybird.schemas.codec import DecodeError, decode, encode
 from earlybird.schemas.signal import Signal
 from earlybird.stream.adapters.clock import SystemClock
+from earlybird.stream.adapters.faust_changes import committed, drop_nothing, pass_gap, watch_heartbeats
 from earlybird.stream.adapters.faust_options import broker_urls, credentials
 from earlybird.stream.config.settings import Settings
 from earlybird.stream.ports import Record
 from earlybird.stream.timeline.availability import available_us
 from earlybird.stream.views.acks import Acks, Continuity
 from earlybird.stream.views.answers import sentiment
-from earlybird.stream.views.lease import Lease
 from earlybird.stream.views.mention import Mention
 from earlybird.stream.views.rows import Rows, decode_item, encode_item, row_key
 from earlybird.stream.views.state import State
@@ -73,7 +72,8 @@ def build(settings: Settings, state: State) -> Any:
         web_enabled=False,
         worker_redirect_stdouts=False,
     )
-    _watch_heartbeats(state.lease)
+    watch_heartbeats(state.lease.now_s, state.lease.renew)
+    drop_nothing()
     Topology(app, settings, state).declare()
     return app
 
@@ -125,15 +125,19 @@ class Topology:
 
     async def _in_turn(self, message: Any) -> bool:
         """Return whether an event is due; else read what is missing."""
-        consumer = self._app.consumer
-        verdict = self._continuity.judge(message.tp, message.offset, consumer._committed_offset.get(message.tp))
-        if verdict == "process":
+        place, watch, consumer = message.tp, self._continuity, self._app.consumer
+        begin = None if watch.knows(place) else await committed(consumer, place)
+        due = watch.due(place)
+        verdict = watch.judge(place, message.offset, begin)
+        if verdict == "own_gap":
+            pass_gap(consumer, place, due, message.offset)
+        if verdict in ("process", "own_gap"):
             return True
-        due = self._continuity.due(message.tp)
+        due = watch.due(place)
         if verdict == "gap":
             self._state.counters.read_again += 1
-            log.info("views.read_again", place=f"{message.topic}/{message.partition}@{due}", came=message.offset)
-        await consumer.seek(message.tp, due)  # each time: Faust notes what it hands out as read, also after a seek
+            log.info("views.read_again", place=f"{place.topic}/{place.partition}@{due}", came=message.offset)
+        await consumer.seek(place, due)  # each time: a rebalance may drop again what was sought
         return False
 
     async def _sent_to_symbols(self, message: Any) -> list[Any]:
@@ -274,20 +278,6 @@ def _record(message: Any) -> Record:
     stamp_us = None if message.timestamp is None else round(message.timestamp * 1000) * 1000
     headers = tuple((name, value) for name, value in dict(message.headers or {}).items())
     return Record(message.topic, message.partition, message.offset, message.key, message.value, stamp_us, headers)
-
-
-def _watch_heartbeats(lease: Lease) -> None:
-    """Renew the lease with each heartbeat that the group answers; Faust tells of none."""
-    heartbeat = GroupCoordinator._do_heartbeat
-
-    async def watched(coordinator: Any) -> bool:
-        sent_s = lease.now_s()
-        answered = bool(await heartbeat(coordinator))
-        if answered:
-            lease.renew(sent_s)
-        return answered
-
-    GroupCoordinator._do_heartbeat = watched
 
 
 def run(app: Any) -> None:

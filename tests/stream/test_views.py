@@ -152,12 +152,14 @@ def test_events_that_were_dropped_are_read_again() -> None:
     assert [watch.judge("p", offset, 5) for offset in (8, 9)] == ["behind", "behind"]  # the rest of the queue
     assert [watch.judge("p", offset, 5) for offset in (6, 7, 8, 9)] == ["process"] * 4
     assert watch.judge("p", 12, 5) == "gap"
-    assert [watch.judge("p", offset, 5) for offset in (13, 12, 13)] == ["behind", "process", "process"]
+    assert [watch.judge("p", offset, 5) for offset in (13, 12, 13)] == ["behind", "own_gap", "process"]
     assert watch.judge("p", 3, 5) == "process" and watch.due("p") == 14  # read again after a rebalance
     assert watch.judge("p", 16, 5) == "gap"
     watch.keep({"p"})
     assert watch.judge("p", 14, 5) == "process"
+    assert watch.knows("p")
     watch.keep(set())
+    assert not watch.knows("p")
     assert watch.judge("p", 21, 20) == "gap" and watch.due("p") == 20
 
 

@@ -1,0 +1,56 @@
+"""Changes to Faust and aiokafka that the views need: they tell neither heartbeats nor gaps in a usable way."""
+
+from collections.abc import Callable
+from typing import Any
+
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from faust.transport.consumer import Consumer
+
+
+def watch_heartbeats(now_s: Callable[[], float], answered: Callable[[float], None]) -> None:
+    """Call `answered` with the time at which a heartbeat was sent, once the group has answered it."""
+    heartbeat = GroupCoordinator._do_heartbeat
+
+    async def watched(coordinator: Any) -> bool:
+        sent_s = now_s()
+        done = bool(await heartbeat(coordinator))
+        if done:
+            answered(sent_s)
+        return done
+
+    GroupCoordinator._do_heartbeat = watched
+
+
+def drop_nothing() -> None:
+    """Have Faust hand out every event that is read, also again after a seek.
+
+    It drops events below the last one handed out, and notes that one only after we may have sought back; of a gap it
+    notes that it is processed, and commits over it.
+    """
+    made = Consumer.__init__
+
+    def init(consumer: Any, *args: Any, **named: Any) -> None:
+        """Make a consumer that looks up no last event."""
+        made(consumer, *args, **named)
+        consumer._read_offset = _Last()
+
+    Consumer.__init__ = init  # type: ignore[method-assign, unused-ignore]
+
+
+class _Last(dict[Any, Any]):
+    """Offset of the last event handed out: for us by `get`; Faust, which looks up by [], finds none."""
+
+    def __getitem__(self, place: Any) -> None:
+        """Return None."""
+
+
+def pass_gap(consumer: Any, place: Any, first: int, behind: int) -> None:
+    """Let Faust commit over offsets that the topic does not have: `first` to the one before `behind`."""
+    consumer._gap[place].addi(first, behind)
+
+
+async def committed(consumer: Any, place: Any) -> int | None:
+    """Ask the group for a partition's offset; Faust may hand out events before it knows it."""
+    thread = consumer._thread
+    found: int | None = await thread.call_thread(thread._ensure_consumer().committed, place)
+    return found
