@@ -26,6 +26,7 @@ from earlybird.engine.slots.int8 import EightBits
 from earlybird.engine.slots.packed import Packed
 from earlybird.engine.slots.reference import Reference
 from earlybird.engine.slots.runner import Runner
+from earlybird.engine.temperatures import temperatures_of
 from earlybird.engine.text.assembly import assembly
 from earlybird.engine.text.encoder import TextEncoder
 from earlybird.engine.text.profiles import profile
@@ -73,16 +74,17 @@ class Engine:
         Raises ConfigError where deterministic mode was requested of a resident loop and does not hold on this device.
         """
         if self.config.runner == "reference":
-            return Reference(self.model, self.policy)
+            return Reference(self.model, self.policy, self.temperatures)
         if self.config.runner == "resident":
             return self._loop(self._resident.tiles)
-        return Packed(self.model, self.policy, self.config.slots, self.config.token_budget)
+        config = self.config
+        return Packed(self.model, self.policy, config.slots, config.token_budget, self.temperatures)
 
     def alone(self) -> Runner:
         """Return a new runner for one text at a time, to repeat a failed step."""
         if self.config.runner == "resident":
             return self.runner()
-        return Reference(self.model, self.policy)
+        return Reference(self.model, self.policy, self.temperatures)
 
     @property
     def slots(self) -> int:
@@ -117,7 +119,20 @@ class Engine:
     def calibrated(self) -> bool:
         """Whether a temperature was fitted, so that a confidence is a frequency."""
         manifest = self.checkpoint.manifest
-        return manifest is not None and manifest.temperature is not None
+        return self.temperatures is not None or (manifest is not None and manifest.temperature is not None)
+
+    @property
+    def certificate(self) -> str | None:
+        """What the manifest promises of this policy, in words; None: nothing."""
+        certificate = (self.checkpoint.manifest and self.checkpoint.manifest.certificate) or {}
+        if certificate.get("policy") != self.policy.spec:
+            return None
+        return f"at most {certificate['max_lost']:.2%} lost at {certificate['confidence']:.0%} confidence"
+
+    @cached_property
+    def temperatures(self) -> Tensor | None:
+        """Temperatures of reported probabilities, (D,); None: they are reported as the exit policy reads them."""
+        return temperatures_of(self.checkpoint.manifest, self.policy)
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -153,15 +168,16 @@ class Engine:
     @cached_property
     def config_hash(self) -> str:
         """16 hex digits over everything except weights that changes a verdict in exact arithmetic."""
-        return config_hash(
-            {
-                **self.encoder.describe(),
-                "policy": self.policy.spec,
-                "temperature": repr(self.model.temperature),
-                "labels": self.labels,
-                "geometry": hashed_geometry(self.checkpoint.config),
-            }
-        )
+        parts = {
+            **self.encoder.describe(),
+            "policy": self.policy.spec,
+            "temperature": repr(self.model.temperature),
+            "labels": self.labels,
+            "geometry": hashed_geometry(self.checkpoint.config),
+        }
+        if self.temperatures is not None:  # left out by default, so that recorded hashes stay
+            parts["temperatures"] = [repr(value) for value in self.temperatures.tolist()]
+        return config_hash(parts)
 
     @cached_property
     def numerics(self) -> str:
@@ -196,7 +212,7 @@ class Engine:
             device = CudaDevice(self._where, self.config.compile, self.config.deterministic)
         config, temperature = self.checkpoint.config, self.model.temperature
         model = StaticElbert(config, self._tensors_there, temperature, tiles, self.max_tokens)
-        return Resident(model, self.policy, self._tiers, device)
+        return Resident(model, self.policy, self._tiers, device, temperatures=self.temperatures)
 
     @cached_property
     def _tensors_there(self) -> dict[str, Tensor]:

@@ -25,8 +25,9 @@ class Request:
 class Verdict:
     """The model's unrounded result for one request.
 
-    `probs` are in label order (negative, neutral, positive) and sum to 1; `logits` are calibrated (already divided by
-    the temperature), float32 values. `exit_layer` counts passes from 1.
+    `probs` are in label order (negative, neutral, positive) and sum to 1; they are the reported ones, see
+    engine.temperatures. `logits` are those of the exit decision (already divided by the model's temperature), float32
+    values. `exit_layer` counts passes from 1.
     """
 
     ticket: int

@@ -80,8 +80,10 @@ def _announce(engine: Engine, origin: Origin, metrics: Metrics) -> None:
         "config_hash": engine.config_hash,
         "numerics": engine.numerics,
     }
+    temperatures = None if engine.temperatures is None else engine.temperatures.tolist()
+    promise = {"certificate": engine.certificate, "temperatures": temperatures}
     metrics.model(origin.model)
     runner = {"runner": engine.config.runner, "deterministic": engine.config.deterministic, "tiles": engine.tiles}
-    log.info("model.loaded", **facts, dtype=engine.dtype, device=engine.device, **runner)
+    log.info("model.loaded", **facts, **promise, dtype=engine.dtype, device=engine.device, **runner)
     if never_early(engine.policy, engine.max_layers):
         log.warning("policy.never_early", policy=engine.policy.spec, layers=engine.max_layers)

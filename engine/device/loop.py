@@ -67,12 +67,14 @@ class Resident:
         device: Device,
         entries: int = 0,
         ahead: int = 2,
+        temperatures: Tensor | None = None,
     ) -> None:
         self._tiers = _checked(tiers)
         if ahead < 1:
             raise ConfigError(f"ahead: at least 1 required, was {ahead}")
         self._entries = entries or max(256, 4 * self._tiers[-1].slots)
         self.model, self._device, self._ahead = model, device, ahead
+        self._temperatures = temperatures
         self.table = Table.empty(model, policy, self._tiers, self._entries)
         table, pinned = self.table, device.pinned
         self._queue, self._queue_tokens = pinned(table.queue), pinned(table.queue_tokens)
@@ -259,7 +261,8 @@ class Resident:
         requests = [self._leave(seat) for seat in seats.tolist()]
         self._flying_tokens -= sum(len(request.token_ids) for request in requests)
         decision = Decision(torch.ones_like(seats, dtype=torch.bool), reason, ())
-        return verdicts(requests, depth.tolist(), classifier_output(Heads(logits)), decision, range(len(requests)))
+        output, rows = classifier_output(Heads(logits)), range(len(requests))
+        return verdicts(requests, depth.tolist(), output, decision, rows, self._temperatures)
 
     def _leave(self, seat: int) -> Request:
         """Free a seat and return its request."""

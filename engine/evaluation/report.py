@@ -43,7 +43,7 @@ use <code>earlybird calibrate</code>.</p>
 <h2>Exit depths</h2>
 {exit_depths(depths[:4])}
 <h2>Confidence under the model's own policy</h2>
-{reliability(outputs, own.probs)}
+{reliability(outputs, outputs.reported(outputs.policy, own))}
 </html>
 """
 

@@ -136,7 +136,7 @@ def _point(policy: ExitPolicy, outputs: Outputs, found: Walk, full_right: Tensor
         family=policy.spec.partition(":")[0],
         accuracy=float(right.double().mean()),
         macro_f1=macro_f1(found.label, outputs.label, outputs.config.n_labels),
-        calibration_error=calibration_error(found.probs, outputs.label),
+        calibration_error=calibration_error(outputs.reported(policy.spec, found), outputs.label),
         mean_depth=float(found.depth.double().mean()),
         gflops=float(cost) / 1e9,
         saved=float(1 - cost / whole),

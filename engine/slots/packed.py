@@ -39,12 +39,14 @@ class Packed:
     the others wait behind it. Not thread-safe: one thread owns it, several may share the model.
     """
 
-    def __init__(self, model: Layered, policy: ExitPolicy, slots: int, token_budget: int) -> None:
+    def __init__(
+        self, model: Layered, policy: ExitPolicy, slots: int, token_budget: int, temperatures: Tensor | None = None
+    ) -> None:
         if slots < 1:
             raise ConfigError(f"slots: at least 1 required, was {slots}")
         if token_budget < 1:
             raise ConfigError(f"token_budget: at least 1 token required, was {token_budget}")
-        self._model, self._policy = model, policy
+        self._model, self._policy, self._temperatures = model, policy, temperatures
         self._slots, self._token_budget = slots, token_budget
         self._waiting: deque[Request] = deque()
         self._limits: dict[int, int] = {}  # by ticket, for texts in flight with a Request.depth_limit
@@ -136,7 +138,7 @@ class Packed:
         gone = [row for row, leaves in enumerate(leaving) if leaves]
         if not gone:
             return []
-        released = verdicts(self._requests, self._depths, output, decision, gone)
+        released = verdicts(self._requests, self._depths, output, decision, gone, self._temperatures)
         for verdict in released:
             self._limits.pop(verdict.ticket, None)
         self._keep([row for row, leaves in enumerate(leaving) if not leaves])

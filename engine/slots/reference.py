@@ -25,7 +25,7 @@ class Trace:
 
 
 @torch.inference_mode()
-def trace(model: Layered, policy: ExitPolicy, request: Request) -> Trace:
+def trace(model: Layered, policy: ExitPolicy, request: Request, temperatures: Tensor | None = None) -> Trace:
     """Run one text alone, layer by layer, until it exits; raises SequenceTooLong."""
     check_lengths([request], model.config.max_positions)
     lengths = [len(request.token_ids)]
@@ -46,7 +46,7 @@ def trace(model: Layered, policy: ExitPolicy, request: Request) -> Trace:
         state = decision.state
         if decision.leaving.item():
             break
-    (verdict,) = verdicts([request], [depth], output, decision, [0])
+    (verdict,) = verdicts([request], [depth], output, decision, [0], temperatures)
     margin = torch.cat([*distances, top2_gap(output)]).amin()
     return Trace(verdict, torch.cat(logits), float(margin))
 
@@ -57,8 +57,8 @@ class Reference:
     Not thread-safe: one thread owns it.
     """
 
-    def __init__(self, model: Layered, policy: ExitPolicy) -> None:
-        self._model, self._policy = model, policy
+    def __init__(self, model: Layered, policy: ExitPolicy, temperatures: Tensor | None = None) -> None:
+        self._model, self._policy, self._temperatures = model, policy, temperatures
         self._waiting: deque[Request] = deque()
 
     @property
@@ -84,4 +84,4 @@ class Reference:
         """Run the next text until it exits and return its verdict, or none."""
         if not self._waiting:
             return []
-        return [trace(self._model, self._policy, self._waiting.popleft()).verdict]
+        return [trace(self._model, self._policy, self._waiting.popleft(), self._temperatures).verdict]

@@ -2,8 +2,12 @@
 
 from collections.abc import Sequence
 
+import torch
+from torch import Tensor
+
 from earlybird.engine.errors import SequenceTooLong
 from earlybird.engine.exits.policy import REASONS, ClassifierOutput, Decision
+from earlybird.engine.temperatures import reported
 from earlybird.engine.types import Request, Verdict
 
 
@@ -23,11 +27,18 @@ def verdicts(
     output: ClassifierOutput,
     decision: Decision,
     rows: Sequence[int],
+    temperatures: Tensor | None = None,
 ) -> list[Verdict]:
-    """Return the unrounded verdicts of the slots `rows`, in that order."""
+    """Return the unrounded verdicts of the slots `rows`, in that order.
+
+    `temperatures` (D,): see engine.temperatures; None: the probabilities of the decision are reported.
+    """
     if not rows:
         return []
-    probs, logits = output.probs.tolist(), output.logits.tolist()
+    probabilities = output.probs
+    if temperatures is not None:
+        probabilities = reported(output.logits, temperatures, torch.tensor(depths))
+    probs, logits = probabilities.tolist(), output.logits.tolist()
     labels, entropies, reasons = output.label.tolist(), output.entropy.tolist(), decision.reason.tolist()
     return [
         Verdict(
