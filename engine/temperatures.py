@@ -22,7 +22,7 @@ def temperatures_of(manifest: Manifest | None, policy: ExitPolicy) -> Tensor | N
 
 
 def reported(logits: Tensor, temperatures: Tensor, depth: Tensor) -> Tensor:
-    """Return the probabilities to report for texts that exit after `depth` (n,) passes: logits (n, C) -> (n, C).
+    """Return the probabilities to report: logits (n, C) at `depth` (n,) -> (n, C).
 
     The order of the classes stays, so label and decisions need no second look.
     """

@@ -11,7 +11,7 @@ from earlybird.engine.manifest import MANIFEST, DepthTemperatures
 
 
 def write_certificate(folder: Path, certificate: Certificate, temperatures: DepthTemperatures | None = None) -> None:
-    """Make the certified policy the model's own and keep its certificate, and temperatures if there are any.
+    """Make the certified policy the model's own; keep its certificate and temperatures.
 
     Temperatures take the place of earlier ones of the same policy.
 

@@ -30,7 +30,10 @@ COLDEST, HOTTEST = 0.05, 20.0
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """Calibration of the texts that exit at one depth, before and after; judged on texts that the fit had not seen."""
+    """Calibration of the texts that exit at one depth, before and after.
+
+    Errors and losses are of texts that the fit had not seen.
+    """
 
     depth: int | None  # None: all depths together
     texts: int
@@ -52,7 +55,7 @@ class Fitted:
 
     @property
     def helps(self) -> bool:
-        """Whether the loss of texts that the fit had not seen is lower with the temperatures."""
+        """Whether the temperatures lower the loss of texts that the fit had not seen."""
         return self.together.loss_after < self.together.loss_before
 
 
@@ -119,7 +122,10 @@ def temperature(logits: Tensor, label: Tensor) -> float:
 
 
 def _fit(logits: Tensor, depth: Tensor, label: Tensor, own: Tensor) -> Tensor:
-    """Return one temperature per depth (D,) float64; depths without their own get that of all texts."""
+    """Return one temperature per depth, (D,) float64.
+
+    Depths without their own get that of all texts.
+    """
     pooled = temperature(logits, label)
     values: Sequence[float] = [
         temperature(logits[depth == number], label[depth == number]) if alone else pooled
