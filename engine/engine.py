@@ -4,12 +4,12 @@ import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from earlybird.engine.config import BUNDLED, CUDA_TIERS, EngineConfig, ModelConfig
+from earlybird.engine.config import BUNDLED, CUDA_TIERS, EngineConfig, hashed_geometry
 from earlybird.engine.device.layer import StaticElbert, Tiles
 from earlybird.engine.device.loop import Resident
 from earlybird.engine.device.step import Tier
@@ -26,7 +26,7 @@ from earlybird.engine.slots.int8 import EightBits
 from earlybird.engine.slots.packed import Packed
 from earlybird.engine.slots.reference import Reference
 from earlybird.engine.slots.runner import Runner
-from earlybird.engine.temperatures import temperatures_of
+from earlybird.engine.temperatures import fitted_for, temperatures_of
 from earlybird.engine.text.assembly import assembly
 from earlybird.engine.text.encoder import TextEncoder
 from earlybird.engine.text.profiles import profile
@@ -119,7 +119,7 @@ class Engine:
     def calibrated(self) -> bool:
         """Whether a temperature was fitted, so that a confidence is a frequency."""
         manifest = self.checkpoint.manifest
-        return self.temperatures is not None or (manifest is not None and manifest.temperature is not None)
+        return fitted_for(manifest, self.policy) or (manifest is not None and manifest.temperature is not None)
 
     @property
     def certificate(self) -> str | None:
@@ -131,7 +131,7 @@ class Engine:
 
     @cached_property
     def temperatures(self) -> Tensor | None:
-        """Temperatures of reported probabilities, (D,); None: they are reported as the exit policy reads them."""
+        """Temperatures of reported probabilities, (R, D); None: they are reported as the exit policy reads them."""
         return temperatures_of(self.checkpoint.manifest, self.policy)
 
     @property
@@ -176,7 +176,7 @@ class Engine:
             "geometry": hashed_geometry(self.checkpoint.config),
         }
         if self.temperatures is not None:  # left out by default, so that recorded hashes stay
-            parts["temperatures"] = [repr(value) for value in self.temperatures.tolist()]
+            parts["temperatures"] = [repr(value) for value in self.temperatures.flatten().tolist()]
         return config_hash(parts)
 
     @cached_property
@@ -276,21 +276,3 @@ def _encoder(config: EngineConfig, checkpoint: Checkpoint) -> TextEncoder:
 
 def _temperature(checkpoint: Checkpoint) -> float:
     return (checkpoint.manifest and checkpoint.manifest.temperature) or 1.0
-
-
-_ALWAYS_HASHED = ("n_labels", "classifiers")
-
-
-def hashed_geometry(config: ModelConfig) -> dict[str, Any]:
-    """Return the part of a geometry that a config_hash covers.
-
-    Fields at their defaults are left out, so that new fields of later versions change no recorded hash. The two fields
-    that had defaults in the first version stay in.
-    """
-    fields = dataclasses.asdict(config)
-    defaults = {field.name: field.default for field in dataclasses.fields(config)}
-    return {
-        name: repr(value) if isinstance(value, float) else value
-        for name, value in fields.items()
-        if name in _ALWAYS_HASHED or value != defaults[name]
-    }

@@ -80,7 +80,7 @@ def _announce(engine: Engine, origin: Origin, metrics: Metrics) -> None:
         "config_hash": engine.config_hash,
         "numerics": engine.numerics,
     }
-    temperatures = None if engine.temperatures is None else engine.temperatures.tolist()
+    temperatures = None if engine.temperatures is None else engine.temperatures.flatten().tolist()
     promise = {"certificate": engine.certificate, "temperatures": temperatures}
     metrics.model(origin.model)
     runner = {"runner": engine.config.runner, "deterministic": engine.config.deterministic, "tiles": engine.tiles}

@@ -57,7 +57,7 @@ class Outputs:
     def reported(self, spec: str, found: Walk) -> Tensor:
         """Return the probabilities (n, C) that signals would report of a policy's exits."""
         values = self.temperatures.get(spec)
-        return found.probs if values is None else reported(found.logits, torch.tensor(values), found.depth)
+        return found.probs if values is None else reported(found.logits, torch.tensor([values]), found.depth)
 
     @cached_property
     def costs(self) -> Tensor:

@@ -78,7 +78,7 @@ def fit_temperatures(outputs: Outputs, spec: str) -> Fitted:
     for number in range(FOLDS):
         seen, held = fold != number, fold == number
         fitted = _fit(found.logits[seen], found.depth[seen], outputs.label[seen], own)
-        after[held] = reported(found.logits[held].double(), fitted, found.depth[held])
+        after[held] = reported(found.logits[held].double(), fitted[None], found.depth[held])
 
     def judged(depth: int | None, rows: Tensor) -> Calibrated:
         label = outputs.label[rows]

@@ -28,16 +28,19 @@ def verdicts(
     decision: Decision,
     rows: Sequence[int],
     temperatures: Tensor | None = None,
+    rungs: Sequence[int] | None = None,
 ) -> list[Verdict]:
     """Return the unrounded verdicts of the slots `rows`, in that order.
 
-    `temperatures` (D,): see engine.temperatures; None: the probabilities of the decision are reported.
+    `temperatures` (R, D): see engine.temperatures; None: the probabilities of the decision are reported. `rungs`: of
+    every slot, under a load-following policy.
     """
     if not rows:
         return []
     probabilities = output.probs
     if temperatures is not None:
-        probabilities = reported(output.logits, temperatures, torch.tensor(depths))
+        chosen = None if rungs is None else torch.tensor(rungs)
+        probabilities = reported(output.logits, temperatures, torch.tensor(depths), chosen)
     probs, logits = probabilities.tolist(), output.logits.tolist()
     labels, entropies, reasons = output.label.tolist(), output.entropy.tolist(), decision.reason.tolist()
     return [
@@ -49,6 +52,7 @@ def verdicts(
             exit_layer=depths[row],
             exit_reason=REASONS[reasons[row]],
             puzzlement=entropies[row],
+            rung=None if rungs is None else rungs[row],
         )
         for row in rows
     ]
