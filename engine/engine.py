@@ -16,6 +16,7 @@ from earlybird.engine.device.step import Tier
 from earlybird.engine.device.streams import CudaDevice, Device, Immediate
 from earlybird.engine.device.tiling import answers, fingerprint, steady
 from earlybird.engine.errors import ConfigError, NotTrainedForExits
+from earlybird.engine.exits.ladder import Ladder
 from earlybird.engine.exits.policy import ExitPolicy
 from earlybird.engine.exits.spec import parse
 from earlybird.engine.manifest import LABELS
@@ -120,6 +121,11 @@ class Engine:
         """Whether a temperature was fitted, so that a confidence is a frequency."""
         manifest = self.checkpoint.manifest
         return fitted_for(manifest, self.policy) or (manifest is not None and manifest.temperature is not None)
+
+    @property
+    def rungs(self) -> tuple[str, ...]:
+        """Policies of a load-following one, by Verdict.rung; empty for any other."""
+        return tuple(rung.spec for rung in self.policy.rungs) if isinstance(self.policy, Ladder) else ()
 
     @property
     def certificate(self) -> str | None:

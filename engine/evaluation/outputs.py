@@ -18,7 +18,9 @@ from earlybird.engine.config import EngineConfig, ModelConfig
 from earlybird.engine.engine import Engine
 from earlybird.engine.errors import ConfigError, DataError
 from earlybird.engine.evaluation.geometry import config_from_json, config_to_json
+from earlybird.engine.exits.ladder import rungs_of
 from earlybird.engine.exits.policy import ClassifierOutput, Heads, classifier_output
+from earlybird.engine.exits.spec import parse
 from earlybird.engine.exits.walk import Walk
 from earlybird.engine.flops import flops
 from earlybird.engine.temperatures import reported
@@ -58,6 +60,12 @@ class Outputs:
         """Return the probabilities (n, C) that signals would report of a policy's exits."""
         values = self.temperatures.get(spec)
         return found.probs if values is None else reported(found.logits, torch.tensor([values]), found.depth)
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """The model's own policy; several where it follows the load."""
+        policy = parse(self.policy, self.config.layers, learned_exits=self.certainty is not None)
+        return tuple(rung.spec for rung in rungs_of(policy))
 
     @cached_property
     def costs(self) -> Tensor:

@@ -42,7 +42,7 @@ def main() -> int:
 
     serve = partial(RemoteEngine, end, sys.stdin.fileno())
     try:
-        done = work(settings, spec, origin, Metrics(origin.max_layers), stop, started, serve)
+        done = work(settings, spec, origin, Metrics(origin.max_layers, origin.rungs), stop, started, serve)
     except StreamError as error:
         log.error("consumer_process.failed", error=str(error))
         return 2

@@ -134,6 +134,7 @@ class EngineThreads:
             began_s = time.perf_counter()
             try:
                 runner.submit(taken)
+                runner.behind = self._inbox.qsize()
                 if late := deadlines.late(now_us, flying):
                     runner.expire(late)
                 verdicts = runner.step()

@@ -106,9 +106,8 @@ def test_each_text_is_decided_by_its_own_rung() -> None:
     depth_found, reason_found = torch.zeros(600, dtype=torch.int64), torch.zeros(600, dtype=torch.int64)
     for number, output in enumerate(said, start=1):
         depth = torch.full((600,), number)
-        distances = [
-            policy.distance_to_flip(output, depth, own) for policy, own in zip(ladder.rungs, states, strict=True)
-        ]
+        each = list(zip(ladder.rungs, states, strict=True))
+        distances = [policy.distance_to_flip(output, depth, own) for policy, own in each]
         expected = torch.stack(distances).gather(0, rung[None])[0]
         assert torch.equal(ladder.distance_to_flip(output, depth, state), expected)
         decision = at_last_layer(ladder.decide(output, depth, state), depth, LAYERS)
