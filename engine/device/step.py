@@ -204,7 +204,10 @@ class Step:
         return torch.where(stayed, kept, self._model.embed(ids, spread.place)).masked_fill(~spread.real[:, None], 0)
 
     def _on_rungs(self, memory: State, seating: Seating) -> State:
-        """Put admitted texts on their rungs: the recorded one, else that of the queue that they left behind."""
+        """Put admitted texts on their rungs.
+
+        That is the recorded one, else that of the queue which they left behind.
+        """
         if self._ladder is None:
             return memory
         table = self._table

@@ -1,4 +1,4 @@
-"""Exits that follow the load: a ladder of policies, of which the queue chooses one for each text.
+"""Load-following exits: the queue chooses each text's policy from a ladder.
 
 Source: PF-BERxiT claims, without an algorithm, that thresholds may follow the traffic; this is one.
 
@@ -20,7 +20,7 @@ from earlybird.engine.exits.policy import ClassifierOutput, Decision, ExitPolicy
 
 @dataclass(frozen=True, slots=True)
 class Ladder:
-    """Policies from the idle one to the busiest, and the numbers of waiting texts that lead up.
+    """Policies from idle to busiest, with the queue lengths that lead up.
 
     A rung is taken at its number of texts that found no slot, and left when fewer than half of them wait: a queue that
     hovers about the number drains instead. State: the rung (S,) int64, then the rungs' own states in order.
@@ -70,7 +70,10 @@ class Ladder:
         return distances.gather(0, state[0][None])[0]
 
     def level(self, before: int, waiting: int) -> int:
-        """Return the rung for texts admitted now, from the one before and the texts that found no slot."""
+        """Return the rung for texts admitted now.
+
+        `waiting`: texts that found no slot; `before`: the rung before.
+        """
         taken = sum(waiting >= at for at in self.at)
         return max(taken, min(before, sum(2 * waiting >= at for at in self.at)))
 
@@ -96,7 +99,10 @@ def rungs_of(policy: ExitPolicy) -> tuple[ExitPolicy, ...]:
 
 
 class LoadFollower:
-    """The rung of texts as a runner on the host admits them. Not thread-safe: its runner owns it."""
+    """The rung of texts that a runner on the host admits.
+
+    Not thread-safe: its runner owns it.
+    """
 
     def __init__(self, policy: ExitPolicy) -> None:
         self._ladder = policy if isinstance(policy, Ladder) else None

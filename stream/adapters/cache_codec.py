@@ -102,7 +102,10 @@ class Entries:
     """Encoder and decoder of shared-cache entries; all workers have the same `secret`."""
 
     def __init__(self, secret: str | None, max_layers: int, rungs: int = 0) -> None:
-        """Sign with `secret`, if any; `max_layers` of the model and `rungs` of its policy bound what is read."""
+        """Sign with `secret`, if any.
+
+        `max_layers` of the model and `rungs` of its policy bound what is read.
+        """
         self._key = blake2b(secret.encode()).digest() if secret else b""
         self._max_layers, self._rungs = max_layers, rungs
 
