@@ -28,7 +28,7 @@ from earlybird.engine.exits.policy import (
     at_limit,
     classifier_output,
 )
-from earlybird.engine.slots.layered import Layered
+from earlybird.engine.slots.layered import LayeredModel
 from earlybird.engine.slots.verdicts import check_lengths, verdicts
 from earlybird.engine.types import Request, Verdict
 
@@ -41,7 +41,7 @@ class Packed:
     """
 
     def __init__(
-        self, model: Layered, policy: ExitPolicy, slots: int, token_budget: int, temperatures: Tensor | None = None
+        self, model: LayeredModel, policy: ExitPolicy, slots: int, token_budget: int, temperatures: Tensor | None = None
     ) -> None:
         if slots < 1:
             raise ConfigError(f"slots: at least 1 required, was {slots}")

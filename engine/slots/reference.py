@@ -9,7 +9,7 @@ from torch import Tensor
 
 from earlybird.engine.exits.ladder import LoadFollower
 from earlybird.engine.exits.policy import ExitPolicy, at_last_layer, at_limit, classifier_output, top2_gap
-from earlybird.engine.slots.layered import Layered
+from earlybird.engine.slots.layered import LayeredModel
 from earlybird.engine.slots.verdicts import check_lengths, verdicts
 from earlybird.engine.types import Request, Verdict
 
@@ -26,7 +26,7 @@ class Trace:
 
 
 @torch.inference_mode()
-def trace(model: Layered, policy: ExitPolicy, request: Request, temperatures: Tensor | None = None) -> Trace:
+def trace(model: LayeredModel, policy: ExitPolicy, request: Request, temperatures: Tensor | None = None) -> Trace:
     """Run one text alone, layer by layer, until it exits; raises SequenceTooLong."""
     check_lengths([request], model.config.max_positions)
     lengths, load = [len(request.token_ids)], LoadFollower(policy)
@@ -59,7 +59,7 @@ class Reference:
     Not thread-safe: one thread owns it.
     """
 
-    def __init__(self, model: Layered, policy: ExitPolicy, temperatures: Tensor | None = None) -> None:
+    def __init__(self, model: LayeredModel, policy: ExitPolicy, temperatures: Tensor | None = None) -> None:
         self._model, self._policy, self._temperatures = model, policy, temperatures
         self._load = LoadFollower(policy)
         self.behind: int | None = None

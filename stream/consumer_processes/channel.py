@@ -51,7 +51,6 @@ class RequestCodec:
         self._ids = [Struct(f"<{length}I") for length in range(longest + 1)]
 
     def pack(self, memory: memoryview, start: int, sequence: int, message: TimedRequest) -> None:
-        """See Form.pack."""
         ids, due_us = message.token_ids, message.due_us
         due_us = NEVER if due_us is None else due_us
         rung = -1 if message.rung is None else message.rung
@@ -59,7 +58,6 @@ class RequestCodec:
         self._ids[len(ids)].pack_into(memory, start + _REQUEST.size, *ids)
 
     def unpack(self, memory: memoryview, start: int) -> tuple[int, TimedRequest]:
-        """See Form.unpack."""
         sequence, ticket, due_us, limit, rung, length = _REQUEST.unpack_from(memory, start)
         ids = self._ids[length].unpack_from(memory, start + _REQUEST.size)
         ticket = ticket * self._processes + self._number
@@ -79,7 +77,6 @@ class AnswerCodec:
         self._processes = ticket_map.processes
 
     def pack(self, memory: memoryview, start: int, sequence: int, message: Answer) -> None:
-        """See Form.pack."""
         ticket, verdict = message.ticket // self._processes, message.verdict
         stamps = (
             NEVER if message.engine_in_us is None else message.engine_in_us,
@@ -97,7 +94,6 @@ class AnswerCodec:
         _ANSWER.pack_into(memory, start, sequence, ticket, *stamps, *decided, *floats)
 
     def unpack(self, memory: memoryview, start: int) -> tuple[int, Answer]:
-        """See Form.unpack."""
         sequence, ticket, in_us, exited_us, label, layer, reason, rung, size, *floats = _ANSWER.unpack_from(
             memory, start
         )
@@ -156,7 +152,6 @@ class Channel:
         return ChannelEnd(self, ticket_map)
 
     def close(self) -> None:
-        """Close the descriptors."""
         for descriptor in self.descriptors:
             os.close(descriptor)
 
