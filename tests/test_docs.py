@@ -148,7 +148,8 @@ def test_arguments_of_a_strategy_exist() -> None:
     known = {*inspect.signature(Signals.live).parameters, *Filters.__annotations__, *Wanted.__annotations__}
     named = column("strategy.md", "Live", "argument")
     assert named <= known and known - named <= {
-        "bootstrap_servers", "topic", "control_topic", "health_timeouts", "read_committed", "clock", "filters", "remember",
+        "bootstrap_servers", "topic", "control_topic", "health_timeouts", "read_committed", "clock", "filters",
+        "remember",
     }  # fmt: skip
 
 

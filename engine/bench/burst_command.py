@@ -13,6 +13,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from earlybird.engine.bench.clock import stopwatch
 from earlybird.engine.bench.measure import torch_threads
@@ -20,11 +21,11 @@ from earlybird.engine.bench.ours import drained
 from earlybird.engine.config import BUNDLED, EngineConfig
 from earlybird.engine.engine import Engine
 from earlybird.engine.errors import ConfigError
-from earlybird.engine.evaluation.challenge import read_challenge
+from earlybird.engine.evaluation.challenge import Challenge, read_challenge
 from earlybird.engine.exits.ladder import Ladder
 from earlybird.engine.slots.runner import Runner
 from earlybird.engine.text.assembly import Text
-from earlybird.engine.training.data import read_examples
+from earlybird.engine.training.data import Example, read_examples
 from earlybird.engine.types import Request, Verdict
 
 BEFORE = AFTER = 0.6  # of the idle policy's capacity
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def burst(model: str, policy: str | None, path: Path | None, times: float, count: int) -> dict[str, object]:
+def burst(model: str, policy: str | None, path: Path | None, times: float, count: int) -> dict[str, Any]:
     """Measure a ladder and its policies; raises EngineError."""
     ladder = Engine.load(EngineConfig(model, policy, runner="packed", device="cpu"))
     if policy is None:
@@ -109,7 +110,7 @@ def burst(model: str, policy: str | None, path: Path | None, times: float, count
 
 def _requests(engine: Engine, path: Path | None, count: int) -> tuple[list[Request], list[int]]:
     """Return `count` requests in random order, and their labels."""
-    items = read_challenge() if path is None else read_examples(path)
+    items: Sequence[Challenge | Example] = read_challenge() if path is None else read_examples(path)
     encoded = engine.encoder.encode([Text((item.text,)) for item in items])
     known = [(each.token_ids, item.label) for each, item in zip(encoded, items, strict=True) if each is not None]
     if not known:

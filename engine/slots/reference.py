@@ -48,7 +48,7 @@ def trace(model: LayeredModel, policy: ExitPolicy, request: Request, temperature
         state = decision.state
         if decision.leaving.item():
             break
-    (verdict,) = verdicts([request], [depth], output, decision, [0], temperatures, load.rungs(state))
+    (verdict,) = verdicts([request], [depth], output, decision, [0], temperatures, load.rungs(decision.state))
     margin = torch.cat([*distances, top2_gap(output)]).amin()
     return Trace(verdict, torch.cat(logits), float(margin))
 

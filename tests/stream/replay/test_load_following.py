@@ -20,7 +20,7 @@ from earlybird.stream.observability.metrics import Metrics
 from earlybird.stream.ports import Partition, Record
 from earlybird.stream.replay.run import Options, plan_of, run_replay
 from earlybird.stream.stage.stage import Stage
-from earlybird.stream.timeline.availability import Stamped
+from earlybird.stream.timeline.availability import StampedRecord
 from earlybird.stream.timeline.merge import Window
 
 pytest.importorskip("pyarrow")
@@ -39,7 +39,7 @@ def using(policy: str = LADDER, **engine: Any) -> Settings:
     return loaded.model_copy(update={"policy": policy, "engine": loaded.engine.model_copy(update=update)})
 
 
-def raw(offset: int) -> Stamped:
+def raw(offset: int) -> StampedRecord:
     """A news item; the second half repeats the texts of the first, days later, when the cache has forgotten them."""
     at_us = NOW_US + offset * SECOND_US + (3 * DAY_US if offset >= COUNT // 2 else 0)
     number = offset % (COUNT // 2)
@@ -53,7 +53,7 @@ def raw(offset: int) -> Stamped:
         if number % 3
         else f"Mixed day {number}",
     }
-    return Stamped(Record("news.raw", 0, offset, b"k", json.dumps(item).encode(), at_us), False)
+    return StampedRecord(Record("news.raw", 0, offset, b"k", json.dumps(item).encode(), at_us), False)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
         said = [sent for sent in sink.sent if sent.topic == "signals"]
         for offset, sent in enumerate(said):
             record = Record("signals", 0, offset, sent.key, sent.value, NOW_US + 4 * DAY_US + offset)
-            archiver.add(Stamped(record, True))
+            archiver.add(StampedRecord(record, True))
     counted = metrics.exposition().decode()
     for policy, texts in Counter(_policy(Signal.model_validate_json(sent.value or b"")) for sent in said).items():
         assert f'earlybird_load_policy_texts_total{{policy="{policy}"}} {float(texts)}' in counted

@@ -13,7 +13,7 @@ from earlybird.engine.config import EngineConfig
 from earlybird.engine.engine import Engine
 from earlybird.engine.types import Verdict
 from earlybird.schemas.signal import ExitReason
-from earlybird.stream.adapters.cache_codec import Entries, read_first, write_first
+from earlybird.stream.adapters.cache_codec import EntryCodec, read_first, write_first
 from earlybird.stream.adapters.clock import ManualClock
 from earlybird.stream.adapters.memory import MemoryCache
 from earlybird.stream.config import settings as settings_module
@@ -61,13 +61,13 @@ def test_a_cached_answer_keeps_its_rung(first: First) -> None:
 
 @pytest.mark.parametrize(("rung", "rungs"), [(1, 0), (2, 2), (None, 2), (10**9, 2)])
 def test_an_entry_of_a_rung_that_the_policy_lacks_is_no_answer(first: First, rung: int | None, rungs: int) -> None:
-    """Entries are untrusted: neither written nor read, though the signature fits."""
+    """EntryCodec are untrusted: neither written nor read, though the signature fits."""
     wrong = replace(first, verdict=replace(first.verdict, rung=rung))
     with pytest.raises(ValueError, match="rung"):
-        Entries(None, 3, rungs).write("key", wrong)
-    entry = Entries(None, 3, 0 if rung is None else rung + 1).write("key", wrong)
+        EntryCodec(None, 3, rungs).write("key", wrong)
+    entry = EntryCodec(None, 3, 0 if rung is None else rung + 1).write("key", wrong)
     with pytest.raises(ValueError, match="rung"):
-        Entries(None, 3, rungs).read("key", b"1 " + entry)
+        EntryCodec(None, 3, rungs).read("key", b"1 " + entry)
 
 
 def test_a_duplicate_has_the_answer_and_the_policy_of_the_first(
