@@ -18,12 +18,8 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-import structlog
-
 from earlybird.stream.ports import Commit, Partition
 from earlybird.stream.stage import commit_map
-
-log = structlog.get_logger(__name__)
 
 SUSPECT_AFTER = 3  # attempts at a partition's first unfinished record: from then on one record at a time
 REFUSE_AFTER = 5  # attempts, of which the last ones with nothing else in flight: the record is to blame
@@ -118,7 +114,6 @@ class OffsetTracker:
             track.began_at, track.attempts = commit.offset, attempts
             if attempts >= SUSPECT_AFTER:
                 track.alone = self._suspects
-                log.warning("records.suspected", topic=partition.topic, partition=partition.number, attempts=attempts)
             self._tracks[partition] = track
 
     def _metadata(self, commit: Commit) -> commit_map.Metadata:
@@ -153,9 +148,9 @@ class OffsetTracker:
         return None if track is None else track.epoch
 
     @property
-    def one_at_a_time(self) -> bool:
-        """Whether a partition has suspects left."""
-        return any(track.alone for track in self._tracks.values())
+    def suspects(self) -> list[Partition]:
+        """Partitions whose next records are read one at a time, with nothing else in flight."""
+        return [partition for partition, track in self._tracks.items() if track.alone]
 
     def begin(self, partition: Partition, offset: int) -> Commit | None:
         """Return the commit to store before the record at `offset` is read, if any.

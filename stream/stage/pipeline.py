@@ -71,7 +71,7 @@ class Pipeline:
         self.finished_total = 0  # entries whose outcome the broker has acknowledged
         self.shed_total = 0  # entries that were too old when consumed
         self.last_loop_s = time.monotonic()  # when the loop last turned, for /healthz
-        self._ends: dict[Partition, int] = {}  # every readable record below was given to the intake
+        self._ends: dict[Partition, int] = {}  # every readable record below was given to the parser
         self._fences: list[Fence] = []  # until their published outcomes are acknowledged
         self._commit_due_s = 0.0
 
@@ -131,7 +131,7 @@ class Pipeline:
         return min(self._budget.poll_timeout_ms, 10) if self._duplicates.waiting else self._budget.poll_timeout_ms
 
     def _admit_next(self, room: int) -> None:
-        if self.offsets.one_at_a_time:  # perhaps only since this poll, in which partitions were assigned
+        if self.offsets.suspects:  # perhaps only since this poll, in which partitions were assigned
             room = 1
         if entries := self._parser.take(room, partial(self._entries, now_us=self._clock.now_us())):
             self._admit(entries)
@@ -224,6 +224,8 @@ class Pipeline:
         # Wait for acknowledgements of partitions lost before, so that their outcomes are not published again.
         self._collect_until(lambda: not self._awaiting_acks(committed), self._budget.acknowledge_timeout_ms)
         self.offsets.assign(committed)
+        for topic, number in committed.keys() & set(self.offsets.suspects):
+            log.warning("records.suspected", topic=topic, partition=number)
         self._forget_unread(committed)
 
     def read_to(self, ends: Mapping[Partition, int]) -> None:

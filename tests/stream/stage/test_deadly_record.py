@@ -116,7 +116,7 @@ def test_an_end_in_order_is_no_attempt() -> None:
         offsets.committed({P0: begun}, confirmed=True)
         assert offsets.deliver(P0, 5, 1)
         commit = offsets.commits(ending=True)[P0]
-        assert attempts(commit) == 0 and not offsets.one_at_a_time
+        assert attempts(commit) == 0 and not offsets.suspects
 
 
 def test_attempts_are_counted_until_the_record_is_suspected_and_refused() -> None:
@@ -125,7 +125,7 @@ def test_attempts_are_counted_until_the_record_is_suspected_and_refused() -> Non
     for attempt in range(1, REFUSE_AFTER + 1):
         offsets = OffsetTracker()
         offsets.assign({P0: commit})
-        assert offsets.one_at_a_time is (attempt > SUSPECT_AFTER)
+        assert offsets.suspects == ([P0] if attempt > SUSPECT_AFTER else [])
         assert offsets.guilty(P0) == 0
         commit = offsets.begin(P0, 5)
         assert attempts(commit) == attempt
