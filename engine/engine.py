@@ -136,7 +136,7 @@ class Engine:
 
     @cached_property
     def temperatures(self) -> Tensor | None:
-        """Temperatures of reported probabilities, (R, D); None: they are reported as the exit policy reads them."""
+        """Temperatures of reported probabilities, (R, D), see engine.temperatures."""
         return temperatures_of(self.checkpoint.manifest, self.policy)
 
     @property
