@@ -191,7 +191,7 @@ def test_calibrate_writes_them_beside_the_certificate(tmp_path: Path, capsys: py
     (entry,) = read(folder).temperatures
     assert entry.policy == "entropy:threshold=0.4" and list(entry.values) == report["values"]
     engine = Engine.load(EngineConfig(model=str(folder), device="cpu", runner="packed"))
-    assert engine.temperatures is not None and engine.temperatures.tolist() == report["values"]
+    assert engine.temperatures is not None and engine.temperatures.tolist() == [report["values"]]
     assert engine.certificate == "at most 50.00% lost at 95% confidence"
     origin = origin_of(engine, Settings())
     with capture_logs() as lines:
