@@ -43,6 +43,7 @@ lint: setup-all
 
 types: setup-all
 	$(BIN)/mypy
+	$(BIN)/mypy tests
 
 unit: setup-all
 	$(PYTEST) $(SIDE_BY_SIDE) -m "not broker and not faults"

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException
-from confluent_kafka.admin import ClusterMetadata  # type: ignore[attr-defined]
+from confluent_kafka.admin import ClusterMetadata
 
 from earlybird.stream.adapters.clients import DENIED, MISSING, ClientLog
 from earlybird.stream.errors import SourceError

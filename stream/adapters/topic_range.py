@@ -17,7 +17,7 @@ from confluent_kafka import (
     Message,
     TopicPartition,
 )
-from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka.admin import OffsetSpec
 
 from earlybird.stream.adapters.clients import ClientLog, leave
 from earlybird.stream.adapters.kafka import record_of

@@ -54,6 +54,10 @@ class Nobody:
 
     def lost(self, partitions: object) -> None: ...
 
+    def read_to(self, ends: object) -> None: ...
+
+    def waiting(self) -> None: ...
+
 
 class Guarded(NamedTuple):
     """Two doors of one broker."""

@@ -20,7 +20,7 @@ from earlybird.engine.bench.paired_models import twin
 from earlybird.engine.bench.registry import BUILDS, ROWS
 from earlybird.engine.bench.row import Build, PeerResult, Row, Setting
 from earlybird.engine.bench.workload import BLOCK, GEOMETRIES, Text, forced_depths, lengths_of, texts, usual_lengths
-from earlybird.engine.config import ModelConfig
+from earlybird.engine.config import Dtype, ModelConfig
 from earlybird.engine.device.step import Tier
 from earlybird.engine.errors import ConfigError
 from earlybird.engine.flops import flops
@@ -159,7 +159,8 @@ def test_the_int8_peer_is_refused_unless_every_product_is_int8(setting: Setting)
 class Wrong:
     """Every second text one layer late, all with the logits turned round."""
 
-    dtype, peer, refilled, slots = "float32", True, False, 1
+    dtype: Dtype = "float32"
+    peer, refilled, slots = True, False, 1
 
     def run(self, texts: Sequence[Text]) -> list[PeerResult]:
         return [PeerResult(text.ticket, min(text.depth + text.ticket % 2, 4), (9.0, 0.0, -9.0)) for text in texts]

@@ -1,6 +1,7 @@
 """The strategies' reader where only the client's order of events matters, so that a scripted client will do."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import pytest
@@ -60,7 +61,7 @@ def record(offset: int) -> Message:
 @pytest.fixture
 def reader(monkeypatch: pytest.MonkeyPatch) -> tuple[Scripted, Subscriber, list[Any]]:
     """A scripted client, its subscriber in a group, and the partitions that were taken from it."""
-    client, gone = Scripted({}), []
+    client, gone = Scripted({}), list[Any]()
     monkeypatch.setattr(subscriber, "Consumer", lambda _settings: client)
     monkeypatch.setattr(subscriber, "partitions_of", lambda *_args, **_named: [0])
     reading = Subscriber(
@@ -111,7 +112,8 @@ class Group:
     out_of_range = 0
 
     def __init__(self, records: list[Record]) -> None:
-        self.records, self.ends = records, {}
+        self.records = records
+        self.ends: dict[Partition, int] = {}
         self.commits: list[tuple[dict[Partition, int], bool]] = []
 
     def poll(self, _timeout_ms: int) -> list[Record]:
@@ -121,9 +123,11 @@ class Group:
     def at_end(self) -> set[Partition]:
         return set()
 
-    def commit(self, offsets: dict[Partition, int], *, wait: bool = False) -> None:
-        self.commits.append((offsets, wait))
+    def commit(self, offsets: Mapping[Partition, int], *, wait: bool = False) -> None:
+        self.commits.append((dict(offsets), wait))
 
+    def refresh(self) -> None: ...
+    def hold(self, partitions: AbstractSet[Partition]) -> None: ...
     def idle(self) -> None: ...
     def close(self) -> None: ...
 

@@ -332,9 +332,13 @@ def test_a_stopped_feed_knows_where_to_go_on() -> None:
         (Slow(), 4, ["a:5", "b:6", "c:1"]),
     ):
         clock, tally, sent = Time(), Tally(), list[object]()
+
+        def all_sent(sent: list[object] = sent) -> bool:
+            return len(sent) == len(lines)
+
         publish(
             itertools.cycle(lines), sink, now_s=clock.passing, tally=tally, on_line=sent.append,
-            stop=lambda sent=sent: len(sent) == len(lines),
+            stop=all_sent,
         )  # fmt: skip
         assert (tally.texts, tally.acknowledged, tally.resume("abc")) == (8, acknowledged, places)
 
