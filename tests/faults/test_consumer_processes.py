@@ -46,7 +46,7 @@ def finished_by_heir(ground: Any, start_stage: Callable[..., Any], field: Field)
     """The account once the next service has done the rest."""
     heir = start_stage(ground.bootstrap_servers, **field.settings)
     found = field.watch.until_answered(TEXTS)
-    heir.wait_for("feeder.started", count=2)
+    heir.wait_for("consumer_process.started", count=2)
     assert heir.end() == 0
     field.watch.until_read()
     for stage in (field.crew, heir):
@@ -63,7 +63,7 @@ def test_a_crew_that_is_stopped_repeats_nothing(
     with busy(ground, start_stage, make_item, **more) as field:
         assert field.crew.end() == 0
         found = finished_by_heir(ground, start_stage, field)
-    finished = [event["finished"] for event in field.crew.events("feeder.stopped")]
+    finished = [event["finished"] for event in field.crew.events("consumer_process.stopped")]
     print(f"finished by each feeder before the stop: {finished}, {found.repeated} repeated")
     assert len(finished) == 2 and all(finished) and sum(finished) < TEXTS
     assert found.balanced and found.repeated == 0 and not found.strays
@@ -76,7 +76,7 @@ def test_a_crew_that_loses_a_process_loses_no_text(
     """`kill -9` for one of its processes: the service ends as a whole, and the next one does the rest."""
     with busy(ground, start_stage, make_item, TIMING__COMMIT_INTERVAL_MS="50") as field:
         if victim == "feeder":
-            os.kill(int(field.crew.events("feeder.started")[0]["worker"].rpartition("-")[2]), signal.SIGKILL)
+            os.kill(int(field.crew.events("consumer_process.started")[0]["worker"].rpartition("-")[2]), signal.SIGKILL)
             assert field.crew.process.wait(60) == 2
         else:
             field.crew.end(signal.SIGKILL)

@@ -184,6 +184,8 @@ def test_archiving_on_keeps_what_came_when_it_is_stopped(tmp_path: Path) -> None
         def poll(self, timeout_ms: int) -> list[Stamped]:
             return coming.pop(0)
 
+        def refresh(self) -> None: ...
+
     with Archiver(tmp_path, []) as archiver:
         archive_on(archiver, Lines(), 3600.0, lambda: not coming)
         assert offsets(tmp_path, "news.raw") == [(0, 0), (0, 1), (0, 2)]

@@ -10,7 +10,7 @@ import pytest
 from earlybird.engine.types import Request
 from earlybird.stream.adapters.embedded import CLIENT_OPTIONS, EmbeddedBroker
 from earlybird.stream.adapters.tail import Tail
-from earlybird.stream.bench.feeders import Fed, conclusion, feed
+from earlybird.stream.bench.consumer_processes import ConsumerRun, conclusion, measure
 from earlybird.stream.bench.load import fill, records
 from earlybird.stream.bench.null import NullRunner, rate_of
 from earlybird.stream.bench.report import Report, Whole
@@ -91,19 +91,19 @@ def test_two_workers_share_the_texts_and_publish_each_once(place: Place) -> None
 
 def test_feeders_share_the_texts_of_one_device(place: Place) -> None:
     """Every text passes the device, whichever feeder read it; both sides' CPU time is told."""
-    run = feed(place, "null:100000", 2)
-    assert run.feeders == 2
+    run = measure(place, "null:100000", 2)
+    assert run.processes == 2
     assert 0 < run.texts <= TEXTS
-    assert run.feeder_us > 0 and run.engine_us > 0
+    assert run.consumer_us > 0 and run.engine_us > 0
 
 
 def test_the_conclusion_says_how_many_feeders_a_device_wants() -> None:
     """From CPU time: rates on a machine with too few cores say nothing of one with enough."""
-    runs = [Fed(1, 6_000, 1.0, 1.2, 8.0), Fed(2, 6_000, 0.6, 1.2, 8.0)]
+    runs = [ConsumerRun(1, 6_000, 1.0, 1.2, 8.0), ConsumerRun(2, 6_000, 0.6, 1.2, 8.0)]
     said = conclusion(runs, 70_000)
-    assert "A core feeds 5,000 texts/s; that of the engine's process passes 125,000 on." in said
-    assert "6,000 texts/s with 1; 2 feeders: +4,000 texts/s on 1." in said
-    assert "wants 14 feeders" in said
+    assert "A core consumes 5,000 texts/s; that of the engine's process passes 125,000 on." in said
+    assert "6,000 texts/s with 1; 2 consumer processes: +4,000 texts/s on 1." in said
+    assert "wants 14 consumer processes" in said
     assert "take two" in conclusion(runs, 200_000) and "take two" not in said
 
 

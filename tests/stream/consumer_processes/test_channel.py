@@ -24,10 +24,10 @@ from earlybird.schemas.signal import ExitReason
 from earlybird.stream.adapters.clock import SystemClock
 from earlybird.stream.bench.null import NullEncoder, NullEngine
 from earlybird.stream.config.settings import Settings
-from earlybird.stream.consumer_processes.bootstrap import Blueprint
-from earlybird.stream.consumer_processes.channel import Line, Tickets
-from earlybird.stream.consumer_processes.engine_server import Device
-from earlybird.stream.consumer_processes.remote_engine import Remote
+from earlybird.stream.consumer_processes.channel import Channel, TicketMap
+from earlybird.stream.consumer_processes.engine_server import EngineServer
+from earlybird.stream.consumer_processes.process_spec import ProcessSpec
+from earlybird.stream.consumer_processes.remote_engine import RemoteEngine
 from earlybird.stream.errors import EngineGone
 from earlybird.stream.service import origin_of
 from earlybird.stream.stage.messages import Answer, Answers, Failed, TimedRequest
@@ -55,9 +55,9 @@ answers = st.one_of(
 
 
 @pytest.fixture
-def line() -> Iterator[Line]:
+def line() -> Iterator[Channel]:
     """A small one, so that its rings wrap around and fill up."""
-    made = Line.create(PLACES, LONGEST)
+    made = Channel.create(PLACES, LONGEST)
     yield made
     made.close()
 
@@ -78,8 +78,8 @@ def bits(answer: Answer) -> object:
 @given(sent=st.lists(requests, max_size=60), steps=st.lists(st.integers(-PLACES, PLACES), max_size=60))
 def test_requests_come_out_as_they_went_in(sent: list[TimedRequest], steps: list[int]) -> None:
     """Whatever the order of puts and takes, through every turn of the ring, from empty to full."""
-    line = Line.create(PLACES, LONGEST)
-    feeder, engine = line.feeder_end(), line.engine_end(Tickets(3, 2))
+    line = Channel.create(PLACES, LONGEST)
+    feeder, engine = line.consumer_end(), line.engine_end(TicketMap(3, 2))
     waiting, taken, unread = deque(sent), list[TimedRequest](), 0
     for step in [*steps, *([PLACES, -1] * (len(sent) // PLACES + 1))]:
         if step > 0:
@@ -97,8 +97,8 @@ def test_requests_come_out_as_they_went_in(sent: list[TimedRequest], steps: list
 @given(said=st.lists(answers, max_size=3 * PLACES))
 def test_answers_keep_every_bit(said: list[Answer]) -> None:
     """Infinities, NaN and the sign of zero included; the engine's name for a ticket is the feeder's again."""
-    line = Line.create(PLACES, LONGEST)
-    feeder, engine = line.feeder_end(), line.engine_end(Tickets(4, 1))
+    line = Channel.create(PLACES, LONGEST)
+    feeder, engine = line.consumer_end(), line.engine_end(TicketMap(4, 1))
     for start in range(0, len(said), PLACES):
         some = said[start : start + PLACES]
         engine.answers.put([dataclasses.replace(answer, ticket=4 * answer.ticket + 1) for answer in some])
@@ -106,17 +106,17 @@ def test_answers_keep_every_bit(said: list[Answer]) -> None:
     line.close()
 
 
-def test_an_error_longer_than_its_room_is_cut(line: Line) -> None:
+def test_an_error_longer_than_its_room_is_cut(line: Channel) -> None:
     """A dead letter says how it begins; half a character is marked as such."""
-    feeder, engine = line.feeder_end(), line.engine_end(Tickets())
+    feeder, engine = line.consumer_end(), line.engine_end(TicketMap())
     engine.answers.put([Answer(1, None, error="x" * 199 + "ü" * 50)])
     (answer,) = feeder.answers.take()
     assert answer.error == "x" * 199 + "\ufffd"
 
 
-def test_what_is_overwritten_unread_is_noticed(line: Line) -> None:
+def test_what_is_overwritten_unread_is_noticed(line: Channel) -> None:
     """No text ever gets the answer of another: a ring that was filled over says so."""
-    feeder, engine = line.feeder_end(), line.engine_end(Tickets())
+    feeder, engine = line.consumer_end(), line.engine_end(TicketMap())
     feeder.requests.put([TimedRequest(number, (1,)) for number in range(PLACES + 1)])
     with pytest.raises(AssertionError, match="overwritten"):
         engine.requests.take()
@@ -124,10 +124,10 @@ def test_what_is_overwritten_unread_is_noticed(line: Line) -> None:
 
 ECHO = """
 import select, sys
-from earlybird.stream.consumer_processes.channel import Line, Tickets
+from earlybird.stream.consumer_processes.channel import Channel, TicketMap
 from earlybird.stream.stage.messages import Answer
 *shape, count = map(int, sys.argv[1:])
-end, ready = Line(*shape).engine_end(Tickets()), select.poll()
+end, ready = Channel(*shape).engine_end(TicketMap()), select.poll()
 ready.register(end.requests.count, select.POLLIN)
 while count:
     ready.poll()
@@ -137,7 +137,7 @@ while count:
 """
 
 
-def test_two_processes_exchange_more_than_a_ring_holds(line: Line) -> None:
+def test_two_processes_exchange_more_than_a_ring_holds(line: Channel) -> None:
     """The other end in a process of its own, in its own time: every request is answered once and in order."""
     sent = [TimedRequest(number, tuple(range(1, 1 + number % LONGEST + 1))) for number in range(5_000)]
     shape = [str(value) for value in (*dataclasses.astuple(line), len(sent))]
@@ -157,21 +157,21 @@ def test_two_processes_exchange_more_than_a_ring_holds(line: Line) -> None:
 
 @contextmanager
 def answered(
-    line: Line, lifeline: int | None = None
-) -> Iterator[tuple[Remote, SimpleQueue[Answers], SimpleQueue[Failed]]]:
+    line: Channel, lifeline: int | None = None
+) -> Iterator[tuple[RemoteEngine, SimpleQueue[Answers], SimpleQueue[Failed]]]:
     """A feeder's Inference at work."""
     said, failed = SimpleQueue[Answers](), SimpleQueue[Failed]()
-    remote = Remote(line.feeder_end(), lifeline, said.put, failed.put)
+    remote = RemoteEngine(line.consumer_end(), lifeline, said.put, failed.put)
     remote.start()
     yield remote, said, failed
     remote.close(60.0)
 
 
 def test_a_full_line_holds_requests_back_until_answers_are_taken(
-    line: Line, until: Callable[[Callable[[], bool]], None]
+    line: Channel, until: Callable[[Callable[[], bool]], None]
 ) -> None:
     """It never blocks and never overflows: what found no room goes with a later call, in its order."""
-    engine = line.engine_end(Tickets())
+    engine = line.engine_end(TicketMap())
     with answered(line) as (remote, said, _):
         remote.submit([TimedRequest(number, (1, 2)) for number in range(PLACES + 3)])
         taken = engine.requests.take()
@@ -185,11 +185,11 @@ def test_a_full_line_holds_requests_back_until_answers_are_taken(
         assert [request.ticket for request in engine.requests.take()] == [PLACES, PLACES + 1]
 
 
-def test_whoever_hears_an_answer_has_its_room(line: Line) -> None:
+def test_whoever_hears_an_answer_has_its_room(line: Channel) -> None:
     """It may submit at once: nothing else would wake it when these were the last answers under way."""
-    engine, rooms = line.engine_end(Tickets()), SimpleQueue[int]()
+    engine, rooms = line.engine_end(TicketMap()), SimpleQueue[int]()
     failed = SimpleQueue[Failed]()
-    remote = Remote(line.feeder_end(), None, lambda _: rooms.put(remote.room), failed.put)
+    remote = RemoteEngine(line.consumer_end(), None, lambda _: rooms.put(remote.room), failed.put)
     remote.start()
     remote.submit([TimedRequest(number, (1, 2)) for number in range(PLACES)])
     engine.answers.put([Answer(request.ticket, None, error="x") for request in engine.requests.take()])
@@ -197,7 +197,7 @@ def test_whoever_hears_an_answer_has_its_room(line: Line) -> None:
     remote.close(60.0)
 
 
-def test_the_end_of_the_engines_process_fails_the_feeder(line: Line) -> None:
+def test_the_end_of_the_engines_process_fails_the_feeder(line: Channel) -> None:
     """Its texts would wait for ever."""
     read, write = os.pipe()
     with answered(line, read) as (_, _, failed):
@@ -211,7 +211,7 @@ HEADLINES = [f"Acme wins order {number} worth {number} million, Bolt warns" for 
 
 def test_many_feeders_get_what_the_model_says(engine: Engine) -> None:
     """Bit for bit what a runner of their own would say, each under its own tickets, errors included."""
-    lines = [Line.create(PLACES, engine.max_tokens) for _ in range(3)]
+    lines = [Channel.create(PLACES, engine.max_tokens) for _ in range(3)]
     encoded = [one.token_ids for one in engine.encoder.encode([Text((text,)) for text in HEADLINES]) if one]
     runner = engine.runner()
     runner.submit([TimedRequest(number, ids) for number, ids in enumerate(encoded)])
@@ -219,7 +219,7 @@ def test_many_feeders_get_what_the_model_says(engine: Engine) -> None:
     while runner.waiting or runner.active:
         expected.update((verdict.ticket, verdict) for verdict in runner.step())
     failures = SimpleQueue[Failed]()
-    device = Device(lines, engine, 2, SystemClock(), failures.put)
+    device = EngineServer(lines, engine, 2, SystemClock(), failures.put)
     device.start()
     with ExitStack() as stack:
         feeders = [stack.enter_context(answered(line)) for line in lines]
@@ -241,8 +241,8 @@ def test_many_feeders_get_what_the_model_says(engine: Engine) -> None:
 def test_deadlines_go_over_the_line() -> None:
     """A text whose time is over leaves after one layer, one with a limit at its limit."""
     engine = Engine.load(EngineConfig(policy="full"))
-    line = Line.create(PLACES, LONGEST)
-    device = Device([line], engine, 1, SystemClock(), SimpleQueue[Failed]().put)
+    line = Channel.create(PLACES, LONGEST)
+    device = EngineServer([line], engine, 1, SystemClock(), SimpleQueue[Failed]().put)
     device.start()
     heard = dict[int, Verdict]()
     with answered(line) as (remote, said, _):
@@ -259,14 +259,14 @@ def test_deadlines_go_over_the_line() -> None:
 
 def test_an_engine_that_fails_is_told(engine: Engine) -> None:
     """And not kept: its process must end."""
-    line = Line.create(PLACES, LONGEST)
+    line = Channel.create(PLACES, LONGEST)
     failures = SimpleQueue[Failed]()
 
     class Lost(NullEngine):
         def runner(self) -> Any:
             raise DeviceLost("gone")
 
-    device = Device([line], Lost(NullEncoder()), 1, SystemClock(), failures.put)
+    device = EngineServer([line], Lost(NullEncoder()), 1, SystemClock(), failures.put)
     device.start()
     assert isinstance(failures.get(timeout=PATIENCE_S).error, DeviceLost)
     device.close()
@@ -275,12 +275,12 @@ def test_an_engine_that_fails_is_told(engine: Engine) -> None:
 
 def test_a_blueprint_reads_texts_as_the_engine_does(engine: Engine) -> None:
     """Also what looks like a special token, which is no part of a serialised tokenizer."""
-    line = Line.create(PLACES, engine.max_tokens)
+    line = Channel.create(PLACES, engine.max_tokens)
     told = Settings(kafka={"options": {"sasl.password": "secret"}})  # type: ignore[arg-type]
-    blueprint = Blueprint(told, origin_of(engine, told), engine.encoder, tuple(engine.languages), line, 1)
-    read = Blueprint.read(blueprint.written())
+    spec = ProcessSpec(told, origin_of(engine, told), engine.encoder, tuple(engine.languages), line, 1)
+    read = ProcessSpec.read(spec.write())
     line.close()
     texts = [Text((headline,)) for headline in ("[SEP] Acme [CLS] wins <pad>", "Über 4 % & more", "🚀 to the moon")]
     assert read.encoder.encode(texts) == engine.encoder.encode(texts)
-    assert dataclasses.replace(read, encoder=engine.encoder) == blueprint
+    assert dataclasses.replace(read, encoder=engine.encoder) == spec
     assert read.encoder.describe() == engine.encoder.describe()

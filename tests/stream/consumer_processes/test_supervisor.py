@@ -35,8 +35,8 @@ def digests(bootstrap_servers: str, topic: str, count: int) -> dict[Place, str]:
 
 def feeders(stage: Any, count: int) -> list[int]:
     """Process ids of the feeders, once so many have started."""
-    stage.wait_for("feeder.started", count=count)
-    return [int(event["worker"].rpartition("-")[2]) for event in stage.events("feeder.started")]
+    stage.wait_for("consumer_process.started", count=count)
+    return [int(event["worker"].rpartition("-")[2]) for event in stage.events("consumer_process.started")]
 
 
 def ended(pid: int) -> bool:
@@ -60,15 +60,15 @@ def test_feeders_say_what_one_process_says(ground: Any, start_stage: StartStage,
     assert found == digests(ground.bootstrap_servers, "signals.again", 300)
     until(lambda: sum(values(url, "earlybird_texts_consumed_total{")) >= 300)
     read = [line for line in series(url) if line.startswith("earlybird_texts_consumed_total{")]
-    assert all('feeder="' in line for line in read)
+    assert all('consumer_process="' in line for line in read)
     assert len([line for line in series(url) if line.startswith("# TYPE earlybird_signal_latency_seconds ")]) == 1
     assert values(url, "earlybird_slots_capacity ") == [16.0]
     assert values(url, "earlybird_model_info{") == [1.0]
     assert stage.end(signal.SIGTERM) == 0
     assert alone.end(signal.SIGTERM) == 0
     assert all(map(ended, pids))
-    assert [event["feeders"] for event in stage.events("service.stopped")] == [2]
-    assert sum(event["finished"] for event in stage.events("feeder.stopped")) >= 300
+    assert [event["consumer_processes"] for event in stage.events("service.stopped")] == [2]
+    assert sum(event["finished"] for event in stage.events("consumer_process.stopped")) >= 300
 
 
 def test_a_feeder_that_is_killed_ends_the_service_after_the_others_drained(
@@ -83,10 +83,10 @@ def test_a_feeder_that_is_killed_ends_the_service_after_the_others_drained(
     digests(ground.bootstrap_servers, "signals", 20)
     os.kill(pids[0], signal.SIGKILL)
     assert stage.process.wait(PATIENCE_S) == 2
-    number = stage.events("feeder.started")[0]["feeder"]
-    assert f"earlybird: feeder {number} ended with status -9" in stage.log.read_text()
-    (stopped,) = stage.events("feeder.stopped")
-    assert stopped["feeder"] == 1 - number
+    number = stage.events("consumer_process.started")[0]["consumer_process"]
+    assert f"earlybird: consumer process {number} ended with status -9" in stage.log.read_text()
+    (stopped,) = stage.events("consumer_process.stopped")
+    assert stopped["consumer_process"] == 1 - number
     start_stage(ground.bootstrap_servers, KAFKA__OPTIONS__SESSION_TIMEOUT_MS="1500")
     assert ground.audit(300).missing == []
 
@@ -142,8 +142,8 @@ def test_a_feeder_that_stands_still_for_long_is_killed(ground: Any, start_stage:
     os.kill(pids[0], signal.SIGSTOP)
     until(lambda: not ready(url))
     assert stage.process.wait(PATIENCE_S) == 2
-    (hung,) = stage.events("feeder.hung")
-    assert hung["feeder"] == stage.events("feeder.started")[0]["feeder"]
+    (hung,) = stage.events("consumer_process.hung")
+    assert hung["consumer_process"] == stage.events("consumer_process.started")[0]["consumer_process"]
     assert all(map(ended, pids))
 
 

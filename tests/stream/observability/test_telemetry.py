@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from earlybird.schemas.rejection import Reason
 from earlybird.schemas.signal import Signal
-from earlybird.stream.consumer_processes.merged_health import Vitals
+from earlybird.stream.consumer_processes.merged_health import MergedHealth
 from earlybird.stream.errors import SettingsError
 from earlybird.stream.observability.figures import FIGURES
 from earlybird.stream.observability.health import LIVENESS_TIMEOUT_S, MOST_CONNECTIONS, HealthServer, Readiness
@@ -93,7 +93,7 @@ def test_each_line_carries_the_facts_of_its_process() -> None:
     thread = threading.Thread(target=structlog.get_logger().info, args=("text.failed",))
     thread.start()
     thread.join()
-    structlog.get_logger().info("feeder.started", worker="host-2")
+    structlog.get_logger().info("consumer_process.started", worker="host-2")
     told = [json.loads(line) for line in out.getvalue().splitlines()]
     assert [(line["worker"], line["group"]) for line in told] == [("host-1", "g"), ("host-2", "g")]
 
@@ -432,13 +432,15 @@ def test_feeders_are_one_exposition_in_either_format() -> None:
             )
             for one in feeders
         ]
-        vitals = Vitals(lambda: [server.port for server in servers], engine.exposition)
+        vitals = MergedHealth(lambda: [server.port for server in servers], engine.exposition)
         strict = openmetrics.text_string_to_metric_families(vitals.page("application/openmetrics-text")[1].decode())
         plain = text_string_to_metric_families(vitals.page()[1].decode())
         for families in (list(strict), list(plain)):
             names = [family.name for family in families]
             assert len(names) == len(set(names))
-            series = {(s.name, s.labels.get("feeder")): s.value for family in families for s in family.samples}
+            series = {
+                (s.name, s.labels.get("consumer_process")): s.value for family in families for s in family.samples
+            }
             assert [series["earlybird_texts_consumed_total", number] for number in ("0", "1")] == [5, 6]
             assert [series["earlybird_ready", number] for number in ("0", "1")] == [1, 1]
             assert series["earlybird_engine_busy_seconds_total", None] == 2.5

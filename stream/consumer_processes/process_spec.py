@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from earlybird.engine.text.encoder import TextEncoder
 from earlybird.stream.config.settings import Settings
-from earlybird.stream.consumer_processes.channel import Line
+from earlybird.stream.consumer_processes.channel import Channel
 from earlybird.stream.stage.outcome import Origin
 
 
@@ -22,35 +22,36 @@ copyreg.pickle(MappingProxyType, lambda view: (_view, (dict(view),)))
 
 
 @dataclass(frozen=True, slots=True)
-class Blueprint:
-    """Everything that a consumer process (feeder) needs to start.
+class ProcessSpec:
+    """Everything that a consumer process needs to start.
 
-    It includes the text side of the model: no feeder opens a model folder, so all feeders tokenise alike.
+    It includes the text side of the model: no consumer process opens a model folder, so all consumer processes tokenise
+    alike.
     """
 
     settings: Settings
     origin: Origin
     encoder: TextEncoder
     languages: tuple[str, ...]
-    line: Line
+    channel: Channel
     number: int
 
-    def written(self) -> int:
+    def write(self) -> int:
         """Pickle this into anonymous memory and return its file descriptor.
 
         A child that inherits the descriptor passes it to `read`. The memory has no name, since the settings hold
         secrets.
         """
-        descriptor = os.memfd_create("earlybird-blueprint")
+        descriptor = os.memfd_create("earlybird-process-spec")
         with open(descriptor, "wb", closefd=False) as file:
             pickle.dump(self, file)
         return descriptor
 
     @staticmethod
-    def read(descriptor: int) -> "Blueprint":
-        """Load the blueprint that the parent wrote and close the descriptor."""
+    def read(descriptor: int) -> "ProcessSpec":
+        """Load the spec that the parent wrote and close the descriptor."""
         with mmap.mmap(descriptor, 0, prot=mmap.PROT_READ) as content:
-            blueprint = pickle.loads(content)
+            spec = pickle.loads(content)
         os.close(descriptor)
-        assert isinstance(blueprint, Blueprint), f"no blueprint, was {blueprint!r}. This is a bug."
-        return blueprint
+        assert isinstance(spec, ProcessSpec), f"no process spec, was {spec!r}. This is a bug."
+        return spec
