@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import zstandard
+from backports import zstd
 from confluent_kafka import KafkaError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,7 +64,7 @@ def write(path: Path, lines: Iterable[object]) -> Path:
     if path.suffix == ".gz":
         content = gzip.compress(content)
     if path.suffix == ".zst":
-        content = zstandard.ZstdCompressor().compress(content)
+        content = zstd.compress(content)
     path.write_bytes(content)
     return path
 
