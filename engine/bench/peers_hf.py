@@ -231,13 +231,13 @@ def row(kind: type[HuggingFace], *arguments: Any) -> Build:
 
 
 ROWS: dict[str, Build] = {
-    "hf_b1": row(Eager, 1),
-    "hf_b32": row(Eager, BATCH),
-    "hf_pipeline_b1": row(Pipeline, 1),
-    "hf_pipeline_b32": row(Pipeline, BATCH),
-    "exit_b1": row(Together, 1, True),
-    "barrel_b32": row(Together, BATCH, False),
-    "shrink_b32": row(Together, BATCH, True),
+    "hf_batch1": row(Eager, 1),
+    "hf_batch32": row(Eager, BATCH),
+    "hf_pipeline_batch1": row(Pipeline, 1),
+    "hf_pipeline_batch32": row(Pipeline, BATCH),
+    "hf_exit_batch1": row(Together, 1, True),
+    "hf_exit_batch32_together": row(Together, BATCH, False),
+    "hf_exit_batch32_shrinking": row(Together, BATCH, True),
     "algorithm1": row(AlgorithmOne),
     "algorithm1_stream": row(AlgorithmOne, None, True),
 }

@@ -11,11 +11,11 @@ from earlybird.engine.bench.workload import Text
 class Waste:
     """Tokens computed in a layer per token of an undecided text; 1.0 is no waste.
 
-    `barrel`: no text exits a batch before its last text; nothing is padded. `padding`: every text exits on its own but
+    `waiting`: no text exits a batch before its last text; nothing is padded. `padding`: every text exits on its own but
     is as long as the longest of its batch. `both`: the padded batch that exits as one.
     """
 
-    barrel: float
+    waiting: float
     padding: float
     both: float
 
@@ -25,12 +25,12 @@ def waste(texts: Sequence[Text], batch: int) -> Waste:
 
     Our slots have 1.0 by construction.
     """
-    waiting, needed, barrel, padding, both = iter(texts), 0, 0, 0, 0
-    while group := list(islice(waiting, batch)):
+    left, needed, waiting, padding, both = iter(texts), 0, 0, 0, 0
+    while group := list(islice(left, batch)):
         longest = max(len(text.ids) for text in group)
         deepest = max(text.depth for text in group)
         needed += sum(len(text.ids) * text.depth for text in group)
-        barrel += sum(len(text.ids) for text in group) * deepest
+        waiting += sum(len(text.ids) for text in group) * deepest
         padding += longest * sum(text.depth for text in group)
         both += longest * deepest * len(group)
-    return Waste(barrel / needed, padding / needed, both / needed)
+    return Waste(waiting / needed, padding / needed, both / needed)
