@@ -145,6 +145,7 @@ def test_what_is_filtered_is_never_decoded(
     assert len(decoded) == 1
 
 
+@pytest.mark.no_cover
 def test_a_table_takes_a_small_multiple_of_its_size(tape: tuple[Path, list[tuple[Signal, int]]]) -> None:
     """Python's memory is not where signals of a table are."""
     Signals.replay(tape[0]).to_arrow(10)  # what is loaded once
@@ -157,6 +158,7 @@ def test_a_table_takes_a_small_multiple_of_its_size(tape: tuple[Path, list[tuple
     assert peak < 2 * table.nbytes
 
 
+@pytest.mark.no_cover
 def test_a_table_of_messages_is_made_piece_by_piece() -> None:
     """Of an iterable no more than a piece is held as objects."""
 
