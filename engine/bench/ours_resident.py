@@ -14,9 +14,9 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from earlybird.engine.bench.ours import SHORT, Idle, drained
-from earlybird.engine.bench.row import Build, ForcedDepth, PeerResult, Row, Said, Setting
-from earlybird.engine.bench.workload import Text
+from earlybird.engine.bench.ours import SHORT, IdleRow, drained
+from earlybird.engine.bench.row import BenchRow, Build, ForcedDepth, PeerResult, RowResult, Setting
+from earlybird.engine.bench.workload import BenchText
 from earlybird.engine.config import Dtype, ModelConfig
 from earlybird.engine.device.layer import Spread, StaticElbert, Tiles
 from earlybird.engine.device.loop import Resident
@@ -36,7 +36,7 @@ class ResidentRow:
         self.dtype, self.slots = dtype, tiers_of(setting)[-1].slots
         self.loop = resident(setting, dtype, tiles)
 
-    def run(self, texts: Sequence[Text]) -> Sequence[Said]:
+    def run(self, texts: Sequence[BenchText]) -> Sequence[RowResult]:
         return drained(self.loop, [text.request for text in texts])
 
 
@@ -49,7 +49,7 @@ class HostRow:
         *_, (self.slots, tokens, _) = tiers_of(setting)
         self.dtype, self._tokens, self._model = dtype, tokens, Synchronous(static(setting, dtype))
 
-    def run(self, texts: Sequence[Text]) -> Sequence[Said]:
+    def run(self, texts: Sequence[BenchText]) -> Sequence[RowResult]:
         return drained(Packed(self._model, ForcedDepth(), self.slots, self._tokens), [text.request for text in texts])
 
 
@@ -64,30 +64,26 @@ class Synchronous:
 
     @property
     def config(self) -> ModelConfig:
-        """See Layered.config."""
         return self._model.config
 
     @property
     def dtype(self) -> torch.dtype:
-        """See Layered.dtype."""
         return self._model.dtype
 
     def embed(self, token_ids: Tensor, lengths: Sequence[int]) -> Tensor:
-        """See Layered.embed."""
         return self._model.embed(token_ids.to(self._model.where), spread(lengths, self._model.where).place)
 
     def advance(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Tensor:
-        """See Layered.advance."""
         self._spread = spread(lengths, self._model.where, depths)
         return self._model.advance(hidden, self._spread)
 
     def classify(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Heads:  # noqa: ARG002
-        """See Layered.classify; for the texts of the last `advance`."""
+        """See LayeredModel.classify; for the texts of the last `advance`."""
         logits, certainty = self._model.classify(hidden, self._spread)
         return Heads(logits.cpu(), None if certainty is None else certainty.cpu())
 
 
-class AloneOnGraph:
+class Batch1GraphRow:
     """Batch-1 early exit with one graph per length: reference for an idle loop.
 
     The host reads the result after every pass.
@@ -100,10 +96,10 @@ class AloneOnGraph:
         self._passes: dict[int, _Pass] = {}  # by text length
 
     @torch.no_grad()
-    def run(self, texts: Sequence[Text]) -> Sequence[Said]:
+    def run(self, texts: Sequence[BenchText]) -> Sequence[RowResult]:
         return [self._one(text) for text in texts]
 
-    def _one(self, text: Text) -> PeerResult:
+    def _one(self, text: BenchText) -> PeerResult:
         length = len(text.ids)
         if length not in self._passes:
             self._passes[length] = _Pass(self._model, self._device, length)
@@ -123,24 +119,24 @@ class _Pass:
         self._state = self._policy.initial_state(
             1, torch.zeros(0, config.n_labels, dtype=model.exit_dtype, device=where)
         )
-        self._said = torch.zeros(1 + config.n_labels, dtype=model.exit_dtype, device=where)  # exit flag, logits
-        self._heard, self._sent = device.pinned(self._said), device.pinned(self._ids)
+        self._result = torch.zeros(1 + config.n_labels, dtype=model.exit_dtype, device=where)  # exit flag, logits
+        self._result_host, self._ids_host = device.pinned(self._result), device.pinned(self._ids)
         self._embed, self._advance = device.graph(self._start), device.graph(self._pass)
 
-    def through(self, text: Text) -> PeerResult:
+    def through(self, text: BenchText) -> PeerResult:
         """Run a text until it exits."""
         run, depth = self._device.compute.run, 0
-        self._sent.copy_(torch.tensor(text.ids))
-        run(partial(self._ids.copy_, self._sent, non_blocking=True))
+        self._ids_host.copy_(torch.tensor(text.ids))
+        run(partial(self._ids.copy_, self._ids_host, non_blocking=True))
         run(partial(self._limit.fill_, text.depth))
         run(self._embed)
-        self._heard[0] = 0.0
-        while not self._heard[0]:
+        self._result_host[0] = 0.0
+        while not self._result_host[0]:
             run(self._advance)
-            run(partial(self._heard.copy_, self._said, non_blocking=True))
+            run(partial(self._result_host.copy_, self._result, non_blocking=True))
             self._device.compute.mark().wait()
             depth += 1
-        return PeerResult(text.ticket, depth, tuple(self._heard[1:].tolist()))
+        return PeerResult(text.ticket, depth, tuple(self._result_host[1:].tolist()))
 
     @torch.no_grad()
     def _start(self) -> None:
@@ -157,7 +153,7 @@ class _Pass:
         decision = at_limit(at_last_layer(decision, self._depth, self._model.config.layers), self._depth, self._limit)
         for kept, memory in zip(self._state, decision.state, strict=True):
             kept.copy_(memory)
-        self._said.copy_(torch.cat([decision.leaving.to(self._said.dtype), now.logits[0]]))
+        self._result.copy_(torch.cat([decision.leaving.to(self._result.dtype), now.logits[0]]))
 
 
 def static(setting: Setting, dtype: Dtype, tiles: Tiles | None = None) -> StaticElbert:
@@ -183,7 +179,7 @@ def device_of(setting: Setting, *, deterministic: bool = False) -> Device:
     """Create a new device, since lanes have one owner."""
     if setting.device.type != "cuda":
         return Immediate()
-    return CudaDevice(setting.device, setting.fuse, deterministic)
+    return CudaDevice(setting.device, setting.compile, deterministic)
 
 
 def spread(lengths: Sequence[int], where: torch.device, depths: Sequence[int] = ()) -> Spread:
@@ -196,18 +192,18 @@ def spread(lengths: Sequence[int], where: torch.device, depths: Sequence[int] = 
     return Spread(*(part.to(where) for part in parts))
 
 
-def _resident(dtype: Dtype, *, fuse: bool = False) -> Build:
-    return lambda setting: ResidentRow(replace(setting, fuse=fuse), dtype)
+def _resident(dtype: Dtype, *, compile: bool = False) -> Build:
+    return lambda setting: ResidentRow(replace(setting, compile=compile), dtype)
 
 
-def _deterministic(dtype: Dtype, *, kinds: Sequence[str] = KINDS, fuse: bool = False) -> Build:
+def _deterministic(dtype: Dtype, *, kinds: Sequence[str] = KINDS, compile: bool = False) -> Build:
     """Return the builder of the first of `kinds` with stable bits, as Engine chooses.
 
     The built row raises ConfigError if none has.
     """
 
-    def build(setting: Setting) -> Row:
-        mine, tiers = replace(setting, fuse=fuse), tiers_of(setting)
+    def build(setting: Setting) -> BenchRow:
+        mine, tiers = replace(setting, compile=compile), tiers_of(setting)
         found = steady(lambda tiles: resident(mine, dtype, tiles), tiers, kinds)
         return ResidentRow(mine, dtype, found.tiles)
 
@@ -218,10 +214,10 @@ def _host(dtype: Dtype) -> Build:
     return lambda setting: HostRow(setting, dtype)
 
 
-def _idle(dtype: Dtype, *, fuse: bool = False) -> tuple[Build, Build]:
+def _idle(dtype: Dtype, *, compile: bool = False) -> tuple[Build, Build]:
     return (
-        lambda setting: Idle(dtype, resident(replace(setting, fuse=fuse), dtype)),
-        lambda setting: AloneOnGraph(setting, dtype),
+        lambda setting: IdleRow(dtype, resident(replace(setting, compile=compile), dtype)),
+        lambda setting: Batch1GraphRow(setting, dtype),
     )
 
 
@@ -232,11 +228,11 @@ ROWS: dict[str, Build] = {
     **{f"resident_{short}": _resident(dtype) for short, dtype in _DTYPES.items()},
     **{f"resident_{short}_deterministic": _deterministic(dtype) for short, dtype in _DTYPES.items()},
     **{f"resident_bf16_deterministic_{kind}": _deterministic("bfloat16", kinds=[kind]) for kind in KINDS},
-    "resident_bf16_compiled": _resident("bfloat16", fuse=True),
-    "resident_bf16_compiled_deterministic": _deterministic("bfloat16", fuse=True),
+    "resident_bf16_compiled": _resident("bfloat16", compile=True),
+    "resident_bf16_compiled_deterministic": _deterministic("bfloat16", compile=True),
 }
 IDLE: dict[str, tuple[Build, Build]] = {
     **{f"resident_{short}": _idle(dtype) for short, dtype in _DTYPES.items()},
-    "resident_bf16_compiled": _idle("bfloat16", fuse=True),
+    "resident_bf16_compiled": _idle("bfloat16", compile=True),
 }
 """Rows for one text at a time: an idle loop, and a batch-1 early exit with a graph per length."""

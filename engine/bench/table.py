@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from earlybird.engine.bench.measure import REFILLS
-from earlybird.engine.bench.memory import LOOKS
+from earlybird.engine.bench.memory import SAMPLES_AT
 
 _WIDTH = 132
 
@@ -52,7 +52,7 @@ def _head(console: Console, report: Mapping[str, Any]) -> None:
         )
         console.print(
             "tokens computed per token that needs it, in batches of 32: {both:.1f}; by padding alone {padding:.1f}, by "
-            "waiting for the deepest text alone {waiting:.1f}".format_map(report["waste"])
+            "waiting for the deepest text alone {straggler:.1f}".format_map(report["waste"])
         )
     if "limit" in report:
         rates = ", ".join(f"{name} {value:,.0f} G/s" for name, value in report["limit"].items())
@@ -109,10 +109,10 @@ def _threads(console: Console, report: Mapping[str, Any]) -> None:
 
 def _memory(console: Console, report: Mapping[str, Any]) -> None:
     for each in report["memory"]:
-        looks = zip(LOOKS, each["resident_mb"], strict=True)
+        samples = zip(SAMPLES_AT, each["resident_mb"], strict=True)
         console.print(
             f"memory of an engine, {report['geometry']} {each['dtype']}: weights {each['weights_mb']:.1f} MB, process "
-            f"{each['bare_mb']:.0f} MB bare, {', '.join(f'{mb:.1f} MB at {share:.0%}' for share, mb in looks)} of "
+            f"{each['bare_mb']:.0f} MB bare, {', '.join(f'{mb:.1f} MB at {share:.0%}' for share, mb in samples)} of "
             f"{each['texts']:,} texts, peak {each['peak_mb']:.0f} MB"
         )
 

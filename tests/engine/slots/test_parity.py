@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from earlybird.engine.exits.policy import ExitPolicy
 from earlybird.engine.exits.spec import parse
-from earlybird.engine.slots.layered import Layered
+from earlybird.engine.slots.layered import LayeredModel
 from earlybird.engine.slots.packed import Packed
 from earlybird.engine.slots.reference import Reference, Trace, trace
 from earlybird.engine.types import Request, Verdict
@@ -30,7 +30,7 @@ POLICIES = (
 )
 
 
-def oracle(model: Layered, policy: ExitPolicy, requests: Sequence[Request]) -> dict[int, Trace]:
+def oracle(model: LayeredModel, policy: ExitPolicy, requests: Sequence[Request]) -> dict[int, Trace]:
     return {request.ticket: trace(model, policy, request) for request in requests}
 
 

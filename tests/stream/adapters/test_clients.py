@@ -4,11 +4,12 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from earlybird.stream.adapters.clients import ClientLog, leave
+from earlybird.stream.adapters.clients import ClientLog, close_consumer
 
 
 class Consumer:
@@ -26,9 +27,9 @@ class Consumer:
 
 def test_a_close_that_never_comes_back_is_left_behind() -> None:
     """The process must be able to end; the log says that the group was not told."""
-    consumer = Consumer()
+    consumer: Any = Consumer()
     with capture_logs() as lines:
-        assert not leave(consumer, "source", timeout_s=0.05)
+        assert not close_consumer(consumer, "source", timeout_s=0.05)
     assert [(line["event"], line["client"]) for line in lines] == [("client.not_left", "source")]
     consumer.word.set()
     assert consumer.closed.wait(5)
@@ -36,19 +37,19 @@ def test_a_close_that_never_comes_back_is_left_behind() -> None:
 
 def test_a_close_that_comes_back_is_waited_for() -> None:
     """On return it is done, and nothing is said."""
-    consumer = Consumer()
+    consumer: Any = Consumer()
     consumer.word.set()
     with capture_logs() as lines:
-        assert leave(consumer, "source", timeout_s=60)
+        assert close_consumer(consumer, "source", timeout_s=60)
     assert consumer.closed.is_set() and not lines
 
 
 def test_what_a_callback_raises_while_leaving_is_raised_here() -> None:
     """Not lost on a thread that nobody watches."""
-    consumer = Consumer(RuntimeError("not committed"))
+    consumer: Any = Consumer(RuntimeError("not committed"))
     consumer.word.set()
     with pytest.raises(RuntimeError, match="not committed"):
-        leave(consumer, "source")
+        close_consumer(consumer, "source")
 
 
 @pytest.fixture
