@@ -1,4 +1,4 @@
-"""CPU rows of this engine: packed slots, and one text at a time on the same kernels.
+"""CPU rows of this engine: packed slots, and single texts on the same kernels.
 
 In slots each text exits at its depth.
 """

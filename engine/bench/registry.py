@@ -1,4 +1,4 @@
-"""All rows by name, the default rows of a run, and what `--all` adds to them."""
+"""All rows by name, the default rows, and what `--all` adds."""
 
 from earlybird.engine.bench import ours, ours_resident, peers_hf, peers_hf_device, peers_ort
 from earlybird.engine.bench.row import Build
