@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ BY_HAND = "load:idle=(fixed:3),busy=(fixed:1),at=2"
 RUNNERS = ("reference", "packed", "resident")
 
 
-def runner_of(name: str, pair, spec: str, slots: int, temperatures: torch.Tensor | None = None) -> Runner:
+def runner_of(name: str, pair: Any, spec: str, slots: int, temperatures: torch.Tensor | None = None) -> Runner:
     policy = parse(spec, LAYERS)
     if name == "reference":
         return Reference(pair.oracle, policy, temperatures)
@@ -55,8 +56,8 @@ def drained(runner: Runner, requests: Sequence[Request], chunk: int, behind: Seq
     recorded=st.lists(st.sampled_from([None, None, 0, 1, 2]), min_size=1, max_size=7),
 )
 def test_given_its_rung_a_verdict_depends_on_the_text_alone(
-    pair: Callable,
-    hostile: Callable,
+    pair: Callable[..., Any],
+    hostile: Callable[..., Any],
     name: str,
     slots: int,
     chunk: int,
@@ -95,7 +96,7 @@ def test_given_its_rung_a_verdict_depends_on_the_text_alone(
     [("reference", [1, 1, 1, 1, 1, 0]), ("packed", [1, 1, 1, 1, 0, 0]), ("resident", [1, 1, 1, 1, 0, 0])],
 )
 def test_the_rung_is_that_of_the_queue_a_text_leaves_behind(
-    pair: Callable, hostile: Callable, name: str, rungs: list[int]
+    pair: Callable[..., Any], hostile: Callable[..., Any], name: str, rungs: list[int]
 ) -> None:
     """Six texts for two slots (one in the reference), busy from two waiting on, until fewer than one waits."""
     runner = runner_of(name, pair("albert"), BY_HAND, 2)
@@ -105,7 +106,9 @@ def test_the_rung_is_that_of_the_queue_a_text_leaves_behind(
 
 
 @pytest.mark.parametrize("name", RUNNERS)
-def test_texts_that_wait_elsewhere_count_and_no_queue_is_idle(pair: Callable, hostile: Callable, name: str) -> None:
+def test_texts_that_wait_elsewhere_count_and_no_queue_is_idle(
+    pair: Callable[..., Any], hostile: Callable[..., Any], name: str
+) -> None:
     """One text at a time with ever more behind it; the number that leads up is the policy's."""
     runner = runner_of(name, pair("albert"), BY_HAND, 2)
     seen = []
@@ -115,7 +118,7 @@ def test_texts_that_wait_elsewhere_count_and_no_queue_is_idle(pair: Callable, ho
 
 
 @pytest.mark.parametrize("name", ["packed", "resident"])
-def test_a_text_in_its_slot_keeps_its_rung(pair: Callable, hostile: Callable, name: str) -> None:
+def test_a_text_in_its_slot_keeps_its_rung(pair: Callable[..., Any], hostile: Callable[..., Any], name: str) -> None:
     """The queue grows after one text was admitted, and shrinks after another was."""
     runner = runner_of(name, pair("albert"), BY_HAND, 2)
     first, second = hostile("mixed", 2)
@@ -131,7 +134,7 @@ def test_a_text_in_its_slot_keeps_its_rung(pair: Callable, hostile: Callable, na
 
 
 @pytest.mark.parametrize("name", RUNNERS)
-def test_temperatures_are_those_of_the_rung(pair: Callable, hostile: Callable, name: str) -> None:
+def test_temperatures_are_those_of_the_rung(pair: Callable[..., Any], hostile: Callable[..., Any], name: str) -> None:
     """One row per rung; depths as ever."""
     table = torch.arange(1, 2 * LAYERS + 1, dtype=torch.float64).view(2, LAYERS) / 3
     runner = runner_of(name, pair("albert"), BY_HAND, 2, table)
