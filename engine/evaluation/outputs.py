@@ -41,6 +41,9 @@ class Outputs:
     label: Tensor  # (n,) int64
     length: Tensor  # (n,) int64, number of tokens
     left_out: int = 0  # texts with nothing left to read after cleaning
+    model: str = ""  # the model's id
+    strategy: str | None = None  # its training strategy, see engine.training.strategies; None: not known
+    texts: str = ""  # name of the file of texts
 
     def __len__(self) -> int:
         return len(self.label)
@@ -69,6 +72,9 @@ class Outputs:
             "texts_sha256": self.texts_sha256,
             "policy": self.policy,
             "left_out": str(self.left_out),
+            "model": self.model,
+            "strategy": self.strategy or "",
+            "texts": self.texts,
         }
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata=about)
 
@@ -89,16 +95,21 @@ class Outputs:
                 tensors["label"],
                 tensors["length"],
                 int(about["left_out"]),
+                about.get("model", ""),
+                about.get("strategy") or None,
+                about.get("texts", ""),
             )
         except Exception as error:  # safetensors' own errors, KeyError, OSError
             raise DataError(f"{path}: no stored outputs, {error}") from None
 
 
 @torch.inference_mode()
-def outputs_of(model: str, examples: Sequence[Example], progress: Progress = lambda *_: None) -> Outputs:
+def outputs_of(
+    model: str, examples: Sequence[Example], progress: Progress = lambda *_: None, texts: str = ""
+) -> Outputs:
     """Run a model over labelled texts at full depth; `model` as in EngineConfig.
 
-    Raises ModelError, ConfigError.
+    `texts`: the name that the result has for them. Raises ModelError, ConfigError.
     """
     engine = Engine.load(EngineConfig(model=model, runner="packed", device="cpu"))
     elbert, layers = engine.model, engine.max_layers
@@ -129,6 +140,9 @@ def outputs_of(model: str, examples: Sequence[Example], progress: Progress = lam
         torch.tensor([examples[row].label for row in kept]),
         torch.tensor([len(row) for row in ids]),
         len(examples) - len(kept),
+        engine.model_id,
+        manifest.strategy if (manifest := engine.checkpoint.manifest) else None,
+        texts,
     )
 
 
