@@ -8,6 +8,7 @@ import hashlib
 import importlib
 import inspect
 import json
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -130,7 +131,9 @@ class _Marian:
 
         library: Any = transformers
         try:
-            self._tokenizer = library.MarianTokenizer.from_pretrained(model)
+            with warnings.catch_warnings():  # it normalises punctuation, which our profiles do
+                warnings.filterwarnings("ignore", message="Recommended: pip install sacremoses")
+                self._tokenizer = library.MarianTokenizer.from_pretrained(model)
             self._model = library.MarianMTModel.from_pretrained(model).eval()
         except Exception as error:  # OSError, ValueError, ImportError and others, depending on the version
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
