@@ -1,6 +1,6 @@
-"""Several models on one file of texts: accuracy at equal cost, with early exits and at fixed depths.
+"""Comparison of several models on one file of texts: accuracy at equal cost.
 
-The models of one training run, seed by seed, form one row: the median counts.
+Early exits stand beside fixed depths and models trained at a smaller depth. The models of one training run, seed by seed, form one row: the median counts.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Tables of the two papers for a user's models and texts: the parts that both share.
+"""Shared parts of the two papers' tables for a user's models and texts.
 
 A cell that cannot be computed from what is given is empty, and a note says what would fill it.
 """
@@ -71,7 +71,7 @@ class Models:
         return [each for each in found if module is None or module_of(each) == module]
 
     def first_of(self, texts: str, strategies: Sequence[str]) -> list[Outputs]:
-        """Return the models of the first of these strategies that has any, else the first model."""
+        """Return the first of these strategies' models, else the first model."""
         for strategy in strategies:
             if found := self.of(texts, strategy):
                 return self.of(texts, strategy, module_of(found[0]))
@@ -86,7 +86,7 @@ class Models:
     def best(
         self, outputs: Outputs, allowed: Callable[[Point], bool], key: Callable[[Point], tuple[float, float]]
     ) -> Point | None:
-        """Choose a policy by `key` among the allowed points, and return its point on the texts that are judged."""
+        """Return the judged point of the policy that `key` chooses among the allowed ones."""
         found = [point for point in self.points(self.where(outputs)) if allowed(point)]
         if not found:
             return None

@@ -86,7 +86,10 @@ def _one(models: Models) -> PaperTable:
 
 
 def parameters(outputs: Outputs) -> tuple[int, int | None, int]:
-    """Count a model's parameters: all, those that its strategy trains (None: not known), those of adapters."""
+    """Count a model's parameters: all, trained, of adapters.
+
+    Trained are those that its strategy moves; None where it is not known.
+    """
     counts = {name: math.prod(shape) for name, shape in shapes(outputs.config).items()}
     adapters = sum(count for name, count in counts.items() if name.startswith("adapter."))
     if outputs.strategy is None:
@@ -111,8 +114,8 @@ def _two(models: Models) -> PaperTable:
         "ALBERT is here the jointly trained model with one classifier, which the paper's count leaves out.",
         *lacking(missing),
     )
-    columns = ("Method", "All parameters", "Fine-tuned parameters")
-    columns += tuple(f"{texts} cross-layer accuracy" for texts in models.texts)
+    accuracies_of = (f"{texts} cross-layer accuracy" for texts in models.texts)
+    columns = ("Method", "All parameters", "Fine-tuned parameters", *accuracies_of)
     return PaperTable(PAPER, "Table 2", "Fine-tuned parameters and accuracy", columns, tuple(rows), notes)
 
 

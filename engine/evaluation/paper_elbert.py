@@ -1,4 +1,4 @@
-"""Tables III and IV of the ELBERT FSA paper: rates at a tolerable loss of accuracy."""
+"""Tables III and IV of ELBERT FSA: rates at a tolerable loss of accuracy."""
 
 from earlybird.engine.evaluation.outputs import Outputs
 from earlybird.engine.evaluation.paper import EMPTY, Cell, Measure, Models, PaperTable, lacking

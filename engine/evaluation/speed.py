@@ -32,7 +32,10 @@ class Slots:
     """A model and tokenised texts, to run at several policies and numbers of slots."""
 
     def __init__(self, model: str, examples: Sequence[Example]) -> None:
-        """Load the model and tokenise; texts with nothing left to read are left out. Raises EngineError."""
+        """Load the model and tokenise the texts.
+
+        Texts with nothing left to read are left out. Raises EngineError.
+        """
         self._model = model
         engine = Engine.load(EngineConfig(model=model, runner="packed", device="cpu"))
         encoded = engine.encoder.encode([Text((example.text,)) for example in examples])

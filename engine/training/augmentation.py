@@ -112,7 +112,10 @@ class Function:
 
 
 class BackTranslation:
-    """Two MarianMT models, folders or hub names: there and back, greedily and so always the same."""
+    """Translation there and back by two MarianMT models, folders or hub names.
+
+    Decoding is greedy, so a text always becomes the same one.
+    """
 
     def __init__(self, spec: str, out: str, back: str) -> None:
         self.name, self._models = spec, (out, back)
@@ -162,7 +165,7 @@ def _identity(model: str) -> str:
 
 
 def _source(function: Any) -> str:
-    """Return the text of a function's module, so that a change of it empties the cache."""
+    """Return the source of a function's module: a change of it changes the key."""
     try:
         return inspect.getsource(inspect.getmodule(function) or function)
     except (OSError, TypeError):  # built in, or made at run time

@@ -142,7 +142,7 @@ def _source(job: Job) -> Start:
 
 
 def _changes(job: Job, config: ModelConfig) -> dict[str, Any]:
-    """Return what the model has unlike its source: as the options say, else as the strategy needs."""
+    """Return the changes to the source's config: options, else the strategy's needs."""
     changes: dict[str, Any] = {
         name: value
         for name in ("layers", "classifiers", "learned_exits", "adapters")

@@ -38,7 +38,10 @@ def run_paper(args: argparse.Namespace) -> int:
 
 
 def _measure(args: argparse.Namespace) -> "Measure":
-    """Return a function that runs a model of --model over its texts; each model is loaded once per file."""
+    """Return a function that runs a model of --model over its texts.
+
+    Each model's texts are tokenised once.
+    """
     from earlybird.engine.evaluation.speed import Slots
     from earlybird.engine.weights import load
 
