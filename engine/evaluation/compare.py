@@ -1,6 +1,7 @@
 """Comparison of several models on one file of texts: accuracy at equal cost.
 
-Early exits stand beside fixed depths and models trained at a smaller depth. The models of one training run, seed by seed, form one row: the median counts.
+Early exits stand beside fixed depths and models trained at a smaller depth. The models of one training run, one per
+seed, form one row: the median counts.
 """
 
 import re
