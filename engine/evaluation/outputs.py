@@ -47,6 +47,9 @@ class Outputs:
     length: Tensor  # (n,) int64, number of tokens
     left_out: int = 0  # texts with nothing left to read after cleaning
     temperatures: dict[str, tuple[float, ...]] = field(default_factory=dict)  # of reported probabilities, by policy
+    model: str = ""  # the model's id
+    strategy: str | None = None  # its training strategy, see engine.training.strategies; None: not known
+    texts: str = ""  # name of the file of texts
 
     def __len__(self) -> int:
         return len(self.label)
@@ -87,6 +90,9 @@ class Outputs:
             "policy": self.policy,
             "left_out": str(self.left_out),
             "temperatures": json.dumps(self.temperatures),
+            "model": self.model,
+            "strategy": self.strategy or "",
+            "texts": self.texts,
         }
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata=about)
 
@@ -108,16 +114,21 @@ class Outputs:
                 tensors["length"],
                 int(about["left_out"]),
                 {spec: tuple(values) for spec, values in json.loads(about.get("temperatures", "{}")).items()},
+                about.get("model", ""),
+                about.get("strategy") or None,
+                about.get("texts", ""),
             )
         except Exception as error:  # safetensors' own errors, KeyError, OSError
             raise DataError(f"{path}: no stored outputs, {error}") from None
 
 
 @torch.inference_mode()
-def outputs_of(model: str, examples: Sequence[Example], progress: Progress = lambda *_: None) -> Outputs:
+def outputs_of(
+    model: str, examples: Sequence[Example], progress: Progress = lambda *_: None, texts: str = ""
+) -> Outputs:
     """Run a model over labelled texts at full depth; `model` as in EngineConfig.
 
-    Raises ModelError, ConfigError.
+    `texts`: the name that the result has for them. Raises ModelError, ConfigError.
     """
     engine = Engine.load(EngineConfig(model=model, runner="packed", device="cpu"))
     elbert, layers, manifest = engine.model, engine.max_layers, engine.checkpoint.manifest
@@ -149,6 +160,9 @@ def outputs_of(model: str, examples: Sequence[Example], progress: Progress = lam
         torch.tensor([len(row) for row in ids]),
         len(examples) - len(kept),
         {each.policy: each.values for each in (manifest.temperatures if manifest else ())},
+        engine.model_id,
+        manifest.strategy if manifest else None,
+        texts,
     )
 
 

@@ -22,7 +22,8 @@ def report(
     """Return the page; `points` hold full depth, fixed depths and the model's own policy."""
     layers, learned = outputs.config.layers, outputs.certainty is not None
     own = walk(parse(outputs.own[0], layers, learned_exits=learned), outputs.by_depth())
-    fixed = [point for point in points if point.family in ("fixed", "full") or point.policy in outputs.own]
+    depths_of = ("fixed", "trained", "full")
+    fixed = [point for point in points if point.family in depths_of or point.policy in outputs.own]
     best = {match.point.policy: match.point for match in matched if match.point and match.target == 0.5}
     depths = [point for point in points if point.policy in outputs.own] + list(best.values())
     return f"""<!doctype html>

@@ -114,6 +114,15 @@ def at_accuracy(points: Sequence[Point], lost: float) -> list[Matched]:
     return _best(points, lost, lambda p: p.accuracy >= full.accuracy - lost - 1e-9, lambda p: (p.saved, p.accuracy))
 
 
+def frontier(points: Sequence[Point]) -> list[Point]:
+    """Return the points that no cheaper point matches in accuracy, cheapest first."""
+    best: list[Point] = []
+    for point in sorted(points, key=lambda each: (each.gflops, -each.accuracy)):
+        if not best or point.accuracy > best[-1].accuracy:
+            best.append(point)
+    return best
+
+
 def _best(
     points: Sequence[Point],
     target: float,

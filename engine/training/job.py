@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from earlybird.engine.config import AdapterConfig, Classifiers, LearnedExits
+from earlybird.engine.config import AdapterConfig, Classifiers, LearnedExits, ModelConfig
 from earlybird.engine.errors import ConfigError, DataError
 from earlybird.engine.manifest import LABELS
 from earlybird.engine.text.assembly import Text, assembly
 from earlybird.engine.text.encoder import TextEncoder
 from earlybird.engine.text.profiles import profile
 from earlybird.engine.training import run_folder
+from earlybird.engine.training.augmentation import augmentation, augmented
 from earlybird.engine.training.data import (
     Columns,
     Example,
@@ -50,6 +51,8 @@ class Job:
     dev: Path | None = None  # None: 10 % of train, with another 10 % kept for calibration
     unlabelled: tuple[Path, ...] = ()  # texts for the teachers
     invented: int | None = None  # number of invented texts added to the training part
+    augment: str | None = None  # see engine.training.augmentation; adds to the training part
+    augment_cache: Path | None = None  # None: the run folder
     labels: Mapping[str, str] | None = None
     columns: Columns = field(default_factory=Columns)
     layer: int | None = None  # start the shared layer from this layer of a BERT-like encoder
@@ -81,6 +84,9 @@ class Watch:
     def teacher(self, name: str, done: int, total: int) -> None:
         """Report the number of texts that a teacher has labelled."""
 
+    def augmentation(self, name: str, done: int, total: int) -> None:
+        """Report the number of texts that an augmentation has read."""
+
     def step(self, seed: int, phase: str, step: int, steps: int, loss: float) -> None:
         """Report one batch."""
 
@@ -106,8 +112,12 @@ class _Parts:
 
 def train(job: Job, watch: Watch, *, resume: bool = False) -> Outcome:
     """Run a job; raises ConfigError, DataError, NotAModel."""
-    start = _start(job)
+    source = _source(job)
+    changes = _changes(job, source.config)
+    start = reshaped(source, job.recipe.seed, **changes)
     plan = phases(job.strategy, start.config)  # refused before anything is written
+    if job.augment is not None:
+        augmentation(job.augment)
     run_folder.begin(job.output, job.asked(), resume=resume)
     encoder = TextEncoder(
         profile(job.profile), assembly(job.assembly), start.tokenizer, job.max_tokens or start.config.max_positions
@@ -116,7 +126,7 @@ def train(job: Job, watch: Watch, *, resume: bool = False) -> Outcome:
     folders, qualities = [], []
     for seed in job.seeds:
         folder = job.output / f"seed-{seed}"
-        network, plan = _one_seed(job, start, parts, folder, seed, watch)
+        network, plan = _one_seed(job, reshaped(source, seed, **changes), parts, folder, seed, watch)
         qualities.append(_best_quality(job.output, seed, plan[-1].name))
         folders.append(_export(job, start, encoder, network, folder, plan))
     middle = sorted(range(len(folders)), key=lambda number: qualities[number])[len(folders) // 2]
@@ -125,24 +135,26 @@ def train(job: Job, watch: Watch, *, resume: bool = False) -> Outcome:
     return outcome
 
 
-def _start(job: Job) -> Start:
+def _source(job: Job) -> Start:
     if job.layer is not None:
-        layers = job.layers or 8
-        start = from_layer(job.start, job.layer, job.embedding_size, layers)
-    else:
-        start = from_model(job.start)
+        return from_layer(job.start, job.layer, job.embedding_size, job.layers or 8)
+    return from_model(job.start)
+
+
+def _changes(job: Job, config: ModelConfig) -> dict[str, Any]:
+    """Return the changes to the source's config: options, else the strategy's needs."""
     changes: dict[str, Any] = {
         name: value
         for name in ("layers", "classifiers", "learned_exits", "adapters")
         if (value := getattr(job, name)) is not None
     }
-    if start.config.learned_exits != "none" or job.strategy in ("berxit", "pf_berxit"):
+    if config.learned_exits != "none" or job.strategy in ("berxit", "pf_berxit"):
         changes.setdefault("learned_exits", "shared" if job.strategy == "berxit" else "per_layer")
     if job.strategy == "pf_berxit":
         changes.setdefault("adapters", AdapterConfig())
     if job.strategy in ("two_stage", "deebert", "fastbert", "pf_berxit"):
         changes.setdefault("classifiers", "per_layer")
-    return reshaped(start, job.recipe.seed, **changes)
+    return changes
 
 
 def _parts(job: Job, encoder: TextEncoder, watch: Watch) -> _Parts:
@@ -164,18 +176,34 @@ def _parts(job: Job, encoder: TextEncoder, watch: Watch) -> _Parts:
         raise DataError(f"train and dev: texts required on both sides, was {len(train)} and {len(dev)}")
     invented = [] if job.invented is None else invented_examples(job.invented, job.recipe.seed)
     invented = without(invented, [*dev, *calibration])
-    named = {"train": train, "invented": invented, "unlabelled": extra, "dev": dev, "calibration": calibration}
+    new = _augmented(job, train, [*dev, *calibration], watch)
+    named = {
+        "train": train,
+        "augmented": new,
+        "invented": invented,
+        "unlabelled": extra,
+        "dev": dev,
+        "calibration": calibration,
+    }
     watch.data({name: len(part) for name, part in named.items()})
     sizes = {name: {"texts": len(part), "sha256": fingerprint(part)} for name, part in named.items()}
     (job.output / "data.json").write_text(json.dumps(sizes, indent=2) + "\n", "utf-8")
     _keep(job.output / "calibration.jsonl", calibration)
-    texts = [*train, *invented, *extra]
+    texts = [*train, *new, *invented, *extra]
     run_folder.keep_seen(job.output, hashes([*texts, *dev]))
     soft = None
     if job.teachers:
         names = [example.text for example in texts]
         soft = soft_targets(job.teachers, names, job.output / "teachers", job.labels, watch.teacher)
     return _Parts(_tokenised(texts, encoder, soft), _tokenised(dev, encoder), calibration)
+
+
+def _augmented(job: Job, train: Sequence[Example], held_out: Sequence[Example], watch: Watch) -> list[Example]:
+    """Return new texts made from the training part, without any that a held-out part has."""
+    if job.augment is None:
+        return []
+    cache = job.augment_cache or job.output / "augmented"
+    return without(augmented(augmentation(job.augment), train, cache, watch.augmentation), held_out)
 
 
 def _keep(path: Path, examples: Sequence[Example]) -> None:
@@ -201,7 +229,7 @@ def _one_seed(
     plan = phases(job.strategy, start.config)
     recipe = dataclasses.replace(job.recipe, seed=seed)
     found = run_folder.load_checkpoint(folder)
-    tensors, state = found if found else (reshaped(start, seed).tensors, None)
+    tensors, state = found if found else (start.tensors, None)
     network = Network(start.config, tensors, recipe.dropout)
     training = Training(network, plan, parts.train, parts.dev, recipe, state)
     folder.mkdir(exist_ok=True)

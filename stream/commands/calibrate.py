@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from earlybird.engine.config import BUNDLED
-from earlybird.stream.commands.evaluate import read_outputs
+from earlybird.stream.commands import model_outputs
 from earlybird.stream.commands.train import add_data_options
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     if args.write and args.model == BUNDLED:
         raise ConfigError("write: a model folder of yours required, was the bundled model")
     _refuse_seen(args)
-    outputs = read_outputs(args)
+    outputs = model_outputs.one(args)
     specs = candidates(args.policy, outputs.config.layers, outputs.certainty is not None)
     tested = fixed_sequence(outputs, specs, args.max_lost, args.confidence)
     found = certificate(outputs, tested, args.max_lost, args.confidence)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from earlybird.engine.config import BUNDLED
 from earlybird.engine.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,14 +27,16 @@ def run_challenge(args: argparse.Namespace) -> int:
     from earlybird.engine.evaluation.challenge import challenge_outputs, read_challenge, score
     from earlybird.engine.training.data import Example, fingerprint
 
-    for option, value in (("FILE", args.texts), ("--from", args.stored), ("--keep", args.keep), ("--html", args.html)):
-        if value is not None:
+    given = {"FILE": args.texts, "--from": args.stored, "--keep": args.keep, "--html": args.html, "--svg": args.svg}
+    given |= {"--baseline": args.baseline, "--choose": args.choose, "several models": (args.model or [])[1:]}
+    for option, value in given.items():
+        if value:
             raise ConfigError(f"challenge: its own texts and a table or JSON only, was {option}")
     items = read_challenge()
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("texts", total=None)
         outputs = challenge_outputs(
-            args.model, items, lambda done, total: progress.update(task, completed=done, total=total)
+            (args.model or [BUNDLED])[0], items, lambda done, total: progress.update(task, completed=done, total=total)
         )
     scores = [score(policy, items, outputs) for policy in dict.fromkeys(args.policies or outputs.own)]
     if args.json:

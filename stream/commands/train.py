@@ -32,6 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--dev", type=Path, metavar="FILE", help="labelled texts to choose the best epoch by")
     data.add_argument("--unlabelled", type=Path, nargs="+", default=[], metavar="FILE", help="texts for --teacher")
     data.add_argument("--invented", type=int, metavar="N", help="add N texts of `earlybird invent`")
+    data.add_argument(
+        "--augment", metavar="HOW", help="back-translation=MODEL_OUT,MODEL_BACK or module:function, see docs/model.md"
+    )
+    data.add_argument("--augment-cache", type=Path, metavar="FOLDER", help="default: in the run folder")
     add_data_options(data)
     data.add_argument("--texts", type=int, metavar="N", help="at most N texts, labels in proportion")
     model = parser.add_argument_group("model")
@@ -125,6 +129,8 @@ def _job(args: argparse.Namespace) -> Any:
         dev=args.dev,
         unlabelled=tuple(args.unlabelled),
         invented=args.invented,
+        augment=args.augment,
+        augment_cache=args.augment_cache,
         labels=args.labels,
         columns=Columns(args.text_column, args.label_column),
         layer=args.layer,
@@ -162,6 +168,9 @@ def _display() -> Iterator["Watch"]:
 
         def teacher(self, name: str, done: int, total: int) -> None:
             self._show(f"teacher {name}", done, total)
+
+        def augmentation(self, name: str, done: int, total: int) -> None:
+            self._show(f"augment {name}", done, total)
 
         def step(self, seed: int, phase: str, step: int, steps: int, loss: float) -> None:
             self._show(f"seed {seed}: {phase}", step, steps, f" loss {loss:.3f}")

@@ -383,3 +383,22 @@ def test_a_start_keeps_what_fits_and_draws_the_rest() -> None:
     for depth in range(3):
         assert torch.equal(wider.tensors[f"classifier.{depth}.weight"], start.tensors["classifier.0.weight"].float())
     assert wider.tensors["learned_exit.0.weight"].abs().sum() > 0
+
+
+def test_each_seed_draws_the_parts_that_its_start_lacks(tmp_path: Path) -> None:
+    """Adapters of two seeds differ from the first step on; at a rate of 0 they stay as they were drawn."""
+    labels = {"down": "negative", "flat": "neutral", "up": "positive"}
+    job = Job(
+        start=str(BUNDLED_FOLDER),
+        train=(write(tmp_path / "texts.jsonl", 40),),
+        output=tmp_path / "run",
+        strategy="pf_berxit",
+        labels=labels,
+        layers=2,
+        seeds=(0, 1),
+        recipe=Recipe(epochs=1, learning_rate=0.0),
+    )
+    folders = train(job, Watch()).folders
+    first, second = (Engine.load(EngineConfig(model=str(folder))).checkpoint.tensors for folder in folders)
+    assert not torch.equal(first["adapter.0.down.weight"], second["adapter.0.down.weight"])
+    assert torch.equal(first["layer.widen.weight"], second["layer.widen.weight"])
