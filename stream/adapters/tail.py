@@ -2,14 +2,15 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Literal
 
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
 from earlybird.stream.adapters.clients import ClientLog, leave
 from earlybird.stream.adapters.kafka import record_of
 from earlybird.stream.adapters.options import client_options
-from earlybird.stream.adapters.questions import ANSWER_S, partitions_of
+from earlybird.stream.adapters.questions import ANSWER_S, answered, partitions_of
 from earlybird.stream.errors import SettingsError, SourceError
 from earlybird.stream.ports import Partition, Record
 
@@ -32,7 +33,7 @@ class Tail:
     ) -> None:
         """Wait up to `patience_s` for a broker and the topics, else raise SourceError.
 
-        Raises SettingsError for options that users may not set.
+        The end is that of now, not of the first poll. Raises SettingsError for options that users may not set.
         """
         self._log = ClientLog("tail", bootstrap_servers)
         settings = {
@@ -50,15 +51,20 @@ class Tail:
             self._consumer = Consumer(settings)
         except KafkaException as error:
             raise SettingsError(f"Kafka options: {error.args[0].str()}") from None
-        offset = OFFSET_BEGINNING if start == "beginning" else OFFSET_END
         give_up_at = time.monotonic() + patience_s
-        self._consumer.assign(
-            [
-                TopicPartition(topic, number, offset)
-                for topic in topics
-                for number in partitions_of(self._consumer, self._log, topic, give_up_at - time.monotonic())
-            ]
-        )
+        places = [
+            TopicPartition(topic, number, OFFSET_BEGINNING)
+            for topic in topics
+            for number in partitions_of(self._consumer, self._log, topic, give_up_at - time.monotonic())
+        ]
+        if start == "end":
+            for place in places:
+                ask = partial(self._end, place)
+                place.offset = answered(self._consumer, self._log, ask, max(0.1, give_up_at - time.monotonic()))
+        self._consumer.assign(places)
+
+    def _end(self, place: TopicPartition, timeout_s: float) -> int:
+        return int(self._consumer.get_watermark_offsets(place, timeout=timeout_s)[1])
 
     def poll(self, timeout_ms: int, limit: int = 500) -> list[Record]:
         """Return up to `limit` records, waiting at most `timeout_ms` for the first.
