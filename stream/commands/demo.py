@@ -21,10 +21,13 @@ import argparse
 import io
 import json
 import re
+import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from rich.console import Console
 from rich.text import Text
@@ -40,6 +43,7 @@ from earlybird.stream.demo.playback import RAW_TOPICS, Playback
 from earlybird.stream.demo.show import Show
 from earlybird.stream.demo.stage import DemoStage
 from earlybird.stream.monitor.display import View, moving, picture
+from earlybird.stream.monitor.keyboard import Keyboard
 from earlybird.stream.monitor.starting import Starting
 from earlybird.stream.observability.logging import configure_logging
 
@@ -70,11 +74,31 @@ def run(args: argparse.Namespace) -> int:
     console = Console(stderr=args.json, highlight=False)
     default_ms = _PASS_MS if moving(console) else 0.0
     pass_ms = default_ms if args.pass_ms is None else args.pass_ms
-    starting = Starting(console)
-    with starting, DemoStage(_READY_S, starting.tell, pass_ms=pass_ms, engine=_engine(settings)) as stage:
+    starting, keyboard = Starting(console), Keyboard(moving(console) and not args.once)
+    with (
+        _ending(),
+        keyboard,
+        starting,
+        DemoStage(_READY_S, starting.tell, pass_ms=pass_ms, engine=_engine(settings)) as stage,
+    ):
         starting.done()
         with announced(stage.bootstrap_servers):
-            return _shown(args, stage, console, pass_ms)
+            return _shown(args, stage, console, keyboard, pass_ms)
+
+
+@contextmanager
+def _ending() -> Iterator[None]:
+    """End in order on SIGTERM and SIGHUP, too: the terminal is restored, the parts are stopped."""
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _engine(settings: Settings) -> dict[str, str]:
@@ -86,14 +110,14 @@ def _engine(settings: Settings) -> dict[str, str]:
     return wanted | {"consumer_processes": "0"}
 
 
-def _shown(args: argparse.Namespace, stage: DemoStage, console: Console, pass_ms: float) -> int:
+def _shown(args: argparse.Namespace, stage: DemoStage, console: Console, keyboard: Keyboard, pass_ms: float) -> int:
     feed = demo_feed()
     recorded_s = (feed[-1].at_us - feed[0].at_us) / 1e6
     topics = [*RAW_TOPICS, "signals", "raw.dlq"]
     tail = Tail(stage.bootstrap_servers, topics, start="beginning", options=CLIENT_OPTIONS)
     sink = KafkaSink(stage.bootstrap_servers)
     playback = Playback(rebased(feed, time.time_ns() // 1000, recorded_s / args.seconds), sink, tail)
-    show = Show(playback, stage.slots, console, stage.check, pass_ms=pass_ms, typing=not args.once)
+    show = Show(playback, stage.slots, console, stage.check, pass_ms=pass_ms, keyboard=keyboard)
     try:
         with show:
             show.play(_OUTCOME_S)

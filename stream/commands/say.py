@@ -25,7 +25,7 @@ from earlybird.stream.adapters.tail import Tail
 from earlybird.stream.commands.arguments import seconds
 from earlybird.stream.config.settings import Kafka, Settings, add_config_option, load
 from earlybird.stream.demo.address import running_demo
-from earlybird.stream.errors import FeedError, StreamError
+from earlybird.stream.errors import FeedError, SourceError, StreamError
 from earlybird.stream.monitor.answer import outcome_line
 from earlybird.stream.observability.escape import json_line
 from earlybird.stream.observability.logging import configure_logging
@@ -57,10 +57,16 @@ def run(args: argparse.Namespace) -> int:
         raise FeedError("text: at least one character besides blanks required")
     settings = load(args.config)
     configure_logging("error", settings.log.format)
-    kafka = _where(settings)
+    kafka, named = _where(settings)
     topic = args.topic or ("tweets.raw" if args.tweet else "news.raw")
     outgoing = one_text(text, topic, SOURCE, args.symbol, tweet=args.tweet)
-    outcome, value, took_s = _answer(outgoing, kafka, settings, args.timeout)
+    try:
+        outcome, value, took_s = _answer(outgoing, kafka, settings, args.timeout)
+    except SourceError as error:
+        if named:
+            raise
+        hint = "no `earlybird demo` runs here, and kafka.bootstrap_servers names no other broker"
+        raise SourceError(f"{error}; {hint}") from None
     if args.json:
         print(json_line(value.decode("utf-8", "replace")))
     else:
@@ -70,15 +76,15 @@ def run(args: argparse.Namespace) -> int:
     return 1 if isinstance(outcome, Rejection) else 0
 
 
-def _where(settings: Settings) -> Kafka:
-    """Return the brokers of the settings, or of a running demo where these name none."""
+def _where(settings: Settings) -> tuple[Kafka, bool]:
+    """Return the brokers of the settings, or of a running demo where these name none; and whether any are named."""
     if "bootstrap_servers" in settings.kafka.model_fields_set:
-        return settings.kafka
+        return settings.kafka, True
     demo = running_demo()
     if demo is None:
-        return settings.kafka
+        return settings.kafka, False
     print(f"to the running demo at {demo}", file=sys.stderr)
-    return Kafka(bootstrap_servers=demo, options=dict(CLIENT_OPTIONS))
+    return Kafka(bootstrap_servers=demo, options=dict(CLIENT_OPTIONS)), True
 
 
 def _answer(

@@ -48,10 +48,10 @@ class Show:
         alive: Callable[[], None],
         *,
         pass_ms: float = 0.0,
-        typing: bool = False,
+        keyboard: Keyboard,
     ) -> None:
         self._playback, self._slots, self._alive, self._pass_ms = playback, slots, alive, pass_ms
-        self._display, self._keyboard, self._editor = Display(console), Keyboard(typing), LineEditor()
+        self._display, self._keyboard, self._editor = Display(console), keyboard, LineEditor()
         self._since_s = time.monotonic()
         self.tally, self.seconds = TapeTally(), 0.0
         self.still: View | None = None
@@ -59,14 +59,11 @@ class Show:
 
     def __enter__(self) -> Self:
         self._display.__enter__()
-        if self._display.moves:
-            self._keyboard.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._keyboard.__exit__(kind, error, trace)
         self._display.__exit__(kind, error, trace)
 
     def play(self, timeout_s: float) -> None:
@@ -110,7 +107,7 @@ class Show:
         view.conversation.take(shown)
         view.status = self.tally.status(self.seconds, slowed=self.slowed)
         view.note = self._note()
-        typed = self._keyboard.read() if self._display.moves else b""
+        typed = self._keyboard.read()
         for line in self._editor.feed(typed):
             outgoing = one_text(line, _TOPIC, SOURCE)
             self._playback.send(outgoing)
@@ -122,7 +119,7 @@ class Show:
         if not self._pass_ms:
             return ""
         totals = self._display.view.board.totals
-        needed = f", this machine needs {1e3 * totals.computing_s / totals.passes:.1f} ms" if totals.passes else ""
+        needed = f", the processor needs {1e3 * totals.computing_s / totals.passes:.1f} ms" if totals.passes else ""
         return f"slowed down to be watched: each pass is stretched to {self._pass_ms:g} ms{needed}"
 
     def _keep_still(self) -> None:

@@ -3,12 +3,11 @@
 A moving screen on a terminal; elsewhere one plain line per outcome, without control codes.
 """
 
-import signal
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Self
 
 from rich.console import Console, ConsoleOptions, Group, RenderResult
@@ -43,10 +42,7 @@ class View:
 
 
 class Display:
-    """Display of a stage, as a context manager. Not thread-safe.
-
-    A terminal is restored on SIGTERM and SIGHUP, too.
-    """
+    """Display of a stage, as a context manager. Not thread-safe."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -54,7 +50,6 @@ class Display:
         self.view = View(self._rows)
         self._live: Live | None = None
         self._drawn_s, self._changed, self._size = 0.0, True, console.size
-        self._handlers: dict[signal.Signals, object] = {}
 
     def add(self, rows: Iterable[Row]) -> None:
         """Show these rows, newest last."""
@@ -79,8 +74,6 @@ class Display:
 
     def __enter__(self) -> Self:
         if moving(self.console):
-            for number in (signal.SIGTERM, signal.SIGHUP):
-                self._handlers[number] = signal.signal(number, _leave)
             self._live = Live(_Screen(self.view), console=self.console, auto_refresh=False, screen=True)
             self._live.start(refresh=True)
         return self
@@ -91,12 +84,6 @@ class Display:
         if self._live is not None:
             self._live.stop()
             self._live = None
-            for number, handler in self._handlers.items():
-                signal.signal(number, handler)  # type: ignore[arg-type]
-
-
-def _leave(number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +115,10 @@ def picture(view: View, width: int, height: int) -> Group:
     ]
     lines = lines[: max(1, height - len(below))]
     lines += [Text()] * (height - len(below) - len(lines) if below else 0)
-    for each in lines:
-        each.truncate(width, overflow="ellipsis")
-    return Group(*lines, *below)
+    return Group(*(_cut(each, width) for each in lines), *below)
+
+
+def _cut(text: Text, width: int) -> Text:
+    cut = text.copy()  # the next frame may be wider
+    cut.truncate(width, overflow="ellipsis")
+    return cut

@@ -41,7 +41,7 @@ class Pass:
     left: int  # texts that have exited
     passes: int
     token_passes: int
-    computing_s: float  # without the pauses that slow it down
+    computing_s: float  # CPU time, without the pauses that slow it down
     staying: tuple[InSlot, ...]
     exited: tuple[Exited, ...]
 

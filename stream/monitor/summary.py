@@ -74,8 +74,10 @@ class TapeTally:
         text.append(f"  {self.texts} texts  {rate:.0f}/s  ")
         if not slowed:
             text.append(f"p50 {self.age_ms(0.5):.1f} ms  p99 {self.age_ms(0.99):.1f} ms  ", "cyan")
-        text.append(f"≡{self.cache_hits} ✎{self.corrections} ✕{self.retractions} ", "magenta")
-        text.append(f"!{self.rejections.total()}", "yellow")
+        text.append(
+            f"{self.cache_hits} cached  {self.corrections} corrected  {self.retractions} retracted  ", "magenta"
+        )
+        text.append(f"{self.rejections.total()} refused", "yellow")
         return text
 
     def picture(self, seconds: float, *, slowed: bool = False) -> Group:
