@@ -84,7 +84,7 @@ def _where(settings: Settings) -> tuple[Kafka, bool]:
     if demo is None:
         return settings.kafka, False
     print(f"to the running demo at {demo}", file=sys.stderr)
-    return Kafka(bootstrap_servers=demo, options=dict(CLIENT_OPTIONS)), True
+    return Kafka(bootstrap_servers=demo, options={name: str(value) for name, value in CLIENT_OPTIONS.items()}), True
 
 
 def _answer(

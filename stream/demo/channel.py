@@ -41,7 +41,7 @@ class WorkerChannel:
 
     def passes(self) -> list[Pass]:
         """Return the passes since the last call."""
-        found = []
+        found = list[Pass]()
         while True:
             try:
                 message = json.loads(self._ours.recv(_LARGEST))

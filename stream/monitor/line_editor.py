@@ -43,6 +43,7 @@ class LineEditor:
             self._state = _State.ESCAPE
         elif self._state is _State.ESCAPE:
             self._state = _State.SEQUENCE if char in "[O" else _State.TEXT
+            return char in "\r\n"  # Esc and then Enter: a line ends
         elif self._state is _State.SEQUENCE:
             if "@" <= char <= "~":
                 self._state = _State.TEXT
@@ -56,7 +57,8 @@ class LineEditor:
         elif char == "\x15":
             self.text = ""
         elif char == "\x17":
-            self.text = " ".join(self.text.split(" ")[:-1]) if " " in self.text.rstrip() else ""
+            words = self.text.rstrip()
+            self.text = words[: words.rfind(" ") + 1]
         elif char == "\t":
             self.text += " "
         elif unicodedata.category(char) not in ("Cc", "Cs") and len(self.text) < LONGEST_LINE:

@@ -27,6 +27,9 @@ class Exited:
     text: str
 
 
+Told = InSlot | Exited
+
+
 @dataclass(frozen=True, slots=True)
 class Pass:
     """One pass of one engine thread: the texts it went through, and totals since the start.
@@ -44,6 +47,11 @@ class Pass:
     computing_s: float  # CPU time, without the pauses that slow it down
     staying: tuple[InSlot, ...]
     exited: tuple[Exited, ...]
+
+    @property
+    def texts(self) -> tuple[Told, ...]:
+        """All texts of this pass."""
+        return (*self.staying, *self.exited)
 
     def to_bytes(self) -> bytes:
         """Return the message."""

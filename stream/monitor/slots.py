@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from rich.text import Text
 
 from earlybird.schemas.signal import Label
-from earlybird.stream.monitor.passes import Exited, Pass
+from earlybird.stream.monitor.passes import InSlot, Pass, Told
 from earlybird.stream.monitor.tape import ARROWS, COLOURS
 from earlybird.stream.observability.escape import plain
 
@@ -99,30 +99,26 @@ def _after(places: Sequence[Place], told: Pass) -> list[Place]:
 
     A text that neither stays nor leaves left in a pass that was not told.
     """
-    here = {text.ticket for text in (*told.staying, *told.exited)}
+    here = {text.ticket for text in told.texts}
     found = [replace(place, entered=False, left=False, free=place.free or place.ticket not in here) for place in places]
     at = {place.ticket: number for number, place in enumerate(found) if not place.free}
     free = sorted(
         (number for number, place in enumerate(found) if place.free), key=lambda number: found[number].layer > 0
     )
-    for text in (*told.staying, *told.exited):
-        number, new = at.get(text.ticket), text.ticket not in at
-        if number is None:
-            if not free:
-                continue  # more texts than are told of
-            number = free.pop(0)
-        found[number] = (
-            _place(text, told.layers)
-            if isinstance(text, Exited)
-            else Place(text.ticket, text.depth, told.layers, text.text, entered=new, free=False)
-        )
+    for text in told.texts:
+        number = at.get(text.ticket)
+        if number is None and not free:
+            continue  # more texts than slots: passes were not told
+        new = number is None
+        found[free.pop(0) if number is None else number] = _place(text, told.layers, new)
     return found
 
 
-def _place(text: Exited, layers: int) -> Place:
-    return Place(
-        text.ticket, text.layer, layers, text.text, left=True, label=Label(text.label), confidence=text.confidence
-    )
+def _place(text: Told, layers: int, new: bool) -> Place:
+    if isinstance(text, InSlot):
+        return Place(text.ticket, text.depth, layers, text.text, entered=new, free=False)
+    label, sure = Label(text.label), text.confidence
+    return Place(text.ticket, text.layer, layers, text.text, left=True, label=label, confidence=sure)
 
 
 def slot_lines(board: SlotBoard, width: int, rows: int, own: frozenset[str] = frozenset()) -> list[Text]:
