@@ -117,7 +117,8 @@ def _shown(args: argparse.Namespace, stage: DemoStage, console: Console, keyboar
     tail = Tail(stage.bootstrap_servers, topics, start="beginning", options=CLIENT_OPTIONS)
     sink = KafkaSink(stage.bootstrap_servers)
     playback = Playback(rebased(feed, time.time_ns() // 1000, recorded_s / args.seconds), sink, tail)
-    show = Show(playback, stage.slots, console, stage.check, pass_ms=pass_ms, keyboard=keyboard)
+    hint = "" if args.once else f'Kafka at {stage.bootstrap_servers}; in another terminal: earlybird say "Norvex ..."'
+    show = Show(playback, stage.slots, console, stage.check, pass_ms=pass_ms, keyboard=keyboard, hint=hint)
     try:
         with show:
             show.play(_OUTCOME_S)

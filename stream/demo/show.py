@@ -49,9 +49,11 @@ class Show:
         *,
         pass_ms: float = 0.0,
         keyboard: Keyboard,
+        hint: str = "",
     ) -> None:
         self._playback, self._slots, self._alive, self._pass_ms = playback, slots, alive, pass_ms
         self._display, self._keyboard, self._editor = Display(console), keyboard, LineEditor()
+        self._display.view.hint = hint
         self._since_s = time.monotonic()
         self.tally, self.seconds = TapeTally(), 0.0
         self.still: View | None = None

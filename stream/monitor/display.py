@@ -39,6 +39,7 @@ class View:
     summary: Sequence[Text] = ()
     conversation: Conversation = field(default_factory=Conversation)
     typed: str | None = None  # None: nothing can be typed
+    hint: str = ""  # what else one can do, above what is typed
 
 
 class Display:
@@ -96,7 +97,9 @@ class _Screen:
 
 def picture(view: View, width: int, height: int) -> Group:
     """Draw a view in at most `width` columns and `height` lines; explanations need a high screen."""
-    below = [] if view.typed is None else [*view.conversation.lines(width), prompt(view.typed, width)]
+    below = [_cut(Text(view.hint, "dim"), width)] if view.hint and height >= _HIGH else []
+    if view.typed is not None:
+        below += [*view.conversation.lines(width), prompt(view.typed, width)]
     above = [view.status]
     if view.note:
         above.append(Text(view.note, "italic yellow"))

@@ -128,6 +128,7 @@ def test_a_person_types_headlines_and_sees_them_answered(opened: Callable[..., T
     """Odd keys, a whole article, two lines at once, a resized window; another terminal; Ctrl-C; nothing left behind."""
     terminal = opened("demo", "--seconds", "2", "--pass-ms", "30")
     terminal.until("type a headline and press Enter")
+    terminal.until("Kafka at 127.0.0.1:\\d+; in another terminal: earlybird say")
     terminal.type("\r   \r\x1b[A\x00\x07\t\r")
     terminal.type("Norvex cuts outlook as orders \x7f\x7f fall $NRVX\rHaligon Energy lifts outlook 🚀\r")
     terminal.until("» Norvex cuts outlook as order fall \\$NRVX  . (positive|neutral|negative) \\d+%  left at layer")
@@ -136,9 +137,9 @@ def test_a_person_types_headlines_and_sees_them_answered(opened: Callable[..., T
     terminal.size(60, 16)
     terminal.until("slots  a text enters, climbs a layer per pass, and leaves w…")
     terminal.type("A whole article. " * 300 + "\r")
-    terminal.until("» A whole article. A whole ar…  . (positive|neutral|negative)")
+    terminal.until("» A whole article[^…]*…  . (positive|neutral|negative)")
     terminal.type("Norvex cuts outlook as order fall $NRVX\r")
-    terminal.until("» Norvex cuts outlook as orde…  . negative \\d+%  known")
+    terminal.until("» Norvex cuts outlook as[^…]*…  . negative \\d+%  known")
     said = say(folder, "Norvex", "cuts outlook", "--symbol", "nrvx", "--timeout", "60")
     assert (said.returncode, len(said.stdout.splitlines())) == (0, 1), said.stderr
     assert re.fullmatch(r"▼ negative +\d+%  layer \d of \d  [0-9.]+ m?s  NRVX  Norvex cuts outlook\n", said.stdout)
