@@ -18,7 +18,7 @@ from torch import Tensor
 
 from earlybird.engine.bench.clock import stopwatch
 from earlybird.engine.exits.policy import ExitPolicy, State, classifier_output
-from earlybird.engine.slots.layered import Layered
+from earlybird.engine.slots.layered import LayeredModel
 from earlybird.engine.slots.runner import Runner
 from earlybird.engine.types import Request, Verdict
 
@@ -32,7 +32,7 @@ class PaddedBatches:
     A batch ends as one. Not thread-safe: one thread owns it.
     """
 
-    def __init__(self, model: Layered, policy: ExitPolicy, size: int, known: Mapping[int, Verdict]) -> None:
+    def __init__(self, model: LayeredModel, policy: ExitPolicy, size: int, known: Mapping[int, Verdict]) -> None:
         self._model, self._policy, self._size, self._known = model, policy, size, known
         self._waiting: deque[Request] = deque()
         self._batch: list[Request] = []
@@ -124,7 +124,7 @@ class _Driven:
 
 def compare(
     slots: Runner,
-    model: Layered,
+    model: LayeredModel,
     policy: ExitPolicy,
     size: int,
     arrivals: Sequence[tuple[float, Request]],

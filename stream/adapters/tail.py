@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Literal
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
 
-from earlybird.stream.adapters.clients import ClientLog, leave
+from earlybird.stream.adapters.broker_requests import REQUEST_TIMEOUT_S, partitions_of, retried
+from earlybird.stream.adapters.clients import ClientLog, close_consumer, open_consumer
 from earlybird.stream.adapters.kafka import record_of
-from earlybird.stream.adapters.options import client_options
-from earlybird.stream.adapters.questions import ANSWER_S, answered, partitions_of
-from earlybird.stream.errors import SettingsError, SourceError
+from earlybird.stream.adapters.options import KafkaOptions, client_options
+from earlybird.stream.errors import SourceError
 from earlybird.stream.ports import Partition, Record
 
 
@@ -28,10 +28,10 @@ class Tail:
         topics: Sequence[str],
         *,
         start: Literal["beginning", "end"],
-        options: Mapping[str, str | int | float | bool] | None = None,
-        patience_s: float = ANSWER_S,
+        options: KafkaOptions | None = None,
+        timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> None:
-        """Wait up to `patience_s` for a broker and the topics, else raise SourceError.
+        """Wait up to `timeout_s` for a broker and the topics, else raise SourceError.
 
         The end is that of now, not of the first poll. Raises SettingsError for options that users may not set.
         """
@@ -47,11 +47,8 @@ class Tail:
             "logger": self._log,
             "error_cb": self._log.error,
         }
-        try:
-            self._consumer = Consumer(settings)
-        except KafkaException as error:
-            raise SettingsError(f"Kafka options: {error.args[0].str()}") from None
-        give_up_at = time.monotonic() + patience_s
+        self._consumer = open_consumer(settings)
+        give_up_at = time.monotonic() + timeout_s
         places = [
             TopicPartition(topic, number, OFFSET_BEGINNING)
             for topic in topics
@@ -60,7 +57,7 @@ class Tail:
         if start == "end":
             for place in places:
                 ask = partial(self._end, place)
-                place.offset = answered(self._consumer, self._log, ask, max(0.1, give_up_at - time.monotonic()))
+                place.offset = retried(self._consumer, self._log, ask, max(0.1, give_up_at - time.monotonic()))
         self._consumer.assign(places)
 
     def _end(self, place: TopicPartition, timeout_s: float) -> int:
@@ -87,17 +84,16 @@ class Tail:
         """Return every partition's current end offset from the broker; raises SourceError."""
         try:
             return {
-                Partition(place.topic, place.partition): self._consumer.get_watermark_offsets(place, timeout=10)[1]
-                for place in self._consumer.assignment()
+                Partition(tp.topic, tp.partition): self._consumer.get_watermark_offsets(tp, timeout=10)[1]
+                for tp in self._consumer.assignment()
             }
         except KafkaException as error:
             raise SourceError(f"{self._log.bootstrap_servers}: {error.args[0].str()}") from None
 
     def reached(self, ends: Mapping[Partition, int]) -> bool:
         """Return whether all records before these offsets were read or no longer exist."""
-        places = self._consumer.position([TopicPartition(*partition) for partition, end in ends.items() if end > 0])
-        return all(place.offset >= ends[Partition(place.topic, place.partition)] for place in places)
+        tps = self._consumer.position([TopicPartition(*partition) for partition, end in ends.items() if end > 0])
+        return all(tp.offset >= ends[Partition(tp.topic, tp.partition)] for tp in tps)
 
     def close(self) -> None:
-        """Close the connections."""
-        leave(self._consumer, "tail")
+        close_consumer(self._consumer, "tail")

@@ -92,7 +92,7 @@ def _answer(
 ) -> tuple[Signal | Rejection, bytes, float]:
     """Send the record and wait for its outcome; also return the outcome's bytes and the seconds it took."""
     signals, dlq = settings.topics.signals, settings.topics.dlq
-    tail = Tail(kafka.bootstrap_servers, [signals, dlq], start="end", options=kafka.options, patience_s=timeout_s)
+    tail = Tail(kafka.bootstrap_servers, [signals, dlq], start="end", options=kafka.options, timeout_s=timeout_s)
     sink = KafkaSink(kafka.bootstrap_servers, options=kafka.options)
     try:
         began_s = time.monotonic()

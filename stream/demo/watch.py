@@ -23,7 +23,7 @@ from earlybird.stream.observability.escape import plain
 from earlybird.stream.ports import Clock
 from earlybird.stream.stage.engine_threads import EngineThreads
 from earlybird.stream.stage.messages import TimedRequest
-from earlybird.stream.stage.stage import Serve
+from earlybird.stream.stage.stage import InferenceFactory
 
 HEADLINES_KEPT = 2_000
 REQUESTS_KEPT = 2_000  # texts that a comparison takes: some seconds of computing
@@ -173,7 +173,7 @@ class WatchedEngine:
         """See Engine."""
         return self._engine.alone()
 
-    def serve(self, threads: int, clock: Clock) -> Serve:
+    def serve(self, threads: int, clock: Clock) -> InferenceFactory:
         """Return the factory of engine threads whose requests are remembered."""
         memory = self.memory
 

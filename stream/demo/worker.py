@@ -39,7 +39,7 @@ def main() -> int:
     from earlybird.stream.demo.watch import WatchedEngine
     from earlybird.stream.monitor.passes import Pass
     from earlybird.stream.observability.metrics import Metrics
-    from earlybird.stream.run_worker import work
+    from earlybird.stream.run_worker import run_worker
     from earlybird.stream.service import load_engine, origin_of
 
     torch.set_num_threads(1)  # as in the service, for the same bits
@@ -65,7 +65,7 @@ def main() -> int:
     metrics, origin = Metrics(engine.max_layers), origin_of(engine, settings)
     metrics.model(origin.model)
     serve = watched.serve(settings.engine.threads, SystemClock())
-    work(settings, watched, origin, metrics, stop, lambda *_: None, serve)
+    run_worker(settings, watched, origin, metrics, stop, lambda *_: None, serve)
     leave(0)
 
 

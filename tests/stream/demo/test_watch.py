@@ -13,7 +13,7 @@ from earlybird.engine.types import Request
 from earlybird.stream.adapters.clock import ManualClock
 from earlybird.stream.demo.watch import WatchedEngine
 from earlybird.stream.monitor.passes import Exited, Pass
-from earlybird.stream.stage.engine_threads import Computing
+from earlybird.stream.stage.engine_threads import EngineBackend
 from earlybird.stream.stage.messages import TimedRequest
 
 SAID = (
@@ -51,7 +51,7 @@ def test_watching_changes_no_bit(small: Engine) -> None:
     """The same verdicts in the same order; the engine itself is as before."""
     assert drained(WatchedEngine(small, lambda _: None, 0.0)) == drained(small)
     assert type(small.runner()) is Packed
-    assert isinstance(WatchedEngine(small, lambda _: None, 0.0), Computing)
+    assert isinstance(WatchedEngine(small, lambda _: None, 0.0), EngineBackend)
 
 
 def test_every_text_climbs_layer_by_layer_and_leaves_once(small: Engine) -> None:
