@@ -82,11 +82,12 @@ class Show:
         self._slots.compare()
         view = self._display.view
         view.summary = [Text("the same texts once more, at full speed: in slots and in padded batches ...", "dim")]
+        self._display.draw(changed=True)
         while self._slots.comparison is None:
             self._turn(self._playback.turn())
             self._alive()
         view.summary = schedule_lines(self._slots.comparison)
-        self._turn([])
+        self._display.draw(changed=True)
         return list(view.summary)
 
     def stay(self) -> None:
