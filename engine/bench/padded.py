@@ -1,4 +1,4 @@
-"""The usual padded batch loop beside packed slots: the same texts, the same model, the same arrivals.
+"""The usual padded batch loop beside packed slots, on the same texts.
 
 The loop takes the texts that wait, at most so many, pads them to the longest, and applies the layer until the last of
 them has exited; then all are answered and it takes the next ones. It classifies and decides after each pass as slots

@@ -65,7 +65,7 @@ class Packed:
 
     @property
     def in_slots(self) -> list[tuple[int, int]]:
-        """Ticket and passes made of each text in a slot, the deepest first; for watchers, between two steps."""
+        """Ticket and passes of each text in a slot, deepest first; for watchers."""
         return [(request.ticket, depth) for request, depth in zip(self._requests, self._depths, strict=True)]
 
     def submit(self, requests: Sequence[Request]) -> None:

@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
 
 @contextmanager
 def _ending() -> Iterator[None]:
-    """End in order on SIGTERM and SIGHUP, too: the terminal is restored, the parts are stopped."""
+    """Restore the terminal and stop all parts on SIGTERM and SIGHUP, too."""
 
     def leave(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + number)

@@ -1,4 +1,4 @@
-"""Send one text to a running stage, wait for its signal and show it in one line.
+"""Send one text to a running stage and show its signal.
 
   earlybird say "Norvex cuts outlook" --symbol NRVX
 
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _where(settings: Settings) -> tuple[Kafka, bool]:
-    """Return the brokers of the settings, or of a running demo where these name none; and whether any are named."""
+    """Return the brokers of settings or running demo, and whether any are named."""
     if "bootstrap_servers" in settings.kafka.model_fields_set:
         return settings.kafka, True
     demo = running_demo()
@@ -90,7 +90,7 @@ def _where(settings: Settings) -> tuple[Kafka, bool]:
 def _answer(
     outgoing: Outgoing, kafka: Kafka, settings: Settings, timeout_s: float
 ) -> tuple[Signal | Rejection, bytes, float]:
-    """Send the record and wait for its outcome; also return the outcome's bytes and the seconds it took."""
+    """Send the record; return its outcome, the outcome's bytes and the seconds."""
     signals, dlq = settings.topics.signals, settings.topics.dlq
     tail = Tail(kafka.bootstrap_servers, [signals, dlq], start="end", options=kafka.options, timeout_s=timeout_s)
     sink = KafkaSink(kafka.bootstrap_servers, options=kafka.options)

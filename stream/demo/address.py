@@ -1,4 +1,4 @@
-"""Where the demo of this user runs, for `earlybird say` in another terminal: one small file while it is up."""
+"""Address of this user's running demo, in one small file."""
 
 import json
 import os

@@ -68,7 +68,7 @@ class Playback:
                 )
 
     def turn(self) -> list[Row]:
-        """Send what is due and return the feed's rows that have arrived, after some milliseconds at most."""
+        """Send what is due and return the feed's rows that have arrived."""
         wait_ms = self._send_due()
         rows = [row for record in self._tail.poll(wait_ms) if (row := self._seen(record, _now_us())) is not None]
         rows += self._late()

@@ -1,4 +1,4 @@
-"""The demo on a screen: the feed's playback, the slots of its worker, and a person who types."""
+"""The demo on a screen: playback, slots, and a person who types."""
 
 import time
 from collections.abc import Callable, Sequence

@@ -187,7 +187,7 @@ class WatchedEngine:
         return partial(Remembering, self, threads, clock)
 
     def comparison(self) -> dict[str, Any]:
-        """Compare the texts so far, all at once, in slots and in padded batches of as many.
+        """Compare slots with padded batches on the texts so far, all at once.
 
         Empty without texts, or where the texts are not computed in packed slots.
         """

@@ -1,4 +1,4 @@
-"""Display of a running stage: its slots, the tape of outcomes below, and what a person types.
+"""Display of a running stage: slots, tape of outcomes, and typed lines.
 
 A moving screen on a terminal; elsewhere one plain line per outcome, without control codes.
 """
@@ -66,7 +66,7 @@ class Display:
         return self._live is not None
 
     def draw(self, *, changed: bool) -> None:
-        """Draw the screen anew where it or its size has changed, at most some times a second."""
+        """Draw a changed screen anew, at most 15 times a second."""
         self._changed |= changed or self.console.size != self._size
         at_s = time.monotonic()
         if self._live is not None and self._changed and at_s - self._drawn_s >= _FRAME_S:
@@ -96,7 +96,7 @@ class _Screen:
 
 
 def picture(view: View, width: int, height: int) -> Group:
-    """Draw a view in at most `width` columns and `height` lines; explanations need a high screen."""
+    """Draw a view within `width` and `height`; explanations need a high screen."""
     below = [_cut(Text(view.hint, "dim"), width)] if view.hint and height >= _HIGH else []
     if view.typed is not None:
         below += [*view.conversation.lines(width), prompt(view.typed, width)]

@@ -1,4 +1,4 @@
-"""Keys as they are pressed, without a pause of the display. POSIX terminals; elsewhere nothing can be typed."""
+"""Keys as they are pressed, on POSIX terminals; elsewhere nothing can be typed."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""One line of typed text: characters in, whole lines out. Pure; the terminal is in stream.monitor.keyboard."""
+"""Editor of one typed line: bytes in, whole lines out."""
 
 import codecs
 import unicodedata

@@ -1,4 +1,4 @@
-"""What the slots hold after a pass, as one message from a worker to whoever watches it."""
+"""Message of a worker: what its slots hold after a pass."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -32,7 +32,7 @@ Told = InSlot | Exited
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """One pass of one engine thread: the texts it went through, and totals since the start.
+    """One pass of one engine thread: its texts, and totals so far.
 
     Totals are of this thread, except `waiting`: the texts that wait for a slot of any thread.
     """

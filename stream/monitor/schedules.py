@@ -1,4 +1,4 @@
-"""The comparison of packed slots with a padded batch loop, in words and as a table."""
+"""Comparison of packed slots with a padded batch loop, as lines."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""The slots of a running engine as a picture: texts that enter, climb layer by layer, and leave.
+"""Picture of an engine's slots: texts that enter, climb layer by layer, and leave.
 
 1 ▰▰▱ at layer 2          Norvex raises full-year revenue outlook to $4.2 bln
 2 ▰▱▱ ▲ positive  97% out Solwyn Solar sales beat forecasts
@@ -21,7 +21,7 @@ _STATE = 17  # cells of the state's words
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One slot: the text in it, or the last one that was; `layer` 0: never used."""
+    """One slot with its text, or its last one; `layer` 0: never used."""
 
     ticket: int = -1
     layer: int = 0
@@ -122,7 +122,7 @@ def _place(text: Told, layers: int, new: bool) -> Place:
 
 
 def slot_lines(board: SlotBoard, width: int, rows: int, own: frozenset[str] = frozenset()) -> list[Text]:
-    """Draw a heading, at most `rows` slots and the counters in `width` columns; `own` texts stand out."""
+    """Draw heading, at most `rows` slots, and counters; `own` texts stand out."""
     places = board.places
     lines = [_heading()]
     lines += [_slot(number, place, own) for number, place in enumerate(places[:rows], 1)]

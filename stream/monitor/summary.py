@@ -67,7 +67,7 @@ class TapeTally:
         }
 
     def status(self, seconds: float, *, slowed: bool = False) -> Text:
-        """Return one line for the top of the tape; latencies of a `slowed` engine would say nothing."""
+        """Return one line for the top; without the latencies of a `slowed` engine."""
         text = Text(no_wrap=True, overflow="ellipsis")
         text.append("earlybird", "bold yellow")
         rate = self.texts / seconds if seconds > 0 else 0.0

@@ -12,7 +12,7 @@ _CASHTAG = re.compile(r"(?<![\w$])\$([A-Za-z]{1,6}(?:[./-][A-Za-z]{1,2})?)(?![\w
 
 
 def one_text(text: str, topic: str, source: str, symbols: Sequence[str] = (), *, tweet: bool = False) -> Outgoing:
-    """Return a news item, or a tweet, with an id of its own that is published and ingested now.
+    """Return a news item or tweet with a new id, published and ingested now.
 
     `symbols` in any spelling; the text's cashtags ($NRVX) are added. Its language is left open, so no stage refuses it
     for that. Raises ValueError for a symbol that can name none.
