@@ -58,7 +58,7 @@ def main() -> int:
             try:
                 compared = watched.comparison()
             except Exception:  # the demo ends without a comparison rather than waits for it
-                log.exception("comparison.failed")
+                log.exception("the comparison failed")
             channel.send(json.dumps({"comparison": compared}).encode())
 
     threading.Thread(target=answer, name="comparison", daemon=True).start()
