@@ -9,6 +9,7 @@ PERMISSIONS: dict[str, tuple[dict[str, tuple[str, ...]], str]] = {
     "topics create": ({"Create": (*RAW, *OUTPUTS), "Describe": (*RAW, *OUTPUTS)}, ""),
     "topics show": ({"Describe": (*RAW, *OUTPUTS), "DescribeConfigs": ("signals",)}, ""),
     "feed": ({"Write": RAW, "DescribeConfigs": RAW}, "DescribeConfigs: not with `--timestamps now`"),
+    "say": ({"Write": ("news.raw",), "Read": ("signals", "raw.dlq")}, "with `--tweet` Write on tweets.raw"),
     "signals": ({"Read": ("signals", "raw.dlq")}, "with `--raw` Read on the raw topics, too"),
     "audit": ({"Read": RECORDS}, ""),
     "archive": ({"Read": RECORDS}, ""),

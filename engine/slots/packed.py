@@ -68,6 +68,11 @@ class Packed:
     def active(self) -> int:
         return len(self._requests)
 
+    @property
+    def in_slots(self) -> list[tuple[int, int]]:
+        """Ticket and passes of each text in a slot, deepest first; for watchers."""
+        return [(request.ticket, depth) for request, depth in zip(self._requests, self._depths, strict=True)]
+
     def submit(self, requests: Sequence[Request]) -> None:
         check_lengths(requests, self._model.config.max_positions)
         self._waiting.extend(requests)

@@ -132,6 +132,7 @@ def test_documented_permissions_suffice(guarded: Guarded, start_stage: Callable[
     stage = start_stage("", **guarded.settings("run") | {"LOG__LEVEL": "info"})
     strategy = [sys.executable, "-c", STRATEGY, guarded.address, user("strategy")]
     assert succeeded(strategy, dict(os.environ)).split() == ["wire:1"]
+    assert "Norvex cuts outlook" in guarded.run("say", "Norvex cuts outlook", "--timeout", "60")
     assert stage.end() == 0
     assert "AUTHORIZATION" not in stage.log.read_text()
     assert guarded.run("signals", "--from", "beginning", "--limit", "1")
