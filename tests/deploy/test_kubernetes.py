@@ -206,21 +206,6 @@ class Cluster:
         for answer in self.admin.create_acls(acls).values():
             answer.result()
 
-    def take(self, acl: Any) -> None:
-        from confluent_kafka.admin import AclBindingFilter
-
-        same = AclBindingFilter(
-            acl.restype,
-            acl.name,
-            acl.resource_pattern_type,
-            acl.principal,
-            acl.host,
-            acl.operation,
-            acl.permission_type,
-        )
-        for answer in self.admin.delete_acls([same]).values():
-            assert len(answer.result()) == 1
-
     def of(self, kind: str) -> list[dict[str, Any]]:
         return [one for one in self.resources if one["kind"] == kind]
 
@@ -281,10 +266,11 @@ def cluster(
     kafka.stop()
 
 
+@pytest.mark.timeout(300)
 def test_a_stage_runs_under_the_manifests(
     cluster: Cluster, start_stage: Callable[..., Any], publish: Any, get: Any, until: Any, tmp_path: Path
 ) -> None:
-    """With their topics, their settings and their user; and with any one of its permissions less it ends."""
+    """With their topics, their settings and their user, on a Kafka that refuses all else."""
     settings = cluster.settings(tmp_path / "password")
     publish(cluster.plain, 3)
     stage = start_stage("", **settings)
@@ -293,12 +279,3 @@ def test_a_stage_runs_under_the_manifests(
     until(lambda: "earlybird_unfinished_texts 0.0" in get(f"{url}/metrics"), "all acknowledged")
     assert '"ready": true' in get(f"{url}/readyz")
     assert stage.end() == 0 and "AUTHORIZATION" not in stage.log.read_text()
-
-    user = next(one for one in cluster.of("KafkaUser") if one["metadata"]["name"] == "earlybird")
-    for acl in cluster.acls(user):
-        cluster.take(acl)
-        publish(cluster.plain, 3)
-        stage = start_stage("", **settings)
-        assert stage.process.wait(60) == 2, acl.name
-        assert acl.name in stage.log.read_text()
-        cluster.give([acl])
