@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
@@ -18,13 +19,14 @@ def names(expression: str) -> set[str]:
     return set(re.findall(r"\b(?:earlybird|process)_\w+", re.sub(r"by \([^)]*\)", "", expression)))
 
 
+@pytest.mark.timeout(300)
 def test_every_metric_in_rules_dashboard_and_scaler_is_exported(
     servers: Any, start_stage: Callable[..., Any], rules: Any, queries: Any, get: Any, publish: Any, until: UNTIL
 ) -> None:
     """By a live stage that has read, computed, refused and answered from its cache."""
     broker, redis = servers
     stage = start_stage(broker.bootstrap_servers, REDIS__URL=redis.url)
-    url = stage.wait_for("service.started")["health"] + "/metrics"
+    url = stage.wait_for("service.started", 200)["health"] + "/metrics"
     stage.wait_for("partitions.assigned")
     publish(broker.bootstrap_servers, 100)
     until(lambda: 'earlybird_dlq_total{reason="malformed"} 1.0' in get(url), "a dead letter")
