@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-import structlog
 from confluent_kafka import (
     OFFSET_BEGINNING,
     TIMESTAMP_LOG_APPEND_TIME,
@@ -19,7 +18,7 @@ from confluent_kafka import (
     Message,
     TopicPartition,
 )
-from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka.admin import OffsetSpec
 
 from earlybird.stream.adapters.broker_requests import REQUEST_TIMEOUT_S, partitions_of, retried
 from earlybird.stream.adapters.clients import ClientLog, close_consumer, open_consumer
@@ -28,11 +27,12 @@ from earlybird.stream.adapters.options import KafkaOptions, client_options
 from earlybird.stream.adapters.time_index import by_time, next_record
 from earlybird.stream.adapters.topics import admin_client
 from earlybird.stream.errors import SourceError
+from earlybird.stream.observability.logging import get_logger
 from earlybird.stream.ports import Partition
 from earlybird.stream.timeline.availability import StampedRecord
 from earlybird.stream.timeline.merge import Begin, Span, Window
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 SILENCE_S = 60.0  # a bounded read without records for so long has lost its broker
 AHEAD = 4_096  # records buffered per partition whose turn has not come

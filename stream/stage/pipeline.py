@@ -71,7 +71,7 @@ class Pipeline:
         self.finished_total = 0  # entries whose outcome the broker has acknowledged
         self.shed_total = 0  # entries that were too old when consumed
         self.last_loop_s = time.monotonic()  # when the loop last turned, for /healthz
-        self._ends: dict[Partition, int] = {}  # every readable record below was given to the intake
+        self._ends: dict[Partition, int] = {}  # every readable record below was given to the parser
         self._fences: list[Fence] = []  # until their published outcomes are acknowledged
         self._commit_due_s = 0.0
 
