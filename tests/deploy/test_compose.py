@@ -38,8 +38,8 @@ def test_the_file_is_as_the_specification_wants_it() -> None:
     schema = json.loads((Path(package.origin).parent / "builtin_schemas" / "vendor" / "compose-spec.json").read_text())
     whole = yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))
     jsonschema.validate(whole, schema)
-    whole["services"]["stage-1"] = whole["services"]["stage-1"] | {"comand": ["run"]}
-    with pytest.raises(jsonschema.ValidationError, match="comand"):
+    whole["services"]["stage-1"] = whole["services"]["stage-1"] | {"misspelt": ["run"]}
+    with pytest.raises(jsonschema.ValidationError, match="misspelt"):
         jsonschema.validate(whole, schema)
 
 
