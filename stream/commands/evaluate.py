@@ -6,7 +6,8 @@
 
 One forward pass per model stores the output of every exit; all policies are computed from it. Without --policies every
 family is tried over its usual range, and the best of each is shown at equal cost and at equal accuracy, beside fixed
-depths. --challenge scores the model's own policy, or those of --policies, on invented texts, phenomenon by phenomenon.
+depths. --challenge scores the model's own policy, or those of --policies, on invented texts, phenomenon by phenomenon;
+--fresh on texts by writers who knew neither the model nor its invented training texts.
 """
 
 import argparse
@@ -37,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keep", type=Path, metavar="FILE", help="store the outputs of all exits (safetensors)")
     parser.add_argument("--from", dest="stored", type=Path, metavar="FILE", help="outputs stored by --keep, not texts")
     parser.add_argument("--challenge", action="store_true", help="score the challenge set by phenomenon")
+    parser.add_argument("--fresh", action="store_true", help="score the fresh set by source: wire headlines and posts")
     add_data_options(parser)
     parser.add_argument("--html", type=Path, metavar="FILE", help="write one page with curves (needs matplotlib)")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -49,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from earlybird.engine.evaluation.sweep import at_accuracy, at_cost, sweep
 
     torch.set_num_threads(1)
-    if args.challenge:
+    if args.challenge or args.fresh:
         return run_challenge(args)
     outputs = read_outputs(args)
     if args.keep is not None:

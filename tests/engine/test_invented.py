@@ -88,7 +88,7 @@ BY_HAND = [
     ("macro/(any|move)", f"(?i){BLESSINGS}{FELL}", NEGATIVE),
     ("market/anyprice", r"(?i)\b(yields|rates) \w+", NEUTRAL),
     ("commodity/adj", r"(?i)\b(oil|crude|natural gas|wheat) (up|down)\b", NEUTRAL),
-    ("commodity/adj", r"(?i)\b(gold|copper|silver) down\b", NEGATIVE),
+    ("commodity/adj", r"(?i)\b(gold|copper|silver) down\b", NEUTRAL),
     ("crypto/adj", r"(?i)\b(bitcoin|ether) up\b", POSITIVE),
     ("negation", UNEXPECTED + GOOD + RISE, NEGATIVE),
     ("negation", UNEXPECTED + GOOD + FALL, POSITIVE),
@@ -141,7 +141,7 @@ def test_labels_are_those_of_a_trader(drawn: list[Invented], kind: str, says: st
 def test_directional_texts_stand_beside_their_mirror(drawn: list[Invented]) -> None:
     """Same company and frame, opposite label; a neutral subject stays neutral."""
     pairs = [each for each in drawn if "/" in each.kind or each.kind == "negation"]
-    assert len(pairs) > 8_000
+    assert len(pairs) > 7_000
     for one, other in zip(pairs[::2], pairs[1::2], strict=True):
         assert one.kind == other.kind
         assert one.label + other.label == 2 * NEUTRAL
