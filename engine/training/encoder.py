@@ -20,7 +20,7 @@ from earlybird.engine.manifest import LABELS
 from earlybird.engine.text.assembly import assembly
 from earlybird.engine.text.encoder import TextEncoder
 from earlybird.engine.text.profiles import profile
-from earlybird.engine.text.tokenizer import Tokenizer, bundled
+from earlybird.engine.text.tokenizer import bundled
 from earlybird.engine.training.network import Batch
 from earlybird.engine.training.onnx_encoder import read_bert
 

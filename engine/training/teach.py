@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 
-
 from earlybird.engine.errors import ConfigError
 from earlybird.engine.training import run_folder
 from earlybird.engine.training.encoder import save_teacher, start_teacher, trains
@@ -19,8 +18,8 @@ TEACHER = "teacher"
 def teach(job: Job, first_layer: int, keep_start: float, watch: Watch) -> Path:
     """Train a teacher from `job.start` and return its folder; layers below `first_layer` (from 0) stay as they are.
 
-    The result is a weighted mean of the start's weights, `keep_start`, and the trained ones (WiSE-FT, arXiv 2109.01903):
-    half-way weights answer like the mean of two teachers at the cost of one. Raises ConfigError, DataError, NotAModel.
+    The result is a weighted mean of the start's weights, `keep_start`, and the trained ones (WiSE-FT, arXiv
+    2109.01903): it answers like the mean of two teachers at the cost of one. Raises ConfigError, DataError, NotAModel.
     """
     if not 0.0 <= keep_start < 1.0:
         raise ConfigError(f"keep-start: at least 0 and less than 1 required, was {keep_start}")
@@ -49,5 +48,3 @@ def _logged(job: Job, watch: Watch) -> Callable[[Epoch], None]:
         watch.epoch(job.recipe.seed, epoch)
 
     return each_epoch
-
-

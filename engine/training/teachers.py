@@ -32,8 +32,8 @@ def soft_targets(
     """Return the probabilities (n, C) of the mean of the teachers' logits.
 
     A teacher is a folder of `earlybird teach`, a Hugging Face classifier (folder or hub name; its labels are ours or
-    mapped by `labels`) or a model folder of ours at full depth. Each teacher's logits are kept in `cache` under a hash of teacher and texts.
-    Raises NotAModel.
+    mapped by `labels`) or a model folder of ours at full depth. Each teacher's logits are kept in `cache` under a hash
+    of teacher and texts. Raises NotAModel.
     """
     return mean_of_teachers([_cached(name, texts, cache, labels, progress) for name in teachers])
 

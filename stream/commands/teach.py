@@ -4,8 +4,8 @@
   earlybird teach --start teachers/plain/teacher --train texts.csv --invented 9000 --output teachers/invented
   earlybird train --start bundled --train texts.csv --unlabelled titles.jsonl --teacher teachers/invented/teacher ...
 
---start is an ONNX file of a BERT encoder with its tokenizer beside it (tokenizer.json or NAME-tokenizer.json; reading it
-needs the package onnx), a Hugging Face BERT folder with a tokenizer.json, or a teacher of this command.
+--start is an ONNX file of a BERT encoder with its tokenizer beside it (tokenizer.json or NAME-tokenizer.json; reading
+it needs the package onnx), a Hugging Face BERT folder with a tokenizer.json, or a teacher of this command.
 """
 
 import argparse
