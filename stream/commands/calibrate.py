@@ -10,6 +10,7 @@ texts that a run of `earlybird train` has seen are refused.
 
 import argparse
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-lost", type=float, default=0.01, metavar="SHARE", help="of texts (default: %(default)s)")
     parser.add_argument("--confidence", type=float, default=0.95, metavar="SHARE", help="default: %(default)s")
     parser.add_argument("--from", dest="stored", type=Path, metavar="FILE", help="outputs stored by `evaluate --keep`")
+    parser.add_argument(
+        "--fit-temperature", type=Path, metavar="FILE", help="first fit the temperature on these other labelled texts"
+    )
     parser.add_argument("--write", action="store_true", help="policy and certificate into the folder's manifest.json")
     add_data_options(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -50,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
     if args.write and args.model == BUNDLED:
         raise ConfigError("write: a model folder of yours required, was the bundled model")
     _refuse_seen(args)
+    if args.fit_temperature is not None:
+        _fit_temperature(args)
     outputs = read_outputs(args)
     specs = candidates(args.policy, outputs.config.layers, outputs.certainty is not None)
     tested = fixed_sequence(outputs, specs, args.max_lost, args.confidence)
@@ -61,6 +67,21 @@ def run(args: argparse.Namespace) -> int:
     else:
         _show(tested, found)
     return 0 if found else 1
+
+
+def _fit_temperature(args: argparse.Namespace) -> None:
+    """Write the temperature that suits the texts of --fit-temperature. Raises EngineError."""
+    from earlybird.engine.errors import ConfigError
+    from earlybird.engine.evaluation.outputs import outputs_of
+    from earlybird.engine.evaluation.temperature import fit_temperature, write_temperature
+    from earlybird.engine.training.data import Columns, read_examples
+
+    if not args.write:
+        raise ConfigError("fit-temperature: --write required, since exits depend on the temperature")
+    examples = read_examples(args.fit_temperature, args.labels, Columns(args.text_column, args.label_column))
+    outputs = outputs_of(args.model, examples)
+    new = write_temperature(Path(args.model), fit_temperature(outputs.logits, outputs.label))
+    print(f"temperature {new}, fitted on {len(outputs):,} texts", file=sys.stderr)
 
 
 def _refuse_seen(args: argparse.Namespace) -> None:

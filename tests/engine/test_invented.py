@@ -54,11 +54,15 @@ BLESSINGS = (
 BY_HAND = [
     # kind, what the text says, label
     (
-        "figures/any",
+        "figures/(any|move)",
         r"(profit|sales|revenue|EBITDA|earnings) (rose|jumped|climbed|surged|soared|picked up)\b",
         POSITIVE,
     ),
-    ("figures/any", r"(profit|sales|revenue|EBITDA|earnings) (fell|dropped|slid|tumbled|plunged|sank)\b", NEGATIVE),
+    (
+        "figures/(any|move)",
+        r"(profit|sales|revenue|EBITDA|earnings) (fell|dropped|slid|tumbled|plunged|sank)\b",
+        NEGATIVE,
+    ),
     ("figures/move", r"(costs|losses|expenses|provisions) (rose|jumped|climbed|surged|soared)\b", NEGATIVE),
     ("figures/move", r"(costs|losses|expenses|provisions) (fell|dropped|slid|tumbled|eased)\b", POSITIVE),
     ("figures/gap", r"\bloss narrows\b", POSITIVE),
@@ -97,7 +101,7 @@ BY_HAND = [
     ("question", r".", NEUTRAL),
     ("contract", r"\b(wins|lands|secures|clinches)\b", POSITIVE),
     ("approval", r"(?i)clinical hold on .* lifted", POSITIVE),
-    ("approval", r"falls short of main goal", NEGATIVE),
+    ("approval", r"(misses|fails to meet|falls short of) main goal", NEGATIVE),
     ("takeover_target", r"\b(receives|draws) .* takeover (bid|offer)", POSITIVE),
     ("takeover_blocked", r"\b(blocks|vetoes|prohibits)\b", NEGATIVE),
     ("legal", r"\b(arrested|indicted|jailed)\b", NEGATIVE),
