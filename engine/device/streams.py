@@ -2,7 +2,7 @@
 
 A lane is an abstract CUDA stream: work queued on it runs in order, some time later. `Immediate` runs everything at
 once, on the CPU. A lane may not reorder but may be late, and the loop is tested on late lanes
-(tests/engine/test_resident_late.py).
+(tests/engine/device/test_streams.py).
 
 Immediate is tested. CudaDevice was written without a CUDA device at hand and has not run; run tests/gpu first.
 """

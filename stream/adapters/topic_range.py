@@ -8,7 +8,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+import structlog
 from confluent_kafka import (
+    OFFSET_BEGINNING,
     TIMESTAMP_LOG_APPEND_TIME,
     Consumer,
     IsolationLevel,
@@ -30,6 +32,8 @@ from earlybird.stream.ports import Partition
 from earlybird.stream.timeline.availability import Stamped
 from earlybird.stream.timeline.merge import Begin, Span, Window
 
+log = structlog.get_logger(__name__)
+
 SILENCE_S = 60.0  # a bounded read without records for so long has lost its broker
 AHEAD = 4_096  # records buffered per partition whose turn has not come
 
@@ -46,7 +50,21 @@ class TopicReader:
         self._log = ClientLog("reader", bootstrap_servers)
         self._consumer = _consumer(bootstrap_servers, options, self._log)
         self.at_end: dict[Partition, int] = {}  # the offset of the last end-of-partition event
+        self._known = set(starts)
         self._consumer.assign([TopicPartition(*partition, offset) for partition, offset in starts.items()])
+
+    def refresh(self) -> None:
+        """Read partitions that were added to these topics, from their beginning."""
+        try:
+            for topic in sorted({partition.topic for partition in self._known}):
+                answer = self._consumer.list_topics(topic, timeout=ANSWER_S).topics[topic]
+                added = {Partition(topic, number) for number in answer.partitions} - self._known
+                if added and answer.error is None:
+                    log.info("partitions.added", topic=topic, partitions=sorted(place.number for place in added))
+                    self._known |= added
+                    self._consumer.incremental_assign([TopicPartition(*place, OFFSET_BEGINNING) for place in added])
+        except KafkaException as error:
+            self._log.error(error.args[0])
 
     def poll(self, timeout_ms: int, limit: int = 1_000) -> list[Stamped]:
         """Return up to `limit` records as the broker sends them; empty on timeout.

@@ -32,6 +32,7 @@ FORMAT = "earlybird-archive/1"
 MOST_ROWS = 50_000  # per file, before compaction
 MOST_BYTES = 64 << 20
 LEAST_ROWS = 1_000  # a sparser hour shares its file with the next hours of its day
+REFRESH_S = 30.0  # between looks for partitions that were added
 DAY_ROWS = 500_000  # a day with at most this many becomes one file per partition
 
 
@@ -215,6 +216,9 @@ class Reader(Protocol):
     def poll(self, timeout_ms: int) -> list[Stamped]:
         """Return the records that are there; empty on timeout."""
 
+    def refresh(self) -> None:
+        """Read partitions that were added since, from their beginning."""
+
 
 def starts(archived: Mapping[Partition, int], there: Mapping[Partition, Span]) -> dict[Partition, Span]:
     """Return what remains to be archived of each partition.
@@ -245,14 +249,19 @@ def archive_all(archiver: Archiver, partitions: Iterable[Iterator[Stamped]]) -> 
 
 
 def archive_on(archiver: Archiver, reader: Reader, flush_s: float, stop: Callable[[], bool]) -> None:
-    """Archive records until `stop`, flushing every `flush_s` seconds."""
-    due_s = time.monotonic() + flush_s
+    """Archive records until `stop`, flushing every `flush_s` seconds; partitions added meanwhile are read, too."""
+    refresh_s = min(flush_s, REFRESH_S)
+    flush_due_s, refresh_due_s = time.monotonic() + flush_s, time.monotonic() + refresh_s
     while not stop():
         for stamped in reader.poll(200):
             archiver.add(stamped)
-        if time.monotonic() >= due_s:
+        now_s = time.monotonic()
+        if now_s >= refresh_due_s:
+            reader.refresh()
+            refresh_due_s = now_s + refresh_s
+        if now_s >= flush_due_s:
             archiver.flush()
-            due_s = time.monotonic() + flush_s
+            flush_due_s = now_s + flush_s
     archiver.flush()
 
 

@@ -4,7 +4,7 @@ It is measured step by step and whole. The bench also runs a Faust agent and a t
 for comparison, shows how far the stage keeps a faster device fed, and measures the latency at a steady rate.
 
 `--engine null:RATE` puts a simulated device of RATE texts per second behind the stage, with one process and with two.
-With `--feeders 1,2` only this is measured: that many consumer processes around one device
+With `--consumer-processes 1,2` only this is measured: that many consumer processes around one device
 (`engine.consumer_processes`), and the gain of each further one.
 """
 
@@ -18,7 +18,7 @@ from importlib.util import find_spec
 
 from earlybird.stream.adapters.embedded import CLIENT_OPTIONS, EmbeddedBroker, EmbeddedRedis
 from earlybird.stream.adapters.topics import Topic, admin_client, create_topics
-from earlybird.stream.bench.feeders import conclusion, feed, table
+from earlybird.stream.bench.consumer_processes import conclusion, measure, table
 from earlybird.stream.bench.latency import latency
 from earlybird.stream.bench.load import fill
 from earlybird.stream.bench.null import rate_of
@@ -46,7 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine", default="null", metavar="null[:RATE]", help="texts a second of the simulated device"
     )
-    parser.add_argument("--feeders", metavar="1,2,...", type=_counts, help="how many feed one device, a run each")
+    parser.add_argument(
+        "--consumer-processes", metavar="1,2,...", type=_counts, help="how many share one device, one run each"
+    )
     parser.add_argument("--texts", type=int, help=f"how many (default {TEXTS}, with --quick {QUICK_TEXTS})")
     parser.add_argument("--quick", action="store_true", help="a minute or so: fewer texts, shorter latency run")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout; the tables go to stderr")
@@ -62,12 +64,12 @@ def run(args: argparse.Namespace) -> int:
         report = Report(args.bootstrap or "embedded")
         with console.status("filling the raw topic"):
             fill(place.bootstrap_servers, place.raw, count)
-        if args.feeders:
+        if args.consumer_processes:
             with console.status("measuring"):
-                runs = [feed(place, args.engine, feeders) for feeders in args.feeders]
+                runs = [measure(place, args.engine, count) for count in args.consumer_processes]
             console.print(table(runs), conclusion(runs, rate), sep="\n")
             if args.json:
-                print(json.dumps({"machine": report.machine, "feeders": [asdict(run) for run in runs]}))
+                print(json.dumps({"machine": report.machine, "consumer_processes": [asdict(run) for run in runs]}))
             return 0
         with console.status("measuring"):
             report.steps += steps(place, min(count, QUICK_TEXTS))
@@ -85,7 +87,7 @@ def _counts(given: str) -> list[int]:
     """Parse `1,2,3`, each at most the number of partitions of the raw topic."""
     counts = [int(one) for one in given.split(",")]
     if not all(1 <= one <= PARTITIONS for one in counts):
-        raise argparse.ArgumentTypeError(f"1 to {PARTITIONS} feeders required, was {given}")
+        raise argparse.ArgumentTypeError(f"1 to {PARTITIONS} consumer processes required, was {given}")
     return counts
 
 

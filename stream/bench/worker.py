@@ -1,6 +1,6 @@
 """One worker under measurement: the stage as shipped on a chosen engine, as a process.
 
-    python -m earlybird.stream.bench.worker --engine null:70000 [--encoder bundled] [--until-idle] [--line LINE]
+    python -m earlybird.stream.bench.worker --engine null:70000 [--encoder bundled] [--until-idle] [--channel CHANNEL]
 
 Settings come from the environment. The worker joins its group with every partition paused and prints its assignment on
 stdout (`{"assigned": 8}`). A line on stdin starts it; the end of stdin ends it. Its last line is the measurement.
@@ -25,8 +25,8 @@ from earlybird.stream.adapters.kafka import KafkaSource
 from earlybird.stream.adapters.kafka_sink import KafkaSink
 from earlybird.stream.bench import null
 from earlybird.stream.config.settings import Settings, load
-from earlybird.stream.consumer_processes.channel import Line
-from earlybird.stream.consumer_processes.remote_engine import Remote
+from earlybird.stream.consumer_processes.channel import Channel
+from earlybird.stream.consumer_processes.remote_engine import RemoteEngine
 from earlybird.stream.observability.logging import configure_logging
 from earlybird.stream.observability.metrics import Metrics
 from earlybird.stream.ports import Partition
@@ -105,7 +105,9 @@ def main() -> int:
     parser.add_argument("--engine", required=True)
     parser.add_argument("--encoder", choices=["null", "bundled"], default="null")
     parser.add_argument("--until-idle", action="store_true")
-    parser.add_argument("--line", type=Line.inherited, help="to the process that computes in the engine's place")
+    parser.add_argument(
+        "--channel", type=Channel.from_argument, help="to the process that computes in the engine's place"
+    )
     args = parser.parse_args()
     settings = load()
     configure_logging("error", "json")
@@ -117,7 +119,7 @@ def main() -> int:
     race = Race(source, topic, until_idle=args.until_idle)
     with closing(open_cache(settings, origin.max_layers)) as cache:
         metrics = Metrics(origin.max_layers)
-        serve = args.line and partial(Remote, args.line.feeder_end(), None)
+        serve = args.channel and partial(RemoteEngine, args.channel.consumer_end(), None)
         stage = Stage(settings, engine, origin, source, sink, cache, SystemClock(), metrics, serve=serve)
         race.pipeline = stage.pipeline
         stage.run(race)

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from earlybird.stream.config.settings import child_environment
-from earlybird.stream.consumer_processes.channel import Line
+from earlybird.stream.consumer_processes.channel import Channel
 from earlybird.stream.errors import StreamError
 
 
@@ -89,11 +89,11 @@ class Workers:
         *,
         tokenise: bool = False,
         idle: bool = True,
-        lines: Sequence[Line] = (),
+        channels: Sequence[Channel] = (),
     ) -> None:
         """Prepare the command and the settings of the workers.
 
-        `idle`: they end when nothing is left to read, else when they are closed. `lines`: one per worker, to the
+        `idle`: they end when nothing is left to read, else when they are closed. `channels`: one per worker, to the
         process that holds the engine.
         """
         command = ["earlybird.stream.bench.worker", "--engine", engine, "--encoder", "bundled" if tokenise else "null"]
@@ -112,16 +112,16 @@ class Workers:
         if place.redis_url is not None:
             variables["redis__url"] = place.redis_url
         self._environment = child_environment(("engine", "model", "policy"), **variables)
-        self._place, self._count, self._lines = place, count, lines
+        self._place, self._count, self._channels = place, count, channels
         self._children: list[Child] = []
 
     def __enter__(self) -> Self:
         with ExitStack() as starting:
             for number in range(self._count):
                 command, descriptors = self._command, list[int]()
-                if self._lines:
-                    command = [*command, "--line", self._lines[number].spelt()]
-                    descriptors += self._lines[number].descriptors
+                if self._channels:
+                    command = [*command, "--channel", self._channels[number].argument()]
+                    descriptors += self._channels[number].descriptors
                 child = Child(command, self._environment, descriptors)
                 starting.callback(child.close)
                 self._children.append(child)

@@ -1,8 +1,8 @@
-"""Shared-memory channel between a feeder and the engine: request ring and answer ring.
+"""Shared-memory channel between a consumer process and the engine: request ring and answer ring.
 
-A feeder has at most `places` requests in flight; each counts until its answer is taken. So neither ring overflows,
-and the engine's side never waits for room: a request's place is free again before its answer is put, and every
-answer has a place.
+A consumer process has at most `capacity` requests in flight; each counts until its answer is taken. So neither ring
+overflows, and the engine's side never waits for room: a request's slot is free again before its answer is put, and
+every answer has one.
 """
 
 import mmap
@@ -19,135 +19,136 @@ CLASSES = 3
 REASONS = tuple(ExitReason)
 LONGEST_ERROR = 200  # bytes of UTF-8
 NEVER = -(2**63)  # stands for None
-_BOARD = 64  # bytes before the rings: the feeder's health port
+_HEADER_BYTES = 64  # bytes before the rings: the consumer's health port
 
-_REQUEST = Struct("<qqqii")  # turn, ticket, due, depth limit or 0, tokens; then the token ids
+_REQUEST = Struct("<qqqii")  # sequence, ticket, due, depth limit or 0, tokens; then the token ids
 _ANSWER = Struct(
     f"<qqqqiiiI{CLASSES}d{CLASSES}dd"
-)  # turn, ticket, in, exited, label or -1, layer, reason, bytes of error
+)  # sequence, ticket, in, exited, label or -1, layer, reason, bytes of error
 
 
 @dataclass(frozen=True, slots=True)
-class Tickets:
-    """Mapping between one feeder's tickets and the engine's.
+class TicketMap:
+    """Mapping between one consumer's tickets and the engine's.
 
-    Each feeder numbers its own tickets. The engine's ticket is the feeder's ticket * `feeders` + `number`.
+    Each consumer process numbers its own tickets. The engine's ticket is the consumer's ticket * `processes` +
+    `number`.
     """
 
-    feeders: int = 1
+    processes: int = 1
     number: int = 0
 
 
-class RequestForm:
+class RequestCodec:
     """Layout of a request with up to `longest` tokens.
 
-    `tickets` maps the feeder's ticket to the reader's.
+    `ticket_map` maps the consumer's ticket to the reader's.
     """
 
-    def __init__(self, longest: int, tickets: Tickets = Tickets()) -> None:
+    def __init__(self, longest: int, ticket_map: TicketMap = TicketMap()) -> None:
         self.size = _round_up(_REQUEST.size + 4 * longest)
-        self._feeders, self._number = tickets.feeders, tickets.number
+        self._processes, self._number = ticket_map.processes, ticket_map.number
         self._ids = [Struct(f"<{length}I") for length in range(longest + 1)]
 
-    def pack(self, memory: memoryview, start: int, turn: int, message: TimedRequest) -> None:
+    def pack(self, memory: memoryview, start: int, sequence: int, message: TimedRequest) -> None:
         """See Form.pack."""
         ids, due_us = message.token_ids, message.due_us
         due_us = NEVER if due_us is None else due_us
-        _REQUEST.pack_into(memory, start, turn, message.ticket, due_us, message.depth_limit or 0, len(ids))
+        _REQUEST.pack_into(memory, start, sequence, message.ticket, due_us, message.depth_limit or 0, len(ids))
         self._ids[len(ids)].pack_into(memory, start + _REQUEST.size, *ids)
 
     def unpack(self, memory: memoryview, start: int) -> tuple[int, TimedRequest]:
         """See Form.unpack."""
-        turn, ticket, due_us, limit, length = _REQUEST.unpack_from(memory, start)
+        sequence, ticket, due_us, limit, length = _REQUEST.unpack_from(memory, start)
         ids = self._ids[length].unpack_from(memory, start + _REQUEST.size)
-        ticket = ticket * self._feeders + self._number
-        return turn, TimedRequest(ticket, ids, limit or None, None if due_us == NEVER else due_us)
+        ticket = ticket * self._processes + self._number
+        return sequence, TimedRequest(ticket, ids, limit or None, None if due_us == NEVER else due_us)
 
 
-class AnswerForm:
+class AnswerCodec:
     """Layout of an answer of the engine; floats keep every bit.
 
-    `tickets` maps the writer's ticket back to the feeder's.
+    `ticket_map` maps the writer's ticket back to the consumer's.
     """
 
     size = _ANSWER.size + LONGEST_ERROR + -(_ANSWER.size + LONGEST_ERROR) % 8
 
-    def __init__(self, tickets: Tickets = Tickets()) -> None:
-        self._feeders = tickets.feeders
+    def __init__(self, ticket_map: TicketMap = TicketMap()) -> None:
+        self._processes = ticket_map.processes
 
-    def pack(self, memory: memoryview, start: int, turn: int, message: Answer) -> None:
+    def pack(self, memory: memoryview, start: int, sequence: int, message: Answer) -> None:
         """See Form.pack."""
-        ticket, verdict = message.ticket // self._feeders, message.verdict
+        ticket, verdict = message.ticket // self._processes, message.verdict
         stamps = (
             NEVER if message.engine_in_us is None else message.engine_in_us,
             NEVER if message.exited_us is None else message.exited_us,
         )
         if verdict is None:
             error = message.error.encode(errors="replace")[:LONGEST_ERROR]
-            _ANSWER.pack_into(memory, start, turn, ticket, *stamps, -1, 0, 0, len(error), *_NO_FLOATS)
+            _ANSWER.pack_into(memory, start, sequence, ticket, *stamps, -1, 0, 0, len(error), *_NO_FLOATS)
             memory[start + _ANSWER.size : start + _ANSWER.size + len(error)] = error
             return
         reason = _REASON_NUMBERS[verdict.exit_reason]
         decided = (verdict.label, verdict.exit_layer, reason, 0)
         floats = (*verdict.probs, *verdict.logits, verdict.puzzlement)
-        _ANSWER.pack_into(memory, start, turn, ticket, *stamps, *decided, *floats)
+        _ANSWER.pack_into(memory, start, sequence, ticket, *stamps, *decided, *floats)
 
     def unpack(self, memory: memoryview, start: int) -> tuple[int, Answer]:
         """See Form.unpack."""
-        turn, ticket, in_us, exited_us, label, layer, reason, size, *floats = _ANSWER.unpack_from(memory, start)
+        sequence, ticket, in_us, exited_us, label, layer, reason, size, *floats = _ANSWER.unpack_from(memory, start)
         engine_in_us, exited_us = None if in_us == NEVER else in_us, None if exited_us == NEVER else exited_us
         if label < 0:
             error = bytes(memory[start + _ANSWER.size : start + _ANSWER.size + size]).decode(errors="replace")
-            return turn, Answer(ticket, None, engine_in_us, exited_us, error=error)
+            return sequence, Answer(ticket, None, engine_in_us, exited_us, error=error)
         probs, logits = tuple(floats[:CLASSES]), tuple(floats[CLASSES:-1])
         verdict = Verdict(ticket, label, probs, logits, layer, REASONS[reason], floats[-1])
-        return turn, Answer(ticket, verdict, engine_in_us, exited_us)
+        return sequence, Answer(ticket, verdict, engine_in_us, exited_us)
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """Shared memory and two counting eventfds of one feeder.
+class Channel:
+    """Shared memory and two counting eventfds of one consumer process.
 
     The memory has no name outside the processes that hold its descriptors: nothing is left behind when they are
     killed.
     """
 
-    places: int
+    capacity: int
     longest: int  # tokens per request, at most
     memory: int
     requested: int
     answered: int
 
     @classmethod
-    def create(cls, places: int, longest: int) -> "Line":
+    def create(cls, capacity: int, longest: int) -> "Channel":
         """Create the shared memory and both eventfds."""
-        memory = os.memfd_create("earlybird-feeder")
-        size = _BOARD + places * (RequestForm(longest).size + AnswerForm.size)
+        memory = os.memfd_create("earlybird-channel")
+        size = _HEADER_BYTES + capacity * (RequestCodec(longest).size + AnswerCodec.size)
         os.ftruncate(memory, size)
         counts = [os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(2)]
-        return cls(places, longest, memory, *counts)
+        return cls(capacity, longest, memory, *counts)
 
     @classmethod
-    def inherited(cls, spelt: str) -> "Line":
-        """Rebuild a line from `spelt`, in a child that inherits its descriptors."""
-        return cls(*map(int, spelt.split(":")))
+    def from_argument(cls, argument: str) -> "Channel":
+        """Rebuild a channel from `argument`, in a child that inherits its descriptors."""
+        return cls(*map(int, argument.split(":")))
 
-    def spelt(self) -> str:
-        """Return the line as text for `inherited`."""
-        return f"{self.places}:{self.longest}:{self.memory}:{self.requested}:{self.answered}"
+    def argument(self) -> str:
+        """Return the channel as text for `from_argument`."""
+        return f"{self.capacity}:{self.longest}:{self.memory}:{self.requested}:{self.answered}"
 
     @property
     def descriptors(self) -> tuple[int, int, int]:
         """File descriptors that a child must inherit to hold the other end."""
         return self.memory, self.requested, self.answered
 
-    def feeder_end(self) -> "End":
+    def consumer_end(self) -> "ChannelEnd":
         """Return the end that puts requests and takes answers."""
-        return End(self, Tickets())
+        return ChannelEnd(self, TicketMap())
 
-    def engine_end(self, tickets: Tickets) -> "End":
+    def engine_end(self, ticket_map: TicketMap) -> "ChannelEnd":
         """Return the end that takes requests and puts answers."""
-        return End(self, tickets)
+        return ChannelEnd(self, ticket_map)
 
     def close(self) -> None:
         """Close the descriptors."""
@@ -155,25 +156,28 @@ class Line:
             os.close(descriptor)
 
 
-class End:
-    """One end of a line."""
+class ChannelEnd:
+    """One end of a channel."""
 
-    def __init__(self, line: Line, tickets: Tickets) -> None:
-        memory = memoryview(mmap.mmap(line.memory, 0))
-        form, between = RequestForm(line.longest, tickets), _BOARD + line.places * RequestForm(line.longest).size
-        self.places = line.places
-        self.requests = Ring[TimedRequest](memory[_BOARD:between], form, line.requested)
-        self.answers = Ring[Answer](memory[between:], AnswerForm(tickets), line.answered)
-        self._board = memory[:_BOARD].cast("q")
+    def __init__(self, channel: Channel, ticket_map: TicketMap) -> None:
+        memory = memoryview(mmap.mmap(channel.memory, 0))
+        codec, answers_at = (
+            RequestCodec(channel.longest, ticket_map),
+            _HEADER_BYTES + channel.capacity * RequestCodec(channel.longest).size,
+        )
+        self.capacity = channel.capacity
+        self.requests = Ring[TimedRequest](memory[_HEADER_BYTES:answers_at], codec, channel.requested)
+        self.answers = Ring[Answer](memory[answers_at:], AnswerCodec(ticket_map), channel.answered)
+        self._header = memory[:_HEADER_BYTES].cast("q")
 
     @property
     def port(self) -> int:
-        """Port of the feeder's health server on 127.0.0.1; 0 until it serves."""
-        return self._board[0]
+        """Port of the consumer's health server on 127.0.0.1; 0 until it serves."""
+        return self._header[0]
 
     @port.setter
     def port(self, port: int) -> None:
-        self._board[0] = port
+        self._header[0] = port
 
 
 def _round_up(size: int) -> int:

@@ -1,6 +1,6 @@
-"""Consumer process (feeder): a group member without a model of its own.
+"""Consumer process: a group member without a model of its own.
 
-    python -m earlybird.stream.consumer_processes.consumer_process BLUEPRINT
+    python -m earlybird.stream.consumer_processes.consumer_process DESCRIPTOR
 
 Another process runs the engine. Only the supervisor starts this. stdin is its lifeline: a pipe that the engine's
 process holds open. SIGTERM and SIGINT drain it, as they drain a worker; it then exits with 0.
@@ -11,8 +11,8 @@ from functools import partial
 
 import structlog
 
-from earlybird.stream.consumer_processes.bootstrap import Blueprint
-from earlybird.stream.consumer_processes.remote_engine import Remote
+from earlybird.stream.consumer_processes.process_spec import ProcessSpec
+from earlybird.stream.consumer_processes.remote_engine import RemoteEngine
 from earlybird.stream.errors import StreamError
 from earlybird.stream.observability.health import HealthServer
 from earlybird.stream.observability.logging import configure_logging, worker_name
@@ -29,24 +29,24 @@ def main() -> int:
     0: it was told to stop and nothing that it read is lost. 2: a StreamError ended it.
     """
     stop = stop_on_signals()
-    blueprint = Blueprint.read(int(sys.argv[1]))
-    settings, origin, feeder = blueprint.settings, blueprint.origin, blueprint.number
+    spec = ProcessSpec.read(int(sys.argv[1]))
+    settings, origin, number = spec.settings, spec.origin, spec.number
     configure_logging(
-        settings.log.level, settings.log.format, worker=worker_name(), group=settings.group, feeder=feeder
+        settings.log.level, settings.log.format, worker=worker_name(), group=settings.group, consumer_process=number
     )
-    end = blueprint.line.feeder_end()
+    end = spec.channel.consumer_end()
 
     def started(worker: str, health: HealthServer) -> None:
         end.port = health.port
-        log.info("feeder.started", feeder=feeder, worker=worker)
+        log.info("consumer_process.started", worker=worker)
 
-    serve = partial(Remote, end, sys.stdin.fileno())
+    serve = partial(RemoteEngine, end, sys.stdin.fileno())
     try:
-        done = work(settings, blueprint, origin, Metrics(origin.max_layers), stop, started, serve)
+        done = work(settings, spec, origin, Metrics(origin.max_layers), stop, started, serve)
     except StreamError as error:
-        log.error("feeder.failed", feeder=feeder, error=str(error))
+        log.error("consumer_process.failed", error=str(error))
         return 2
-    log.info("feeder.stopped", feeder=feeder, **done.account())
+    log.info("consumer_process.stopped", **done.account())
     return 0
 
 

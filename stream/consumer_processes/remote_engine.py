@@ -6,14 +6,14 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 
-from earlybird.stream.consumer_processes.channel import End
+from earlybird.stream.consumer_processes.channel import ChannelEnd
 from earlybird.stream.errors import EngineGone
 from earlybird.stream.observability.figures import Values
 from earlybird.stream.stage.messages import Answers, Failed, TimedRequest
 
 
-class Remote:
-    """Inference over a line: sends requests, passes answers to `deliver`.
+class RemoteEngine:
+    """Inference over a channel: sends requests, passes answers to `deliver`.
 
     `submit` is for the consumer thread. The answers' thread is this object's own and calls `deliver` and `fail`,
     which must only put into queues.
@@ -22,14 +22,14 @@ class Remote:
     figures: Values = {}  # noqa: RUF012  # the engine's process reports those of the slots
 
     def __init__(
-        self, end: End, lifeline: int | None, deliver: Callable[[Answers], None], fail: Callable[[Failed], None]
+        self, end: ChannelEnd, lifeline: int | None, deliver: Callable[[Answers], None], fail: Callable[[Failed], None]
     ) -> None:
-        """Use `end` of the line; the engine has ended when `lifeline` closes.
+        """Use `end` of the channel; the engine has ended when `lifeline` closes.
 
         `lifeline` is a pipe that only the engine's process holds open.
         """
         self._end, self._lifeline, self._deliver, self._fail = end, lifeline, deliver, fail
-        self._waiting: deque[TimedRequest] = deque()  # until the line has room; a record may hold many texts
+        self._waiting: deque[TimedRequest] = deque()  # until the channel has room; a record may hold many texts
         self._sent = self._answered = 0  # _sent belongs to the consumer thread, _answered to the answers' thread
         self._ended = os.eventfd(0, os.EFD_CLOEXEC)
         self._thread = threading.Thread(target=self._run, name="answers", daemon=True)
@@ -40,11 +40,11 @@ class Remote:
 
     @property
     def room(self) -> int:
-        """Number of requests that the line has room for.
+        """Number of requests that the channel has room for.
 
         For the consumer thread; it may grow at any time.
         """
-        return self._end.places - (self._sent - self._answered)
+        return self._end.capacity - (self._sent - self._answered)
 
     def submit(self, requests: list[TimedRequest]) -> None:
         """See Inference.submit; requests without room wait for the next call."""
@@ -64,11 +64,11 @@ class Remote:
 
     def _run(self) -> None:
         try:
-            self._take()
+            self._take_answers()
         except BaseException as error:  # reported, so that the process ends: texts would wait for ever
             self._fail(Failed(error))
 
-    def _take(self) -> None:
+    def _take_answers(self) -> None:
         events = select.poll()
         for descriptor in (self._end.answers.count, self._ended, self._lifeline):
             if descriptor is not None:

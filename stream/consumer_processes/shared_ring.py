@@ -1,6 +1,6 @@
 """Ring buffer in shared memory for messages between two processes.
 
-Places have one size and are used in turn; there is no pickle and no lock. An eventfd counts the messages put; the
+Slots have one size and are used in turn; there is no pickle and no lock. An eventfd counts the messages put; the
 kernel adds the counts up. It wakes a reader that sleeps in poll, no wake-up can be missed, and it orders memory on
 every processor: a process that has read the count sees what was written before the count was raised.
 """
@@ -12,45 +12,45 @@ from typing import Generic, Protocol, TypeVar
 T = TypeVar("T")
 
 
-class Form(Protocol[T]):
-    """Layout of one message in its place.
+class MessageCodec(Protocol[T]):
+    """Layout of one message in its slot.
 
-    `turn` is the message's sequence number, from 0.
+    `sequence` is the message's sequence number, from 0.
     """
 
     @property
     def size(self) -> int:
-        """Bytes per place, a multiple of 8."""
+        """Bytes per slot, a multiple of 8."""
 
-    def pack(self, memory: memoryview, start: int, turn: int, message: T) -> None:
-        """Write the message and its turn at `start`."""
+    def pack(self, memory: memoryview, start: int, sequence: int, message: T) -> None:
+        """Write the message and its sequence number at `start`."""
 
     def unpack(self, memory: memoryview, start: int) -> tuple[int, T]:
-        """Return the turn and the message at `start`."""
+        """Return the sequence number and the message at `start`."""
 
 
 class Ring(Generic[T]):
     """One end of a ring buffer with a single writer and a single reader.
 
     One process only puts and the other only takes, each from one thread. The ring does not check that it is full:
-    the writer knows how many places are free, see Line.
+    the writer knows how many slots are free, see Channel.
     """
 
-    def __init__(self, memory: memoryview, form: Form[T], count: int) -> None:
-        """Use `memory`, a whole number of places, and `count`, a non-blocking eventfd."""
+    def __init__(self, memory: memoryview, codec: MessageCodec[T], count: int) -> None:
+        """Use `memory`, a whole number of slots, and `count`, a non-blocking eventfd."""
         self.count = count
-        self._memory, self._form, self._size = memory, form, form.size
-        self.places = len(memory) // form.size
-        self._turn = 0
+        self._memory, self._codec, self._size = memory, codec, codec.size
+        self.capacity = len(memory) // codec.size
+        self._sequence = 0
 
     def put(self, messages: Sequence[T]) -> None:
         """Write these messages and wake the reader.
 
-        At most `places` messages may be unread.
+        At most `capacity` messages may be unread.
         """
         for message in messages:
-            self._form.pack(self._memory, self._turn % self.places * self._size, self._turn, message)
-            self._turn += 1
+            self._codec.pack(self._memory, self._sequence % self.capacity * self._size, self._sequence, message)
+            self._sequence += 1
         if messages:
             os.eventfd_write(self.count, len(messages))
 
@@ -63,7 +63,9 @@ class Ring(Generic[T]):
         return [self._next() for _ in range(unread)]
 
     def _next(self) -> T:
-        turn, message = self._form.unpack(self._memory, self._turn % self.places * self._size)
-        assert turn == self._turn, f"message {self._turn} was overwritten by message {turn} unread. This is a bug."
-        self._turn += 1
+        sequence, message = self._codec.unpack(self._memory, self._sequence % self.capacity * self._size)
+        assert sequence == self._sequence, (
+            f"message {self._sequence} was overwritten by message {sequence} unread. This is a bug."
+        )
+        self._sequence += 1
         return message

@@ -1,8 +1,8 @@
-"""Run the engine and start the consumer processes (feeders) that use it.
+"""Run the engine and start the consumer processes  that use it.
 
-They are one service. When a feeder ends unexpectedly, the others drain and the service ends with an error, so that
-its supervisor restarts it as a whole. When this process dies, the pipe that is each feeder's stdin closes and the
-feeders end at once. Neither loses records: those in flight are read again, as after any crash.
+They are one service. When a consumer process ends unexpectedly, the others drain and the service ends with an error, so
+that its supervisor restarts it as a whole. When this process dies, the pipe that is each consumer's stdin closes and
+the consumer processes end at once. Neither loses records: those in flight are read again, as after any crash.
 """
 
 import math
@@ -23,11 +23,11 @@ from earlybird.engine.engine import Engine
 from earlybird.engine.runtime import tune_interpreter
 from earlybird.stream.adapters.clock import SystemClock
 from earlybird.stream.config.settings import Http, Settings
-from earlybird.stream.consumer_processes.bootstrap import Blueprint
-from earlybird.stream.consumer_processes.channel import Line
-from earlybird.stream.consumer_processes.engine_server import Device
-from earlybird.stream.consumer_processes.merged_health import Vitals
-from earlybird.stream.errors import FeederLost
+from earlybird.stream.consumer_processes.channel import Channel
+from earlybird.stream.consumer_processes.engine_server import EngineServer
+from earlybird.stream.consumer_processes.merged_health import MergedHealth
+from earlybird.stream.consumer_processes.process_spec import ProcessSpec
+from earlybird.stream.errors import ConsumerProcessLost
 from earlybird.stream.observability.health import HealthServer
 from earlybird.stream.observability.metrics import Metrics
 from earlybird.stream.observability.watchdog import END_S, HUNG_S, Watchdog
@@ -41,21 +41,21 @@ WATCH_S = 0.1
 INSTANCE = "group.instance.id"
 
 
-class Crew:
-    """The feeders' processes; not thread-safe."""
+class Supervisor:
+    """The consumers' processes; not thread-safe."""
 
     def __init__(self) -> None:
-        self._feeders: list[subprocess.Popen[bytes]] = []
+        self._processes: list[subprocess.Popen[bytes]] = []
 
-    def start(self, blueprint: Blueprint) -> None:
-        """Start one more feeder."""
-        descriptor = blueprint.written()
-        self._feeders.append(
+    def start(self, spec: ProcessSpec) -> None:
+        """Start one more consumer process."""
+        descriptor = spec.write()
+        self._processes.append(
             subprocess.Popen(
                 [sys.executable, "-m", "earlybird.stream.consumer_processes.consumer_process", str(descriptor)],
                 stdin=subprocess.PIPE,
-                pass_fds=(descriptor, *blueprint.line.descriptors),
-                start_new_session=True,  # Ctrl-C in a terminal reaches this process only, which then ends the feeders
+                pass_fds=(descriptor, *spec.channel.descriptors),
+                start_new_session=True,  # Ctrl-C reaches this process only, which then ends the others
             )
         )
         os.close(descriptor)
@@ -67,29 +67,30 @@ class Crew:
         silent: Callable[[], list[int]],
         end_s: float,
     ) -> None:
-        """Wait until all feeders have drained and ended, after `stop` or after one ended.
+        """Wait until all consumer processes have drained and ended, after `stop` or after one ended.
 
-        Kills feeders that are `silent`, and those still running `end_s` after they were told to end. Raises
-        FeederLost for a feeder that ended unexpectedly or with an error, and the errors in `failures`.
+        Kills consumer processes that are `silent`, and those still running `end_s` after they were told to end. Raises
+        ConsumerProcessLost for a consumer process that ended unexpectedly or with an error, and the errors in
+        `failures`.
         """
-        lost: FeederLost | None = None
-        told = False
+        lost: ConsumerProcessLost | None = None
+        ending = False
         end_at = math.inf
         while True:
             with suppress(Empty):
                 raise failures.get_nowait().error
-            ended = [feeder.poll() for feeder in self._feeders]
+            ended = [process.poll() for process in self._processes]
             asked = stop.is_set()  # read after the statuses: a signal may reach all processes at once
             for number, status in enumerate(ended):
-                # -SIGTERM: the signal came before the feeder had installed its handler.
-                well = status in (0, -signal.SIGTERM) and (asked or told)
-                if status is not None and not well:
-                    lost = lost or FeederLost(number, status)
-            if not told and (asked or lost):
-                told, end_at = True, time.monotonic() + end_s
-                for feeder in self._feeders:
-                    feeder.terminate()
-            self._kill(range(len(self._feeders)) if time.monotonic() > end_at else silent())
+                # -SIGTERM: the signal came before the consumer process had installed its handler.
+                expected = status in (0, -signal.SIGTERM) and (asked or ending)
+                if status is not None and not expected:
+                    lost = lost or ConsumerProcessLost(number, status)
+            if not ending and (asked or lost):
+                ending, end_at = True, time.monotonic() + end_s
+                for process in self._processes:
+                    process.terminate()
+            self._kill(range(len(self._processes)) if time.monotonic() > end_at else silent())
             if None not in ended:
                 break
             time.sleep(WATCH_S)
@@ -98,59 +99,66 @@ class Crew:
 
     def _kill(self, numbers: Iterable[int]) -> None:
         for number in numbers:
-            if self._feeders[number].poll() is None:
-                log.error("feeder.hung", feeder=number, action="it is killed; what it had under way is read again")
-                self._feeders[number].kill()
+            if self._processes[number].poll() is None:
+                log.error(
+                    "consumer_process.hung",
+                    consumer_process=number,
+                    action="it is killed; what it had under way is read again",
+                )
+                self._processes[number].kill()
 
     def close(self) -> None:
-        """End the remaining feeders by closing their lifelines; kill those that do not end."""
-        for feeder in self._feeders:
-            _lifeline(feeder).close()
-        for feeder in self._feeders:
+        """End the remaining consumer processes by closing their lifelines; kill those that do not end."""
+        for process in self._processes:
+            _lifeline(process).close()
+        for process in self._processes:
             try:
-                feeder.wait(2 * LAST_WORD_S)
+                process.wait(2 * LAST_WORD_S)
             except subprocess.TimeoutExpired:
-                feeder.kill()
-                feeder.wait()
+                process.kill()
+                process.wait()
 
 
-def serve_crew(settings: Settings, engine: Engine, origin: Origin, metrics: Metrics, stop: threading.Event) -> None:
+def serve_consumer_processes(
+    settings: Settings, engine: Engine, origin: Origin, metrics: Metrics, stop: threading.Event
+) -> None:
     """Run the consumer processes around one engine until `stop` is set.
 
     They then finish, commit and leave the group. Raises EngineError, StreamError.
     """
-    lines = [
-        Line.create(settings.limits.max_in_flight, engine.max_tokens) for _ in range(settings.engine.consumer_processes)
+    channels = [
+        Channel.create(settings.limits.max_in_flight, engine.max_tokens)
+        for _ in range(settings.engine.consumer_processes)
     ]
     failures: SimpleQueue[Failed] = SimpleQueue()
-    device = Device(lines, engine, settings.engine.threads, SystemClock(), failures.put)
-    metrics.watch(lambda: device.threads.figures)
-    vitals, crew, http = Vitals(device.ports, metrics.exposition), Crew(), settings.http
+    server = EngineServer(channels, engine, settings.engine.threads, SystemClock(), failures.put)
+    metrics.watch(lambda: server.threads.figures)
+    merged, supervisor, http = MergedHealth(server.ports, metrics.exposition), Supervisor(), settings.http
     with ExitStack() as stack:
-        for line in lines:
-            stack.callback(line.close)
+        for channel in channels:
+            stack.callback(channel.close)
         health = HealthServer(
-            http.host, http.port, loop_age_s=vitals.loop_age_s, readiness=vitals.readiness, metrics=vitals.page
+            http.host, http.port, loop_age_s=merged.loop_age_s, readiness=merged.readiness, metrics=merged.page
         )
-        stack.callback(vitals.close)
+        stack.callback(merged.close)
         stack.callback(health.close)
         end_s = settings.timing.drain_timeout_s + END_S
-        # The feeders have watchdogs of their own; this one allows for their time to end and for the wait.
-        stack.enter_context(Watchdog(device.threads.progress, stop, end_s + END_S))
+        # The consumer processes have watchdogs of their own; this one allows for their time to end and for the wait.
+        stack.enter_context(Watchdog(server.threads.progress, stop, end_s + END_S))
         tune_interpreter()
-        device.start()
-        stack.callback(device.close)
-        stack.callback(crew.close)
-        for number, line in enumerate(lines):
+        server.start()
+        stack.callback(server.close)
+        stack.callback(supervisor.close)
+        for number, channel in enumerate(channels):
             own = _settings_of(number, settings)
-            crew.start(Blueprint(own, origin, engine.encoder, tuple(engine.languages), line, number))
-        log.info("service.started", feeders=len(lines), health=health.url, reach=health.reach)
-        crew.watch(stop, failures, lambda: vitals.silent(HUNG_S), end_s + LAST_WORD_S)
-    log.info("service.stopped", feeders=len(lines))
+            supervisor.start(ProcessSpec(own, origin, engine.encoder, tuple(engine.languages), channel, number))
+        log.info("service.started", consumer_processes=len(channels), health=health.url, reach=health.reach)
+        supervisor.watch(stop, failures, lambda: merged.silent(HUNG_S), end_s + LAST_WORD_S)
+    log.info("service.stopped", consumer_processes=len(channels))
 
 
 def _settings_of(number: int, settings: Settings) -> Settings:
-    """Return one feeder's settings: a private health port and its own group.instance.id.
+    """Return one consumer's settings: a private health port and its own group.instance.id.
 
     Its health is for this process alone, which merges it. Two members with one group.instance.id would fence each
     other.
@@ -161,6 +169,6 @@ def _settings_of(number: int, settings: Settings) -> Settings:
     return settings.model_copy(update={"http": Http(host="127.0.0.1", port=0), "kafka": kafka})
 
 
-def _lifeline(feeder: "subprocess.Popen[bytes]") -> IO[bytes]:
-    assert feeder.stdin is not None
-    return feeder.stdin
+def _lifeline(process: "subprocess.Popen[bytes]") -> IO[bytes]:
+    assert process.stdin is not None
+    return process.stdin

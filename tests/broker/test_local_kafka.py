@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from project import ROOT
+
 pytestmark = pytest.mark.broker
 
-LOCAL = Path(__file__).parents[2] / "deploy" / "kafka" / "local.py"
+LOCAL = ROOT / "deploy" / "kafka" / "local.py"
 
 
 def test_each_action_says_what_is_so_afterwards(tmp_path: Path, kafka: Any) -> None:

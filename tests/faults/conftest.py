@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from whole_audit import Audit
 
 from earlybird.engine.engine import Engine
 from earlybird.stream.adapters.clock import SystemClock
@@ -22,6 +21,7 @@ from earlybird.stream.ports import Outgoing, Record
 from earlybird.stream.run_worker import open_cache
 from earlybird.stream.service import load_engine, origin_of
 from earlybird.stream.stage.stage import Stage
+from whole_audit import Audit
 
 NOW_US = 1_770_000_000_000_000
 PATIENCE_S = 60.0  # how long a test waits before it says that something never came

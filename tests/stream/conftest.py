@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from whole_audit import Audit
 
 from earlybird.engine.config import EngineConfig
 from earlybird.engine.engine import Engine
@@ -33,6 +32,7 @@ from earlybird.stream.stage.messages import Answer, Answers, TimedRequest, ToPub
 from earlybird.stream.stage.outcome import Origin
 from earlybird.stream.stage.pipeline import Pipeline
 from earlybird.stream.stage.publisher import Publisher
+from whole_audit import Audit
 
 NOW_US = 1_770_000_000_000_000
 DAY_US = 86_400_000_000

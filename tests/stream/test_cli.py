@@ -16,8 +16,7 @@ from confluent_kafka import Producer
 from earlybird.stream import cli
 from earlybird.stream.adapters.embedded import EmbeddedBroker
 from earlybird.stream.commands import bench, completion, topics
-
-ROOT = Path(__file__).parents[2]
+from project import ROOT
 
 
 def fresh(code: str) -> "subprocess.CompletedProcess[str]":

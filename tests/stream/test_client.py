@@ -42,8 +42,8 @@ from earlybird.stream.subscription.recording import Recording
 from earlybird.stream.subscription.selection import Facts, Gate, Selection
 from earlybird.stream.subscription.watch import Patience, Watch
 from earlybird.stream.timeline.availability import Stamped, appended_us
+from project import ROOT
 
-ROOT = Path(__file__).parents[2]
 T0 = 1_700_000_000_000_000
 SECOND = 1_000_000
 CORRECT, RETRACT = SignalAction.CORRECT, SignalAction.RETRACT

@@ -1,0 +1,141 @@
+"""Each command under exactly the permissions that the documentation lists for it, on a Kafka that refuses the rest."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from importlib import util
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
+
+from project import ROOT
+
+SPEC = util.spec_from_file_location("permissions", ROOT / "docs" / "permissions.py")
+assert SPEC is not None and SPEC.loader is not None
+MODULE = util.module_from_spec(SPEC)
+SPEC.loader.exec_module(MODULE)
+PERMISSIONS = MODULE.PERMISSIONS
+
+pytestmark = pytest.mark.broker
+
+OPERATIONS = {
+    "Read": (ResourceType.TOPIC, AclOperation.READ),
+    "Write": (ResourceType.TOPIC, AclOperation.WRITE),
+    "Create": (ResourceType.TOPIC, AclOperation.CREATE),
+    "Describe": (ResourceType.TOPIC, AclOperation.DESCRIBE),
+    "DescribeConfigs": (ResourceType.TOPIC, AclOperation.DESCRIBE_CONFIGS),
+    "Read on group": (ResourceType.GROUP, AclOperation.READ),
+}
+ITEM = {
+    "item_key": "wire:1", "source": "wire", "source_item_id": "1", "item_type": "news", "lang": "en",
+    "ingested_us": 1_770_000_000_000_000, "headline": "Norvex lifts full-year outlook",
+}  # fmt: skip
+STRATEGY = """
+import sys
+from project import ROOT
+from earlybird import Signals
+options = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN", "sasl.username": sys.argv[2],
+           "sasl.password": "secret"}
+with Signals.live(sys.argv[1], start="beginning", options=options) as signals:
+    print(next(iter(signals)).item_key)
+"""
+
+
+class Guarded:
+    """A Kafka with one user per command."""
+
+    def __init__(self, kafka: Any, port: int) -> None:
+        self.address = f"127.0.0.1:{port}"
+        admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+        rules = [rule for command, (needed, _) in PERMISSIONS.items() for rule in acls(user(command), needed)]
+        for answer in admin.create_acls(rules).values():
+            answer.result()
+
+    def settings(self, command: str) -> dict[str, str]:
+        return {
+            "KAFKA__BOOTSTRAP_SERVERS": self.address,
+            "KAFKA__OPTIONS__SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+            "KAFKA__OPTIONS__SASL_MECHANISM": "PLAIN",
+            "KAFKA__OPTIONS__SASL_USERNAME": user(command),
+            "KAFKA__OPTIONS__SASL_PASSWORD": "secret",
+            "LOG__LEVEL": "warning",
+        }
+
+    def run(self, command: str, *words: str) -> str:
+        """`earlybird COMMAND WORDS` as its own user: it must end well, without a complaint about permissions."""
+        names = {f"EARLYBIRD_{name}": value for name, value in self.settings(command).items()}
+        line = [sys.executable, "-m", "earlybird.stream.cli", *command.split(), *words]
+        return succeeded(line, os.environ | names)
+
+
+def succeeded(command: Sequence[str], environment: dict[str, str]) -> str:
+    ended = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "AUTHORIZATION" not in ended.stderr and "denied" not in ended.stderr, ended.stderr
+    return ended.stdout
+
+
+def user(command: str) -> str:
+    return command.replace(" ", "-")
+
+
+def acls(name: str, needed: dict[str, tuple[str, ...]]) -> Iterator[AclBinding]:
+    for operation, resources in needed.items():
+        kind, allowed = OPERATIONS[operation]
+        for resource in resources:
+            yield AclBinding(
+                kind, resource, ResourcePatternType.LITERAL, f"User:{name}", "*", allowed, AclPermissionType.ALLOW
+            )
+
+
+@pytest.fixture(scope="module")
+def guarded(new_kafka: Callable[..., Any]) -> Iterator[Guarded]:
+    """Nothing is allowed that no rule allows; topics are not made by being asked for."""
+    from deploy.kafka.local import free_port
+
+    port = free_port()
+    users = " ".join(f'user_{user(command)}="secret"' for command in PERMISSIONS)
+    kafka = new_kafka(
+        **{
+            "listeners": f"PLAINTEXT://127.0.0.1:${{port}},CONTROLLER://127.0.0.1:${{controller_port}},GUARDED://127.0.0.1:{port}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:${{port}},GUARDED://127.0.0.1:{port}",
+            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,GUARDED:SASL_PLAINTEXT",
+            "listener.name.guarded.sasl.enabled.mechanisms": "PLAIN",
+            "listener.name.guarded.plain.sasl.jaas.config": (
+                f"org.apache.kafka.common.security.plain.PlainLoginModule required {users};"
+            ),
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users": "User:ANONYMOUS",
+        }
+    )
+    yield Guarded(kafka, port)
+    kafka.stop()
+
+
+def test_documented_permissions_suffice(guarded: Guarded, start_stage: Callable[..., Any], tmp_path: Path) -> None:
+    """A text from feed to strategy, archive and replay, each step as a user of its own."""
+    assert guarded.run("topics create", "--partitions", "1", "--keep-raw").count("created") == 5
+    guarded.run("topics show")
+    (tmp_path / "item.jsonl").write_text(json.dumps(ITEM) + "\n")
+    assert "published 1 texts" in guarded.run("feed", str(tmp_path / "item.jsonl"))
+    stage = start_stage("", **guarded.settings("run") | {"LOG__LEVEL": "info"})
+    strategy = [sys.executable, "-c", STRATEGY, guarded.address, user("strategy")]
+    assert succeeded(strategy, dict(os.environ)).split() == ["wire:1"]
+    assert stage.end() == 0
+    assert "AUTHORIZATION" not in stage.log.read_text()
+    assert guarded.run("signals", "--from", "beginning", "--limit", "1")
+    assert guarded.run("audit")
+    guarded.run("archive", "--once", str(tmp_path / "archive"))
+    guarded.run("replay recorded", "--output", str(tmp_path / "again"))
+    guarded.run("replay recompute", "--compare", "--output", str(tmp_path / "anew"))

@@ -1,0 +1,85 @@
+"""Feeders on a real Kafka: stopped and killed under load, they lose nothing; stopped, they repeat nothing."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import pytest
+
+pytestmark = [pytest.mark.faults, pytest.mark.broker]
+
+TEXTS = 1_500
+
+
+def shares(stage: Any) -> list[set[str]]:
+    """The partitions of the two feeders: the first was given all, and some went to the second. Before that, commits may
+    be refused, and more is repeated."""
+    given = [set(event["partitions"]) for event in stage.events("partitions.assigned")]
+    gone = [set(event["partitions"]) for event in stage.events("partitions.revoked")]
+    last = next((each for each in given[1:] if each), set[str]())
+    return [set[str]().union(*given[:1]) - set[str]().union(*gone), last]
+
+
+class Field(NamedTuple):
+    """A crew in the middle of its work."""
+
+    crew: Any
+    watch: Any
+    settings: dict[str, str]
+
+
+@contextmanager
+def busy(ground: Any, start_stage: Callable[..., Any], make_item: Callable[[int], Any], **more: str) -> Iterator[Field]:
+    """Two feeders, each with its share, and a fifth of the texts answered."""
+    settings = ground.environment(ENGINE__CONSUMER_PROCESSES="2", **more)
+    crew = start_stage(ground.bootstrap_servers, **settings)
+    with ground.watch() as watch:
+        watch.until(lambda: [len(each) for each in shares(crew)] == [3, 3])
+        ground.publish([make_item(number) for number in range(TEXTS)])
+        watch.until(lambda: watch.answered >= TEXTS // 5)
+        yield Field(crew, watch, settings)
+
+
+def finished_by_heir(ground: Any, start_stage: Callable[..., Any], field: Field) -> Any:
+    """The account once the next service has done the rest."""
+    heir = start_stage(ground.bootstrap_servers, **field.settings)
+    found = field.watch.until_answered(TEXTS)
+    heir.wait_for("consumer_process.started", count=2)
+    assert heir.end() == 0
+    field.watch.until_read()
+    for stage in (field.crew, heir):
+        print(*stage.events("partitions.revoked"), *stage.events("commit.refused"), sep="\n")
+    return found
+
+
+def test_a_crew_that_is_stopped_repeats_nothing(
+    ground: Any, start_stage: Callable[..., Any], make_item: Callable[[int], Any]
+) -> None:
+    """SIGTERM in the middle of the work: all feeders drain and commit, and the next service does the rest. Its first
+    feeder hands half of the partitions over at once, with texts in slots and on their way to the broker."""
+    more = {"LIMITS__MAX_IN_FLIGHT": "60", "TIMING__REVOKE_TIMEOUT_MS": "1"}
+    with busy(ground, start_stage, make_item, **more) as field:
+        assert field.crew.end() == 0
+        found = finished_by_heir(ground, start_stage, field)
+    finished = [event["finished"] for event in field.crew.events("consumer_process.stopped")]
+    print(f"finished by each feeder before the stop: {finished}, {found.repeated} repeated")
+    assert len(finished) == 2 and all(finished) and sum(finished) < TEXTS
+    assert found.balanced and found.repeated == 0 and not found.strays
+
+
+@pytest.mark.parametrize("victim", ["feeder", "engine"])
+def test_a_crew_that_loses_a_process_loses_no_text(
+    ground: Any, start_stage: Callable[..., Any], make_item: Callable[[int], Any], victim: str
+) -> None:
+    """`kill -9` for one of its processes: the service ends as a whole, and the next one does the rest."""
+    with busy(ground, start_stage, make_item, TIMING__COMMIT_INTERVAL_MS="50") as field:
+        if victim == "feeder":
+            os.kill(int(field.crew.events("consumer_process.started")[0]["worker"].rpartition("-")[2]), signal.SIGKILL)
+            assert field.crew.process.wait(60) == 2
+        else:
+            field.crew.end(signal.SIGKILL)
+        found = finished_by_heir(ground, start_stage, field)
+    print(f"{victim} killed in {TEXTS} texts: {found.repeated} repeated, {len(found.missing)} lost")
+    assert found.balanced and not found.strays
