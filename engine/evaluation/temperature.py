@@ -17,9 +17,9 @@ _TRIED = torch.logspace(-0.5, 0.5, 401, dtype=torch.float64)  # 0.32 to 3.2
 
 
 def fit_temperature(logits: Tensor, label: Tensor) -> float:
-    """Return the temperature with the least negative log-likelihood over all exits, from logits (n, D, C).
+    """Return the temperature with the least negative log-likelihood over all exits.
 
-    Source: Guo et al. 2017, arXiv 1706.04599, section 4.2.
+    From logits (n, D, C). Source: Guo et al. 2017, arXiv 1706.04599, section 4.2.
     """
     flat = logits.double().flatten(0, 1)
     repeated = label.repeat_interleave(logits.shape[1])
@@ -28,9 +28,9 @@ def fit_temperature(logits: Tensor, label: Tensor) -> float:
 
 
 def write_temperature(folder: Path, factor: float) -> float:
-    """Multiply the temperature in a model folder's manifest and drop a certificate of the old one.
+    """Multiply the temperature in a model folder's manifest.
 
-    Returns the new temperature. Raises ManifestMismatch.
+    A certificate of the old one is dropped. Returns the new temperature. Raises ManifestMismatch.
     """
     temperature = round((manifests.read(folder).temperature or 1.0) * factor, 3)
     path = folder / MANIFEST

@@ -57,9 +57,9 @@ class Teacher:
 
 
 def start_teacher(source: Path, profile_name: str, max_tokens: int, dropout: float, seed: int) -> Teacher:
-    """Load an ONNX file, a Hugging Face BERT folder or a teacher's folder to train on; raises NotAModel.
+    """Load an encoder to train on; raises NotAModel.
 
-    Beside NAME.onnx lies tokenizer.json or NAME-tokenizer.json.
+    An ONNX file, a Hugging Face BERT folder or a teacher's folder.     Beside NAME.onnx lies tokenizer.json or NAME-tokenizer.json.
     """
     if (source / ABOUT).exists():
         return load_teacher(source, dropout)
@@ -76,7 +76,10 @@ def start_teacher(source: Path, profile_name: str, max_tokens: int, dropout: flo
 
 
 def save_teacher(folder: Path, teacher: Teacher) -> Path:
-    """Write a teacher's folder: a Hugging Face BertModel, its tokenizer, the classifier and how texts are read."""
+    """Write a teacher's folder.
+
+    A Hugging Face BertModel, its tokenizer, the classifier and how texts are read.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     network, reader = teacher.network, teacher.reader
     network.encoder.save_pretrained(folder)

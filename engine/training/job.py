@@ -189,7 +189,10 @@ def read_parts(job: Job, encoder: TextEncoder, watch: Watch) -> Parts:
 
 
 def _own_targets(invented: Sequence[Example]) -> Tensor:
-    """Return invented texts' labels as soft targets (n, C): the tables know them better than a teacher."""
+    """Return invented texts' labels as soft targets (n, C).
+
+    The tables know them better than a teacher does.
+    """
     rest = UNSURE / len(LABELS)
     labels = torch.tensor([example.label for example in invented], dtype=torch.int64)
     return torch.full((len(invented), len(LABELS)), rest).scatter_(1, labels[:, None], 1.0 - UNSURE + rest)

@@ -10,9 +10,9 @@ from earlybird.engine.errors import NotAModel
 
 
 def read_bert(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of an ONNX file by the names of transformers' BertModel, without a pooler.
+    """Return an ONNX file's tensors by the names of transformers' BertModel.
 
-    The exporter keeps the names of all tensors but the matrices of linear maps, which it transposes; the node that uses
+    There is no pooler.     The exporter keeps the names of all tensors but the matrices of linear maps, which it transposes; the node that uses
     one carries its path. Raises NotAModel.
     """
     graph, numpy_helper = _graph(path)

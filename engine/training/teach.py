@@ -1,4 +1,4 @@
-"""Fine-tune a whole encoder as a teacher: the same data and loop as a training of ours, one exit."""
+"""Fine-tune a whole encoder as a teacher, with the data and loop of any training."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +16,9 @@ TEACHER = "teacher"
 
 
 def teach(job: Job, first_layer: int, keep_start: float, watch: Watch) -> Path:
-    """Train a teacher from `job.start` and return its folder; layers below `first_layer` (from 0) stay as they are.
+    """Train a teacher from `job.start` and return its folder.
 
-    The result is a weighted mean of the start's weights, `keep_start`, and the trained ones (WiSE-FT, arXiv
+    Layers below `first_layer`, counted from 0, stay as they are. The result is a weighted mean of the start's weights, `keep_start`, and the trained ones (WiSE-FT, arXiv
     2109.01903): it answers like the mean of two teachers at the cost of one. Raises ConfigError, DataError, NotAModel.
     """
     if not 0.0 <= keep_start < 1.0:

@@ -1,4 +1,4 @@
-"""Train a teacher for `earlybird train --teacher`: a whole BERT-like encoder, far larger than what the stage runs.
+"""Train a teacher for `earlybird train --teacher`: a whole BERT-like encoder.
 
   earlybird teach --start e5-small-v2.onnx --train texts.csv --output teachers/plain
   earlybird teach --start teachers/plain/teacher --train texts.csv --invented 9000 --output teachers/invented
