@@ -59,7 +59,8 @@ class Teacher:
 def start_teacher(source: Path, profile_name: str, max_tokens: int, dropout: float, seed: int) -> Teacher:
     """Load an encoder to train on; raises NotAModel.
 
-    An ONNX file, a Hugging Face BERT folder or a teacher's folder.     Beside NAME.onnx lies tokenizer.json or NAME-tokenizer.json.
+    An ONNX file, a Hugging Face BERT folder or a teacher's folder. Beside NAME.onnx lies tokenizer.json or
+    NAME-tokenizer.json.
     """
     if (source / ABOUT).exists():
         return load_teacher(source, dropout)

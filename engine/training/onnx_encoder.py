@@ -12,8 +12,8 @@ from earlybird.engine.errors import NotAModel
 def read_bert(path: Path) -> dict[str, Tensor]:
     """Return an ONNX file's tensors by the names of transformers' BertModel.
 
-    There is no pooler.     The exporter keeps the names of all tensors but the matrices of linear maps, which it transposes; the node that uses
-    one carries its path. Raises NotAModel.
+    There is no pooler. The exporter keeps the names of all tensors but the matrices of linear maps, which it
+    transposes; the node that uses one carries its path. Raises NotAModel.
     """
     graph, numpy_helper = _graph(path)
     found: dict[str, Tensor] = {}

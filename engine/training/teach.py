@@ -18,8 +18,9 @@ TEACHER = "teacher"
 def teach(job: Job, first_layer: int, keep_start: float, watch: Watch) -> Path:
     """Train a teacher from `job.start` and return its folder.
 
-    Layers below `first_layer`, counted from 0, stay as they are. The result is a weighted mean of the start's weights, `keep_start`, and the trained ones (WiSE-FT, arXiv
-    2109.01903): it answers like the mean of two teachers at the cost of one. Raises ConfigError, DataError, NotAModel.
+    Layers below `first_layer`, counted from 0, stay as they are. The result is a weighted mean of the start's weights,
+    `keep_start`, and the trained ones (WiSE-FT, arXiv 2109.01903): it answers like the mean of two teachers at the
+    cost of one. Raises ConfigError, DataError, NotAModel.
     """
     if not 0.0 <= keep_start < 1.0:
         raise ConfigError(f"keep-start: at least 0 and less than 1 required, was {keep_start}")
