@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -10,6 +11,7 @@ from earlybird.engine.training import run_folder
 from earlybird.engine.training.encoder import save_teacher, start_teacher, trains
 from earlybird.engine.training.job import Job, Watch, read_parts
 from earlybird.engine.training.loop import Epoch, Training
+from earlybird.engine.training.network import Network
 from earlybird.engine.training.strategies import LastExit, Phase
 
 TEACHER = "teacher"
@@ -34,7 +36,8 @@ def teach(job: Job, first_layer: int, keep_start: float, watch: Watch) -> Path:
     start = teacher.network.tensors()
     parts = read_parts(job, teacher.reader, watch)
     phase = Phase(TEACHER, (LastExit(),), trains(range(first_layer, layers)))
-    training = Training(teacher.network, [phase], parts.train, parts.dev, recipe)
+    network = cast("Network", teacher.network)  # of its interface, all that a phase of one exit needs
+    training = Training(network, [phase], parts.train, parts.dev, recipe)
     training.run(_logged(job, watch), lambda *told: watch.step(recipe.seed, *told))
     trained = teacher.network.tensors()
     teacher.network.load_state_dict(
