@@ -25,6 +25,7 @@ from earlybird.engine.training.network import Batch
 from earlybird.engine.training.onnx_encoder import read_bert
 
 ABOUT, HEAD = "teacher.json", "classifier.safetensors"
+SMALL = 384  # hidden size of the small sentence encoders: heads of 32; an ONNX file does not tell, others have 64
 
 
 class EncoderNetwork(nn.Module):
@@ -122,7 +123,7 @@ def _from_tensors(tensors: dict[str, Tensor], dropout: float) -> Any:
         vocab_size=words.shape[0],
         hidden_size=words.shape[1],
         num_hidden_layers=layers,
-        num_attention_heads=words.shape[1] // 32 if words.shape[1] == 384 else words.shape[1] // 64,
+        num_attention_heads=words.shape[1] // (32 if words.shape[1] == SMALL else 64),
         intermediate_size=tensors["encoder.layer.0.intermediate.dense.bias"].shape[0],
         max_position_embeddings=tensors["embeddings.position_embeddings.weight"].shape[0],
         hidden_dropout_prob=dropout,
