@@ -14,7 +14,7 @@ from earlybird.engine.device.layer import StaticElbert, Tiles
 from earlybird.engine.device.loop import Resident
 from earlybird.engine.device.step import Tier
 from earlybird.engine.device.streams import CudaDevice, Device, Immediate
-from earlybird.engine.device.tiling import answers, fingerprint, steady
+from earlybird.engine.device.tiling import fingerprint, probe_outputs, steady
 from earlybird.engine.errors import ConfigError, NotTrainedForExits
 from earlybird.engine.exits.policy import ExitPolicy
 from earlybird.engine.exits.spec import parse
@@ -105,7 +105,6 @@ class Engine:
 
     @property
     def profile(self) -> str:
-        """Name of the text profile."""
         return self.encoder.profile.name
 
     @property
@@ -187,7 +186,7 @@ class Engine:
         if self.config.deterministic:
             return _Resident(*steady(self._loop, self._tiers))
         loop = self._loop(None)
-        return _Resident(None, None, fingerprint(loop, answers(loop, self._tiers)))
+        return _Resident(None, None, fingerprint(loop, probe_outputs(loop, self._tiers)))
 
     def _loop(self, tiles: Tiles | None) -> Resident:
         """Return a new resident loop."""

@@ -68,12 +68,10 @@ class Elbert:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Dtype of the states."""
         return self.words.dtype
 
     @property
     def device(self) -> torch.device:
-        """Device of the states."""
         return self.words.device
 
     @torch.inference_mode()

@@ -24,6 +24,7 @@ from typing import Literal, Self, Unpack
 
 from earlybird.schemas.signal import Signal
 from earlybird.stream.adapters.clock import SystemClock
+from earlybird.stream.adapters.options import KafkaOptions
 from earlybird.stream.adapters.subscriber import Start, Subscriber
 from earlybird.stream.config.types import group_name
 from earlybird.stream.ports import Clock
@@ -33,13 +34,13 @@ from earlybird.stream.subscription.delay import Latency, OutOfOrder
 from earlybird.stream.subscription.iteration import Iteration, in_event_loop
 from earlybird.stream.subscription.latest import Latest
 from earlybird.stream.subscription.live import Freshness, Live, StaleSignal
-from earlybird.stream.subscription.reader import Reader, Subscription
+from earlybird.stream.subscription.reader import Reader
 from earlybird.stream.subscription.received import Received
 from earlybird.stream.subscription.recorded_items import Archived, between
 from earlybird.stream.subscription.recording import InSample, Recording, Speed
-from earlybird.stream.subscription.selection import Filters, Gate
+from earlybird.stream.subscription.selection import Filters, SignalFilter
 from earlybird.stream.subscription.source import CaughtUp, Counts
-from earlybird.stream.subscription.watch import Condition, HealthChange, Patience, Watch
+from earlybird.stream.subscription.stage_monitor import Condition, HealthChange, HealthTimeouts, StageMonitor
 from earlybird.stream.timeline.availability import Constant, Empirical
 from earlybird.stream.timeline.instants import Duration, Instant, duration_us, instant_us
 
@@ -51,10 +52,10 @@ __all__ = [
     "Empirical",
     "Filters",
     "HealthChange",
+    "HealthTimeouts",
     "InSample",
     "Latest",
     "OutOfOrder",
-    "Patience",
     "Received",
     "Signal",
     "Signals",
@@ -87,16 +88,16 @@ class Signals(Iteration):
         stale: Literal["skip", "raise"] = "skip",
         buffer: int = 10_000,
         slow_reader: SlowReader = "block",
-        patience: Patience | None = None,
+        health_timeouts: HealthTimeouts | None = None,
         read_committed: bool = True,
-        options: Mapping[str, str | int | float | bool] | None = None,
+        options: KafkaOptions | None = None,
         clock: Clock | None = None,
         **filters: Unpack[Filters],
     ) -> Self:
         """Read signals from Kafka as they appear, until `close`.
 
         A replay's topic may be read as well; then iteration ends with the replay. Give it `control_topic`
-        "NAME.control", `max_age_us` None, as recorded instants are long past, and `patience`, as it sends no
+        "NAME.control", `max_age_us` None, as recorded instants are long past, and `health_timeouts`, as it sends no
         heartbeats. Without a `control_topic` the stage's condition stays UNKNOWN.
 
         `start`: "now", "beginning" or an instant. Without a `group` nothing is committed and every strategy sees
@@ -115,7 +116,7 @@ class Signals(Iteration):
         event loop it returns at once: `async with`, `with` or the first signal waits, and raises. SourceError when
         reading can never go on; ValueError, TypeError and SettingsError for invalid arguments.
         """
-        gate, clock = Gate.of(**filters), clock or SystemClock()
+        signal_filter, clock = SignalFilter.of(**filters), clock or SystemClock()
         if group is not None:
             group_name(group)
         begin = _PLACES.get(start) or instant_us(start, clock.now_us(), "start")
@@ -123,18 +124,18 @@ class Signals(Iteration):
             max_age_us = MAX_AGE_US if start == "now" else None
         reading = partial(Subscriber, bootstrap_servers, read_committed=read_committed, options=options)
 
-        def signals(reader: Reader) -> Subscription:
+        def signals(reader: Reader) -> Subscriber:
             return reading([topic], start=begin, group=group, revoked=reader.revoked, given_up=lambda: reader.stopping)
 
-        def control(reader: Reader) -> Subscription:  # without a group: each member needs all heartbeats
+        def control(reader: Reader) -> Subscriber:  # without a group: each member needs all heartbeats
             assert control_topic is not None, "asked for without a topic. This is a bug."
             return reading([control_topic], start="now", given_up=lambda: reader.stopping)
 
-        waiting, watch = Buffer(buffer, slow_reader), Watch(patience or Patience(), clock.now_us())
+        waiting, watch = Buffer(buffer, slow_reader), StageMonitor(health_timeouts or HealthTimeouts(), clock.now_us())
         reader = Reader(
-            signals, control if control_topic else None, gate, waiting, watch, clock, group=group is not None
+            signals, control if control_topic else None, signal_filter, waiting, watch, clock, group=group is not None
         )
-        feed = Live(reader, waiting, Freshness(max_age_us, stale), clock, gate.passed)
+        feed = Live(reader, waiting, Freshness(max_age_us, stale), clock, signal_filter.passed)
         if not in_event_loop():
             feed.wait_open()
         return cls(feed)
@@ -164,14 +165,16 @@ class Signals(Iteration):
         Raises while iterating: InSample as described; OutOfOrder for a recording that would show the future;
         StreamError for unreadable files and topics.
         """
-        gate, model, now_us = Gate.of(**filters), _latency(latency), SystemClock().now_us()
+        signal_filter, model, now_us = SignalFilter.of(**filters), _latency(latency), SystemClock().now_us()
         bounds = (("start", start), ("end", end))
         start_us, end_us = (None if at is None else instant_us(at, now_us, name) for name, at in bounds)
         if isinstance(recorded, str | Path):
-            return cls(Recording(Archived(Path(recorded), start_us, end_us), gate, model, speed, strict=strict))
+            return cls(
+                Recording(Archived(Path(recorded), start_us, end_us), signal_filter, model, speed, strict=strict)
+            )
         if isinstance(recorded, TopicRange):
-            recorded = recorded.signals(start_us, end_us, gate.forerunner(), strict=strict)
-        return cls(Recording(between(recorded, start_us, end_us), gate, model, speed, strict=strict))
+            recorded = recorded.signals(start_us, end_us, signal_filter.record_filter(), strict=strict)
+        return cls(Recording(between(recorded, start_us, end_us), signal_filter, model, speed, strict=strict))
 
 
 def _latency(given: int | Duration | Latency) -> Latency:

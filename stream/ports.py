@@ -117,10 +117,10 @@ class Source(Protocol):
     def resume(self, partitions: Sequence[Partition]) -> None:
         """Fetch these again."""
 
-    def attend(self, timeout_ms: int) -> None:
+    def serve_group(self, timeout_ms: int) -> None:
         """Serve the group for at most `timeout_ms` without reading.
 
-        A rebalance can go on while we shut down. Only `commit`, `attend` and `close` may follow.
+        A rebalance can go on while we shut down. Only `commit`, `serve_group` and `close` may follow.
         """
 
     def lag(self) -> Mapping[Partition, int]:
@@ -238,7 +238,7 @@ class HeldElsewhere:
 
 
 ACQUIRED, HELD_ELSEWHERE = Acquired(), HeldElsewhere()
-Answer = Hit | Acquired | HeldElsewhere
+ClaimResult = Hit | Acquired | HeldElsewhere
 
 
 class DuplicateCache(Protocol):
@@ -248,7 +248,7 @@ class DuplicateCache(Protocol):
     unreachable every claim is ACQUIRED.
     """
 
-    def claim(self, claims: Sequence[Claim]) -> list[Answer]:
+    def claim(self, claims: Sequence[Claim]) -> list[ClaimResult]:
         """Return one answer per claim, in order, with one round trip."""
 
     def store(self, firsts: Mapping[str, First], repeats: Mapping[str, int]) -> None:

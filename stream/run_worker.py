@@ -17,16 +17,16 @@ from earlybird.stream.observability.metrics import Metrics
 from earlybird.stream.observability.watchdog import END_S
 from earlybird.stream.ports import DuplicateCache
 from earlybird.stream.stage.outcome import Origin
-from earlybird.stream.stage.stage import Reading, Serve, Stage
+from earlybird.stream.stage.stage import InferenceFactory, Stage, TextSide
 
 
-class Done(NamedTuple):
+class RunSummary(NamedTuple):
     """Work done by a member."""
 
     finished: int  # texts whose outcome the broker has acknowledged
     cpu_s: float  # CPU time of its process, from joining the group to leaving it
 
-    def account(self) -> dict[str, float]:
+    def log_fields(self) -> dict[str, float]:
         """Return the fields of the member's last log event.
 
         Without finished texts there is no CPU time per text.
@@ -36,18 +36,19 @@ class Done(NamedTuple):
         return {"finished": self.finished, "cpu_ms_per_text": round(1e3 * self.cpu_s / self.finished, 3)}
 
 
-def work(
+def run_worker(
     settings: Settings,
-    engine: Reading,
+    engine: TextSide,
     origin: Origin,
     metrics: Metrics,
     stop: threading.Event,
-    started: Callable[[str, HealthServer], None],
-    serve: Serve | None = None,
-) -> Done:
+    on_started: Callable[[str, HealthServer], None],
+    make_inference: InferenceFactory | None = None,
+) -> RunSummary:
     """Run one group member on the configured sources and sinks, until it leaves.
 
-    `started(worker_id, health_server)` is called once it serves. `serve`: see Stage. Raises EngineError, StreamError.
+    `started(worker_id, health_server)` is called once it serves. `make_inference`: see Stage. Raises EngineError,
+    StreamError.
     """
     kafka, http, before_s = settings.kafka, settings.http, time.process_time()
     with ExitStack() as stack:
@@ -60,7 +61,9 @@ def work(
         sink = KafkaSink(kafka.bootstrap_servers, topics=outcomes, append_dated=topics.signals, options=kafka.options)
         cache = open_cache(settings, origin.max_layers)
         stack.callback(cache.close)
-        stage = Stage(settings, engine, origin, source, sink, cache, SystemClock(), metrics, serve=serve)
+        stage = Stage(
+            settings, engine, origin, source, sink, cache, SystemClock(), metrics, make_inference=make_inference
+        )
         health = HealthServer(
             http.host,
             http.port,
@@ -70,9 +73,9 @@ def work(
         )
         stack.callback(health.close)
         stack.enter_context(stage.watched(stop, settings.timing.drain_timeout_s + END_S))
-        started(stage.worker, health)
+        on_started(stage.worker, health)
         stage.run(stop)
-    return Done(stage.pipeline.finished_total, time.process_time() - before_s)
+    return RunSummary(stage.pipeline.finished_total, time.process_time() - before_s)
 
 
 def open_cache(settings: Settings, max_layers: int = 1) -> DuplicateCache:

@@ -18,7 +18,7 @@ from earlybird.stream.config.settings import Settings
 from earlybird.stream.consumer_processes.supervisor import serve_consumer_processes
 from earlybird.stream.observability.health import HealthServer
 from earlybird.stream.observability.metrics import Metrics
-from earlybird.stream.run_worker import work
+from earlybird.stream.run_worker import run_worker
 from earlybird.stream.stage.outcome import Origin
 from earlybird.stream.startup_check import engine_config
 
@@ -35,8 +35,8 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     if settings.engine.consumer_processes:
         serve_consumer_processes(settings, engine, origin, metrics, stop)
         return
-    done = work(settings, engine, origin, metrics, stop, _started)
-    log.info("service.stopped", **done.account())
+    summary = run_worker(settings, engine, origin, metrics, stop, _log_started)
+    log.info("service.stopped", **summary.log_fields())
 
 
 def load_engine(settings: Settings) -> Engine:
@@ -68,7 +68,7 @@ def origin_of(engine: Engine, settings: Settings, run_id: str = "live") -> Origi
     return Origin(model, engine.max_layers, engine.calibrated, run_id, topics.signals, topics.dlq)
 
 
-def _started(worker: str, health: HealthServer) -> None:
+def _log_started(worker: str, health: HealthServer) -> None:
     log.info("service.started", worker=worker, health=health.url, reach=health.reach)
 
 

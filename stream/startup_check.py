@@ -11,7 +11,7 @@ from earlybird.engine.config import EngineConfig
 from earlybird.engine.errors import ConfigError, EngineError
 from earlybird.stream import extras
 from earlybird.stream.adapters.options_check import kafka_faults
-from earlybird.stream.config.report import told
+from earlybird.stream.config.report import as_message
 from earlybird.stream.config.settings import Settings
 from earlybird.stream.errors import SettingsError
 from earlybird.stream.observability.health import family_of
@@ -35,7 +35,7 @@ def check(settings: Settings, faults: Sequence[str] = (), *, model: bool) -> Non
     if model or found:
         found += _model_faults(settings)
     if found:
-        raise SettingsError(told(list(dict.fromkeys(found))))
+        raise SettingsError(as_message(list(dict.fromkeys(found))))
 
 
 def engine_config(settings: Settings) -> EngineConfig:

@@ -21,7 +21,7 @@ from earlybird.stream.cli import COMMANDS
 from earlybird.stream.client import Filters
 from earlybird.stream.commands import bench
 from earlybird.stream.subscription.selection import Wanted
-from earlybird.stream.subscription.watch import Condition
+from earlybird.stream.subscription.stage_monitor import Condition
 from project import ROOT
 
 DOCS = ROOT / "docs"
@@ -148,7 +148,8 @@ def test_arguments_of_a_strategy_exist() -> None:
     known = {*inspect.signature(Signals.live).parameters, *Filters.__annotations__, *Wanted.__annotations__}
     named = column("strategy.md", "Live", "argument")
     assert named <= known and known - named <= {
-        "bootstrap_servers", "topic", "control_topic", "patience", "read_committed", "clock", "filters", "remember",
+        "bootstrap_servers", "topic", "control_topic", "health_timeouts", "read_committed", "clock", "filters",
+        "remember",
     }  # fmt: skip
 
 

@@ -14,8 +14,8 @@ import torch
 
 from earlybird.engine.bench.clock import stopwatch
 from earlybird.engine.bench.measure import torch_threads
-from earlybird.engine.bench.ours import Alone, drained
-from earlybird.engine.bench.ours_resident import AloneOnGraph
+from earlybird.engine.bench.ours import Batch1Row, drained
+from earlybird.engine.bench.ours_resident import Batch1GraphRow
 from earlybird.engine.bench.paired_models import PairedModels
 from earlybird.engine.bench.row import Setting
 from earlybird.engine.bench.workload import text, usual_lengths
@@ -32,7 +32,7 @@ TEXTS, QUICK_TEXTS = 1500, 200  # twenty times that on a card
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class LoadPoint:
     """One setting under one load; latency is from arrival to verdict, with waiting."""
 
     setting: str
@@ -43,7 +43,7 @@ class Point:
     p99_ms: float
 
 
-def curve(config: EngineConfig, *, quick: bool, tell: Callable[[str], None]) -> dict[str, Any]:
+def curve(config: EngineConfig, *, quick: bool, progress: Callable[[str], None]) -> dict[str, Any]:
     """Measure the points of a model, and the latency of a batch-1 early exit.
 
     The model and device are `config`'s, under the model's own policy. Packed slots on the CPU run on one thread,
@@ -64,8 +64,8 @@ def curve(config: EngineConfig, *, quick: bool, tell: Callable[[str], None]) -> 
         points = []
         for name, runner in runners.items():
             for load in loads:
-                tell(f"{name} at {load:.0f} texts/s")
-                points.append(Point(name, most[name], idle[name], load, *_latency(runner, requests, load, card)))
+                progress(f"{name} at {load:.0f} texts/s")
+                points.append(LoadPoint(name, most[name], idle[name], load, *_latency(runner, requests, load, card)))
     return {
         "model": shipped.model_id,
         "dtype": shipped.dtype,
@@ -113,7 +113,7 @@ def _idle(engine: Engine, runners: Mapping[str, Runner], requests: Sequence[Requ
     """
     config, dtype = engine.checkpoint.config, engine.config.dtype
     setting = Setting(config, PairedModels(None, engine.model.tensors), 1, 1, 1, torch.device(engine.device))
-    row = AloneOnGraph(setting, dtype) if wall else Alone(setting, dtype)
+    row = Batch1GraphRow(setting, dtype) if wall else Batch1Row(setting, dtype)
     depths = {verdict.ticket: verdict.exit_layer for verdict in drained(engine.runner(), requests)}
     texts = [text(each.ticket, each.token_ids, depths[each.ticket]) for each in requests]
     row.run(texts)  # warm-up: a card captures graphs
@@ -151,8 +151,8 @@ def _latency(runner: Runner, requests: Sequence[Request], per_s: float, wall: bo
         while following < len(requests) and arrivals[following] <= now:
             runner.submit([requests[following]])
             following += 1
-        said = runner.step()
+        verdicts = runner.step()
         now += elapsed()
-        waits += [now - arrivals[verdict.ticket] for verdict in said]
+        waits += [now - arrivals[verdict.ticket] for verdict in verdicts]
     waits.sort()
     return waits[len(waits) // 2] * 1e3, waits[int(len(waits) * 0.99)] * 1e3

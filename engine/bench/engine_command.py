@@ -23,13 +23,13 @@ from earlybird.engine.bench.host import host
 from earlybird.engine.bench.idle import PAIRS, idle
 from earlybird.engine.bench.limit import peaks
 from earlybird.engine.bench.machine import machine
-from earlybird.engine.bench.measure import Pace, deterministic, measure, torch_threads
+from earlybird.engine.bench.measure import RunLength, deterministic, measure, torch_threads
 from earlybird.engine.bench.memory import card_mb, memory, peak_mb
-from earlybird.engine.bench.paired_models import twin
+from earlybird.engine.bench.paired_models import paired_models
 from earlybird.engine.bench.profile import profile
 from earlybird.engine.bench.real import lengths_and_depths
 from earlybird.engine.bench.registry import BUILDS, ROWS
-from earlybird.engine.bench.row import Build, Row, Setting
+from earlybird.engine.bench.row import BenchRow, Build, Setting
 from earlybird.engine.bench.threads import scaling
 from earlybird.engine.bench.waste import waste
 from earlybird.engine.bench.workload import BLOCK, GEOMETRIES, forced_depths, lengths_of, texts, usual_lengths
@@ -38,10 +38,10 @@ from earlybird.engine.device.step import Tier
 from earlybird.engine.errors import ConfigError
 
 FULL = {
-    "cpu": Pace(rounds=3, seconds=4.0, patience=15.0, checked=2 * BLOCK),
-    "cuda": Pace(rounds=3, seconds=1.0, patience=15.0, checked=2 * BLOCK),
+    "cpu": RunLength(rounds=3, seconds=4.0, longest_s=15.0, checked=2 * BLOCK),
+    "cuda": RunLength(rounds=3, seconds=1.0, longest_s=15.0, checked=2 * BLOCK),
 }
-QUICK = Pace(rounds=3, seconds=0.3, patience=0.7, checked=BLOCK // 2, enough=30.0)
+QUICK = RunLength(rounds=3, seconds=0.3, longest_s=0.7, checked=BLOCK // 2, enough=30.0)
 MEMORY_TEXTS = {True: BLOCK, False: 16 * BLOCK}  # by --quick
 PROFILED = {"cpu": ("packed_fp32_det", "packed_int8_det"), "cuda": ("resident_bf16",)}
 _MOST_BLOCKS = {"cpu": 32, "cuda": 1024}
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"device: no CUDA device is usable here, torch was {torch.__version__}")
     if args.curve:
         settings = EngineConfig(args.model or BUNDLED, device=args.device)
-        report = {"machine": machine(1, args.device), **curve(settings, quick=args.quick, tell=_tell)}
+        report = {"machine": machine(1, args.device), **curve(settings, quick=args.quick, progress=_progress)}
     else:
         report = _report(args)
     _print(report, as_json=args.json)
@@ -105,7 +105,7 @@ def _report(args: argparse.Namespace) -> dict[str, Any]:
     }
     tiers = tuple(args.tiers or (Tier(*tier) for tier in CUDA_TIERS if args.device == "cuda"))
     device = torch.device(args.device)
-    setting = Setting(config, twin(config), args.threads, args.slots, args.token_budget, device, tiers)
+    setting = Setting(config, paired_models(config), args.threads, args.slots, args.token_budget, device, tiers)
     if args.million is not None:
         if args.device == "cuda":
             raise ConfigError("million: memory is measured on packed slots of the CPU, was asked of cuda")
@@ -115,23 +115,23 @@ def _report(args: argparse.Namespace) -> dict[str, Any]:
     work = texts(config, lengths, depths, _MOST_BLOCKS[args.device])
     if args.profile:
         return {**head, **_profiles(args, setting, work)}
-    pace = QUICK if args.quick else FULL[args.device]
+    run_length = QUICK if args.quick else FULL[args.device]
     names = args.rows or ROWS[args.device]
     builds = {name: _build(name, args, head) for name in names}
-    limit, results = measure(builds, setting, work, pace, _tell)
+    limit, results = measure(builds, setting, work, run_length, _progress)
     sampled: dict[str, Any] = {}
     if args.rows is None:
         pairs = {name: other for name, other in PAIRS[args.device].items() if not _slow(name, args, head)}
-        sampled["idle"] = [asdict(each) for each in idle(pairs, setting, work[: BLOCK // 2], _tell)]
-        _tell("host")
+        sampled["idle"] = [asdict(each) for each in idle(pairs, setting, work[: BLOCK // 2], _progress)]
+        _progress("host")
         sampled["host"] = asdict(host(config, work[: 64 * BLOCK]))
     if args.rows is None and args.device == "cpu":
         count, cores = MEMORY_TEXTS[args.quick], head["machine"]["cores_usable"]
-        _tell("memory")
+        _progress("memory")
         dtypes: tuple[Dtype, ...] = ("float32",) if args.quick else ("float32", "int8")
         sampled["memory"] = [asdict(memory(config, dtype, lengths, depths, count, setting)) for dtype in dtypes]
-        _tell("threads")
-        sampled["threads"] = [asdict(each) for each in scaling(setting, work, cores, pace)]
+        _progress("threads")
+        sampled["threads"] = [asdict(each) for each in scaling(setting, work, cores, run_length)]
     return {
         **head,
         "bench_peak_mb": peak_mb(),
@@ -144,7 +144,7 @@ def _report(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _build(name: str, args: argparse.Namespace, head: Mapping[str, Any]) -> Build:
-    def build(_: Setting) -> Row:
+    def build(_: Setting) -> BenchRow:
         raise ConfigError(f"left out by --quick; --rows {name} runs it")
 
     return build if args.rows is None and _slow(name, args, head) else BUILDS[name]
@@ -205,6 +205,6 @@ def _print(report: Mapping[str, Any], *, as_json: bool) -> None:
     show(report)
 
 
-def _tell(what: str) -> None:
+def _progress(what: str) -> None:
     if sys.stderr.isatty():
         print(f"\r\033[K{what}", end="", file=sys.stderr, flush=True)

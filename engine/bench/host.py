@@ -13,7 +13,7 @@ from earlybird.engine.bench.clock import stopwatch
 from earlybird.engine.bench.measure import torch_threads
 from earlybird.engine.bench.ours import drained
 from earlybird.engine.bench.row import ForcedDepth
-from earlybird.engine.bench.workload import Text
+from earlybird.engine.bench.workload import BenchText
 from earlybird.engine.config import CUDA_TIERS, ModelConfig
 from earlybird.engine.device.layer import StaticElbert
 from earlybird.engine.device.loop import Resident
@@ -32,7 +32,7 @@ class Host:
     us_per_text: float
 
 
-class Played:
+class SimulatedDevice:
     """A simulated device that completes requests at the mean exit rate.
 
     Texts exit in order, with a fixed number per step.
@@ -47,14 +47,13 @@ class Played:
         self._leaving = leaving
 
     def pinned(self, like: Tensor) -> Tensor:
-        """See Device.pinned."""
         return torch.zeros(like.shape, dtype=like.dtype)
 
     def graph(self, step: Callable[[], None]) -> Work:  # noqa: ARG002
         """See Device.graph; the step is replaced by the simulation."""
-        return self._play
+        return self._simulate
 
-    def _play(self) -> None:
+    def _simulate(self) -> None:
         assert self.table is not None
         elapsed, table = stopwatch(), self.table
         admitted = int(table.tail)
@@ -63,19 +62,19 @@ class Played:
         rows = torch.arange(finished, finished + leaving) % len(table.queue)
         facts = torch.tensor([0, 1, 1]).repeat(leaving, 1)  # seat, depth, reason
         facts[:, 0] = table.queue[rows, 2]
-        table.said_facts[rows] = facts
+        table.result_facts[rows] = facts
         table.counts.copy_(torch.tensor([admitted, finished + leaving]))
         self.seconds += elapsed()
 
 
-def host(config: ModelConfig, texts: Sequence[Text]) -> Host:
+def host(config: ModelConfig, texts: Sequence[BenchText]) -> Host:
     """Measure the host over `texts` with the shipped tiers: the best of several rounds."""
     mean_depth = sum(text.depth for text in texts) / len(texts)
     small = replace(config, vocab_size=8, embedding_size=8, hidden_size=8, heads=1, ffn_size=8)
     model = StaticElbert(small, {name: torch.zeros(shape) for name, shape in shapes(small).items()})
     mean_tokens = sum(len(text.ids) for text in texts) / len(texts)
     slots, tokens, _ = CUDA_TIERS[-1]
-    device = Played(round(min(slots, tokens / mean_tokens) / mean_depth))
+    device = SimulatedDevice(round(min(slots, tokens / mean_tokens) / mean_depth))
     runner = Resident(model, ForcedDepth(), [Tier(*tier) for tier in CUDA_TIERS], device)
     device.table = runner.table
     requests = [replace(text.request, depth_limit=None) for text in texts]

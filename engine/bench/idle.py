@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from earlybird.engine.bench import ours, ours_resident
 from earlybird.engine.bench.clock import stopwatch
 from earlybird.engine.bench.measure import torch_threads
-from earlybird.engine.bench.row import Build, Row, Setting
-from earlybird.engine.bench.workload import Text
+from earlybird.engine.bench.row import BenchRow, Build, Setting
+from earlybird.engine.bench.workload import BenchText
 from earlybird.engine.config import Dtype
 
 RUNS = 4  # per text and row
@@ -27,7 +27,7 @@ PAIRS: dict[str, dict[str, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Idle:
+class IdleLatency:
     """Milliseconds per text of both rows, and their ratio.
 
     Each is the median over texts, with the best run of each text; the rows alternate.
@@ -40,28 +40,30 @@ class Idle:
     ratio: float
 
 
-def idle(pairs: Mapping[str, str], setting: Setting, texts: Sequence[Text], tell: Callable[[str], None]) -> list[Idle]:
+def idle(
+    pairs: Mapping[str, str], setting: Setting, texts: Sequence[BenchText], progress: Callable[[str], None]
+) -> list[IdleLatency]:
     """Measure each pair; raises ConfigError for one that this machine cannot run."""
-    wall, found = setting.device.type == "cuda", list[Idle]()
+    wall, found = setting.device.type == "cuda", list[IdleLatency]()
 
-    def took(row: Row, text: Text) -> float:
+    def took(row: BenchRow, text: BenchText) -> float:
         elapsed = stopwatch(wall=wall)
         row.run([text])
         return 1e3 * elapsed()
 
     with torch_threads(1):
         for name, other in pairs.items():
-            tell(name)
+            progress(name)
             both = [BUILDS[each](setting) for each in (name, other)]
             for row in both:
                 row.run(texts if wall else texts[:2])  # warm-up: a device captures one graph per length
             times = [_best(both, text, took) for text in texts]
             idle_ms, alone_ms = (statistics.median(each) for each in zip(*times, strict=True))
-            found.append(Idle(name, both[0].dtype, idle_ms, alone_ms, idle_ms / alone_ms))
+            found.append(IdleLatency(name, both[0].dtype, idle_ms, alone_ms, idle_ms / alone_ms))
     return found
 
 
-def _best(both: Sequence[Row], text: Text, took: Callable[[Row, Text], float]) -> list[float]:
+def _best(both: Sequence[BenchRow], text: BenchText, took: Callable[[BenchRow, BenchText], float]) -> list[float]:
     """Return each row's fastest run, since other load on the machine only adds time.
 
     The rows alternate, because the second of two finds warm caches.

@@ -15,8 +15,8 @@ import torch
 from earlybird.engine.bench.clock import stopwatch
 from earlybird.engine.bench.limit import peaks
 from earlybird.engine.bench.ours import elbert
-from earlybird.engine.bench.row import Build, Row, Said, Setting
-from earlybird.engine.bench.workload import BLOCK, Text
+from earlybird.engine.bench.row import BenchRow, Build, RowResult, Setting
+from earlybird.engine.bench.workload import BLOCK, BenchText
 from earlybird.engine.device.tiling import KINDS
 from earlybird.engine.errors import ConfigError
 from earlybird.engine.exits.fixed import FullDepth
@@ -32,7 +32,7 @@ _DETERMINISTIC = re.compile(rf"(_({'|'.join(KINDS)}))?_det$")  # suffix of a det
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class RunLength:
     """Length of a run.
 
     `seconds`: approximate time per row and round; every row runs at least one block. `enough`: seconds after which no
@@ -41,7 +41,7 @@ class Pace:
 
     rounds: int
     seconds: float
-    patience: float  # seconds; a slower row runs a block once, or part of it; slot rows may take 3 times that
+    longest_s: float  # seconds; a slower row runs a block once, or part of it; slot rows may take 3 times that
     checked: int  # texts that are compared with the oracle
     enough: float = math.inf
 
@@ -70,12 +70,12 @@ class Result:
 
 
 @dataclass(slots=True)
-class _Lane:
+class _RunningRow:
     """A row in progress."""
 
     result: Result
-    row: Row
-    texts: Sequence[Text]
+    row: BenchRow
+    texts: Sequence[BenchText]
     average: float  # the texts' work in average texts: part of a block may be light or heavy
     needed: float  # operations of an average text
     seconds: list[float] = field(default_factory=list)
@@ -83,43 +83,52 @@ class _Lane:
 
 
 def measure(
-    builds: Mapping[str, Build], setting: Setting, texts: Sequence[Text], pace: Pace, tell: Callable[[str], None]
+    builds: Mapping[str, Build],
+    setting: Setting,
+    texts: Sequence[BenchText],
+    run_length: RunLength,
+    progress: Callable[[str], None],
 ) -> tuple[dict[str, float], list[Result]]:
     """Measure the limit by dtype in G/s, and each row in order.
 
-    `texts`: whole blocks, the most that a row gets. `tell` receives progress messages.
+    `texts`: whole blocks, the most that a row gets. `progress` receives progress messages.
     """
-    results, lanes = [], []
+    results, rows = [], []
     wall = setting.device.type == "cuda"
     with torch_threads(setting.threads):
         so_far = stopwatch(wall=wall)
-        tell("oracle")
-        oracle = _oracle(setting, texts[: pace.checked])
+        progress("oracle")
+        oracle = _oracle(setting, texts[: run_length.checked])
         for name, build in builds.items():
-            tell(f"{name}: build and first block")
-            result, lane = _prepare(name, build, setting, texts, pace, oracle)
+            progress(f"{name}: build and first block")
+            result, running = _prepare(name, build, setting, texts, run_length, oracle)
             results.append(result)
-            lanes += [lane] if lane else []
-        for number in range(pace.rounds):
-            if number and so_far() > pace.enough:
+            rows += [running] if running else []
+        for number in range(run_length.rounds):
+            if number and so_far() > run_length.enough:
                 break
-            for lane in (lane for lane in lanes if not lane.done):
-                tell(f"round {number + 1} of {pace.rounds}: {lane.result.name}")
+            for running in (running for running in rows if not running.done):
+                progress(f"round {number + 1} of {run_length.rounds}: {running.result.name}")
                 elapsed = stopwatch(wall=wall)
-                lane.row.run(lane.texts)
-                lane.seconds.append(elapsed())
-        tell("limit")
-        dtypes = [lane.row.dtype for lane in lanes]
+                running.row.run(running.texts)
+                running.seconds.append(elapsed())
+        progress("limit")
+        dtypes = [running.row.dtype for running in rows]
         limit = peaks(setting.config, [*dtypes, "bfloat16"] if wall else dtypes, setting.device)
-    for lane in lanes:
-        _settle(lane, limit["bfloat16" if wall else lane.row.dtype])
+    for running in rows:
+        _finish(running, limit["bfloat16" if wall else running.row.dtype])
     _compare(results)
     return limit, results
 
 
 def _prepare(
-    name: str, build: Build, setting: Setting, texts: Sequence[Text], pace: Pace, oracle: Mapping[int, torch.Tensor]
-) -> tuple[Result, _Lane | None]:
+    name: str,
+    build: Build,
+    setting: Setting,
+    texts: Sequence[BenchText],
+    run_length: RunLength,
+    oracle: Mapping[int, torch.Tensor],
+) -> tuple[Result, _RunningRow | None]:
     wall = setting.device.type == "cuda"
     try:
         row = build(setting)
@@ -134,40 +143,44 @@ def _prepare(
         # Errors of compilers and cards in one row must not end the other rows.
         return Result(name, note=f"{type(error).__name__}: {error}"[:200]), None
 
-    def timed(count: int) -> tuple[list[Said], float]:
+    def timed(count: int) -> tuple[list[RowResult], float]:
         elapsed = stopwatch(wall=wall)
         return list(row.run(texts[:count])), elapsed()
 
     part = min(BLOCK, max(PART, row.slots))
-    said, took = timed(part)
-    slow = took > pace.patience * part / BLOCK
+    results, took = timed(part)
+    slow = took > run_length.longest_s * part / BLOCK
     if not slow:
         part = BLOCK
-        said, took = timed(BLOCK)
-    mine = texts[:part] if slow else texts[: BLOCK * _blocks(row, took, pace, len(texts) // BLOCK)]
-    if not slow and pace.checked > BLOCK:
-        said += row.run(texts[BLOCK : pace.checked])
-    result = Result(name, "", row.dtype, row.peer, row.slots, row.refilled, len(mine), len(mine) / row.slots - 1)
-    _check(result, said, texts, oracle)
+        results, took = timed(BLOCK)
+    own_texts = texts[:part] if slow else texts[: BLOCK * _blocks(row, took, run_length, len(texts) // BLOCK)]
+    if not slow and run_length.checked > BLOCK:
+        results += row.run(texts[BLOCK : run_length.checked])
+    result = Result(
+        name, "", row.dtype, row.peer, row.slots, row.refilled, len(own_texts), len(own_texts) / row.slots - 1
+    )
+    _check(result, results, texts, oracle)
     layers = setting.config.layers
-    full = all(each.exit_layer == layers for each in said)
+    full = all(each.exit_layer == layers for each in results)
 
-    def needed(some: Sequence[Text]) -> float:
+    def needed(some: Sequence[BenchText]) -> float:
         return sum(flops(setting.config, len(text.ids), layers if full else text.depth) for text in some)
 
     mean = needed(texts[:BLOCK]) / BLOCK
-    return result, _Lane(result, row, mine, needed(mine) / mean, mean, [took] if slow else [], slow)
+    return result, _RunningRow(result, row, own_texts, needed(own_texts) / mean, mean, [took] if slow else [], slow)
 
 
-def _blocks(row: Row, block_s: float, pace: Pace, most: int) -> int:
+def _blocks(row: BenchRow, block_s: float, run_length: RunLength, most: int) -> int:
     """Return the number of text blocks per round of this row."""
-    by_time = round(pace.seconds / block_s)
+    by_time = round(run_length.seconds / block_s)
     if row.refilled:
-        by_time = max(by_time, min(math.ceil((REFILLS + 1) * row.slots / BLOCK), int(3 * pace.patience / block_s)))
+        by_time = max(
+            by_time, min(math.ceil((REFILLS + 1) * row.slots / BLOCK), int(3 * run_length.longest_s / block_s))
+        )
     return max(math.ceil(row.slots / BLOCK), min(most, by_time))
 
 
-def _oracle(setting: Setting, texts: Sequence[Text]) -> dict[int, torch.Tensor]:
+def _oracle(setting: Setting, texts: Sequence[BenchText]) -> dict[int, torch.Tensor]:
     """Compute each ticket's logits (layers, C) after every pass.
 
     One text at a time, in float32.
@@ -176,14 +189,16 @@ def _oracle(setting: Setting, texts: Sequence[Text]) -> dict[int, torch.Tensor]:
     return {text.ticket: trace(model, policy, Request(text.ticket, text.ids)).logits for text in texts}
 
 
-def _check(result: Result, said: Sequence[Said], texts: Sequence[Text], oracle: Mapping[int, torch.Tensor]) -> None:
+def _check(
+    result: Result, results: Sequence[RowResult], texts: Sequence[BenchText], oracle: Mapping[int, torch.Tensor]
+) -> None:
     """Compare a row's results with the oracle.
 
     A row without early exits is correct if it returns the last layer's result for all texts.
     """
     layers = len(next(iter(oracle.values())))
-    full = all(each.exit_layer == layers for each in said)
-    checked = [each for each in said if each.ticket in oracle]
+    full = all(each.exit_layer == layers for each in results)
+    checked = [each for each in results if each.ticket in oracle]
     labels = depths = 0
     worst = 0.0
     for each in checked:
@@ -196,13 +211,13 @@ def _check(result: Result, said: Sequence[Said], texts: Sequence[Text], oracle: 
     result.max_logit_diff = worst
 
 
-def _settle(lane: _Lane, limit: float) -> None:
-    rates = [lane.average / seconds for seconds in lane.seconds]
+def _finish(running: _RunningRow, limit: float) -> None:
+    rates = [running.average / seconds for seconds in running.seconds]
     middle = statistics.median(rates)
-    result = lane.result
+    result = running.result
     result.texts_per_s, result.slowest, result.fastest = middle, min(rates), max(rates)
-    result.slots, result.refills = lane.row.slots, len(lane.texts) / lane.row.slots - 1
-    result.share = lane.needed * middle / (limit * 1e9)
+    result.slots, result.refills = running.row.slots, len(running.texts) / running.row.slots - 1
+    result.share = running.needed * middle / (limit * 1e9)
 
 
 def _compare(results: Sequence[Result]) -> None:

@@ -23,7 +23,7 @@ from earlybird.engine.config import Dtype, ModelConfig
 from earlybird.engine.slots.packed import Packed
 from earlybird.engine.weights import shapes
 
-LOOKS = (0.1, 0.5, 1.0)
+SAMPLES_AT = (0.1, 0.5, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +66,15 @@ def _measured(job: dict[str, Any]) -> Memory:
         runner = Packed(elbert(setting, dtype, True), ForcedDepth(), setting.slots, setting.token_budget)
         del tensors, setting
         requests = [text.request for text in texts(config, job["lengths"], job["depths"], 8)]
-        said, looks = 0, list[float]()
+        exited, samples = 0, list[float]()
         for start in range(0, count, len(requests)):
             some = requests[: count - start]
             runner.submit([replace(request, ticket=start + number) for number, request in enumerate(some)])
             while runner.waiting or (runner.active and start + len(some) == count):
-                said += len(runner.step())
-                while len(looks) < len(LOOKS) and said >= LOOKS[len(looks)] * count:
-                    looks.append(resident_mb())
-    return Memory(dtype, count, weights, bare, tuple(looks), peak_mb())
+                exited += len(runner.step())
+                while len(samples) < len(SAMPLES_AT) and exited >= SAMPLES_AT[len(samples)] * count:
+                    samples.append(resident_mb())
+    return Memory(dtype, count, weights, bare, tuple(samples), peak_mb())
 
 
 def resident_mb() -> float:

@@ -60,7 +60,7 @@ def eight_bits(model: Any, *, reduce_range: bool) -> Any:
     `reduce_range`: 7-bit weights, for CPUs whose 16-bit sums would overflow. Raises ConfigError unless every product
     was converted.
     """
-    with tempfile.TemporaryDirectory() as folder, _silence():
+    with tempfile.TemporaryDirectory() as folder, _quantiser_quiet():
         before, after = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
         onnx.save(model, before)
         quantize_dynamic(
@@ -72,11 +72,11 @@ def eight_bits(model: Any, *, reduce_range: bool) -> Any:
             weight_type=QuantType.QInt8,
             extra_options={"DefaultTensorType": TensorProto.FLOAT},
         )
-        turned = onnx.load(after)
-    left = [node.name for node in turned.graph.node if node.op_type in ("MatMul", "Gemm")]
+        quantised = onnx.load(after)
+    left = [node.name for node in quantised.graph.node if node.op_type in ("MatMul", "Gemm")]
     if left:
         raise ConfigError(f"onnx int8: every product in eight bits required, {len(left)} are in float32: {left}")
-    return turned
+    return quantised
 
 
 class _Graph:
@@ -151,7 +151,7 @@ class _Graph:
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
+def _quantiser_quiet() -> Iterator[None]:
     """Suppress the quantiser's advice on a preparation step.
 
     A graph of direct constants does not need it.

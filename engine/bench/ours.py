@@ -11,14 +11,14 @@ from dataclasses import replace
 
 import torch
 
-from earlybird.engine.bench.row import CPU, Build, ForcedDepth, PeerResult, Row, Said, Setting
-from earlybird.engine.bench.workload import Text
+from earlybird.engine.bench.row import CPU, BenchRow, Build, ForcedDepth, PeerResult, RowResult, Setting
+from earlybird.engine.bench.workload import BenchText
 from earlybird.engine.config import Dtype
 from earlybird.engine.exits.policy import at_last_layer, at_limit, classifier_output
 from earlybird.engine.model import Elbert
 from earlybird.engine.slots.cpu_linear import linears
 from earlybird.engine.slots.int8 import EightBits
-from earlybird.engine.slots.layered import Layered
+from earlybird.engine.slots.layered import LayeredModel
 from earlybird.engine.slots.packed import Packed
 from earlybird.engine.slots.runner import Runner
 from earlybird.engine.types import Request, Verdict
@@ -33,17 +33,17 @@ class PackedRow:
 
     def __init__(self, setting: Setting, dtype: Dtype, deterministic: bool) -> None:
         self.dtype, self.slots, self._setting = dtype, setting.slots * setting.threads, setting
-        self.model: Layered = elbert(setting, dtype, deterministic)
+        self.model: LayeredModel = elbert(setting, dtype, deterministic)
 
-    def run(self, texts: Sequence[Text]) -> Sequence[Said]:
+    def run(self, texts: Sequence[BenchText]) -> Sequence[RowResult]:
         threads = self._setting.threads
         if threads == 1:
             return self._drain(texts)
         waiting = deque(text.request for text in texts)
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return [said for part in pool.map(self._share, [waiting] * threads) for said in part]
+            return [results for part in pool.map(self._share, [waiting] * threads) for results in part]
 
-    def _drain(self, texts: Sequence[Text]) -> list[Verdict]:
+    def _drain(self, texts: Sequence[BenchText]) -> list[Verdict]:
         return drained(self._runner(), [text.request for text in texts])
 
     def _share(self, waiting: deque[Request]) -> list[Verdict]:
@@ -51,20 +51,20 @@ class PackedRow:
 
         The stage's engine threads do the same.
         """
-        runner, said = self._runner(), list[Verdict]()
+        runner, results = self._runner(), list[Verdict]()
         while True:
             with suppress(IndexError):  # another thread took the last request
                 while runner.waiting + runner.active < 2 * self._setting.slots:
                     runner.submit([waiting.popleft()])
             if not runner.waiting and not runner.active:
-                return said
-            said += runner.step()
+                return results
+            results += runner.step()
 
     def _runner(self) -> Packed:
         return Packed(self.model, ForcedDepth(), self._setting.slots, self._setting.token_budget)
 
 
-class Idle:
+class IdleRow:
     """One text at a time through an otherwise idle runner: latency without load."""
 
     peer, refilled, slots = False, False, 1
@@ -72,11 +72,11 @@ class Idle:
     def __init__(self, dtype: Dtype, runner: Runner) -> None:
         self.dtype, self._runner = dtype, runner
 
-    def run(self, texts: Sequence[Text]) -> Sequence[Said]:
+    def run(self, texts: Sequence[BenchText]) -> Sequence[RowResult]:
         return [verdict for text in texts for verdict in drained(self._runner, [text.request])]
 
 
-class Alone:
+class Batch1Row:
     """Batch-1 early exit on our kernels without a runner: reference for an idle engine."""
 
     peer, refilled, slots = False, False, 1
@@ -85,10 +85,10 @@ class Alone:
         self.dtype, self._model, self._policy = dtype, elbert(setting, dtype, False), ForcedDepth()
 
     @torch.inference_mode()
-    def run(self, texts: Sequence[Text]) -> Sequence[Said]:
+    def run(self, texts: Sequence[BenchText]) -> Sequence[RowResult]:
         return [self._one(text) for text in texts]
 
-    def _one(self, text: Text) -> PeerResult:
+    def _one(self, text: BenchText) -> PeerResult:
         model, lengths, depth, leaves = self._model, [len(text.ids)], 0, False
         state, limit = self._policy.initial_state(1, torch.empty(0, 3)), torch.tensor([text.depth])
         hidden = model.embed(torch.tensor(text.ids), lengths)
@@ -104,10 +104,10 @@ class Alone:
 def drained(runner: Runner, requests: Sequence[Request]) -> list[Verdict]:
     """Run requests through an empty runner; return verdicts in order of exit."""
     runner.submit(requests)
-    said: list[Verdict] = []
+    results: list[Verdict] = []
     while runner.waiting or runner.active:
-        said += runner.step()
-    return said
+        results += runner.step()
+    return results
 
 
 def elbert(setting: Setting, dtype: Dtype, deterministic: bool) -> Elbert:
@@ -125,15 +125,15 @@ def _packed(dtype: Dtype, deterministic: bool) -> Build:
 
 
 def _idle(dtype: Dtype) -> Build:
-    def build(setting: Setting) -> Row:
+    def build(setting: Setting) -> BenchRow:
         model = elbert(setting, dtype, False)
-        return Idle(dtype, Packed(model, ForcedDepth(), setting.slots, setting.token_budget))
+        return IdleRow(dtype, Packed(model, ForcedDepth(), setting.slots, setting.token_budget))
 
     return build
 
 
 def _alone(dtype: Dtype) -> Build:
-    return lambda setting: Alone(setting, dtype)
+    return lambda setting: Batch1Row(setting, dtype)
 
 
 _DTYPES = {short: dtype for short, dtype in SHORT.items() if short != "fp16"}

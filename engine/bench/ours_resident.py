@@ -13,15 +13,15 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from earlybird.engine.bench.ours import SHORT, Idle, drained
-from earlybird.engine.bench.row import Build, ForcedDepth, PeerResult, Row, Said, Setting
-from earlybird.engine.bench.workload import Text
+from earlybird.engine.bench.ours import SHORT, IdleRow, drained
+from earlybird.engine.bench.row import BenchRow, Build, ForcedDepth, PeerResult, RowResult, Setting
+from earlybird.engine.bench.workload import BenchText
 from earlybird.engine.config import CUDA_TIERS, Dtype, ModelConfig
 from earlybird.engine.device.layer import Spread, StaticElbert, Tiles
 from earlybird.engine.device.loop import Resident
 from earlybird.engine.device.step import Tier
 from earlybird.engine.device.streams import CudaDevice, Device, Immediate
-from earlybird.engine.device.tiling import KINDS, answers, holds, tiles_of
+from earlybird.engine.device.tiling import KINDS, holds, probe_outputs, tiles_of
 from earlybird.engine.errors import ConfigError
 from earlybird.engine.exits.policy import Heads, at_last_layer, at_limit, classifier_output
 from earlybird.engine.slots.packed import Packed
@@ -39,7 +39,7 @@ class ResidentRow:
         self.dtype, self.slots = dtype, tiers_of(setting)[-1].slots
         self.loop = resident(setting, dtype, tiles)
 
-    def run(self, texts: Sequence[Text]) -> Sequence[Said]:
+    def run(self, texts: Sequence[BenchText]) -> Sequence[RowResult]:
         return drained(self.loop, [text.request for text in texts])
 
 
@@ -52,7 +52,7 @@ class HostRow:
         *_, (self.slots, tokens, _) = tiers_of(setting)
         self.dtype, self._tokens, self._model = dtype, tokens, Synchronous(static(setting, dtype))
 
-    def run(self, texts: Sequence[Text]) -> Sequence[Said]:
+    def run(self, texts: Sequence[BenchText]) -> Sequence[RowResult]:
         return drained(Packed(self._model, ForcedDepth(), self.slots, self._tokens), [text.request for text in texts])
 
 
@@ -67,30 +67,26 @@ class Synchronous:
 
     @property
     def config(self) -> ModelConfig:
-        """See Layered.config."""
         return self._model.config
 
     @property
     def dtype(self) -> torch.dtype:
-        """See Layered.dtype."""
         return self._model.dtype
 
     def embed(self, token_ids: Tensor, lengths: Sequence[int]) -> Tensor:
-        """See Layered.embed."""
         return self._model.embed(token_ids.to(self._model.where), spread(lengths, self._model.where).place)
 
     def advance(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Tensor:
-        """See Layered.advance."""
         self._spread = spread(lengths, self._model.where, depths)
         return self._model.advance(hidden, self._spread)
 
     def classify(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Heads:  # noqa: ARG002
-        """See Layered.classify; for the texts of the last `advance`."""
+        """See LayeredModel.classify; for the texts of the last `advance`."""
         logits, certainty = self._model.classify(hidden, self._spread)
         return Heads(logits.cpu(), None if certainty is None else certainty.cpu())
 
 
-class AloneOnGraph:
+class Batch1GraphRow:
     """Batch-1 early exit with one graph per length: reference for an idle loop.
 
     The host reads the result after every pass.
@@ -103,10 +99,10 @@ class AloneOnGraph:
         self._passes: dict[int, _Pass] = {}  # by text length
 
     @torch.no_grad()
-    def run(self, texts: Sequence[Text]) -> Sequence[Said]:
+    def run(self, texts: Sequence[BenchText]) -> Sequence[RowResult]:
         return [self._one(text) for text in texts]
 
-    def _one(self, text: Text) -> PeerResult:
+    def _one(self, text: BenchText) -> PeerResult:
         length = len(text.ids)
         if length not in self._passes:
             self._passes[length] = _Pass(self._model, self._device, length)
@@ -126,24 +122,24 @@ class _Pass:
         self._state = self._policy.initial_state(
             1, torch.zeros(0, config.n_labels, dtype=model.exit_dtype, device=where)
         )
-        self._said = torch.zeros(1 + config.n_labels, dtype=model.exit_dtype, device=where)  # exit flag, logits
-        self._heard, self._sent = device.pinned(self._said), device.pinned(self._ids)
+        self._result = torch.zeros(1 + config.n_labels, dtype=model.exit_dtype, device=where)  # exit flag, logits
+        self._result_host, self._ids_host = device.pinned(self._result), device.pinned(self._ids)
         self._embed, self._advance = device.graph(self._start), device.graph(self._pass)
 
-    def through(self, text: Text) -> PeerResult:
+    def through(self, text: BenchText) -> PeerResult:
         """Run a text until it exits."""
         run, depth = self._device.compute.run, 0
-        self._sent.copy_(torch.tensor(text.ids))
-        run(partial(self._ids.copy_, self._sent, non_blocking=True))
+        self._ids_host.copy_(torch.tensor(text.ids))
+        run(partial(self._ids.copy_, self._ids_host, non_blocking=True))
         run(partial(self._limit.fill_, text.depth))
         run(self._embed)
-        self._heard[0] = 0.0
-        while not self._heard[0]:
+        self._result_host[0] = 0.0
+        while not self._result_host[0]:
             run(self._advance)
-            run(partial(self._heard.copy_, self._said, non_blocking=True))
+            run(partial(self._result_host.copy_, self._result, non_blocking=True))
             self._device.compute.mark().wait()
             depth += 1
-        return PeerResult(text.ticket, depth, tuple(self._heard[1:].tolist()))
+        return PeerResult(text.ticket, depth, tuple(self._result_host[1:].tolist()))
 
     @torch.no_grad()
     def _start(self) -> None:
@@ -160,7 +156,7 @@ class _Pass:
         decision = at_limit(at_last_layer(decision, self._depth, self._model.config.layers), self._depth, self._limit)
         for kept, memory in zip(self._state, decision.state, strict=True):
             kept.copy_(memory)
-        self._said.copy_(torch.cat([decision.leaving.to(self._said.dtype), now.logits[0]]))
+        self._result.copy_(torch.cat([decision.leaving.to(self._result.dtype), now.logits[0]]))
 
 
 def static(setting: Setting, dtype: Dtype, tiles: Tiles | None = None) -> StaticElbert:
@@ -186,7 +182,7 @@ def device_of(setting: Setting, *, deterministic: bool = False) -> Device:
     """Create a new device, since lanes have one owner."""
     if setting.device.type != "cuda":
         return Immediate()
-    return CudaDevice(setting.device, setting.fuse, deterministic)
+    return CudaDevice(setting.device, setting.compile, deterministic)
 
 
 def spread(lengths: Sequence[int], where: torch.device, depths: Sequence[int] = ()) -> Spread:
@@ -204,19 +200,19 @@ def _resident(
     *,
     kind: str | None = None,
     tier: int | None = None,
-    fuse: bool = False,
+    compile: bool = False,
 ) -> Build:
-    def build(setting: Setting) -> Row:
+    def build(setting: Setting) -> BenchRow:
         tiers = tiers_of(setting)
         if tier is not None and tier >= len(tiers):
             raise ConfigError(f"tiers: {len(tiers)} here, none is the {TIERS[tier]} one")
-        mine = replace(setting, tiers=tiers if tier is None else (tiers[tier],), fuse=fuse)
-        return ResidentRow(mine, dtype) if kind is None else _steady(mine, dtype, kind)
+        own_setting = replace(setting, tiers=tiers if tier is None else (tiers[tier],), compile=compile)
+        return ResidentRow(own_setting, dtype) if kind is None else _steady(own_setting, dtype, kind)
 
     return build
 
 
-def _steady(setting: Setting, dtype: Dtype, kind: str) -> Row:
+def _steady(setting: Setting, dtype: Dtype, kind: str) -> BenchRow:
     """Build the row of a tile kind; raises ConfigError if its bits are not stable.
 
     Engine takes the first stable kind, so the speed of unstable kinds is irrelevant.
@@ -225,7 +221,7 @@ def _steady(setting: Setting, dtype: Dtype, kind: str) -> Row:
     if tiles is None:
         raise ConfigError(f"tiers: an odd smallest one, was {tuple(setting.tiers[0])}")
     row = ResidentRow(setting, dtype, tiles)
-    if not holds(row.loop, answers(row.loop, setting.tiers)):
+    if not holds(row.loop, probe_outputs(row.loop, setting.tiers)):
         raise ConfigError("a text's bits hang on its company here")
     return row
 
@@ -235,11 +231,11 @@ def _host(dtype: Dtype) -> Build:
 
 
 def _alone(dtype: Dtype) -> Build:
-    return lambda setting: AloneOnGraph(setting, dtype)
+    return lambda setting: Batch1GraphRow(setting, dtype)
 
 
-def _idle(dtype: Dtype, *, fuse: bool = False) -> Build:
-    return lambda setting: Idle(dtype, resident(replace(setting, fuse=fuse), dtype))
+def _idle(dtype: Dtype, *, compile: bool = False) -> Build:
+    return lambda setting: IdleRow(dtype, resident(replace(setting, compile=compile), dtype))
 
 
 _DTYPES = {short: SHORT[short] for short in ("bf16", "fp16", "fp32")}
@@ -257,9 +253,9 @@ ROWS: dict[str, Build] = {
         for short, dtype in _DTYPES.items()
         for number, name in enumerate(TIERS)
     },
-    "resident_bf16_fused": _resident("bfloat16", fuse=True),
-    **{f"resident_bf16_fused_{kind}_det": _resident("bfloat16", kind=kind, fuse=True) for kind in KINDS},
+    "resident_bf16_fused": _resident("bfloat16", compile=True),
+    **{f"resident_bf16_fused_{kind}_det": _resident("bfloat16", kind=kind, compile=True) for kind in KINDS},
     **{f"alone_graph_{short}": _alone(dtype) for short, dtype in _DTYPES.items()},
     **{f"idle_resident_{short}": _idle(dtype) for short, dtype in _DTYPES.items()},
-    "idle_resident_bf16_fused": _idle("bfloat16", fuse=True),
+    "idle_resident_bf16_fused": _idle("bfloat16", compile=True),
 }

@@ -23,7 +23,7 @@ class PairedModels:
     tensors: Mapping[str, Tensor]  # named as in engine.weights.shapes
 
 
-def twin(config: ModelConfig) -> PairedModels:
+def paired_models(config: ModelConfig) -> PairedModels:
     """Draw random weights, wide enough that results differ between texts and depths."""
     import transformers
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from earlybird.engine.bench.clock import spent
-from earlybird.engine.bench.row import Build, Exits, PeerResult, Row, Said, Setting, batches, told
-from earlybird.engine.bench.workload import Text
+from earlybird.engine.bench.row import BenchRow, Build, Exits, PeerResult, RowResult, Setting, batches, peer_results
+from earlybird.engine.bench.workload import BenchText
 
 BATCH = 32
 SLOT_COUNTS = (4, 8, 16, 32)  # Algorithm 1 gets the fastest of these on this machine
@@ -31,13 +31,13 @@ class HuggingFace:
     def __init__(self, setting: Setting, slots: int) -> None:
         self.slots, self.dtype, self._config = slots, setting.peer_dtype, setting.config
         self._device = setting.device
-        self._model = setting.twin.theirs
+        self._model = setting.models.theirs
         if setting.device.type == "cuda":
             self._model = copy.deepcopy(self._model).to(setting.device, getattr(torch, self.dtype))
         self._layer = self._model.albert.encoder.albert_layer_groups[0].albert_layers[0]
         self._exits = Exits(setting.config.layers)
 
-    def padded(self, texts: Sequence[Text], width: int | None = None) -> tuple[Tensor, Tensor]:
+    def padded(self, texts: Sequence[BenchText], width: int | None = None) -> tuple[Tensor, Tensor]:
         """Return token ids and mask, (S, width) each; width None: the longest text."""
         width = width or max(len(text.ids) for text in texts)
         ids = torch.tensor([text.ids + (0,) * (width - len(text.ids)) for text in texts])
@@ -65,16 +65,16 @@ class HuggingFace:
         logits: Tensor = model.classifier(model.albert.pooler_activation(model.albert.pooler(first)))
         return logits
 
-    def deepest(self, texts: Sequence[Text], logits: Tensor) -> list[PeerResult]:
+    def deepest(self, texts: Sequence[BenchText], logits: Tensor) -> list[PeerResult]:
         """Return the results of texts that all made every pass."""
-        return told(texts, [self._config.layers] * len(texts), logits.float())
+        return peer_results(texts, [self._config.layers] * len(texts), logits.float())
 
 
 class Eager(HuggingFace):
     """The plain model in batches, at full depth."""
 
     @torch.inference_mode()
-    def run(self, texts: Sequence[Text]) -> Sequence[Said]:
+    def run(self, texts: Sequence[BenchText]) -> Sequence[RowResult]:
         found: list[PeerResult] = []
         for batch in batches(texts, self.slots):
             ids, mask = self.padded(batch)
@@ -87,7 +87,7 @@ class Eager(HuggingFace):
         return logits
 
 
-class Pipeline(HuggingFace):
+class HuggingFacePipeline(HuggingFace):
     """transformers' text-classification pipeline; its time includes tokenisation."""
 
     def __init__(self, setting: Setting, slots: int) -> None:
@@ -102,7 +102,7 @@ class Pipeline(HuggingFace):
         )
 
     @torch.inference_mode()
-    def run(self, texts: Sequence[Text]) -> Sequence[Said]:
+    def run(self, texts: Sequence[BenchText]) -> Sequence[RowResult]:
         lines = [" ".join(map(str, text.ids)) for text in texts]
         scored = self._pipeline(lines, batch_size=self.slots, top_k=None, function_to_apply="none")
         found = []
@@ -113,7 +113,7 @@ class Pipeline(HuggingFace):
         return found
 
 
-class Together(HuggingFace):
+class BatchExits(HuggingFace):
     """Early exits in whole batches; each text's result is that of its depth.
 
     `shrink`: texts that have exited are not computed further.
@@ -124,13 +124,13 @@ class Together(HuggingFace):
         self._shrink = shrink
 
     @torch.inference_mode()
-    def run(self, texts: Sequence[Text]) -> Sequence[Said]:
+    def run(self, texts: Sequence[BenchText]) -> Sequence[RowResult]:
         return [answer for batch in batches(texts, self.slots) for answer in self._batch(batch)]
 
-    def _batch(self, batch: Sequence[Text]) -> list[PeerResult]:
+    def _batch(self, batch: Sequence[BenchText]) -> list[PeerResult]:
         ids, padding = self.padded(batch)
         mask = padding if len(batch) > 1 else None
-        hidden, state, found = self.embed(ids), self._exits.fresh(len(batch)), list[PeerResult]()
+        hidden, state, found = self.embed(ids), self._exits.initial_state(len(batch)), list[PeerResult]()
         open_ = set(range(len(batch)))  # positions in the original batch
         places = list(range(len(batch)))
         for depth in range(1, self._config.layers + 1):
@@ -138,7 +138,7 @@ class Together(HuggingFace):
             logits = self.logits(hidden)
             leaving, state = self._exits.test([batch[place] for place in places], logits, [depth] * len(places), state)
             gone = [row for row, place in enumerate(places) if leaving[row] and place in open_]
-            found += told([batch[places[row]] for row in gone], [depth] * len(gone), logits[gone])
+            found += peer_results([batch[places[row]] for row in gone], [depth] * len(gone), logits[gone])
             open_ -= {places[row] for row in gone}
             if not open_:
                 break
@@ -165,35 +165,35 @@ class AlgorithmOne(HuggingFace):
         self._choose = slots is None
 
     @torch.inference_mode()
-    def run(self, texts: Sequence[Text]) -> Sequence[Said]:
+    def run(self, texts: Sequence[BenchText]) -> Sequence[RowResult]:
         self._width = self._width or max(len(text.ids) for text in texts)
         if self._choose:
             self._choose, self.slots = False, self._best(texts)
         waiting, found = list(reversed(texts)), list[PeerResult]()
-        inside, depths = list[Text](), list[int]()
-        hidden, mask, state = torch.empty(0), torch.empty(0), self._exits.fresh(0)
+        inside, depths = list[BenchText](), list[int]()
+        hidden, mask, state = torch.empty(0), torch.empty(0), self._exits.initial_state(0)
         while waiting or inside:
-            fresh = [waiting.pop() for _ in range(min(len(waiting), self.slots - len(inside)))]
-            if fresh:
-                ids, real = self.padded(fresh, self._width)
-                added, memory = self.embed(ids), self._exits.fresh(len(fresh))
+            new_texts = [waiting.pop() for _ in range(min(len(waiting), self.slots - len(inside)))]
+            if new_texts:
+                ids, real = self.padded(new_texts, self._width)
+                added, memory = self.embed(ids), self._exits.initial_state(len(new_texts))
                 hidden = torch.cat([hidden, added]) if inside else added
                 mask = torch.cat([mask, real]) if inside else real
                 state = tuple(map(torch.cat, zip(state, memory, strict=True))) if inside else memory
-                inside, depths = inside + fresh, depths + [0] * len(fresh)
+                inside, depths = inside + new_texts, depths + [0] * len(new_texts)
             hidden, depths = self.advance(hidden, mask), [depth + 1 for depth in depths]
             logits = self.logits(hidden)
             leaving, state = self._exits.test(inside, logits, depths, state)
             gone = [row for row, leaves in enumerate(leaving) if leaves]
             if gone:
-                found += told([inside[row] for row in gone], [depths[row] for row in gone], logits[gone])
+                found += peer_results([inside[row] for row in gone], [depths[row] for row in gone], logits[gone])
                 rows = [row for row, leaves in enumerate(leaving) if not leaves]
                 keep = torch.tensor(rows, dtype=torch.int64)
                 hidden, mask, state = hidden[keep], mask[keep], tuple(memory[keep] for memory in state)
                 inside, depths = [inside[row] for row in rows], [depths[row] for row in rows]
         return found
 
-    def _best(self, texts: Sequence[Text]) -> int:
+    def _best(self, texts: Sequence[BenchText]) -> int:
         """Return the slot count with the least time per slot and pass.
 
         Each count is measured with all slots filled.
@@ -222,9 +222,9 @@ def _numbers(vocab_size: int) -> Any:
 def row(kind: type[HuggingFace], *arguments: Any) -> Build:
     """Return a function that builds the row."""
 
-    def build(setting: Setting) -> Row:
+    def build(setting: Setting) -> BenchRow:
         made: Any = kind(setting, *arguments)
-        checked: Row = made
+        checked: BenchRow = made
         return checked
 
     return build
@@ -233,11 +233,11 @@ def row(kind: type[HuggingFace], *arguments: Any) -> Build:
 ROWS: dict[str, Build] = {
     "hf_b1": row(Eager, 1),
     "hf_b32": row(Eager, BATCH),
-    "hf_pipeline_b1": row(Pipeline, 1),
-    "hf_pipeline_b32": row(Pipeline, BATCH),
-    "exit_b1": row(Together, 1, True),
-    "barrel_b32": row(Together, BATCH, False),
-    "shrink_b32": row(Together, BATCH, True),
+    "hf_pipeline_b1": row(HuggingFacePipeline, 1),
+    "hf_pipeline_b32": row(HuggingFacePipeline, BATCH),
+    "exit_b1": row(BatchExits, 1, True),
+    "static_b32": row(BatchExits, BATCH, False),
+    "shrinking_b32": row(BatchExits, BATCH, True),
     "algorithm1": row(AlgorithmOne),
     "algorithm1_stream": row(AlgorithmOne, None, True),
 }

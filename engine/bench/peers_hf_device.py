@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from earlybird.engine.bench.peers_hf import Eager, HuggingFace, row
-from earlybird.engine.bench.row import Build, PeerResult, Said, Setting, batches
-from earlybird.engine.bench.workload import Text
+from earlybird.engine.bench.row import Build, PeerResult, RowResult, Setting, batches
+from earlybird.engine.bench.workload import BenchText
 
 LARGE = 256  # texts per batch
 COMPILER = "inductor"
@@ -46,13 +46,13 @@ class Varlen(HuggingFace):
         from transformers import AttentionInterface
 
         AttentionInterface.register(_ATTENTION, _attend)
-        self._model = copy.deepcopy(setting.twin.theirs).to(setting.device, getattr(torch, self.dtype))
+        self._model = copy.deepcopy(setting.models.theirs).to(setting.device, getattr(torch, self.dtype))
         self._model.config._attn_implementation = _ATTENTION
         self._layer = self._model.albert.encoder.albert_layer_groups[0].albert_layers[0]
         self._whole = torch.compile(self.whole, dynamic=True, backend=COMPILER) if compiled else self.whole
 
     @torch.inference_mode()
-    def run(self, texts: Sequence[Text]) -> Sequence[Said]:
+    def run(self, texts: Sequence[BenchText]) -> Sequence[RowResult]:
         found: list[PeerResult] = []
         for batch in batches(texts, self.slots):
             ids = torch.tensor([token for text in batch for token in text.ids])

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from earlybird.engine.bench.row import Build, Exits, PeerResult, Row, Said, Setting, told
-from earlybird.engine.bench.workload import Text
+from earlybird.engine.bench.row import BenchRow, Build, Exits, PeerResult, RowResult, Setting, peer_results
+from earlybird.engine.bench.workload import BenchText
 from earlybird.engine.config import Dtype
 from earlybird.engine.slots.int8 import weight_range
 
@@ -23,7 +23,7 @@ class OnnxRuntime:
 
     def __init__(self, setting: Setting, dtype: Dtype) -> None:
         self.dtype, self._config, self._threads = dtype, setting.config, setting.threads
-        self._tensors = setting.twin.tensors
+        self._tensors = setting.models.tensors
 
     def session(self, model: Any, dtype: Dtype) -> Any:
         """Create a session of a float32 graph, with its products converted to `dtype`."""
@@ -48,7 +48,7 @@ class Full(OnnxRuntime):
 
         self._session = self.session(ort_graph.full(self._config, self._tensors), dtype)
 
-    def run(self, texts: Sequence[Text]) -> Sequence[Said]:
+    def run(self, texts: Sequence[BenchText]) -> Sequence[RowResult]:
         found = []
         for text in texts:
             (logits,) = self._session.run(None, {"ids": [text.ids]})
@@ -68,23 +68,23 @@ class LayerExit(OnnxRuntime):
         self._exits = Exits(self._config.layers)
 
     @torch.inference_mode()
-    def run(self, texts: Sequence[Text]) -> Sequence[Said]:
+    def run(self, texts: Sequence[BenchText]) -> Sequence[RowResult]:
         return [self._one(text) for text in texts]
 
-    def _one(self, text: Text) -> PeerResult:
+    def _one(self, text: BenchText) -> PeerResult:
         (hidden,) = self._embed.run(None, {"ids": [text.ids]})
-        state, depth, leaves = self._exits.fresh(1), 0, False
+        state, depth, leaves = self._exits.initial_state(1), 0, False
         while not leaves:
             hidden, rows = self._pass.run(None, {"hidden": hidden})
             logits, depth = torch.from_numpy(rows), depth + 1
             (leaves,), state = self._exits.test([text], logits, [depth], state)
-        return told([text], [depth], logits)[0]
+        return peer_results([text], [depth], logits)[0]
 
 
 def _row(row: type[OnnxRuntime], dtype: Dtype) -> Build:
-    def build(setting: Setting) -> Row:
+    def build(setting: Setting) -> BenchRow:
         made: Any = row(setting, dtype)
-        checked: Row = made
+        checked: BenchRow = made
         return checked
 
     return build

@@ -18,12 +18,12 @@ from torch.profiler import record_function
 
 from earlybird.engine.bench.clock import wait
 from earlybird.engine.bench.ours import PackedRow
-from earlybird.engine.bench.row import Row, Setting
-from earlybird.engine.bench.workload import Text
+from earlybird.engine.bench.row import BenchRow, Setting
+from earlybird.engine.bench.workload import BenchText
 from earlybird.engine.errors import ConfigError
 from earlybird.engine.exits.policy import Heads
 from earlybird.engine.flops import flops
-from earlybird.engine.slots.layered import Geometry, Layered
+from earlybird.engine.slots.layered import LayeredModel, ModelSizes
 
 _ADVANCE, _EMBED, _CLASSIFY = "earlybird::advance", "earlybird::embed", "earlybird::classify"
 _MOVES = ("cat", "split", "index_select", "narrow", "select", "index", "copy_", "slice", "clone")
@@ -47,7 +47,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Profile:
+class RowProfile:
     """Time of one row by part.
 
     `products_of_limit`: the products' time at the GEMM's peak, divided by their measured time.
@@ -63,36 +63,31 @@ class Profile:
 class Scoped:
     """Model wrapper with profiler ranges."""
 
-    def __init__(self, model: Layered) -> None:
+    def __init__(self, model: LayeredModel) -> None:
         self._model = model
 
     @property
-    def config(self) -> Geometry:
-        """See Layered.config."""
+    def config(self) -> ModelSizes:
         return self._model.config
 
     @property
     def dtype(self) -> torch.dtype:
-        """See Layered.dtype."""
         return self._model.dtype
 
     def embed(self, token_ids: Tensor, lengths: Sequence[int]) -> Tensor:
-        """See Layered.embed."""
         with record_function(_EMBED):
             return self._model.embed(token_ids, lengths)
 
     def advance(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Tensor:
-        """See Layered.advance."""
         with record_function(_ADVANCE):
             return self._model.advance(hidden, lengths, depths)
 
     def classify(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Heads:
-        """See Layered.classify."""
         with record_function(_CLASSIFY):
             return self._model.classify(hidden, lengths, depths)
 
 
-def profile(name: str, row: Row, setting: Setting, texts: Sequence[Text], limit: float) -> Profile:
+def profile(name: str, row: BenchRow, setting: Setting, texts: Sequence[BenchText], limit: float) -> RowProfile:
     """Profile one of our rows over these texts; raises ConfigError.
 
     `limit`: its dtype's GEMM peak in G/s.
@@ -122,7 +117,7 @@ def profile(name: str, row: Row, setting: Setting, texts: Sequence[Text], limit:
     def parts(found: Counter[str], most: int) -> tuple[Part, ...]:
         return tuple(Part(kind, us / len(texts), us / whole) for kind, us in found.most_common(most))
 
-    return Profile(
+    return RowProfile(
         name,
         whole / len(texts),
         parts(by_kind, 12),

@@ -36,9 +36,9 @@ def lengths_and_depths(model: str, path: Path) -> tuple[ModelConfig, list[int], 
     """
     engine = Engine.load(EngineConfig(model=model, runner="packed", device="cpu"))
     requests = requests_of(engine, path)
-    said = drained(engine.runner(), requests)
+    results = drained(engine.runner(), requests)
     lengths = sorted(len(request.token_ids) for request in requests)
-    depths = sorted(verdict.exit_layer for verdict in said)
+    depths = sorted(verdict.exit_layer for verdict in results)
     places = [int((number + 0.5) / BLOCK * len(requests)) for number in range(BLOCK)]
     return engine.checkpoint.config, [lengths[place] for place in places], [depths[place] for place in places]
 

@@ -13,7 +13,7 @@ BUILDS: dict[str, Build] = {
     **ours_resident.ROWS,
 }
 
-_SCHEDULES = ("exit_b1", "barrel_b32", "shrink_b32", "algorithm1", "algorithm1_stream")
+_SCHEDULES = ("exit_b1", "static_b32", "shrinking_b32", "algorithm1", "algorithm1_stream")
 _PLAIN = tuple(name for name in peers_hf.ROWS if name not in _SCHEDULES)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from earlybird.engine.bench.paired_models import PairedModels
-from earlybird.engine.bench.workload import Text
+from earlybird.engine.bench.workload import BenchText
 from earlybird.engine.config import Dtype, ModelConfig
 from earlybird.engine.device.step import Tier
 from earlybird.engine.exits.cwb import ConfidenceWindow
@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 _RULE = ConfidenceWindow(delta=0.1, window=4)
 
 
-class Said(Protocol):
+class RowResult(Protocol):
     """A row's result for one text; Verdict implements it."""
 
     @property
@@ -38,7 +38,7 @@ class PeerResult:
     logits: tuple[float, ...]
 
 
-class Row(Protocol):
+class BenchRow(Protocol):
     """A row, which runs each text until its depth or the last layer.
 
     Rows without early exits run to the last layer. Construction is not timed.
@@ -49,7 +49,7 @@ class Row(Protocol):
     slots: int  # texts in flight at once
     refilled: bool  # slots are refilled one by one as they fall free
 
-    def run(self, texts: Sequence[Text]) -> Sequence[Said]:
+    def run(self, texts: Sequence[BenchText]) -> Sequence[RowResult]:
         """Return one result per text, in any order, with all results on the host."""
 
 
@@ -58,13 +58,13 @@ class Setting:
     """Settings shared by all rows of a run."""
 
     config: ModelConfig
-    twin: PairedModels
+    models: PairedModels
     threads: int
     slots: int
     token_budget: int
     device: torch.device = CPU
     tiers: tuple[Tier, ...] = ()  # of resident loops, small to large; (): one tier of `slots` and `token_budget`
-    fuse: bool = False  # resident on CUDA: compile before capture
+    compile: bool = False  # resident on CUDA: compile before capture
 
     @property
     def peer_dtype(self) -> Dtype:
@@ -74,10 +74,10 @@ class Setting:
     def tensors(self, dtype: Dtype) -> dict[str, Tensor]:
         """Return the twin's weights on the rows' device; int8 starts from float32."""
         kind = torch.float32 if dtype == "int8" else getattr(torch, dtype)
-        return {name: tensor.to(self.device, kind) for name, tensor in self.twin.tensors.items()}
+        return {name: tensor.to(self.device, kind) for name, tensor in self.models.tensors.items()}
 
 
-Build = Callable[[Setting], Row]
+Build = Callable[[Setting], BenchRow]
 """Builder of a row. Raises ModuleNotFoundError where a package is missing, ConfigError where the machine cannot run
 the row."""
 
@@ -110,12 +110,12 @@ class Exits:
     def __init__(self, layers: int) -> None:
         self._layers, self._policy = layers, ForcedDepth()
 
-    def fresh(self, count: int) -> State:
+    def initial_state(self, count: int) -> State:
         """Return the state of `count` new texts."""
         return self._policy.initial_state(count, torch.empty(0, 3))
 
     def test(
-        self, texts: Sequence[Text], logits: Tensor, depths: Sequence[int], state: State
+        self, texts: Sequence[BenchText], logits: Tensor, depths: Sequence[int], state: State
     ) -> tuple[list[bool], State]:
         """Return each text's exit flag, and the state of all (S, ...).
 
@@ -129,13 +129,13 @@ class Exits:
         return [depth >= text.depth for text, depth in zip(texts, depths, strict=True)], decision.state
 
 
-def told(texts: Sequence[Text], depths: Sequence[int], logits: Tensor) -> list[PeerResult]:
+def peer_results(texts: Sequence[BenchText], depths: Sequence[int], logits: Tensor) -> list[PeerResult]:
     """Convert rows of logits (S, C) to results."""
     rows = logits.tolist()
     return [PeerResult(text.ticket, depth, tuple(row)) for text, depth, row in zip(texts, depths, rows, strict=True)]
 
 
-def batches(texts: Sequence[Text], size: int) -> Iterator[Sequence[Text]]:
+def batches(texts: Sequence[BenchText], size: int) -> Iterator[Sequence[BenchText]]:
     """Yield batches in order; the last one may be smaller."""
     for start in range(0, len(texts), size):
         yield texts[start : start + size]

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from earlybird.engine.bench.measure import REFILLS
-from earlybird.engine.bench.memory import LOOKS
+from earlybird.engine.bench.memory import SAMPLES_AT
 
 _WIDTH = 132
 
@@ -52,7 +52,7 @@ def _head(console: Console, report: Mapping[str, Any]) -> None:
         )
         console.print(
             "tokens through a layer for each that needs it, batches of 32: {both:.1f}; padding alone {padding:.1f}, "
-            "the barrel alone {barrel:.1f}".format_map(report["waste"])
+            "stragglers alone {straggler:.1f}".format_map(report["waste"])
         )
     if "limit" in report:
         rates = ", ".join(f"{name} {value:,.0f} G/s" for name, value in report["limit"].items())
@@ -109,10 +109,10 @@ def _threads(console: Console, report: Mapping[str, Any]) -> None:
 
 def _memory(console: Console, report: Mapping[str, Any]) -> None:
     for each in report["memory"]:
-        looks = zip(LOOKS, each["resident_mb"], strict=True)
+        samples = zip(SAMPLES_AT, each["resident_mb"], strict=True)
         console.print(
             f"memory of an engine, {report['geometry']} {each['dtype']}: weights {each['weights_mb']:.1f} MB, process "
-            f"{each['bare_mb']:.0f} MB bare, {', '.join(f'{mb:.1f} MB at {share:.0%}' for share, mb in looks)} of "
+            f"{each['bare_mb']:.0f} MB bare, {', '.join(f'{mb:.1f} MB at {share:.0%}' for share, mb in samples)} of "
             f"{each['texts']:,} texts, peak {each['peak_mb']:.0f} MB"
         )
 
@@ -129,7 +129,7 @@ def _card_peak(console: Console, report: Mapping[str, Any]) -> None:
 def _host(console: Console, report: Mapping[str, Any]) -> None:
     each = report["host"]
     console.print(
-        f"the resident loop's host side alone, steps played: {each['texts_per_s']:,.0f} texts/s, "
+        f"the resident loop's host side alone, steps simulated: {each['texts_per_s']:,.0f} texts/s, "
         f"{each['us_per_text']:.1f} us each"
     )
 

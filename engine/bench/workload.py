@@ -45,7 +45,7 @@ GEOMETRIES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class BenchText:
     """One text of the bench; it exits after `depth` passes."""
 
     ticket: int
@@ -54,14 +54,14 @@ class Text:
     request: Request  # for our runners, with `depth` as its depth limit
 
 
-def text(ticket: int, ids: tuple[int, ...], depth: int) -> Text:
+def text(ticket: int, ids: tuple[int, ...], depth: int) -> BenchText:
     """Build a text that exits after `depth` passes."""
-    return Text(ticket, ids, depth, Request(ticket, ids, depth))
+    return BenchText(ticket, ids, depth, Request(ticket, ids, depth))
 
 
-def texts(config: ModelConfig, lengths: Sequence[int], depths: Sequence[int], blocks: int) -> list[Text]:
+def texts(config: ModelConfig, lengths: Sequence[int], depths: Sequence[int], blocks: int) -> list[BenchText]:
     """Build `blocks` times the BLOCK lengths and BLOCK depths, each shuffled independently."""
-    rng, found = random.Random(7), list[Text]()
+    rng, found = random.Random(7), list[BenchText]()
     for _ in range(blocks):
         for length, depth in zip(rng.sample(lengths, BLOCK), rng.sample(depths, BLOCK), strict=True):
             ids = tuple(rng.randrange(5, config.vocab_size) for _ in range(length))

@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 
 from earlybird.engine.device.layer import StaticElbert
-from earlybird.engine.device.step import Step, Table, Tier
-from earlybird.engine.device.streams import Device, Mark, Work
+from earlybird.engine.device.step import CapturedStep, Table, Tier
+from earlybird.engine.device.streams import Device, StreamMark, Work
 from earlybird.engine.errors import ConfigError, DeviceLost
 from earlybird.engine.exits.policy import Decision, ExitPolicy, Heads, classifier_output
 from earlybird.engine.slots.verdicts import check_lengths, verdicts
@@ -36,7 +36,7 @@ DeviceError: type[Exception] = getattr(torch, "AcceleratorError", RuntimeError)
 
 
 @dataclass(frozen=True)
-class _Landing:
+class _ResultBuffer:
     """Host memory for one batch's results; reused once they have been read."""
 
     counts: Tensor
@@ -48,8 +48,8 @@ class _Landing:
 class _Batch:
     """A batch of steps in flight."""
 
-    done: Mark  # after the copies of the results
-    landing: _Landing
+    done: StreamMark  # after the copies of the results
+    buffer: _ResultBuffer
 
 
 class Resident:
@@ -80,19 +80,20 @@ class Resident:
         self._limit_at = self._limits.numpy()  # shares the memory; setting a tensor's item takes 2 us
         self._limited: set[int] = set()  # seats of texts with a limit
         self._limits_changed = False
-        self._landings = deque(
-            _Landing(pinned(table.counts), pinned(table.said_logits), pinned(table.said_facts)) for _ in range(ahead)
+        self._buffers = deque(
+            _ResultBuffer(pinned(table.counts), pinned(table.result_logits), pinned(table.result_facts))
+            for _ in range(ahead)
         )
         self._steps: dict[Tier, Work] = {
-            tier: device.graph(Step(model, policy, table, tier)) for tier in reversed(self._tiers)
+            tier: device.graph(CapturedStep(model, policy, table, tier)) for tier in reversed(self._tiers)
         }
         self._only: Tier | None = None
         self._waiting: deque[Request] = deque()
         self._batches: deque[_Batch] = deque()
         self._free = deque(range(self._entries))  # seats
-        self._flying: dict[int, Request] = {}  # by seat: published, result not yet collected
+        self._in_flight: dict[int, Request] = {}  # by seat: published, result not yet collected
         self._seats: dict[int, int] = {}  # seat of each published text, by ticket
-        self._flying_tokens = 0
+        self._in_flight_tokens = 0
         self._queued: deque[int] = deque()  # token counts of texts published and not admitted at the last read
         self._queued_tokens = 0
         self._published = self._published_tokens = 0
@@ -125,7 +126,7 @@ class Resident:
 
     def only(self, tier: Tier | None) -> None:
         """Run only this tier; None: the smallest that suffices. For an empty loop only."""
-        assert not (self._flying or self._waiting), "texts are under way. This is a bug."
+        assert not (self._in_flight or self._waiting), "texts are under way. This is a bug."
         assert tier is None or tier in self._steps, f"no such tier, was {tier}. This is a bug."
         self._only = tier
 
@@ -135,9 +136,9 @@ class Resident:
         Steps write into this memory, and may run one batch longer than the last verdict.
         """
         device: Device | None = getattr(self, "_device", None)  # None: the constructor failed before setting it
-        for lane in (device.uploads, device.compute, device.downloads) if device else ():
+        for stream in (device.uploads, device.compute, device.downloads) if device else ():
             with suppress(DeviceError):
-                lane.mark().wait()
+                stream.mark().wait()
 
     @torch.no_grad()
     def step(self) -> list[Verdict]:
@@ -147,7 +148,7 @@ class Resident:
         """
         try:
             self._publish()
-            if self._flying:
+            if self._in_flight:
                 self._launch(self._tier())
             return self._collect()
         except DeviceError as error:
@@ -157,7 +158,7 @@ class Resident:
         """Move requests from the queue's head into the device's ring while there is room."""
         taken: list[Request] = []
         tokens, room = 0, len(self._queue_tokens) - self._queued_tokens
-        while self._waiting and len(self._flying) + len(taken) < self._entries:
+        while self._waiting and len(self._in_flight) + len(taken) < self._entries:
             size = len(self._waiting[0].token_ids)
             if tokens + size > room:
                 break
@@ -189,13 +190,13 @@ class Resident:
         self._upload(self._queue, self.table.queue, self._published, entry_rows)
         token_rows = torch.frombuffer(ids, dtype=torch.int64)
         self._upload(self._queue_tokens, self.table.queue_tokens, self._published_tokens, token_rows)
-        self._flying.update(zip(seats, taken, strict=True))
+        self._in_flight.update(zip(seats, taken, strict=True))
         self._seats.update((request.ticket, seat) for seat, request in zip(seats, taken, strict=True))
         self._queued.extend(sizes)
         self._published += len(taken)
         self._published_tokens += sum(sizes)
         self._queued_tokens += sum(sizes)
-        self._flying_tokens += sum(sizes)
+        self._in_flight_tokens += sum(sizes)
 
     def _limit(self, seat: int, limit: int) -> None:
         self._limit_at[seat] = limit
@@ -216,54 +217,54 @@ class Resident:
         if self._only:
             return self._only
         for tier in self._tiers:
-            if len(self._flying) <= tier.slots and self._flying_tokens <= tier.tokens:
+            if len(self._in_flight) <= tier.slots and self._in_flight_tokens <= tier.tokens:
                 return tier
         return self._tiers[-1]
 
     def _launch(self, tier: Tier) -> None:
         """Queue one batch of steps and the copies of its results."""
-        assert self._landings, "more batches under way than landings. This is a bug."
-        device, table, landing = self._device, self.table, self._landings.popleft()
+        assert self._buffers, "more batches under way than landings. This is a bug."
+        device, table, buffer = self._device, self.table, self._buffers.popleft()
         device.compute.run(partial(table.tail.fill_, self._published))
         for _ in range(tier.stride):
             device.compute.run(self._steps[tier])
         # The next batch changes the counts, so they are copied in order; a result row is not reused before it has been
         # collected, so the rows may be copied during the next steps.
-        device.compute.run(partial(landing.counts.copy_, table.counts, non_blocking=True))
+        device.compute.run(partial(buffer.counts.copy_, table.counts, non_blocking=True))
         device.downloads.after(device.compute.mark())
-        for window in _windows(self._finished, len(self._flying), self._entries):
-            for host, ring in ((landing.logits, table.said_logits), (landing.facts, table.said_facts)):
+        for window in _windows(self._finished, len(self._in_flight), self._entries):
+            for host, ring in ((buffer.logits, table.result_logits), (buffer.facts, table.result_facts)):
                 device.downloads.run(partial(host[window].copy_, ring[window], non_blocking=True))
-        self._batches.append(_Batch(device.downloads.mark(), landing))
+        self._batches.append(_Batch(device.downloads.mark(), buffer))
 
     def _collect(self) -> list[Verdict]:
-        said: list[Verdict] = []
+        finished: list[Verdict] = []
         while self._batches and (self._batches[0].done.reached() or len(self._batches) >= self._ahead):
             batch = self._batches.popleft()
             batch.done.wait()
-            said += self._read(batch.landing)
-            self._landings.append(batch.landing)
-        return said
+            finished += self._read(batch.buffer)
+            self._buffers.append(batch.buffer)
+        return finished
 
-    def _read(self, landing: _Landing) -> list[Verdict]:
+    def _read(self, buffer: _ResultBuffer) -> list[Verdict]:
         """Return the new verdicts of a finished batch."""
-        admitted, finished = landing.counts.tolist()
+        admitted, finished = buffer.counts.tolist()
         for _ in range(admitted - self._admitted):
             self._queued_tokens -= self._queued.popleft()
         windows = list(_windows(self._finished, finished - self._finished, self._entries))
         self._admitted, self._finished = admitted, finished
         if not windows:
             return []
-        logits = torch.cat([landing.logits[window] for window in windows])
-        seats, depth, reason = torch.cat([landing.facts[window] for window in windows]).unbind(dim=1)
+        logits = torch.cat([buffer.logits[window] for window in windows])
+        seats, depth, reason = torch.cat([buffer.facts[window] for window in windows]).unbind(dim=1)
         requests = [self._leave(seat) for seat in seats.tolist()]
-        self._flying_tokens -= sum(len(request.token_ids) for request in requests)
+        self._in_flight_tokens -= sum(len(request.token_ids) for request in requests)
         decision = Decision(torch.ones_like(seats, dtype=torch.bool), reason, ())
         return verdicts(requests, depth.tolist(), classifier_output(Heads(logits)), decision, range(len(requests)))
 
     def _leave(self, seat: int) -> Request:
         """Free a seat and return its request."""
-        request = self._flying.pop(seat)
+        request = self._in_flight.pop(seat)
         del self._seats[request.ticket]
         self._free.append(seat)
         if seat in self._limited:

@@ -40,8 +40,8 @@ class Table:
     queue_tokens: Tensor  # (Q,) int64
     limits: Tensor  # (R,) int64, by seat: passes after which a text exits in any case; may change any time
     # Rings, written by the step; the last row of each takes values that are not read:
-    said_logits: Tensor  # (R + 1, C) exit dtype
-    said_facts: Tensor  # (R + 1, 3) int64: seat, exit layer, reason code
+    result_logits: Tensor  # (R + 1, C) exit dtype
+    result_facts: Tensor  # (R + 1, 3) int64: seat, exit layer, reason code
     counts: Tensor  # (2,) int64 totals: entries admitted, texts finished
     # Slots; an empty slot has length 0 and `staying` False:
     hidden: Tensor  # (T, H)
@@ -68,8 +68,8 @@ class Table:
             queue=zeros(entries, 3),
             queue_tokens=zeros(max(2 * tokens, 32 * entries)),
             limits=zeros(entries) + model.config.layers,
-            said_logits=zeros(entries + 1, model.config.n_labels, dtype=model.exit_dtype),
-            said_facts=zeros(entries + 1, 3),
+            result_logits=zeros(entries + 1, model.config.n_labels, dtype=model.exit_dtype),
+            result_facts=zeros(entries + 1, 3),
             counts=zeros(2),
             hidden=zeros(tokens, model.config.hidden_size, dtype=model.dtype),
             lengths=zeros(slots),
@@ -105,7 +105,7 @@ class Seating(NamedTuple):
     lengths: Tensor  # int64, 0 where not active
 
 
-class Step:
+class CapturedStep:
     """One pass for one tier over the shared table.
 
     A call runs it, returns nothing and waits for nothing.
@@ -129,7 +129,7 @@ class Step:
         memory = tuple(_unless_new(each, seating) for each in self._table.memory)
         decision = self._decide(heads, depth, memory, seating)
         leaving = decision.leaving & seating.active
-        self._say(heads.logits, depth, decision, leaving, seating)
+        self._write_results(heads.logits, depth, decision, leaving, seating)
         self._keep(hidden, depth, decision, leaving, seating)
 
     def _seat(self) -> Seating:
@@ -138,11 +138,11 @@ class Step:
         Texts are admitted while slots and tokens last. Admission is a prefix of the queue: no text overtakes the head,
         and a text beyond the budget is admitted alone.
         """
-        table, everyone, places = self._table, len(self._table.lengths), self._places[: self._tier.slots]
+        table, slots, places = self._table, len(self._table.lengths), self._places[: self._tier.slots]
         rank = table.staying.cumsum(dim=0)
         stay = rank[-1:]  # (1,) number of staying texts
-        target = torch.where(table.staying, rank - 1, everyone)  # texts that left go to a row that is cut off
-        source = self._places.new_zeros(everyone + 1).index_copy_(0, target, self._places)[: self._tier.slots]
+        target = torch.where(table.staying, rank - 1, slots)  # texts that left go to a row that is cut off
+        source = self._places.new_zeros(slots + 1).index_copy_(0, target, self._places)[: self._tier.slots]
         stayed = places < stay
         admitted, published = table.counts[:1], table.tail
         entry = admitted + places - stay
@@ -187,13 +187,15 @@ class Step:
         decision = at_last_layer(decision, depth, self._model.config.layers)
         return at_limit(decision, depth, self._table.limits.index_select(0, seating.seat))
 
-    def _say(self, logits: Tensor, depth: Tensor, decision: Decision, leaving: Tensor, seating: Seating) -> None:
+    def _write_results(
+        self, logits: Tensor, depth: Tensor, decision: Decision, leaving: Tensor, seating: Seating
+    ) -> None:
         """Write results in order of exit; staying texts write into the unread last row."""
         table, finished, ring = self._table, self._table.counts[1:], len(self._table.queue)
         nth = finished + leaving.cumsum(dim=0) - 1
         row = torch.where(leaving, nth % ring, ring)
-        table.said_logits.index_copy_(0, row, logits)
-        table.said_facts.index_copy_(0, row, torch.stack([seating.seat, depth, decision.reason], dim=1))
+        table.result_logits.index_copy_(0, row, logits)
+        table.result_facts.index_copy_(0, row, torch.stack([seating.seat, depth, decision.reason], dim=1))
         finished.add_(leaving.sum())
 
     def _keep(self, hidden: Tensor, depth: Tensor, decision: Decision, leaving: Tensor, seating: Seating) -> None:

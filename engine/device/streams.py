@@ -20,7 +20,7 @@ RECOMPILE_LIMIT = 256  # per function; equal to torch's limit for a whole proces
 WARM_UPS = 3  # torch's advice before a capture, so that libraries initialise outside the graph
 
 
-class Mark(Protocol):
+class StreamMark(Protocol):
     """A point in a lane's work, such as a CUDA event."""
 
     def reached(self) -> bool:
@@ -30,16 +30,16 @@ class Mark(Protocol):
         """Block until the work before the mark is done."""
 
 
-class Lane(Protocol):
+class Stream(Protocol):
     """A queue of work that runs in order, some time later."""
 
     def run(self, work: Work) -> None:
         """Queue work after the work already queued."""
 
-    def mark(self) -> Mark:
+    def mark(self) -> StreamMark:
         """Return a mark after the work already queued."""
 
-    def after(self, mark: Mark) -> None:
+    def after(self, mark: StreamMark) -> None:
         """Make work queued from now on wait for another lane's mark."""
 
 
@@ -49,15 +49,15 @@ class Device(Protocol):
     @property
     def where(self) -> torch.device: ...
     @property
-    def compute(self) -> Lane:
+    def compute(self) -> Stream:
         """Lane of the steps."""
 
     @property
-    def uploads(self) -> Lane:
+    def uploads(self) -> Stream:
         """Lane of the copies to the device."""
 
     @property
-    def downloads(self) -> Lane:
+    def downloads(self) -> Stream:
         """Lane of the copies from the device.
 
         It is separate from the uploads, which would otherwise wait for the steps before the downloads.
@@ -77,7 +77,7 @@ class Device(Protocol):
         """
 
 
-class _Done:
+class _DoneMark:
     def reached(self) -> bool:
         return True
 
@@ -85,16 +85,16 @@ class _Done:
         return
 
 
-class _Now:
+class _ImmediateStream:
     """A lane that runs work at once."""
 
     def run(self, work: Work) -> None:
         work()
 
-    def mark(self) -> Mark:
-        return _Done()
+    def mark(self) -> StreamMark:
+        return _DoneMark()
 
-    def after(self, mark: Mark) -> None:
+    def after(self, mark: StreamMark) -> None:
         mark.wait()
 
 
@@ -103,9 +103,9 @@ class Immediate:
     """CPU device without streams, graphs or pinned memory."""
 
     where: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    compute: Lane = field(default_factory=_Now)
-    uploads: Lane = field(default_factory=_Now)
-    downloads: Lane = field(default_factory=_Now)
+    compute: Stream = field(default_factory=_ImmediateStream)
+    uploads: Stream = field(default_factory=_ImmediateStream)
+    downloads: Stream = field(default_factory=_ImmediateStream)
 
     def pinned(self, like: Tensor) -> Tensor:
         return torch.zeros(like.shape, dtype=like.dtype)
@@ -142,10 +142,10 @@ class _Stream:
         with torch.cuda.stream(self.stream):
             work()
 
-    def mark(self) -> Mark:
+    def mark(self) -> StreamMark:
         return _Event(self.stream)
 
-    def after(self, mark: Mark) -> None:
+    def after(self, mark: StreamMark) -> None:
         assert isinstance(mark, _Event), "a mark of another kind of lane. This is a bug."
         self.stream.wait_event(mark.event)
 
@@ -167,32 +167,32 @@ class Captured:
 class CudaDevice:
     """CUDA device with its own streams, pinned memory, and graphs in one shared pool.
 
-    The graphs can share a pool because they run one after the other. `fuse` compiles a step before it is captured, so
-    that pointwise work becomes few kernels; each tier is compiled at start, which takes time. `deterministic` keeps the
-    compiler from choosing kernels by stopwatch and, where it has a rule for that, by the number of rows. Not yet run on
-    a card.
+    The graphs can share a pool because they run one after the other. `compile` compiles a step before it is captured,
+    so that pointwise work becomes few kernels; each tier is compiled at start, which takes time. `deterministic` keeps
+    the compiler from choosing kernels by stopwatch and, where it has a rule for that, by the number of rows. Not yet
+    run on a card.
     """
 
-    def __init__(self, where: torch.device, fuse: bool = False, deterministic: bool = False) -> None:
+    def __init__(self, where: torch.device, compile: bool = False, deterministic: bool = False) -> None:
         self.where, self._deterministic = where, deterministic
         self._compute, self.uploads, self.downloads = _Stream(where), _Stream(where), _Stream(where)
-        self._fuse, self._pool = fuse, torch.cuda.graph_pool_handle()
+        self._compile, self._pool = compile, torch.cuda.graph_pool_handle()
         # Weights and tables were made on the current stream, which these lanes do not wait for otherwise.
         for lane in (self._compute, self.uploads, self.downloads):
             lane.stream.wait_stream(torch.cuda.current_stream(where))
 
     @property
-    def compute(self) -> Lane:
+    def compute(self) -> Stream:
         return self._compute
 
     def pinned(self, like: Tensor) -> Tensor:
         return torch.zeros(like.shape, dtype=like.dtype, pin_memory=True)
 
     def graph(self, step: Callable[[], None]) -> Work:
-        work = self._fused(step) if self._fuse else step
+        work = self._compiled(step) if self._compile else step
         stream = self._compute.stream
         stream.wait_stream(torch.cuda.current_stream(self.where))
-        with torch.cuda.stream(stream), _many_compilations() if self._fuse else nullcontext():
+        with torch.cuda.stream(stream), _many_compilations() if self._compile else nullcontext():
             for _ in range(WARM_UPS):
                 work()
         stream.synchronize()
@@ -202,7 +202,7 @@ class CudaDevice:
             work()
         return Captured(captured, (step, work))
 
-    def _fused(self, step: Callable[[], None]) -> Work:
+    def _compiled(self, step: Callable[[], None]) -> Work:
         from torch._inductor import config
 
         wanted = ("deterministic", "batch_invariant") if self._deterministic else ()

@@ -16,7 +16,7 @@ from earlybird.engine.numerics import digest, probes
 from earlybird.engine.types import Request
 
 KINDS = ("whole", "half", "single")  # the fastest first
-Answers = set[tuple[int, bytes]]  # (probe, its exit layer and the bits of its logits there)
+ProbeOutputs = set[tuple[int, bytes]]  # (probe, its exit layer and the bits of its logits there)
 
 
 class Steady(NamedTuple):
@@ -48,10 +48,10 @@ def steady(loop_of: Callable[[Tiles], Resident], tiers: Sequence[Tier]) -> Stead
     for kind in KINDS:
         if tiles := tiles_of(kind, tiers):
             loop = loop_of(tiles)
-            said = answers(loop, tiers)
-            if holds(loop, said):
-                return Steady(kind, tiles, fingerprint(loop, said))
-            failed.append(f"{kind} {len(said)}")
+            outputs = probe_outputs(loop, tiers)
+            if holds(loop, outputs):
+                return Steady(kind, tiles, fingerprint(loop, outputs))
+            failed.append(f"{kind} {len(outputs)}")
     raise ConfigError(
         f"deterministic: not possible on this {loop.model.where.type}; {len(_texts(loop))} probe texts got other bits "
         f"in other company, places or tiers, different answers by kind of tiles were: {', '.join(failed)}. Switch it "
@@ -59,28 +59,28 @@ def steady(loop_of: Callable[[Tiles], Resident], tiers: Sequence[Tier]) -> Stead
     )
 
 
-def answers(loop: Resident, tiers: Sequence[Tier]) -> Answers:
+def probe_outputs(loop: Resident, tiers: Sequence[Tier]) -> ProbeOutputs:
     """Return an empty loop's results for the probe texts, in every tier, in both orders."""
-    said = Answers()
+    outputs = ProbeOutputs()
     for tier in tiers:
         loop.only(tier)
         for backwards in (False, True):
-            said |= _full_house(loop, tier, backwards=backwards)
+            outputs |= _full_table(loop, tier, backwards=backwards)
     loop.only(None)
-    return said
+    return outputs
 
 
-def holds(loop: Resident, said: Answers) -> bool:
+def holds(loop: Resident, outputs: ProbeOutputs) -> bool:
     """Return whether every probe text got the same bits each time."""
-    return len(said) == len(_texts(loop))
+    return len(outputs) == len(_texts(loop))
 
 
-def fingerprint(loop: Resident, said: Answers) -> str:
+def fingerprint(loop: Resident, outputs: ProbeOutputs) -> str:
     """Return 16 hex digits over the results of the probe texts."""
-    return digest(loop.model.dtype, b"".join(probe.to_bytes(8) + words for probe, words in sorted(said)))
+    return digest(loop.model.dtype, b"".join(probe.to_bytes(8) + words for probe, words in sorted(outputs)))
 
 
-def _full_house(loop: Resident, tier: Tier, *, backwards: bool) -> Answers:
+def _full_table(loop: Resident, tier: Tier, *, backwards: bool) -> ProbeOutputs:
     """Return the results of probes that fill every slot, then the tier's tokens.
 
     First, enough short probes run to fill every slot, then all of them: results of one slot say nothing about the
@@ -93,12 +93,12 @@ def _full_house(loop: Resident, tier: Tier, *, backwards: bool) -> Answers:
     if backwards:
         order.reverse()
     loop.submit([Request(ticket, texts[probe]) for ticket, probe in enumerate(order)])
-    said = Answers()
+    outputs = ProbeOutputs()
     while loop.waiting or loop.active:
         for verdict in loop.step():
             words = struct.pack(f"<q{len(verdict.logits)}d", verdict.exit_layer, *verdict.logits)
-            said.add((order[verdict.ticket], words))
-    return said
+            outputs.add((order[verdict.ticket], words))
+    return outputs
 
 
 def _texts(loop: Resident) -> list[tuple[int, ...]]:

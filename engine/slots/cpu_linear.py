@@ -85,7 +85,6 @@ class Linears:
         return _tiled(weight, bias, activation, kernel, tallest)
 
     def filled(self, n_rows: int) -> int:
-        """See LinearFactory.filled."""
         return _filled(n_rows, _TALLEST[0]) if self.deterministic else n_rows
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from earlybird.engine.exits.policy import Heads
 
 
-class Geometry(Protocol):
+class ModelSizes(Protocol):
     """Model sizes required by runners."""
 
     @property
@@ -22,7 +22,7 @@ class Geometry(Protocol):
     def n_labels(self) -> int: ...
 
 
-class Layered(Protocol):
+class LayeredModel(Protocol):
     """A model of one shared layer over token-packed states.
 
     The T tokens of S texts lie end to end, without padding.
@@ -31,7 +31,7 @@ class Layered(Protocol):
     """
 
     @property
-    def config(self) -> Geometry: ...
+    def config(self) -> ModelSizes: ...
     @property
     def dtype(self) -> torch.dtype: ...
 

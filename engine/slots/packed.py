@@ -27,7 +27,7 @@ from earlybird.engine.exits.policy import (
     at_limit,
     classifier_output,
 )
-from earlybird.engine.slots.layered import Layered
+from earlybird.engine.slots.layered import LayeredModel
 from earlybird.engine.slots.verdicts import check_lengths, verdicts
 from earlybird.engine.types import Request, Verdict
 
@@ -39,7 +39,7 @@ class Packed:
     the others wait behind it. Not thread-safe: one thread owns it, several may share the model.
     """
 
-    def __init__(self, model: Layered, policy: ExitPolicy, slots: int, token_budget: int) -> None:
+    def __init__(self, model: LayeredModel, policy: ExitPolicy, slots: int, token_budget: int) -> None:
         if slots < 1:
             raise ConfigError(f"slots: at least 1 required, was {slots}")
         if token_budget < 1:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from earlybird.engine.exits.policy import ExitPolicy, at_last_layer, at_limit, classifier_output, top2_gap
-from earlybird.engine.slots.layered import Layered
+from earlybird.engine.slots.layered import LayeredModel
 from earlybird.engine.slots.verdicts import check_lengths, verdicts
 from earlybird.engine.types import Request, Verdict
 
@@ -25,7 +25,7 @@ class Trace:
 
 
 @torch.inference_mode()
-def trace(model: Layered, policy: ExitPolicy, request: Request) -> Trace:
+def trace(model: LayeredModel, policy: ExitPolicy, request: Request) -> Trace:
     """Run one text alone, layer by layer, until it exits; raises SequenceTooLong."""
     check_lengths([request], model.config.max_positions)
     lengths = [len(request.token_ids)]
@@ -57,7 +57,7 @@ class Reference:
     Not thread-safe: one thread owns it.
     """
 
-    def __init__(self, model: Layered, policy: ExitPolicy) -> None:
+    def __init__(self, model: LayeredModel, policy: ExitPolicy) -> None:
         self._model, self._policy = model, policy
         self._waiting: deque[Request] = deque()
 

@@ -95,7 +95,7 @@ def read_first(content: bytes) -> First:
     return First(result.item_key, Position(*result.position), result.seen_us, verdict)
 
 
-class Entries:
+class EntryCodec:
     """Encoder and decoder of shared-cache entries; all workers have the same `secret`."""
 
     def __init__(self, secret: str | None, max_layers: int) -> None:
@@ -141,13 +141,13 @@ class Entries:
         return blake2b(b"%b %b" % (key.encode(), content), key=self._key, digest_size=16).hexdigest().encode()
 
 
-def place(position: Position) -> str:
+def position_text(position: Position) -> str:
     """Return a raw position as one word."""
     return f"{position.topic}/{position.partition}/{position.offset}/{position.index}"
 
 
 def _header(first: First) -> bytes:
-    return f"{first.seen_us} {place(first.position)}".encode()
+    return f"{first.seen_us} {position_text(first.position)}".encode()
 
 
 def _complaint(error: ValidationError) -> str:

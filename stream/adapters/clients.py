@@ -6,23 +6,22 @@ librdkafka's log lines and errors go to structlog, at a limited rate.
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from operator import methodcaller
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
-from confluent_kafka import KafkaError, Message
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
-from earlybird.stream.adapters.probe import speech_of
-from earlybird.stream.errors import SourceError
+from earlybird.stream.adapters.probe import protocol_of
+from earlybird.stream.adapters.rate_limit import QUIET_S, RateLimit
+from earlybird.stream.errors import SettingsError, SourceError
 from earlybird.stream.observability.logging import get_logger
 
 log = get_logger(__name__)
 
 T = TypeVar("T")
 
-QUIET_S = 10.0  # at most one line per kind in this time; without a broker librdkafka writes twenty lines per second
-
-LEAVING_S = 5.0
+CLOSE_TIMEOUT_S = 5.0
 
 Headers = tuple[tuple[str, bytes | None], ...]
 _headers: Callable[[Message], Headers | None] = methodcaller("headers")
@@ -86,11 +85,12 @@ def headers_of(message: Message) -> Headers:
         return ()
 
 
-class Closable(Protocol):
-    """A librdkafka consumer."""
-
-    def close(self) -> None:
-        """Leave the group and close the connections."""
+def open_consumer(settings: Mapping[str, object]) -> Consumer:
+    """Create a consumer; raises SettingsError for options that librdkafka refuses."""
+    try:
+        return Consumer(dict(settings))
+    except KafkaException as error:
+        raise SettingsError(f"Kafka options: {error.args[0].str()}") from None
 
 
 def call_with_timeout(timeout_s: float, call: Callable[[], T]) -> T:
@@ -118,7 +118,7 @@ def call_with_timeout(timeout_s: float, call: Callable[[], T]) -> T:
     return outcome[0]
 
 
-def leave(consumer: Closable, client: str, timeout_s: float = LEAVING_S) -> bool:
+def close_consumer(consumer: Consumer, client: str, timeout_s: float = CLOSE_TIMEOUT_S) -> bool:
     """Close a consumer within `timeout_s` and return whether it closed.
 
     librdkafka sometimes never returns from leaving a group that has removed it; the membership then ends by the
@@ -155,7 +155,7 @@ class ClientLog:
         self._closed: tuple[str, int, float] = ("", 0, 0.0)  # address, closed connections in a row, time of the last
         self.missing_topics: set[str] = set()  # the owner removes those that it has found
         self._monotonic = monotonic
-        self._last: dict[str, float] = {}
+        self._limit = RateLimit(monotonic)
 
     def denies(self, error: KafkaError) -> bool:
         """Return whether this error lasts.
@@ -170,11 +170,7 @@ class ClientLog:
 
     def due(self, kind: str) -> bool:
         """Return whether a line of this kind may be logged now."""
-        now = self._monotonic()
-        if now - self._last.get(kind, -QUIET_S) < QUIET_S:
-            return False
-        self._last[kind] = now
-        return True
+        return self._limit.allows(kind)
 
     def missing(self, topic: str) -> None:
         """Record that a topic to read does not exist; librdkafka reports it once."""
@@ -255,5 +251,5 @@ class ClientLog:
 def _mismatch(closed: re.Match[str]) -> str | None:
     if closed["state"] == "UP":
         return "it closes the connection at our first request, as a listener does that wants SASL"
-    ours, theirs = "TLS" if "ssl" in (closed["scheme"] or "") else "plain Kafka", speech_of(closed["address"])
+    ours, theirs = "TLS" if "ssl" in (closed["scheme"] or "") else "plain Kafka", protocol_of(closed["address"])
     return None if theirs in (None, ours) else f"it speaks {theirs}, and we were told to speak {ours}"

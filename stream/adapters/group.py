@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, TopicPartition
 from earlybird.stream.adapters.options import Protocol
 from earlybird.stream.ports import Commit, Partition
 
-LOOK_S = 0.25  # between two checks, which take about 0.1 ms each
+CHECK_INTERVAL_S = 0.25  # between two checks, which take about 0.1 ms each
 LARGEST_METADATA = 4095  # UTF-16 units that a broker accepts; 4096 is refused (offset.metadata.max.bytes)
 _STAMP = "topic="  # followed by the topic's id (a UUID in 22 characters), a blank and the commit's own metadata
 _STAMPED = len(_STAMP) + 22 + 1
@@ -19,7 +19,7 @@ _GENERATION = struct.Struct("=7si")  # start of librdkafka's group metadata: a t
 class Membership:
     """Whether the group counts us as a member with a known assignment.
 
-    The assignment may be empty. Consumer thread only, except `settled`, which any thread may read.
+    The assignment may be empty. Consumer thread only, except `is_member`, which any thread may read.
 
     librdkafka (2.16) does not report it. Under `classic` every rebalance ends with an assignment, an empty one for a
     spare member. A spare that the group has removed is not notified, but has no member id until it is back. Under
@@ -29,41 +29,40 @@ class Membership:
     """
 
     def __init__(self, consumer: Consumer, protocol: Protocol, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self.settled = False
+        self.is_member = False
         self._consumer, self._protocol, self._monotonic = consumer, protocol, monotonic
-        self._looked_at = -LOOK_S
+        self._checked_at = -CHECK_INTERVAL_S
 
     def assigned(self) -> None:
-        """Record that an assignment arrived."""
-        self.settled = True
+        self.is_member = True
 
     def lost(self) -> None:
         """Record that the group has removed us."""
-        self.settled = False
+        self.is_member = False
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Check for changes that no callback reports; called at each poll."""
-        if self._monotonic() - self._looked_at < LOOK_S:
+        if self._monotonic() - self._checked_at < CHECK_INTERVAL_S:
             return
-        self._looked_at = self._monotonic()
+        self._checked_at = self._monotonic()
         tag, generation = _GENERATION.unpack_from(self._consumer.consumer_group_metadata())
         if tag != b"CGMDv2:":
-            return  # another librdkafka has another layout; then only the callbacks set `settled`
+            return  # another librdkafka has another layout; then only the callbacks set `is_member`
         counted = self._consumer.memberid() is not None and generation > 0
-        self.settled = counted and (self.settled or self._protocol == "consumer")
+        self.is_member = counted and (self.is_member or self._protocol == "consumer")
 
 
-def commit_of(place: TopicPartition, topic_id: str) -> Commit | None:
+def commit_of(tp: TopicPartition, topic_id: str) -> Commit | None:
     """Return the group's stored commit for a partition of this topic, if any.
 
     Its metadata counts only if it was written for this topic; "" is a topic of unknown id.
     """
-    if place.offset < 0:
+    if tp.offset < 0:
         return None
-    written_for = named_topic(place)
-    note = (place.metadata or "")[_STAMPED if written_for else 0 :]
-    epoch = place.leader_epoch
-    return Commit(place.offset, note if written_for == topic_id else "", -1 if epoch is None else epoch)
+    written_for = named_topic(tp)
+    note = (tp.metadata or "")[_STAMPED if written_for else 0 :]
+    epoch = tp.leader_epoch
+    return Commit(tp.offset, note if written_for == topic_id else "", -1 if epoch is None else epoch)
 
 
 def offset_of(partition: Partition, commit: Commit, topic_id: str) -> TopicPartition:
@@ -75,14 +74,12 @@ def offset_of(partition: Partition, commit: Commit, topic_id: str) -> TopicParti
     units = len(metadata.encode("utf-16-le")) // 2
     if units > LARGEST_METADATA:
         raise ValueError(f"{partition}: commit metadata of at most {LARGEST_METADATA} characters, was {units}")
-    place = TopicPartition(*partition, commit.offset, metadata)
-    return (
-        place if commit.leader_epoch < 0 else TopicPartition(*partition, commit.offset, metadata, commit.leader_epoch)
-    )
+    tp = TopicPartition(*partition, commit.offset, metadata)
+    return tp if commit.leader_epoch < 0 else TopicPartition(*partition, commit.offset, metadata, commit.leader_epoch)
 
 
-def named_topic(place: TopicPartition) -> str:
+def named_topic(tp: TopicPartition) -> str:
     """Return the topic id that a commit was made for; "" without one."""
-    metadata = place.metadata or ""
+    metadata = tp.metadata or ""
     stamped = metadata.startswith(_STAMP) and metadata[_STAMPED - 1 : _STAMPED] == " "
     return metadata[len(_STAMP) : _STAMPED - 1] if stamped else ""

@@ -1,26 +1,34 @@
 """Kafka source of raw topics, tested on Apache Kafka 4.3 and librdkafka's mock cluster."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
     TIMESTAMP_NOT_AVAILABLE,
     Consumer,
     KafkaError,
-    KafkaException,
     Message,
     TopicPartition,
 )
 
-from earlybird.stream.adapters.clients import DENIED, MISSING, ClientLog, fatal, headers_of, leave
+from earlybird.stream.adapters.clients import (
+    DENIED,
+    MISSING,
+    ClientLog,
+    close_consumer,
+    fatal,
+    headers_of,
+    open_consumer,
+)
 from earlybird.stream.adapters.group import Membership
-from earlybird.stream.adapters.offsets import Offsets, assign, place_of
-from earlybird.stream.adapters.options import Protocol, consumer_options
-from earlybird.stream.adapters.reached import Reached
+from earlybird.stream.adapters.offsets import Offsets, assign, partition_of
+from earlybird.stream.adapters.options import KafkaOptions, Protocol, consumer_options
+from earlybird.stream.adapters.read_progress import ReadProgress
 from earlybird.stream.adapters.statistics import statistics_into
 from earlybird.stream.adapters.topic_ids import TopicIds
-from earlybird.stream.errors import SettingsError, SourceError
+from earlybird.stream.errors import SourceError
 from earlybird.stream.observability.logging import get_logger
 from earlybird.stream.ports import Commit, Partition, RebalanceListener, Record
 
@@ -43,7 +51,7 @@ class KafkaSource:
         group: str,
         *,
         protocol: Protocol = "classic",
-        options: Mapping[str, str | int | float | bool] | None = None,
+        options: KafkaOptions | None = None,
         assignment_timeout_s: float = 300.0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -56,16 +64,16 @@ class KafkaSource:
         self.missing_topics = self._log.missing_topics
         settings = consumer_options(bootstrap_servers, group, protocol, options or {})
         callbacks = {"error_cb": self._log.error, "on_commit": self._committed, "logger": self._log}
-        self._consumer = _client(settings | callbacks | statistics_into(self.statistics))
+        self._consumer = open_consumer(settings | callbacks | statistics_into(self.statistics))
         self._topic_ids = TopicIds(bootstrap_servers, topics, options or {})
         self._offsets = Offsets(self._consumer, self._topic_ids, self._log, assignment_timeout_s, monotonic)
         self._membership = Membership(self._consumer, protocol, monotonic)
-        self._reached = Reached(self._consumer, monotonic)
+        self._progress = ReadProgress(self._consumer, monotonic)
         self._listener: RebalanceListener | None = None
         self._starts: dict[Partition, int] = {}  # our partitions, with the offset at which each started
-        self._handing_over = False
+        self._inside = False
         self._paused: set[Partition] = set()
-        self._gone: set[Partition] = set()  # revoked since the first record of the current poll
+        self._revoked: set[Partition] = set()  # revoked since the first record of the current poll
         self._to_begin_anew: set[Partition] = set()  # once the records read before are returned
 
     def subscribe(self, listener: RebalanceListener) -> None:
@@ -78,49 +86,46 @@ class KafkaSource:
 
         Waits for the first record only: consume(n, timeout) would wait for all n.
         """
-        self._look_around()
+        self._handle_changes()
         first = self._first(timeout_ms / 1000)
-        self._membership.look()
+        self._membership.refresh()
         for topic in tuple(self.missing_topics):  # librdkafka names each once
             self._log.missing(topic)
         if first is None:
-            self._reached.nothing()
+            self._progress.note_empty_poll()
             return []
-        self._gone.clear()  # not earlier: in one wait a partition may be revoked, return and deliver this record
+        self._revoked.clear()  # not earlier: in one wait a partition may be revoked, return and deliver this record
         rest = self._consumer.consume(limit - 1, 0) if limit > 1 else []
-        self._raise_failure()
+        self._log.raise_failure()
         # The second call may have revoked the first record's partition: its next owner reads the record.
-        messages = rest if _partition(first) in self._gone else [first, *rest]
+        messages = rest if _partition(first) in self._revoked else [first, *rest]
         return [record_of(message) for message in messages if not self._event(message)]
 
     def commit(self, commits: Mapping[Partition, Commit], *, wait: bool) -> bool:
         """See Source.commit; metadata too long for a broker is a ValueError (the ledger bounds it)."""
-        return self._offsets.store(commits, wait=wait, inside=self._handing_over)
+        return self._offsets.store(commits, wait=wait, inside=self._inside)
 
     def pause(self, partitions: Sequence[Partition]) -> None:
-        """See Source.pause; lasts until `resume` or revocation, across rebalances that keep the partition."""
+        """See Source.pause; lasts until `resume` or revocation."""
         self._paused.update(partitions)
-        self._consumer.pause([_named(partition) for partition in partitions if partition in self._starts])
+        self._consumer.pause([TopicPartition(*partition) for partition in partitions if partition in self._starts])
 
     def resume(self, partitions: Sequence[Partition]) -> None:
-        """See Source.resume."""
         self._paused.difference_update(partitions)
-        self._consumer.resume([_named(partition) for partition in partitions if partition in self._starts])
+        self._consumer.resume([TopicPartition(*partition) for partition in partitions if partition in self._starts])
 
-    def attend(self, timeout_ms: int) -> None:
-        """See Source.attend."""
-        self._consumer.pause([_named(partition) for partition in self._starts])
+    def serve_group(self, timeout_ms: int) -> None:
+        self._consumer.pause([TopicPartition(*partition) for partition in self._starts])
         self._consumer.poll(timeout_ms / 1000)  # a record of a just assigned partition is left to its next owner
-        self._raise_failure()
+        self._log.raise_failure()
 
     def lag(self) -> Mapping[Partition, int]:
         """See Source.lag; as of the last fetch of each partition."""
-        return self._reached.lag(self._starts)
+        return self._progress.lag(self._starts)
 
     @property
     def unreadable(self) -> Mapping[Partition, int]:
-        """See Source.unreadable."""
-        return self._reached.unreadable({p: start for p, start in self._starts.items() if p not in self._paused})
+        return self._progress.unreadable({p: start for p, start in self._starts.items() if p not in self._paused})
 
     @property
     def topics_recreated(self) -> int:
@@ -139,74 +144,77 @@ class KafkaSource:
 
     @property
     def member(self) -> bool:
-        """See Source.member."""
-        return self._membership.settled
+        return self._membership.is_member
 
     def close(self) -> None:
         """Call `revoked` for our partitions and leave the group, on another thread; this one waits."""
         self._topic_ids.close()
-        leave(self._consumer, "source")
+        close_consumer(self._consumer, "source")
 
     def _first(self, timeout_s: float) -> Message | None:
         """Return the first record that comes in time, after handling the events before it."""
         deadline = self._monotonic() + timeout_s
         while True:
             message = self._consumer.poll(max(0.0, timeout_s))
-            self._raise_failure()
+            self._log.raise_failure()
             if message is None or not self._event(message):
                 return message
             timeout_s = deadline - self._monotonic()
 
-    def _look_around(self) -> None:
+    def _handle_changes(self) -> None:
         """Handle changes for which the client has no callback."""
-        if ends := self._reached.untold():  # not earlier: the records before these ends have been returned by now
+        if ends := self._progress.new_ends():  # not earlier: the records before these ends have been returned by now
             assert self._listener is not None, "records before subscribe. This is a bug."
             self._listener.read_to(ends)
-        for partition in sorted(self._to_begin_anew.union(self._offsets.made_again())):
+        for partition in sorted(self._to_begin_anew.union(self._offsets.recreated_partitions())):
             self._begin_anew(partition)
 
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        assert self._listener is not None, "partitions assigned before subscribe. This is a bug."
-        committed = self._offsets.begin(partitions, self._listener.waiting)
-        self._log.worked = True
-        self.missing_topics.difference_update(partition.topic for partition in committed)
-        for partition, commit in committed.items():
-            self._starts[partition] = OFFSET_BEGINNING if commit is None else commit.offset
-        self._listener.assigned(committed)
+        with self._calling() as listener:
+            committed = self._offsets.begin(partitions, listener.waiting)
+            self._log.worked = True
+            self.missing_topics.difference_update(partition.topic for partition in committed)
+            for partition, commit in committed.items():
+                self._starts[partition] = OFFSET_BEGINNING if commit is None else commit.offset
+            listener.assigned(committed)
         self._membership.assigned()
         assign(consumer, committed)
-        if paused := [_named(partition) for partition in committed if partition in self._paused]:
+        if paused := [TopicPartition(*partition) for partition in committed if partition in self._paused]:
             consumer.pause(paused)
-        log.info("partitions.assigned", partitions=[f"{place.topic}/{place.number}" for place in sorted(committed)])
+        log.info("partitions.assigned", partitions=[f"{p.topic}/{p.number}" for p in sorted(committed)])
 
     def _revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        ours = [_partition(place) for place in partitions]
-        assert self._listener is not None, "partitions revoked before subscribe. This is a bug."
-        self._handing_over = True
-        try:
-            self._listener.revoked(ours)
-        finally:
-            self._handing_over = False
+        with self._calling() as listener:
+            listener.revoked([_partition(tp) for tp in partitions])
         self._forget(consumer, partitions)
 
     def _lose(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        ours = [_partition(place) for place in partitions]
-        assert self._listener is not None, "partitions lost before subscribe. This is a bug."
         self._membership.lost()
-        self._listener.lost(ours)
+        with self._calling() as listener:
+            listener.lost([_partition(tp) for tp in partitions])
         self._forget(consumer, partitions)
+
+    @contextmanager
+    def _calling(self) -> Iterator[RebalanceListener]:
+        """Yield the listener, to be called within a callback of the client."""
+        assert self._listener is not None, "partitions before subscribe. This is a bug."
+        self._inside = True
+        try:
+            yield self._listener
+        finally:
+            self._inside = False
 
     def _forget(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         # The client keeps a pause beyond the assignment: the partition would return and stay paused for ever.
-        if paused := [place for place in partitions if _partition(place) in self._paused]:
+        if paused := [tp for tp in partitions if _partition(tp) in self._paused]:
             consumer.resume(paused)
-        ours = {_partition(place) for place in partitions}
-        self._starts = {place: start for place, start in self._starts.items() if place not in ours}
-        self._gone |= ours
+        ours = {_partition(tp) for tp in partitions}
+        self._starts = {p: start for p, start in self._starts.items() if p not in ours}
+        self._revoked |= ours
         self._paused -= ours
         self._to_begin_anew -= ours
         self._offsets.forget(ours)
-        self._reached.forget(ours)
+        self._progress.forget(ours)
         consumer.incremental_unassign(partitions)
 
     def _event(self, message: Message) -> bool:
@@ -217,7 +225,7 @@ class KafkaSource:
         if error.code() == KafkaError._PARTITION_EOF:
             partition, offset = _partition(message), message.offset()
             if partition in self._starts and offset is not None:
-                self._reached.end(partition, offset)
+                self._progress.note_end(partition, offset)
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
             self._start_over(message, error)
         elif fatal(error):
@@ -250,26 +258,16 @@ class KafkaSource:
         assert self._listener is not None, "records before subscribe. This is a bug."
         self._to_begin_anew.discard(partition)
         self._listener.assigned({partition: None})
-        self._reached.forget([partition])
+        self._progress.forget([partition])
         # The client has stopped fetching this partition and refuses to seek in it; a new assignment starts it.
-        self._consumer.incremental_unassign([_named(partition)])
+        self._consumer.incremental_unassign([TopicPartition(*partition)])
         self._starts[partition] = OFFSET_BEGINNING
         assign(self._consumer, {partition: None})
         if partition in self._paused:
-            self._consumer.pause([_named(partition)])
+            self._consumer.pause([TopicPartition(*partition)])
 
     def _committed(self, error: KafkaError | None, offsets: list[TopicPartition]) -> None:
         self._offsets.answered(error, offsets)
-
-    def _raise_failure(self) -> None:
-        self._log.raise_failure()
-
-
-def _client(settings: dict[str, object]) -> Consumer:
-    try:
-        return Consumer(settings)
-    except KafkaException as error:
-        raise SettingsError(f"Kafka options: {error.args[0].str()}") from None
 
 
 def record_of(message: Message) -> Record:
@@ -289,12 +287,8 @@ def record_of(message: Message) -> Record:
     )
 
 
-def _partition(place: TopicPartition | Message) -> Partition:
-    if isinstance(place, TopicPartition):
-        return place_of(place)
-    topic, number = place.topic(), place.partition()
+def _partition(of: TopicPartition | Message) -> Partition:
+    if isinstance(of, TopicPartition):
+        return partition_of(of)
+    topic, number = of.topic(), of.partition()
     return Partition(topic or "", -1 if number is None else number)  # client-wide events have no place
-
-
-def _named(partition: Partition) -> TopicPartition:
-    return TopicPartition(partition.topic, partition.number)

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import structlog
@@ -10,17 +10,17 @@ from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaExceptio
 from confluent_kafka.admin import TopicMetadata  # type: ignore[attr-defined]
 
 from earlybird.stream.adapters.clients import DENIED, MISSING, ClientLog, fatal
-from earlybird.stream.adapters.options import producer_options
+from earlybird.stream.adapters.options import KafkaOptions, producer_options
 from earlybird.stream.adapters.statistics import statistics_into
 from earlybird.stream.errors import RecordTooLarge, SettingsError, SinkError
 from earlybird.stream.ports import Outgoing
 
 log = structlog.get_logger(__name__)
 
-LOOK_S = 1.0  # between two checks for missing topics
-LOOK_TIMEOUT_S = 2.0  # the answer lists every topic of the cluster
+CHECK_INTERVAL_S = 1.0  # between two checks for missing topics
+CHECK_TIMEOUT_S = 2.0  # the answer lists every topic of the cluster
 STALLED_S = 5.0  # without a single acknowledgement for so long, deliveries count as stalled
-AGAIN_S = 0.5  # pause before failed deliveries are produced again
+RETRY_PAUSE_S = 0.5  # pause before failed deliveries are produced again
 FULL_POLL_S = 0.05
 
 
@@ -41,7 +41,7 @@ class KafkaSink:
         *,
         topics: Sequence[str] = (),
         append_dated: str | None = None,
-        options: Mapping[str, str | int | float | bool] | None = None,
+        options: KafkaOptions | None = None,
         largest_backlog: int = 100_000,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -63,38 +63,36 @@ class KafkaSink:
         self._monotonic = monotonic
         self._largest_backlog = largest_backlog
         self._in_flight = 0
-        self._again: deque[tuple[Outgoing, object]] = deque()  # the failed record and everything after it, in order
-        self._again_at = 0.0
-        self._singly = 0  # number of these that were in a batch that was too large, and are produced alone
+        self._retries: deque[tuple[Outgoing, object]] = deque()  # the failed record and everything after it, in order
+        self._retry_at = 0.0
+        self._retry_alone = 0  # number of these that were in a batch that was too large, and are produced alone
         self._alone = False  # one of them is in flight, and nothing else may be
         self._refused: deque[RecordTooLarge] = deque()
         self._ready: list[object] = []
         self._failure: SinkError | None = None  # error of the first record that can never be delivered
-        self._unseen = frozenset(topics)
+        self._missing = frozenset(topics)
         self._append_dated = append_dated  # None once one of its records was checked
-        self._looked_at = -LOOK_S
-        self._moved_at = monotonic()  # time of the last acknowledgement, or the last time that none was due
+        self._checked_at = -CHECK_INTERVAL_S
+        self._progress_at = monotonic()  # time of the last acknowledgement, or the last time that none was due
 
     def send(self, outgoing: Outgoing, receipt: object | None = None) -> None:
-        """See Sink.send."""
         self._raise_failure()
         if not self.unacknowledged():
-            self._moved_at = self._monotonic()
-        if self._again or self._alone:
-            self._again.append((outgoing, receipt))
-            while len(self._again) > self._largest_backlog:
+            self._progress_at = self._monotonic()
+        if self._retries or self._alone:
+            self._retries.append((outgoing, receipt))
+            while len(self._retries) > self._largest_backlog:
                 self._serve(FULL_POLL_S)
                 self._raise_failure()
         else:
             self._produce(outgoing, receipt)
 
     def receipts(self, timeout_ms: int = 0) -> list[object]:
-        """See Sink.receipts."""
         deadline = self._monotonic() + timeout_ms / 1000
-        if self._unseen and self._monotonic() - self._looked_at >= LOOK_S:
-            self._look()
+        if self._missing and self._monotonic() - self._checked_at >= CHECK_INTERVAL_S:
+            self._check_topics()
         self._serve(0)
-        while not self._ready and not self._refused and self.unacknowledged() and not self._over():
+        while not self._ready and not self._refused and self.unacknowledged() and not self._cannot_deliver():
             left = deadline - self._monotonic()
             if left <= 0:
                 break
@@ -102,44 +100,41 @@ class KafkaSink:
         ready, self._ready = self._ready, []
         if not ready and self._refused:
             raise self._refused.popleft()
-        if not ready and self._over():
+        if not ready and self._cannot_deliver():
             self._raise_failure()
         return ready
 
     def unacknowledged(self) -> int:
-        """See Sink.unacknowledged."""
-        return self._in_flight + len(self._again) + len(self._refused) + (self._failure is not None)
+        return self._in_flight + len(self._retries) + len(self._refused) + (self._failure is not None)
 
     @property
     def awaited(self) -> tuple[str, ...]:
-        """See Sink.awaited."""
-        stalled = self.unacknowledged() and self._monotonic() - self._moved_at > STALLED_S
-        return (*sorted(self._unseen), *(("acknowledgements",) if stalled else ()))
+        stalled = self.unacknowledged() and self._monotonic() - self._progress_at > STALLED_S
+        return (*sorted(self._missing), *(("acknowledgements",) if stalled else ()))
 
     def close(self) -> None:
-        """See Sink.close."""
-        self._again.clear()
+        self._retries.clear()
         self._producer.purge()
         self._producer.flush(1.0)
 
-    def _look(self) -> None:
+    def _check_topics(self) -> None:
         """Check for missing topics; listing all avoids auto-creation.
 
         Asking by name may create a topic with the broker's defaults.
         """
         try:
-            there = self._producer.list_topics(timeout=LOOK_TIMEOUT_S).topics
+            existing = self._producer.list_topics(timeout=CHECK_TIMEOUT_S).topics
         except KafkaException as failure:
             self._log.error(failure.args[0])
         else:
-            for topic in sorted(self._unseen):
-                self._judge(topic, there.get(topic))
-        self._looked_at = self._monotonic()
+            for topic in sorted(self._missing):
+                self._check_topic(topic, existing.get(topic))
+        self._checked_at = self._monotonic()
 
-    def _judge(self, topic: str, found: TopicMetadata | None) -> None:
+    def _check_topic(self, topic: str, found: TopicMetadata | None) -> None:
         error = None if found is None else found.error
         if found is not None and error is None:
-            self._unseen -= {topic}
+            self._missing -= {topic}
         elif error is not None and error.code() in DENIED:
             self._failure = self._failure or SinkError(f"not delivered: {topic}: {error.name()}: {error.str()}")
         elif self._log.due(f"awaited {topic}"):
@@ -162,8 +157,8 @@ class KafkaSink:
             except BufferError:
                 self._producer.poll(FULL_POLL_S)
                 self._raise_failure()
-                if self._again:  # something earlier just failed: queue behind it
-                    self._again.append((outgoing, receipt))
+                if self._retries:  # something earlier just failed: queue behind it
+                    self._retries.append((outgoing, receipt))
                     return
             except KafkaException as error:
                 if error.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE:
@@ -180,8 +175,8 @@ class KafkaSink:
 
         They are produced again only when nothing is in flight that they could overtake.
         """
-        if self._again and not self._in_flight and self._failure is None:
-            wait_s = self._again_at - self._monotonic()
+        if self._retries and not self._in_flight and self._failure is None:
+            wait_s = self._retry_at - self._monotonic()
             if wait_s > 0:
                 self._producer.poll(min(wait_s, timeout_s))
                 return
@@ -189,16 +184,16 @@ class KafkaSink:
         self._producer.poll(timeout_s)
 
     def _produce_again(self) -> None:
-        self._alone = self._singly > 0
-        self._singly -= self._alone
-        waiting, self._again = self._again, deque()
-        while waiting and not self._again:
+        self._alone = self._retry_alone > 0
+        self._retry_alone -= self._alone
+        waiting, self._retries = self._retries, deque()
+        while waiting and not self._retries:
             self.produced_again += 1
             self._produce(*waiting.popleft())
             if self._alone:
                 break
         self._alone = self._alone and self._in_flight > 0
-        self._again.extend(waiting)
+        self._retries.extend(waiting)
 
     def _delivered(
         self, outgoing: Outgoing, receipt: object | None, error: KafkaError | None, message: Message
@@ -211,13 +206,13 @@ class KafkaSink:
         self._alone = False
 
     def _acknowledged(self, outgoing: Outgoing, receipt: object | None, message: Message) -> None:
-        self._log.worked, self._moved_at = True, self._monotonic()
+        self._log.worked, self._progress_at = True, self._monotonic()
         if self._append_dated == outgoing.topic:
-            self._look_at_date(message)
+            self._check_timestamp_type(message)
         if receipt is not None:
             self._ready.append(receipt)
 
-    def _look_at_date(self, message: Message) -> None:
+    def _check_timestamp_type(self, message: Message) -> None:
         """Warn unless the topic's records carry the broker's append time.
 
         Availability is the broker's append time, one clock for all workers; a sender's time is the worker's clock.
@@ -232,8 +227,8 @@ class KafkaSink:
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
             self._too_large(outgoing, receipt)
         elif error.code() in MISSING or (error.retriable() and not fatal(error)):
-            (self._again.appendleft if self._alone else self._again.append)((outgoing, receipt))
-            self._again_at = self._monotonic() + AGAIN_S
+            (self._retries.appendleft if self._alone else self._retries.append)((outgoing, receipt))
+            self._retry_at = self._monotonic() + RETRY_PAUSE_S
             if self._log.due(f"again {outgoing.topic}"):
                 log.warning("delivery.repeated", topic=outgoing.topic, error=error.name(), reason=error.str())
         elif self._failure is None and error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
@@ -243,13 +238,13 @@ class KafkaSink:
         if self._alone:
             self._refused.append(RecordTooLarge(outgoing.topic, outgoing.size, None, receipt))
             return
-        self._again.append((outgoing, receipt))
-        self._singly += 1
+        self._retries.append((outgoing, receipt))
+        self._retry_alone += 1
         if self._log.due(f"batch {outgoing.topic}"):
             hint = "the topic's max.message.bytes is under that of a batch: each record is sent alone"
             log.warning("delivery.repeated", topic=outgoing.topic, error="MSG_SIZE_TOO_LARGE", hint=hint)
 
-    def _over(self) -> bool:
+    def _cannot_deliver(self) -> bool:
         """Return whether no further acknowledgement can come."""
         return self._log.failure is not None or (self._failure is not None and not self._in_flight)
 

@@ -8,8 +8,8 @@ from earlybird.stream.errors import RecordTooLarge, SinkError, SourceEnded, Sour
 from earlybird.stream.ports import (
     ACQUIRED,
     HELD_ELSEWHERE,
-    Answer,
     Claim,
+    ClaimResult,
     Commit,
     First,
     Hit,
@@ -67,7 +67,6 @@ class MemorySource:
         self._events.append(event)
 
     def subscribe(self, listener: RebalanceListener) -> None:
-        """See Source.subscribe."""
         self._listener = listener
 
     def poll(self, timeout_ms: int, limit: int) -> list[Record]:  # noqa: ARG002
@@ -97,27 +96,23 @@ class MemorySource:
         return True
 
     def pause(self, partitions: Sequence[Partition]) -> None:
-        """See Source.pause."""
         self.paused.update(partitions)
 
     def resume(self, partitions: Sequence[Partition]) -> None:
-        """See Source.resume."""
         self.paused.difference_update(partitions)
 
-    def attend(self, timeout_ms: int) -> None:  # noqa: ARG002
-        """See Source.attend; it never waits."""
+    def serve_group(self, timeout_ms: int) -> None:  # noqa: ARG002
+        """See Source.serve_group; it never waits."""
         while self._events:
             self._events.popleft()()
 
     def lag(self) -> Mapping[Partition, int]:
-        """See Source.lag."""
         return {
             partition: sum(record.offset >= position for record in self._logs.get(partition, ()))
             for partition, position in self._positions.items()
         }
 
     def close(self) -> None:
-        """See Source.close."""
         if self._positions:
             self._leave(list(self._positions), lost=False)
         self.closed = True
@@ -159,7 +154,6 @@ class MemorySink:
         self._refused: deque[RecordTooLarge] = deque()
 
     def send(self, outgoing: Outgoing, receipt: object | None = None) -> None:
-        """See Sink.send."""
         self._raise_failure()
         if outgoing.size > self.largest:
             raise RecordTooLarge(outgoing.topic, outgoing.size, self.largest, receipt)
@@ -186,7 +180,6 @@ class MemorySink:
         return ready
 
     def unacknowledged(self) -> int:
-        """See Sink.unacknowledged."""
         return len(self._waiting) + len(self._refused)
 
     @property
@@ -195,7 +188,6 @@ class MemorySink:
         return ()
 
     def close(self) -> None:
-        """See Sink.close."""
         self._waiting.clear()
         self.closed = True
 
@@ -232,12 +224,10 @@ class MemoryCache:
         for entries in (self._firsts, self._counts, self._owners):
             entries.clear()
 
-    def claim(self, claims: Sequence[Claim]) -> list[Answer]:
-        """See DuplicateCache.claim."""
+    def claim(self, claims: Sequence[Claim]) -> list[ClaimResult]:
         return [self._claim(claim) for claim in claims]
 
     def store(self, firsts: Mapping[str, First], repeats: Mapping[str, int]) -> None:
-        """See DuplicateCache.store."""
         for key, first in firsts.items():
             if key not in self._firsts:
                 self._firsts[key], self._counts[key] = first, 1
@@ -251,7 +241,7 @@ class MemoryCache:
     def close(self) -> None:
         """See DuplicateCache.close."""
 
-    def _claim(self, claim: Claim) -> Answer:
+    def _claim(self, claim: Claim) -> ClaimResult:
         first = self._firsts.get(claim.key)
         if first is not None and abs(claim.at_us - first.seen_us) <= self._ttl_us:
             count = self._counts[claim.key]
@@ -267,7 +257,7 @@ class MemoryCache:
 class NoCache:
     """A DuplicateCache that is always empty: every text that is not in flight is computed."""
 
-    def claim(self, claims: Sequence[Claim]) -> list[Answer]:
+    def claim(self, claims: Sequence[Claim]) -> list[ClaimResult]:
         """See DuplicateCache.claim; all ACQUIRED."""
         return [ACQUIRED] * len(claims)
 

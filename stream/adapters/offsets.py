@@ -14,7 +14,7 @@ from earlybird.stream.ports import Commit, Partition
 
 log = get_logger(__name__)
 
-ASK_S = 2.0  # time-out per request; requests are repeated
+REQUEST_TIMEOUT_S = 2.0  # time-out per request; requests are repeated
 COMMIT_TIMEOUT_S = 5.0  # for a commit that is waited for
 
 
@@ -42,7 +42,7 @@ class Offsets:
         self._ours: set[Partition] = set()
         self._topic_ids: dict[Partition, str] = {}  # id of the topic that is or was read; "" where it is unknown
         self._former: set[str] = set()  # ids of deleted topics
-        self._looked_at: Mapping[str, str] = {}
+        self._checked_ids: Mapping[str, str] = {}
 
     def begin(
         self, partitions: Sequence[TopicPartition], waiting: Callable[[], None]
@@ -52,19 +52,19 @@ class Offsets:
         None for nothing committed, or for another topic of the same name. `waiting` is called while no answer comes.
         Raises SourceError.
         """
-        places = self._ask(list(partitions), waiting)
-        ids = {topic: topic_id for topic, topic_id in self._ids.ask().items() if topic_id not in self._former}
-        return {place_of(place): self._begin(place, ids.get(place.topic, "")) for place in places}
+        tps = self._ask(list(partitions), waiting)
+        ids = {topic: topic_id for topic, topic_id in self._ids.fetch().items() if topic_id not in self._former}
+        return {partition_of(tp): self._begin(tp, ids.get(tp.topic, "")) for tp in tps}
 
-    def made_again(self) -> list[Partition]:
+    def recreated_partitions(self) -> list[Partition]:
         """Return our partitions whose topic was deleted and recreated while we read it.
 
         They are recorded here as begun anew.
         """
         latest = self._ids.latest
-        if latest is self._looked_at:
+        if latest is self._checked_ids:
             return []
-        self._looked_at = latest
+        self._checked_ids = latest
         gone = []
         for partition in self._ours:
             now, topic_id = latest.get(partition.topic), self._topic_ids[partition]
@@ -108,14 +108,14 @@ class Offsets:
 
         Also the client's callback for commits that are not waited for.
         """
-        faults = [place.error for place in offsets if place.error is not None]
+        faults = [tp.error for tp in offsets if tp.error is not None]
         fault = error or (faults[0] if faults else None)
         if fault is None:
             self.accepted += 1
-            for place in offsets:
+            for tp in offsets:
                 # An answer may come after the partition has left, or for a topic that was deleted meanwhile.
-                partition, topic_id = place_of(place), named_topic(place)
-                commit = commit_of(place, topic_id)
+                partition, topic_id = partition_of(tp), named_topic(tp)
+                commit = commit_of(tp, topic_id)
                 if commit is not None and partition in self._ours and topic_id == self._topic_ids[partition]:
                     self._stored[partition] = commit[:2]
             return True
@@ -133,8 +133,8 @@ class Offsets:
             self._stored.pop(partition, None)
             self._ours.discard(partition)
 
-    def _begin(self, place: TopicPartition, topic_id: str) -> Commit | None:
-        partition, committed_in = place_of(place), named_topic(place)
+    def _begin(self, tp: TopicPartition, topic_id: str) -> Commit | None:
+        partition, committed_in = partition_of(tp), named_topic(tp)
         former = committed_in or self._topic_ids.get(partition, "")
         self._ours.add(partition)
         self._topic_ids[partition] = topic_id or former
@@ -142,8 +142,8 @@ class Offsets:
             self._recreated(partition, former, topic_id)
         if topic_id and committed_in and topic_id != committed_in:
             return None
-        # Without an id from the broker, the commit's own id is trusted; `made_again` checks it later.
-        return commit_of(place, topic_id or committed_in)
+        # Without an id from the broker, the commit's own id is trusted; `recreated_partitions` checks it later.
+        return commit_of(tp, topic_id or committed_in)
 
     def _recreated(self, partition: Partition, former: str, topic_id: str) -> None:
         self.recreated += 1
@@ -167,8 +167,8 @@ class Offsets:
         deadline = self._monotonic() + self._timeout_s
         while True:
             try:
-                answer = self._consumer.committed(partitions, timeout=ASK_S)
-                errors = [place.error for place in answer if place.error is not None]
+                answer = self._consumer.committed(partitions, timeout=REQUEST_TIMEOUT_S)
+                errors = [tp.error for tp in answer if tp.error is not None]
             except KafkaException as error:
                 errors = [error.args[0]]
             if not errors:
@@ -181,9 +181,9 @@ class Offsets:
                 say("offsets.awaited", reason=errors[0].str())
 
 
-def place_of(place: TopicPartition) -> Partition:
+def partition_of(tp: TopicPartition) -> Partition:
     """Convert the client's partition to a Partition."""
-    return Partition(place.topic, place.partition)
+    return Partition(tp.topic, tp.partition)
 
 
 def assign(consumer: Consumer, commits: Mapping[Partition, Commit | None]) -> None:
@@ -192,14 +192,14 @@ def assign(consumer: Consumer, commits: Mapping[Partition, Commit | None]) -> No
     Where the leader epoch is known, the broker checks whether the records before were replaced meanwhile; the client
     does so for a seek, but not for an assignment.
     """
-    places = [_start(*begun) for begun in commits.items()]
-    consumer.incremental_assign(places)
-    for place in places:
-        if place.leader_epoch is not None:
+    tps = [_start(*begun) for begun in commits.items()]
+    consumer.incremental_assign(tps)
+    for tp in tps:
+        if tp.leader_epoch is not None:
             try:
-                consumer.seek(place)
+                consumer.seek(tp)
             except KafkaException as error:
-                log.debug("offset.not_validated", topic=place.topic, partition=place.partition, reason=str(error))
+                log.debug("offset.not_validated", topic=tp.topic, partition=tp.partition, reason=str(error))
 
 
 def _start(partition: Partition, commit: Commit | None) -> TopicPartition:

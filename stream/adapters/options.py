@@ -6,6 +6,9 @@ from typing import Literal
 from earlybird.stream.errors import SettingsError
 
 Options = dict[str, str | int | float | bool]
+KafkaOptions = Mapping[str, str | int | float | bool]
+"""librdkafka options that a user sets."""
+
 Protocol = Literal["classic", "consumer"]
 
 # Each of these decides whether records are lost, duplicated or misplaced.
@@ -38,7 +41,7 @@ OWNED: Mapping[str, str] = {
 }
 
 
-def kafka_options(overrides: Mapping[str, str | int | float | bool]) -> Options:
+def kafka_options(overrides: KafkaOptions) -> Options:
     """Return a user's librdkafka options for any of our clients.
 
     Raises SettingsError for each option that this project owns, with the reason.
@@ -48,12 +51,12 @@ def kafka_options(overrides: Mapping[str, str | int | float | bool]) -> Options:
     return dict(overrides)
 
 
-def owned(overrides: Mapping[str, str | int | float | bool]) -> list[str]:
+def owned(overrides: KafkaOptions) -> list[str]:
     """Return a complaint about each option that this project owns."""
     return [f"{name}: {OWNED[name]}; was {overrides[name]!r}" for name in overrides if name in OWNED]
 
 
-def client_options(bootstrap_servers: str, overrides: Mapping[str, str | int | float | bool]) -> Options:
+def client_options(bootstrap_servers: str, overrides: KafkaOptions) -> Options:
     """Return options for any client, the admin client included."""
     return {
         "client.id": "earlybird",
@@ -68,7 +71,7 @@ def consumer_options(
     bootstrap_servers: str,
     group: str,
     protocol: Protocol,
-    overrides: Mapping[str, str | int | float | bool],
+    overrides: KafkaOptions,
 ) -> Options:
     """Return options for a consumer of raw topics.
 
@@ -105,7 +108,7 @@ def consumer_options(
     }
 
 
-def producer_options(bootstrap_servers: str, overrides: Mapping[str, str | int | float | bool]) -> Options:
+def producer_options(bootstrap_servers: str, overrides: KafkaOptions) -> Options:
     """Return options for a producer of signals and dead letters."""
     return {
         # Within half a millisecond, signals that exit together share a request: 125 instead of 149 us of CPU per text

@@ -10,6 +10,7 @@ from confluent_kafka.admin import AdminClient
 
 from earlybird.stream.adapters.options import (
     OWNED,
+    KafkaOptions,
     Options,
     Protocol,
     client_options,
@@ -22,7 +23,7 @@ _NOWHERE = ""  # placeholder for the brokers' addresses
 _CREATED = re.compile(r"^Failed to create [\w ]+: ")
 
 
-def kafka_faults(group: str, protocol: Protocol, overrides: Mapping[str, str | int | float | bool]) -> list[str]:
+def kafka_faults(group: str, protocol: Protocol, overrides: KafkaOptions) -> list[str]:
     """Return every option that cannot work, with the client's reason."""
     free = {name: value for name, value in overrides.items() if name not in OWNED}
     clients: list[tuple[Callable[[Any], object], Callable[[Options], Options]]] = [

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from earlybird.stream.adapters.columns import SIGNAL, schema_of, table_of
 from earlybird.stream.errors import SettingsError, SourceError
 from earlybird.stream.extras import install_hint
 from earlybird.stream.ports import Record
-from earlybird.stream.timeline.availability import Stamped
+from earlybird.stream.timeline.availability import StampedRecord
 
 ROW_GROUP = 16_384
 LEVEL = 3  # zstd compression level
@@ -38,7 +39,18 @@ def arrow() -> Any:
     return pa
 
 
-def record_row(stamped: Stamped, available_us: int) -> Row:
+@contextmanager
+def reading(pa: Any, path: Path) -> Iterator[None]:
+    """Turn errors of reading a file into SourceErrors."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise SourceError(f"{path}: gone; the archive was compacted meanwhile, try again") from None
+    except (OSError, pa.ArrowException) as error:
+        raise SourceError(f"{path}: {error}") from None
+
+
+def record_row(stamped: StampedRecord, available_us: int) -> Row:
     """Return the columns that every archived record has."""
     record = stamped.record
     return {
@@ -54,10 +66,10 @@ def record_row(stamped: Stamped, available_us: int) -> Row:
     }
 
 
-def record_of(row: Mapping[str, Any]) -> Stamped:
+def record_of(row: Mapping[str, Any]) -> StampedRecord:
     """Rebuild the record from a row, the inverse of `record_row`."""
     headers = tuple((header["name"], header["value"]) for header in row["headers"])
-    return Stamped(
+    return StampedRecord(
         Record(row["topic"], row["partition"], row["offset"], row["key"], row["value"], row["timestamp_us"], headers),
         row["appended"],
     )
@@ -170,32 +182,23 @@ def write_table(path: Path, kind: Literal["raw", "signals"], rows: Sequence[Row]
 def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[Row]:
     """Yield a Parquet file's rows in order, one row group in memory; raises SourceError."""
     pa = arrow()
-    try:
-        with pa.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=ROW_GROUP, columns=columns):
-                yield from batch.to_pylist()
-    except FileNotFoundError:
-        raise SourceError(f"{path}: gone; the archive was compacted meanwhile, try again") from None
-    except (OSError, pa.ArrowException) as error:
-        raise SourceError(f"{path}: {error}") from None
+    with reading(pa, path), pa.parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=ROW_GROUP, columns=columns):
+            yield from batch.to_pylist()
 
 
 def columns_of(path: Path) -> list[str]:
     """Return a Parquet file's column names; raises SourceError."""
     pa = arrow()
-    try:
+    with reading(pa, path):
         return list(pa.parquet.read_schema(path).names)
-    except (OSError, pa.ArrowException) as error:
-        raise SourceError(f"{path}: {error}") from None
 
 
 def metadata_of(path: Path) -> dict[str, str]:
     """Return what `describe` stored in a Parquet file; raises SourceError."""
     pa = arrow()
-    try:
+    with reading(pa, path):
         found = pa.parquet.read_schema(path).metadata or {}
-    except (OSError, pa.ArrowException) as error:
-        raise SourceError(f"{path}: {error}") from None
     return {
         name.removeprefix(_PREFIX).decode(): value.decode() for name, value in found.items() if name.startswith(_PREFIX)
     }

@@ -17,20 +17,20 @@ import structlog
 from redis import RedisError
 
 from earlybird.stream.adapters.breaker import Breaker
-from earlybird.stream.adapters.cache_codec import LARGEST_ENTRY, Entries, place
+from earlybird.stream.adapters.cache_codec import LARGEST_ENTRY, EntryCodec, position_text
+from earlybird.stream.adapters.rate_limit import RateLimit
 from earlybird.stream.adapters.redis_link import Link, Script, explained
-from earlybird.stream.ports import ACQUIRED, HELD_ELSEWHERE, Answer, Claim, First, Hit
+from earlybird.stream.ports import ACQUIRED, HELD_ELSEWHERE, Claim, ClaimResult, First, Hit
 
 log = structlog.get_logger(__name__)
 
 PREFIX = "{earlybird}:2:"  # 2 is the version of the layout
 FAILURES = 3  # calls in a row before Redis is left alone
 PROBE_S = 1.0
-QUIET_S = 10.0  # at most one log line per kind in this time, however many entries or calls it covers
 
 # A refused command is counted instead of raised: a server that is full, a replica or limited by an ACL still has hits.
 # Values are read up to a limit, since others may have stored anything.
-ASKING = """
+PREAMBLE = """
 local refused, cause = 0, ''
 local function ask(...)
   local answer = redis.pcall(...)
@@ -46,7 +46,7 @@ end
 # KEYS: texts. ARGV: token, lease in ms, ttl in ms, ttl in us, largest entry, then per text its recorded instant and its
 # raw position. Answers: 0 claimed by us, 1 by another worker, 2 by us in place of an invalid entry, else the entry.
 CLAIM = Script(
-    ASKING
+    PREAMBLE
     + """
 local answers = {}
 local token, lease, ttl, limit = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[5])
@@ -75,7 +75,7 @@ return {refused, cause, answers}
 # of items that repeated it. The first result stays: a second computation has the same result, but is not the first.
 # Our claim on a text that is only counted is released.
 STORE = Script(
-    ASKING
+    PREAMBLE
     + """
 local token, ttl, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
 for i, key in ipairs(KEYS) do
@@ -98,7 +98,7 @@ return {refused, cause, {}}
 
 # KEYS: texts with invalid entries. ARGV: token, lease in ms. Claims them for us.
 REPLACE = Script(
-    ASKING
+    PREAMBLE
     + """
 for _, key in ipairs(KEYS) do ask('SET', key, '? ' .. ARGV[1], 'PX', ARGV[2]) end
 return {refused, cause, {}}
@@ -140,11 +140,10 @@ class RedisCache:
         # Redis only cleans up by this; duplicates are decided on recorded instants. At least a lease, so that a tiny
         # ttl stays valid.
         self._ttl_ms = max(ttl_us // 1000, lease_ms)
-        self._entries = Entries(secret, max_layers)
+        self._entries = EntryCodec(secret, max_layers)
         self._link = Link(url, budget_ms)
         self._breaker = Breaker(FAILURES, PROBE_S, monotonic)
-        self._monotonic = monotonic
-        self._said_at: dict[str, float] = {}
+        self._limit = RateLimit(monotonic)
 
     @property
     def available(self) -> bool:
@@ -158,43 +157,40 @@ class RedisCache:
         states = {"up": int(self.available), "writable": int(self.writable), "answered": self.calls - self.failures}
         return states | {name: getattr(self, name) for name in names}
 
-    def claim(self, claims: Sequence[Claim]) -> list[Answer]:
-        """See DuplicateCache.claim."""
+    def claim(self, claims: Sequence[Claim]) -> list[ClaimResult]:
         if not claims:
             return []
         arguments: list[str | int] = [self._token, self._lease_ms, self._ttl_ms, self._ttl_us, LARGEST_ENTRY]
         for claim in claims:
-            arguments += [claim.at_us, place(claim.position)]
+            arguments += [claim.at_us, position_text(claim.position)]
         keys = [PREFIX + claim.key for claim in claims]
-        values = self._tell(CLAIM, keys, arguments)
+        values = self._run_script(CLAIM, keys, arguments)
         if values is None:
             return [ACQUIRED] * len(claims)
         answers = [self._read(claim.key, value) for claim, value in zip(claims, values, strict=True)]
         unreadable = [key for key, answer in zip(keys, answers, strict=True) if answer is None]
         if unreadable:
-            self._tell(REPLACE, unreadable, [self._token, self._lease_ms])
+            self._run_script(REPLACE, unreadable, [self._token, self._lease_ms])
         return [answer or ACQUIRED for answer in answers]
 
     def store(self, firsts: Mapping[str, First], repeats: Mapping[str, int]) -> None:
-        """See DuplicateCache.store."""
         keys = [*firsts, *(repeats.keys() - firsts.keys())]
         if not keys:
             return
         arguments: list[str | int | bytes] = [self._token, self._ttl_ms, LARGEST_ENTRY]
         for key in keys:
             arguments += [self._written(key, firsts.get(key)), repeats.get(key, 0)]
-        self._tell(STORE, [PREFIX + key for key in keys], arguments)
+        self._run_script(STORE, [PREFIX + key for key in keys], arguments)
 
     def close(self) -> None:
-        """See DuplicateCache.close."""
         self._link.close()
 
-    def _tell(
+    def _run_script(
         self, script: Script, keys: Sequence[str], arguments: Sequence[str | int | bytes]
     ) -> list[int | bytes] | None:
         """Run a script and return its value per text; None when the call failed."""
         texts = len(keys) if script is CLAIM else 0
-        answered = self._ask(lambda: _checked(self._link.script(script, keys, arguments), texts))
+        answered = self._guarded(lambda: _checked(self._link.script(script, keys, arguments), texts))
         if answered is None:
             return None
         refused, cause, values = answered
@@ -208,7 +204,7 @@ class RedisCache:
         except ValueError:
             return b""
 
-    def _read(self, key: str, value: int | bytes) -> Answer | None:
+    def _read(self, key: str, value: int | bytes) -> ClaimResult | None:
         """Return the answer for one text; None for an invalid entry that must be replaced."""
         if value == 1:
             self.pending += 1
@@ -230,25 +226,17 @@ class RedisCache:
     def _count_bad(self, key: str, reason: str) -> None:
         self.misses += 1
         self.bad += 1
-        if self._due("bad"):
+        if self._limit.allows("bad"):
             log.warning("cache.bad_entry", key=key, reason=reason, bad=self.bad, hint="its text is computed")
 
     def _count_refused(self, refused: int, cause: bytes) -> None:
         self.refused += refused
         self.writable = not refused
-        if refused and self._due("refused"):
+        if refused and self._limit.allows("refused"):
             reason, hint = explained(cause.decode(errors="replace"))
             log.warning("cache.refused", refused=self.refused, reason=reason, hint=hint)
 
-    def _due(self, kind: str) -> bool:
-        """Return whether a line of this kind may be logged now."""
-        now_s = self._monotonic()
-        if now_s - self._said_at.get(kind, -QUIET_S) < QUIET_S:
-            return False
-        self._said_at[kind] = now_s
-        return True
-
-    def _ask(self, call: Callable[[], _Answered]) -> _Answered | None:
+    def _guarded(self, call: Callable[[], _Answered]) -> _Answered | None:
         """Return the call's answer; None when it failed or the breaker was open."""
         if not self._breaker.allows():
             self.skipped += 1

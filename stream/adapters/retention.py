@@ -6,16 +6,15 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[attr-defined]
 
 from earlybird.stream.adapters.clients import MISSING
+from earlybird.stream.adapters.options import KafkaOptions
 from earlybird.stream.adapters.topics import watched_admin
 from earlybird.stream.errors import FeedError
 
 _ANSWER_S = 3.0
 
-_Options = Mapping[str, str | int | float | bool]
-
 
 def deletes_by_record_time(
-    bootstrap_servers: str, topics: Sequence[str], options: _Options | None = None
+    bootstrap_servers: str, topics: Sequence[str], options: KafkaOptions | None = None
 ) -> dict[str, bool | None]:
     """Return per topic whether retention deletes records by their sender's time.
 
@@ -28,7 +27,7 @@ def deletes_by_record_time(
     }
 
 
-def sender_dated(bootstrap_servers: str, topic: str, options: _Options | None = None) -> bool | None:
+def sender_dated(bootstrap_servers: str, topic: str, options: KafkaOptions | None = None) -> bool | None:
     """Return whether the topic's records carry the sender's time, not the broker's.
 
     None where the broker does not report it. Raises like deletes_by_record_time.
@@ -38,7 +37,7 @@ def sender_dated(bootstrap_servers: str, topic: str, options: _Options | None = 
 
 
 def _configs(
-    bootstrap_servers: str, topics: Sequence[str], options: _Options | None
+    bootstrap_servers: str, topics: Sequence[str], options: KafkaOptions | None
 ) -> dict[str, Mapping[str, str] | None]:
     admin, notes = watched_admin(bootstrap_servers, options)
     resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in topics]

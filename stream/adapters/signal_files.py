@@ -6,13 +6,12 @@ in memory at a time, with only the columns that filters need; messages are read 
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from earlybird.stream.adapters.columns import SIGNAL
-from earlybird.stream.adapters.parquet import arrow
+from earlybird.stream.adapters.parquet import arrow, reading
 from earlybird.stream.errors import SourceError
 from earlybird.stream.observability.logging import get_logger
 
@@ -46,7 +45,7 @@ class Criteria(Protocol):
     def single_symbol(self) -> bool: ...
 
 
-class Place(NamedTuple):
+class SignalFileStart(NamedTuple):
     """A file of signals, and the instant before which none of its records is available."""
 
     path: Path
@@ -60,7 +59,7 @@ class SignalFile:
         """Open the file; raises SourceError."""
         self.path = path
         self._pa = arrow()
-        with _reading(self._pa, path):
+        with reading(self._pa, path):
             self.names = set(self._pa.parquet.read_schema(path).names)
             repeating = [name for name in _REPEATING if name in self.names]
             self._file = self._pa.parquet.ParquetFile(path, read_dictionary=repeating)
@@ -85,7 +84,7 @@ class SignalFile:
         Missing columns are null.
         """
         pa, first = self._pa, self._starts[self._group]
-        with _reading(pa, self.path):
+        with reading(pa, self.path):
             table = self._file.read_row_group(
                 self._group, [name for name in columns if name in self.names], use_threads=False
             )
@@ -96,7 +95,7 @@ class SignalFile:
         """Return the message in this row; fast where rows ascend from call to call."""
         if row < self._values_from:
             self._values_group = -1
-        with _reading(self._pa, self.path):
+        with reading(self._pa, self.path):
             while not self._values_from <= row < self._values_from + len(self._values):
                 self._advance(row)
         value: bytes | None = self._values[row - self._values_from].as_py()
@@ -162,7 +161,7 @@ class Rows:
 
 
 def read_signal_rows(
-    places: Sequence[Place], columns: Sequence[str], start_us: int | None, end_us: int | None
+    places: Sequence[SignalFileStart], columns: Sequence[str], start_us: int | None, end_us: int | None
 ) -> Iterator[Rows]:
     """Yield all signals with `start_us <= available_us < end_us` in order of availability.
 
@@ -227,7 +226,7 @@ def _sorted(table: Any) -> Any:
     return table.combine_chunks().take(order).combine_chunks()
 
 
-def _windows(places: Sequence[Place], columns: Sequence[str]) -> Iterator[tuple[dict[int, SignalFile], Any]]:
+def _windows(places: Sequence[SignalFileStart], columns: Sequence[str]) -> Iterator[tuple[dict[int, SignalFile], Any]]:
     """Yield windows of rows that no later row can precede, unsorted within.
 
     Each row carries the number of its file.
@@ -279,13 +278,3 @@ def _count_before(table: Any, cut: int) -> int:
 def _last(table: Any, default: int) -> int:
     last: int = table["available_us"][-1].as_py() if table.num_rows else default
     return last
-
-
-@contextmanager
-def _reading(pa: Any, path: Path) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError:
-        raise SourceError(f"{path}: gone; the archive was compacted meanwhile, try again") from None
-    except (OSError, pa.ArrowException) as error:
-        raise SourceError(f"{path}: {error}") from None

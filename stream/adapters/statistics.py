@@ -13,12 +13,14 @@ def statistics_into(figures: MutableMapping[str, float]) -> dict[str, object]:
     `brokers`: number of connected brokers; for a consumer also `rebalances` so far. Each is missing until the
     client's first report.
     """
-    return {"statistics.interval.ms": INTERVAL_MS, "stats_cb": partial(_take, figures)}
+    return {"statistics.interval.ms": INTERVAL_MS, "stats_cb": partial(_update, figures)}
 
 
-def _take(figures: MutableMapping[str, float], text: str) -> None:
-    said = json.loads(text)
+def _update(figures: MutableMapping[str, float], text: str) -> None:
+    statistics = json.loads(text)
     # A coordinator has an entry of its own besides its broker's.
-    figures["brokers"] = len({one["nodeid"] for one in said["brokers"].values() if one["state"] == "UP"} - {-1})
-    if "cgrp" in said:
-        figures["rebalances"] = said["cgrp"]["rebalance_cnt"]
+    figures["brokers"] = len(
+        {broker["nodeid"] for broker in statistics["brokers"].values() if broker["state"] == "UP"} - {-1}
+    )
+    if "cgrp" in statistics:
+        figures["rebalances"] = statistics["cgrp"]["rebalance_cnt"]

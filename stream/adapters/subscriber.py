@@ -14,11 +14,11 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from earlybird.stream.adapters.clients import DENIED, ClientLog, leave
+from earlybird.stream.adapters.broker_requests import partitions_of
+from earlybird.stream.adapters.clients import DENIED, ClientLog, close_consumer, open_consumer
 from earlybird.stream.adapters.kafka import record_of
-from earlybird.stream.adapters.options import client_options
-from earlybird.stream.adapters.questions import partitions_of
-from earlybird.stream.errors import SettingsError, SourceError
+from earlybird.stream.adapters.options import KafkaOptions, client_options
+from earlybird.stream.errors import SourceError
 from earlybird.stream.observability.logging import get_logger
 from earlybird.stream.ports import Partition, Record
 
@@ -53,12 +53,12 @@ class Subscriber:
         start: Start,
         group: str | None = None,
         read_committed: bool = True,
-        options: Mapping[str, str | int | float | bool] | None = None,
-        patience_s: float = 10.0,
+        options: KafkaOptions | None = None,
+        timeout_s: float = 10.0,
         revoked: Callable[[Sequence[Partition], bool], None] = lambda *_: None,
         given_up: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Wait up to `patience_s` for a broker and the topics, else raise SourceError.
+        """Wait up to `timeout_s` for a broker and the topics, else raise SourceError.
 
         `revoked` is called inside `poll` with partitions that move to another member, and whether they may still be
         committed. `given_up` is checked while waiting for a broker. SettingsError for options that users may not
@@ -66,7 +66,7 @@ class Subscriber:
         """
         self.out_of_range = 0
         self.ends: dict[Partition, int] = {}
-        self._given_up, self._deadline_s = given_up, time.monotonic() + patience_s
+        self._given_up, self._deadline_s = given_up, time.monotonic() + timeout_s
         self._topics, self._start, self._group, self._revoked = tuple(topics), start, group, revoked
         self._log = ClientLog("subscriber", bootstrap_servers, group=group)
         settings = {
@@ -85,16 +85,13 @@ class Subscriber:
             "logger": self._log,
             "error_cb": self._log.error,
         }
-        try:
-            self._consumer = Consumer(settings)
-        except KafkaException as error:
-            raise SettingsError(f"Kafka options: {error.args[0].str()}") from None
+        self._consumer = open_consumer(settings)
         self._known: set[Partition] = set()
         self._at_end: set[Partition] = set()
         self._paused: set[Partition] = set()
         self._idle = False
         self._held: list[Message] = []  # at most one, read while idle
-        self._gone: set[Partition] = set()  # left since the first record of the current poll
+        self._left: set[Partition] = set()  # left since the first record of the current poll
         try:
             self._open(topics)
         except BaseException:
@@ -113,16 +110,16 @@ class Subscriber:
             )
         first = self._held.pop() if self._held else self._consumer.poll(timeout_ms / 1000)
         self._log.raise_failure()
-        self._gone.clear()  # not earlier: in one wait a partition may go, return and deliver this record
+        self._left.clear()  # not earlier: in one wait a partition may go, return and deliver this record
         messages = [] if first is None else self._consumer.consume(limit - 1, 0)
-        if first is not None and _place(first) not in self._gone:  # else its next owner reads it
+        if first is not None and _partition_of(first) not in self._left:  # else its next owner reads it
             messages = [first, *messages]
         records = [record_of(message) for message in messages if not self._fault(message)]
         if isinstance(self._start, int):  # create times may be out of order, and not every broker can search by time
             return [record for record in records if (record.timestamp_us or self._start) >= self._start]
         return records
 
-    def idle(self) -> None:
+    def keep_alive(self) -> None:
         """Keep the group membership alive; called instead of `poll` while no records are wanted."""
         self._idle = True
         self._consumer.pause(self._consumer.assignment())
@@ -176,7 +173,7 @@ class Subscriber:
 
     def close(self) -> None:
         """Leave the group and close the connections, within seconds whatever the broker does."""
-        leave(self._consumer, "subscriber")
+        close_consumer(self._consumer, "subscriber")
 
     def _open(self, topics: Sequence[str]) -> None:
         places = [place for topic in topics for place in self._partitions(topic)]
@@ -188,38 +185,38 @@ class Subscriber:
 
     def _assign(self, partitions: Sequence[Partition], start: Start) -> None:
         self._known.update(partitions)
-        self._consumer.incremental_assign(self._places(partitions, start))
+        self._consumer.incremental_assign(self._starting_offsets(partitions, start))
         self._log.worked = True
 
     def _join(self, consumer: Consumer, places: list[TopicPartition]) -> None:
-        committed = self._ask(partial(consumer.committed, places, timeout=_ANSWER_S))
+        committed = self._retried(partial(consumer.committed, places, timeout=_ANSWER_S))
         fresh = [Partition(place.topic, place.partition) for place in committed if place.offset < 0]
         known = [TopicPartition(place.topic, place.partition, place.offset) for place in committed if place.offset >= 0]
-        consumer.incremental_assign([*known, *self._places(fresh, self._start)])
+        consumer.incremental_assign([*known, *self._starting_offsets(fresh, self._start)])
         self._log.worked = True
 
     def _leave(self, consumer: Consumer, places: list[TopicPartition]) -> None:
-        self._let_go(consumer, places, True)
+        self._release(consumer, places, True)
 
     def _lose(self, consumer: Consumer, places: list[TopicPartition]) -> None:
         log.warning("partitions.lost", partitions=[f"{place.topic}/{place.partition}" for place in places])
-        self._let_go(consumer, places, False)
+        self._release(consumer, places, False)
 
-    def _let_go(self, consumer: Consumer, places: list[TopicPartition], committable: bool) -> None:
+    def _release(self, consumer: Consumer, places: list[TopicPartition], committable: bool) -> None:
         partitions = [Partition(place.topic, place.partition) for place in places]
         self._revoked(partitions, committable)
-        self._gone.update(partitions)
-        self._held = [message for message in self._held if _place(message) not in partitions]
+        self._left.update(partitions)
+        self._held = [message for message in self._held if _partition_of(message) not in partitions]
         consumer.incremental_unassign(places)
 
-    def _places(self, partitions: Sequence[Partition], start: Start) -> list[TopicPartition]:
+    def _starting_offsets(self, partitions: Sequence[Partition], start: Start) -> list[TopicPartition]:
         """Return each partition's starting offset.
 
         "now" is resolved to an offset at once: an outage before the first fetch must not move it.
         """
-        return [TopicPartition(*partition, self._first(partition, start)) for partition in partitions]
+        return [TopicPartition(*partition, self._starting_offset(partition, start)) for partition in partitions]
 
-    def _first(self, partition: Partition, start: Start) -> int:
+    def _starting_offset(self, partition: Partition, start: Start) -> int:
         low, high = self._watermarks(partition)
         first = (
             low if start == "beginning" else high if start == "now" else self._offset_at(partition, start, low, high)
@@ -237,32 +234,32 @@ class Subscriber:
 
     def _by_time(self, partition: Partition, instant_ms: int) -> int:
         place = TopicPartition(*partition, instant_ms)
-        (found,) = self._ask(partial(self._consumer.offsets_for_times, [place], timeout=_ANSWER_S))
+        (found,) = self._retried(partial(self._consumer.offsets_for_times, [place], timeout=_ANSWER_S))
         return found.offset
 
     def _watermarks(self, partition: Partition) -> tuple[int, int]:
         place = TopicPartition(*partition)
-        return self._ask(partial(self._consumer.get_watermark_offsets, place, timeout=_ANSWER_S))
+        return self._retried(partial(self._consumer.get_watermark_offsets, place, timeout=_ANSWER_S))
 
-    def _ask(self, question: Callable[[], T]) -> T:
+    def _retried(self, request: Callable[[], T]) -> T:
         """Return a broker's answer, retried without limit.
 
-        While opening, retries end after `patience_s` or once `given_up`.
+        While opening, retries end after `timeout_s` or once `given_up`.
         """
         while True:
             self._log.raise_failure()
             try:
-                return question()
+                return request()
             except KafkaException as error:
                 fault: KafkaError = error.args[0]
             if fault.fatal() or fault.code() in DENIED:
                 raise self._log.refusal(fault)
-            if self._out_of_patience():
+            if self._gives_up():
                 raise SourceError(f"{self._log.bootstrap_servers}: {fault.name()}: {fault.str()}")
             self._log.error(fault)
             time.sleep(_AGAIN_S)
 
-    def _out_of_patience(self) -> bool:
+    def _gives_up(self) -> bool:
         return self._given_up() or time.monotonic() > self._deadline_s
 
     def _partitions(self, topic: str) -> list[Partition]:
@@ -276,7 +273,7 @@ class Subscriber:
         if error is None:
             return False
         if error.code() == KafkaError._PARTITION_EOF:
-            self._at_end.add(_place(message))
+            self._at_end.add(_partition_of(message))
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
             self._start_over(message, error)
         elif error.fatal() or self._log.denies(error):
@@ -294,5 +291,5 @@ class Subscriber:
         self._consumer.incremental_assign([TopicPartition(topic, number, OFFSET_BEGINNING)])
 
 
-def _place(message: Message) -> Partition:
+def _partition_of(message: Message) -> Partition:
     return Partition(message.topic() or "", message.partition() or 0)

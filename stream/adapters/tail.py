@@ -4,13 +4,13 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaException, TopicPartition
 
-from earlybird.stream.adapters.clients import ClientLog, leave
+from earlybird.stream.adapters.broker_requests import REQUEST_TIMEOUT_S, partitions_of
+from earlybird.stream.adapters.clients import ClientLog, close_consumer, open_consumer
 from earlybird.stream.adapters.kafka import record_of
-from earlybird.stream.adapters.options import client_options
-from earlybird.stream.adapters.questions import ANSWER_S, partitions_of
-from earlybird.stream.errors import SettingsError, SourceError
+from earlybird.stream.adapters.options import KafkaOptions, client_options
+from earlybird.stream.errors import SourceError
 from earlybird.stream.ports import Partition, Record
 
 
@@ -27,10 +27,10 @@ class Tail:
         topics: Sequence[str],
         *,
         start: Literal["beginning", "end"],
-        options: Mapping[str, str | int | float | bool] | None = None,
-        patience_s: float = ANSWER_S,
+        options: KafkaOptions | None = None,
+        timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> None:
-        """Wait up to `patience_s` for a broker and the topics, else raise SourceError.
+        """Wait up to `timeout_s` for a broker and the topics, else raise SourceError.
 
         Raises SettingsError for options that users may not set.
         """
@@ -46,12 +46,9 @@ class Tail:
             "logger": self._log,
             "error_cb": self._log.error,
         }
-        try:
-            self._consumer = Consumer(settings)
-        except KafkaException as error:
-            raise SettingsError(f"Kafka options: {error.args[0].str()}") from None
+        self._consumer = open_consumer(settings)
         offset = OFFSET_BEGINNING if start == "beginning" else OFFSET_END
-        give_up_at = time.monotonic() + patience_s
+        give_up_at = time.monotonic() + timeout_s
         self._consumer.assign(
             [
                 TopicPartition(topic, number, offset)
@@ -81,17 +78,16 @@ class Tail:
         """Return every partition's current end offset from the broker; raises SourceError."""
         try:
             return {
-                Partition(place.topic, place.partition): self._consumer.get_watermark_offsets(place, timeout=10)[1]
-                for place in self._consumer.assignment()
+                Partition(tp.topic, tp.partition): self._consumer.get_watermark_offsets(tp, timeout=10)[1]
+                for tp in self._consumer.assignment()
             }
         except KafkaException as error:
             raise SourceError(f"{self._log.bootstrap_servers}: {error.args[0].str()}") from None
 
     def reached(self, ends: Mapping[Partition, int]) -> bool:
         """Return whether all records before these offsets were read or no longer exist."""
-        places = self._consumer.position([TopicPartition(*partition) for partition, end in ends.items() if end > 0])
-        return all(place.offset >= ends[Partition(place.topic, place.partition)] for place in places)
+        tps = self._consumer.position([TopicPartition(*partition) for partition, end in ends.items() if end > 0])
+        return all(tp.offset >= ends[Partition(tp.topic, tp.partition)] for tp in tps)
 
     def close(self) -> None:
-        """Close the connections."""
-        leave(self._consumer, "tail")
+        close_consumer(self._consumer, "tail")

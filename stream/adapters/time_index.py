@@ -8,8 +8,8 @@ from functools import partial
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
+from earlybird.stream.adapters.broker_requests import REQUEST_TIMEOUT_S
 from earlybird.stream.adapters.kafka import record_of
-from earlybird.stream.adapters.questions import ANSWER_S
 from earlybird.stream.errors import SourceError
 from earlybird.stream.ports import Partition
 from earlybird.stream.timeline.merge import Span, Window
@@ -34,10 +34,10 @@ def _first_since(consumer: Consumer, partition: Partition, span: Span, at_us: in
 
 
 def _asked(consumer: Consumer, partition: Partition, at_ms: int) -> int | None:
-    (place,) = consumer.offsets_for_times([TopicPartition(*partition, at_ms)], timeout=ANSWER_S)
-    if place.error is not None:
-        raise SourceError(f"{partition.topic}/{partition.number}: {place.error.str()}")
-    return place.offset if place.offset >= 0 else None
+    (tp,) = consumer.offsets_for_times([TopicPartition(*partition, at_ms)], timeout=REQUEST_TIMEOUT_S)
+    if tp.error is not None:
+        raise SourceError(f"{partition.topic}/{partition.number}: {tp.error.str()}")
+    return tp.offset if tp.offset >= 0 else None
 
 
 def _bisected(consumer: Consumer, partition: Partition, span: Span, at_us: int) -> int:
@@ -59,7 +59,7 @@ def _bisected(consumer: Consumer, partition: Partition, span: Span, at_us: int) 
 def next_record(consumer: Consumer, partition: Partition, offset: int) -> tuple[int, int] | None:
     """Return offset and time of the first record from `offset` on; None at the end."""
     consumer.assign([TopicPartition(*partition, offset)])
-    deadline_s = time.monotonic() + ANSWER_S
+    deadline_s = time.monotonic() + REQUEST_TIMEOUT_S
     while time.monotonic() < deadline_s:
         message = consumer.poll(0.1)
         if message is None:
@@ -71,4 +71,4 @@ def next_record(consumer: Consumer, partition: Partition, offset: int) -> tuple[
         if error.code() == KafkaError._PARTITION_EOF:
             return None
         raise SourceError(f"{partition.topic}/{partition.number}: {error.str()}")
-    raise SourceError(f"{partition.topic}/{partition.number}: no record came for {ANSWER_S:.0f} s")
+    raise SourceError(f"{partition.topic}/{partition.number}: no record came for {REQUEST_TIMEOUT_S:.0f} s")

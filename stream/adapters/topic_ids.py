@@ -8,10 +8,10 @@ from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, TopicDescription  # type: ignore[attr-defined]
 
 from earlybird.stream.adapters.clients import ClientLog
-from earlybird.stream.adapters.options import client_options
+from earlybird.stream.adapters.options import KafkaOptions, client_options
 
-LOOK_S = 1.0  # between two requests; a recreated topic is read from its old offset for at most this long
-ASK_S = 2.0  # a broker answers within milliseconds
+CHECK_INTERVAL_S = 1.0  # between two requests; a recreated topic is read from its old offset for at most this long
+REQUEST_TIMEOUT_S = 2.0  # a broker answers within milliseconds
 NO_ID = "A" * 22  # the zero UUID: the broker knows no ids (before 2.8)
 
 
@@ -23,64 +23,61 @@ class TopicIds:
     that looks and writes `latest`.
     """
 
-    def __init__(
-        self, bootstrap_servers: str, topics: Sequence[str], options: Mapping[str, str | int | float | bool]
-    ) -> None:
-        """Prepare for these topics; connects at the first `ask`. `options` are librdkafka's."""
+    def __init__(self, bootstrap_servers: str, topics: Sequence[str], options: KafkaOptions) -> None:
+        """Prepare for these topics; connects at the first `fetch`. `options` are librdkafka's."""
         self.latest: Mapping[str, str] = {}  # ids at the last request; a new object only when something has changed
         self._topics = TopicCollection(list(topics))
         self._settings = client_options(bootstrap_servers, options)
         self._settings.pop("group.instance.id", None)
         self._log = ClientLog("topic ids", bootstrap_servers)
         self._admin: AdminClient | None = None
-        self._tells = False  # whether the broker has a controller, which answers the request
+        self._has_controller = False  # whether the broker has a controller, which answers the request
         self._closed = threading.Event()
 
-    def ask(self) -> Mapping[str, str]:
+    def fetch(self) -> Mapping[str, str]:
         """Return the ids that the broker reports now."""
         if self._admin is not None:
-            return self._told(self._admin)
+            return self._fetch(self._admin)
         admin = self._admin = AdminClient(self._settings, logger=self._log)
-        now = self._told(admin)
+        ids = self._fetch(admin)
         threading.Thread(target=self._watch, args=(admin,), name="topic-ids", daemon=True).start()
-        return now
+        return ids
 
     def close(self) -> None:
-        """Stop asking."""
         self._closed.set()
 
     def _watch(self, admin: AdminClient) -> None:
-        while not self._closed.wait(LOOK_S):
-            told = self._told(admin)
-            if told.items() - self.latest.items():
-                self.latest = {**self.latest, **told}
+        while not self._closed.wait(CHECK_INTERVAL_S):
+            fetched = self._fetch(admin)
+            if fetched.items() - self.latest.items():
+                self.latest = {**self.latest, **fetched}
 
-    def _told(self, admin: AdminClient) -> dict[str, str]:
+    def _fetch(self, admin: AdminClient) -> dict[str, str]:
         try:
-            if not self._tells:
-                cluster = admin.list_topics(timeout=ASK_S)
+            if not self._has_controller:
+                cluster = admin.list_topics(timeout=REQUEST_TIMEOUT_S)
                 # A request to describe topics waits for a controller, which the embedded broker never has.
-                self._tells = cluster.controller_id in cluster.brokers
-            answers = admin.describe_topics(self._topics, request_timeout=ASK_S) if self._tells else {}
+                self._has_controller = cluster.controller_id in cluster.brokers
+            answers = (
+                admin.describe_topics(self._topics, request_timeout=REQUEST_TIMEOUT_S) if self._has_controller else {}
+            )
         except KafkaException:
             return {}  # no broker reached; the consumer's own log reports it
         return {topic: topic_id for topic, answer in answers.items() if (topic_id := _id_of(answer)) is not None}
 
 
-def ids_of(
-    bootstrap_servers: str, topics: Sequence[str], options: Mapping[str, str | int | float | bool]
-) -> Mapping[str, str]:
+def ids_of(bootstrap_servers: str, topics: Sequence[str], options: KafkaOptions) -> Mapping[str, str]:
     """Return the ids of these topics, as far as the broker reports them."""
     ids = TopicIds(bootstrap_servers, topics, options)
     try:
-        return ids.ask()
+        return ids.fetch()
     finally:
         ids.close()
 
 
 def _id_of(answer: "Future[TopicDescription]") -> str | None:
     try:
-        told = str(answer.result().topic_id)
+        fetched = str(answer.result().topic_id)
     except KafkaException:
         return None
-    return None if told == NO_ID else told
+    return None if fetched == NO_ID else fetched

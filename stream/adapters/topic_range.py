@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-import structlog
 from confluent_kafka import (
     OFFSET_BEGINNING,
     TIMESTAMP_LOG_APPEND_TIME,
@@ -21,30 +20,29 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
-from earlybird.stream.adapters.clients import ClientLog, leave
+from earlybird.stream.adapters.broker_requests import REQUEST_TIMEOUT_S, partitions_of, retried
+from earlybird.stream.adapters.clients import ClientLog, close_consumer, open_consumer
 from earlybird.stream.adapters.kafka import record_of
-from earlybird.stream.adapters.options import client_options
-from earlybird.stream.adapters.questions import ANSWER_S, answered, partitions_of
+from earlybird.stream.adapters.options import KafkaOptions, client_options
 from earlybird.stream.adapters.time_index import by_time, next_record
 from earlybird.stream.adapters.topics import admin_client
-from earlybird.stream.errors import SettingsError, SourceError
+from earlybird.stream.errors import SourceError
+from earlybird.stream.observability.logging import get_logger
 from earlybird.stream.ports import Partition
-from earlybird.stream.timeline.availability import Stamped
+from earlybird.stream.timeline.availability import StampedRecord
 from earlybird.stream.timeline.merge import Begin, Span, Window
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 SILENCE_S = 60.0  # a bounded read without records for so long has lost its broker
 AHEAD = 4_096  # records buffered per partition whose turn has not come
-
-_Options = Mapping[str, str | int | float | bool]
 
 
 class TopicReader:
     """A consumer with a manual assignment; not thread-safe."""
 
     def __init__(
-        self, bootstrap_servers: str, starts: Mapping[Partition, int], options: _Options | None = None
+        self, bootstrap_servers: str, starts: Mapping[Partition, int], options: KafkaOptions | None = None
     ) -> None:
         """Assign these starts; raises SettingsError for options that users may not set."""
         self._log = ClientLog("reader", bootstrap_servers)
@@ -57,16 +55,20 @@ class TopicReader:
         """Read partitions that were added to these topics, from their beginning."""
         try:
             for topic in sorted({partition.topic for partition in self._known}):
-                answer = self._consumer.list_topics(topic, timeout=ANSWER_S).topics[topic]
+                answer = self._consumer.list_topics(topic, timeout=REQUEST_TIMEOUT_S).topics[topic]
                 added = {Partition(topic, number) for number in answer.partitions} - self._known
                 if added and answer.error is None:
-                    log.info("partitions.added", topic=topic, partitions=sorted(place.number for place in added))
+                    log.info(
+                        "partitions.added", topic=topic, partitions=sorted(partition.number for partition in added)
+                    )
                     self._known |= added
-                    self._consumer.incremental_assign([TopicPartition(*place, OFFSET_BEGINNING) for place in added])
+                    self._consumer.incremental_assign(
+                        [TopicPartition(*partition, OFFSET_BEGINNING) for partition in added]
+                    )
         except KafkaException as error:
             self._log.error(error.args[0])
 
-    def poll(self, timeout_ms: int, limit: int = 1_000) -> list[Stamped]:
+    def poll(self, timeout_ms: int, limit: int = 1_000) -> list[StampedRecord]:
         """Return up to `limit` records as the broker sends them; empty on timeout.
 
         Raises SourceError.
@@ -80,21 +82,18 @@ class TopicReader:
         return [stamped for message in messages if (stamped := self._stamped(message)) is not None]
 
     def pause(self, partitions: Iterable[Partition]) -> None:
-        """Stop fetching these partitions."""
         self._consumer.pause([TopicPartition(*partition) for partition in partitions])
 
     def resume(self, partitions: Iterable[Partition]) -> None:
-        """Fetch these partitions again."""
         self._consumer.resume([TopicPartition(*partition) for partition in partitions])
 
     def close(self) -> None:
-        """Close the connections."""
-        leave(self._consumer, "reader")
+        close_consumer(self._consumer, "reader")
 
-    def _stamped(self, message: Message) -> Stamped | None:
+    def _stamped(self, message: Message) -> StampedRecord | None:
         error = message.error()
         if error is None:
-            return Stamped(record_of(message), message.timestamp()[0] == TIMESTAMP_LOG_APPEND_TIME)
+            return StampedRecord(record_of(message), message.timestamp()[0] == TIMESTAMP_LOG_APPEND_TIME)
         if error.code() == KafkaError._PARTITION_EOF:
             topic, number, offset = message.topic(), message.partition(), message.offset()
             assert topic is not None and number is not None and offset is not None
@@ -107,7 +106,7 @@ class TopicReader:
 class TopicHistory:
     """A History on a broker."""
 
-    def __init__(self, bootstrap_servers: str, options: _Options | None = None) -> None:
+    def __init__(self, bootstrap_servers: str, options: KafkaOptions | None = None) -> None:
         """Store the connection's options; it connects at the first call."""
         self._bootstrap_servers, self._options = bootstrap_servers, options
 
@@ -138,9 +137,9 @@ class TopicHistory:
         except KafkaException as error:
             raise SourceError(f"{self._bootstrap_servers}: {error.args[0].str()}") from None
         finally:
-            leave(consumer, "planner")
+            close_consumer(consumer, "planner")
 
-    def read(self, spans: Mapping[Partition, Span], window: Window) -> list[Iterator[Stamped]]:  # noqa: ARG002
+    def read(self, spans: Mapping[Partition, Span], window: Window) -> list[Iterator[StampedRecord]]:  # noqa: ARG002
         """See History.read; only `spans` bound it, raises SourceError when the broker falls silent."""
         wanted = {partition: span for partition, span in spans.items() if span.start < span.end}
         if not wanted:
@@ -155,20 +154,20 @@ class _Shared:
     Partitions that run far ahead of their turn are paused.
     """
 
-    def __init__(self, bootstrap_servers: str, spans: Mapping[Partition, Span], options: _Options | None) -> None:
+    def __init__(self, bootstrap_servers: str, spans: Mapping[Partition, Span], options: KafkaOptions | None) -> None:
         starts = {partition: span.start for partition, span in spans.items()}
         self._reader = TopicReader(bootstrap_servers, starts, options)
         self._ends = {partition: span.end for partition, span in spans.items()}
-        self._waiting: dict[Partition, deque[Stamped]] = {partition: deque() for partition in spans}
+        self._waiting: dict[Partition, deque[StampedRecord]] = {partition: deque() for partition in spans}
         self._paused: set[Partition] = set()
 
-    def read(self, partition: Partition) -> Iterator[Stamped]:
+    def read(self, partition: Partition) -> Iterator[StampedRecord]:
         try:
             yield from self._read(partition)
         finally:  # also when the iterator is closed before its end
             self._finish(partition)
 
-    def _read(self, partition: Partition) -> Iterator[Stamped]:
+    def _read(self, partition: Partition) -> Iterator[StampedRecord]:
         waiting = self._waiting[partition]
         heard_s = time.monotonic()
         while True:
@@ -223,7 +222,7 @@ def frozen_ends(
     consumer: Consumer,
     log: ClientLog,
     partitions: Sequence[Partition],
-    options: _Options | None = None,
+    options: KafkaOptions | None = None,
 ) -> dict[Partition, Span]:
     """Return each partition's first and end offset now.
 
@@ -242,7 +241,7 @@ def frozen_ends(
         )
         return {Partition(place.topic, place.partition): answer.result().offset for place, answer in answers.items()}
 
-    ends = answered(consumer, log, committed_ends)
+    ends = retried(consumer, log, committed_ends)
     return {part: Span(starts[part], max(starts[part], ends[part])) for part in partitions}
 
 
@@ -253,11 +252,11 @@ def _watermarks(consumer: Consumer, log: ClientLog, partition: Partition) -> tup
         found: tuple[int, int] = consumer.get_watermark_offsets(place, timeout=try_s)
         return found
 
-    return answered(consumer, log, asked)
+    return retried(consumer, log, asked)
 
 
 def _partitions(consumer: Consumer, log: ClientLog, topics: Iterable[str]) -> list[Partition]:
-    give_up_at = time.monotonic() + ANSWER_S
+    give_up_at = time.monotonic() + REQUEST_TIMEOUT_S
     return [
         Partition(topic, number)
         for topic in topics
@@ -271,7 +270,7 @@ def _begin(consumer: Consumer, log: ClientLog, partition: Partition) -> Begin:
     return Begin(first, None if found is None else found[1])
 
 
-def _consumer(bootstrap_servers: str, options: _Options | None, log: ClientLog) -> Consumer:
+def _consumer(bootstrap_servers: str, options: KafkaOptions | None, log: ClientLog) -> Consumer:
     settings = {
         "fetch.wait.max.ms": 100,
         **client_options(bootstrap_servers, options or {}),
@@ -284,7 +283,4 @@ def _consumer(bootstrap_servers: str, options: _Options | None, log: ClientLog) 
         "logger": log,
         "error_cb": log.error,
     }
-    try:
-        return Consumer(settings)
-    except KafkaException as error:
-        raise SettingsError(f"Kafka options: {error.args[0].str()}") from None
+    return open_consumer(settings)

@@ -17,12 +17,10 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     TopicMetadata,
 )
 
+from earlybird.stream.adapters.broker_requests import REQUEST_TIMEOUT_S, retried
 from earlybird.stream.adapters.clients import DENIED, ClientLog
-from earlybird.stream.adapters.options import client_options
-from earlybird.stream.adapters.questions import ANSWER_S, answered
+from earlybird.stream.adapters.options import KafkaOptions, client_options
 from earlybird.stream.errors import SettingsError, StreamError
-
-_Options = Mapping[str, str | int | float | bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +77,7 @@ def create_topics(
     bootstrap_servers: str,
     topics: Sequence[Topic],
     *,
-    options: _Options | None = None,
+    options: KafkaOptions | None = None,
     timeout_s: float = 30.0,
 ) -> list[Made]:
     """Create missing topics and return the result per topic.
@@ -87,7 +85,7 @@ def create_topics(
     Raises StreamError with the broker's reason, or when none has answered after `timeout_s`.
     """
     admin, notes = watched_admin(bootstrap_servers, options)
-    answered(admin, notes, partial(_everything, admin), timeout_s)
+    retried(admin, notes, partial(_everything, admin), timeout_s)
     wanted = [
         NewTopic(
             topic.name, num_partitions=topic.partitions, replication_factor=topic.replication, config=dict(topic.config)
@@ -101,18 +99,18 @@ def create_topics(
 
 
 def known_topics(
-    bootstrap_servers: str, options: _Options | None = None, *, timeout_s: float = ANSWER_S
+    bootstrap_servers: str, options: KafkaOptions | None = None, *, timeout_s: float = REQUEST_TIMEOUT_S
 ) -> dict[str, int]:
     """Return every visible topic with its number of partitions.
 
     Raises SourceError when no broker answers in time.
     """
     admin, notes = watched_admin(bootstrap_servers, options)
-    known = answered(admin, notes, partial(_everything, admin), timeout_s).topics
+    known = retried(admin, notes, partial(_everything, admin), timeout_s).topics
     return {name: len(topic.partitions) for name, topic in known.items()}
 
 
-def look_at(bootstrap_servers: str, names: Sequence[str], options: _Options | None = None) -> list[Seen]:
+def look_at(bootstrap_servers: str, names: Sequence[str], options: KafkaOptions | None = None) -> list[Seen]:
     """Return the state of these topics on the broker.
 
     A topic that the list of all lacks is asked for by name. Raises SourceError when no broker answers in time.
@@ -122,22 +120,22 @@ def look_at(bootstrap_servers: str, names: Sequence[str], options: _Options | No
         {**client_options(bootstrap_servers, options or {}), "group.id": "earlybird-observer", "logger": notes}
         | {"error_cb": notes.error, "allow.auto.create.topics": False}
     )
-    known = answered(consumer, notes, lambda try_s: consumer.list_topics(timeout=try_s)).topics
+    known = retried(consumer, notes, lambda try_s: consumer.list_topics(timeout=try_s)).topics
     seen = []
     for name in names:
-        topic = known.get(name) or answered(consumer, notes, partial(_named, consumer, name))
+        topic = known.get(name) or retried(consumer, notes, partial(_named, consumer, name))
         seen.append(_seen(name, topic))
     consumer.close()
     return seen
 
 
-def admin_client(bootstrap_servers: str, options: _Options | None = None) -> AdminClient:
+def admin_client(bootstrap_servers: str, options: KafkaOptions | None = None) -> AdminClient:
     """Return an admin client that logs like the others; raises SettingsError."""
     return watched_admin(bootstrap_servers, options)[0]
 
 
-def watched_admin(bootstrap_servers: str, options: _Options | None = None) -> tuple[AdminClient, ClientLog]:
-    """Return an admin client and its log, for `answered`; raises SettingsError."""
+def watched_admin(bootstrap_servers: str, options: KafkaOptions | None = None) -> tuple[AdminClient, ClientLog]:
+    """Return an admin client and its log, for `retried`; raises SettingsError."""
     notes = ClientLog("admin", bootstrap_servers)
     settings = client_options(bootstrap_servers, options or {})
     try:
@@ -170,6 +168,6 @@ def _made(admin: AdminClient, topic: Topic, answer: "Future[None]") -> Made:
         error: KafkaError = failure.args[0]
         if error.code() != KafkaError.TOPIC_ALREADY_EXISTS:
             raise StreamError(f"topic {topic.name}: {error.name()}: {error.str()}") from None
-        there = admin.list_topics(topic.name, timeout=ANSWER_S).topics[topic.name]
+        there = admin.list_topics(topic.name, timeout=REQUEST_TIMEOUT_S).topics[topic.name]
         return Made(topic, "exists", len(there.partitions))
     return Made(topic, "created", topic.partitions)

@@ -10,11 +10,11 @@ from pathlib import Path
 from earlybird.schemas.codec import decode
 from earlybird.schemas.signal import Signal
 from earlybird.stream.adapters import parquet
-from earlybird.stream.adapters.signal_files import FACTS, Place, read_signal_rows
+from earlybird.stream.adapters.signal_files import FACTS, SignalFileStart, read_signal_rows
 from earlybird.stream.archive.layout import ArchiveFile, files_of, topics_in
 from earlybird.stream.errors import SourceError
 from earlybird.stream.ports import Partition, Record
-from earlybird.stream.timeline.availability import Stamped
+from earlybird.stream.timeline.availability import StampedRecord
 from earlybird.stream.timeline.merge import Begin, Span, Window
 
 
@@ -54,11 +54,10 @@ class ArchiveHistory:
             begins[file.partition] = Begin(min(known.offset, file.span.start), min(known.at_us or 0, file.begins_us))
         return {partition: begin for partition, begin in begins.items() if window.lacks_before(partition, begin)}
 
-    def read(self, spans: Mapping[Partition, Span], window: Window) -> list[Iterator[Stamped]]:
-        """See History.read."""
+    def read(self, spans: Mapping[Partition, Span], window: Window) -> list[Iterator[StampedRecord]]:
         return [self._partition(partition, span, window) for partition, span in spans.items()]
 
-    def _partition(self, partition: Partition, span: Span, window: Window) -> Iterator[Stamped]:
+    def _partition(self, partition: Partition, span: Span, window: Window) -> Iterator[StampedRecord]:
         files = [
             file
             for file in files_of(self._root, [partition.topic])
@@ -94,16 +93,18 @@ def read_signals(
             yield decode(Signal, rows.message(number)), available_us
 
 
-def signal_files(path: Path, start_us: int | None, end_us: int | None, topic: str | None = None) -> list[Place]:
+def signal_files(
+    path: Path, start_us: int | None, end_us: int | None, topic: str | None = None
+) -> list[SignalFileStart]:
     """Return the files that can hold signals of this time range.
 
     `path` is an archive (with several topics of signals, name the `topic`), or the output of `replay`, folder or file.
     Raises SourceError.
     """
     if (replayed := _replayed_file(path)) is not None:
-        return [Place(replayed, 0)]
+        return [SignalFileStart(replayed, 0)]
     return [
-        Place(file.path, file.begins_us)
+        SignalFileStart(file.path, file.begins_us)
         for file in files_of(path, _signal_topic(path, topic))
         if (start_us is None or file.ends_us > start_us) and (end_us is None or file.begins_us < end_us)
     ]

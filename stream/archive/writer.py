@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol, Self
 
 import structlog
@@ -23,7 +22,7 @@ from earlybird.stream.adapters import parquet
 from earlybird.stream.archive.layout import ArchiveFile, files_of, files_of_day, hour_of, superseded_in, topics_in
 from earlybird.stream.errors import SettingsError
 from earlybird.stream.ports import Partition, Record
-from earlybird.stream.timeline.availability import Stamped, broker_us, date_raw, date_signal
+from earlybird.stream.timeline.availability import StampedRecord, broker_us, date_raw, date_signal
 from earlybird.stream.timeline.merge import Span
 
 log = structlog.get_logger(__name__)
@@ -73,9 +72,7 @@ class Archiver(AbstractContextManager["Archiver"]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if error is None:
             self.flush()
         self._lock.close()
@@ -98,7 +95,7 @@ class Archiver(AbstractContextManager["Archiver"]):
                 )
         return {partition: file.span.end for partition, file in last.items()}
 
-    def add(self, stamped: Stamped) -> None:
+    def add(self, stamped: StampedRecord) -> None:
         """Add the next record of its partition; offsets ascend from `next_offsets` on."""
         record = stamped.record
         partition = Partition(record.topic, record.partition)
@@ -193,7 +190,7 @@ class Archiver(AbstractContextManager["Archiver"]):
             metadata["models"] = " ".join(sorted(":".join(model) for model in models))
         parquet.write_table(file.path, "signals" if signals else "raw", rows, metadata)
 
-    def _row(self, stamped: Stamped) -> parquet.Row:
+    def _row(self, stamped: StampedRecord) -> parquet.Row:
         record = stamped.record
         if record.topic not in self._signal_topics:
             return parquet.record_row(stamped, date_raw(stamped, "auto").base_us)
@@ -213,7 +210,7 @@ class Archiver(AbstractContextManager["Archiver"]):
 class Reader(Protocol):
     """Reads records of its assigned partitions."""
 
-    def poll(self, timeout_ms: int) -> list[Stamped]:
+    def poll(self, timeout_ms: int) -> list[StampedRecord]:
         """Return the records that are there; empty on timeout."""
 
     def refresh(self) -> None:
@@ -240,7 +237,7 @@ def starts(archived: Mapping[Partition, int], there: Mapping[Partition, Span]) -
     return remaining
 
 
-def archive_all(archiver: Archiver, partitions: Iterable[Iterator[Stamped]]) -> None:
+def archive_all(archiver: Archiver, partitions: Iterable[Iterator[StampedRecord]]) -> None:
     """Archive all records of these partitions, then return."""
     for partition in partitions:
         for stamped in partition:

@@ -9,7 +9,7 @@ from itertools import pairwise
 from rich.table import Table
 
 from earlybird.stream.bench.report import figures
-from earlybird.stream.bench.workers import Child, Place, Workers
+from earlybird.stream.bench.workers import BenchTarget, Child, Workers
 from earlybird.stream.config.settings import child_environment
 from earlybird.stream.consumer_processes.channel import Channel
 
@@ -40,7 +40,7 @@ class ConsumerRun:
         return 1e6 * self.consumers_cpu_s / self.texts
 
 
-def measure(place: Place, engine: str, processes: int) -> ConsumerRun:
+def measure(target: BenchTarget, engine: str, processes: int) -> ConsumerRun:
     """Consume the whole raw topic with `processes` consumer processes and measure it.
 
     Raises StreamError when a process fails.
@@ -49,18 +49,18 @@ def measure(place: Place, engine: str, processes: int) -> ConsumerRun:
     command = ["earlybird.stream.bench.device", "--engine", engine, *(channel.argument() for channel in channels)]
     device = Child(command, child_environment(()), [fd for channel in channels for fd in channel.descriptors])
     try:
-        device.hear()
-        with Workers(place, "null", processes, tokenise=True, channels=channels) as workers:
+        device.next_message()
+        with Workers(target, "null", processes, tokenise=True, channels=channels) as workers:
             workers.go()
             results = workers.measured()
         device.go()
-        served = device.hear()
+        served = device.next_message()
     finally:
         device.close()
         for channel in channels:
             channel.close()
-    texts, cpu_s = sum(one["texts"] for one in results), sum(one["cpu_s"] for one in results)
-    wall_s = max(one["wall_s"] for one in results)
+    texts, cpu_s = sum(result["texts"] for result in results), sum(result["cpu_s"] for result in results)
+    wall_s = max(result["wall_s"] for result in results)
     return ConsumerRun(processes, texts, wall_s, cpu_s, 1e6 * served["cpu_s"] / max(1, served["texts"]))
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from earlybird.stream.adapters.kafka_sink import KafkaSink
 from earlybird.stream.adapters.tail import Tail
 from earlybird.stream.bench.load import records
-from earlybird.stream.bench.workers import Place, Workers
+from earlybird.stream.bench.workers import BenchTarget, Workers
 from earlybird.stream.errors import StreamError
 from earlybird.stream.ports import Outgoing
 
@@ -35,21 +35,21 @@ class Latency:
     signal_p99: float
 
 
-def latency(place: Place, rate: float, seconds: float) -> Latency:
+def latency(target: BenchTarget, rate: float, seconds: float) -> Latency:
     """Measure latency at `rate` texts per second for `seconds`.
 
     Raises StreamError when signals are missing.
     """
     warm_up = round(rate * WARM_UP_S)
-    texts = records(place.raw, warm_up + round(rate * seconds))
-    sink = KafkaSink(place.bootstrap_servers)
-    tail = Tail(place.bootstrap_servers, [place.raw, place.signals], start="end", options=place.options)
+    texts = records(target.raw, warm_up + round(rate * seconds))
+    sink = KafkaSink(target.bootstrap_servers)
+    tail = Tail(target.bootstrap_servers, [target.raw, target.signals], start="end", options=target.options)
     sent_s: list[float] = []
-    seen: dict[str, dict[bytes, float]] = {place.raw: {}, place.signals: {}}
-    with Workers(place, "bundled", tokenise=True, idle=False) as workers:
+    seen: dict[str, dict[bytes, float]] = {target.raw: {}, target.signals: {}}
+    with Workers(target, "bundled", tokenise=True, idle=False) as workers:
         workers.go()
         start_s = time.perf_counter()
-        while len(seen[place.signals]) < len(texts):
+        while len(seen[target.signals]) < len(texts):
             now_s = time.perf_counter()
             if len(sent_s) < len(texts) and now_s >= start_s + len(sent_s) / rate:
                 record = texts[len(sent_s)]
@@ -59,13 +59,13 @@ def latency(place: Place, rate: float, seconds: float) -> Latency:
             for record in tail.poll(1):
                 seen[record.topic].setdefault(record.key or b"", time.perf_counter())
             if now_s - start_s > len(texts) / rate + PATIENCE_S:
-                raise StreamError(f"{len(texts) - len(seen[place.signals])} of {len(texts)} signals did not come")
+                raise StreamError(f"{len(texts) - len(seen[target.signals])} of {len(texts)} signals did not come")
     sink.close()
     tail.close()
     sent = {text.key: at_s for text, at_s in zip(texts, sent_s, strict=True)}
     broker, signal = (
         sorted(1000 * (seen[topic][text.key or b""] - sent[text.key]) for text in texts[warm_up:])
-        for topic in (place.raw, place.signals)
+        for topic in (target.raw, target.signals)
     )
     return Latency(rate, len(signal), _at(broker, 50), _at(broker, 99), _at(signal, 50), _at(signal, 99))
 

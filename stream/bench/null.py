@@ -55,7 +55,6 @@ class NullEncoder:
         self._texts = 0
 
     def encode(self, texts: Sequence[Text]) -> list[Encoded | None]:
-        """See TextEncoder.encode."""
         start, self._texts = self._texts, self._texts + len(texts)
         return [Encoded((2, number, 3), False, f"{number:064x}") for number in range(start, self._texts)]
 
@@ -73,23 +72,19 @@ class NullRunner:
 
     @property
     def waiting(self) -> int:
-        """See Runner.waiting."""
         return 0
 
     @property
     def active(self) -> int:
-        """See Runner.active."""
         return len(self._requests)
 
     def submit(self, requests: Sequence[Request]) -> None:
-        """See Runner.submit."""
         self._requests += requests
 
     def expire(self, tickets: Iterable[int]) -> None:
         """See Runner.expire; has no effect, since all texts exit in one step anyway."""
 
     def step(self) -> list[Verdict]:
-        """See Runner.step."""
         requests, self._requests = self._requests, []
         if self._rate is not None and requests:
             now_s = time.perf_counter()
@@ -118,7 +113,6 @@ class NullEngine:
     device: str = "null"
 
     def runner(self) -> NullRunner:
-        """See Engine.runner."""
         return NullRunner(self.rate)
 
     alone = runner

@@ -88,7 +88,7 @@ def pipeline(
         consumer.commit(asynchronous=True)
         watch.count(len(items))
     producer.flush(10)
-    print(watch.told(), flush=True)
+    print(watch.report(), flush=True)
     os._exit(0)
 
 
@@ -118,7 +118,7 @@ def faust(bootstrap_servers: str, raw: str, signals: str, count: int) -> None:
             await out.send(key=item.item_key, value={"item_key": item.item_key, "label": "neutral"})
             watch.count(1)
             if watch.texts >= count:
-                os.write(1, f"{watch.told()}\n".encode())
+                os.write(1, f"{watch.report()}\n".encode())
                 os._exit(0)
 
     app.agent(source)(agent)
@@ -141,7 +141,7 @@ class _Watch:
         if not self._first:
             self._first, self._start = self.texts, (time.perf_counter(), time.process_time())
 
-    def told(self) -> str:
+    def report(self) -> str:
         wall_s, cpu_s = self._start
         return json.dumps(
             {

@@ -20,7 +20,7 @@ from earlybird.stream.config.settings import load
 from earlybird.stream.observability.logging import configure_logging
 from earlybird.stream.ports import Partition
 from earlybird.stream.replay.run import Options, plan_of, run_replay
-from earlybird.stream.timeline.availability import Stamped
+from earlybird.stream.timeline.availability import StampedRecord
 from earlybird.stream.timeline.merge import Span, Window
 
 
@@ -32,8 +32,7 @@ class Timed(ArchiveHistory):
 
     begun_s, begun_cpu_s = 0.0, 0.0
 
-    def read(self, spans: Mapping[Partition, Span], window: Window) -> list[Iterator[Stamped]]:
-        """See ArchiveHistory.read."""
+    def read(self, spans: Mapping[Partition, Span], window: Window) -> list[Iterator[StampedRecord]]:
         self.begun_s, self.begun_cpu_s = time.perf_counter(), time.process_time()
         return super().read(spans, window)
 

@@ -30,15 +30,15 @@ from earlybird.stream.archive.reader import read_raw
 from earlybird.stream.archive.writer import Archiver
 from earlybird.stream.bench.load import publish, records
 from earlybird.stream.bench.report import Whole, bench_console, figures, machine
-from earlybird.stream.bench.stage_command import open_place
-from earlybird.stream.bench.workers import Child, Place, Workers
+from earlybird.stream.bench.stage_command import open_target
+from earlybird.stream.bench.workers import BenchTarget, Child, Workers
 from earlybird.stream.config import settings as settings_module
 from earlybird.stream.config.settings import child_environment
 from earlybird.stream.errors import SourceError
 from earlybird.stream.extras import install_hint
 from earlybird.stream.observability.logging import configure_logging
 from earlybird.stream.ports import Record
-from earlybird.stream.timeline.availability import Stamped
+from earlybird.stream.timeline.availability import StampedRecord
 
 TOPIC = "bench"
 TEXTS, PEER_TEXTS = 5_000, 320
@@ -72,10 +72,10 @@ def run(args: argparse.Namespace) -> int:
     if not items:
         raise SourceError("no item that every row can read")
     runs: list[Whole] = []
-    with TemporaryDirectory() as folder, open_place(args.bootstrap) as place:
+    with TemporaryDirectory() as folder, open_target(args.bootstrap) as target:
         _archived(Path(folder), items)
-        publish(place.bootstrap_servers, place.raw, ((each.record.key, each.record.value) for each in items))
-        rows = _rows(Path(folder), place, min(args.peer_texts, len(items)), console)
+        publish(target.bootstrap_servers, target.raw, ((item.record.key, item.record.value) for item in items))
+        rows = _rows(Path(folder), target, min(args.peer_texts, len(items)), console)
         for number in range(args.rounds):
             for name, row in rows.items():
                 with console.status(f"round {number + 1} of {args.rounds}: {name}"):
@@ -89,23 +89,23 @@ def run(args: argparse.Namespace) -> int:
     console.print("  ".join(f"{name}: {value}" for name, value in about.items()))
     console.print(rates(runs))
     if args.json:
-        print(json.dumps({"machine": about, "runs": [asdict(each) | {"per_s": each.per_s} for each in runs]}))
+        print(json.dumps({"machine": about, "runs": [asdict(run) | {"per_s": run.per_s} for run in runs]}))
     return 0
 
 
-def invented_items(count: int) -> list[Stamped]:
+def invented_items(count: int) -> list[StampedRecord]:
     """Return `count` invented items, every text different."""
-    return [Stamped(record, True) for record in records(TOPIC, count)]
+    return [StampedRecord(record, True) for record in records(TOPIC, count)]
 
 
-def archived_items(archive: Path, topics: Iterable[str]) -> Iterator[Stamped]:
+def archived_items(archive: Path, topics: Iterable[str]) -> Iterator[StampedRecord]:
     """Yield the raw records that every row can read, in order of availability.
 
     They form one partition, so that all rows see the same order. Raises SourceError.
     """
     plain = (known for known in read_raw(archive, topics) if _plain(known[0]))
     for offset, (record, at_us) in enumerate(plain):
-        yield Stamped(replace(record, topic=TOPIC, partition=0, offset=offset, timestamp_us=at_us), True)
+        yield StampedRecord(replace(record, topic=TOPIC, partition=0, offset=offset, timestamp_us=at_us), True)
 
 
 def _plain(record: Record) -> bool:
@@ -116,13 +116,15 @@ def _plain(record: Record) -> bool:
     return isinstance(item, dict) and "item_key" in item and bool(item.get("headline") or item.get("text"))
 
 
-def _archived(folder: Path, items: Iterable[Stamped]) -> None:
+def _archived(folder: Path, items: Iterable[StampedRecord]) -> None:
     with Archiver(folder, []) as archiver:
         for stamped in items:
             archiver.add(stamped)
 
 
-def _rows(archive: Path, place: Place, peer_count: int, console: Console) -> dict[str, Callable[[], dict[str, Any]]]:
+def _rows(
+    archive: Path, target: BenchTarget, peer_count: int, console: Console
+) -> dict[str, Callable[[], dict[str, Any]]]:
     """Return the rows by name; a peer that is missing is reported and left out."""
 
     def recompute() -> dict[str, Any]:
@@ -132,17 +134,17 @@ def _rows(archive: Path, place: Place, peer_count: int, console: Console) -> dic
     def live() -> dict[str, Any]:
         with (
             EmbeddedRedis() as redis,
-            Workers(replace(place, redis_url=redis.url), "bundled", tokenise=True) as workers,
+            Workers(replace(target, redis_url=redis.url), "bundled", tokenise=True) as workers,
         ):
             workers.go()
             (found,) = workers.measured(PATIENCE_S)
         return found
 
     def pipeline(batch: int) -> dict[str, Any]:
-        command = ["earlybird.stream.bench.peers", "pipeline", "--bootstrap", place.bootstrap_servers]
-        command += ["--raw", place.raw, "--signals", f"{place.raw}-peer", "--count", str(peer_count)]
+        command = ["earlybird.stream.bench.peers", "pipeline", "--bootstrap", target.bootstrap_servers]
+        command += ["--raw", target.raw, "--signals", f"{target.raw}-peer", "--count", str(peer_count)]
         command += ["--batch", str(batch), "--threads", str(os.cpu_count())]
-        return _heard([*command, "--options", json.dumps(dict(place.options))], child_environment(()))
+        return _heard([*command, "--options", json.dumps(dict(target.options))], child_environment(()))
 
     rows = {"recompute": recompute, "live stage": live}
     if find_spec("transformers") is None:
@@ -155,7 +157,7 @@ def _rows(archive: Path, place: Place, peer_count: int, console: Console) -> dic
 def _heard(command: Sequence[str], environment: dict[str, str]) -> dict[str, Any]:
     child = Child(command, environment)
     try:
-        return child.hear(PATIENCE_S)
+        return child.next_message(PATIENCE_S)
     finally:
         child.close()
 
@@ -166,16 +168,16 @@ def rates(runs: Sequence[Whole]) -> Table:
     It shows the median over the row's rounds and how many times as fast the first row is.
     """
     shown = figures("History computed again", "row", "items", "items/s", "slowest", "fastest", "a CPU-s", "ratio")
-    names = list(dict.fromkeys(each.name for each in runs))
-    middle = {name: statistics.median(each.per_s for each in runs if each.name == name) for name in names}
+    names = list(dict.fromkeys(run.name for run in runs))
+    middle = {name: statistics.median(run.per_s for run in runs if run.name == name) for name in names}
     for name in names:
-        mine = [each for each in runs if each.name == name]
-        per_s = [each.per_s for each in mine]
+        mine = [run for run in runs if run.name == name]
+        per_s = [run.per_s for run in mine]
         shown.add_row(
             name,
             f"{mine[0].texts:,}",
             *(f"{rate:,.0f}" for rate in (middle[name], min(per_s), max(per_s))),
-            f"{statistics.median(each.per_cpu_s for each in mine):,.0f}",
+            f"{statistics.median(run.per_cpu_s for run in mine):,.0f}",
             f"{middle[names[0]] / middle[name]:.2f}" if middle[name] else "",
         )
     return shown

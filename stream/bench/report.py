@@ -40,7 +40,6 @@ class Whole:
 
     @property
     def per_s(self) -> float:
-        """Texts per second."""
         return self.texts / self.wall_s if self.wall_s else 0.0
 
     @property
@@ -69,7 +68,6 @@ class Report:
         return found
 
     def show(self, console: Console) -> None:
-        """Print all tables."""
         console.print("  ".join(f"{name}: {value}" for name, value in self.machine.items()), f"  broker: {self.broker}")
         console.print(self._steps(), self._wholes(), sep="\n")
         for line in self.missing:

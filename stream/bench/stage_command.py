@@ -13,7 +13,7 @@ import contextlib
 import json
 import uuid
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 
 from earlybird.stream.adapters.embedded import CLIENT_OPTIONS, EmbeddedBroker, EmbeddedRedis
@@ -24,7 +24,7 @@ from earlybird.stream.bench.load import fill
 from earlybird.stream.bench.null import rate_of
 from earlybird.stream.bench.report import Report, Whole, bench_console
 from earlybird.stream.bench.steps import steps
-from earlybird.stream.bench.workers import Child, Place, Workers
+from earlybird.stream.bench.workers import BenchTarget, Child, Workers
 from earlybird.stream.config.settings import child_environment
 from earlybird.stream.extras import install_hint
 from earlybird.stream.observability.logging import configure_logging
@@ -60,22 +60,22 @@ def run(args: argparse.Namespace) -> int:
     rate = rate_of(args.engine)
     count = args.texts or (QUICK_TEXTS if args.quick else TEXTS)
     console = bench_console(stderr=args.json)
-    with open_place(args.bootstrap) as place:
+    with open_target(args.bootstrap) as target:
         report = Report(args.bootstrap or "embedded")
         with console.status("filling the raw topic"):
-            fill(place.bootstrap_servers, place.raw, count)
+            fill(target.bootstrap_servers, target.raw, count)
         if args.consumer_processes:
             with console.status("measuring"):
-                runs = [measure(place, args.engine, count) for count in args.consumer_processes]
+                runs = [measure(target, args.engine, count) for count in args.consumer_processes]
             console.print(table(runs), conclusion(runs, rate), sep="\n")
             if args.json:
                 print(json.dumps({"machine": report.machine, "consumer_processes": [asdict(run) for run in runs]}))
             return 0
         with console.status("measuring"):
-            report.steps += steps(place, min(count, QUICK_TEXTS))
-            report.wholes += _stages(place, args.engine, rate)
-            report.wholes += _peers(place, count, report.missing)
-            paced = Place(place.bootstrap_servers, place.options, f"{place.raw}-paced", PARTITIONS, f"{place.raw}-told")
+            report.steps += steps(target, min(count, QUICK_TEXTS))
+            report.wholes += _stages(target, args.engine, rate)
+            report.wholes += _peers(target, count, report.missing)
+            paced = replace(target, raw=f"{target.raw}-paced", signals=f"{target.raw}-latency")
             report.latency = latency(paced, 200, 5 if args.quick else 30)
     report.show(console)
     if args.json:
@@ -85,73 +85,73 @@ def run(args: argparse.Namespace) -> int:
 
 def _counts(given: str) -> list[int]:
     """Parse `1,2,3`, each at most the number of partitions of the raw topic."""
-    counts = [int(one) for one in given.split(",")]
-    if not all(1 <= one <= PARTITIONS for one in counts):
+    counts = [int(count) for count in given.split(",")]
+    if not all(1 <= count <= PARTITIONS for count in counts):
         raise argparse.ArgumentTypeError(f"1 to {PARTITIONS} consumer processes required, was {given}")
     return counts
 
 
 @contextlib.contextmanager
-def open_place(bootstrap: str | None) -> Iterator[Place]:
+def open_target(bootstrap: str | None) -> Iterator[BenchTarget]:
     """Create topics for this run only, on a given or an embedded broker."""
     raw = f"earlybird-bench-{uuid.uuid4().hex[:8]}"
-    topics = dict.fromkeys((raw, f"{raw}-paced", f"{raw}-signals", f"{raw}-told", f"{raw}-peer"), PARTITIONS)
+    topics = dict.fromkeys((raw, f"{raw}-paced", f"{raw}-signals", f"{raw}-latency", f"{raw}-peer"), PARTITIONS)
     topics |= dict.fromkeys(
-        (f"{topic}{end}" for topic in (f"{raw}-signals", f"{raw}-told") for end in (".control", ".dlq")), 1
+        (f"{topic}{end}" for topic in (f"{raw}-signals", f"{raw}-latency") for end in (".control", ".dlq")), 1
     )
     if bootstrap is None:
         with EmbeddedBroker(topics) as broker:
-            yield Place(broker.bootstrap_servers, CLIENT_OPTIONS, raw, PARTITIONS, f"{raw}-signals")
+            yield BenchTarget(broker.bootstrap_servers, CLIENT_OPTIONS, raw, PARTITIONS, f"{raw}-signals")
         return
     create_topics(bootstrap, [Topic(name, partitions) for name, partitions in topics.items()])
     try:
-        yield Place(bootstrap, {}, raw, PARTITIONS, f"{raw}-signals")
+        yield BenchTarget(bootstrap, {}, raw, PARTITIONS, f"{raw}-signals")
     finally:
         admin = admin_client(bootstrap)  # the client must outlive its futures
         for deletion in admin.delete_topics(list(topics)).values():
             deletion.result()
 
 
-def _stages(place: Place, engine: str, rate: float | None) -> Iterator[Whole]:
+def _stages(target: BenchTarget, engine: str, rate: float | None) -> Iterator[Whole]:
     """Measure the stage in its variants.
 
     The run with two processes shows the gain of one more group member.
     """
-    yield _stage(place, engine, rate, 1)
-    yield _stage(place, engine, rate, 2)
-    yield _stage(place, engine, rate, 1, tokenise=True)
+    yield _stage(target, engine, rate, 1)
+    yield _stage(target, engine, rate, 2)
+    yield _stage(target, engine, rate, 1, tokenise=True)
     with EmbeddedRedis() as redis:
-        cached = Place(place.bootstrap_servers, place.options, place.raw, place.partitions, place.signals, redis.url)
+        cached = replace(target, redis_url=redis.url)
         yield _stage(cached, engine, rate, 1)
 
 
-def _stage(place: Place, engine: str, rate: float | None, processes: int, *, tokenise: bool = False) -> Whole:
-    with Workers(place, engine, processes, tokenise=tokenise) as workers:
+def _stage(target: BenchTarget, engine: str, rate: float | None, processes: int, *, tokenise: bool = False) -> Whole:
+    with Workers(target, engine, processes, tokenise=tokenise) as workers:
         workers.go()
-        each = workers.measured()
-    extras = [", tokenising"] * tokenise + [", Redis"] * (place.redis_url is not None)
+        measured = workers.measured()
+    extras = [", tokenising"] * tokenise + [", Redis"] * (target.redis_url is not None)
     return Whole(
         f"earlybird, {engine} engine{''.join(extras)}",
         processes,
-        sum(one["texts"] for one in each),
-        max(one["wall_s"] for one in each),
-        sum(one["cpu_s"] for one in each),
+        sum(run["texts"] for run in measured),
+        max(run["wall_s"] for run in measured),
+        sum(run["cpu_s"] for run in measured),
         None if rate is None else rate * processes,
     )
 
 
-def _peers(place: Place, count: int, missing: list[str]) -> Iterator[Whole]:
+def _peers(target: BenchTarget, count: int, missing: list[str]) -> Iterator[Whole]:
     """Measure each peer in its own process; a missing one is reported."""
     for peer, (name, extra, fewer) in PEERS.items():
         module = "faust" if peer == "faust" else "transformers"
         if find_spec(module) is None:
             missing.append(f"{name}: not installed; {install_hint(extra)}")
             continue
-        command = ["earlybird.stream.bench.peers", peer, "--bootstrap", place.bootstrap_servers, "--raw", place.raw]
-        command += ["--signals", f"{place.raw}-peer", "--count", str(count // fewer)]
-        child = Child([*command, "--options", json.dumps(dict(place.options))], child_environment(()))
+        command = ["earlybird.stream.bench.peers", peer, "--bootstrap", target.bootstrap_servers, "--raw", target.raw]
+        command += ["--signals", f"{target.raw}-peer", "--count", str(count // fewer)]
+        child = Child([*command, "--options", json.dumps(dict(target.options))], child_environment(()))
         try:
-            found = child.hear(PEER_PATIENCE_S)
+            found = child.next_message(PEER_PATIENCE_S)
         finally:
             child.close()
         yield Whole(name, 1, found["texts"], found["wall_s"], found["cpu_s"])

@@ -23,7 +23,7 @@ from earlybird.stream.adapters.memory import NoCache
 from earlybird.stream.adapters.redis import RedisCache
 from earlybird.stream.bench import null
 from earlybird.stream.bench.peers import consume
-from earlybird.stream.bench.workers import Place
+from earlybird.stream.bench.workers import BenchTarget
 from earlybird.stream.observability.metrics import Metrics
 from earlybird.stream.parsing.records import Limits, Readable, read, text_of
 from earlybird.stream.ports import Commit, DuplicateCache, Outgoing, Partition, Record
@@ -56,10 +56,10 @@ class Step:
         return self.texts / self.cpu_s if self.cpu_s else 0.0
 
 
-def steps(place: Place, count: int) -> Iterator[Step]:
+def steps(target: BenchTarget, count: int) -> Iterator[Step]:
     """Measure every step once. The raw topic must hold at least `count` records."""
-    yield Step("consume(500) alone", *consume(place.bootstrap_servers, place.options, place.raw, count), True)
-    records, step = _consumed(place, count)
+    yield Step("consume(500) alone", *consume(target.bootstrap_servers, target.options, target.raw, count), True)
+    records, step = _consumed(target, count)
     yield step
     values = [record.value or b"" for record in records]
     yield _timed("validate_json alone", lambda: [RAW.validate_json(value) for value in values], True)[1]
@@ -72,20 +72,22 @@ def steps(place: Place, count: int) -> Iterator[Step]:
     for entry, encoded in zip(entries, encoder.encode(texts), strict=True):
         entry.encoded = encoded
     with EmbeddedRedis() as redis:
-        url = place.redis_url or redis.url
+        url = target.redis_url or redis.url
         cache = RedisCache(url, ttl_us=DAY_US, lease_ms=2_000, max_layers=null.LAYERS, budget_ms=1_000)
         yield _duplicates("duplicates, Redis", entries, cache)
         cache.close()
     yield _duplicates("duplicates, none", entries, NoCache())
-    outgoing, told = _outcomes(entries)
-    yield from told
-    yield _produced(place, outgoing)
+    outgoing, measured = _outcomes(entries)
+    yield from measured
+    yield _produced(target, outgoing)
     yield _settled(records)
 
 
-def _consumed(place: Place, count: int) -> tuple[list[Record], Step]:
+def _consumed(target: BenchTarget, count: int) -> tuple[list[Record], Step]:
     listener = _Everything()
-    source = KafkaSource(place.bootstrap_servers, [place.raw], f"bench-{uuid.uuid4().hex[:8]}", options=place.options)
+    source = KafkaSource(
+        target.bootstrap_servers, [target.raw], f"bench-{uuid.uuid4().hex[:8]}", options=target.options
+    )
     source.subscribe(listener)
     deadline_s = time.monotonic() + PATIENCE_S
     while not (records := source.poll(100, BATCH)) and time.monotonic() < deadline_s:
@@ -132,7 +134,7 @@ def _duplicates(name: str, entries: list[Entry], cache: DuplicateCache) -> Step:
         for entry in batch:
             assert entry.ticket is not None
             entry.answer = Answer(entry.ticket, verdicts[entry.ticket], null.NOW_US, null.NOW_US)
-        duplicates.settle(batch)
+        duplicates.on_acknowledged(batch)
         return batch
 
     verdicts: dict[int, Verdict] = {}
@@ -156,10 +158,10 @@ def _outcomes(entries: list[Entry]) -> tuple[list[Outgoing], list[Step]]:
     return outgoing, [built, encoded, counted]
 
 
-def _produced(place: Place, outgoing: list[Outgoing]) -> Step:
+def _produced(target: BenchTarget, outgoing: list[Outgoing]) -> Step:
     """Publish all and wait until the broker has acknowledged them."""
-    sink = KafkaSink(place.bootstrap_servers, options=place.options)
-    records = [replace(record, topic=place.signals) for record in outgoing]
+    sink = KafkaSink(target.bootstrap_servers, options=target.options)
+    records = [replace(record, topic=target.signals) for record in outgoing]
 
     def work() -> list[object]:
         receipts: list[object] = []

@@ -66,7 +66,6 @@ class Race(threading.Event):
         threading.Thread(target=self._listen, daemon=True).start()
 
     def is_set(self) -> bool:
-        """See Event.is_set."""
         assert self.pipeline is not None, "asked before the stage was built. This is a bug."
         if len(self.pipeline.offsets.partitions()) != self._assigned:
             self._assigned = len(self.pipeline.offsets.partitions())
@@ -119,8 +118,10 @@ def main() -> int:
     race = Race(source, topic, until_idle=args.until_idle)
     with closing(open_cache(settings, origin.max_layers)) as cache:
         metrics = Metrics(origin.max_layers)
-        serve = args.channel and partial(RemoteEngine, args.channel.consumer_end(), None)
-        stage = Stage(settings, engine, origin, source, sink, cache, SystemClock(), metrics, serve=serve)
+        make_inference = args.channel and partial(RemoteEngine, args.channel.consumer_end(), None)
+        stage = Stage(
+            settings, engine, origin, source, sink, cache, SystemClock(), metrics, make_inference=make_inference
+        )
         race.pipeline = stage.pipeline
         stage.run(race)
     print(json.dumps(asdict(race.measured())), flush=True)

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from earlybird.stream.config.settings import child_environment
@@ -18,7 +17,7 @@ from earlybird.stream.errors import StreamError
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class BenchTarget:
     """Broker and topics that one run of the bench uses."""
 
     bootstrap_servers: str
@@ -45,7 +44,7 @@ class Child:
             pass_fds=pass_fds,
         )
 
-    def hear(self, patience_s: float = 120.0) -> dict[str, Any]:
+    def next_message(self, patience_s: float = 120.0) -> dict[str, Any]:
         """Return the next JSON object that it prints.
 
         Raises StreamError when the process ended instead. It is killed when it prints nothing for `patience_s`.
@@ -57,15 +56,14 @@ class Child:
             for line in self._process.stdout:
                 start = line.find('{"')
                 if start >= 0:  # Faust prints to the terminal before the object
-                    said: dict[str, Any] = json.loads(line[start:])
-                    return said
+                    message: dict[str, Any] = json.loads(line[start:])
+                    return message
                 sys.stderr.write(line)
         finally:
             watchdog.cancel()
         raise StreamError(f"a measured process ended with status {self._process.wait()}; its message is above")
 
     def go(self) -> None:
-        """Release the process."""
         assert self._process.stdin is not None
         self._process.stdin.write("go\n")
         self._process.stdin.flush()
@@ -83,7 +81,7 @@ class Workers:
 
     def __init__(
         self,
-        place: Place,
+        target: BenchTarget,
         engine: str,
         count: int = 1,
         *,
@@ -100,19 +98,19 @@ class Workers:
         self._command = [*command, *(["--until-idle"] if idle else [])]
         variables = {
             "group": f"bench-{uuid.uuid4().hex[:8]}",
-            "kafka__bootstrap_servers": place.bootstrap_servers,
-            "kafka__options": json.dumps(dict(place.options)),
-            "topics__raw": json.dumps([{"name": place.raw}]),
-            "topics__signals": place.signals,
-            "topics__control": f"{place.signals}.control",
-            "topics__dlq": f"{place.signals}.dlq",
+            "kafka__bootstrap_servers": target.bootstrap_servers,
+            "kafka__options": json.dumps(dict(target.options)),
+            "topics__raw": json.dumps([{"name": target.raw}]),
+            "topics__signals": target.signals,
+            "topics__control": f"{target.signals}.control",
+            "topics__dlq": f"{target.signals}.dlq",
         }
         if engine != "bundled":
             variables["engine__threads"] = "1"
-        if place.redis_url is not None:
-            variables["redis__url"] = place.redis_url
+        if target.redis_url is not None:
+            variables["redis__url"] = target.redis_url
         self._environment = child_environment(("engine", "model", "policy"), **variables)
-        self._place, self._count, self._channels = place, count, channels
+        self._target, self._count, self._channels = target, count, channels
         self._children: list[Child] = []
 
     def __enter__(self) -> Self:
@@ -129,14 +127,11 @@ class Workers:
             starting.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for child in self._children:
             child.close()
 
     def go(self) -> None:
-        """Release all workers."""
         for child in self._children:
             child.go()
 
@@ -144,15 +139,15 @@ class Workers:
         """Wait until all have ended by themselves and return their last messages."""
         results = []
         for child in self._children:
-            said = child.hear(patience_s)
-            while "texts" not in said:
-                said = child.hear(patience_s)
-            results.append(said)
+            message = child.next_message(patience_s)
+            while "texts" not in message:
+                message = child.next_message(patience_s)
+            results.append(message)
         return results
 
     def _await_shares(self) -> None:
         """Wait until the partitions are spread evenly."""
-        share, more = divmod(self._place.partitions, self._count)
+        share, more = divmod(self._target.partitions, self._count)
         for child in self._children:
-            while child.hear().get("assigned") not in (share, share + bool(more)):
+            while child.next_message().get("assigned") not in (share, share + bool(more)):
                 pass

@@ -75,10 +75,10 @@ def _shown(tail: Tail, settings: Settings, args: argparse.Namespace) -> Iterator
     while args.idle is None or time.monotonic() - heard_s < args.idle:
         records = tail.poll(200)
         heard_s = time.monotonic() if records else heard_s
-        for value, outcome, said in joined.take(records, time.monotonic()):
+        for value, outcome, title in joined.take(records, time.monotonic()):
             if args.symbol and not _about(outcome, args.symbol):
                 continue
-            yield value, _row(outcome, said)
+            yield value, _row(outcome, title)
             shown += 1
             if shown == args.limit:
                 return
@@ -134,13 +134,13 @@ def _about(outcome: Signal | Rejection, symbols: list[str]) -> bool:
     return isinstance(outcome, Signal) and any(symbol.symbol in symbols for symbol in outcome.symbols)
 
 
-def _row(outcome: Signal | Rejection, said: str) -> Row:
+def _row(outcome: Signal | Rejection, headline: str) -> Row:
     if isinstance(outcome, Rejection):
-        return Row.of_rejection(outcome, at_us=outcome.rejected_us, age_us=0, headline=said or outcome.detail)
+        return Row.of_rejection(outcome, at_us=outcome.rejected_us, age_us=0, headline=headline or outcome.detail)
     times = outcome.ts
     return Row.of_signal(
         outcome,
         at_us=times.emitted_us,
         age_us=max(0, times.emitted_us - times.ingested_us),
-        headline=said or outcome.item_key,
+        headline=headline or outcome.item_key,
     )

@@ -85,5 +85,5 @@ def _show(settings: Settings, *, as_json: bool) -> int:
 
 def _print(seen: Sequence[Seen]) -> None:
     for topic in seen:
-        told = _HIDDEN if topic.state == "hidden" else f"{topic.partitions} partitions"
-        print(f"{topic.state:<8} {topic.name}  {told}")
+        partitions = _HIDDEN if topic.state == "hidden" else f"{topic.partitions} partitions"
+        print(f"{topic.state:<8} {topic.name}  {partitions}")

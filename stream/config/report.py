@@ -48,7 +48,7 @@ def explain(
     return lines
 
 
-def told(faults: Sequence[str]) -> str:
+def as_message(faults: Sequence[str]) -> str:
     """Return all faults as one block of text."""
     count = "1 setting" if len(faults) == 1 else f"{len(faults)} settings"
     return "\n  ".join([f"{count} cannot work:", *faults])

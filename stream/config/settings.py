@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource
 from pydantic_settings import SettingsError as UnreadableVariable
 
 from earlybird.stream.config.cores import usable_cores
-from earlybird.stream.config.report import explain, misspelt, told
+from earlybird.stream.config.report import as_message, explain, misspelt
 from earlybird.stream.config.secrets import tree_with_secrets, variables_with_secrets
 from earlybird.stream.config.tree import merged, without, without_unreadable
 from earlybird.stream.config.types import Brokers, GroupName, Milliseconds, MillisecondsOrOff, RedisUrl, TopicName
@@ -228,7 +228,7 @@ def load(path: Path | None = None) -> Settings:
     """Load settings from environment and TOML file; raises SettingsError that names every fault."""
     settings, faults = examined(path)
     if faults:
-        raise SettingsError(told(faults))
+        raise SettingsError(as_message(faults))
     return settings
 
 

@@ -51,14 +51,12 @@ class RequestCodec:
         self._ids = [Struct(f"<{length}I") for length in range(longest + 1)]
 
     def pack(self, memory: memoryview, start: int, sequence: int, message: TimedRequest) -> None:
-        """See Form.pack."""
         ids, due_us = message.token_ids, message.due_us
         due_us = NEVER if due_us is None else due_us
         _REQUEST.pack_into(memory, start, sequence, message.ticket, due_us, message.depth_limit or 0, len(ids))
         self._ids[len(ids)].pack_into(memory, start + _REQUEST.size, *ids)
 
     def unpack(self, memory: memoryview, start: int) -> tuple[int, TimedRequest]:
-        """See Form.unpack."""
         sequence, ticket, due_us, limit, length = _REQUEST.unpack_from(memory, start)
         ids = self._ids[length].unpack_from(memory, start + _REQUEST.size)
         ticket = ticket * self._processes + self._number
@@ -77,7 +75,6 @@ class AnswerCodec:
         self._processes = ticket_map.processes
 
     def pack(self, memory: memoryview, start: int, sequence: int, message: Answer) -> None:
-        """See Form.pack."""
         ticket, verdict = message.ticket // self._processes, message.verdict
         stamps = (
             NEVER if message.engine_in_us is None else message.engine_in_us,
@@ -94,7 +91,6 @@ class AnswerCodec:
         _ANSWER.pack_into(memory, start, sequence, ticket, *stamps, *decided, *floats)
 
     def unpack(self, memory: memoryview, start: int) -> tuple[int, Answer]:
-        """See Form.unpack."""
         sequence, ticket, in_us, exited_us, label, layer, reason, size, *floats = _ANSWER.unpack_from(memory, start)
         engine_in_us, exited_us = None if in_us == NEVER else in_us, None if exited_us == NEVER else exited_us
         if label < 0:
@@ -151,7 +147,6 @@ class Channel:
         return ChannelEnd(self, ticket_map)
 
     def close(self) -> None:
-        """Close the descriptors."""
         for descriptor in self.descriptors:
             os.close(descriptor)
 

@@ -18,7 +18,7 @@ from earlybird.stream.observability.health import HealthServer
 from earlybird.stream.observability.logging import configure_logging, worker_name
 from earlybird.stream.observability.metrics import Metrics
 from earlybird.stream.observability.watchdog import stop_on_signals
-from earlybird.stream.run_worker import work
+from earlybird.stream.run_worker import run_worker
 
 log = structlog.get_logger(__name__)
 
@@ -36,17 +36,17 @@ def main() -> int:
     )
     end = spec.channel.consumer_end()
 
-    def started(worker: str, health: HealthServer) -> None:
+    def on_started(worker: str, health: HealthServer) -> None:
         end.port = health.port
         log.info("consumer_process.started", worker=worker)
 
-    serve = partial(RemoteEngine, end, sys.stdin.fileno())
+    make_inference = partial(RemoteEngine, end, sys.stdin.fileno())
     try:
-        done = work(settings, spec, origin, Metrics(origin.max_layers), stop, started, serve)
+        summary = run_worker(settings, spec, origin, Metrics(origin.max_layers), stop, on_started, make_inference)
     except StreamError as error:
         log.error("consumer_process.failed", error=str(error))
         return 2
-    log.info("consumer_process.stopped", **done.account())
+    log.info("consumer_process.stopped", **summary.log_fields())
     return 0
 
 

@@ -9,7 +9,7 @@ from queue import Empty, SimpleQueue
 
 from earlybird.stream.consumer_processes.channel import Channel, TicketMap
 from earlybird.stream.ports import Clock
-from earlybird.stream.stage.engine_threads import LAST_WORD_S, Computing, EngineThreads
+from earlybird.stream.stage.engine_threads import SHUTDOWN_GRACE_S, EngineBackend, EngineThreads
 from earlybird.stream.stage.messages import Answer, Answers, Failed
 
 
@@ -21,7 +21,12 @@ class EngineServer:
     """
 
     def __init__(
-        self, channels: Sequence[Channel], engine: Computing, threads: int, clock: Clock, fail: Callable[[Failed], None]
+        self,
+        channels: Sequence[Channel],
+        engine: EngineBackend,
+        threads: int,
+        clock: Clock,
+        fail: Callable[[Failed], None],
     ) -> None:
         """Connect `channels` to `engine`; `fail` is called when the engine cannot go on."""
         self._ends = [channel.engine_end(TicketMap(len(channels), number)) for number, channel in enumerate(channels)]
@@ -43,7 +48,7 @@ class EngineServer:
         """Return each consumer's health port, see ChannelEnd.port."""
         return [end.port for end in self._ends]
 
-    def close(self, timeout_s: float = LAST_WORD_S) -> None:
+    def close(self, timeout_s: float = SHUTDOWN_GRACE_S) -> None:
         """Answer the requests already taken, then end the threads."""
         os.eventfd_write(self._ended, 1)
         self._intake.join(timeout_s)

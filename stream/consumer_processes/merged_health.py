@@ -76,7 +76,6 @@ class MergedHealth:
         ]
 
     def close(self) -> None:
-        """Stop polling."""
         self._closed.set()
 
     def _poll(self, number: int) -> None:

@@ -54,7 +54,7 @@ class RemoteEngine:
         self._end.requests.put(taken)
 
     def progress(self) -> Mapping[str, float | None]:
-        """See Serving.progress; empty, since the engine's process watches the engine."""
+        """See InferenceThreads.progress; empty, since the engine's process watches the engine."""
         return {}
 
     def close(self, timeout_s: float) -> None:

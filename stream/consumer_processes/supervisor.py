@@ -31,7 +31,7 @@ from earlybird.stream.errors import ConsumerProcessLost
 from earlybird.stream.observability.health import HealthServer
 from earlybird.stream.observability.metrics import Metrics
 from earlybird.stream.observability.watchdog import END_S, HUNG_S, Watchdog
-from earlybird.stream.stage.engine_threads import LAST_WORD_S
+from earlybird.stream.stage.engine_threads import SHUTDOWN_GRACE_S
 from earlybird.stream.stage.messages import Failed
 from earlybird.stream.stage.outcome import Origin
 
@@ -48,7 +48,6 @@ class Supervisor:
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def start(self, spec: ProcessSpec) -> None:
-        """Start one more consumer process."""
         descriptor = spec.write()
         self._processes.append(
             subprocess.Popen(
@@ -113,7 +112,7 @@ class Supervisor:
             _lifeline(process).close()
         for process in self._processes:
             try:
-                process.wait(2 * LAST_WORD_S)
+                process.wait(2 * SHUTDOWN_GRACE_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -153,7 +152,7 @@ def serve_consumer_processes(
             own = _settings_of(number, settings)
             supervisor.start(ProcessSpec(own, origin, engine.encoder, tuple(engine.languages), channel, number))
         log.info("service.started", consumer_processes=len(channels), health=health.url, reach=health.reach)
-        supervisor.watch(stop, failures, lambda: merged.silent(HUNG_S), end_s + LAST_WORD_S)
+        supervisor.watch(stop, failures, lambda: merged.silent(HUNG_S), end_s + SHUTDOWN_GRACE_S)
     log.info("service.stopped", consumer_processes=len(channels))
 
 

@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from socketserver import BaseRequestHandler, ThreadingTCPServer
-from types import TracebackType
 from typing import Any, Self
 
 import structlog
@@ -111,9 +110,7 @@ class HealthServer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

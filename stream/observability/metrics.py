@@ -141,7 +141,6 @@ class Metrics:
         return generate_latest(self.registry)
 
     def page(self, accepted: str = "") -> tuple[str, bytes]:
-        """See `page_of`."""
         return page_of(self.registry, accepted)
 
 

@@ -11,7 +11,6 @@ import sys
 import threading
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
-from types import TracebackType
 from typing import NoReturn, Self
 
 import structlog
@@ -64,7 +63,6 @@ class Watchdog:
         return tuple(part for part, looks in list(self._looks.items()) if looks * LOOK_S >= SLOW_S)
 
     def close(self) -> None:
-        """Stop watching."""
         self._closed.set()
         self._thread.join()
         faulthandler.cancel_dump_traceback_later()
@@ -72,9 +70,7 @@ class Watchdog:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _run(self) -> None:

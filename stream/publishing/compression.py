@@ -39,7 +39,6 @@ class _Zstd(io.RawIOBase):
         self._rest = self._ready = b""
 
     def readable(self) -> bool:
-        """Return True."""
         return True
 
     def readinto(self, buffer: "WriteableBuffer") -> int:

@@ -109,14 +109,17 @@ class FieldMap:
         if kind == "news" and "text" in fields:
             text = fields.pop("text")
             fields.setdefault("headline", text)
-        said = [fields.get(name) for name in (_NEWS_TEXT if kind == "news" else _TWEET_TEXT)]
-        if not any(str(part).strip() for part in said if part is not None) and fields.get("action") in (None, "create"):
+        texts = [fields.get(name) for name in (_NEWS_TEXT if kind == "news" else _TWEET_TEXT)]
+        if not any(str(part).strip() for part in texts if part is not None) and fields.get("action") in (
+            None,
+            "create",
+        ):
             raise UnmappableError(f"no text: nothing in {', '.join(_NEWS_TEXT if kind == 'news' else _TWEET_TEXT)}")
         if "source" not in fields:
             raise UnmappableError("source: none in the record; a constant can be mapped: source='reuters'")
         if "source_item_id" not in fields:
-            said = [fields.get(name) for name in ("published_us", "headline", "summary", "body", "text")]
-            fields["source_item_id"] = hashlib.sha256(repr(said).encode("utf-8", "replace")).hexdigest()[:24]
+            texts = [fields.get(name) for name in ("published_us", "headline", "summary", "body", "text")]
+            fields["source_item_id"] = hashlib.sha256(repr(texts).encode("utf-8", "replace")).hexdigest()[:24]
         fields.setdefault("item_key", f"{fields['source']}:{fields['source_item_id']}")
         return fields
 

@@ -16,7 +16,7 @@ TOLERANCE = 1e-4
 _Key = tuple[str, int, int, int]
 
 
-class Said(NamedTuple):
+class ComparedSignal(NamedTuple):
     """The fields of a signal that are compared."""
 
     digest: str
@@ -30,7 +30,7 @@ class Said(NamedTuple):
     novelty: tuple[bool, str | None, int | None] | None  # without the count, which only the live cache had
 
     @classmethod
-    def of(cls, signal: Signal) -> "Said":
+    def of(cls, signal: Signal) -> "ComparedSignal":
         probs, exited, novelty = signal.probs, signal.exit, signal.novelty
         return cls(
             signal.digest,
@@ -63,7 +63,7 @@ class Comparison:
 
     deterministic: bool
     write: Callable[[dict[str, Any]], None] = lambda _: None  # gets a row per differing or unpaired signal
-    recorded: dict[_Key, Said] = field(default_factory=dict)
+    recorded: dict[_Key, ComparedSignal] = field(default_factory=dict)
     models: set[tuple[str, str, str]] = field(default_factory=set)  # sha256, config_hash, numerics of the record
     model: tuple[str, str, str] | None = None
     equal: int = 0
@@ -85,9 +85,9 @@ class Comparison:
         Where the first is a retraction (its text was shed, or was no longer readable when it came again), the other
         counts.
         """
-        key, said = _key(signal), Said.of(signal)
-        if self.recorded.setdefault(key, said).retraction:
-            self.recorded[key] = said
+        key, recorded = _key(signal), ComparedSignal.of(signal)
+        if self.recorded.setdefault(key, recorded).retraction:
+            self.recorded[key] = recorded
         self.models.add(_model(signal.model))
 
     def cover(self, topic: str, partition: int, offset: int) -> None:
@@ -95,9 +95,8 @@ class Comparison:
         self.covered.add((topic, partition, offset))
 
     def add(self, signal: Signal) -> None:
-        """Add a recomputed signal."""
         self.model = _model(signal.model)
-        key, now = _key(signal), Said.of(signal)
+        key, now = _key(signal), ComparedSignal.of(signal)
         before = self.recorded.pop(key, None)
         if before is None:
             self.only_recomputed += 1
@@ -111,7 +110,7 @@ class Comparison:
             if key[:3] in self.covered:
                 self.write(_row("only recorded", key, before, None))
 
-    def _pair(self, key: _Key, before: Said, now: Said) -> None:
+    def _pair(self, key: _Key, before: ComparedSignal, now: ComparedSignal) -> None:
         self.labels[before.name, now.name] += 1
         if before.layer is not None and now.layer is not None:
             self.recorded_layers[before.layer] += 1
@@ -126,7 +125,7 @@ class Comparison:
         if novel or before.digest != now.digest:
             self.write(_row("novelty differs" if before.digest == now.digest else "differs", key, before, now))
 
-    def _differ(self, before: Said, now: Said) -> None:
+    def _differ(self, before: ComparedSignal, now: ComparedSignal) -> None:
         self.label_flips += before.label != now.label
         if before.layer is not None and now.layer is not None and before.layer != now.layer:
             self.exit_shifts += 1
@@ -165,7 +164,6 @@ class Comparison:
         return whole and not self.label_flips and self.largest_change <= TOLERANCE
 
     def report(self) -> dict[str, Any]:
-        """Return all figures."""
         expected, why = self.expectation
         return {
             "expected": expected,
@@ -191,15 +189,15 @@ class Comparison:
         }
 
 
-def _row(kind: str, key: _Key, before: Said | None, now: Said | None) -> dict[str, Any]:
+def _row(kind: str, key: _Key, before: ComparedSignal | None, now: ComparedSignal | None) -> dict[str, Any]:
     """Return one flat line for the file of differences."""
     known = before or now
     assert known is not None, "a row of neither side. This is a bug."
     row: dict[str, Any] = {"kind": kind, "item_key": known.item_key}
     row |= dict(zip(("topic", "partition", "offset", "index"), key, strict=True))
-    for side, said in (("recorded", before), ("recomputed", now)):
-        row |= {f"{side}_{name}": None if said is None else getattr(said, name) for name in _SHOWN}
-        novelty = (None, None, None) if said is None or said.novelty is None else said.novelty
+    for side, signal in (("recorded", before), ("recomputed", now)):
+        row |= {f"{side}_{name}": None if signal is None else getattr(signal, name) for name in _SHOWN}
+        novelty = (None, None, None) if signal is None or signal.novelty is None else signal.novelty
         row |= {f"{side}_{name}": value for name, value in zip(_NOVELTY, novelty, strict=True)}
     return row
 

@@ -8,7 +8,7 @@ from earlybird.stream.replay.player import Plan, Player
 
 def manifest_of(plan: Plan, player: Player, latency: str, output: dict[str, Any], *, chosen: bool) -> dict[str, Any]:
     """Return the content of manifest.json; `chosen`: whether the user named the latency."""
-    account, in_sample = player.account, player.in_sample
+    summary, in_sample = player.summary, player.in_sample
     return {
         "schema": "replay/1",
         **plan.content(),
@@ -23,8 +23,8 @@ def manifest_of(plan: Plan, player: Player, latency: str, output: dict[str, Any]
         "edited_history_dated_by_update": player.edited,
         "signals_over_an_hour_behind": player.behind,
         "ingest_times_assumed": player.assumed if plan.mode == "recompute" else None,
-        "models": list(account.models.values()),
-        "counts": account.report(),
+        "models": list(summary.models.values()),
+        "counts": summary.report(),
         "output": output,
         "code_version": version(),
     }

@@ -13,6 +13,7 @@ from earlybird.schemas.rejection import Rejection
 from earlybird.schemas.signal import Signal
 from earlybird.stream.adapters import parquet
 from earlybird.stream.ports import Outgoing, Sink
+from earlybird.stream.stage.outcome import signal_headers
 from earlybird.stream.timeline.availability import AVAILABLE
 
 Format = Literal["parquet", "arrow", "jsonl", "topic"]
@@ -42,12 +43,10 @@ class TableOutput:
         self._file.describe({"format": SCHEMA, "schema": Signal.SCHEMA, **about})
 
     def signal(self, signal: Signal, available_us: int) -> None:
-        """See Output.signal."""
         row = {"available_us": available_us, **parquet.signal_row(signal), "value": encode(signal)}
         self._file.add(row)
 
     def close(self) -> dict[str, Any]:
-        """See Output.close."""
         self._file.close()
         return _file_facts(self._file.path)
 
@@ -61,11 +60,9 @@ class LinesOutput:
         self._file = self._part.open("wb")
 
     def signal(self, signal: Signal, available_us: int) -> None:
-        """See Output.signal."""
         self._file.write(b'{"available_us":%d,' % available_us + encode(signal)[1:] + b"\n")
 
     def close(self) -> dict[str, Any]:
-        """See Output.close."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
@@ -82,23 +79,21 @@ class TopicOutput:
         self._published = Counter(published)
 
     def signal(self, signal: Signal, available_us: int) -> None:
-        """See Output.signal."""
         if self._published[signal.signal_id]:
             self._published[signal.signal_id] -= 1
             return
-        headers = tuple((name, value.encode()) for name, value in _headers(signal, available_us).items())
+        headers = (*signal_headers(signal.model_dump(mode="json")), (AVAILABLE, str(available_us).encode()))
         self._sink.send(Outgoing(self._topic, signal.item_key.encode(), encode(signal), headers, available_us))
         self._sink.receipts()
 
     def close(self) -> dict[str, Any]:
-        """See Output.close."""
         while self._sink.unacknowledged():
             self._sink.receipts(200)
         self._sink.close()
         return {"topic": self._topic}
 
 
-class Account:
+class ReplaySummary:
     """Counts of a replay, and a hash over everything but `ts` and `run_id`."""
 
     def __init__(self) -> None:
@@ -122,7 +117,6 @@ class Account:
         return self._content.hexdigest()
 
     def signal(self, signal: Signal, available_us: int) -> None:
-        """Count the next signal."""
         model = signal.model
         self.models.setdefault(f"{model.sha256}:{model.config_hash}:{model.numerics}", model.model_dump(mode="json"))
         self.actions[signal.action.value] += 1
@@ -139,7 +133,6 @@ class Account:
         self.rejections[rejection.reason.value] += 1
 
     def report(self) -> dict[str, Any]:
-        """Return all figures."""
         return {
             "signals": self.signals,
             "actions": dict(sorted(self.actions.items())),
@@ -159,11 +152,9 @@ class LinesFile:
         self._file = path.open("w", encoding="utf-8")
 
     def write(self, content: Mapping[str, Any]) -> None:
-        """Write the next line."""
         self._file.write(json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n")
 
     def close(self) -> None:
-        """Close the file."""
         self._file.close()
 
 
@@ -172,24 +163,6 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     part = path.with_name(f".{path.name}.part")
     part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     part.replace(path)
-
-
-def _headers(signal: Signal, available_us: int) -> dict[str, str]:
-    """Return the headers of the live stage, and the instant of availability."""
-    raw = signal.raw
-    return {
-        "signal-id": signal.signal_id,
-        "action": signal.action.value,
-        "symbols": ",".join([symbol.symbol for symbol in signal.symbols]),
-        "label": signal.label.value if signal.label else "",
-        "confidence": "" if signal.confidence is None else f"{signal.confidence:.6f}",
-        "source": signal.source,
-        "item-type": signal.item_type or "",
-        "run": signal.run_id,
-        "schema": Signal.SCHEMA,
-        "raw": f"{raw.topic}/{raw.partition}/{raw.offset}/{raw.index}",
-        AVAILABLE: str(available_us),
-    }
 
 
 def _file_facts(path: Path) -> dict[str, Any]:

@@ -23,20 +23,20 @@ from earlybird.schemas.rejection import Rejection
 from earlybird.schemas.signal import Signal
 from earlybird.stream.errors import SettingsError
 from earlybird.stream.ports import Partition, Record
-from earlybird.stream.replay.outputs import Account, Output
+from earlybird.stream.replay.outputs import Output, ReplaySummary
 from earlybird.stream.replay.recorded import readable, recorded
 from earlybird.stream.stage.deadlines import RecordedLateness
 from earlybird.stream.timeline.availability import (
-    Dated,
+    DatedRecord,
     Empirical,
     Latency,
     Rule,
-    Stamped,
+    StampedRecord,
     date_raw,
     stage_latency_us,
 )
 from earlybird.stream.timeline.knowledge import InSampleCheck
-from earlybird.stream.timeline.merge import Begin, History, Pace, Reached, Reorder, Span, Window, merge
+from earlybird.stream.timeline.merge import Begin, History, MergedRecord, Pace, Reorder, Span, Window, merge
 from earlybird.stream.timeline.novelty import LIVE_US, NoveltyView
 
 log = structlog.get_logger(__name__)
@@ -116,7 +116,7 @@ class Player:
     strict: bool = False
     recomputed: Callable[[Signal, str], Signal] | None = None  # sets novelty in the order of availability
     progress: Callable[[int], None] = lambda _: None
-    account: Account = field(default_factory=Account)
+    summary: ReplaySummary = field(default_factory=ReplaySummary)
     edited: int = 0
     assumed: int = 0
     behind: int = 0  # recorded signals that came more than an hour after their text
@@ -131,7 +131,7 @@ class Player:
         self.novelty = NoveltyView(None if start_us is None else start_us - delay_us)
         self._order: Reorder[_Row] = Reorder(None if by_event else self.plan.window.slack_us)
 
-    def note(self, dated: Dated) -> None:
+    def note(self, dated: DatedRecord) -> None:
         """Note a replayed record.
 
         Raises SettingsError where a strict replay meets edited history.
@@ -148,13 +148,13 @@ class Player:
         if latency_us is not None and abs(latency_us) < LATEST_US:
             self.latencies_us.append(max(0, latency_us))
 
-    def take(self, reached: Reached, index: int, message: Signal | Rejection, text_key: str = "") -> None:
+    def take(self, reached: MergedRecord, index: int, message: Signal | Rejection, text_key: str = "") -> None:
         """Take one message of a noted record; `index` distinguishes messages of one record."""
         dated = reached.dated
         delay_us = self.latency.of(message.signal_id) if isinstance(message, Signal) else 0
         row = _Row(message, dated.at_us + delay_us, dated.at_us, text_key)
         if isinstance(message, Signal):
-            self.in_sample.meet(message, row.available_us)
+            self.in_sample.check(message, row.available_us)
         by_event = self.plan.order == "event" and isinstance(message, Signal)
         at_us = _event_us(message) if by_event and isinstance(message, Signal) else row.available_us
         record = dated.record
@@ -170,11 +170,11 @@ class Player:
             self.pace.until(at_us)
             self.progress(at_us)
             if isinstance(row.message, Rejection):
-                self.account.rejection(row.message)
+                self.summary.rejection(row.message)
                 self.rejected(row.message.model_copy(update={"rejected_us": row.available_us}))
                 continue
             signal = self._signal(row, row.message)
-            self.account.signal(signal, row.available_us)
+            self.summary.signal(signal, row.available_us)
             self.output.signal(signal, row.available_us)
 
     def _signal(self, row: _Row, signal: Signal) -> Signal:
@@ -209,13 +209,13 @@ def play_recorded(plan: Plan, history: History, player: Player) -> None:
         log.info("replay.novelty_taken_back", signals=taken_back, hint="their first was not yet available")
 
 
-def raw_history(plan: Plan, history: History) -> Iterator[Reached]:
+def raw_history(plan: Plan, history: History) -> Iterator[MergedRecord]:
     """Yield the raw records of a plan in merged order."""
     partitions = history.read(plan.spans, plan.window)
     return merge([(date_raw(stamped, plan.rule) for stamped in rows) for rows in partitions], plan.window)
 
 
-def recorded_signals(plan: Plan, history: History) -> Iterator[tuple[Stamped, Signal]]:
+def recorded_signals(plan: Plan, history: History) -> Iterator[tuple[StampedRecord, Signal]]:
     """Yield every signal of the record that a recomputation is compared with."""
     for rows in history.read(plan.record, Window()):
         yield from readable(rows)
@@ -255,7 +255,7 @@ def _event_us(signal: Signal) -> int:
     return signal.ts.updated_us or signal.ts.published_us or signal.ts.ingested_us
 
 
-def _place(dated: Dated) -> str:
+def _place(dated: DatedRecord) -> str:
     return f"{dated.record.topic}/{dated.record.partition}@{dated.record.offset}"
 
 

@@ -25,8 +25,8 @@ from earlybird.stream.errors import SourceEnded, SourceError
 from earlybird.stream.observability.metrics import Metrics
 from earlybird.stream.ports import (
     ACQUIRED,
-    Answer,
     Claim,
+    ClaimResult,
     Commit,
     First,
     Hit,
@@ -43,13 +43,13 @@ from earlybird.stream.stage.deadlines import RecordedLateness
 from earlybird.stream.stage.messages import Entry
 from earlybird.stream.stage.outcome import Origin
 from earlybird.stream.stage.stage import Stage
-from earlybird.stream.timeline.merge import Reached
+from earlybird.stream.timeline.merge import MergedRecord
 
 COMMIT_MS = 20  # a commit releases what is finished; nothing is stored
 DRAIN_S = 3_600.0
 
 
-class Outcome(NamedTuple):
+class ReplayedOutcome(NamedTuple):
     """One record that the stage would have published."""
 
     position: Position  # the element of a raw record that it belongs to
@@ -57,7 +57,7 @@ class Outcome(NamedTuple):
     text_key: str  # the duplicate key; empty for texts that were not readable
 
 
-Release = Callable[[Reached, list[Outcome]], None]
+Release = Callable[[MergedRecord, list[ReplayedOutcome]], None]
 
 
 class HistorySource:
@@ -68,9 +68,9 @@ class HistorySource:
 
     def __init__(
         self,
-        history: Iterator[Reached],
+        history: Iterator[MergedRecord],
         partitions: Sequence[Partition],
-        outcomes: "SimpleQueue[Outcome]",
+        outcomes: "SimpleQueue[ReplayedOutcome]",
         release: Release,
     ) -> None:
         self._history, self._partitions, self._arrived, self._release = history, partitions, outcomes, release
@@ -78,12 +78,11 @@ class HistorySource:
         self.member = False  # see Source.member; the group has one member
         self.unreadable: Mapping[Partition, int] = {}  # see Source.unreadable; always empty
         self._paused: set[Partition] = set()
-        self._delivered: deque[Reached] = deque()  # not released yet
+        self._delivered: deque[MergedRecord] = deque()  # not released yet
         self._finished: dict[Partition, int] = {}  # offset up to which everything is finished
-        self._outcomes: dict[tuple[str, int, int], list[Outcome]] = {}
+        self._outcomes: dict[tuple[str, int, int], list[ReplayedOutcome]] = {}
 
     def subscribe(self, listener: RebalanceListener) -> None:
-        """See Source.subscribe."""
         self._listener = listener
 
     def poll(self, timeout_ms: int, limit: int) -> list[Record]:
@@ -101,8 +100,8 @@ class HistorySource:
         self._delivered.extend(taken)
         return [reached.dated.record for reached in taken]
 
-    def attend(self, timeout_ms: int) -> None:
-        """See Source.attend; there is no group."""
+    def serve_group(self, timeout_ms: int) -> None:
+        """See Source.serve_group; there is no group."""
 
     def commit(self, commits: Mapping[Partition, Commit], *, wait: bool) -> bool:  # noqa: ARG002
         """See Source.commit; releases finished records."""
@@ -118,11 +117,9 @@ class HistorySource:
         return True
 
     def pause(self, partitions: Sequence[Partition]) -> None:
-        """See Source.pause."""
         self._paused.update(partitions)
 
     def resume(self, partitions: Sequence[Partition]) -> None:
-        """See Source.resume."""
         self._paused.difference_update(partitions)
 
     def lag(self) -> Mapping[Partition, int]:
@@ -153,13 +150,13 @@ class OutcomeSink:
     largest = 1_000_000  # a broker's limit, so that dead letters are cut alike
 
     def __init__(self) -> None:
-        self.outcomes: SimpleQueue[Outcome] = SimpleQueue()
+        self.outcomes: SimpleQueue[ReplayedOutcome] = SimpleQueue()
         self._ready: list[object] = []
 
     def send(self, outgoing: Outgoing, receipt: object | None = None) -> None:
         """See Sink.send; the publisher's receipts are entries, and heartbeats, without one, are dropped."""
         if isinstance(receipt, Entry):
-            self.outcomes.put(Outcome(receipt.element.position, outgoing, receipt.text_key))
+            self.outcomes.put(ReplayedOutcome(receipt.element.position, outgoing, receipt.text_key))
             self._ready.append(receipt)
 
     def receipts(self, timeout_ms: int = 0) -> list[object]:  # noqa: ARG002
@@ -180,7 +177,7 @@ class OutcomeSink:
         """See Sink.close."""
 
 
-class Verdicts:
+class VerdictLog:
     """A DuplicateCache without expiry, kept in a file across restarts.
 
     It answers as if the text had been computed. Which text was a duplicate of which is decided afterwards, in the order
@@ -198,16 +195,14 @@ class Verdicts:
             self._file.truncate(whole)
             self.resumed = len(self._known)
 
-    def claim(self, claims: Sequence[Claim]) -> list[Answer]:
-        """See DuplicateCache.claim."""
-        answers: list[Answer] = []
+    def claim(self, claims: Sequence[Claim]) -> list[ClaimResult]:
+        answers: list[ClaimResult] = []
         for claim in claims:
             first = self._known.get(claim.key)
             answers.append(ACQUIRED if first is None else Hit(replace(first, position=claim.position), 0))
         return answers
 
     def store(self, firsts: Mapping[str, First], repeats: Mapping[str, int]) -> None:  # noqa: ARG002
-        """See DuplicateCache.store."""
         for key, first in firsts.items():
             if key not in self._known:
                 self._known[key] = first
@@ -217,7 +212,6 @@ class Verdicts:
             self._file.flush()
 
     def close(self) -> None:
-        """See DuplicateCache.close."""
         if self._file is not None:
             self._file.close()
 
@@ -236,7 +230,7 @@ class Verdicts:
         return whole
 
 
-class Repeats:
+class DuplicateTimeline:
     """Novelty by recorded times alone: finds the earlier signal with the same text."""
 
     def __init__(self, ttl_us: int) -> None:
@@ -261,11 +255,11 @@ class Repeats:
 
 def recompute(
     plan: Plan,
-    history: Iterator[Reached],
+    history: Iterator[MergedRecord],
     player: Player,
     engine: Engine,
     settings: Settings,
-    verdicts: Verdicts,
+    verdict_log: VerdictLog,
     lateness: RecordedLateness,
     comparison: Comparison | None = None,
 ) -> None:
@@ -278,7 +272,7 @@ def recompute(
     alone = settings.model_copy(update={"timing": timing})
     origin, sink = origin_of(engine, alone, plan.run_id), OutcomeSink()
 
-    def release(reached: Reached, outcomes: list[Outcome]) -> None:
+    def release(reached: MergedRecord, outcomes: list[ReplayedOutcome]) -> None:
         record = reached.dated.record
         player.note(reached.dated)
         if comparison is not None:
@@ -287,7 +281,7 @@ def recompute(
             player.take(reached, number, _message(outcome.outgoing, origin), outcome.text_key)
 
     source = HistorySource(history, list(plan.spans), sink.outcomes, release)
-    stage = Stage(alone, engine, origin, source, sink, verdicts, SystemClock(), Metrics(engine.max_layers), lateness)
+    stage = Stage(alone, engine, origin, source, sink, verdict_log, SystemClock(), Metrics(engine.max_layers), lateness)
     stage.run(threading.Event())
     if source.unreleased:
         raise SourceError(f"{source.unreleased} records were read and never finished")

@@ -7,11 +7,12 @@ from typing import get_args
 
 from earlybird.schemas.codec import DecodeError, decode
 from earlybird.schemas.signal import Signal
+from earlybird.stream.adapters.options import KafkaOptions
 from earlybird.stream.errors import SourceError
 from earlybird.stream.observability.logging import get_logger
 from earlybird.stream.ports import Partition, Record
-from earlybird.stream.timeline.availability import Dated, Rule, Stamped, date_signal
-from earlybird.stream.timeline.merge import SLACK_US, Begin, History, Reached, Reorder, Span, Window, merge
+from earlybird.stream.timeline.availability import DatedRecord, Rule, StampedRecord, date_signal
+from earlybird.stream.timeline.merge import SLACK_US, Begin, History, MergedRecord, Reorder, Span, Window, merge
 
 log = get_logger(__name__)
 
@@ -34,7 +35,7 @@ class TopicRange:
     last: int | Mapping[int, int] | None = None
     available: Rule = "auto"
     slack_us: int | None = SLACK_US
-    options: Mapping[str, str | int | float | bool] | None = None
+    options: KafkaOptions | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError for bounds that name no range."""
@@ -78,7 +79,7 @@ class TopicRange:
         if missing := (window.first.keys() | window.last.keys()) - spans.keys() - {None}:
             numbers = sorted(partition.number for partition in missing if partition is not None)
             raise SourceError(f"{self.topic}: has no partition {', '.join(map(str, numbers))}")
-        tell_cut(history.cut([self.topic], window), SourceError if strict else None)
+        report_cut(history.cut([self.topic], window), SourceError if strict else None)
         return in_order(history, spans, window, self.available, wanted)
 
     def _offsets(self, given: int | Mapping[int, int] | None) -> dict[Partition | None, int]:
@@ -87,7 +88,7 @@ class TopicRange:
         return {None: given} if isinstance(given, int) else {Partition(self.topic, n): at for n, at in given.items()}
 
 
-def tell_cut(cut: Mapping[Partition, Begin], refuse: Callable[[str], Exception] | None) -> None:
+def report_cut(cut: Mapping[Partition, Begin], refuse: Callable[[str], Exception] | None) -> None:
     """Log which partitions lack requested records, or raise `refuse`'s error."""
     for partition, begin in cut.items():
         place = f"{partition.topic}/{partition.number}"
@@ -117,7 +118,7 @@ def in_order(
 
 def recorded(
     history: History, spans: Mapping[Partition, Span], window: Window, rule: Rule, wanted: Wanted | None = None
-) -> Iterator[tuple[Reached, Signal]]:
+) -> Iterator[tuple[MergedRecord, Signal]]:
     """Yield this history's signals with their dated records, merged by timeline.merge.
 
     Records that are no signals are logged and left out.
@@ -128,7 +129,7 @@ def recorded(
         yield reached, signal
 
 
-def readable(rows: Iterator[Stamped]) -> Iterator[tuple[Stamped, Signal]]:
+def readable(rows: Iterator[StampedRecord]) -> Iterator[tuple[StampedRecord, Signal]]:
     """Yield the records that are signals.
 
     The first that is no signal is logged at once, their number at the end.
@@ -147,9 +148,9 @@ def readable(rows: Iterator[Stamped]) -> Iterator[tuple[Stamped, Signal]]:
         log.warning("records.unreadable", records=unreadable, first=place)
 
 
-def _chosen(rows: Iterator[Stamped], wanted: Wanted | None) -> Iterator[Stamped]:
+def _chosen(rows: Iterator[StampedRecord], wanted: Wanted | None) -> Iterator[StampedRecord]:
     return rows if wanted is None else (stamped for stamped in rows if wanted(stamped.record))
 
 
-def _dated(rows: Iterator[Stamped], rule: Rule) -> Iterator[Dated]:
+def _dated(rows: Iterator[StampedRecord], rule: Rule) -> Iterator[DatedRecord]:
     return starmap(lambda stamped, signal: date_signal(stamped.record, signal, rule), readable(rows))

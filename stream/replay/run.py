@@ -30,7 +30,7 @@ from earlybird.stream.replay.player import (
     read_plan,
     recorded_lateness,
 )
-from earlybird.stream.replay.recorded import tell_cut
+from earlybird.stream.replay.recorded import report_cut
 from earlybird.stream.timeline.availability import Constant, Latency, Rule
 from earlybird.stream.timeline.instants import duration_us
 from earlybird.stream.timeline.knowledge import UNKNOWN
@@ -97,7 +97,7 @@ def plan_of(settings: Settings, options: Options, history: History) -> Plan:
     raw, signals = [topic.name for topic in topics.raw], [topics.signals]
     played = raw if options.mode == "recompute" else signals
     cut = history.cut(played, window)
-    tell_cut(cut, SettingsError if options.strict else None)
+    report_cut(cut, SettingsError if options.strict else None)
     recompute, whole = options.mode == "recompute", options.compare or options.latency == "empirical"
     # Outcomes follow their texts: none from before the window is needed, and their delay has no upper bound.
     after = Window() if whole else Window(window.start_us, None, window.slack_us)
@@ -107,16 +107,16 @@ def plan_of(settings: Settings, options: Options, history: History) -> Plan:
         _source(settings, options),
         window,
         history.spans(played, window),
-        history.spans(signals, Window()) if whole else _there(history, signals, after) if recompute else {},
+        history.spans(signals, Window()) if whole else _spans_if_any(history, signals, after) if recompute else {},
         options.rule,
         options.latency or "0",
         options.order,
-        _there(history, [topics.dlq], after) if recompute else {},
+        _spans_if_any(history, [topics.dlq], after) if recompute else {},
         cut,
     )
 
 
-def _there(history: History, topics: Sequence[str], window: Window) -> Spans:
+def _spans_if_any(history: History, topics: Sequence[str], window: Window) -> Spans:
     """Return the topics' spans; none for a missing topic.
 
     Old archives have no dead letters, and a history may hold raw topics alone.
@@ -174,7 +174,7 @@ def _play(
         from earlybird.stream.replay.topic import announce_end
 
         kafka = settings.kafka
-        announce_end(kafka.bootstrap_servers, options.topic, plan.run_id, player.account, kafka.options)
+        announce_end(kafka.bootstrap_servers, options.topic, plan.run_id, player.summary, kafka.options)
     shutil.rmtree(options.output / WORK)
     return manifest
 
@@ -182,13 +182,13 @@ def _play(
 def _recompute(settings: Settings, options: Options, history: History, plan: Plan, player: Player) -> dict[str, Any]:
     import torch
 
-    from earlybird.stream.replay.recompute import Repeats, Verdicts, recompute
+    from earlybird.stream.replay.recompute import DuplicateTimeline, VerdictLog, recompute
     from earlybird.stream.service import load_engine
 
     torch.set_num_threads(1)  # the parallelism is over texts, as in the live stage
     engine = load_engine(settings)
     if options.strict and engine.knowledge_until_us is None:
-        player.in_sample.tell(engine.model_id, UNKNOWN)
+        player.in_sample.report(engine.model_id, UNKNOWN)
     differences = LinesFile(options.output / DIFFERENCES) if options.compare else None
     comparison = Comparison(settings.engine.deterministic, differences.write) if differences is not None else None
 
@@ -198,34 +198,34 @@ def _recompute(settings: Settings, options: Options, history: History, plan: Pla
             comparison.record(signal)
 
     lateness = recorded_lateness(plan, history, record)
-    repeats = Repeats(settings.redis.ttl_s * 1_000_000)
+    duplicates = DuplicateTimeline(settings.redis.ttl_s * 1_000_000)
 
     def novelty(signal: Signal, text_key: str) -> Signal:
-        said: Novelty | None = None
+        novelty: Novelty | None = None
         if signal.label is not None:
-            said = repeats.novelty(text_key, signal.item_key, signal.ts.ingested_us)
-        signal = signal.model_copy(update={"novelty": said})
+            novelty = duplicates.novelty(text_key, signal.item_key, signal.ts.ingested_us)
+        signal = signal.model_copy(update={"novelty": novelty})
         if comparison is not None:
             comparison.add(signal)
         return signal
 
     player.recomputed = novelty
-    verdicts = Verdicts(options.output / WORK / "verdicts")
+    verdict_log = VerdictLog(options.output / WORK / "verdicts")
     rejections = LinesFile(options.output / REJECTIONS)
     try:
         player.rejected = lambda rejection: rejections.write(rejection.model_dump(mode="json"))
-        recompute(plan, raw_history(plan, history), player, engine, settings, verdicts, lateness, comparison)
+        recompute(plan, raw_history(plan, history), player, engine, settings, verdict_log, lateness, comparison)
     finally:
         rejections.close()
-        verdicts.close()
+        verdict_log.close()
         if comparison is not None and differences is not None:
             comparison.finish()
             differences.close()
-    if player.account.rejections:
-        log.info("replay.rejected", **dict(sorted(player.account.rejections.items())), file=REJECTIONS)
+    if player.summary.rejections:
+        log.info("replay.rejected", **dict(sorted(player.summary.rejections.items())), file=REJECTIONS)
     return {
         "deterministic": settings.engine.deterministic,
-        "verdicts_resumed": verdicts.resumed,
+        "verdicts_resumed": verdict_log.resumed,
         "recorded_deadlines": len(lateness.depths),
         "recorded_shed": len(lateness.shed),
         **({} if comparison is None else {"comparison": comparison.report()}),

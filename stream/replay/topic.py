@@ -4,23 +4,22 @@ Signals carry their sender's time and are kept for ever.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from earlybird.schemas.codec import encode
 from earlybird.schemas.control import ReplayComplete, TopicEnd
 from earlybird.stream.adapters.kafka_sink import KafkaSink
+from earlybird.stream.adapters.options import KafkaOptions
 from earlybird.stream.adapters.retention import deletes_by_record_time
 from earlybird.stream.adapters.topic_range import TopicHistory
 from earlybird.stream.adapters.topics import Topic, create_topics, known_topics
 from earlybird.stream.errors import SettingsError
 from earlybird.stream.ports import Outgoing
-from earlybird.stream.replay.outputs import Account
+from earlybird.stream.replay.outputs import ReplaySummary
 from earlybird.stream.timeline.merge import Window
 
-_Options = Mapping[str, str | int | float | bool]
 
-
-def refuse_used(bootstrap_servers: str, topic: str, options: _Options | None = None) -> None:
+def refuse_used(bootstrap_servers: str, topic: str, options: KafkaOptions | None = None) -> None:
     """Raise SettingsError where `topic` or its control topic holds records.
 
     A reader would get two replays.
@@ -33,7 +32,7 @@ def refuse_used(bootstrap_servers: str, topic: str, options: _Options | None = N
         raise SettingsError(f"--topic: {used[0]} has records, a replay is there already; --resume it, or name another")
 
 
-def open_topic(bootstrap_servers: str, topic: str, options: _Options | None = None) -> KafkaSink:
+def open_topic(bootstrap_servers: str, topic: str, options: KafkaOptions | None = None) -> KafkaSink:
     """Return a sink for `topic`; create it and its control topic where missing.
 
     A created `topic` has a single partition, so that its order is the replay's. Raises SettingsError for an existing
@@ -57,7 +56,7 @@ def control_of(topic: str) -> str:
 
 
 def announce_end(
-    bootstrap_servers: str, topic: str, run_id: str, account: Account, options: _Options | None = None
+    bootstrap_servers: str, topic: str, run_id: str, summary: ReplaySummary, options: KafkaOptions | None = None
 ) -> None:
     """Announce on the control topic that all signals of this run are published.
 
@@ -68,8 +67,8 @@ def announce_end(
         run_id=run_id,
         topic=topic,
         ends=tuple(TopicEnd(partition=place.number, offset=span.end) for place, span in spans.items()),
-        signals=account.signals,
-        content_sha256=account.content_sha256,
+        signals=summary.signals,
+        content_sha256=summary.content_sha256,
         sent_us=time.time_ns() // 1000,
     )
     sink = KafkaSink(bootstrap_servers, options=options)
@@ -79,7 +78,9 @@ def announce_end(
     sink.close()
 
 
-def published_ids(bootstrap_servers: str, topic: str, run_id: str, options: _Options | None = None) -> Iterator[str]:
+def published_ids(
+    bootstrap_servers: str, topic: str, run_id: str, options: KafkaOptions | None = None
+) -> Iterator[str]:
     """Yield the ids of signals that a run has already published there."""
     history = TopicHistory(bootstrap_servers, options)
     for rows in history.read(history.spans([topic], Window()), Window()):

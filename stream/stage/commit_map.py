@@ -1,21 +1,30 @@
-"""Codec for the map of finished offsets in a commit's metadata. Pure.
+"""Codec for a commit's metadata: finished offsets, and attempts at the first unfinished one.
 
-Layout of the text: `eb1`, then 15 bits per character from U+4E00 on. The broker limits metadata to 4,095 characters,
-not bytes, so a character outside ASCII carries more than base64's 6 bits: 7.6 KB in all. The bits are one codec byte, a
-CRC-32 over base offset and body, and the body: the shortest of a bitset, run lengths and deltas, plain or deflated.
-All offsets are relative to the committed offset, which enters the checksum: a map never fits another commit.
+Layout of the text: `eb2`, then 15 bits per character from U+4E00 on. The broker limits metadata to 4,095 characters,
+not bytes, so a character outside ASCII carries more than base64's 6 bits: 7.6 KB in all. The bits are a codec byte, a
+byte with the attempts, a CRC-32 over base offset, attempts and body, and the body: the shortest of a bitset, run
+lengths and deltas, plain or deflated. All offsets are relative to the committed offset, which enters the checksum: a
+map never fits another commit.
 """
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 LONGEST_TEXT = 4_095 - 29  # the rest of the metadata names the topic
 WIDEST_SPAN = 1 << 20  # far above what Budget.max_span allows; bounds the memory a corrupt map can claim
 
-_MAGIC = "eb1"
+_MAGIC = "eb2"
 _FIRST_CHARACTER = 0x4E00  # 32,768 code points from here stay below the surrogates
 _BITS = 15
 _BITSET, _RUNS, _DELTAS, _DEFLATED = 0, 1, 2, 4
+
+
+class Metadata(NamedTuple):
+    """Content of a commit's metadata."""
+
+    finished: frozenset[int] = frozenset()  # offsets above the committed one
+    attempts: int = 0  # starts with the committed offset as the first unfinished one, none of which came further
 
 
 class UnusableMap(ValueError):
@@ -29,46 +38,48 @@ class UnusableMap(ValueError):
         self.reason = reason
 
 
-def encode(base: int, finished: Sequence[int]) -> str | None:
-    """Encode finished offsets above `base` as text; None if it cannot fit.
+def encode(base: int, finished: Sequence[int], attempts: int = 0) -> str | None:
+    """Encode finished offsets and attempts (at most 255) as text; None if it cannot fit.
 
-    `finished` is ascending, `base` is the committed offset. Returns "" for no offsets.
+    `finished` is ascending, `base` is the committed offset. Returns "" for no offsets and no attempts.
     """
-    if not finished:
+    if not finished and not attempts:
         return ""
     relative = [offset - base for offset in finished]
-    if relative[-1] >= WIDEST_SPAN:
+    if relative and relative[-1] >= WIDEST_SPAN:
         return None
-    runs = list(_runs(relative))
-    bodies = [(_BITSET, _bitset(relative)), (_RUNS, _varints(runs)), (_DELTAS, _varints(_deltas(relative)))]
+    bodies = [(_DELTAS, _varints(_deltas(relative)))]
+    if relative:
+        bodies += [(_BITSET, _bitset(relative)), (_RUNS, _varints(_runs(relative)))]
     bodies += [(codec | _DEFLATED, zlib.compress(body, 9)) for codec, body in bodies]
     codec, body = min(bodies, key=lambda candidate: len(candidate[1]))
-    text = _MAGIC + _to_text(bytes([codec]) + _checksum(base, body) + body)
+    text = _MAGIC + _to_text(bytes([codec, attempts]) + _checksum(base, attempts, body) + body)
     return text if len(text) <= LONGEST_TEXT else None
 
 
-def decode(base: int, text: str) -> frozenset[int]:
-    """Return the finished offsets above `base`. Raises only UnusableMap, on any text."""
+def decode(base: int, text: str) -> Metadata:
+    """Return the finished offsets above `base`, and the attempts. Raises only UnusableMap, on any text."""
     if not text:
-        return frozenset()
+        return Metadata()
     if not text.startswith(_MAGIC):
         raise UnusableMap("foreign")
     content = _from_text(text[len(_MAGIC) :])
     if len(content) < 6:
         raise UnusableMap("corrupt")
-    codec, checksum, body = content[0], content[1:5], content[5:]
-    if checksum != _checksum(base, body):
+    codec, attempts, checksum, body = content[0], content[1], content[2:6], content[6:]
+    if checksum != _checksum(base, attempts, body):
         raise UnusableMap("corrupt")
     try:
         if codec & _DEFLATED:
             body = zlib.decompressobj().decompress(body, WIDEST_SPAN)
-        return frozenset(base + offset for offset in _READERS[codec & ~_DEFLATED](body) if offset < WIDEST_SPAN)
+        relative = _READERS[codec & ~_DEFLATED](body)
+        return Metadata(frozenset(base + offset for offset in relative if offset < WIDEST_SPAN), attempts)
     except (zlib.error, LookupError, ValueError):
         raise UnusableMap("corrupt") from None
 
 
-def _checksum(base: int, body: bytes) -> bytes:
-    return zlib.crc32(body, zlib.crc32(base.to_bytes(8, "big"))).to_bytes(4, "big")
+def _checksum(base: int, attempts: int, body: bytes) -> bytes:
+    return zlib.crc32(body, zlib.crc32(base.to_bytes(8, "big") + bytes([attempts]))).to_bytes(4, "big")
 
 
 def _runs(relative: Sequence[int]) -> Iterator[int]:
@@ -121,10 +132,10 @@ def _read_varints(body: bytes) -> Iterator[int]:
 
 
 def _read_bitset(body: bytes) -> Iterator[int]:
-    for place, byte in enumerate(body):
+    for index, byte in enumerate(body):
         while byte:
             low = byte & -byte
-            yield (place << 3) + low.bit_length() - 1
+            yield (index << 3) + low.bit_length() - 1
             byte ^= low
 
 

@@ -1,7 +1,7 @@
 """Refusal -> dead letter (Rejection) and its record, within the message size limit. Pure."""
 
 import base64
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Literal
 
 from earlybird.schemas.codec import encode
@@ -32,7 +32,7 @@ def poisoned(entry: Entry, error: BaseException) -> Refusal:
 
 def rejection_of(refusal: Refusal, entry: Entry, origin: Origin, now_us: int, attempt: int = 1) -> Rejection:
     """Build an element's dead letter with the refused bytes."""
-    key, position = entry.record.key, refusal.position
+    key = entry.record.key
     value = entry.record.value if refusal.part is None else refusal.part
     scope: Literal["record", "element"] = "record" if refusal.part is None else "element"
     key_bytes = None if key is None or len(key) <= LARGEST_KEY_BYTES else len(key)
@@ -40,9 +40,7 @@ def rejection_of(refusal: Refusal, entry: Entry, origin: Origin, now_us: int, at
         schema_version=Rejection.lowest_version(refusal.reason, scope, key_bytes),
         reason=refusal.reason,
         detail=escaped(refusal.detail, _LONGEST_DETAIL),
-        raw=RawPosition(
-            topic=position.topic, partition=position.partition, offset=position.offset, index=position.index
-        ),
+        raw=RawPosition(**asdict(refusal.position)),
         attempt=attempt,
         item_key=refusal.item_key,
         key=None if key is None else base64.b64encode(key[:LARGEST_KEY_BYTES]).decode(),

@@ -75,7 +75,6 @@ class RecordedLateness:
             self.depths[position] = signal.exit.layer
 
     def judge(self, entry: Entry) -> None:
-        """See LatenessPolicy.judge."""
         element = entry.element
         if not isinstance(element, Readable):
             return
@@ -97,12 +96,12 @@ class Deadlines:
             if request.due_us is not None:
                 heappush(self._due, (request.due_us, request.ticket))
 
-    def late(self, now_us: int, flying: Container[int]) -> list[int]:
-        """Return each ticket in `flying` once when its deadline has passed."""
+    def late(self, now_us: int, in_flight: Container[int]) -> list[int]:
+        """Return each ticket in `in_flight` once when its deadline has passed."""
         late: list[int] = []
-        while self._due and (self._due[0][0] <= now_us or self._due[0][1] not in flying):
+        while self._due and (self._due[0][0] <= now_us or self._due[0][1] not in in_flight):
             ticket = heappop(self._due)[1]
-            if ticket in flying:
+            if ticket in in_flight:
                 late.append(ticket)
         return late
 

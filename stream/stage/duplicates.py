@@ -84,9 +84,9 @@ class Deduplicator:
         if not self._parked or time.monotonic() < self._recheck_due_s:
             return []
         now_s, before = time.monotonic(), self._parked
-        late = [one.entry for one in before.values() if one.late(now_us, now_s)]
+        late = [parked.entry for parked in before.values() if parked.late(now_us, now_s)]
         self._parked = {}
-        requests, answers = self._claim([one.entry for one in before.values() if not one.late(now_us, now_s)])
+        requests, answers = self._claim([parked.entry for parked in before.values() if not parked.late(now_us, now_s)])
         for ticket in self._parked:
             self._parked[ticket] = before[ticket]  # keeps the time since it waits
         requests += map(_request, late)
@@ -94,7 +94,7 @@ class Deduplicator:
             self._answered(list(answers.values()))
         return requests
 
-    def settle(self, finished: Iterable[Entry]) -> list[int]:
+    def on_acknowledged(self, finished: Iterable[Entry]) -> list[int]:
         """Store the results of acknowledged entries; return tickets that no later entry can need."""
         firsts: dict[str, First] = {}
         repeats: dict[str, int] = {}

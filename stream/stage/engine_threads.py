@@ -18,11 +18,11 @@ from earlybird.stream.stage.messages import Answer, Answers, Failed, TimedReques
 
 log = structlog.get_logger(__name__)
 
-LAST_WORD_S = 4.0  # for threads to end and for the last acknowledgements, after the drain
+SHUTDOWN_GRACE_S = 4.0  # for threads to end and for the last acknowledgements, after the drain
 
 
 @runtime_checkable
-class Computing(Protocol):
+class EngineBackend(Protocol):
     """The part of Engine that these threads use; see there."""
 
     @property
@@ -47,7 +47,7 @@ class EngineThreads:
 
     def __init__(
         self,
-        engine: Computing,
+        engine: EngineBackend,
         threads: int,
         clock: Clock,
         deliver: Callable[[Answers], None],
@@ -68,7 +68,6 @@ class EngineThreads:
         ]
 
     def start(self) -> None:
-        """Start the threads."""
         for thread in self._threads:
             thread.start()
 
@@ -103,7 +102,7 @@ class EngineThreads:
         }
 
     def progress(self) -> Mapping[str, float | None]:
-        """See Serving.progress. A hung step stands still; a runner being built does not."""
+        """See InferenceThreads.progress. A hung step stands still; a runner being built does not."""
         return {
             thread.name: (self._steps[number] if self._busy[number] else None)
             if self._ready[number]
@@ -118,63 +117,65 @@ class EngineThreads:
             self._fail(Failed(error))
 
     def _serve(self, number: int, runner: Runner) -> None:
-        flying: dict[int, tuple[TimedRequest, int]] = {}  # ticket -> request, engine_in_us
+        in_flight: dict[int, tuple[TimedRequest, int]] = {}  # ticket -> request, engine_in_us
         deadlines = Deadlines()
         ending, self._ready[number] = False, True
-        while not ending or flying:
-            self._busy[number] = bool(flying)
-            taken, ended = self._take(self._engine.in_flight - len(flying), wait=not flying and not ending)
+        while not ending or in_flight:
+            self._busy[number] = bool(in_flight)
+            requests, ended = self._dequeue(self._engine.in_flight - len(in_flight), wait=not in_flight and not ending)
             ending |= ended
-            if not taken and not flying:
+            if not requests and not in_flight:
                 continue
             self._busy[number] = True
             now_us = self._clock.now_us()
-            flying.update((request.ticket, (request, now_us)) for request in taken)
-            deadlines.watch(taken)
+            in_flight.update((request.ticket, (request, now_us)) for request in requests)
+            deadlines.watch(requests)
             began_s = time.perf_counter()
             try:
-                runner.submit(taken)
-                if late := deadlines.late(now_us, flying):
+                runner.submit(requests)
+                if late := deadlines.late(now_us, in_flight):
                     runner.expire(late)
                 verdicts = runner.step()
             except DeviceLost:
                 raise  # no text is at fault: another process computes them
             except Exception as error:
-                log.exception("engine.step_failed", texts=len(flying))
-                self._deliver(Answers(self._one_by_one(number, flying, error)))
+                log.exception("engine.step_failed", texts=len(in_flight))
+                self._deliver(Answers(self._one_by_one(number, in_flight, error)))
                 self._ready[number] = False
-                flying, runner = {}, self._engine.runner()
+                in_flight, runner = {}, self._engine.runner()
                 self._ready[number] = True
                 continue
             self._active[number] = runner.active
             self._steps[number] += 1
             self._busy_s[number] += time.perf_counter() - began_s
             if verdicts:
-                exited_us, left = self._clock.now_us(), [(v, *flying.pop(v.ticket)) for v in verdicts]
+                exited_us, left = self._clock.now_us(), [(v, *in_flight.pop(v.ticket)) for v in verdicts]
                 self._tokens[number] += sum(len(request.token_ids) * v.exit_layer for v, request, _ in left)
                 self._deliver(Answers([Answer(v.ticket, v, in_us, exited_us) for v, _, in_us in left]))
 
-    def _take(self, room: int, *, wait: bool) -> tuple[list[TimedRequest], bool]:
+    def _dequeue(self, room: int, *, wait: bool) -> tuple[list[TimedRequest], bool]:
         """Take up to `room` requests, at most a fair share of those queued.
 
         Also returns whether the end was reached.
         """
-        taken: list[TimedRequest] = []
+        requests: list[TimedRequest] = []
         share = min(room, self._inbox.qsize() // len(self._threads) + 1)
         try:
-            while len(taken) < share:
-                request = self._inbox.get(block=wait and not taken)
+            while len(requests) < share:
+                request = self._inbox.get(block=wait and not requests)
                 if request is None:
-                    return taken, True
-                taken.append(request)
+                    return requests, True
+                requests.append(request)
         except Empty:
             pass
-        return taken, False
+        return requests, False
 
-    def _one_by_one(self, number: int, flying: dict[int, tuple[TimedRequest, int]], cause: Exception) -> list[Answer]:
+    def _one_by_one(
+        self, number: int, in_flight: dict[int, tuple[TimedRequest, int]], cause: Exception
+    ) -> list[Answer]:
         """Compute each text alone after a failed step, to lose only the faulty one."""
         answers, alone = [], self._engine.alone()
-        for request, engine_in_us in flying.values():
+        for request, engine_in_us in in_flight.values():
             try:
                 alone.submit([request])
                 if request.due_us is not None and request.due_us <= self._clock.now_us():

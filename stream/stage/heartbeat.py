@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 
 from earlybird.schemas.control import Heartbeat, PartitionProgress
 from earlybird.schemas.signal import Model
@@ -36,7 +37,7 @@ class HeartbeatSender:
         self._sequence = 0
         self._finished_before = 0
 
-    def turn(self) -> None:
+    def run_once(self) -> None:
         """Update gauges and send a heartbeat when due. Called in each turn of the loop."""
         now_s = time.monotonic()
         if now_s < self._due_s:
@@ -72,21 +73,10 @@ class HeartbeatSender:
 
     def _progress(self) -> tuple[PartitionProgress, ...]:
         offsets = self._pipeline.offsets
-        progress = []
-        for partition in sorted(offsets.partitions()):
-            now = offsets.progress(partition)
-            progress.append(
-                PartitionProgress(
-                    topic=partition.topic,
-                    partition=partition.number,
-                    committed=now.committed,
-                    low_water=now.low_water,
-                    highest_finished=now.highest_finished,
-                    unfinished=now.unfinished,
-                    oldest_unfinished_ingested_us=now.oldest_unfinished_ingested_us,
-                )
-            )
-        return tuple(progress)
+        return tuple(
+            PartitionProgress(topic=p.topic, partition=p.number, **asdict(offsets.progress(p)))
+            for p in sorted(offsets.partitions())
+        )
 
     def _gauge(self, progress: tuple[PartitionProgress, ...]) -> None:
         oldest_us = min(

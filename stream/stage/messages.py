@@ -1,6 +1,6 @@
 """Entries in flight and the messages between the stage's threads.
 
-consumer --[Entries, Answers, Revoked, Forget, Control, Stop]--> publisher --[finished entries, Revoked]--> consumer
+consumer --[Entries, Answers, Fence, Forget, Control, Stop]--> publisher --[finished entries, Fence]--> consumer
 consumer --[timed requests]--> engine threads --[Answers]--> publisher
 """
 
@@ -57,19 +57,21 @@ class Entry:
     leads: bool = False  # the ticket is its own
     duplicate: Duplicate | None = None  # for a follower: its leader in flight
     answer: "Answer | None" = None
-    told: list[Fields | Rejection] = field(default_factory=list)  # outcomes produced, until all are acknowledged
+    produced: list[Fields | Rejection] = field(default_factory=list)  # outcomes produced, until all are acknowledged
     unacknowledged: int = 0  # number of its records that the broker has not acknowledged
-    void: bool = False  # its partition went to another member, which will compute it again
+    fenced: bool = False  # its partition went to another member, which will compute it again
 
     @property
     def partition(self) -> Partition:
-        """Partition of its record."""
         return Partition(self.record.topic, self.record.partition)
 
     @property
     def outcome(self) -> list[Signal | Rejection]:
         """Outcomes produced, as messages; empty again once they are acknowledged."""
-        return [one if isinstance(one, Rejection) else Signal.model_validate_json(to_json(one)) for one in self.told]
+        return [
+            outcome if isinstance(outcome, Rejection) else Signal.model_validate_json(to_json(outcome))
+            for outcome in self.produced
+        ]
 
 
 def observed_us(element: Element) -> int | None:
@@ -108,7 +110,7 @@ class Answers:
 
 
 @dataclass(frozen=True, slots=True)
-class Revoked:
+class Fence:
     """Fence for entries of these partitions up to these epochs: no more outcomes.
 
     The publisher returns it once the broker has acknowledged everything sent before.
@@ -143,8 +145,8 @@ class Failed:
     error: BaseException
 
 
-ToPublisher = Entries | Answers | Revoked | Forget | Control | Stop
-FromPublisher = list[Entry] | Revoked | Failed
+ToPublisher = Entries | Answers | Fence | Forget | Control | Stop
+FromPublisher = list[Entry] | Fence | Failed
 
 
 class Inference(Protocol):

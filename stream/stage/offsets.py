@@ -2,11 +2,16 @@
 
 Texts leave their slots out of order, so only the end of the finished prefix may be committed. Offsets finished above it
 go into the commit's metadata as a map (stream.stage.commit_map), so that a restart repeats only unfinished work.
-Offsets are registered as they are delivered, so gaps (compaction, transaction markers) do no harm.
+Offsets are registered as they are delivered: gaps (compaction, transaction markers) do no harm.
 
 A lost partition may come back to this process at a commit that it sent itself: then outcomes acknowledged in between
 are not repeated. An offset identifies a record only as long as the log is not truncated; records written after a
 truncation have a later leader epoch, and no map counts for them.
+
+A record can kill the process: it would kill each successor, too. So a commit also counts the attempts at its first
+unfinished record: the starts of a worker that ended without a word and without coming further. After SUSPECT_AFTER
+attempts the unfinished records are read one at a time, so that a death names its record; after REFUSE_AFTER that record
+is refused. An end in order (a revocation, a drained shutdown) counts for nothing.
 """
 
 from collections import deque
@@ -16,6 +21,8 @@ from dataclasses import dataclass, field
 from earlybird.stream.ports import Commit, Partition
 from earlybird.stream.stage import commit_map
 
+SUSPECT_AFTER = 3  # attempts at a partition's first unfinished record: from then on one record at a time
+REFUSE_AFTER = 5  # attempts, of which the last ones with nothing else in flight: the record is to blame
 REMEMBERED_COMMITS = 16  # any of the last ones sent may be the one the broker stored before it failed
 
 
@@ -35,6 +42,16 @@ class _PartitionOffsets:
     committed: Commit | None = None
     sent: deque[Commit] = field(default_factory=lambda: deque(maxlen=REMEMBERED_COMMITS))
     changed: bool = False
+    began_at: int | None = None  # first unfinished offset at assignment
+    attempts: int = 0  # at that one, before this assignment
+    alone: int = 0  # records still to be read one at a time
+    begun: bool = False  # the commit that counts this attempt is with the broker
+
+    def attempts_at(self, first: int) -> int:
+        """Return the attempts at `first`, the first unfinished offset, with this one."""
+        if first == self.began_at:
+            return min(self.attempts + 1, REFUSE_AFTER)
+        return SUSPECT_AFTER if self.alone else 1
 
     def advance(self) -> None:
         while self.order and self.order[0] not in self.open:
@@ -68,9 +85,12 @@ class OffsetTracker:
     Not thread-safe: consumer thread only.
     """
 
-    def __init__(self, *, maps: bool = True) -> None:
-        """Create it. Without `maps`, a restart repeats records finished above the prefix."""
-        self._maps = maps
+    def __init__(self, *, maps: bool = True, suspects: int = 1_024) -> None:
+        """Create it. Without `maps`, a restart repeats records finished above the prefix.
+
+        `suspects`: records of a partition that a process may have begun beyond its last commit.
+        """
+        self._maps, self._suspects = maps, suspects
         self._tracks: dict[Partition, _PartitionOffsets] = {}
         self._lost: dict[Partition, _PartitionOffsets] = {}  # lost partitions, until they come back
         self._epoch = 0
@@ -82,24 +102,26 @@ class OffsetTracker:
         for partition, commit in committed.items():
             self._epoch += 1
             lost = self._lost.pop(partition, None)
-            skip, leader_epoch = frozenset[int](), -1 if commit is None else commit.leader_epoch
-            if commit is not None:
-                if lost is not None and (commit.offset, commit.metadata) in {sent[:2] for sent in lost.sent}:
-                    skip, leader_epoch = frozenset(lost.finished_above(commit.offset)), lost.leader_epoch
-                else:
-                    skip = self._finished_by_map(commit)
-            low_water = None if commit is None else commit.offset
-            track = _PartitionOffsets(self._epoch, low_water, skip, leader_epoch, committed=commit)
-            if commit is not None:
-                track.sent.append(commit)
+            if commit is None:
+                self._tracks[partition] = _PartitionOffsets(self._epoch, None, frozenset(), -1)
+                continue
+            (skip, attempts), leader_epoch = self._metadata(commit), commit.leader_epoch
+            if lost is not None and (commit.offset, commit.metadata) in {sent[:2] for sent in lost.sent}:
+                skip, leader_epoch = frozenset(lost.finished_above(commit.offset)), lost.leader_epoch
+                attempts = max(attempts - 1, 0)  # this process counted its own start, and has not died
+            track = _PartitionOffsets(self._epoch, commit.offset, skip, leader_epoch, committed=commit)
+            track.sent.append(commit)
+            track.began_at, track.attempts = commit.offset, attempts
+            if attempts >= SUSPECT_AFTER:
+                track.alone = self._suspects
             self._tracks[partition] = track
 
-    def _finished_by_map(self, commit: Commit) -> frozenset[int]:
+    def _metadata(self, commit: Commit) -> commit_map.Metadata:
         try:
             return commit_map.decode(commit.offset, commit.metadata)
         except commit_map.UnusableMap as error:
             self._drop(error.reason)
-            return frozenset()
+            return commit_map.Metadata()
 
     def lose(self, partitions: Iterable[Partition]) -> None:
         """Release lost partitions, which may return; outcomes in flight can still be acknowledged."""
@@ -124,6 +146,29 @@ class OffsetTracker:
         """Return the number of the current assignment; None when the partition is not ours."""
         track = self._tracks.get(partition)
         return None if track is None else track.epoch
+
+    @property
+    def suspects(self) -> list[Partition]:
+        """Partitions whose next records are read one at a time, with nothing else in flight."""
+        return [partition for partition, track in self._tracks.items() if track.alone]
+
+    def begin(self, partition: Partition, offset: int) -> Commit | None:
+        """Return the commit to store before the record at `offset` is read, if any.
+
+        It counts the attempt: for the first record of an assignment, and for each suspect.
+        """
+        track = self._tracks.get(partition)
+        if track is None or (track.begun and not track.alone):
+            return None
+        track.begun = not track.alone  # so that after the last suspect the commit is beyond it
+        low_water = offset if track.low_water is None else track.low_water
+        return Commit(low_water, self._text(track, low_water, track.attempts_at(low_water)), track.leader_epoch)
+
+    def guilty(self, partition: Partition) -> int:
+        """Return the attempts at the partition's next record if they are too many, else 0."""
+        track = self._tracks.get(partition)
+        blamed = track is not None and not track.order and track.began_at == track.low_water
+        return track.attempts if track is not None and blamed and track.attempts >= REFUSE_AFTER else 0
 
     def deliver(
         self,
@@ -157,6 +202,7 @@ class OffsetTracker:
             track.advance()
             return False
         track.open[offset] = outcomes
+        track.alone = max(0, track.alone - 1)
         if ingested_us is not None:
             track.ingested_us[offset] = ingested_us
         return True
@@ -179,16 +225,23 @@ class OffsetTracker:
         track.changed = True
         track.advance()
 
-    def commits(self, partitions: Iterable[Partition] | None = None) -> dict[Partition, Commit]:
+    def commits(
+        self, partitions: Iterable[Partition] | None = None, *, ending: bool = False
+    ) -> dict[Partition, Commit]:
         """Return the commits for partitions changed since their last confirmed commit.
 
-        Each holds the end of the finished prefix and the map of offsets finished above it.
+        Each holds the end of the finished prefix and the map of offsets finished above it. `ending`: this worker gives
+        them up in order, which is no attempt.
         """
         commits: dict[Partition, Commit] = {}
         for partition in self._tracks if partitions is None else partitions:
             track = self._tracks.get(partition)
-            if track is not None and track.changed and track.low_water is not None:
-                commits[partition] = Commit(track.low_water, self._map(track), track.leader_epoch)
+            if track is None or track.low_water is None:
+                continue
+            if track.changed or (ending and track.open):
+                attempts = track.attempts_at(track.low_water) - ending if track.open else 0
+                text = self._text(track, track.low_water, attempts)
+                commits[partition] = Commit(track.low_water, text, track.leader_epoch)
         return commits
 
     def committed(self, commits: Mapping[Partition, Commit], *, confirmed: bool) -> None:
@@ -231,16 +284,12 @@ class OffsetTracker:
         chosen = self._tracks if partitions is None else partitions
         return sum(len(self._tracks[partition].open) for partition in chosen if partition in self._tracks)
 
-    def _map(self, track: _PartitionOffsets) -> str:
-        base = track.low_water
-        assert base is not None
-        if not self._maps:
-            return ""
-        text = commit_map.encode(base, track.finished_above(base))
+    def _text(self, track: _PartitionOffsets, base: int, attempts: int) -> str:
+        """Return the metadata of a commit at `base`."""
+        text = commit_map.encode(base, track.finished_above(base) if self._maps else (), attempts)
         if text is None:
             self._drop("too_long")
-            return ""
-        return text
+        return text or ""
 
     def _drop(self, reason: str) -> None:
         self.maps_dropped[reason] = self.maps_dropped.get(reason, 0) + 1

@@ -1,6 +1,6 @@
 """Verdict -> Signal, Deletion -> retraction, and the records that carry them. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import isnan
 
 from pydantic_core import to_json
@@ -10,9 +10,9 @@ from earlybird.schemas.identity import digest, digest_of_values, signal_id
 from earlybird.schemas.raw import Action
 from earlybird.schemas.signal import Label, Model, RawPosition, Signal, SignalAction, Times
 from earlybird.stream.parsing.records import Deletion, Readable, symbols_of
-from earlybird.stream.ports import Outgoing, Position
+from earlybird.stream.ports import Outgoing
 from earlybird.stream.stage.messages import Answer, Entry, Fields
-from earlybird.stream.stage.trace_context import carried
+from earlybird.stream.stage.trace_context import Headers, carried
 
 # Plain strings, because pydantic serialises enum members five times slower.
 LABELS = (Label.NEGATIVE.value, Label.NEUTRAL.value, Label.POSITIVE.value)  # in the order of a verdict's probabilities
@@ -121,7 +121,7 @@ def retraction_of(deletion: Deletion, entry: Entry, origin: Origin, now_us: int)
         primary_symbol=symbols[0].symbol if symbols else None,
         model=model,
         digest=digest(identifier, None, None, None, symbols),
-        raw=_raw(deletion.position),
+        raw=RawPosition(**asdict(deletion.position)),
         run_id=origin.run_id,
         ts=Times(
             published_us=None if item is None else item.published_us,
@@ -146,8 +146,14 @@ def signal_record(signal: Signal, entry: Entry, topic: str) -> Outgoing:
 
 def fields_record(signal: Fields, entry: Entry, topic: str) -> Outgoing:
     """Build a signal's record; key and headers allow routing and filtering without decoding."""
+    headers = signal_headers(signal) + carried(entry.record.headers)
+    return Outgoing(topic, signal["item_key"].encode(), to_json(signal), headers)
+
+
+def signal_headers(signal: Fields) -> Headers:
+    """Return the headers of a signal's record, live and in a replay's topic."""
     confidence = signal["confidence"]
-    headers = (
+    return (
         ("signal-id", signal["signal_id"].encode()),
         ("action", signal["action"].encode()),
         ("symbols", ",".join([symbol["symbol"] for symbol in signal["symbols"]]).encode()),
@@ -159,7 +165,6 @@ def fields_record(signal: Fields, entry: Entry, topic: str) -> Outgoing:
         ("schema", _SCHEMA),
         ("raw", "{topic}/{partition}/{offset}/{index}".format_map(signal["raw"]).encode()),
     )
-    return Outgoing(topic, signal["item_key"].encode(), to_json(signal), headers + carried(entry.record.headers))
 
 
 def _share(value: float) -> float:
@@ -183,7 +188,3 @@ def _novelty(entry: Entry, answer: Answer, item_key: str) -> Fields:
         "dup_count": (known.count if known else 0) + (followed.count if followed else 0),
         "first_seen_us": first.first_seen_us,
     }
-
-
-def _raw(position: Position) -> RawPosition:
-    return RawPosition(topic=position.topic, partition=position.partition, offset=position.offset, index=position.index)

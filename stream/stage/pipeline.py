@@ -22,18 +22,19 @@ from earlybird.stream.errors import SourceEnded
 from earlybird.stream.observability.metrics import Metrics
 from earlybird.stream.parsing.records import Limits, Refusal
 from earlybird.stream.ports import Clock, Commit, Partition, Record, Source
+from earlybird.stream.stage.backpressure import Backpressure
 from earlybird.stream.stage.budget import Budget
 from earlybird.stream.stage.deadlines import ClockLateness, LatenessPolicy
 from earlybird.stream.stage.duplicates import Deduplicator
-from earlybird.stream.stage.intake import GuardedParser, waits_since
+from earlybird.stream.stage.guarded_parser import GuardedParser, waits_since
 from earlybird.stream.stage.messages import (
     Entries,
     Entry,
     Failed,
+    Fence,
     Forget,
     FromPublisher,
     Inference,
-    Revoked,
     ToPublisher,
 )
 from earlybird.stream.stage.offsets import OffsetTracker
@@ -41,7 +42,6 @@ from earlybird.stream.stage.offsets import OffsetTracker
 log = structlog.get_logger(__name__)
 
 LAST_COMMIT_S = 3.0  # for a rebalance to end, so that the broker takes the last commit
-PAUSE_AFTER_S = 0.2  # a budget used up for this long means that the engine is the bottleneck
 
 
 class Pipeline:
@@ -61,86 +61,88 @@ class Pipeline:
         budget: Budget,
         lateness: LatenessPolicy | None = None,
     ) -> None:
-        self._source, self._intake, self._duplicates = source, GuardedParser(encoder, limits), duplicates
+        self._source, self._parser, self._duplicates = source, GuardedParser(encoder, limits), duplicates
         self._inference, self._publish, self._finished = inference, publish, finished
         self._clock, self._metrics, self._budget = clock, metrics, budget
         self._lateness = lateness or ClockLateness()
-        self.offsets = OffsetTracker(maps=budget.commit_map)
+        self.offsets = OffsetTracker(maps=budget.commit_map, suspects=2 * budget.max_in_flight)
+        self._backpressure = Backpressure(source, self.offsets, budget, self._parser.add)
         self.in_flight = 0  # entries handed to the publisher and not back yet
         self.finished_total = 0  # entries whose outcome the broker has acknowledged
         self.shed_total = 0  # entries that were too old when consumed
         self.last_loop_s = time.monotonic()  # when the loop last turned, for /healthz
-        self._ends: dict[Partition, int] = {}  # every readable record below was given to the intake
-        self._fencing: list[Revoked] = []  # until their published outcomes are acknowledged
-        self._paused: set[Partition] = set()
-        self._all_paused = False
-        self._full_since_s: float | None = None
+        self._ends: dict[Partition, int] = {}  # every readable record below was given to the parser
+        self._fences: list[Fence] = []  # until their published outcomes are acknowledged
         self._commit_due_s = 0.0
 
     # --- the loop -----------------------------------------------------------------------------------------------
 
-    def run(self, stop: Callable[[], bool], each_turn: Callable[[], None] = lambda: None) -> None:
+    def run(self, stop: Callable[[], bool], after_loop: Callable[[], None] = lambda: None) -> None:
         """Run until `stop` or the end of a bounded source; then drain, commit and leave."""
         self._source.subscribe(self)
         with suppress(SourceEnded):
             while not stop():
-                self.turn()
-                each_turn()
-        self.drain(each_turn)
+                self.run_once()
+                after_loop()
+        self.drain(after_loop)
         self._source.close()
 
-    def turn(self) -> None:
+    def run_once(self) -> None:
         """Run one turn: settle finished entries, read new records, and commit when due."""
-        self._settle(0.0)
-        if self._has_room():
-            self._bound_spans()
-            self._read_on(self._budget.max_in_flight - self.in_flight)
+        self._collect_finished(0.0)
+        if room := self._backpressure.room(self.in_flight):
+            self._poll_records(room)
         else:
-            self._settle(0.01)
+            self._collect_finished(0.01)
         self._inference.submit(self._duplicates.recheck(self._clock.now_us()))
         self._commit_when_due()
 
-    def drain(self, each_turn: Callable[[], None] = lambda: None) -> None:
+    def drain(self, after_loop: Callable[[], None] = lambda: None) -> None:
         """Finish what is in flight, then commit; the next owner repeats what is unfinished."""
         deadline_s = time.monotonic() + self._budget.shutdown_timeout_ms / 1000
         while self.in_flight and time.monotonic() < deadline_s:
-            self._settle(0.01)
+            self._collect_finished(0.01)
             self._inference.submit(self._duplicates.recheck(self._clock.now_us()))
-            self._source.attend(0)  # the group takes no commit between two generations: let a rebalance go on
-            each_turn()
+            self._source.serve_group(0)  # the group takes no commit between two generations: let a rebalance go on
+            after_loop()
         if self.in_flight:
             log.warning("drain.incomplete", in_flight=self.in_flight)
         deadline_s = time.monotonic() + LAST_COMMIT_S
         while not self._commit(self.offsets.partitions()) and time.monotonic() < deadline_s:
-            self._source.attend(50)
+            self._source.serve_group(50)
 
     # --- in: record -> elements -> requests ---------------------------------------------------------------------
 
-    def _read_on(self, room: int) -> None:
+    def _poll_records(self, room: int) -> None:
         """Read as many records as there is room for; always poll, to serve the group."""
-        waiting = self._intake.unread
+        waiting = self._parser.unread
         timeout_ms, limit = (0, 1) if waiting else (self._poll_timeout_ms(), min(self._budget.batch, room))
         try:
-            self._intake.give(self._source.poll(timeout_ms, limit))
+            self._parser.add(self._source.poll(timeout_ms, limit))
         except SourceEnded:
             if not waiting:
                 raise
-        self._take(room)
-        if not self._intake.unread:
+        self._admit_next(room)
+        if not self._parser.unread:
             self.offsets.read_to(self._ends)
             self._ends = {}
 
-    def _take(self, room: int) -> None:
-        if entries := self._intake.take(room, partial(self._entries, now_us=self._clock.now_us())):
-            self._take_in(entries)
+    def _poll_timeout_ms(self) -> int:
+        return min(self._budget.poll_timeout_ms, 10) if self._duplicates.waiting else self._budget.poll_timeout_ms
 
-    def _take_in(self, entries: list[Entry]) -> None:
+    def _admit_next(self, room: int) -> None:
+        if self.offsets.suspects:  # perhaps only since this poll, in which partitions were assigned
+            room = 1
+        if entries := self._parser.take(room, partial(self._entries, now_us=self._clock.now_us())):
+            self._admit(entries)
+
+    def _admit(self, entries: list[Entry]) -> None:
         for (topic, item_type), texts in Counter((e.record.topic, e.element.item_type) for e in entries).items():
             self._metrics.consumed(topic, item_type, texts)
         for entry in entries:
             self._lateness.judge(entry)
             self.shed_total += isinstance(entry.element, Refusal) and entry.element.reason is Reason.SHED
-        self._intake.encode(entries)
+        self._parser.encode(entries)
         requests = self._duplicates.look_up(entries)
         self.in_flight += len(entries)
         self._publish(Entries(entries))  # before the requests, so that no answer can overtake its entry
@@ -151,15 +153,23 @@ class Pipeline:
         epoch = self.offsets.epoch(partition)
         if epoch is None:
             return []
-        elements = self._intake.read(record)
+        self._begin(record, partition)
+        attempts = self.offsets.guilty(partition)
+        elements = self._parser.refuse(record, attempts) if attempts else self._parser.read(record)
         since_us = min([at for element in elements if (at := waits_since(element, now_us)) is not None], default=None)
         if not self.offsets.deliver(partition, record.offset, len(elements), since_us, record.leader_epoch):
             return []
         return [Entry(element, record, epoch, now_us) for element in elements]
 
+    def _begin(self, record: Record, partition: Partition) -> None:
+        """Store the attempt before a record is read that might end this process."""
+        if (commit := self.offsets.begin(partition, record.offset)) is not None:
+            stored = self._source.commit({partition: commit}, wait=True)
+            self.offsets.committed({partition: commit}, confirmed=stored)
+
     # --- out: finished entries -> offsets -> commit -------------------------------------------------------------
 
-    def _settle(self, wait_s: float) -> None:
+    def _collect_finished(self, wait_s: float) -> None:
         """Take back entries that the publisher finished, waiting at most `wait_s` for the first."""
         self.last_loop_s = time.monotonic()
         finished: list[Entry] = []
@@ -171,16 +181,16 @@ class Pipeline:
                 if isinstance(batch, list):
                     finished.extend(batch)
                 else:
-                    self._fencing = [ceded for ceded in self._fencing if ceded is not batch]
+                    self._fences = [fence for fence in self._fences if fence is not batch]
                 batch = self._finished.get_nowait()
         if not finished:
             return
         self.in_flight -= len(finished)
-        answered = [entry for entry in finished if not entry.void]
+        answered = [entry for entry in finished if not entry.fenced]
         self.finished_total += len(answered)
         for entry in answered:  # 1. the broker has their outcomes (older epochs are ignored)
             self.offsets.finish(entry.partition, entry.record.offset, entry.epoch)
-        forgotten = self._duplicates.settle(finished)  # 2. only now may the cache share the result
+        forgotten = self._duplicates.on_acknowledged(finished)  # 2. only now may the cache share the result
         if forgotten:
             self._publish(Forget(forgotten))
 
@@ -196,61 +206,26 @@ class Pipeline:
 
     def _commit(self, partitions: Sequence[Partition]) -> bool:
         """Commit what is finished in these partitions; return whether the broker stored it."""
-        commits = self.offsets.commits(partitions)
+        commits = self.offsets.commits(partitions, ending=True)
         if commits and not self._source.commit(commits, wait=True):
             return False
         self.offsets.committed(commits, confirmed=True)
         return True
 
-    # --- flow -----------------------------------------------------------------------------------------------------
-
-    def _poll_timeout_ms(self) -> int:
-        return min(self._budget.poll_timeout_ms, 10) if self._duplicates.waiting else self._budget.poll_timeout_ms
-
-    def _has_room(self) -> bool:
-        """Return whether to poll for records; pause all partitions after a long wait."""
-        # A full budget must first free half of it or a batch, because small batches cost more per text. Pausing drops
-        # prefetched records, so it waits for PAUSE_AFTER_S.
-        now_s, budget = time.monotonic(), self._budget
-        if self.in_flight <= budget.max_in_flight - max(1, min(budget.batch, budget.max_in_flight // 2)):
-            self._full_since_s = None
-            if self._all_paused:
-                self._all_paused = False
-                self._source.resume([p for p in self.offsets.partitions() if p not in self._paused])
-            return True
-        if self._full_since_s is None:
-            self._full_since_s = now_s
-        if not self._all_paused and now_s - self._full_since_s > PAUSE_AFTER_S:
-            self._all_paused = True
-            self._source.pause(self.offsets.partitions())
-        if self._all_paused:
-            self._intake.give(self._source.poll(0, 1))  # serves the group; only a new assignment can yield a record
-        return False
-
-    def _bound_spans(self) -> None:
-        """Pause partitions too far ahead of their first unfinished record: maps must fit a commit."""
-        for partition in self.offsets.partitions():
-            span = self.offsets.span(partition)
-            if partition not in self._paused and span >= self._budget.max_span:
-                self._source.pause([partition])
-                self._paused.add(partition)
-            elif partition in self._paused and span <= self._budget.max_span // 2:
-                self._source.resume([partition])
-                self._paused.discard(partition)
-
     # --- rebalances: called inside source.poll ----------------------------------------------------------------------
 
     def waiting(self) -> None:
-        """See RebalanceListener.waiting."""
         self.last_loop_s = time.monotonic()
 
     def assigned(self, committed: Mapping[Partition, Commit | None]) -> None:
         """Begin these at their committed offsets."""
-        while self._intake.unread and not set(self.offsets.partitions()).isdisjoint(committed):
-            self._take(self._budget.batch)  # records before a new beginning, which the broker may no longer have
+        while self._parser.unread and not set(self.offsets.partitions()).isdisjoint(committed):
+            self._admit_next(self._budget.batch)  # records before a new beginning, which the broker may no longer have
         # Wait for acknowledgements of partitions lost before, so that their outcomes are not published again.
-        self._settle_until(lambda: not self._leaving(committed), self._budget.acknowledge_timeout_ms)
+        self._collect_until(lambda: not self._awaiting_acks(committed), self._budget.acknowledge_timeout_ms)
         self.offsets.assign(committed)
+        for topic, number in committed.keys() & set(self.offsets.suspects):
+            log.warning("records.suspected", topic=topic, partition=number)
         self._forget_unread(committed)
 
     def read_to(self, ends: Mapping[Partition, int]) -> None:
@@ -259,9 +234,9 @@ class Pipeline:
 
     def revoked(self, partitions: Sequence[Partition]) -> None:
         """Finish what is in flight within the budget, then fence and commit."""
-        self._settle_until(lambda: not self.offsets.unfinished(partitions), self._budget.revoke_timeout_ms)
+        self._collect_until(lambda: not self.offsets.unfinished(partitions), self._budget.revoke_timeout_ms)
         self._fence(partitions)  # what was published is still committed: the next owner does not repeat it
-        self._settle_until(lambda: not self._leaving(partitions), self._budget.acknowledge_timeout_ms)
+        self._collect_until(lambda: not self._awaiting_acks(partitions), self._budget.acknowledge_timeout_ms)
         self._commit(partitions)
         self._release_partitions(partitions, self.offsets.forget, "partitions.revoked")
 
@@ -270,31 +245,31 @@ class Pipeline:
         self._fence(partitions)  # outcomes acknowledged after this count if the partitions come back
         self._release_partitions(partitions, self.offsets.lose, "partitions.lost")
 
-    def _settle_until(self, condition: Callable[[], bool], timeout_ms: int) -> None:
+    def _collect_until(self, condition: Callable[[], bool], timeout_ms: int) -> None:
         """Settle until the condition holds or the time is over: the group waits."""
         deadline_s = time.monotonic() + timeout_ms / 1000
         while not condition() and time.monotonic() < deadline_s:
-            self._settle(0.01)
+            self._collect_finished(0.01)
             self._inference.submit(self._duplicates.recheck(self._clock.now_us()))
 
     def _fence(self, partitions: Sequence[Partition]) -> None:
         """Stop publishing outcomes of these partitions."""
-        ceded = Revoked({p: epoch for p in partitions if (epoch := self.offsets.epoch(p)) is not None})
-        self._fencing.append(ceded)
-        self._publish(ceded)
+        fence = Fence({p: epoch for p in partitions if (epoch := self.offsets.epoch(p)) is not None})
+        self._fences.append(fence)
+        self._publish(fence)
 
     def _forget_unread(self, partitions: Collection[Partition]) -> None:
-        self._intake.drop(partitions)
-        self._ends = {place: end for place, end in self._ends.items() if place not in partitions}
+        self._parser.drop(partitions)
+        self._ends = {partition: end for partition, end in self._ends.items() if partition not in partitions}
 
-    def _leaving(self, partitions: Collection[Partition]) -> bool:
+    def _awaiting_acks(self, partitions: Collection[Partition]) -> bool:
         """Return whether published outcomes of these partitions still await acknowledgement."""
-        return any(partition in ceded.epochs for ceded in self._fencing for partition in partitions)
+        return any(partition in fence.epochs for fence in self._fences for partition in partitions)
 
     def _release_partitions(self, partitions: Sequence[Partition], give_up: Callable[..., None], event: str) -> None:
         unfinished = self.offsets.unfinished(partitions)
         give_up(partitions)
-        self._paused.difference_update(partitions)
+        self._backpressure.forget(partitions)
         self._forget_unread(partitions)
         level = logging.WARNING if event == "partitions.lost" else logging.INFO
         log.log(level, event, partitions=[f"{p.topic}/{p.number}" for p in partitions], unfinished=unfinished)

@@ -27,9 +27,9 @@ from earlybird.stream.stage.messages import (
     Entries,
     Entry,
     Failed,
+    Fence,
     Forget,
     FromPublisher,
-    Revoked,
     Stop,
     ToPublisher,
     observed_us,
@@ -45,7 +45,7 @@ from earlybird.stream.stage.outcome import (
 
 log = structlog.get_logger(__name__)
 
-LARGER = "raise the topic's max.message.bytes and the client's message.max.bytes to 1 MB"
+SIZE_HINT = "raise the topic's max.message.bytes and the client's message.max.bytes to 1 MB"
 IDLE_WAIT_S = 0.05
 BUSY_WAIT_S = 0.001  # with records unacknowledged: the maximum delay of a delivery report
 
@@ -53,7 +53,7 @@ BUSY_WAIT_S = 0.001  # with records unacknowledged: the maximum delay of a deliv
 class Publisher:
     """The publisher's loop: entries and answers in, records out, finished entries back.
 
-    Not thread-safe. Other threads use only the queues `inbox` and `finished`, and may read `turns`.
+    Not thread-safe. Other threads use only the queues `inbox` and `finished`, and may read `loops`.
     """
 
     def __init__(self, sink: Sink, origin: Origin, control_topic: str, clock: Clock, metrics: Metrics) -> None:
@@ -64,35 +64,35 @@ class Publisher:
         self._answers: dict[int, Answer] = {}  # by ticket, until the consumer forgets it
         self._waiting: dict[int, list[Entry]] = {}  # ticket -> entries without an answer
         self._chains: dict[str, deque[Entry]] = {}  # item_key -> entries not sent yet, in raw order
-        self._void_below: dict[Partition, int] = {}
+        self._fenced_epochs: dict[Partition, int] = {}
         self._unacked = Counter[Partition]()  # entries that the broker has not acknowledged yet
-        self._revoked: list[Revoked] = []  # with outcomes not acknowledged yet
-        self._settled: list[Entry] = []  # finished in this turn
+        self._fences: list[Fence] = []  # with outcomes not acknowledged yet
+        self._finished: list[Entry] = []  # finished in this turn
         self._largest_letter = sink.largest  # bytes that the dead-letter topic is assumed to take
         self._stopping = False
-        self.turns = 0  # turns of the loop so far, for the watchdog
+        self.loops = 0  # turns of the loop so far, for the watchdog
 
     def run(self) -> None:
         """Run until Stop and the last acknowledgement; an exception ends the process through the consumer."""
         try:
             while not self._stopping or self._sink.unacknowledged():
-                self.turn(BUSY_WAIT_S if self._sink.unacknowledged() else IDLE_WAIT_S)
+                self.run_once(BUSY_WAIT_S if self._sink.unacknowledged() else IDLE_WAIT_S)
         except BaseException as error:
             self.finished.put(Failed(error))
 
-    def turn(self, wait_s: float) -> None:
+    def run_once(self, wait_s: float) -> None:
         """Handle messages, then hand back entries that the broker has acknowledged."""
-        self.turns += 1
+        self.loops += 1
         for message in self._received(wait_s):
             self._handle(message)
         for entry in self._receipts():
             assert isinstance(entry, Entry), "receipts are entries. This is a bug."
             self._acknowledge(entry)
-        if self._settled:
-            self.finished.put(self._settled)
-            self._settled = []
-        if self._revoked:
-            self._hand_back_revoked()
+        if self._finished:
+            self.finished.put(self._finished)
+            self._finished = []
+        if self._fences:
+            self._return_fences()
 
     def _receipts(self) -> list[object]:
         try:
@@ -120,9 +120,9 @@ class Publisher:
             case Forget(tickets):
                 for ticket in tickets:
                     self._answers.pop(ticket, None)
-            case Revoked(epochs):
-                self._void_below.update(epochs)
-                self._revoked.append(message)
+            case Fence(epochs):
+                self._fenced_epochs.update(epochs)
+                self._fences.append(message)
             case Control(heartbeat):
                 self._send(Outgoing(self._control_topic, heartbeat.worker.encode(), encode(heartbeat)))
             case Stop():
@@ -160,9 +160,9 @@ class Publisher:
 
     def _publish(self, entry: Entry) -> None:
         partition = entry.partition
-        if entry.epoch <= self._void_below.get(partition, -1):
-            entry.void = True
-            self._settled.append(entry)
+        if entry.epoch <= self._fenced_epochs.get(partition, -1):
+            entry.fenced = True
+            self._finished.append(entry)
             return
         try:
             records = self._records(entry)
@@ -182,7 +182,7 @@ class Publisher:
 
     def _send_instead(self, refused: RecordTooLarge) -> None:
         """Replace a record that is too large. Raises `refused` if no replacement fits."""
-        log.warning("outcome.too_large", topic=refused.topic, bytes=refused.size, hint=LARGER)
+        log.warning("outcome.too_large", topic=refused.topic, bytes=refused.size, hint=SIZE_HINT)
         entry = refused.receipt
         if not isinstance(entry, Entry):
             return  # a heartbeat, which may be lost
@@ -199,13 +199,15 @@ class Publisher:
         one without symbols. For any other signal: a dead letter with that reason.
         """
         letters = refused.topic == self._origin.dead_letter_topic
-        (place,) = (place for place, told in enumerate(entry.told) if isinstance(told, Rejection) is letters)
-        told = entry.told[place]
-        if isinstance(told, Rejection):
+        (number,) = (
+            number for number, outcome in enumerate(entry.produced) if isinstance(outcome, Rejection) is letters
+        )
+        outcome = entry.produced[number]
+        if isinstance(outcome, Rejection):
             self._largest_letter = min(self._largest_letter, refused.size // 2)
-            entry.told[place], record = fitted(told, entry, refused.topic, self._largest_letter)
-        elif told["action"] == SignalAction.RETRACT:
-            entry.told[place] = bare = bare_retraction(told)
+            entry.produced[number], record = fitted(outcome, entry, refused.topic, self._largest_letter)
+        elif outcome["action"] == SignalAction.RETRACT:
+            entry.produced[number] = bare = bare_retraction(outcome)
             record = fields_record(bare, entry, refused.topic)
         else:
             assert isinstance(entry.element, Readable), "a signal of what was not read. This is a bug."
@@ -221,14 +223,14 @@ class Publisher:
             return self._dead_letter(entry, element)
         if isinstance(element, Deletion):
             retraction = retraction_of(element, entry, origin, now_us)
-            entry.told.append(retraction.model_dump(mode="json"))
+            entry.produced.append(retraction.model_dump(mode="json"))
             return [signal_record(retraction, entry, origin.signals_topic)]
         answer = entry.answer
         assert answer is not None, "published before its answer. This is a bug."
         if answer.verdict is None:
             return self._dead_letter(entry, poisoned(entry, RuntimeError(answer.error)), attempt=2)
         fields = signal_fields(entry, answer, origin, now_us)
-        entry.told.append(fields)
+        entry.produced.append(fields)
         return [fields_record(fields, entry, origin.signals_topic)]
 
     def _dead_letter(self, entry: Entry, refusal: Refusal, attempt: int = 1) -> list[Outgoing]:
@@ -236,16 +238,16 @@ class Publisher:
         rejection, letter = fitted(
             rejection_of(refusal, entry, origin, now_us, attempt), entry, origin.dead_letter_topic, self._largest_letter
         )
-        entry.told = [rejection]
+        entry.produced = [rejection]
         # Logging each shed text would lengthen a backlog, and a replay writes its dead letters to a file.
-        said = log.debug if refusal.reason is Reason.SHED or origin.run_id != "live" else log.info
+        report = log.debug if refusal.reason is Reason.SHED or origin.run_id != "live" else log.info
         poison = refusal.reason is Reason.POISON  # its detail is an exception's text, which may quote the item
         detail = refusal.detail.partition(":")[0] if poison else refusal.detail
-        said("text.rejected", reason=refusal.reason.value, detail=detail, position=refusal.position)
+        report("text.rejected", reason=refusal.reason.value, detail=detail, position=refusal.position)
         records = [letter]
         if refusal.retraction is not None:
             retraction = retraction_of(refusal.retraction, entry, origin, now_us)
-            entry.told.append(retraction.model_dump(mode="json"))
+            entry.produced.append(retraction.model_dump(mode="json"))
             records.append(signal_record(retraction, entry, origin.signals_topic))
         return records
 
@@ -254,20 +256,20 @@ class Publisher:
         if entry.unacknowledged:
             return
         self._unacked[entry.partition] -= 1
-        self._settled.append(entry)
-        for one in entry.told:
-            if isinstance(one, Rejection):
-                self._metrics.rejected(one.reason)
+        self._finished.append(entry)
+        for outcome in entry.produced:
+            if isinstance(outcome, Rejection):
+                self._metrics.rejected(outcome.reason)
             else:
-                self._metrics.published(one, live=observed_us(entry.element) is not None)
-        entry.told = []
+                self._metrics.published(outcome, live=observed_us(entry.element) is not None)
+        entry.produced = []
 
-    def _hand_back_revoked(self) -> None:
+    def _return_fences(self) -> None:
         """Return fences whose outcomes are all acknowledged, after the entries finished with them."""
-        under_way: list[Revoked] = []
-        for revoked in self._revoked:
-            if any(self._unacked[partition] for partition in revoked.epochs):
-                under_way.append(revoked)
+        pending: list[Fence] = []
+        for fence in self._fences:
+            if any(self._unacked[partition] for partition in fence.epochs):
+                pending.append(fence)
             else:
-                self.finished.put(revoked)
-        self._revoked = under_way
+                self.finished.put(fence)
+        self._fences = pending

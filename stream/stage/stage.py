@@ -22,7 +22,7 @@ from earlybird.stream.ports import Clock, DuplicateCache, Sink, Source
 from earlybird.stream.stage.budget import Budget
 from earlybird.stream.stage.deadlines import ClockLateness, LatenessPolicy
 from earlybird.stream.stage.duplicates import Deduplicator
-from earlybird.stream.stage.engine_threads import LAST_WORD_S, Computing, EngineThreads
+from earlybird.stream.stage.engine_threads import SHUTDOWN_GRACE_S, EngineBackend, EngineThreads
 from earlybird.stream.stage.heartbeat import HeartbeatSender
 from earlybird.stream.stage.messages import Answers, Failed, Inference, Stop
 from earlybird.stream.stage.outcome import Origin
@@ -30,7 +30,7 @@ from earlybird.stream.stage.pipeline import Pipeline
 from earlybird.stream.stage.publisher import Publisher
 
 
-class Reading(Protocol):
+class TextSide(Protocol):
     """The text side of an Engine."""
 
     @property
@@ -40,7 +40,7 @@ class Reading(Protocol):
     def languages(self) -> tuple[str, ...]: ...
 
 
-class Serving(Inference, Protocol):
+class InferenceThreads(Inference, Protocol):
     """An Inference that is started and closed."""
 
     @property
@@ -60,7 +60,7 @@ class Serving(Inference, Protocol):
         """End within this time. Nothing is submitted any more."""
 
 
-Serve = Callable[[Callable[[Answers], None], Callable[[Failed], None]], Serving]
+InferenceFactory = Callable[[Callable[[Answers], None], Callable[[Failed], None]], InferenceThreads]
 """Factory of the inference side, from the puts of the queues for its answers and its failure."""
 
 
@@ -73,7 +73,7 @@ class Stage:
     def __init__(
         self,
         settings: Settings,
-        engine: Reading,
+        engine: TextSide,
         origin: Origin,
         source: Source,
         sink: Sink,
@@ -81,22 +81,22 @@ class Stage:
         clock: Clock,
         metrics: Metrics,
         lateness: LatenessPolicy | None = None,
-        serve: Serve | None = None,
+        make_inference: InferenceFactory | None = None,
     ) -> None:
-        """Create it. `lateness` and `serve` replace the defaults.
+        """Create it. `lateness` and `make_inference` replace the defaults.
 
-        `lateness` replaces the clock-based policy (replay); `serve` replaces the engine threads (tests, consumer
-        processes).
+        `lateness` replaces the clock-based policy (replay); `make_inference` replaces the engine threads (tests,
+        consumer processes).
         """
         self.worker = worker_name()
         self._source, self._sink, self._cache = source, sink, cache
         self._publisher = Publisher(sink, origin, settings.topics.control, clock, metrics)
         publish = self._publisher.inbox.put
-        if serve is None:
-            assert isinstance(engine, Computing), f"nothing computes, was {engine!r}. This is a bug."
-            serve = partial(EngineThreads, engine, settings.engine.threads, clock)
-        self._inference = serve(publish, self._publisher.finished.put)
-        self._standing: Callable[[], tuple[str, ...]] = tuple
+        if make_inference is None:
+            assert isinstance(engine, EngineBackend), f"nothing computes, was {engine!r}. This is a bug."
+            make_inference = partial(EngineThreads, engine, settings.engine.threads, clock)
+        self._inference = make_inference(publish, self._publisher.finished.put)
+        self._stalled: Callable[[], tuple[str, ...]] = tuple
         self._duplicates = duplicates = Deduplicator(
             cache,
             partial(
@@ -125,7 +125,7 @@ class Stage:
         interval_ms = settings.timing.heartbeat_interval_ms
         self._max_in_flight = settings.limits.max_in_flight
         metrics.watch(self._figures)
-        self._pulse = HeartbeatSender(
+        self._heartbeats = HeartbeatSender(
             self.pipeline, source, self.worker, origin.model, publish, clock, metrics, interval_ms
         )
 
@@ -136,12 +136,12 @@ class Stage:
         publisher.start()
         self._inference.start()
         try:
-            self.pipeline.run(stop.is_set, self._pulse.turn)
-            self._pulse.last()
+            self.pipeline.run(stop.is_set, self._heartbeats.run_once)
+            self._heartbeats.last()
         finally:  # in this order: nothing may be handed to a thread that has ended
-            self._inference.close(LAST_WORD_S)
+            self._inference.close(SHUTDOWN_GRACE_S)
             self._publisher.inbox.put(Stop())
-            publisher.join(timeout=LAST_WORD_S)
+            publisher.join(timeout=SHUTDOWN_GRACE_S)
             self._sink.close()
 
     def watched(self, stop: threading.Event, end_s: float) -> Watchdog:
@@ -150,7 +150,7 @@ class Stage:
         Too late is `end_s` after `stop`.
         """
         watchdog = Watchdog(self.progress, stop, end_s)
-        self._standing = lambda: watchdog.standing
+        self._stalled = lambda: watchdog.standing
         return watchdog
 
     def progress(self) -> Progress:
@@ -164,7 +164,7 @@ class Stage:
         idle = published and not self._duplicates.waiting and bool(engine) and set(engine.values()) == {None}
         return {
             "consumer": pipeline.last_loop_s,
-            "publisher": self._publisher.turns if published else None,
+            "publisher": self._publisher.loops if published else None,
             "stage": pipeline.finished_total if pipeline.in_flight and idle else None,
             **engine,
         }
@@ -178,7 +178,7 @@ class Stage:
         brokers = getattr(self._source, "statistics", {}).get("brokers")
         waiting = ["broker"] if brokers == 0 else []  # None: unknown so far
         waiting += [] if self._source.member else ["assignment"]
-        waiting += [*self._sink.awaited, *self._standing()]
+        waiting += [*self._sink.awaited, *self._stalled()]
         degraded = ["redis"] if not getattr(self._cache, "available", True) else []
         degraded += [f"topic {topic}" for topic in sorted(getattr(self._source, "missing_topics", ()))]
         degraded += ["redis writes"] if not getattr(self._cache, "writable", True) else []

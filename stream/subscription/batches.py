@@ -50,8 +50,8 @@ def archived_table(rows: Any, available_us: Sequence[int]) -> "pa.Table":
     pa = _arrow()
     schema = schema_of(pa, "frame")
     event_us = pa.compute.coalesce(rows["updated_us"], rows["published_us"], rows["ingested_us"])
-    told = {"available_us": pa.array(available_us, "int64"), "event_us": event_us}
-    columns = [told[field.name] if field.name in told else rows[field.name] for field in schema]
+    columns_by_name = {"available_us": pa.array(available_us, "int64"), "event_us": event_us}
+    columns = [columns_by_name[field.name] if field.name in columns_by_name else rows[field.name] for field in schema]
     table: Any = pa.table([column.cast(field.type) for column, field in zip(columns, schema, strict=True)], schema)
     return table
 

@@ -113,9 +113,9 @@ class Buffer:
         """
         with self._changed:
             self._wakers.append(waker)
-            there = bool(self._line) or self._closed
+            ready = bool(self._line) or self._closed
         try:
-            yield there
+            yield ready
         finally:
             with self._changed:
                 self._wakers.remove(waker)

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from threading import Lock, get_ident
 from time import monotonic
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from earlybird.stream.errors import SourceEnded
@@ -12,7 +11,7 @@ from earlybird.stream.observability.logging import get_logger
 from earlybird.stream.subscription.batches import joined, pandas_frame
 from earlybird.stream.subscription.received import Received
 from earlybird.stream.subscription.source import CaughtUp, Counts, Feed
-from earlybird.stream.subscription.watch import Condition, HealthChange
+from earlybird.stream.subscription.stage_monitor import Condition, HealthChange
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,11 +20,11 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 Handler = Callable[[Received], object]
-SilenceHandler = Callable[[HealthChange], object]
+HealthHandler = Callable[[HealthChange], object]
 LiveHandler = Callable[[CaughtUp], object]
 
 _WAIT_S = 0.1
-_TURN_S = 0.002  # longest time before other tasks of the event loop get a turn
+_SLICE_S = 0.002  # longest time before other tasks of the event loop get a turn
 _ROWS = 4_096  # most rows taken per call
 
 
@@ -45,12 +44,12 @@ class Iteration(Iterator[Received], AsyncIterator[Received]):
         """Use `Signals.live` or `Signals.replay`."""
         self._feed = feed
         self._handlers: list[Handler] = []
-        self._silence_handlers: list[SilenceHandler] = []
+        self._health_handlers: list[HealthHandler] = []
         self._live_handlers: list[LiveHandler] = []
         self._iterating = Lock()
         self._thread: int | None = None  # the thread inside the iteration now
         self._running = False  # handlers are at work, and `done` will be called
-        self._turn_due_s = 0.0
+        self._slice_end_s = 0.0
 
     def __iter__(self) -> Self:
         return self
@@ -58,7 +57,7 @@ class Iteration(Iterator[Received], AsyncIterator[Received]):
     def __next__(self) -> Received:
         self._begin()
         try:
-            while (received := self._taken()) is None:
+            while (received := self._take_next()) is None:
                 self._feed.wait(_WAIT_S)
         except SourceEnded:
             raise StopIteration from None
@@ -76,12 +75,12 @@ class Iteration(Iterator[Received], AsyncIterator[Received]):
         """
         self._begin()
         try:
-            if monotonic() >= self._turn_due_s:
+            if monotonic() >= self._slice_end_s:
                 await asyncio.sleep(0)
-                self._turn_due_s = monotonic() + _TURN_S
-            while (received := self._taken()) is None:
+                self._slice_end_s = monotonic() + _SLICE_S
+            while (received := self._take_next()) is None:
                 await self._feed.wait_async(_WAIT_S)
-                self._turn_due_s = monotonic() + _TURN_S
+                self._slice_end_s = monotonic() + _SLICE_S
         except SourceEnded:
             raise StopAsyncIteration from None
         finally:
@@ -93,9 +92,9 @@ class Iteration(Iterator[Received], AsyncIterator[Received]):
         self._handlers.append(handler)
         return self
 
-    def on_health(self, handler: SilenceHandler) -> Self:
+    def on_health(self, handler: HealthHandler) -> Self:
         """Call this when the stage goes quiet, lags, stops, dies or recovers."""
-        self._silence_handlers.append(handler)
+        self._health_handlers.append(handler)
         return self
 
     def on_live(self, handler: LiveHandler) -> Self:
@@ -118,7 +117,7 @@ class Iteration(Iterator[Received], AsyncIterator[Received]):
         self._running = True
         try:
             while not stop():
-                if (received := self._taken()) is None:
+                if (received := self._take_next()) is None:
                     self._feed.wait(_WAIT_S)
                     continue
                 for handler in self._handlers:
@@ -142,7 +141,7 @@ class Iteration(Iterator[Received], AsyncIterator[Received]):
         self._begin()
         try:
             while missing > 0:
-                self._tell()
+                self._deliver_events()
                 table = self._feed.take_table(min(missing, _ROWS))
                 if table is not None:
                     tables.append(table)
@@ -206,38 +205,34 @@ class Iteration(Iterator[Received], AsyncIterator[Received]):
         self._feed.wait_open()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     async def __aenter__(self) -> Self:
         await self._feed.opened()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     def __del__(self) -> None:
         if feed := getattr(self, "_feed", None):  # its thread outlives this object and would read on
             feed.stop()
 
-    def _taken(self) -> Received | None:
-        self._tell()
+    def _take_next(self) -> Received | None:
+        self._deliver_events()
         return self._feed.take()
 
-    def _tell(self) -> None:
+    def _deliver_events(self) -> None:
         while self._feed.events and not self._feed.stopped:
             event = self._feed.events.popleft()
             if isinstance(event, CaughtUp):
                 for live_handler in self._live_handlers:
                     live_handler(event)
                 continue
-            for handler in self._silence_handlers:
+            for handler in self._health_handlers:
                 handler(event)
-            if not self._silence_handlers:
+            if not self._health_handlers:
                 log.warning("stage.condition", condition=event.condition.value, text=str(event))
 
     def _begin(self) -> None:

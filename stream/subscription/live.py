@@ -15,11 +15,11 @@ from earlybird.stream.ports import Clock, Record
 from earlybird.stream.subscription.batches import arrow_table
 from earlybird.stream.subscription.buffer import Buffer
 from earlybird.stream.subscription.lru import LruSet
-from earlybird.stream.subscription.reader import Reader
+from earlybird.stream.subscription.reader import Reader, log_unreadable
 from earlybird.stream.subscription.received import Received
 from earlybird.stream.subscription.selection import REMEMBERED
 from earlybird.stream.subscription.source import CaughtUp, Counts
-from earlybird.stream.subscription.watch import Condition
+from earlybird.stream.subscription.stage_monitor import Condition
 from earlybird.stream.timeline.availability import available_us
 
 if TYPE_CHECKING:
@@ -70,15 +70,14 @@ class Live:
         """
         self.events = reader.events
         self._reader, self._buffer, self._freshness, self._clock = reader, buffer, freshness, clock
-        self._handed = LruSet(REMEMBERED) if held is None else LruSet(held.size, held)
+        self._delivered_items = LruSet(REMEMBERED) if held is None else LruSet(held.size, held)
         self._measured: deque[int] = deque(maxlen=_MEASURED)
         self._delivered = self._stale = self._unreadable = 0
-        self._told_caught_up = False
+        self._announced_caught_up = False
         self._process = os.getpid()
         reader.start()
 
     def wait_open(self) -> None:
-        """See Feed.wait_open."""
         try:
             while not self._reader.opened.wait(_TURN_S):
                 pass
@@ -88,7 +87,6 @@ class Live:
         self._raise_failure()
 
     async def opened(self) -> None:
-        """See Feed.opened."""
         try:
             while not self._reader.opened.is_set():
                 await self.wait_async(_TURN_S)
@@ -108,8 +106,8 @@ class Live:
         if self.stopped:
             self._buffer.done()
             raise SourceEnded("closed")
-        if self._buffer.caught_up and not self._told_caught_up:
-            self._told_caught_up = True
+        if self._buffer.caught_up and not self._announced_caught_up:
+            self._announced_caught_up = True
             self.events.append(CaughtUp(self._delivered, self._clock.now_us()))
             return None
         if not len(self._buffer):
@@ -119,36 +117,31 @@ class Live:
         return None
 
     def take_table(self, limit: int) -> "pa.Table | None":
-        """See Feed.take_table."""
         taken: list[Received] = []
         while len(taken) < limit and not self.events and (received := self._taken_unless_over(taken)) is not None:
             taken.append(received)
         return arrow_table(taken) if taken else None
 
     def wait(self, timeout_s: float) -> None:
-        """See Feed.wait."""
         if not self.events:
             self._buffer.wait(timeout_s)
 
     async def wait_async(self, timeout_s: float) -> None:
-        """See Feed.wait_async."""
         loop, woken = asyncio.get_running_loop(), asyncio.Event()
-        with self._buffer.waking(lambda: loop.call_soon_threadsafe(woken.set)) as there:
-            if not there and not self.events:
+        with self._buffer.waking(lambda: loop.call_soon_threadsafe(woken.set)) as ready:
+            if not ready and not self.events:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(woken.wait(), timeout_s)
 
     def done(self) -> None:
-        """See Feed.done."""
         self._buffer.done()
 
     def counts(self) -> Counts:
-        """See Feed.counts."""
         reader = self._reader
         return Counts(
             self._delivered,
-            reader.gate.filtered,
-            reader.gate.repeated,
+            reader.signal_filter.filtered,
+            reader.signal_filter.repeated,
             self._stale,
             self._buffer.dropped,
             self._unreadable + reader.unreadable,
@@ -160,12 +153,11 @@ class Live:
         return list(self._measured)
 
     def condition(self) -> Condition:
-        """See Feed.condition."""
-        return self._reader.watch.condition
+        return self._reader.monitor.condition
 
     @property
     def caught_up(self) -> bool:
-        return self._told_caught_up
+        return self._announced_caught_up
 
     @property
     def ordered(self) -> bool:
@@ -176,7 +168,6 @@ class Live:
         return self._reader.stopping
 
     def stop(self, *, settle: bool = False) -> None:
-        """See Feed.stop."""
         self._reader.stop(settle=settle)
 
     def close(self) -> None:
@@ -205,13 +196,7 @@ class Live:
             signal = decode(Signal, record.value or b"")
         except DecodeError as error:
             self._unreadable += 1
-            log.warning(
-                "signal.unreadable",
-                topic=record.topic,
-                partition=record.partition,
-                offset=record.offset,
-                reason=str(error),
-            )
+            log_unreadable(record, error)
             return None
         return Received.of(signal, available_us(record, signal))
 
@@ -220,7 +205,9 @@ class Live:
         self._measured.append(max(0, age_us))
         if limit_us is None:
             return True
-        follows = received.item_key in self._handed  # not the action: an edit without an action word is `new`, too
+        follows = (
+            received.item_key in self._delivered_items
+        )  # not the action: an edit without an action word is `new`, too
         if age_us > limit_us and not follows:
             self._measured.pop()
             self._stale += 1
@@ -229,7 +216,7 @@ class Live:
             if self._stale == 1 or self._stale % 1000 == 0:
                 log.warning("signals.stale", item_key=received.item_key, age_us=age_us, skipped=self._stale)
             return False
-        self._handed.add(received.item_key)
+        self._delivered_items.add(received.item_key)
         return True
 
     def _raise_failure(self) -> None:

@@ -2,10 +2,10 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from threading import Event, Thread
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -14,9 +14,12 @@ from earlybird.stream.observability.logging import get_logger
 from earlybird.stream.ports import Clock, Partition, Record
 from earlybird.stream.subscription.buffer import CAUGHT_UP, Buffer, Waiting
 from earlybird.stream.subscription.catch_up import CatchUp
-from earlybird.stream.subscription.selection import Facts, Gate
+from earlybird.stream.subscription.selection import SignalFilter, SignalHeaders
 from earlybird.stream.subscription.source import CaughtUp
-from earlybird.stream.subscription.watch import Condition, HealthChange, Watch
+from earlybird.stream.subscription.stage_monitor import Condition, HealthChange, StageMonitor
+
+if TYPE_CHECKING:
+    from earlybird.stream.adapters.subscriber import Subscriber
 
 log = get_logger(__name__)
 
@@ -27,36 +30,14 @@ _SETTLING_S = 15.0
 _SETTLE_TURN_S = 0.02
 
 
-class Subscription(Protocol):
-    """Records of a topic; see stream.adapters.subscriber.Subscriber."""
-
-    out_of_range: int
-    ends: dict[Partition, int]
-
-    def poll(self, timeout_ms: int) -> list[Record]:
-        """Return the records that are there; empty on timeout."""
-
-    def at_end(self) -> set[Partition]:
-        """Return the partitions that had no more records."""
-
-    def hold(self, partitions: Set[Partition]) -> None:
-        """Pause these partitions and resume all others."""
-
-    def idle(self) -> None:
-        """Keep the client alive, in place of `poll`, while no record can be taken."""
-
-    def commit(self, offsets: Mapping[Partition, int], *, wait: bool = False) -> None:
-        """Commit these offsets, from which reading goes on after a restart."""
-
-    def refresh(self) -> None:
-        """Look for partitions that were added."""
-
-    def close(self) -> None:
-        """Close the client."""
-
-
-Opener = Callable[["Reader"], Subscription]
+Opener = Callable[["Reader"], "Subscriber"]
 """Opens a subscription on the reading thread. It calls the reader's `revoked` and checks its `stopping`."""
+
+
+def log_unreadable(record: Record, error: Exception) -> None:
+    """Log a record that holds no signal."""
+    place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+    log.warning("signal.unreadable", **place, reason=str(error))
 
 
 class Reader:
@@ -69,12 +50,19 @@ class Reader:
     """
 
     def __init__(
-        self, signals: Opener, control: Opener | None, gate: Gate, buffer: Buffer, watch: Watch, clock: Clock,
-        *, group: bool,
-    ) -> None:  # fmt: skip
+        self,
+        signals: Opener,
+        control: Opener | None,
+        signal_filter: SignalFilter,
+        buffer: Buffer,
+        monitor: StageMonitor,
+        clock: Clock,
+        *,
+        group: bool,
+    ) -> None:
         """Nothing is read before `start`."""
         self.events: deque[HealthChange | CaughtUp] = deque()
-        self.gate, self.watch = gate, watch
+        self.signal_filter, self.monitor = signal_filter, monitor
         self.opened = Event()
         self.failure: BaseException | None = None
         self.unreadable = 0
@@ -82,8 +70,8 @@ class Reader:
         self.stopping = self.settling = False
         self.ordered = not group
         self._openers, self._buffer, self._clock, self._commits = (signals, control), buffer, clock, group
-        self._subscription: Subscription | None = None
-        self._control: Subscription | None = None
+        self._subscription: Subscriber | None = None
+        self._control: Subscriber | None = None
         self._catch_up: CatchUp | None = None
         self._next: dict[Partition, int] = {}  # assigned partitions: the offset after the last record read
         self._committed: dict[Partition, int] = {}
@@ -112,7 +100,6 @@ class Reader:
 
     @property
     def out_of_range(self) -> int:
-        """See Counts.out_of_range."""
         return 0 if self._subscription is None else self._subscription.out_of_range
 
     # Called on the reading thread.
@@ -130,8 +117,8 @@ class Reader:
         try:
             subscription = self._open()
             while not self.stopping:
-                self._look_at(self._ordered(subscription, subscription.poll(_POLL_MS)))
-                self._tend()
+                self._buffer_records(self._ordered(subscription, subscription.poll(_POLL_MS)))
+                self._run_periodic()
             self._settle(subscription)
             self._commit(wait=True)
         except BaseException as error:  # the strategy's thread raises it
@@ -139,12 +126,12 @@ class Reader:
         finally:
             self.opened.set()
             self._buffer.wake()
-            for each in (self._subscription, self._control):
+            for opened in (self._subscription, self._control):
                 with suppress(Exception):
-                    if each is not None:
-                        each.close()
+                    if opened is not None:
+                        opened.close()
 
-    def _open(self) -> Subscription:
+    def _open(self) -> "Subscriber":
         signals, control = self._openers
         subscription = self._subscription = signals(self)
         self._control = control and control(self)
@@ -154,7 +141,7 @@ class Reader:
         self._buffer.wake()
         return subscription
 
-    def _ordered(self, subscription: Subscription, records: list[Record]) -> list[Record]:
+    def _ordered(self, subscription: "Subscriber", records: list[Record]) -> list[Record]:
         """Return the records to deliver now: while catching up, those in order."""
         if (catch_up := self._catch_up) is None:
             subscription.at_end()
@@ -167,11 +154,11 @@ class Reader:
             return ready
         self._catch_up = None
         subscription.hold(set())
-        self._look_at(ready)
+        self._buffer_records(ready)
         self._buffer.put([CAUGHT_UP], self._while_full)
         return []
 
-    def _look_at(self, records: Iterable[Record]) -> None:
+    def _buffer_records(self, records: Iterable[Record]) -> None:
         chunk = []
         for record in records:
             partition = Partition(record.topic, record.partition)
@@ -179,51 +166,45 @@ class Reader:
             if (waiting := self._selected(record)) is not None:
                 chunk.append(waiting)
         if records:
-            self.watch.signalled(self._clock.now_us())
+            self.monitor.note_signal(self._clock.now_us())
         if chunk:
             self._buffer.put(chunk, self._while_full)
 
     def _selected(self, record: Record) -> Waiting | None:
-        if self.gate.open and self._buffer.policy == "block":
+        if self.signal_filter.open and self._buffer.policy == "block":
             return Waiting(record, opens=True)
         try:
-            facts = Facts.of_record(record)
+            headers = SignalHeaders.of_record(record)
         except ValueError as error:
             self.unreadable += 1
-            log.warning(
-                "signal.unreadable",
-                topic=record.topic,
-                partition=record.partition,
-                offset=record.offset,
-                reason=str(error),
-            )
+            log_unreadable(record, error)
             return None
-        follows = self.gate.knows(facts.item_key)
-        return Waiting(record, opens=not follows) if self.gate.admits(facts) else None
+        follows = self.signal_filter.knows(headers.item_key)
+        return Waiting(record, opens=not follows) if self.signal_filter.admits(headers) else None
 
     def _while_full(self) -> None:
         if self.stopping:
             self._buffer.close()
         elif self._subscription is not None:
-            self._subscription.idle()
-            self._tend()
+            self._subscription.keep_alive()
+            self._run_periodic()
 
-    def _settle(self, subscription: Subscription) -> None:
+    def _settle(self, subscription: "Subscriber") -> None:
         """Wait for a running handler, so that its signal is committed and the group kept."""
         deadline_s = time.monotonic() + _SETTLING_S
         while self.settling and self._buffer.in_hand and time.monotonic() < deadline_s:
-            subscription.idle()
+            subscription.keep_alive()
             self._buffer.wait_done(_SETTLE_TURN_S)
 
-    def _tend(self) -> None:
+    def _run_periodic(self) -> None:
         """Do what is due besides reading: health, commits and new partitions."""
         now_s = time.monotonic()
         if self._control is not None:
-            self._hear(self._control)
-            silence = self.watch.judge(self._clock.now_us())
-            if silence is not None:
-                self.events.append(silence)
-                self.over = silence.condition is Condition.COMPLETE
+            self._read_control(self._control)
+            change = self.monitor.judge(self._clock.now_us())
+            if change is not None:
+                self.events.append(change)
+                self.over = change.condition is Condition.COMPLETE
                 self._buffer.wake()
         if now_s >= self._commit_due_s:
             self._commit_due_s = now_s + _COMMIT_S
@@ -232,18 +213,18 @@ class Reader:
             self._refresh_due_s = now_s + _REFRESH_S
             self._subscription.refresh()
 
-    def _hear(self, control: Subscription) -> None:
+    def _read_control(self, control: "Subscriber") -> None:
         for record in control.poll(0):
             with suppress(ValidationError):
                 message = CONTROL.validate_json(record.value or b"")
                 if isinstance(message, Heartbeat):
-                    self.watch.heard(message, self._clock.now_us())
+                    self.monitor.note_heartbeat(message, self._clock.now_us())
                 else:
                     self._complete = message
-        if (said := self._complete) is not None and not len(self._buffer):
-            ends = {Partition(said.topic, end.partition): end.offset for end in said.ends if end.offset}
+        if (complete := self._complete) is not None and not len(self._buffer):
+            ends = {Partition(complete.topic, end.partition): end.offset for end in complete.ends if end.offset}
             if all(self._next.get(partition, 0) >= offset for partition, offset in ends.items()):
-                self.watch.completed()
+                self.monitor.note_complete()
 
     def _commit(self, *, wait: bool) -> None:
         if not self._commits or self._subscription is None:
@@ -251,6 +232,8 @@ class Reader:
         undone = self._buffer.undone()
         done = {partition: min(offset, undone.get(partition, offset)) for partition, offset in self._next.items()}
         # The last commit repeats what was sent before: the group may have refused it during a rebalance.
-        new = {place: offset for place, offset in done.items() if wait or self._committed.get(place) != offset}
+        new = {
+            partition: offset for partition, offset in done.items() if wait or self._committed.get(partition) != offset
+        }
         self._subscription.commit(new, wait=wait)
         self._committed.update(new)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from earlybird.schemas.codec import DecodeError, decode
 from earlybird.schemas.signal import Signal
-from earlybird.stream.subscription.selection import Facts, Gate, place_of
+from earlybird.stream.subscription.selection import SignalFilter, SignalHeaders, raw_position
 
 if TYPE_CHECKING:
     from earlybird.stream.adapters.signal_files import Rows
@@ -31,7 +31,7 @@ class Item(Protocol):
         """Return an item that stays valid while its source is read further."""
 
 
-class PeerResult(NamedTuple):
+class GivenItem(NamedTuple):
     """A signal of an iterable."""
 
     message: Signal
@@ -52,7 +52,7 @@ class PeerResult(NamedTuple):
         return self
 
 
-class Held(NamedTuple):
+class CopiedItem(NamedTuple):
     """A message of an archive, copied out of its file."""
 
     message: bytes
@@ -67,7 +67,7 @@ class Held(NamedTuple):
         return self
 
 
-class Row(NamedTuple):
+class FileItem(NamedTuple):
     """A row of an archive."""
 
     rows: "Rows"
@@ -80,7 +80,7 @@ class Row(NamedTuple):
         return decode(Signal, self.rows.message(self.number))
 
     def read(self) -> Item:
-        return Held(self.rows.message(self.number), self.available_us, self.item_key, self.signal_id)
+        return CopiedItem(self.rows.message(self.number), self.available_us, self.item_key, self.signal_id)
 
 
 @dataclass
@@ -95,7 +95,7 @@ class Archived:
     end_us: int | None
     whole: bool = False
 
-    def items(self, gate: Gate) -> Iterator[Item]:
+    def items(self, signal_filter: SignalFilter) -> Iterator[Item]:
         """Yield what the gate admits, judged by columns alone; raises SourceError."""
         from earlybird.stream.adapters.columns import SIGNAL  # strategies that read no files need no pyarrow
         from earlybird.stream.adapters.signal_files import FACTS, read_signal_rows
@@ -105,18 +105,18 @@ class Archived:
         for rows in read_signal_rows(
             signal_files(self.path, self.start_us, self.end_us), columns, self.start_us, self.end_us
         ):
-            if gate.open:
-                told = rows.columns(["available_us", "item_key", "signal_id"])
-                yield from map(Row, repeat(rows), range(len(rows)), *told)
+            if signal_filter.open:
+                values = rows.columns(["available_us", "item_key", "signal_id"])
+                yield from map(FileItem, repeat(rows), range(len(rows)), *values)
             else:
-                yield from _admitted(rows, gate)
+                yield from _admitted(rows, signal_filter)
 
 
-def told(recorded: Iterable[tuple[Signal, int]], gate: Gate) -> Iterator[Item]:
+def items_of(recorded: Iterable[tuple[Signal, int]], signal_filter: SignalFilter) -> Iterator[Item]:
     """Yield the items that the gate admits, of signals with their instants."""
     for signal, available_us in recorded:
-        if gate.admits(Facts.of_signal(signal)):
-            yield PeerResult(signal, available_us)
+        if signal_filter.admits(SignalHeaders.of_signal(signal)):
+            yield GivenItem(signal, available_us)
 
 
 def between(
@@ -130,22 +130,22 @@ def between(
             yield signal, available_us
 
 
-def _place(message: bytes) -> str:
+def _raw_position(message: bytes) -> str:
     try:
-        return place_of(decode(Signal, message))
+        return raw_position(decode(Signal, message))
     except DecodeError:
         return ""
 
 
-def _admitted(rows: "Rows", gate: Gate) -> Iterator[Item]:
+def _admitted(rows: "Rows", signal_filter: SignalFilter) -> Iterator[Item]:
     from earlybird.stream.adapters.signal_files import FACTS
 
-    numbers = rows.candidates(gate.selection, list(gate.passed))
-    gate.filtered += len(rows) - len(numbers)
+    numbers = rows.candidates(signal_filter.selection, list(signal_filter.passed))
+    signal_filter.filtered += len(rows) - len(numbers)
     columns = rows.columns(["available_us", *FACTS], numbers)
-    for number, available_us, *told in zip(numbers, *columns, strict=True):
-        facts = Facts.of_columns(*told)
-        if gate.distinct:
-            facts = facts._replace(raw=_place(rows.message(number)))
-        if gate.admits(facts):
-            yield Row(rows, number, available_us, facts.item_key, facts.signal_id)
+    for number, available_us, *values in zip(numbers, *columns, strict=True):
+        headers = SignalHeaders.of_columns(*values)
+        if signal_filter.distinct:
+            headers = headers._replace(raw=_raw_position(rows.message(number)))
+        if signal_filter.admits(headers):
+            yield FileItem(rows, number, available_us, headers.item_key, headers.signal_id)

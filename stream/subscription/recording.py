@@ -14,10 +14,10 @@ from earlybird.stream.observability.logging import get_logger
 from earlybird.stream.subscription.batches import archived_table, arrow_table, joined
 from earlybird.stream.subscription.delay import Latency, delayed, in_order
 from earlybird.stream.subscription.received import Received
-from earlybird.stream.subscription.recorded_items import Archived, Item, Row, told
-from earlybird.stream.subscription.selection import Gate
+from earlybird.stream.subscription.recorded_items import Archived, FileItem, Item, items_of
+from earlybird.stream.subscription.selection import SignalFilter
 from earlybird.stream.subscription.source import CaughtUp, Counts
-from earlybird.stream.subscription.watch import Condition, HealthChange
+from earlybird.stream.subscription.stage_monitor import Condition, HealthChange
 from earlybird.stream.timeline.knowledge import InSampleCheck
 from earlybird.stream.timeline.novelty import in_view
 
@@ -44,7 +44,7 @@ class Recording:
     def __init__(
         self,
         recorded: Archived | Iterable[tuple[Signal, int]],
-        gate: Gate,
+        signal_filter: SignalFilter,
         latency: Latency,
         speed: Speed = "max",
         now_s: Callable[[], float] = time.monotonic,
@@ -55,7 +55,7 @@ class Recording:
         if speed != "max" and not speed > 0:
             raise ValueError(f"speed: above 0 or max, was {speed}")
         self.events: deque[HealthChange | CaughtUp] = deque()
-        self._recorded, self._gate, self._latency = recorded, gate, latency
+        self._recorded, self._signal_filter, self._latency = recorded, signal_filter, latency
         self._speed, self._now_s, self._sleep = speed, now_s, sleep
         self._in_sample = InSampleCheck(InSample if strict else None)
         self._seen: Generator[tuple[Item, int], None, None] | None = None
@@ -78,7 +78,6 @@ class Recording:
         return received
 
     def take_table(self, limit: int) -> "pa.Table | None":
-        """See Feed.take_table."""
         if self._speed != "max" or self._ahead is not None:
             received = self.take()
             return None if received is None else arrow_table([received])
@@ -95,11 +94,9 @@ class Recording:
         return joined([self._table(run) for run in runs])
 
     def wait(self, timeout_s: float) -> None:
-        """See Feed.wait."""
         self._sleep(max(0.0, min(timeout_s, self._due_in_s())))
 
     async def wait_async(self, timeout_s: float) -> None:
-        """See Feed.wait_async."""
         await asyncio.sleep(max(0.0, min(timeout_s, self._due_in_s())))
 
     def wait_open(self) -> None:
@@ -112,8 +109,9 @@ class Recording:
         """Do nothing: a recording commits nothing."""
 
     def counts(self) -> Counts:
-        """See Feed.counts."""
-        return Counts(self._delivered, self._gate.filtered, self._gate.repeated, unreadable=self._unreadable)
+        return Counts(
+            self._delivered, self._signal_filter.filtered, self._signal_filter.repeated, unreadable=self._unreadable
+        )
 
     def latencies_us(self) -> list[int]:
         """Return no latencies: a recording measures none."""
@@ -133,7 +131,6 @@ class Recording:
         return True
 
     def stop(self, *, settle: bool = False) -> None:  # noqa: ARG002
-        """See Feed.stop."""
         self.stopped = True
 
     def close(self) -> None:
@@ -143,9 +140,9 @@ class Recording:
     def _items(self) -> Iterator[tuple[Item, int]]:
         if self._seen is None:
             if isinstance(self._recorded, Archived):
-                items = self._recorded.items(self._gate)  # in order, as files are
+                items = self._recorded.items(self._signal_filter)  # in order, as files are
             else:
-                items = in_order(told(self._recorded, self._gate))
+                items = in_order(items_of(self._recorded, self._signal_filter))
             self._seen = delayed(items, self._latency)
         return self._seen
 
@@ -162,7 +159,7 @@ class Recording:
             self._unreadable += 1
             log.warning("signal.unreadable", item_key=item.item_key, reason=str(error))
             return None
-        self._in_sample.meet(signal, seen_us)
+        self._in_sample.check(signal, seen_us)
         return Received.of(in_view(signal, seen_us), seen_us)
 
     def _table(self, run: Sequence[tuple[Item, int]]) -> "pa.Table":
@@ -171,8 +168,11 @@ class Recording:
         Where the columns do not hold everything, the messages are decoded.
         """
         first = run[0][0]
-        if isinstance(first, Row) and (columns := first.rows.whole([_number(item) for item, _ in run])) is not None:
-            self._in_sample.meet_rows(columns, [seen_us for _, seen_us in run], lambda number: run[number][0].signal())
+        if (
+            isinstance(first, FileItem)
+            and (columns := first.rows.whole([_number(item) for item, _ in run])) is not None
+        ):
+            self._in_sample.check_rows(columns, [seen_us for _, seen_us in run], lambda number: run[number][0].signal())
             return archived_table(columns, [seen_us for _, seen_us in run])
         read = (self._read(item, seen_us) for item, seen_us in run)
         return arrow_table([received for received in read if received is not None])
@@ -192,5 +192,5 @@ class Recording:
 
 
 def _number(item: Item) -> int:
-    assert isinstance(item, Row), "a run of rows. This is a bug."
+    assert isinstance(item, FileItem), "a run of rows. This is a bug."
     return item.number

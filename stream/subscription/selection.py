@@ -13,7 +13,7 @@ from earlybird.stream.subscription.lru import LruSet
 REMEMBERED = 100_000  # item keys; about 20 MB at most
 
 
-class Facts(NamedTuple):
+class SignalHeaders(NamedTuple):
     """Facts about a signal from its record's key and headers."""
 
     signal_id: str
@@ -36,7 +36,7 @@ class Facts(NamedTuple):
             signal.confidence,
             signal.source,
             signal.item_type or "",
-            place_of(signal),
+            raw_position(signal),
         )
 
     @classmethod
@@ -60,27 +60,31 @@ class Facts(NamedTuple):
         A bridge may have dropped, doubled or recoded headers. Other headers are not looked at, and may hold anything.
         Raises DecodeError.
         """
-        return cls._told(record) or cls.of_signal(decode(Signal, record.value or b""))
+        return cls._from_headers(record) or cls.of_signal(decode(Signal, record.value or b""))
 
     @classmethod
-    def _told(cls, record: Record) -> Self | None:
-        told: dict[str, str] = {}
+    def _from_headers(cls, record: Record) -> Self | None:
+        values: dict[str, str] = {}
         try:
             for name, value in record.headers:
-                if name in _TOLD and value is not None and told.setdefault(name, text := value.decode()) is not text:
+                if (
+                    name in _HEADERS
+                    and value is not None
+                    and values.setdefault(name, text := value.decode()) is not text
+                ):
                     return None
-            if record.key is None or not told.keys() >= _NEEDED:
+            if record.key is None or not values.keys() >= _REQUIRED:
                 return None
-            confidence = float(told["confidence"]) if told["confidence"] else None
+            confidence = float(values["confidence"]) if values["confidence"] else None
             key = record.key.decode()
         except ValueError:
             return None
-        raw = told.get("raw", "")
-        symbols, label = _symbols(told["symbols"], old=not raw), told["label"]
-        return cls(told["signal-id"], key, symbols, label, confidence, told["source"], told["item-type"], raw)
+        raw = values.get("raw", "")
+        symbols, label = _symbols(values["symbols"], old=not raw), values["label"]
+        return cls(values["signal-id"], key, symbols, label, confidence, values["source"], values["item-type"], raw)
 
 
-def place_of(signal: Signal) -> str:
+def raw_position(signal: Signal) -> str:
     """Return the raw position, as in the header `raw`."""
     raw = signal.raw
     return f"{raw.topic}/{raw.partition}/{raw.offset}/{raw.index}"
@@ -92,18 +96,18 @@ def _symbols(joined: str, *, old: bool = True) -> tuple[str, ...]:
     BTC/USD was written BTC.USD before.
     """
     names = joined.split(",") if joined else []
-    return tuple(map(_as_today, names) if old else names)
+    return tuple(map(_current_name, names) if old else names)
 
 
-def _as_today(name: str) -> str:
+def _current_name(name: str) -> str:
     try:
         return canonical_symbol(name)
     except ValueError:
         return name
 
 
-_NEEDED = frozenset(("signal-id", "symbols", "label", "confidence", "source", "item-type"))
-_TOLD = _NEEDED | {"raw"}  # `raw` exists since signal 1.1
+_REQUIRED = frozenset(("signal-id", "symbols", "label", "confidence", "source", "item-type"))
+_HEADERS = _REQUIRED | {"raw"}  # `raw` exists since signal 1.1
 
 
 class Wanted(TypedDict, total=False):
@@ -164,22 +168,21 @@ class Selection:
 
     @property
     def everything(self) -> bool:
-        """Whether every signal matches."""
         return self == type(self)()
 
-    def matches(self, facts: Facts) -> bool:
+    def matches(self, headers: SignalHeaders) -> bool:
         """Return whether this signal by itself is wanted."""
         return (
-            (self.symbols is None or not self.symbols.isdisjoint(facts.symbols))
-            and (self.labels is None or facts.label in self.labels)
-            and (self.min_confidence == 0.0 or (facts.confidence or 0.0) >= self.min_confidence)
-            and (self.sources is None or facts.source in self.sources)
-            and (self.item_types is None or facts.item_type in self.item_types)
-            and (not self.single_symbol or len(facts.symbols) == 1)
+            (self.symbols is None or not self.symbols.isdisjoint(headers.symbols))
+            and (self.labels is None or headers.label in self.labels)
+            and (self.min_confidence == 0.0 or (headers.confidence or 0.0) >= self.min_confidence)
+            and (self.sources is None or headers.source in self.sources)
+            and (self.item_types is None or headers.item_type in self.item_types)
+            and (not self.single_symbol or len(headers.symbols) == 1)
         )
 
 
-class Gate:
+class SignalFilter:
     """Admits wanted signals and every later signal of their items.
 
     A correction or retraction of an admitted item passes every filter: it may have lost the label, the symbols or the
@@ -225,7 +228,7 @@ class Gate:
         """Item keys with an admitted signal, and those in `held`."""
         return self._passed
 
-    def forerunner(self) -> Callable[[Record], bool] | None:
+    def record_filter(self) -> Callable[[Record], bool] | None:
         """Return a header filter that drops records this gate surely rejects, or None.
 
         Dropped records are counted in `filtered` here; None where the gate is open. The filter takes each partition in
@@ -233,11 +236,11 @@ class Gate:
         """
         if self.open:
             return None
-        gate = Gate(self.selection, distinct=False, remember=self._passed.size, held=self._passed)
+        signal_filter = SignalFilter(self.selection, distinct=False, remember=self._passed.size, held=self._passed)
 
         def wanted(record: Record) -> bool:
             try:
-                admitted = gate.admits(Facts.of_record(record))
+                admitted = signal_filter.admits(SignalHeaders.of_record(record))
             except ValueError:  # the decoder reports it
                 return True
             self.filtered += not admitted
@@ -249,16 +252,16 @@ class Gate:
         """Return whether an admitted signal, or `held`, named this item."""
         return item_key in self._passed
 
-    def admits(self, facts: Facts) -> bool:
+    def admits(self, headers: SignalHeaders) -> bool:
         """Return whether the strategy gets this signal, and remember it if so."""
-        if facts.item_key not in self._passed and not self.selection.matches(facts):
+        if headers.item_key not in self._passed and not self.selection.matches(headers):
             self.filtered += 1
             return False
         # One text sent twice (such as a correction that is undone) has one signal_id and two raw positions.
-        if self._ids is not None and not self._ids.add(f"{facts.signal_id} {facts.raw}"):
+        if self._ids is not None and not self._ids.add(f"{headers.signal_id} {headers.raw}"):
             self.repeated += 1
             return False
-        self._passed.add(facts.item_key)
+        self._passed.add(headers.item_key)
         return True
 
 

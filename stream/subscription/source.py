@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from earlybird.stream.subscription.received import Received
-from earlybird.stream.subscription.watch import Condition, HealthChange
+from earlybird.stream.subscription.stage_monitor import Condition, HealthChange
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -29,7 +29,7 @@ _DIGITS = 16  # most digits of an instant until 2100
 _TIMES = re.compile(rb'"(ingested_us|updated_us)"[ \t\r\n]*+:[ \t\r\n]*+(\d{15,16})(?!\d)')
 
 
-class Stamped(NamedTuple):
+class StampedRecord(NamedTuple):
     """A record, and whether its timestamp is the broker's append time.
 
     Otherwise the timestamp is whatever its sender set.
@@ -40,7 +40,7 @@ class Stamped(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Dated:
+class DatedRecord:
     """A record with the instant from which it could be known."""
 
     record: Record
@@ -51,7 +51,7 @@ class Dated:
     signal: Signal | None = None  # the record's signal, where that dated it
 
 
-def date_raw(stamped: Stamped, rule: Rule) -> Dated:
+def date_raw(stamped: StampedRecord, rule: Rule) -> DatedRecord:
     """Date a record of a raw topic.
 
     A record that holds several items is available when the last of them is. One without any time in it gets the
@@ -63,7 +63,7 @@ def date_raw(stamped: Stamped, rule: Rule) -> Dated:
     by_broker = rule == "appended" or (rule == "auto" and stamped.appended) or not ingested
     base_us = broker_us(record) if by_broker else max(ingested)
     edits = [(at, item) for item in items if (at := plausible_us(item.get("updated_us"))) is not None and at > base_us]
-    return Dated(
+    return DatedRecord(
         record,
         max([base_us, *(at for at, _ in edits)]),
         base_us,
@@ -80,12 +80,12 @@ def available_us(record: Record, signal: Signal) -> int:
     return max(appended_us(record) or signal.ts.emitted_us, signal.ts.updated_us or 0)
 
 
-def date_signal(record: Record, signal: Signal, rule: Rule) -> Dated:
+def date_signal(record: Record, signal: Signal, rule: Rule) -> DatedRecord:
     """Date a record of the signals topic or of a replay's topic."""
     base_us = signal.ts.ingested_us if rule == "ingested" else appended_us(record) or signal.ts.emitted_us
     updated_us = signal.ts.updated_us or 0
     edited = updated_us > base_us and signal.action is SignalAction.NEW
-    return Dated(record, max(base_us, updated_us), base_us, edited, signal=signal)
+    return DatedRecord(record, max(base_us, updated_us), base_us, edited, signal=signal)
 
 
 def appended_us(record: Record) -> int | None:
@@ -94,10 +94,10 @@ def appended_us(record: Record) -> int | None:
     A replay's record carries the instant in a header, because Kafka would round it. A foreign header of that name may
     hold anything, and is ignored.
     """
-    for name, told in record.headers:
+    for name, value in record.headers:
         if name == AVAILABLE:
-            told_us = plausible_us(int(told)) if told and len(told) <= _DIGITS and told.isdigit() else None
-            return told_us or broker_us(record) or None
+            replayed_us = plausible_us(int(value)) if value and len(value) <= _DIGITS and value.isdigit() else None
+            return replayed_us or broker_us(record) or None
     return broker_us(record) or None
 
 

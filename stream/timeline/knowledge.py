@@ -21,8 +21,8 @@ log = get_logger(__name__)
 def text_us(signal: Signal, available_us: int) -> int:
     """Return the earliest of a signal's times: published, updated, ingested or available."""
     times = signal.ts
-    told = (times.published_us, times.updated_us, times.ingested_us, available_us)
-    return min(at_us for at_us in told if at_us is not None)
+    times_us = (times.published_us, times.updated_us, times.ingested_us, available_us)
+    return min(at_us for at_us in times_us if at_us is not None)
 
 
 def in_sample(signal: Signal, available_us: int) -> bool:
@@ -42,18 +42,17 @@ class InSampleCheck:
         self.reason: str | None = None  # the first signal in sample gives it
         self.signals = 0  # number in sample
         self._refuse = refuse
-        self._told: set[str] = set()  # sha256 of reported models
+        self._reported: set[str] = set()  # sha256 of reported models
 
-    def meet(self, signal: Signal, available_us: int) -> None:
-        """Check the next signal."""
+    def check(self, signal: Signal, available_us: int) -> None:
         if not in_sample(signal, available_us):
             return
         self.signals += 1
-        if signal.model.sha256 not in self._told:
-            self._told.add(signal.model.sha256)
-            self.tell(signal.model.id, _reason(signal, available_us))
+        if signal.model.sha256 not in self._reported:
+            self._reported.add(signal.model.sha256)
+            self.report(signal.model.id, _reason(signal, available_us))
 
-    def meet_rows(self, rows: Any, available_us: Sequence[int], message: Callable[[int], Signal]) -> None:
+    def check_rows(self, rows: Any, available_us: Sequence[int], message: Callable[[int], Signal]) -> None:
         """Check rows of an archive (Arrow) until each model has been reported.
 
         The rows have all columns of a signal. Columns hold the age of a text; how far a model's knowledge reaches is
@@ -64,9 +63,9 @@ class InSampleCheck:
 
         models = rows["model_sha256"]
         times = (rows["published_us"], rows["updated_us"], rows["ingested_us"], pa.array(available_us, "int64"))
-        earliest_us, told = pc.min_element_wise(*times), rows["label"].is_valid()
+        earliest_us, labelled = pc.min_element_wise(*times), rows["label"].is_valid()
         for sha256 in models.unique().to_pylist():
-            if sha256 in self._told:
+            if sha256 in self._reported:
                 continue
             own = pc.equal(models, sha256)
             first = pc.index(own, True).as_py()
@@ -74,10 +73,10 @@ class InSampleCheck:
                 signal = message(first)
                 known_us = signal.model.knowledge_until_us
                 early = own if known_us is None else pc.and_(own, pc.less_equal(earliest_us, known_us))
-                for at in pc.indices_nonzero(pc.and_(early, told)).to_pylist()[:1]:
-                    self.meet(signal if at == first else message(at), available_us[at])
+                for at in pc.indices_nonzero(pc.and_(early, labelled)).to_pylist()[:1]:
+                    self.check(signal if at == first else message(at), available_us[at])
 
-    def tell(self, model_id: str, reason: str) -> None:
+    def report(self, model_id: str, reason: str) -> None:
         """Log why a model is in sample, or raise it."""
         if self._refuse is not None:
             raise self._refuse(f"model {model_id}: {reason}")

@@ -11,7 +11,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from earlybird.stream.errors import SettingsError, SourceError
 from earlybird.stream.ports import Partition
-from earlybird.stream.timeline.availability import Dated, Stamped
+from earlybird.stream.timeline.availability import DatedRecord, StampedRecord
 from earlybird.stream.timeline.instants import instant_us, written
 
 T = TypeVar("T")
@@ -108,21 +108,21 @@ class History(Protocol):
     def cut(self, topics: Iterable[str], window: Window) -> dict[Partition, Begin]:
         """Return the partitions that lack records at the window's beginning."""
 
-    def read(self, spans: Mapping[Partition, Span], window: Window) -> list[Iterator[Stamped]]:
+    def read(self, spans: Mapping[Partition, Span], window: Window) -> list[Iterator[StampedRecord]]:
         """Return one iterator of records per partition, each in offset order."""
 
 
-class Reached(NamedTuple):
+class MergedRecord(NamedTuple):
     """A dated record, and the merged time reached by then.
 
     That time is the latest of the merged partitions' records so far; it never descends.
     """
 
     us: int
-    dated: Dated
+    dated: DatedRecord
 
 
-def merge(partitions: Iterable[Iterator[Dated]], window: Window) -> Iterator[Reached]:
+def merge(partitions: Iterable[Iterator[DatedRecord]], window: Window) -> Iterator[MergedRecord]:
     """Merge all partitions by the time each has reached, keeping their offset order."""
     streams = [_climbing(partition, window.slack_us) for partition in partitions]
     for reached in heapq.merge(*streams, key=_merge_key):
@@ -200,11 +200,11 @@ def parse_bounds(
     instant: int | None = None
     offsets: dict[Partition | None, int] = {}
     for text in texts:
-        place, equals, number = text.rpartition("=")
+        bound, equals, number = text.rpartition("=")
         if equals:
             if not number.isdecimal():
                 raise SettingsError(f"{name}: an offset like offset=100 or news.raw/0=100 expected, was {text!r}")
-            offsets[_place(place)] = int(number)
+            offsets[_partition_named(bound)] = int(number)
         elif instant is not None:
             raise SettingsError(f"{name}: one instant expected, was a second: {text!r}")
         else:
@@ -212,7 +212,7 @@ def parse_bounds(
     return instant, offsets
 
 
-def _climbing(partition: Iterator[Dated], slack_us: int | None) -> Iterator[Reached]:
+def _climbing(partition: Iterator[DatedRecord], slack_us: int | None) -> Iterator[MergedRecord]:
     """Yield each record with the latest time so far.
 
     A record far ahead of the next one has a wrong clock and moves no time: otherwise all that follows would be behind.
@@ -223,16 +223,16 @@ def _climbing(partition: Iterator[Dated], slack_us: int | None) -> Iterator[Reac
         following = next(partition, None)
         if following is None or dated.base_us <= following.base_us + far_us:
             reached_us = max(reached_us, dated.base_us)
-        yield Reached(reached_us, dated)
+        yield MergedRecord(reached_us, dated)
         dated = following
 
 
-def _merge_key(reached: Reached) -> tuple[int, str, int, int]:
+def _merge_key(reached: MergedRecord) -> tuple[int, str, int, int]:
     record = reached.dated.record
     return reached.us, record.topic, record.partition, record.offset
 
 
-def _place(name: str) -> Partition | None:
+def _partition_named(name: str) -> Partition | None:
     if name == "offset":
         return None
     topic, slash, number = name.rpartition("/")

@@ -122,7 +122,7 @@ def test_an_open_transaction_is_reported_until_it_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Records behind it are there and cannot be read: a line and a gauge, for nothing else tells it from silence."""
-    monkeypatch.setattr("earlybird.stream.adapters.reached.STALLED_S", 0.5)
+    monkeypatch.setattr("earlybird.stream.adapters.read_progress.STALLED_S", 0.5)
     ground = one_partition()
     producer = Producer({"bootstrap.servers": ground.bootstrap_servers, "transactional.id": ground.news})
     producer.init_transactions(30)

@@ -37,7 +37,7 @@ def finished_by_commit(ground: Any, *, use_map: bool = True) -> set[Position]:
     for place in places:
         if place.offset >= 0:
             commit = commit_of(place, named_topic(place))
-            above = commit_map.decode(commit.offset, commit.metadata) if use_map and commit else ()
+            above = commit_map.decode(commit.offset, commit.metadata).finished if use_map and commit else ()
             finished |= {Position(ground.news, place.partition, offset) for offset in (*range(place.offset), *above)}
     return finished
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from earlybird.engine.bench.idle import PAIRS, idle
-from earlybird.engine.bench.measure import Pace, measure
-from earlybird.engine.bench.paired_models import twin
+from earlybird.engine.bench.measure import RunLength, measure
+from earlybird.engine.bench.paired_models import paired_models
 from earlybird.engine.bench.profile import profile
 from earlybird.engine.bench.registry import BUILDS, ROWS
 from earlybird.engine.bench.row import Setting
@@ -24,14 +24,14 @@ pytestmark = [
 ]
 
 CONFIG = GEOMETRIES["mini"]
-PACE = Pace(rounds=1, seconds=0.0, patience=60.0, checked=BLOCK)
+PACE = RunLength(rounds=1, seconds=0.0, longest_s=60.0, checked=BLOCK)
 TOLERANCE = {"float32": 1e-3, "bfloat16": 1.0, "float16": 0.2}
 
 
 @pytest.fixture(scope="module")
 def setting() -> Setting:
     tiers = (Tier(8, 128, 1), Tier(16, 256, 1), Tier(32, 512, 2), Tier(64, 2048, 4))
-    return Setting(CONFIG, twin(CONFIG), 1, 16, 512, torch.device("cuda"), tiers)
+    return Setting(CONFIG, paired_models(CONFIG), 1, 16, 512, torch.device("cuda"), tiers)
 
 
 def test_every_row_runs_on_the_card_and_agrees_with_the_oracle(setting: Setting) -> None:

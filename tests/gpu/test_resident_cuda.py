@@ -18,7 +18,7 @@ import torch
 from earlybird.engine.config import CUDA_TIERS, EngineConfig
 from earlybird.engine.device.layer import StaticElbert
 from earlybird.engine.device.loop import Resident
-from earlybird.engine.device.step import Step, Table, Tier
+from earlybird.engine.device.step import CapturedStep, Table, Tier
 from earlybird.engine.device.streams import CudaDevice
 from earlybird.engine.engine import Engine
 from earlybird.engine.exits.spec import parse
@@ -70,7 +70,7 @@ def test_1_a_step_runs_without_a_graph_and_without_a_sync(dtype: str) -> None:
     model = on_card(getattr(torch, dtype))
     policy, tier = parse("cwb:delta=0.3,window=2", model.config.layers), Tier(16, 512)
     table = Table.empty(model, policy, (tier,), entries=64)
-    step = Step(model, policy, table, tier)
+    step = CapturedStep(model, policy, table, tier)
     table.queue[:3] = torch.tensor([[0, 9, 0], [9, 1, 1], [10, 80, 2]], device="cuda")
     table.queue_tokens[:90] = torch.arange(90, device="cuda") + 5
     table.tail.fill_(3)
@@ -85,8 +85,8 @@ def test_1_a_step_runs_without_a_graph_and_without_a_sync(dtype: str) -> None:
         finally:
             torch.cuda.set_sync_debug_mode("default")
     assert table.counts.tolist() == [3, 3]
-    assert sorted(table.said_facts[:3, 0].tolist()) == [0, 1, 2]
-    assert bool(table.said_logits[:3].isfinite().all())
+    assert sorted(table.result_facts[:3, 0].tolist()) == [0, 1, 2]
+    assert bool(table.result_logits[:3].isfinite().all())
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
@@ -167,13 +167,13 @@ def test_5_half_precision_flips_few_labels(dtype: str) -> None:
     assert [ticket for ticket in clear if said[ticket].label != expected[ticket].label] == []
 
 
-@pytest.mark.parametrize("fuse", [False, True])
+@pytest.mark.parametrize("compile", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_6_deterministic_mode_holds_or_is_refused_by_name(dtype: str, fuse: bool) -> None:
+def test_6_deterministic_mode_holds_or_is_refused_by_name(dtype: str, compile: bool) -> None:
     """Tiles and num_splits=1: equal bits in other orders, company and tiers. If this card's kernels keep no promise,
     Engine says so at start; then this test fails with that sentence, which is what we want to know."""
-    loaded = engine(dtype, deterministic=True, fuse=fuse)
-    print(f"{dtype}, {'fused' if fuse else 'plain'}: {loaded.tiles} tiles")
+    loaded = engine(dtype, deterministic=True, compile=compile)
+    print(f"{dtype}, {'fused' if compile else 'plain'}: {loaded.tiles} tiles")
     requests, seen = texts(200, 80), []
     for number in range(3):
         random.Random(number).shuffle(requests)
@@ -185,7 +185,9 @@ def test_6_deterministic_mode_holds_or_is_refused_by_name(dtype: str, fuse: bool
 def test_7_a_fused_step_says_what_the_plain_one_says(dtype: str) -> None:
     """Compiled before capture, at full depth."""
     requests = texts(60, 80)
-    plain, fused = (drained(engine(dtype, policy="full", fuse=fuse).runner(), requests) for fuse in (False, True))
+    plain, fused = (
+        drained(engine(dtype, policy="full", compile=compile).runner(), requests) for compile in (False, True)
+    )
     for ticket, verdict in plain.items():
         assert verdict.probs == pytest.approx(fused[ticket].probs, abs=1e-5 if dtype == "float32" else 3e-2)
 
@@ -197,9 +199,9 @@ def test_8_auto_takes_the_card() -> None:
     assert loaded.numerics != Engine.load(EngineConfig(device="cpu")).numerics
 
 
-@pytest.mark.parametrize("fuse", [False, True])
+@pytest.mark.parametrize("compile", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_9_the_fast_tiles_hold(dtype: str, fuse: bool) -> None:
+def test_9_the_fast_tiles_hold(dtype: str, compile: bool) -> None:
     """With the shipped tiers. Where they do not, deterministic mode launches each tile by itself and costs more than
     it should: to be known, not to be lived with."""
-    assert engine(dtype, deterministic=True, fuse=fuse, tiers=CUDA_TIERS).tiles in ("whole", "half")
+    assert engine(dtype, deterministic=True, compile=compile, tiers=CUDA_TIERS).tiles in ("whole", "half")

@@ -141,8 +141,8 @@ class World:
     def turn(self, times: int = 2) -> None:
         """The consumer's and the publisher's turn, a few times each."""
         for _ in range(times):
-            self.pipeline.turn()
-            self.publisher.turn(0.001)
+            self.pipeline.run_once()
+            self.publisher.run_once(0.001)
 
     def finish(self) -> None:
         """Let everything out."""

@@ -39,9 +39,9 @@ from earlybird.stream.stage.outcome import signal_record
 from earlybird.stream.strategies.invented import invented
 from earlybird.stream.subscription.buffer import Buffer, Waiting
 from earlybird.stream.subscription.recording import Recording
-from earlybird.stream.subscription.selection import Facts, Gate, Selection
-from earlybird.stream.subscription.watch import Patience, Watch
-from earlybird.stream.timeline.availability import Stamped, appended_us
+from earlybird.stream.subscription.selection import Selection, SignalFilter, SignalHeaders
+from earlybird.stream.subscription.stage_monitor import HealthTimeouts, StageMonitor
+from earlybird.stream.timeline.availability import StampedRecord, appended_us
 from project import ROOT
 
 T0 = 1_700_000_000_000_000
@@ -91,11 +91,11 @@ FOREIGN: list[tuple[str, bytes | None]] = [
 def test_facts_are_the_signals_whatever_else_a_record_has(foreign: tuple[str, bytes | None]) -> None:
     """A bridge or a tracer may add any header, before or behind ours."""
     record = as_record(invented("1", T0, 0.7, symbols=["NVDA", "AMD"]))
-    expected = Facts.of_record(record)
-    assert expected == Facts.of_signal(decode(Signal, record.value or b""))
+    expected = SignalHeaders.of_record(record)
+    assert expected == SignalHeaders.of_signal(decode(Signal, record.value or b""))
     for headers in ((foreign, *record.headers), (*record.headers, foreign)):
         odd = replace(record, headers=headers)
-        assert Facts.of_record(odd) == expected and appended_us(odd) == T0
+        assert SignalHeaders.of_record(odd) == expected and appended_us(odd) == T0
 
 
 @pytest.mark.parametrize("key", [None, b"\xff\xfe", b"wire:1"])
@@ -103,7 +103,11 @@ def test_facts_are_the_signals_whatever_else_a_record_has(foreign: tuple[str, by
 def test_facts_of_headers_and_of_contents_agree(key: bytes | None, symbols: list[str]) -> None:
     """So that a filter lets the same signals through, live and in a replay."""
     record = replace(as_record(signal := invented("1", T0, symbols=symbols)), key=key)
-    assert Facts.of_record(record) == Facts.of_record(replace(record, headers=())) == Facts.of_signal(signal)
+    assert (
+        SignalHeaders.of_record(record)
+        == SignalHeaders.of_record(replace(record, headers=()))
+        == SignalHeaders.of_signal(signal)
+    )
 
 
 _ONE_WARNING = (  # a recording whose model may have learned from it
@@ -173,20 +177,20 @@ def test_headers_tell_what_the_signal_tells(
 ) -> None:
     """So a live filter, which sees headers, and a replayed one, which sees signals, decide alike."""
     signal = invented("1", T0, score, symbols=symbols, action=action, item_type=item_type)
-    assert Facts.of_record(as_record(signal)) == Facts.of_signal(signal)
+    assert SignalHeaders.of_record(as_record(signal)) == SignalHeaders.of_signal(signal)
 
 
 def test_a_record_is_judged_before_it_is_decoded() -> None:
     """By key and headers alone: what nobody wants costs no parsing, whatever its body holds."""
     signal = invented("1", T0)
-    assert Facts.of_record(replace(as_record(signal), value=b"not read")) == Facts.of_signal(signal)
+    assert SignalHeaders.of_record(replace(as_record(signal), value=b"not read")) == SignalHeaders.of_signal(signal)
 
 
 def test_a_record_that_lost_its_headers_is_read_instead() -> None:
     """A mirror may drop them."""
     signal = invented("1", T0)
     bare = Record("signals", 0, 0, b"wire:1", encode(signal), T0)
-    assert Facts.of_record(bare) == Facts.of_signal(signal)
+    assert SignalHeaders.of_record(bare) == SignalHeaders.of_signal(signal)
 
 
 @pytest.mark.parametrize(
@@ -303,7 +307,7 @@ def test_columns_of_an_archive_tell_what_is_in_sample(tmp_path: Path) -> None:
     with Archiver(tmp_path, ["signals"]) as archiver:
         for offset, signal in enumerate(texts):
             record = replace(as_record(knowing(signal, known_us)), offset=offset, timestamp_us=T0 + offset)
-            archiver.add(Stamped(record, appended=True))
+            archiver.add(StampedRecord(record, appended=True))
     with capture_logs() as lines:
         assert Signals.replay(tmp_path).to_arrow(100).num_rows == len(list(Signals.replay(tmp_path))) == 60
     told = [line["reason"] for line in lines if line["event"] == "replay.in_sample"]
@@ -425,7 +429,7 @@ def test_an_archive_is_played_like_the_signals_themselves(tmp_path: Path) -> Non
     with Archiver(tmp_path, ["signals"]) as archiver:
         for offset, (signal, at_us) in enumerate(recorded):
             record = replace(as_record(signal), offset=offset, timestamp_us=at_us)
-            archiver.add(Stamped(record, appended=True))
+            archiver.add(StampedRecord(record, appended=True))
     wanted = {"labels": ["positive"], "start": T0 + 5 * SECOND, "latency": 250_000}
     played = list(Signals.replay(tmp_path, **wanted))  # type: ignore[arg-type]
     assert played == list(Signals.replay(recorded, **wanted)) and len(played) == 7  # type: ignore[arg-type]
@@ -538,7 +542,7 @@ def test_a_replay_is_paced_on_availability(speed: float, seconds: float) -> None
     """Four recorded seconds take four, or a tenth of that, or none."""
     time = Time()
     recorded = tape(*(invented(str(number), T0) for number in range(5)))
-    feed = Recording(recorded, Gate(Selection(), distinct=False), Constant(0), speed, time.now, time.sleep)
+    feed = Recording(recorded, SignalFilter(Selection(), distinct=False), Constant(0), speed, time.now, time.sleep)
     assert len(list(Signals(feed))) == 5
     assert time.now_s == pytest.approx(seconds)
 
@@ -579,7 +583,9 @@ def test_signals_are_taken_on_the_event_loop_itself() -> None:
             return super().take()
 
     async def everything() -> int:
-        feed = Feed(tape(invented("a", T0), invented("b", T0)), Gate(Selection(), distinct=False), Constant(0), 10.0)
+        feed = Feed(
+            tape(invented("a", T0), invented("b", T0)), SignalFilter(Selection(), distinct=False), Constant(0), 10.0
+        )
         return len([signal async for signal in Signals(feed)])
 
     assert asyncio.run(everything()) == 2 and threads == {current_thread()}
@@ -680,14 +686,14 @@ def beat(shed: int, sequence: int, worker: str = "w1") -> Heartbeat:
 def test_texts_that_a_new_worker_left_out_are_counted() -> None:
     """A count begins with its worker: after a restart under the same name, or one that joins while we watch; what one
     that ran before had left out by then is not ours to tell."""
-    watch, told = Watch(Patience(), T0), list[int]()
+    watch, told = StageMonitor(HealthTimeouts(), T0), list[int]()
     for heartbeat in (beat(7, 900), beat(9, 901), beat(3, 1), beat(4, 1, "w2"), beat(5, 2, "w2")):
-        watch.heard(heartbeat, T0)
+        watch.note_heartbeat(heartbeat, T0)
         change = watch.judge(T0)
         told += [change.shed] if change else []
     assert told == [2] and watch.condition is Condition.SHEDDING
     watch.judge(T0 + 60 * SECOND)
-    watch.heard(beat(6, 60, "w2"), T0 + 60 * SECOND)
+    watch.note_heartbeat(beat(6, 60, "w2"), T0 + 60 * SECOND)
     change = watch.judge(T0 + 60 * SECOND)
     assert change is not None and change.shed == 2 + 3 + 4 + 1 + 1
 
@@ -696,7 +702,7 @@ def test_headers_of_before_signal_1_1_are_read_in_todays_spelling() -> None:
     """A pair had a dot then; a filter finds it live as in a replay."""
     record = as_record(invented("1", T0, symbols=["BTC-USD"]))
     headers = {name: value for name, value in record.headers if name != "raw"} | {"symbols": b"BTC.USD,BRK.B"}
-    facts = Facts.of_record(replace(record, headers=tuple(headers.items())))
+    facts = SignalHeaders.of_record(replace(record, headers=tuple(headers.items())))
     assert facts.symbols == ("BTC/USD", "BRK.B")
 
 

@@ -16,7 +16,7 @@ from earlybird.stream import cli
 from earlybird.stream.adapters.embedded import EmbeddedBroker, EmbeddedRedis
 from earlybird.stream.adapters.kafka_sink import KafkaSink
 from earlybird.stream.ports import Outgoing
-from earlybird.stream.run_worker import Done
+from earlybird.stream.run_worker import RunSummary
 
 StartStage = Callable[..., Any]
 Until = Callable[[Callable[[], bool]], None]
@@ -88,8 +88,8 @@ def test_the_account_is_a_command(
 
 def test_a_worker_that_finished_nothing_names_no_cost_a_text() -> None:
     """Its whole CPU time is not that of a text."""
-    assert Done(0, 0.8).account() == {"finished": 0}
-    assert Done(4, 0.8).account() == {"finished": 4, "cpu_ms_per_text": 200.0}
+    assert RunSummary(0, 0.8).log_fields() == {"finished": 0}
+    assert RunSummary(4, 0.8).log_fields() == {"finished": 4, "cpu_ms_per_text": 200.0}
 
 
 def test_health_readiness_and_metrics(ground: Any, start_stage: StartStage, until: Until) -> None:

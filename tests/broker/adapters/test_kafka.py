@@ -176,7 +176,7 @@ def test_a_member_that_ends_serves_its_group_and_takes_nothing(broker: Any) -> N
     newcomer = broker.join(topic, group)
 
     def attended() -> bool:
-        ending.source.attend(20)
+        ending.source.serve_group(20)
         return len(newcomer.owned) == 2
 
     newcomer.poll_until(attended)

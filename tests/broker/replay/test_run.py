@@ -25,7 +25,7 @@ from earlybird.stream.client import Signals, TopicRange
 from earlybird.stream.errors import SourceError
 from earlybird.stream.ports import Outgoing, Partition, Record
 from earlybird.stream.strategies.invented import invented
-from earlybird.stream.timeline.availability import Stamped
+from earlybird.stream.timeline.availability import StampedRecord
 from earlybird.stream.timeline.merge import Span, Window
 from project import ROOT
 
@@ -284,7 +284,7 @@ def test_a_strategy_reads_a_replay_to_its_end(
     with Archiver(tmp_path / "archive", [live["signals"]]) as archiver:
         for offset, (each, at_us) in enumerate(recorded):
             record = Record(live["signals"], 0, offset, each.item_key.encode(), encode(each), at_us)
-            archiver.add(Stamped(record, True))
+            archiver.add(StampedRecord(record, True))
     to = ["--output", str(tmp_path / "out"), "--format", "topic", "--topic", topic, "--run-id", "again"]
     about: dict[str, Any] = {"topic": topic, "control_topic": f"{topic}.control", "max_age_us": None}
     with Signals.live(kafka.bootstrap_servers, start="beginning", **about) as signals:

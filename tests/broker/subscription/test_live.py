@@ -22,7 +22,7 @@ from earlybird.stream.adapters.clock import ManualClock
 from earlybird.stream.adapters.embedded import EmbeddedBroker
 from earlybird.stream.adapters.kafka_sink import KafkaSink
 from earlybird.stream.adapters.topic_range import TopicReader
-from earlybird.stream.client import CaughtUp, Condition, HealthChange, Patience, Signals, StaleSignal, TopicRange
+from earlybird.stream.client import CaughtUp, Condition, HealthChange, HealthTimeouts, Signals, StaleSignal, TopicRange
 from earlybird.stream.errors import SettingsError, SourceError
 from earlybird.stream.parsing.records import Refusal
 from earlybird.stream.ports import Outgoing, Position, Record
@@ -308,8 +308,8 @@ def test_lag_death_and_quiet_are_told_apart(stage: Stage) -> None:
     """Each change reaches the handler once, on the iterating thread, and so does recovery."""
     told: list[HealthChange] = []
     clock = ManualClock(now_us())
-    patience = Patience(dead_after_us=5 * SECOND, lag_after_us=5 * SECOND, quiet_after_us=60 * SECOND)
-    with stage.live(control_topic=stage.control, clock=clock, patience=patience, max_age_us=None) as signals:
+    patience = HealthTimeouts(dead_after_us=5 * SECOND, lag_after_us=5 * SECOND, quiet_after_us=60 * SECOND)
+    with stage.live(control_topic=stage.control, clock=clock, health_timeouts=patience, max_age_us=None) as signals:
         signals.on_health(told.append)
 
         def until(condition: Condition) -> None:

@@ -10,28 +10,28 @@ import torch
 from earlybird.engine.bench import curve as curves
 from earlybird.engine.bench import engine_command
 from earlybird.engine.bench.idle import idle
-from earlybird.engine.bench.measure import Pace
+from earlybird.engine.bench.measure import RunLength
 from earlybird.engine.bench.memory import memory
-from earlybird.engine.bench.paired_models import twin
+from earlybird.engine.bench.paired_models import paired_models
 from earlybird.engine.bench.profile import profile
 from earlybird.engine.bench.registry import BUILDS, ROWS
 from earlybird.engine.bench.row import Setting
 from earlybird.engine.bench.threads import scaling
-from earlybird.engine.bench.workload import BLOCK, GEOMETRIES, Text, forced_depths, texts, usual_lengths
+from earlybird.engine.bench.workload import BLOCK, GEOMETRIES, BenchText, forced_depths, texts, usual_lengths
 from earlybird.engine.config import ModelConfig
 from earlybird.stream import cli
 
 SMALL = ModelConfig(97, 16, 32, 2, 64, 4, 40, "norm_then_project", "first", "gelu_new", 1e-12)
-PACE = Pace(rounds=1, seconds=0.0, patience=0.0, checked=BLOCK)
+PACE = RunLength(rounds=1, seconds=0.0, longest_s=0.0, checked=BLOCK)
 
 
 @pytest.fixture(scope="module")
 def setting() -> Setting:
-    return Setting(SMALL, twin(SMALL), threads=1, slots=4, token_budget=100)
+    return Setting(SMALL, paired_models(SMALL), threads=1, slots=4, token_budget=100)
 
 
 @pytest.fixture
-def work() -> list[Text]:
+def work() -> list[BenchText]:
     return texts(SMALL, usual_lengths(40), forced_depths(4, 0.5), 2)
 
 
@@ -67,14 +67,16 @@ def test_the_command_prints_one_json_object(
 
 
 @pytest.mark.parametrize("pair", [("idle_fp32", "alone_fp32"), ("idle_resident_fp32", "alone_graph_fp32")])
-def test_an_idle_engine_is_held_to_one_text_alone(pair: tuple[str, str], setting: Setting, work: list[Text]) -> None:
+def test_an_idle_engine_is_held_to_one_text_alone(
+    pair: tuple[str, str], setting: Setting, work: list[BenchText]
+) -> None:
     """Text by text, both ways."""
     (found,) = idle(dict([pair]), setting, work[:4], lambda _: None)
     assert (found.name, found.dtype) == (pair[0], "float32")
     assert found.idle_ms > 0 and found.alone_ms > 0 and found.ratio > 0
 
 
-def test_threads_are_held_to_one_thread(setting: Setting, work: list[Text]) -> None:
+def test_threads_are_held_to_one_thread(setting: Setting, work: list[BenchText]) -> None:
     """Doubled up to what was asked for; the first is its own measure."""
     found = scaling(setting, work, 3, PACE)
     assert [each.threads for each in found] == [1, 2, 3] and found[0].ratio == 1.0
@@ -90,7 +92,7 @@ def test_memory_is_that_of_an_engine_and_nothing_else(setting: Setting) -> None:
 
 
 @pytest.mark.parametrize("name", ["packed_fp32_det", "packed_int8", "resident_fp32"])
-def test_a_profile_adds_up(name: str, setting: Setting, work: list[Text]) -> None:
+def test_a_profile_adds_up(name: str, setting: Setting, work: list[BenchText]) -> None:
     """Products, attention and the host's own time are told apart; nothing is counted twice."""
     found = profile(name, BUILDS[name](setting), setting, work, 90.0)
     parts = {part.kind: part for part in found.parts}

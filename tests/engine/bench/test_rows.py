@@ -15,11 +15,19 @@ from earlybird.engine.bench.flips_command import flips
 from earlybird.engine.bench.host import host
 from earlybird.engine.bench.limit import peaks
 from earlybird.engine.bench.machine import machine
-from earlybird.engine.bench.measure import MISSING, Pace, Result, measure
-from earlybird.engine.bench.paired_models import twin
+from earlybird.engine.bench.measure import MISSING, Result, RunLength, measure
+from earlybird.engine.bench.paired_models import paired_models
 from earlybird.engine.bench.registry import BUILDS, ROWS
-from earlybird.engine.bench.row import Build, PeerResult, Row, Setting
-from earlybird.engine.bench.workload import BLOCK, GEOMETRIES, Text, forced_depths, lengths_of, texts, usual_lengths
+from earlybird.engine.bench.row import BenchRow, Build, PeerResult, Setting
+from earlybird.engine.bench.workload import (
+    BLOCK,
+    GEOMETRIES,
+    BenchText,
+    forced_depths,
+    lengths_of,
+    texts,
+    usual_lengths,
+)
 from earlybird.engine.config import ModelConfig
 from earlybird.engine.device.step import Tier
 from earlybird.engine.errors import ConfigError
@@ -29,17 +37,17 @@ from earlybird.schemas.signal import ExitReason
 from earlybird.stream import cli
 
 SMALL = ModelConfig(97, 16, 32, 2, 64, 4, 40, "norm_then_project", "first", "gelu_new", 1e-12)
-PACE = Pace(rounds=1, seconds=0.0, patience=0.0, checked=BLOCK)
+PACE = RunLength(rounds=1, seconds=0.0, longest_s=0.0, checked=BLOCK)
 
 
 @pytest.fixture(scope="module")
 def setting() -> Setting:
     tiers = (Tier(2, 20), Tier(4, 40), Tier(4, 80, 2), Tier(8, 160, 3))
-    return Setting(SMALL, twin(SMALL), threads=1, slots=4, token_budget=100, tiers=tiers)
+    return Setting(SMALL, paired_models(SMALL), threads=1, slots=4, token_budget=100, tiers=tiers)
 
 
 @pytest.fixture
-def work() -> list[Text]:
+def work() -> list[BenchText]:
     return texts(SMALL, usual_lengths(40), forced_depths(4, 0.5), 2)
 
 
@@ -109,19 +117,19 @@ def test_every_row_says_what_the_oracle_says(name: str, measured: tuple[dict[str
 @pytest.mark.parametrize(
     "name", ["hf_b32", "hf_varlen_b256", "algorithm1", "algorithm1_stream", "packed_fp32", "packed_host_fp32"]
 )
-def test_every_text_is_answered_once(name: str, setting: Setting, work: list[Text]) -> None:
+def test_every_text_is_answered_once(name: str, setting: Setting, work: list[BenchText]) -> None:
     """In any order."""
     assert sorted(said.ticket for said in BUILDS[name](setting).run(work)) == list(range(len(work)))
 
 
 @pytest.mark.parametrize("name", ["algorithm1", "algorithm1_stream"])
-def test_algorithm_1_pads_as_printed(name: str, setting: Setting, work: list[Text]) -> None:
+def test_algorithm_1_pads_as_printed(name: str, setting: Setting, work: list[BenchText]) -> None:
     """To the longest text of the run (section IV-B, Case 1), not to the longest allowed: that is the stream's row."""
     short = [text for text in work if len(text.ids) < 30]
     row: Any = BUILDS[name](setting)
     widths, padded = set[int](), row.padded
 
-    def watched(texts: Sequence[Text], width: int) -> Any:
+    def watched(texts: Sequence[BenchText], width: int) -> Any:
         widths.add(width)
         return padded(texts, width)
 
@@ -143,7 +151,7 @@ def test_the_int8_peer_is_refused_unless_every_product_is_int8(setting: Setting)
     pytest.importorskip("onnxruntime")
     onnx = pytest.importorskip("onnx")
     ort_graph = importlib.import_module("earlybird.engine.bench.ort_graph")
-    model = ort_graph.one_pass(SMALL, setting.twin.tensors)
+    model = ort_graph.one_pass(SMALL, setting.paired_models.tensors)
     turned = ort_graph.eight_bits(model, reduce_range=True)
     assert sum(node.op_type == "MatMulInteger" for node in turned.graph.node) == 6 + 2  # pooler and classifier too
     for constant in list(model.graph.initializer):
@@ -161,11 +169,11 @@ class Wrong:
 
     dtype, peer, refilled, slots = "float32", True, False, 1
 
-    def run(self, texts: Sequence[Text]) -> list[PeerResult]:
+    def run(self, texts: Sequence[BenchText]) -> list[PeerResult]:
         return [PeerResult(text.ticket, min(text.depth + text.ticket % 2, 4), (9.0, 0.0, -9.0)) for text in texts]
 
 
-def test_a_wrong_row_is_noticed(setting: Setting, work: list[Text]) -> None:
+def test_a_wrong_row_is_noticed(setting: Setting, work: list[BenchText]) -> None:
     """Speed without the right answers does not pass for speed."""
     builds: dict[str, Build] = {"wrong": lambda _: Wrong()}
     _, (result,) = measure(builds, setting, work, PACE, lambda _: None)
@@ -174,10 +182,10 @@ def test_a_wrong_row_is_noticed(setting: Setting, work: list[Text]) -> None:
     assert result.max_logit_diff is not None and result.max_logit_diff > 1.0
 
 
-def test_a_missing_peer_is_named_with_its_cure(setting: Setting, work: list[Text]) -> None:
+def test_a_missing_peer_is_named_with_its_cure(setting: Setting, work: list[BenchText]) -> None:
     """Never dropped."""
 
-    def absent(_: Setting) -> Row:
+    def absent(_: Setting) -> BenchRow:
         raise ModuleNotFoundError("no", name="onnxruntime")
 
     _, (missing, there) = measure(
@@ -224,7 +232,7 @@ def test_flips_of_a_file_are_told(capsys: pytest.CaptureFixture[str], tmp_path: 
     assert report["texts"] == 2 and 0 < report["max_change_same_layer"] < 0.2
 
 
-def test_the_host_side_answers_what_it_was_given(work: list[Text]) -> None:
+def test_the_host_side_answers_what_it_was_given(work: list[BenchText]) -> None:
     """Around played steps: every text leaves once, whatever they are played with."""
     assert host(SMALL, work).texts_per_s > 0
 

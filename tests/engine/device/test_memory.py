@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from earlybird.engine.device.loop import Resident
-from earlybird.engine.device.step import Step, Table, Tier
-from earlybird.engine.device.streams import CudaDevice, Immediate, Mark, Work
+from earlybird.engine.device.step import CapturedStep, Table, Tier
+from earlybird.engine.device.streams import CudaDevice, Immediate, StreamMark, Work
 from earlybird.engine.exits.spec import parse
 from earlybird.engine.types import Request
 
@@ -45,7 +45,7 @@ def _no_card(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_captured_step_lives_as_long_as_its_graph(pair: Callable) -> None:
     """Its own tensors are made before the capture, and the graph reads them at every replay."""
     model, policy, tier = pair("albert").static, parse("full", 6), Tier(4, 64)
-    step = Step(model, policy, Table.empty(model, policy, (tier,), 8), tier)
+    step = CapturedStep(model, policy, Table.empty(model, policy, (tier,), 8), tier)
     watched = [weakref.ref(step), weakref.ref(step._tokens), weakref.ref(step._places)]
     work = CudaDevice(torch.device("cuda")).graph(step)
     del step
@@ -75,11 +75,11 @@ def test_a_process_may_compile_more_steps_than_the_compiler_expects_of_one_funct
             return torch.compile(step, fullgraph=True, dynamic=False, backend="eager")
 
     model, policy = pair("albert").static, parse("full", 6)
-    device = Eager(torch.device("cuda"), fuse=True)
+    device = Eager(torch.device("cuda"), compile=True)
     for slots in range(1, 11):
         tier = Tier(slots, 64)
         table = Table.empty(model, policy, (tier,), 8)
-        device.graph(Step(model, policy, table, tier))
+        device.graph(CapturedStep(model, policy, table, tier))
         assert table.counts.tolist() == [0, 0]
 
 
@@ -105,11 +105,11 @@ class LazyLane:
     def run(self, work: Work) -> None:
         work()
 
-    def mark(self) -> Mark:
+    def mark(self) -> StreamMark:
         self.marks.append(LazyMark())
         return self.marks[-1]
 
-    def after(self, mark: Mark) -> None:
+    def after(self, mark: StreamMark) -> None:
         """In order already."""
 
 
@@ -122,7 +122,7 @@ def test_a_loop_that_is_dropped_waits_for_its_last_steps(pair: Callable, fails: 
     runner = Resident(pair("albert").static, parse("full", 6), (Tier(4, 64),), device)
     runner.submit([Request(1, (5, 6, 7))])
     if fails:
-        runner._landings.clear()
+        runner._buffers.clear()
         with pytest.raises(AssertionError, match="landings"):
             runner.step()
     while not fails and (runner.waiting or runner.active):
@@ -135,5 +135,5 @@ def test_a_loop_that_is_dropped_waits_for_its_last_steps(pair: Callable, fails: 
 @pytest.mark.usefixtures("_no_card")
 def test_the_compiler_knows_its_options() -> None:
     """An option that torch has renamed would fail at the first start on a card."""
-    device = CudaDevice(torch.device("cuda"), fuse=True, deterministic=True)
+    device = CudaDevice(torch.device("cuda"), compile=True, deterministic=True)
     assert callable(device._fused(lambda: None))

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from earlybird.engine.device.layer import StaticElbert, Tiles
 from earlybird.engine.device.loop import Resident
-from earlybird.engine.device.step import Step, Table, Tier
+from earlybird.engine.device.step import CapturedStep, Table, Tier
 from earlybird.engine.device.streams import Immediate
 from earlybird.engine.exits.spec import parse
 from earlybird.engine.types import Request
@@ -143,13 +143,13 @@ def test_a_step_never_waits_and_never_moves_a_buffer(
 
 def fake_world(
     pair: Callable, geometry: str, dtype: torch.dtype, tiles: Tiles | None, tiers: tuple[Tier, ...]
-) -> tuple[Table, list[Step]]:
+) -> tuple[Table, list[CapturedStep]]:
     """Everything on fake CUDA; call it under FakeTensorMode."""
     config = pair(geometry).static.config
     tensors = {name: torch.empty(shape, dtype=dtype, device="cuda") for name, shape in shapes(config).items()}
     model, policy = StaticElbert(config, tensors, tiles=tiles), parse(POLICIES[0], config.layers)
     table = Table.empty(model, policy, tiers, entries=32)
-    return table, [Step(model, policy, table, tier) for tier in tiers]
+    return table, [CapturedStep(model, policy, table, tier) for tier in tiers]
 
 
 def described(table: Table) -> list[tuple[str, torch.Size, torch.dtype, str]]:
@@ -205,7 +205,7 @@ def test_offsets_of_empty_slots_repeat_the_last_end(pair: Callable) -> None:
     """Two texts in five slots: what varlen attention reads at a replay."""
     model, policy = pair("albert").static, parse("full", 6)
     table = Table.empty(model, policy, (Tier(5, 64),), entries=8)
-    step = Step(model, policy, table, Tier(5, 64))
+    step = CapturedStep(model, policy, table, Tier(5, 64))
     table.queue[:2] = torch.tensor([[0, 7, 0], [7, 3, 1]])
     table.tail.fill_(2)
     with torch.no_grad():

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from earlybird.engine.device.loop import Resident
 from earlybird.engine.device.step import Tier
-from earlybird.engine.device.streams import Mark, Work
+from earlybird.engine.device.streams import StreamMark, Work
 from earlybird.engine.exits.spec import parse
 from earlybird.engine.slots.reference import trace
 from earlybird.engine.types import Request
@@ -44,10 +44,10 @@ class LateLane:
         self._items.append(work)
         self.device.run_some()
 
-    def mark(self) -> Mark:
+    def mark(self) -> StreamMark:
         return LateMark(self, self.done + len(self._items))
 
-    def after(self, mark: Mark) -> None:
+    def after(self, mark: StreamMark) -> None:
         assert isinstance(mark, LateMark)
         self._items.append(mark)
 

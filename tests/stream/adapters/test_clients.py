@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 from structlog.testing import capture_logs
 
-from earlybird.stream.adapters.clients import ClientLog, leave
+from earlybird.stream.adapters.clients import ClientLog, close_consumer
 
 
 class Consumer:
@@ -28,7 +28,7 @@ def test_a_close_that_never_comes_back_is_left_behind() -> None:
     """The process must be able to end; the log says that the group was not told."""
     consumer = Consumer()
     with capture_logs() as lines:
-        assert not leave(consumer, "source", timeout_s=0.05)
+        assert not close_consumer(consumer, "source", timeout_s=0.05)
     assert [(line["event"], line["client"]) for line in lines] == [("client.not_left", "source")]
     consumer.word.set()
     assert consumer.closed.wait(5)
@@ -39,7 +39,7 @@ def test_a_close_that_comes_back_is_waited_for() -> None:
     consumer = Consumer()
     consumer.word.set()
     with capture_logs() as lines:
-        assert leave(consumer, "source", timeout_s=60)
+        assert close_consumer(consumer, "source", timeout_s=60)
     assert consumer.closed.is_set() and not lines
 
 
@@ -48,7 +48,7 @@ def test_what_a_callback_raises_while_leaving_is_raised_here() -> None:
     consumer = Consumer(RuntimeError("not committed"))
     consumer.word.set()
     with pytest.raises(RuntimeError, match="not committed"):
-        leave(consumer, "source")
+        close_consumer(consumer, "source")
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from earlybird.stream.ports import Position, Record
 from earlybird.stream.stage.messages import Entry
 from earlybird.stream.stage.outcome import signal_record
 from earlybird.stream.strategies.invented import invented
-from earlybird.stream.subscription.selection import Facts, Selection
-from earlybird.stream.timeline.availability import Stamped
+from earlybird.stream.subscription.selection import Selection, SignalHeaders
+from earlybird.stream.timeline.availability import StampedRecord
 from project import ROOT
 
 pa = pytest.importorskip("pyarrow", reason="NO PYARROW: pip install -e '.[strategies]'")
@@ -39,7 +39,7 @@ def archive(root: Path, recorded: list[tuple[Signal, int]], partitions: int = 3)
             sent = signal_record(signal, entry, "signals")
             number = sum(signal.item_key.encode()) % partitions
             record = Record("signals", number, offsets[number], sent.key, sent.value, at_us, sent.headers)
-            archiver.add(Stamped(record, appended=True))
+            archiver.add(StampedRecord(record, appended=True))
             offsets[number] += 1
 
 
@@ -80,7 +80,7 @@ def test_columns_decide_as_headers_do(signals: list[Signal], wanted: dict[str, o
         + [("confidence", pa.float64()), ("symbols", pa.list_(pa.string()))]
     )
     table = pa.Table.from_pylist([signal_row(signal) for signal in signals], schema=schema)
-    assert matching(table, selection).to_pylist() == [selection.matches(Facts.of_signal(s)) for s in signals]
+    assert matching(table, selection).to_pylist() == [selection.matches(SignalHeaders.of_signal(s)) for s in signals]
 
 
 @pytest.fixture(scope="module")

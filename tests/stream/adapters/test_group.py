@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from earlybird.stream.adapters.group import LOOK_S, Membership
+from earlybird.stream.adapters.group import CHECK_INTERVAL_S, Membership
 
 
 class Client:
@@ -28,36 +28,36 @@ class Member:
         self.client, self._now = Client(), 0.0
         self.ship = Membership(cast(Any, self.client), protocol, lambda: self._now)
 
-    def look(self) -> bool:
-        self._now += 2 * LOOK_S
-        self.ship.look()
-        return self.ship.settled
+    def refresh(self) -> bool:
+        self._now += 2 * CHECK_INTERVAL_S
+        self.ship.refresh()
+        return self.ship.is_member
 
 
 def test_classic_waits_for_the_assignment_that_ends_the_rebalance() -> None:
     """A member id, and a generation that an earlier membership left behind, are not enough."""
     member = Member("classic")
     member.client.name, member.client.generation = "a", 2
-    assert not member.look()
+    assert not member.refresh()
     member.ship.assigned()
-    assert member.look()
+    assert member.refresh()
     member.client.name = None  # a spare that is thrown out: there is nothing to lose, so nothing is called
-    assert not member.look()
+    assert not member.refresh()
     member.client.name = "b"
-    assert not member.look()
+    assert not member.refresh()
     member.ship.assigned()
-    assert member.look()
+    assert member.refresh()
 
 
 def test_consumer_counts_from_its_epoch() -> None:
     """The name is there from the start, and nobody calls a spare."""
     member = Member("consumer")
     member.client.name = "a"
-    for epoch, settled in ((-1, False), (3, True), (0, False), (5, True)):
+    for epoch, is_member in ((-1, False), (3, True), (0, False), (5, True)):
         member.client.generation = epoch
-        assert member.look() is settled
+        assert member.refresh() is is_member
     member.ship.lost()
-    assert not member.ship.settled
+    assert not member.ship.is_member
 
 
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
@@ -65,8 +65,8 @@ def test_a_client_that_writes_it_otherwise_leaves_it_to_the_callbacks(protocol: 
     """A worker that has partitions stays ready."""
     member = Member(protocol)
     member.client.tag = b"CGMDv3:"
-    assert not member.look()
+    assert not member.refresh()
     member.ship.assigned()
-    assert member.look()
+    assert member.refresh()
     member.ship.lost()
-    assert not member.look()
+    assert not member.refresh()

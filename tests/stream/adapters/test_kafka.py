@@ -51,7 +51,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """scripted(messages) is a source that owns PLACE, and its listener."""
 
     def make(messages: list[Message]) -> tuple[KafkaSource, Told]:
-        monkeypatch.setattr(kafka, "_client", lambda _settings: Scripted(messages))
+        monkeypatch.setattr(kafka, "open_consumer", lambda _settings: Scripted(messages))
         source, told = KafkaSource("localhost:1", [PLACE.topic], "group"), Told()
         source.subscribe(told)  # type: ignore[arg-type]
         source._starts[PLACE] = 100
@@ -84,12 +84,12 @@ def test_an_answer_for_a_topic_that_is_gone_stores_nothing() -> None:
         commit=lambda offsets, asynchronous: sent.extend(offsets),  # noqa: ARG005
     )
     old, new = "A" * 21 + "B", "A" * 21 + "C"
-    ids = SimpleNamespace(latest={}, ask=lambda: {PLACE.topic: old})
+    ids = SimpleNamespace(latest={}, fetch=lambda: {PLACE.topic: old})
     offsets = Offsets(client, ids, ClientLog("source", ""), 1.0)  # type: ignore[arg-type]
     offsets.begin([TopicPartition(*PLACE)], lambda: None)
     offsets.store({PLACE: Commit(50)}, wait=False, inside=False)
     ids.latest = {PLACE.topic: new}
-    assert offsets.made_again() == [PLACE]
+    assert offsets.recreated_partitions() == [PLACE]
     offsets.answered(None, sent)
     offsets.store({PLACE: Commit(50)}, wait=False, inside=False)
     assert [place.metadata for place in sent] == [f"topic={old} ", f"topic={new} "]

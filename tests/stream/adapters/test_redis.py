@@ -18,11 +18,11 @@ from structlog.testing import capture_logs
 
 from earlybird.engine.types import Verdict
 from earlybird.schemas.signal import Exit, ExitReason, Novelty, Probabilities
-from earlybird.stream.adapters.cache_codec import Entries, write_first
+from earlybird.stream.adapters.cache_codec import EntryCodec, write_first
 from earlybird.stream.adapters.redis import PREFIX, RedisCache
 from earlybird.stream.adapters.redis_link import explained
 from earlybird.stream.errors import SettingsError
-from earlybird.stream.ports import ACQUIRED, HELD_ELSEWHERE, Answer, Claim, First, Hit, Position
+from earlybird.stream.ports import ACQUIRED, HELD_ELSEWHERE, Claim, ClaimResult, First, Hit, Position
 
 NOW_US = 1_700_000_000_000_000
 HOUR_US = 3_600_000_000
@@ -58,7 +58,7 @@ def first(offset: int = 0, seen_us: int = NOW_US, probs: tuple[float, ...] = (0.
 
 def signed(key: str, content: bytes, secret: str | None = None, header: bytes = HEADER) -> bytes:
     """An entry with this content, as somebody who knows the format and this secret writes it."""
-    return b"1 %b %b %b" % (header, Entries(secret, LAYERS)._signature(key, content), content)
+    return b"1 %b %b %b" % (header, EntryCodec(secret, LAYERS)._signature(key, content), content)
 
 
 def entry(key: str, secret: str | None = None, **fields: Any) -> bytes:
@@ -91,7 +91,7 @@ def time_to_live(server: Any, key: str) -> int:
         return redis.pttl(PREFIX + key)
 
 
-def hit(answer: Answer) -> Hit:
+def hit(answer: ClaimResult) -> Hit:
     assert isinstance(answer, Hit)
     return answer
 
@@ -623,7 +623,7 @@ class Stubborn:
         self._server, self._cache = server, cache
         self._stored = False
 
-    def claim(self, claims: Sequence[Claim]) -> list[Answer]:
+    def claim(self, claims: Sequence[Claim]) -> list[ClaimResult]:
         """As DuplicateCache.claim."""
         if not self._stored:
             for one in claims:
@@ -649,7 +649,7 @@ STRANGE: tuple[Any, ...] = (
 
 def test_a_mutated_entry_is_a_miss_or_a_signal() -> None:
     """Signed by somebody who knows how: nothing but ValueError comes out of it, or what a signal may say."""
-    rng, entries, hits = random.Random(20), Entries(None, LAYERS), 0
+    rng, entries, hits = random.Random(20), EntryCodec(None, LAYERS), 0
     for _ in range(4_000):
         content = json.loads(write_first(first()))
         for field in rng.sample(sorted(content), rng.randint(1, 2)):

@@ -12,8 +12,8 @@ from earlybird.stream.adapters.subscriber import Subscriber
 from earlybird.stream.ports import Partition, Record
 from earlybird.stream.subscription.buffer import Buffer
 from earlybird.stream.subscription.reader import Reader
-from earlybird.stream.subscription.selection import Gate
-from earlybird.stream.subscription.watch import Patience, Watch
+from earlybird.stream.subscription.selection import SignalFilter
+from earlybird.stream.subscription.stage_monitor import HealthTimeouts, StageMonitor
 
 PLACE = TopicPartition("signals", 0)
 
@@ -61,7 +61,7 @@ def record(offset: int) -> Message:
 def reader(monkeypatch: pytest.MonkeyPatch) -> tuple[Scripted, Subscriber, list[Any]]:
     """A scripted client, its subscriber in a group, and the partitions that were taken from it."""
     client, gone = Scripted({}), []
-    monkeypatch.setattr(subscriber, "Consumer", lambda _settings: client)
+    monkeypatch.setattr(subscriber, "open_consumer", lambda _settings: client)
     monkeypatch.setattr(subscriber, "partitions_of", lambda *_args, **_named: [0])
     reading = Subscriber(
         "localhost:1", ["signals"], start="beginning", group="g", revoked=lambda places, _: gone.extend(places)
@@ -100,7 +100,7 @@ def test_a_record_read_while_idle_goes_with_its_partition(reader: Any) -> None:
     """Handed over later, it would make us commit for a partition that another member owns."""
     client, reading, _ = reader
     client.polls = [lambda: record(5), client.lose]
-    reading.idle()
+    reading.keep_alive()
     client.lose()
     assert reading.poll(50) == []
 
@@ -124,15 +124,17 @@ class Group:
     def commit(self, offsets: dict[Partition, int], *, wait: bool = False) -> None:
         self.commits.append((offsets, wait))
 
-    def idle(self) -> None: ...
+    def keep_alive(self) -> None: ...
     def close(self) -> None: ...
 
 
 def test_the_last_commit_names_all_that_was_handled() -> None:
     """The one before may have been refused in a rebalance, which nobody hears of: it would all come again."""
     group, buffer = Group([Record("signals", 0, 7, None, b"{}")]), Buffer(10, "block")
-    reader = Reader(lambda _: group, None, Gate.of(), buffer, Watch(Patience(), 0), ManualClock(0), group=True)
-    reader._look_at(reader._open().poll(0))
+    reader = Reader(
+        lambda _: group, None, SignalFilter.of(), buffer, StageMonitor(HealthTimeouts(), 0), ManualClock(0), group=True
+    )
+    reader._buffer_records(reader._open().poll(0))
     assert buffer.take() is not None
     buffer.done()
     reader._commit(wait=False)

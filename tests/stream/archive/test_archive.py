@@ -19,7 +19,7 @@ from earlybird.stream.archive.reader import ArchiveHistory, read_raw, read_signa
 from earlybird.stream.archive.writer import Archiver, archive_on, starts
 from earlybird.stream.errors import SettingsError, SourceError
 from earlybird.stream.ports import Partition, Record
-from earlybird.stream.timeline.availability import Stamped, date_signal
+from earlybird.stream.timeline.availability import StampedRecord, date_signal
 from earlybird.stream.timeline.merge import Span, Window
 from project import ROOT
 
@@ -29,12 +29,12 @@ BEGIN_US = 1_714_521_600_000_000  # 2024-05-01 00:00 UTC
 HOUR_US = 3_600_000_000
 
 
-def raw(offset: int, at_us: int, partition: int = 0) -> Stamped:
+def raw(offset: int, at_us: int, partition: int = 0) -> StampedRecord:
     value = b'{"ingested_us": %d, "n": %d}' % (at_us, offset)
-    return Stamped(Record("news.raw", partition, offset, b"k", value, at_us, (("traceparent", b"x"),)), False)
+    return StampedRecord(Record("news.raw", partition, offset, b"k", value, at_us, (("traceparent", b"x"),)), False)
 
 
-def a_signal(offset: int, at_us: int, partition: int = 0, **changes: Any) -> Stamped:
+def a_signal(offset: int, at_us: int, partition: int = 0, **changes: Any) -> StampedRecord:
     fields: dict[str, Any] = {
         "signal_id": f"{partition}-{offset}",
         "item_key": f"wire:{offset}",
@@ -60,10 +60,10 @@ def a_signal(offset: int, at_us: int, partition: int = 0, **changes: Any) -> Sta
         "ts": {"ingested_us": at_us, "consumed_us": at_us + 1000, "emitted_us": at_us + 2000},
     } | changes  # fmt: skip
     value = encode(Signal.model_validate(fields, strict=False))
-    return Stamped(Record("signals", partition, offset, fields["item_key"].encode(), value, at_us, ()), True)
+    return StampedRecord(Record("signals", partition, offset, fields["item_key"].encode(), value, at_us, ()), True)
 
 
-def archive(root: Path, records: list[Stamped], **compaction: Any) -> None:
+def archive(root: Path, records: list[StampedRecord], **compaction: Any) -> None:
     with Archiver(root, ["signals"], least_rows=2) as archiver:
         for stamped in records:
             archiver.add(stamped)
@@ -181,7 +181,7 @@ def test_archiving_on_keeps_what_came_when_it_is_stopped(tmp_path: Path) -> None
     coming = [[raw(0, BEGIN_US), raw(1, BEGIN_US + 1)], [], [raw(2, BEGIN_US + 2)]]
 
     class Lines:
-        def poll(self, timeout_ms: int) -> list[Stamped]:
+        def poll(self, timeout_ms: int) -> list[StampedRecord]:
             return coming.pop(0)
 
         def refresh(self) -> None: ...
@@ -216,7 +216,7 @@ def test_topic_made_anew_is_refused(tmp_path: Path) -> None:
 
 def test_record_that_is_no_signal_is_kept_and_left_out(tmp_path: Path) -> None:
     """An archive loses nothing; a strategy gets signals only."""
-    garbage = Stamped(Record("signals", 0, 1, None, b"\xff", BEGIN_US + 1), True)
+    garbage = StampedRecord(Record("signals", 0, 1, None, b"\xff", BEGIN_US + 1), True)
     archive(tmp_path, [a_signal(0, BEGIN_US), garbage, a_signal(2, BEGIN_US + 2)])
     assert [signal.digest for signal, _ in read_signals(tmp_path)] == ["d0", "d2"]
     assert offsets(tmp_path, "signals") == [(0, 0), (0, 1), (0, 2)]
@@ -335,11 +335,11 @@ ODD: list[Record] = [
 def test_no_record_stops_an_archive(tmp_path: Path) -> None:
     """Numbers beyond 64 bits, times of any sender, broken contents, foreign headers: all is kept as it was, and what
     follows, too."""
-    records: list[Stamped] = []
+    records: list[StampedRecord] = []
     for odd in ODD:
         for topic in ("signals", "news.raw"):
             offset = sum(stamped.record.topic == topic for stamped in records)
-            records.append(Stamped(replace(odd, topic=topic, offset=offset), False))
+            records.append(StampedRecord(replace(odd, topic=topic, offset=offset), False))
         offset = sum(stamped.record.topic == "signals" for stamped in records)
         records.append(a_signal(offset, BEGIN_US + offset))
     archive(tmp_path, records, day_rows=1_000)
@@ -347,10 +347,10 @@ def test_no_record_stops_an_archive(tmp_path: Path) -> None:
     spans = history.spans(["signals", "news.raw"], Window())
     read = [stamped for rows in history.read(spans, Window()) for stamped in rows]
 
-    def as_stored(stamped: Stamped) -> Stamped:
+    def as_stored(stamped: StampedRecord) -> StampedRecord:
         at_us = stamped.record.timestamp_us
         fits = at_us is not None and abs(at_us) < 2**63
-        return Stamped(replace(stamped.record, timestamp_us=at_us if fits else None), stamped.appended)
+        return StampedRecord(replace(stamped.record, timestamp_us=at_us if fits else None), stamped.appended)
 
     expected = sorted(map(as_stored, records), key=lambda each: (each.record.topic, each.record.offset))
     assert sorted(read, key=lambda each: (each.record.topic, each.record.offset)) == expected
@@ -367,7 +367,7 @@ def test_enormous_headers_fill_no_memory(tmp_path: Path, monkeypatch: pytest.Mon
     with Archiver(tmp_path, []) as archiver:
         for offset in range(3):
             stamped = raw(offset, BEGIN_US)
-            archiver.add(Stamped(replace(stamped.record, headers=(("h", b"x" * 600_000),)), False))
+            archiver.add(StampedRecord(replace(stamped.record, headers=(("h", b"x" * 600_000),)), False))
         assert archiver.archived == 2
 
 

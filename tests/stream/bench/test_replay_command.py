@@ -14,14 +14,14 @@ from earlybird.stream.bench import replay_command as bench_replay
 from earlybird.stream.bench.recompute import measure
 from earlybird.stream.bench.replay_command import TOPIC, archived_items, invented_items, rates
 from earlybird.stream.bench.report import Whole
-from earlybird.stream.bench.workers import Place
+from earlybird.stream.bench.workers import BenchTarget
 from earlybird.stream.ports import Record
-from earlybird.stream.timeline.availability import Stamped
+from earlybird.stream.timeline.availability import StampedRecord
 
 pytest.importorskip("pyarrow")
 
 
-def archive(folder: Path, items: list[Stamped]) -> None:
+def archive(folder: Path, items: list[StampedRecord]) -> None:
     with Archiver(folder, []) as archiver:
         for stamped in items:
             archiver.add(stamped)
@@ -35,7 +35,7 @@ def test_a_measured_recomputation_counts_every_item(tmp_path: Path, monkeypatch:
     garbage, deletion = (replace(items[0].record, offset=20 + n, value=v) for n, v in enumerate((b"\xff", gone)))
     deletion = replace(deletion, value=json.dumps(gone).encode())
     garbage = replace(garbage, key=None)  # with the key of an item it would be a retraction, too
-    archive(tmp_path, [*items, Stamped(garbage, True), Stamped(deletion, True)])
+    archive(tmp_path, [*items, StampedRecord(garbage, True), StampedRecord(deletion, True)])
     found = measure(tmp_path)
     assert found.texts == 22 and found.wall_s > 0 and found.cpu_s > 0
 
@@ -44,9 +44,11 @@ def test_rows_get_what_all_can_read_in_order_of_availability(tmp_path: Path) -> 
     """Deletes, arrays and garbage stay out; offsets are made anew, so that nobody misses one."""
     at_us = 1_770_000_000_000_000
 
-    def raw(partition: int, offset: int, value: object) -> Stamped:
+    def raw(partition: int, offset: int, value: object) -> StampedRecord:
         content = value if isinstance(value, bytes) else json.dumps(value).encode()
-        return Stamped(Record("news.raw", partition, offset, b"k", content, at_us + 10 * offset + partition), True)
+        return StampedRecord(
+            Record("news.raw", partition, offset, b"k", content, at_us + 10 * offset + partition), True
+        )
 
     item = {"item_key": "wire:1", "headline": "Acme wins", "ingested_us": at_us}
     values = [item, b"\xff", [item], item | {"headline": None}, {"item_key": "x:2", "text": "up", "ingested_us": at_us}]
@@ -70,7 +72,7 @@ def test_a_missing_peer_is_named_with_its_cure(
 ) -> None:
     """As it is to be typed: what stands in brackets is no markup."""
     monkeypatch.setattr(bench_replay, "find_spec", lambda _: None)
-    monkeypatch.setattr(bench_replay, "open_place", lambda _: nullcontext(Place("", {}, "raw", 1, "signals")))
+    monkeypatch.setattr(bench_replay, "open_target", lambda _: nullcontext(BenchTarget("", {}, "raw", 1, "signals")))
     monkeypatch.setattr(bench_replay, "publish", lambda *_: None)
     bench_replay.run(Namespace(archive=None, texts=1, peer_texts=1, rounds=0, bootstrap=None, json=False))
     said = " ".join(capsys.readouterr().out.split())

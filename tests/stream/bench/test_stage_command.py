@@ -15,7 +15,7 @@ from earlybird.stream.bench.load import fill, records
 from earlybird.stream.bench.null import NullRunner, rate_of
 from earlybird.stream.bench.report import Report, Whole
 from earlybird.stream.bench.steps import steps
-from earlybird.stream.bench.workers import Place, Workers
+from earlybird.stream.bench.workers import BenchTarget, Workers
 from earlybird.stream.errors import SettingsError
 from earlybird.stream.parsing.records import Limits, Readable, read, text_of
 from project import ROOT
@@ -24,11 +24,11 @@ TEXTS = 600
 
 
 @pytest.fixture(scope="module")
-def place() -> Iterator[Place]:
+def place() -> Iterator[BenchTarget]:
     """The embedded broker with a filled raw topic."""
     with EmbeddedBroker({"raw": 4, "signals": 4, "signals.control": 1, "signals.dlq": 1, "told": 4}) as broker:
         fill(broker.bootstrap_servers, "raw", TEXTS)
-        yield Place(broker.bootstrap_servers, CLIENT_OPTIONS, "raw", 4, "signals")
+        yield BenchTarget(broker.bootstrap_servers, CLIENT_OPTIONS, "raw", 4, "signals")
 
 
 def test_every_text_of_the_load_is_readable_and_different() -> None:
@@ -59,7 +59,7 @@ def test_the_null_runner_answers_every_request_once() -> None:
     assert runner.step() == []
 
 
-def test_every_step_sees_every_text(place: Place) -> None:
+def test_every_step_sees_every_text(place: BenchTarget) -> None:
     """The first poll ends the waiting and is left out of the rates of consuming; nothing else is left out."""
     found = {step.name: step for step in steps(place, TEXTS)}
     consumed = {"consume", "consume(500) alone"}
@@ -72,7 +72,7 @@ def test_every_step_sees_every_text(place: Place) -> None:
     ]
 
 
-def test_two_workers_share_the_texts_and_publish_each_once(place: Place) -> None:
+def test_two_workers_share_the_texts_and_publish_each_once(place: BenchTarget) -> None:
     """Both hold their share before the race begins, and nothing is measured that was not done."""
     own = replace(place, signals="told")
     with Workers(own, "null:100000", 2) as workers:
@@ -89,7 +89,7 @@ def test_two_workers_share_the_texts_and_publish_each_once(place: Place) -> None
     assert len(keys) == len(set(keys)) == TEXTS
 
 
-def test_feeders_share_the_texts_of_one_device(place: Place) -> None:
+def test_feeders_share_the_texts_of_one_device(place: BenchTarget) -> None:
     """Every text passes the device, whichever feeder read it; both sides' CPU time is told."""
     run = measure(place, "null:100000", 2)
     assert run.processes == 2

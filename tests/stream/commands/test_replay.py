@@ -23,7 +23,7 @@ from earlybird.stream.archive.writer import Archiver
 from earlybird.stream.ports import Outgoing, Record
 from earlybird.stream.replay.compare import Comparison
 from earlybird.stream.strategies.invented import invented
-from earlybird.stream.timeline.availability import Stamped
+from earlybird.stream.timeline.availability import StampedRecord
 from earlybird.stream.timeline.merge import Window
 from project import ROOT
 
@@ -48,7 +48,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "headline": f"Acme wins order number {number % 300} worth {number % 300} million",
             }
             value = json.dumps(item).encode()
-            archiver.add(Stamped(Record("news.raw", 0, number, b"k", value, item["ingested_us"]), False))
+            archiver.add(StampedRecord(Record("news.raw", 0, number, b"k", value, item["ingested_us"]), False))
     return folder
 
 
@@ -124,7 +124,7 @@ def test_a_topic_that_has_a_replay_gets_no_second_one(
     with Archiver(tmp_path / "archive", ["signals"]) as archiver:
         for offset in range(5):
             signal = invented(str(offset), NOW_US + offset)
-            archiver.add(Stamped(Record("signals", 0, offset, b"k", encode(signal), NOW_US + offset), True))
+            archiver.add(StampedRecord(Record("signals", 0, offset, b"k", encode(signal), NOW_US + offset), True))
     topics = ["again", "again.control", "done", "done.control"]
     with EmbeddedBroker(dict.fromkeys(topics, 1)) as broker:
         monkeypatch.setenv("EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS", broker.bootstrap_servers)

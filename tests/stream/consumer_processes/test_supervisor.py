@@ -16,12 +16,12 @@ PATIENCE_S = 60.0
 
 StartStage = Callable[..., Any]
 Until = Callable[[Callable[[], bool]], None]
-Place = tuple[str, int, int, int]
+BenchTarget = tuple[str, int, int, int]
 
 
-def digests(bootstrap_servers: str, topic: str, count: int) -> dict[Place, str]:
+def digests(bootstrap_servers: str, topic: str, count: int) -> dict[BenchTarget, str]:
     """Of so many signals, by raw position."""
-    found: dict[Place, str] = {}
+    found: dict[BenchTarget, str] = {}
     tail = Tail(bootstrap_servers, [topic], start="beginning", options={"fetch.wait.max.ms": 5})
     deadline = time.monotonic() + PATIENCE_S
     while len(found) < count:

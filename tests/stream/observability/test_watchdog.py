@@ -28,7 +28,7 @@ from earlybird.stream.cli import main
 sys.exit(main(["run"]))
 """
 ENGINE = {"module": "earlybird.engine.slots.packed", "name": "Packed", "method": "step"}
-CONSUMER = {"module": "earlybird.stream.stage.intake", "name": "GuardedParser", "method": "encode"}
+CONSUMER = {"module": "earlybird.stream.stage.guarded_parser", "name": "GuardedParser", "method": "encode"}
 PUBLISHER = {"module": "earlybird.stream.stage.publisher", "name": "Publisher", "method": "_accept"}
 
 

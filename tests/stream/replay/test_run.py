@@ -29,11 +29,11 @@ from earlybird.stream.errors import SettingsError, SourceError
 from earlybird.stream.observability.metrics import Metrics
 from earlybird.stream.ports import Commit, Outgoing, Partition, Position, Record
 from earlybird.stream.replay.outputs import TopicOutput
-from earlybird.stream.replay.recompute import HistorySource, Outcome, Repeats
+from earlybird.stream.replay.recompute import DuplicateTimeline, HistorySource, ReplayedOutcome
 from earlybird.stream.replay.recorded import in_order
 from earlybird.stream.replay.run import Options, plan_of, run_replay
 from earlybird.stream.stage.stage import Stage
-from earlybird.stream.timeline.availability import Constant, Empirical, Stamped, date_raw
+from earlybird.stream.timeline.availability import Constant, Empirical, StampedRecord, date_raw
 from earlybird.stream.timeline.knowledge import in_sample
 from earlybird.stream.timeline.merge import Begin, Pace, Reorder, Span, Window, merge, parse_bounds
 
@@ -64,8 +64,8 @@ def _engines_are_loaded_once() -> Iterator[None]:
 class MemoryHistory:
     """A History in lists."""
 
-    def __init__(self, records: Iterable[Stamped]) -> None:
-        self._logs: dict[Partition, list[Stamped]] = {}
+    def __init__(self, records: Iterable[StampedRecord]) -> None:
+        self._logs: dict[Partition, list[StampedRecord]] = {}
         for stamped in records:
             place = Partition(stamped.record.topic, stamped.record.partition)
             self._logs.setdefault(place, []).append(stamped)
@@ -83,14 +83,14 @@ class MemoryHistory:
         begins = {place: Begin(first.offset, first.timestamp_us) for place, first in firsts.items()}
         return {place: begin for place, begin in begins.items() if window.lacks_before(place, begin)}
 
-    def read(self, spans: Mapping[Partition, Span], window: Window) -> list[Iterator[Stamped]]:
+    def read(self, spans: Mapping[Partition, Span], window: Window) -> list[Iterator[StampedRecord]]:
         return [self._rows(place, span) for place, span in spans.items()]
 
-    def _rows(self, place: Partition, span: Span) -> Iterator[Stamped]:
+    def _rows(self, place: Partition, span: Span) -> Iterator[StampedRecord]:
         return (s for s in self._logs[place] if span.start <= s.record.offset < span.end)
 
 
-def raw(offset: int, at_us: int, partition: int = 0, value: bytes | None = None, **fields: Any) -> Stamped:
+def raw(offset: int, at_us: int, partition: int = 0, value: bytes | None = None, **fields: Any) -> StampedRecord:
     """One news item, or the given value, as it lies on a back-dated topic."""
     text = f"Acme wins order {offset} worth {offset * 7 % 90} million" if offset % 3 else "Profit fell sharply"
     item = {
@@ -102,10 +102,10 @@ def raw(offset: int, at_us: int, partition: int = 0, value: bytes | None = None,
         "headline": text,
     } | fields
     value = json.dumps(item).encode() if value is None else value
-    return Stamped(Record("news.raw", partition, offset, item["item_key"].encode(), value, at_us), False)
+    return StampedRecord(Record("news.raw", partition, offset, item["item_key"].encode(), value, at_us), False)
 
 
-def history(count: int = 60, partitions: int = 2) -> list[Stamped]:
+def history(count: int = 60, partitions: int = 2) -> list[StampedRecord]:
     """Two partitions a second apart, with duplicates, garbage, an array, a correction and a delete."""
     records = [raw(n, NOW_US + n * SECOND_US + p * 300_000, p) for p in range(partitions) for n in range(count)]
     same = {"item_key": "wire:0-1", "source_item_id": "0-1"}
@@ -134,7 +134,7 @@ def unsure(**engine: Any) -> Settings:
 
 
 def replay(
-    output: Path, records: list[Stamped], with_settings: Settings | None = None, **options: Any
+    output: Path, records: list[StampedRecord], with_settings: Settings | None = None, **options: Any
 ) -> dict[str, Any]:
     progress: Callable[[int], None] = options.pop("progress", lambda _: None)
     wanted = Options(output, **{"mode": "recompute", "run_id": "again", **options})
@@ -146,10 +146,10 @@ def signals(output: Path) -> list[tuple[Signal, int]]:
     return list(read_signals(output))
 
 
-def as_record(replayed: list[tuple[Signal, int]], delay_us: int = 5_000) -> list[Stamped]:
+def as_record(replayed: list[tuple[Signal, int]], delay_us: int = 5_000) -> list[StampedRecord]:
     """A signals topic as a live stage would have left it, appended `delay_us` after each raw text was known."""
     return [
-        Stamped(Record("signals", 0, offset, signal.item_key.encode(), encode(signal), at_us + delay_us), True)
+        StampedRecord(Record("signals", 0, offset, signal.item_key.encode(), encode(signal), at_us + delay_us), True)
         for offset, (signal, at_us) in enumerate(replayed)
     ]
 
@@ -229,7 +229,7 @@ def test_novelty_counts_by_recorded_times(unbroken: Path) -> None:
 
 def test_a_text_is_new_again_when_its_time_is_over() -> None:
     """As in the live stage, by recorded times: within it a repetition, behind it an original."""
-    repeats = Repeats(ttl_us=10 * SECOND_US)
+    repeats = DuplicateTimeline(ttl_us=10 * SECOND_US)
     said = [repeats.novelty("text", f"wire:{n}", NOW_US + at * SECOND_US) for n, at in enumerate((0, 10, 21, 30))]
     assert [(each.cache_hit, each.dup_of, each.dup_count) for each in said] == [
         (False, None, 0), (True, "wire:0", 1), (False, None, 0), (True, "wire:2", 1),
@@ -240,7 +240,7 @@ def test_outcomes_of_a_record_leave_in_the_order_of_its_elements() -> None:
     """Whatever exits first; and no record leaves before those ahead of it are finished."""
     stamped, place = history()[:3], Partition("news.raw", 0)
     reached = merge([iter([date_raw(each, "auto") for each in stamped])], Window())
-    arrived: SimpleQueue[Outcome] = SimpleQueue()
+    arrived: SimpleQueue[ReplayedOutcome] = SimpleQueue()
     released: list[tuple[int, list[int]]] = []
     source = HistorySource(
         reached, [place], arrived,
@@ -249,7 +249,7 @@ def test_outcomes_of_a_record_leave_in_the_order_of_its_elements() -> None:
     source.subscribe(Listener())
     assert len(source.poll(0, 10)) == 3
     for offset, index in ((1, 0), (0, 2), (0, 0), (0, 1)):
-        arrived.put(Outcome(Position(*place, offset, index), Outgoing("signals", None, None), ""))
+        arrived.put(ReplayedOutcome(Position(*place, offset, index), Outgoing("signals", None, None), ""))
     source.commit({place: Commit(0, "map of what is finished above")}, wait=False)
     assert released == []
     source.commit({place: Commit(2)}, wait=False)
@@ -328,7 +328,7 @@ def test_compare_names_what_differs(unbroken: Path, tmp_path: Path) -> None:
     first = Signal.model_validate_json(record[0].record.value or b"")
     other = next(label for label in type(first.label) if label is not first.label)  # type: ignore[union-attr,arg-type]
     flipped = first.model_copy(update={"label": other, "digest": "f" * 64})
-    record[0] = Stamped(Record("signals", 0, 0, None, encode(flipped), NOW_US), True)
+    record[0] = StampedRecord(Record("signals", 0, 0, None, encode(flipped), NOW_US), True)
     del record[5]
     found = replay(tmp_path, history() + record, compare=True)["comparison"]
     assert not found["holds"]
@@ -378,7 +378,7 @@ def test_compare_counts_novelty_apart(unbroken: Path, tmp_path: Path) -> None:
         signal = decode(Signal, record[n].record.value or b"")
         novelty = Novelty(cache_hit=True, dup_of="wire:else", dup_count=1, first_seen_us=NOW_US)
         value = encode(signal.model_copy(update={"novelty": novelty}))
-        record[n] = Stamped(replace(record[n].record, value=value), True)
+        record[n] = StampedRecord(replace(record[n].record, value=value), True)
     del record[40]
     found = replay(tmp_path, history() + record, compare=True)["comparison"]
     assert (found["novelty_differing"], found["differing"], found["only_recomputed"]) == (3, 0, 1)
@@ -393,7 +393,7 @@ def test_what_only_the_record_has_is_named(unbroken: Path, tmp_path: Path) -> No
     record = as_record(signals(unbroken))
     stray = decode(Signal, record[3].record.value or b"")
     stray = stray.model_copy(update={"raw": stray.raw.model_copy(update={"index": 9})})
-    record.append(Stamped(Record("signals", 0, len(record), None, encode(stray), NOW_US), True))
+    record.append(StampedRecord(Record("signals", 0, len(record), None, encode(stray), NOW_US), True))
     found = replay(tmp_path, history() + record, compare=True)["comparison"]
     assert found["only_recorded"] == 1 and not found["holds"]
     (row,) = [row for row in lines(tmp_path / "comparison.jsonl") if row["kind"] == "only recorded"]
@@ -416,7 +416,7 @@ def test_recorded_signals_of_history_are_dated_by_ingest(unbroken: Path, tmp_pat
     """A backlog that was worked off years later: the order and instants are those of the texts, plus a latency."""
     replayed = signals(unbroken)
     later = [
-        Stamped(Record("signals", 0, offset, None, encode(signal), NOW_US + 900 * DAY_US + offset), True)
+        StampedRecord(Record("signals", 0, offset, None, encode(signal), NOW_US + 900 * DAY_US + offset), True)
         for offset, (signal, _) in enumerate(reversed(replayed))
     ]
     replay(tmp_path, later, mode="recorded", rule="ingested", latency="250ms")
@@ -445,7 +445,7 @@ def test_novelty_never_names_what_is_not_yet_available(unbroken: Path, tmp_path:
     own = with_novelty(plain[0].model_copy(update={"revision": 7}), at[5], early)
     order = [early, late, after, unseen, own] if rule == "ingested" else [late, early, after, unseen, own]
     record = [
-        Stamped(Record("signals", n % 2, n // 2, None, encode(signal), NOW_US + 60 * SECOND_US + n), True)
+        StampedRecord(Record("signals", n % 2, n // 2, None, encode(signal), NOW_US + 60 * SECOND_US + n), True)
         for n, signal in enumerate(order)
     ]
     manifest = replay(tmp_path / "a", record, mode="recorded", rule=rule)
@@ -470,7 +470,7 @@ def test_what_was_new_before_a_range_is_no_news_in_it(unbroken: Path, tmp_path: 
     first = with_novelty(plain[0], NOW_US - 5 * 3_600 * SECOND_US, None)
     live, backlog = (with_novelty(plain[n], NOW_US + n - (n - 1) * DAY_US, first) for n in (1, 2))
     record = [
-        Stamped(Record("signals", 0, n, None, encode(signal), NOW_US + n + 1), True)
+        StampedRecord(Record("signals", 0, n, None, encode(signal), NOW_US + n + 1), True)
         for n, signal in enumerate((live, backlog))
     ]
     assert replay(tmp_path / "a", record, mode="recorded", start=[str(NOW_US)])["novelty_taken_back"] == 1
@@ -589,7 +589,7 @@ def test_recorded_signals_of_a_model_without_known_data_are_in_sample(unbroken: 
     """Nobody can tell, so nobody may claim."""
     signal = signals(unbroken)[0][0]
     unknown = signal.model_copy(update={"model": signal.model.model_copy(update={"knowledge_until_us": None})})
-    record = [Stamped(Record("signals", 0, 0, None, encode(unknown), NOW_US), True)]
+    record = [StampedRecord(Record("signals", 0, 0, None, encode(unknown), NOW_US), True)]
     manifest = replay(tmp_path / "a", record, mode="recorded")
     assert manifest["in_sample"] and "nobody recorded" in manifest["in_sample_reason"]
     with pytest.raises(SettingsError, match="in-sample"):
@@ -637,9 +637,9 @@ def test_live_topics_are_never_an_output(tmp_path: Path) -> None:
 def test_availability_of_raw_records() -> None:
     """The broker's append time where it is one; what a sender dated counts by its items, the last of an array."""
     stamped = raw(0, NOW_US)
-    moved = Stamped(stamped.record, True)
+    moved = StampedRecord(stamped.record, True)
     assert date_raw(stamped, "auto").at_us == NOW_US
-    late = Stamped(Record("news.raw", 0, 0, None, stamped.record.value, NOW_US + 50), True)
+    late = StampedRecord(Record("news.raw", 0, 0, None, stamped.record.value, NOW_US + 50), True)
     assert date_raw(late, "auto").at_us == NOW_US + 50
     assert date_raw(late, "ingested").at_us == NOW_US
     assert date_raw(moved, "appended").at_us == NOW_US
@@ -675,7 +675,7 @@ def test_signals_of_partitions_are_one_sequence_by_availability(unbroken: Path) 
     edited = replayed[0].ts.model_copy(update={"updated_us": NOW_US + 50 * SECOND_US})
     replayed[0] = replayed[0].model_copy(update={"ts": edited})
     there = MemoryHistory(
-        Stamped(Record("signals", n % 2, n // 2, None, encode(signal), NOW_US + (n ^ 2) * SECOND_US), True)
+        StampedRecord(Record("signals", n % 2, n // 2, None, encode(signal), NOW_US + (n ^ 2) * SECOND_US), True)
         for n, signal in enumerate(replayed)
     )
     window = Window(NOW_US + 3 * SECOND_US, NOW_US + 60 * SECOND_US)
@@ -704,7 +704,7 @@ def test_a_range_whose_beginning_is_gone_is_said(
 ) -> None:
     """Half a month is no month: in the manifest, in the log, and refused by strict."""
     signal = next(signal for signal, _ in signals(unbroken) if signal.label is not None)
-    record = [Stamped(Record("signals", 0, 600 + n, None, encode(signal), NOW_US + n), True) for n in range(200)]
+    record = [StampedRecord(Record("signals", 0, 600 + n, None, encode(signal), NOW_US + n), True) for n in range(200)]
     with capture_logs() as logged:
         manifest = replay(tmp_path / "a", record, mode="recorded", **options)
     assert manifest["cut"] == ({"signals/0": [600, NOW_US]} if cut else {})
@@ -722,7 +722,7 @@ def test_an_archive_that_begins_too_late_is_said(tmp_path: Path) -> None:
     """Where a time before it is asked for; without a bound all that it has is."""
     with Archiver(tmp_path, ["signals"]) as archiver:
         for offset in (600, 601):
-            archiver.add(Stamped(Record("signals", 0, offset, None, b"", NOW_US), True))
+            archiver.add(StampedRecord(Record("signals", 0, offset, None, b"", NOW_US), True))
     archive = ArchiveHistory(tmp_path)
     assert archive.cut(["signals"], Window()) == archive.cut(["signals"], Window(NOW_US)) == {}
     assert [begin.offset for begin in archive.cut(["signals"], Window(NOW_US - DAY_US)).values()] == [600]
@@ -792,7 +792,7 @@ class Ticking:
 
 
 @pytest.fixture(scope="module")
-def hurried() -> list[Stamped]:
+def hurried() -> list[StampedRecord]:
     """What a live stage under pressure left of the history: deadlines here and there, and the oldest texts shed, one
     of them a correction."""
     same = {"item_key": "wire:0-2", "source_item_id": "0-2"}
@@ -811,14 +811,14 @@ def hurried() -> list[Stamped]:
     for sent in sink.sent:
         offset, numbers[sent.topic] = numbers[sent.topic], numbers[sent.topic] + 1
         raw_records.append(
-            Stamped(Record(sent.topic, 0, offset, sent.key, sent.value, NOW_US + 60 * SECOND_US + offset), True)
+            StampedRecord(Record(sent.topic, 0, offset, sent.key, sent.value, NOW_US + 60 * SECOND_US + offset), True)
         )
     return raw_records
 
 
 @pytest.mark.parametrize("different", [{}, {"slots": 1, "max_in_flight": 4}, {"runner": "reference"}])
 def test_what_the_clock_decided_is_repeated_from_the_record(
-    hurried: list[Stamped], tmp_path: Path, different: dict[str, Any]
+    hurried: list[StampedRecord], tmp_path: Path, different: dict[str, Any]
 ) -> None:
     """Texts that were cut short are cut at the same depth, with the same digest, on any layout; shed ones stay shed,
     with the age that they had; the shed correction takes its item back again. Nothing here looks at a clock."""
@@ -837,7 +837,9 @@ def test_what_the_clock_decided_is_repeated_from_the_record(
     assert [(s.item_key, s.revision) for s, _ in signals(tmp_path) if s.action == "retract"].count(("wire:0-2", 9)) == 1
 
 
-def test_a_replay_needs_no_comparison_to_repeat_it_and_says_the_same(hurried: list[Stamped], tmp_path: Path) -> None:
+def test_a_replay_needs_no_comparison_to_repeat_it_and_says_the_same(
+    hurried: list[StampedRecord], tmp_path: Path
+) -> None:
     """The output is the same, to the byte."""
     replay(tmp_path / "compared", hurried, unsure(), compare=True)
     replay(tmp_path / "alone", hurried, unsure())
@@ -846,14 +848,14 @@ def test_a_replay_needs_no_comparison_to_repeat_it_and_says_the_same(hurried: li
     ).read_bytes()
 
 
-def test_the_last_heartbeat_says_how_many_were_shed(hurried: list[Stamped]) -> None:
+def test_the_last_heartbeat_says_how_many_were_shed(hurried: list[StampedRecord]) -> None:
     """Whoever sees signals alone would take a stage that sheds for one that has caught up."""
     beats = [decode(Heartbeat, s.record.value or b"") for s in hurried if s.record.topic == "signals.control"]
     shed = sum(b'"shed"' in (s.record.value or b"") for s in hurried if s.record.topic == "raw.dlq")
     assert (beats[-1].state, beats[-1].shed) == ("stopped", shed) and shed
 
 
-def test_without_its_record_a_replay_computes_in_full(hurried: list[Stamped], tmp_path: Path) -> None:
+def test_without_its_record_a_replay_computes_in_full(hurried: list[StampedRecord], tmp_path: Path) -> None:
     """Of raw topics alone: nothing is late, and nothing says that it was."""
     manifest = replay(tmp_path, [stamped for stamped in hurried if stamped.record.topic == "news.raw"], unsure())
     assert manifest["recorded_deadlines"] == manifest["recorded_shed"] == 0
@@ -861,7 +863,9 @@ def test_without_its_record_a_replay_computes_in_full(hurried: list[Stamped], tm
     assert all(s.exit is None or s.exit.reason is not ExitReason.DEADLINE for s, _ in signals(tmp_path))
 
 
-def test_resume_of_a_hurried_history_gives_the_bytes_of_an_unbroken_run(hurried: list[Stamped], tmp_path: Path) -> None:
+def test_resume_of_a_hurried_history_gives_the_bytes_of_an_unbroken_run(
+    hurried: list[StampedRecord], tmp_path: Path
+) -> None:
     """What was cut short is not among the verdicts that are kept, and is cut again."""
     played = 0
 

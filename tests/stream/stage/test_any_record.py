@@ -36,10 +36,10 @@ def outcomes_of(record: Record, sink: MemorySink) -> list[Outgoing]:
             answers.append(Answer(ticket, verdict, NOW_US, NOW_US))
     publisher.inbox.put(Entries(entries))
     publisher.inbox.put(Answers(answers))
-    publisher.turn(0.0)
+    publisher.run_once(0.0)
     while sink.unacknowledged():
-        publisher.turn(0.0)
-    publisher.turn(0.0)
+        publisher.run_once(0.0)
+    publisher.run_once(0.0)
     finished = publisher.finished.get_nowait()
     while not publisher.finished.empty():
         finished += publisher.finished.get_nowait()

@@ -9,13 +9,13 @@ from earlybird.stream.stage import commit_map
 offsets = st.sets(st.integers(0, 30_000), max_size=400)
 
 
-@given(base=st.integers(0, 2**62), finished=offsets)
-def test_map_returns_what_was_put_in(base: int, finished: set[int]) -> None:
-    """Any set of finished offsets survives the way through the metadata."""
+@given(base=st.integers(0, 2**62), finished=offsets, attempts=st.integers(0, 255))
+def test_map_returns_what_was_put_in(base: int, finished: set[int], attempts: int) -> None:
+    """Any set of finished offsets survives the way through the metadata, and so does the count of attempts."""
     ordered = sorted(base + 1 + offset for offset in finished)
-    text = commit_map.encode(base, ordered)
+    text = commit_map.encode(base, ordered, attempts)
     assert text is not None
-    assert commit_map.decode(base, text) == frozenset(ordered)
+    assert commit_map.decode(base, text) == (frozenset(ordered), attempts)
 
 
 @given(base=st.integers(0, 2**40), other=st.integers(0, 2**40), finished=offsets.filter(bool))
@@ -32,9 +32,9 @@ def test_map_of_another_base_is_refused(base: int, other: int, finished: set[int
 @given(base=st.integers(0, 2**40), text=st.text(max_size=300))
 def test_foreign_metadata_never_crashes(base: int, text: str) -> None:
     """Groups hold metadata of other tools; whatever it is, it is either empty or refused."""
-    for candidate in (text, "eb1" + text):
+    for candidate in (text, "eb2" + text):
         try:
-            assert commit_map.decode(base, candidate) == frozenset() or candidate.startswith("eb1")
+            assert commit_map.decode(base, candidate) == (frozenset(), 0) or candidate.startswith("eb2")
         except commit_map.UnusableMap as error:
             assert error.reason in ("foreign", "corrupt")
 

@@ -45,7 +45,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
     def stored_as_finished(self) -> set[int]:
         commit = self.broker.commit
         assert commit is not None
-        mapped = commit_map.decode(commit.offset, commit.metadata)
+        mapped = commit_map.decode(commit.offset, commit.metadata).finished
         return {offset for offset in self.broker.log if offset < commit.offset or offset in mapped}
 
     @rule(gap=st.integers(0, 3), count=st.integers(1, 8))

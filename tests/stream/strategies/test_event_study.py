@@ -11,7 +11,7 @@ from earlybird.stream.archive.writer import Archiver
 from earlybird.stream.client import Signals
 from earlybird.stream.ports import Record
 from earlybird.stream.strategies.invented import invented
-from earlybird.stream.timeline.availability import Stamped
+from earlybird.stream.timeline.availability import StampedRecord
 
 pd = pytest.importorskip("pandas", reason="NO PANDAS: pip install -e '.[strategies]'")
 pytest.importorskip("exchange_calendars", reason="NO CALENDARS: pip install -e '.[strategies]'")
@@ -78,7 +78,7 @@ def test_an_archive_that_was_fed_late_is_no_traceback(tmp_path: Path, capsys: py
         for offset in range(3):
             signal = invented(str(offset), 1_393_800_000_000_000 + offset)
             record = Record("signals", 0, offset, b"k", encode(signal), 1_770_000_000_000_000 + offset)
-            archiver.add(Stamped(record, appended=True))
+            archiver.add(StampedRecord(record, appended=True))
     assert main([str(tmp_path / "archive"), str(prices)]) == 2
     told = capsys.readouterr().err
     assert "3 signals known from 2026-02-02 to 2026-02-02, prices of 1 symbols from 2014-03-03 to 2014-03-04" in told

@@ -2,45 +2,38 @@
 
 import time
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException
-from confluent_kafka.admin import ClusterMetadata  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, ClusterMetadata  # type: ignore[attr-defined]
 
 from earlybird.stream.adapters.clients import DENIED, MISSING, ClientLog
 from earlybird.stream.errors import SourceError
 
 T = TypeVar("T")
 
-ANSWER_S = 10.0  # time-out of a request with all its retries
+REQUEST_TIMEOUT_S = 10.0  # time-out of a request with all its retries
 _FIRST_TRY_S = 0.5  # time until a refusal is seen: librdkafka reports it by callback while the call keeps waiting
 _AGAIN_S = 0.1
 _MOST_TRY_S = 5.0  # a large cluster's answer may take long
 
 
-class Pollable(Protocol):
-    """A librdkafka client without an assignment: a poll returns no records."""
-
-    def poll(self, timeout: float) -> object:
-        """Serve the callbacks."""
-
-
-def answered(
-    client: Pollable,
+def retried(
+    client: Consumer | AdminClient,
     notes: ClientLog,
-    question: Callable[[float], T],
-    timeout_s: float = ANSWER_S,
+    request: Callable[[float], T],
+    timeout_s: float = REQUEST_TIMEOUT_S,
     given_up: Callable[[], bool] = lambda: False,
 ) -> T:
-    """Return a broker's answer to `question`, retried until one comes.
+    """Return a broker's answer to `request`, retried until one comes.
 
-    `question` takes a time-out in seconds. Raises SourceError with the cause: at once where the broker refuses us;
+    `request` takes a time-out in seconds. Raises SourceError with the cause: at once where the broker refuses us;
     where none answers, after `timeout_s` or once the caller has `given_up`.
     """
     give_up_at, try_s = time.monotonic() + timeout_s, _FIRST_TRY_S
     while True:
         try:
-            answer = question(try_s)
+            answer = request(try_s)
             notes.reached()
             return answer
         except KafkaException as failure:
@@ -61,7 +54,7 @@ def partitions_of(
     consumer: Consumer,
     notes: ClientLog,
     topic: str,
-    timeout_s: float = ANSWER_S,
+    timeout_s: float = REQUEST_TIMEOUT_S,
     *,
     awaited: bool = True,
     given_up: Callable[[], bool] = lambda: False,
@@ -73,13 +66,13 @@ def partitions_of(
     """
     give_up_at = time.monotonic() + timeout_s
 
-    def asked(try_s: float) -> ClusterMetadata:
+    def request(try_s: float) -> ClusterMetadata:
         known: ClusterMetadata = consumer.list_topics(topic, timeout=try_s)
         return known
 
     while True:
         left_s = max(0.0, give_up_at - time.monotonic())
-        known = answered(consumer, notes, asked, left_s, given_up).topics[topic]
+        known = retried(consumer, notes, request, left_s, given_up).topics[topic]
         if known.error is None and known.partitions:
             return sorted(known.partitions)
         code = None if known.error is None else known.error.code()

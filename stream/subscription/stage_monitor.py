@@ -47,7 +47,7 @@ class HealthChange:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class HealthTimeouts:
     """Time-outs of the watch in microseconds; None: never.
 
     Workers beat once per second.
@@ -58,34 +58,32 @@ class Patience:
     quiet_after_us: int | None = None
 
 
-class Watch:
+class StageMonitor:
     """Tracks the condition of the stage.
 
     A worker that falls silent while others beat is not a dead stage: its partitions move. Not thread-safe.
     """
 
-    def __init__(self, patience: Patience, now_us: int) -> None:
+    def __init__(self, timeouts: HealthTimeouts, now_us: int) -> None:
         self.condition = Condition.UNKNOWN
-        self._patience = patience
-        self._last_signal_us = self._last_beat_us = now_us
+        self._timeouts = timeouts
+        self._last_signal_us = self._last_heartbeat_us = now_us
         self._complete = False
         self._shed, self._last_shed_us = 0, now_us
-        self._beats: dict[str, tuple[Heartbeat, int]] = {}  # by worker, with the instant it was heard
+        self._heartbeats: dict[str, tuple[Heartbeat, int]] = {}  # by worker, with the instant it was heard
 
-    def signalled(self, now_us: int) -> None:
-        """Note that a signal came."""
+    def note_signal(self, now_us: int) -> None:
         self._last_signal_us = now_us
 
-    def heard(self, heartbeat: Heartbeat, now_us: int) -> None:
-        """Note a heartbeat."""
-        self._last_beat_us = now_us
-        known = self._beats.get(heartbeat.worker)
+    def note_heartbeat(self, heartbeat: Heartbeat, now_us: int) -> None:
+        self._last_heartbeat_us = now_us
+        known = self._heartbeats.get(heartbeat.worker)
         if (shed := _shed_since(heartbeat, known and known[0])) > 0:
             self._shed += shed
             self._last_shed_us = now_us
-        self._beats[heartbeat.worker] = (heartbeat, now_us)
+        self._heartbeats[heartbeat.worker] = (heartbeat, now_us)
 
-    def completed(self) -> None:
+    def note_complete(self) -> None:
         """Note that the replay is over, after which nothing can go wrong."""
         self._complete = True
 
@@ -94,10 +92,14 @@ class Watch:
 
         The first step from unknown to alive is no change.
         """
-        fresh = [beat for beat, at_us in self._beats.values() if now_us - at_us <= self._patience.dead_after_us]
+        fresh = [
+            heartbeat
+            for heartbeat, at_us in self._heartbeats.values()
+            if now_us - at_us <= self._timeouts.dead_after_us
+        ]
         if fresh:  # workers that others have replaced need no memory
-            self._beats = {beat.worker: self._beats[beat.worker] for beat in fresh}
-        lag_us = max((_waited_us(beat, now_us) for beat in fresh), default=0)
+            self._heartbeats = {heartbeat.worker: self._heartbeats[heartbeat.worker] for heartbeat in fresh}
+        lag_us = max((_waited_us(heartbeat, now_us) for heartbeat in fresh), default=0)
         before, self.condition = self.condition, self._condition(fresh, lag_us, now_us)
         if self.condition is before or (before, self.condition) == (Condition.UNKNOWN, Condition.ALIVE):
             return None
@@ -106,32 +108,32 @@ class Watch:
             before,
             now_us,
             now_us - self._last_signal_us,
-            now_us - self._last_beat_us,
+            now_us - self._last_heartbeat_us,
             lag_us,
             self._shed,
-            tuple(sorted(self._beats)),
+            tuple(sorted(self._heartbeats)),
         )
 
     def _condition(self, fresh: list[Heartbeat], lag_us: int, now_us: int) -> Condition:
         if self._complete:
             return Condition.COMPLETE
-        if all(beat.state == "stopped" for beat in fresh):
-            last = max(self._beats.values(), key=lambda heard: heard[1], default=None)
+        if all(heartbeat.state == "stopped" for heartbeat in fresh):
+            last = max(self._heartbeats.values(), key=lambda heard: heard[1], default=None)
             if last is not None and last[0].state == "stopped":
                 return Condition.STOPPED
-            return Condition.DEAD if now_us - self._last_beat_us > self._patience.dead_after_us else self.condition
-        if self._shed and now_us - self._last_shed_us <= self._patience.lag_after_us:
+            return Condition.DEAD if now_us - self._last_heartbeat_us > self._timeouts.dead_after_us else self.condition
+        if self._shed and now_us - self._last_shed_us <= self._timeouts.lag_after_us:
             return Condition.SHEDDING
-        if lag_us > self._patience.lag_after_us:
+        if lag_us > self._timeouts.lag_after_us:
             return Condition.LAGGING
-        quiet_after_us = self._patience.quiet_after_us
+        quiet_after_us = self._timeouts.quiet_after_us
         if quiet_after_us is not None and now_us - self._last_signal_us > quiet_after_us:
             return Condition.QUIET
         return Condition.ALIVE
 
 
-def _waited_us(beat: Heartbeat, now_us: int) -> int:
-    oldest = [each.oldest_unfinished_ingested_us for each in beat.partitions]
+def _waited_us(heartbeat: Heartbeat, now_us: int) -> int:
+    oldest = [partition.oldest_unfinished_ingested_us for partition in heartbeat.partitions]
     return max((now_us - instant for instant in oldest if instant is not None), default=0)
 
 

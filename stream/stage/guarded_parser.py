@@ -37,7 +37,7 @@ class GuardedParser:
         """Number of records that wait for `take`."""
         return len(self._unread)
 
-    def give(self, records: Sequence[Record]) -> None:
+    def add(self, records: Sequence[Record]) -> None:
         """Queue consumed records."""
         self._unread.extend(records)
 
@@ -68,6 +68,12 @@ class GuardedParser:
             position = Position(record.topic, record.partition, record.offset)
             log.error("record.failed", position=position, **failure(error))
             return [refused_record(record, Reason.POISON, f"{type(error).__name__}: {error}")]
+
+    def refuse(self, record: Record, attempts: int) -> list[Element]:
+        """Refuse a record that ended the process each time it was read."""
+        detail = f"{attempts} processes ended without a word while they read this record, the last ones nothing else"
+        log.error("record.killed", topic=record.topic, partition=record.partition, offset=record.offset)
+        return [refused_record(record, Reason.POISON, detail)]
 
     def encode(self, entries: Iterable[Entry]) -> None:
         """Tokenise readable elements in one call; an element that fails becomes a dead letter."""

@@ -13,34 +13,34 @@ log = get_logger(__name__)
 STALLED_S = 10.0  # logged when nothing became readable for so long although there is more
 
 
-class Reached:
+class ReadProgress:
     """Partition ends that reading has reached; not thread-safe, consumer thread only."""
 
     def __init__(self, consumer: Consumer, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._consumer, self._monotonic = consumer, monotonic
         self._ends: dict[Partition, int] = {}  # everything readable below was read, as of the client's last report
-        self._untold: dict[Partition, int] = {}
+        self._new_ends: dict[Partition, int] = {}
         self._since: dict[Partition, float] = {}  # time since when there is more and none of it came
-        self._asked_in_vain = float("-inf")  # the last time that the client had no record
+        self._empty_poll_s = float("-inf")  # the last time that the client had no record
         self._warned: set[Partition] = set()
 
-    def end(self, partition: Partition, offset: int) -> None:
+    def note_end(self, partition: Partition, offset: int) -> None:
         """Record that the client reached the end of what can be read."""
-        self._ends[partition] = self._untold[partition] = offset
+        self._ends[partition] = self._new_ends[partition] = offset
 
-    def nothing(self) -> None:
+    def note_empty_poll(self) -> None:
         """Record that the client had no record, of any partition."""
-        self._asked_in_vain = self._monotonic()
+        self._empty_poll_s = self._monotonic()
 
-    def untold(self) -> Mapping[Partition, int]:
+    def new_ends(self) -> Mapping[Partition, int]:
         """Return the ends reached since the last call."""
-        untold, self._untold = self._untold, {}
-        return untold
+        new_ends, self._new_ends = self._new_ends, {}
+        return new_ends
 
     def forget(self, partitions: Iterable[Partition]) -> None:
         """Forget partitions that are no longer ours, or that begin anew."""
         for partition in partitions:
-            for state in (self._ends, self._untold, self._since):
+            for state in (self._ends, self._new_ends, self._since):
                 state.pop(partition, None)
             self._warned.discard(partition)
 
@@ -49,7 +49,7 @@ class Reached:
 
         `starts`: the offset at which each partition started.
         """
-        return {p: max(0, high - position) for p, (position, high) in self._places(starts).items()}
+        return {p: max(0, high - position) for p, (position, high) in self._positions(starts).items()}
 
     def unreadable(self, starts: Mapping[Partition, int]) -> Mapping[Partition, int]:
         """See Source.unreadable.
@@ -57,34 +57,34 @@ class Reached:
         An open transaction holds back what is behind its first record: the high watermark moves on, the readable end
         does not. `starts`: offsets at which the partitions that are not paused started.
         """
-        places, now = self._places(starts), self._monotonic()
-        for partition in self._since.keys() - places.keys():
-            self._read_on(partition)
-        for partition, (position, high) in places.items():
+        tps, now = self._positions(starts), self._monotonic()
+        for partition in self._since.keys() - tps.keys():
+            self._unblock(partition)
+        for partition, (position, high) in tps.items():
             if position <= self._ends.get(partition, -1) < high:
                 self._since.setdefault(partition, now)
             else:
-                self._read_on(partition)
+                self._unblock(partition)
         # Records that wait in the client for the next poll are not blocked.
-        found = {p: places[p][1] - self._ends[p] for p, since in self._since.items() if self._asked_in_vain > since}
+        found = {p: tps[p][1] - self._ends[p] for p, since in self._since.items() if self._empty_poll_s > since}
         for partition in found.keys() - self._warned:
             if now - self._since[partition] > STALLED_S:
                 self._warned.add(partition)
                 self._warn(partition, self._ends[partition], found[partition])
         return found
 
-    def _read_on(self, partition: Partition) -> None:
+    def _unblock(self, partition: Partition) -> None:
         self._since.pop(partition, None)
         self._warned.discard(partition)
 
-    def _places(self, starts: Mapping[Partition, int]) -> dict[Partition, tuple[int, int]]:
-        places = {}
-        for place in self._consumer.position([TopicPartition(*partition) for partition in starts]):
-            partition = Partition(place.topic, place.partition)
-            low, high = self._consumer.get_watermark_offsets(place, cached=True)
+    def _positions(self, starts: Mapping[Partition, int]) -> dict[Partition, tuple[int, int]]:
+        tps = {}
+        for tp in self._consumer.position([TopicPartition(*partition) for partition in starts]):
+            partition = Partition(tp.topic, tp.partition)
+            low, high = self._consumer.get_watermark_offsets(tp, cached=True)
             if high >= 0:
-                places[partition] = place.offset if place.offset >= 0 else max(starts[partition], low, 0), high
-        return places
+                tps[partition] = tp.offset if tp.offset >= 0 else max(starts[partition], low, 0), high
+        return tps
 
     def _warn(self, partition: Partition, end: int, records: int) -> None:
         log.warning(
