@@ -7,7 +7,7 @@ SIDE_BY_SIDE := -n 2 --dist worksteal
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check -c $(VENV)/constraints.txt
 SHELL := bash
 
-.PHONY: setup setup-all demo test lint types unit broker faults kafka kafka-stop docs system-deps clean
+.PHONY: setup setup-all demo test lint types unit coverage broker faults kafka kafka-stop docs system-deps clean
 
 # What the stage needs; and what its tests, benches and optional parts need besides.
 setup: $(VENV)/.ready
@@ -43,9 +43,14 @@ lint: setup-all
 
 types: setup-all
 	$(BIN)/mypy
+	$(BIN)/mypy tests
 
 unit: setup-all
 	$(PYTEST) $(SIDE_BY_SIDE) -m "not broker and not faults"
+
+# The unit part once more, traced: on its own, since tracing costs time. The floor is in pyproject.toml.
+coverage: setup-all
+	$(PYTEST) $(SIDE_BY_SIDE) -m "not broker and not faults" --cov --cov-report=term:skip-covered
 
 broker: setup-all
 	$(PYTEST) $(SIDE_BY_SIDE) -m "broker and not faults"

@@ -22,8 +22,8 @@ from earlybird.engine.device.step import CapturedStep, Table, Tier
 from earlybird.engine.device.streams import CudaDevice
 from earlybird.engine.engine import Engine
 from earlybird.engine.exits.spec import parse
-from earlybird.engine.slots.packed import Packed
 from earlybird.engine.slots.reference import trace
+from earlybird.engine.slots.runner import Runner
 from earlybird.engine.types import Request, Verdict
 
 pytestmark = [
@@ -42,7 +42,7 @@ def texts(count: int, longest: int, seed: int = 0) -> list[Request]:
     return [Request(ticket, tuple(rng.choices(range(5, 9000), k=size))) for ticket, size in enumerate(lengths)]
 
 
-def drained(runner: Resident | Packed, requests: Sequence[Request], chunk: int = 37) -> dict[int, Verdict]:
+def drained(runner: Runner, requests: Sequence[Request], chunk: int = 37) -> dict[int, Verdict]:
     said: list[Verdict] = []
     waiting = list(requests)
     while waiting or runner.waiting or runner.active:
@@ -159,8 +159,8 @@ def test_5_half_precision_flips_few_labels(dtype: str) -> None:
     """At full depth, against float32 on the CPU: same labels where the first two are not close."""
     exact = Engine.load(EngineConfig(runner="packed", device="cpu", policy="full"))
     requests = texts(300, 80)
-    expected = drained(exact.runner(), requests)  # type: ignore[arg-type]
-    said = drained(engine(dtype, policy="full").runner(), requests)  # type: ignore[arg-type]
+    expected = drained(exact.runner(), requests)
+    said = drained(engine(dtype, policy="full").runner(), requests)
     lead = {ticket: sorted(each.probs)[-1] - sorted(each.probs)[-2] for ticket, each in expected.items()}
     clear = [ticket for ticket in expected if lead[ticket] > 0.05]
     assert len(clear) > 150

@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from earlybird.engine.engine import BUNDLED_FOLDER
 from earlybird.engine.errors import DataError
 from earlybird.engine.evaluation import challenge as module
-from earlybird.engine.evaluation.challenge import Challenge, Row, read_challenge, score_probabilities, swaps
+from earlybird.engine.evaluation.challenge import Challenge, read_challenge, score_probabilities, swaps
 from earlybird.engine.manifest import LABELS, read
 from earlybird.engine.training.data import normal_form, read_examples
 from earlybird.stream.cli import main
@@ -88,9 +89,9 @@ def test_scores_are_those_of_a_hand_count() -> None:
     others = [[0.1, 0.1, 0.8], [0.5, 0.3, 0.2], [0.3, 0.4, 0.3]]
     found = score_probabilities("full", items, torch.tensor(own + others), 3.0)
     profit, notices = found.phenomena
-    assert profit == Row("profit", 2, 2, 0, 0, pytest.approx(0.75), None)
-    assert notices == Row("notices", 2, 0, 1, 1, None, pytest.approx(0.6))
-    assert found.total == Row("all", 4, 2, 1, 1, pytest.approx(0.75), pytest.approx(0.6))
+    assert astuple(profit) == ("profit", 2, 2, 0, 0, pytest.approx(0.75), None)
+    assert astuple(notices) == ("notices", 2, 0, 1, 1, None, pytest.approx(0.6))
+    assert astuple(found.total) == ("all", 4, 2, 1, 1, pytest.approx(0.75), pytest.approx(0.6))
     assert (found.pairs, found.pairs_right, found.swapped, found.swapped_changed) == (1, 1, 3, 2)
     # Bins of a fifteenth: 0.5 wrong; both 0.7 in one bin, one right; 0.8 right.
     assert found.calibration_error == pytest.approx((0.5 + abs(1.4 - 1) + 0.2) / 4)
