@@ -129,7 +129,7 @@ def score(policy: str, items: Sequence[Challenge], outputs: Outputs) -> Challeng
     rule = parse(policy, outputs.config.layers, learned_exits=outputs.certainty is not None)
     found = walk(rule, outputs.by_depth())
     depth = float(found.depth[: len(items)].double().mean())
-    return score_probabilities(rule.spec, items, found.probs, depth)
+    return score_probabilities(rule.spec, items, outputs.reported(rule.spec, found), depth)
 
 
 def score_probabilities(policy: str, items: Sequence[Challenge], probs: Tensor, depth: float) -> ChallengeScore:

@@ -13,7 +13,7 @@ _COLOURS = ("#3366aa", "#cc7722", "#338855", "#aa3377", "#666666", "#22aabb", "#
 BINS = 10
 
 
-def accuracy_against_cost(points: Sequence[Point], own: str) -> str:
+def accuracy_against_cost(points: Sequence[Point], own: Sequence[str]) -> str:
     """Plot accuracy over operations per text, with each family's best points joined.
 
     The model's own policy is marked.
@@ -25,7 +25,7 @@ def accuracy_against_cost(points: Sequence[Point], own: str) -> str:
         best = frontier(mine)
         axes.plot([p.gflops for p in best], [p.accuracy for p in best], color=colour, label=family, linewidth=1.6)
     for point in points:
-        if point.family == "full" or point.policy == own:
+        if point.family == "full" or point.policy in own:
             axes.scatter([point.gflops], [point.accuracy], s=60, marker="*", color="black", zorder=5)
             axes.annotate(point.policy, (point.gflops, point.accuracy), xytext=(6, -12), textcoords="offset points")
     axes.set_xlabel("GFLOP per text")

@@ -35,7 +35,7 @@ def run_challenge(args: argparse.Namespace) -> int:
         outputs = challenge_outputs(
             args.model, items, lambda done, total: progress.update(task, completed=done, total=total)
         )
-    scores = [score(policy, items, outputs) for policy in dict.fromkeys(args.policies or [outputs.policy])]
+    scores = [score(policy, items, outputs) for policy in dict.fromkeys(args.policies or outputs.own)]
     if args.json:
         report = {
             "model_sha256": outputs.model_sha256,

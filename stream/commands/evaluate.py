@@ -6,8 +6,13 @@
 
 One forward pass per model stores the output of every exit; all policies are computed from it. Without --policies every
 family is tried over its usual range, and the best of each is shown at equal cost and at equal accuracy, beside fixed
+<<<<<<< HEAD
 depths. --challenge scores the model's own policy, or those of --policies, on invented texts, phenomenon by phenomenon;
 --fresh on texts by writers who knew neither the model nor its invented training texts.
+=======
+depths. A policy that follows the load is shown policy by policy: there is no queue here. --challenge scores the
+model's own policy, or those of --policies, on invented texts, phenomenon by phenomenon.
+>>>>>>> main
 """
 
 import argparse
@@ -122,7 +127,7 @@ def _show(
     if not matched:
         console.print(_table("policies", [(None, point) for point in points]))
         return
-    fixed = [point for point in points if point.family in ("fixed", "full") or point.policy == outputs.policy]
+    fixed = [point for point in points if point.family in ("fixed", "full") or point.policy in outputs.own]
     console.print(_table("fixed depths, and the model's own policy", [(None, point) for point in fixed]))
     for title, found, unit in (
         ("most accurate of each family at a cost", matched, "saves at least"),

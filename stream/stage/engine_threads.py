@@ -133,6 +133,7 @@ class EngineThreads:
             began_s = time.perf_counter()
             try:
                 runner.submit(requests)
+                runner.behind = self._inbox.qsize()
                 if late := deadlines.late(now_us, in_flight):
                     runner.expire(late)
                 verdicts = runner.step()

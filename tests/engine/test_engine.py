@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from earlybird.engine.config import EngineConfig, ModelConfig
-from earlybird.engine.engine import BUNDLED_FOLDER, Engine, hashed_geometry
+from earlybird.engine.config import EngineConfig, ModelConfig, hashed_geometry
+from earlybird.engine.engine import BUNDLED_FOLDER, Engine
 from earlybird.engine.errors import ConfigError, NotAModel, NotTrainedForExits
 from earlybird.engine.manifest import MANIFEST, Manifest, TextProfile, read
 from earlybird.engine.model import Elbert

@@ -71,7 +71,7 @@ def test_1_a_step_runs_without_a_graph_and_without_a_sync(dtype: str) -> None:
     policy, tier = parse("cwb:delta=0.3,window=2", model.config.layers), Tier(16, 512)
     table = Table.empty(model, policy, (tier,), entries=64)
     step = CapturedStep(model, policy, table, tier)
-    table.queue[:3] = torch.tensor([[0, 9, 0], [9, 1, 1], [10, 80, 2]], device="cuda")
+    table.queue[:3] = torch.tensor([[0, 9, 0, -1], [9, 1, 1, -1], [10, 80, 2, -1]], device="cuda")
     table.queue_tokens[:90] = torch.arange(90, device="cuda") + 5
     table.tail.fill_(3)
     step()

@@ -195,6 +195,17 @@ def test_readers_of_the_first_signal_read_the_second() -> None:
     assert decode(Signal, as_json(SIGNAL | {"revision_kind": "counter"})).revision_kind is RevisionKind.COUNTER
 
 
+def test_readers_of_the_second_signal_read_the_third() -> None:
+    """One field more, inside the exit; today's reader takes what lacks it."""
+    old, new = (json.loads(release.released(f"signal-{version}")) for version in ("1.1", "1.2"))
+    assert new["$defs"]["Exit"]["properties"].pop("policy")["default"] is None
+    new["$defs"]["Exit"]["description"] = old["$defs"]["Exit"]["description"]
+    assert new == old
+    chosen = SIGNAL | {"exit": {**SIGNAL["exit"], "policy": "fixed:1"}}
+    exits = [decode(Signal, as_json(each)).exit for each in (SIGNAL, chosen)]
+    assert [each and each.policy for each in exits] == [None, "fixed:1"]
+
+
 def test_the_check_of_published_messages_finds_what_is_wrong(
     released_faults: Callable[[str, bytes], list[str]],
 ) -> None:

@@ -206,7 +206,7 @@ def test_offsets_of_empty_slots_repeat_the_last_end(pair: Callable[..., Any]) ->
     model, policy = pair("albert").static, parse("full", 6)
     table = Table.empty(model, policy, (Tier(5, 64),), entries=8)
     step = CapturedStep(model, policy, table, Tier(5, 64))
-    table.queue[:2] = torch.tensor([[0, 7, 0], [7, 3, 1]])
+    table.queue[:2] = torch.tensor([[0, 7, 0, -1], [7, 3, 1, -1]])
     table.tail.fill_(2)
     with torch.no_grad():
         spread = step._spread(step._seat(), torch.ones(5, dtype=torch.int64))

@@ -27,6 +27,7 @@ POLICIES = (
     "similarity:version=2,threshold=1.0,count=1,previous=2",
     "similarity:version=3,threshold=0.1,count=2,previous=3,score=kl",
     "patience:count=3|entropy:threshold=0.3",
+    "load:idle=(cwb:delta=0.3,window=3),busy=(entropy:threshold=0.5),at=4",
 )
 
 

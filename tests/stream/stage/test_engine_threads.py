@@ -19,6 +19,8 @@ from earlybird.stream.stage.messages import Answers, Failed, TimedRequest
 class Breaking:
     """A runner that raises at a step with ticket 2 in it."""
 
+    behind: int | None = None
+
     def __init__(self, inner: Runner, error: Exception) -> None:
         self._inner, self._error, self._tickets = inner, error, set[int]()
 
