@@ -14,7 +14,6 @@ seen: five parts, each judged by a fit on the others.
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,13 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-lost", type=float, default=0.01, metavar="SHARE", help="of texts (default: %(default)s)")
     parser.add_argument("--confidence", type=float, default=0.95, metavar="SHARE", help="default: %(default)s")
     parser.add_argument("--from", dest="stored", type=Path, metavar="FILE", help="outputs stored by `evaluate --keep`")
-<<<<<<< HEAD
-    parser.add_argument(
-        "--fit-temperature", type=Path, metavar="FILE", help="first fit the temperature on these other labelled texts"
-    )
-=======
     parser.add_argument("--temperatures", action="store_true", help="fit the reported probabilities per exit depth")
->>>>>>> main
     parser.add_argument("--write", action="store_true", help="policy and certificate into the folder's manifest.json")
     add_data_options(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -64,8 +57,6 @@ def run(args: argparse.Namespace) -> int:
     if args.write and args.model == BUNDLED:
         raise ConfigError("write: a model folder of yours required, was the bundled model")
     _refuse_seen(args)
-    if args.fit_temperature is not None:
-        _fit_temperature(args)
     outputs = read_outputs(args)
     specs = candidates(args.policy, outputs.config.layers, outputs.certainty is not None)
     tested = fixed_sequence(outputs, specs, args.max_lost, args.confidence)
@@ -82,21 +73,6 @@ def run(args: argparse.Namespace) -> int:
     return 0 if found else 1
 
 
-<<<<<<< HEAD
-def _fit_temperature(args: argparse.Namespace) -> None:
-    """Write the temperature that suits the texts of --fit-temperature. Raises EngineError."""
-    from earlybird.engine.errors import ConfigError
-    from earlybird.engine.evaluation.outputs import outputs_of
-    from earlybird.engine.evaluation.temperature import fit_temperature, write_temperature
-    from earlybird.engine.training.data import Columns, read_examples
-
-    if not args.write:
-        raise ConfigError("fit-temperature: --write required, since exits depend on the temperature")
-    examples = read_examples(args.fit_temperature, args.labels, Columns(args.text_column, args.label_column))
-    outputs = outputs_of(args.model, examples)
-    new = write_temperature(Path(args.model), fit_temperature(outputs.logits, outputs.label))
-    print(f"temperature {new}, fitted on {len(outputs):,} texts", file=sys.stderr)
-=======
 def _report(tested: "list[Tested]", found: "Certificate | None", fitted: "Fitted | None") -> dict[str, Any]:
     report: dict[str, Any] = {"certificate": found and asdict(found), "tested": [asdict(each) for each in tested]}
     if fitted is not None:
@@ -106,7 +82,6 @@ def _report(tested: "list[Tested]", found: "Certificate | None", fitted: "Fitted
             "depths": [asdict(each) for each in (*fitted.depths, fitted.together)],
         }
     return report
->>>>>>> main
 
 
 def _refuse_seen(args: argparse.Namespace) -> None:

@@ -6,13 +6,9 @@
 
 One forward pass per model stores the output of every exit; all policies are computed from it. Without --policies every
 family is tried over its usual range, and the best of each is shown at equal cost and at equal accuracy, beside fixed
-<<<<<<< HEAD
-depths. --challenge scores the model's own policy, or those of --policies, on invented texts, phenomenon by phenomenon;
---fresh on texts by writers who knew neither the model nor its invented training texts.
-=======
 depths. A policy that follows the load is shown policy by policy: there is no queue here. --challenge scores the
-model's own policy, or those of --policies, on invented texts, phenomenon by phenomenon.
->>>>>>> main
+model's own policy, or those of --policies, on invented texts, phenomenon by phenomenon; --fresh on texts by writers
+who knew neither the model nor its invented training texts.
 """
 
 import argparse

@@ -18,7 +18,6 @@ from earlybird.engine.evaluation.calibrate import candidates, certificate, fixed
 from earlybird.engine.evaluation.certify import write_certificate
 from earlybird.engine.evaluation.outputs import Outputs, outputs_of
 from earlybird.engine.evaluation.sweep import at_accuracy, at_cost, evaluate, grid, sweep
-from earlybird.engine.evaluation.temperature import fit_temperature, write_temperature
 from earlybird.engine.exits.spec import parse
 from earlybird.engine.flops import flops
 from earlybird.engine.manifest import read
@@ -204,31 +203,3 @@ def test_the_commands_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["calibrate", "--from", str(tmp_path / "o")]) == 2
     assert "at least 299 texts" in capsys.readouterr().err
     assert main(["evaluate"]) == 2
-
-
-def test_a_fitted_temperature_finds_the_one_that_was_hidden(tmp_path: Path) -> None:
-    """Labels drawn from the model's own probabilities at 1.7 times its temperature; a certificate of old is dropped."""
-    torch.manual_seed(5)
-    logits = torch.randn(6000, 2, 3) * 3.0
-    label = torch.multinomial((logits[:, 0] / 1.7).softmax(dim=-1), 1)[:, 0]
-    assert fit_temperature(logits[:, :1], label) == pytest.approx(1.7, rel=0.06)
-    folder = tmp_path / "model"
-    shutil.copytree(BUNDLED_FOLDER, folder)
-    fields = json.loads((folder / "manifest.json").read_text()) | {"temperature": 1.1, "certificate": {"policy": "x"}}
-    (folder / "manifest.json").write_text(json.dumps(fields), "utf-8")
-    assert write_temperature(folder, 1.5) == pytest.approx(1.65)
-    assert (read(folder).temperature, read(folder).certificate) == (1.65, None)
-
-
-def test_calibrate_fits_a_temperature_only_into_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Written before the exits are certified, since they depend on it."""
-    path, folder = tmp_path / "texts.jsonl", tmp_path / "model"
-    lines = [json.dumps({"text": e.text, "label": ("negative", "neutral", "positive")[e.label]}) for e in TEXTS]
-    path.write_text("\n".join(lines), "utf-8")
-    shutil.copytree(BUNDLED_FOLDER, folder)
-    asked = ["calibrate", str(path), "--model", str(folder), "--fit-temperature", str(path)]
-    assert main(asked) == 2
-    assert "--write required" in capsys.readouterr().err
-    assert main([*asked, "--write"]) == 2  # too few texts for a certificate, but the temperature is there
-    assert "temperature" in capsys.readouterr().err
-    assert read(folder).temperature != read(BUNDLED_FOLDER).temperature
