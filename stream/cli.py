@@ -34,6 +34,7 @@ COMMANDS = {
     "classify": "a text, a file or stdin, answers to stdout; no Kafka",
     "explain": "how the model comes to its answer on one text, pass by pass",
     "train": "a model of your own from labelled texts; no Kafka",
+    "teach": "a teacher for `train --teacher`: a whole encoder on labelled texts; no Kafka",
     "invent": "invented labelled texts, to read or to train on",
     "evaluate": "accuracy against cost of every exit policy, on your own texts",
     "calibrate": "choose an exit threshold that loses at most a stated share of texts, with a certificate",

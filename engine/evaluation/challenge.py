@@ -21,6 +21,7 @@ from earlybird.engine.training.data import Example, normal_form
 from earlybird.engine.training.metrics import calibration_error
 
 FILE = Path(__file__).with_name("challenge.jsonl")
+FRESH = Path(__file__).with_name("fresh.jsonl")  # by writers who saw neither tables nor models; wire or posts
 SURE = 0.6  # a wrong answer of this confidence counts as sure
 COMPANIES = ("Ellumar", "Pranwick", "Dosterhaan")
 CASHTAGS = ("$QZLV", "$WRVX", "$JQKM")
@@ -93,6 +94,11 @@ def read_challenge(path: Path = FILE) -> list[Challenge]:
         if len(both) != 2 or both[0].label == both[1].label or both[0].phenomenon != both[1].phenomenon:
             raise DataError(f"{path}: pair {pair}: two texts of one phenomenon with different labels required")
     return items
+
+
+def held_out() -> list[Example]:
+    """Return the texts of both sets, which nothing may be trained on."""
+    return [Example(item.text, item.label) for path in (FILE, FRESH) for item in read_challenge(path)]
 
 
 def swaps(items: Sequence[Challenge]) -> list[tuple[int, str]]:

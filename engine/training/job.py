@@ -14,6 +14,7 @@ from torch import Tensor
 
 from earlybird.engine.config import AdapterConfig, Classifiers, LearnedExits, ModelConfig
 from earlybird.engine.errors import ConfigError, DataError
+from earlybird.engine.evaluation.challenge import held_out
 from earlybird.engine.manifest import LABELS
 from earlybird.engine.text.assembly import Text, assembly
 from earlybird.engine.text.encoder import TextEncoder
@@ -37,6 +38,7 @@ from earlybird.engine.training.start import Start, from_layer, from_model, resha
 from earlybird.engine.training.strategies import Phase, phases
 from earlybird.engine.training.teachers import soft_targets
 
+UNSURE = 0.06  # probability that the soft target of an invented text spreads over all labels
 SHARES = (0.8, 0.1, 0.1)  # shares of one file: train, dev, calibration
 
 
@@ -49,6 +51,7 @@ class Job:
     output: Path
     strategy: str = "elbert"
     dev: Path | None = None  # None: 10 % of train, with another 10 % kept for calibration
+    calibration: float = 0.0  # with `dev`: share of train that is kept for calibration
     unlabelled: tuple[Path, ...] = ()  # texts for the teachers
     invented: int | None = None  # number of invented texts added to the training part
     augment: str | None = None  # see engine.training.augmentation; adds to the training part
@@ -104,7 +107,9 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class _Parts:
+class Parts:
+    """Texts of a training by use."""
+
     train: Dataset
     dev: Dataset
     calibration: list[Example]
@@ -122,7 +127,7 @@ def train(job: Job, watch: Watch, *, resume: bool = False) -> Outcome:
     encoder = TextEncoder(
         profile(job.profile), assembly(job.assembly), start.tokenizer, job.max_tokens or start.config.max_positions
     )
-    parts = _parts(job, encoder, watch)
+    parts = read_parts(job, encoder, watch)
     folders, qualities = [], []
     for seed in job.seeds:
         folder = job.output / f"seed-{seed}"
@@ -157,15 +162,19 @@ def _changes(job: Job, config: ModelConfig) -> dict[str, Any]:
     return changes
 
 
-def _parts(job: Job, encoder: TextEncoder, watch: Watch) -> _Parts:
+def read_parts(job: Job, encoder: TextEncoder, watch: Watch) -> Parts:
+    """Read and tokenise a job's texts, with the teachers' soft targets; raises DataError, ConfigError."""
     labelled = [example for path in job.train for example in read_examples(path, job.labels, job.columns)]
-    if job.texts is not None:
+    if job.texts is not None and job.dev is None:
         labelled = stratified(labelled, job.texts, job.recipe.seed)
     if job.dev is None:
         train, dev, calibration = split(labelled, SHARES, job.recipe.seed)
     else:
         dev = read_examples(job.dev, job.labels, job.columns)
-        train, calibration = without(labelled, dev), []
+        shares = (1.0 - job.calibration, job.calibration)
+        train, calibration = split(without(labelled, dev), shares, job.recipe.seed)
+        if job.texts is not None:  # cut last, so that fewer texts leave the same ones out
+            train = stratified(train, job.texts, job.recipe.seed)
     extra = [
         example for path in job.unlabelled for example in read_examples(path, job.labels, job.columns, unlabelled=True)
     ]
@@ -175,16 +184,10 @@ def _parts(job: Job, encoder: TextEncoder, watch: Watch) -> _Parts:
     if not train or not dev:
         raise DataError(f"train and dev: texts required on both sides, was {len(train)} and {len(dev)}")
     invented = [] if job.invented is None else invented_examples(job.invented, job.recipe.seed)
-    invented = without(invented, [*dev, *calibration])
+    invented = without(invented, [*dev, *calibration, *held_out()])
     new = _augmented(job, train, [*dev, *calibration], watch)
-    named = {
-        "train": train,
-        "augmented": new,
-        "invented": invented,
-        "unlabelled": extra,
-        "dev": dev,
-        "calibration": calibration,
-    }
+    named = {"train": train, "augmented": new, "invented": invented, "unlabelled": extra}
+    named |= {"dev": dev, "calibration": calibration}
     watch.data({name: len(part) for name, part in named.items()})
     sizes = {name: {"texts": len(part), "sha256": fingerprint(part)} for name, part in named.items()}
     (job.output / "data.json").write_text(json.dumps(sizes, indent=2) + "\n", "utf-8")
@@ -193,9 +196,21 @@ def _parts(job: Job, encoder: TextEncoder, watch: Watch) -> _Parts:
     run_folder.keep_seen(job.output, hashes([*texts, *dev]))
     soft = None
     if job.teachers:
-        names = [example.text for example in texts]
-        soft = soft_targets(job.teachers, names, job.output / "teachers", job.labels, watch.teacher)
-    return _Parts(_tokenised(texts, encoder, soft), _tokenised(dev, encoder), calibration)
+        real = [*train, *new]
+        names = [example.text for example in (*real, *extra)]
+        voices = soft_targets(job.teachers, names, job.output / "teachers", job.labels, watch.teacher)
+        soft = torch.cat([voices[: len(real)], _own_targets(invented), voices[len(real) :]])
+    return Parts(_tokenised(texts, encoder, soft), _tokenised(dev, encoder), calibration)
+
+
+def _own_targets(invented: Sequence[Example]) -> Tensor:
+    """Return invented texts' labels as soft targets (n, C).
+
+    The tables know them better than a teacher does.
+    """
+    rest = UNSURE / len(LABELS)
+    labels = torch.tensor([example.label for example in invented], dtype=torch.int64)
+    return torch.full((len(invented), len(LABELS)), rest).scatter_(1, labels[:, None], 1.0 - UNSURE + rest)
 
 
 def _augmented(job: Job, train: Sequence[Example], held_out: Sequence[Example], watch: Watch) -> list[Example]:
@@ -224,7 +239,7 @@ def _tokenised(examples: Sequence[Example], encoder: TextEncoder, soft: Tensor |
 
 
 def _one_seed(
-    job: Job, start: Start, parts: _Parts, folder: Path, seed: int, watch: Watch
+    job: Job, start: Start, parts: Parts, folder: Path, seed: int, watch: Watch
 ) -> tuple[Network, list[Phase]]:
     plan = phases(job.strategy, start.config)
     recipe = dataclasses.replace(job.recipe, seed=seed)

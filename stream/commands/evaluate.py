@@ -11,7 +11,8 @@ family is tried over its usual range, and the best of each is shown at equal cos
 depths; a policy that follows the load is shown policy by policy, since there is no queue here. With several models or
 files, or with --choose, models are compared: the best exit setting of each at equal cost, beside its fixed depths and
 models trained at a smaller depth (--baseline). --paper prints the tables of ELBERT and PF-BERxiT for your models and
-texts. --challenge scores the model's own policy, or those of --policies, on invented texts, phenomenon by phenomenon.
+texts. --challenge scores the model's own policy, or those of --policies, on invented texts, phenomenon by phenomenon;
+--fresh on texts by writers who knew neither the model nor its invented training texts.
 """
 
 import argparse
@@ -57,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--paper", action="store_true", help="print the tables of the two papers")
     parser.add_argument("--challenge", action="store_true", help="score the challenge set by phenomenon")
+    parser.add_argument("--fresh", action="store_true", help="score the fresh set by source: wire headlines and posts")
     add_data_options(parser)
     parser.add_argument("--html", type=Path, metavar="FILE", help="write one page with curves (needs matplotlib)")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="write accuracy against cost as a picture")
@@ -71,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     from earlybird.engine.evaluation.sweep import at_accuracy, at_cost, sweep
 
     torch.set_num_threads(1)
-    if args.challenge:
+    if args.challenge or args.fresh:
         return run_challenge(args)
     if args.paper:
         return run_paper(args)

@@ -132,12 +132,29 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
         read_challenge(tmp_path / "none.jsonl")
 
 
+def test_the_fresh_set_is_apart_from_the_challenge_set() -> None:
+    """Wire headlines and posts, at least 30 of each label, no text in both sets."""
+    fresh, known = read_challenge(module.FRESH), {normal_form(item.text) for item in read_challenge()}
+    counts = Counter((item.phenomenon, item.label) for item in fresh)
+    assert set(counts) == {(source, label) for source in ("wire", "posts") for label in (NEGATIVE, NEUTRAL, POSITIVE)}
+    assert min(counts.values()) >= 30 and len(fresh) == 300
+    assert not known & {normal_form(item.text) for item in fresh}
+
+
+def test_the_command_scores_the_fresh_set_by_source(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of all 300 texts, with a table named after it."""
+    assert main(["evaluate", "--fresh", "--policies", "fixed:1"]) == 0
+    shown = capsys.readouterr().out
+    assert "fresh set, fixed:1" in shown and "pairs" not in shown
+    assert re.search(r"wire\D+170\b", shown) and re.search(r"posts\D+130\b", shown)
+
+
 def test_the_command_scores_the_bundled_model(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As JSON and as a table, over every tenth text; a file of texts beside it is refused."""
     every_tenth = [item for row, item in enumerate(read_challenge()) if row % 10 == 0]
-    monkeypatch.setattr(module, "read_challenge", lambda: every_tenth)
+    monkeypatch.setattr(module, "read_challenge", lambda _: every_tenth)
     assert main(["evaluate", "--challenge", "--policies", "fixed:1", "full", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert [each["policy"] for each in report["policies"]] == ["fixed:1", "full"]

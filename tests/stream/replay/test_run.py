@@ -338,7 +338,7 @@ def test_compare_names_what_differs(unbroken: Path, tmp_path: Path) -> None:
 
 def test_compare_with_another_policy_expects_nothing(unbroken: Path, tmp_path: Path) -> None:
     """It tells how far the policies are apart."""
-    other = settings().model_copy(update={"policy": "fixed:1"})
+    other = settings().model_copy(update={"policy": "fixed:2"})
     found = replay(tmp_path, history() + as_record(signals(unbroken)), other, compare=True)["comparison"]
     assert found["expected"] == "nothing" and found["holds"]
     assert found["exit_shifts"] > 0 and found["largest_probability_change"] > 0
