@@ -40,6 +40,7 @@ class PaddedBatches:
         self._state: State = ()
         self._depth = 0
         self.token_passes = 0  # tokens taken through the layer, padding included
+        self.behind: int | None = None  # a batch follows no queue
 
     @property
     def waiting(self) -> int:

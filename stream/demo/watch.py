@@ -88,6 +88,14 @@ class WatchedSlots:
         self._computing_s = 0.0
 
     @property
+    def behind(self) -> int | None:
+        return self._slots.behind
+
+    @behind.setter
+    def behind(self, texts: int | None) -> None:
+        self._slots.behind = texts
+
+    @property
     def waiting(self) -> int:
         return self._slots.waiting
 
