@@ -39,12 +39,13 @@ def publish(bootstrap_servers: str, count: int, start: int = 0) -> None:
     """So many different news items of now, and a record that is none."""
     sink = KafkaSink(bootstrap_servers)
     for number in range(start, start + count):
+        key = f"wire:{number}"
         item = {
-            "item_key": f"wire:{number}", "source": "wire", "source_item_id": str(number), "item_type": "news",
+            "item_key": key, "source": "wire", "source_item_id": str(number), "item_type": "news",
             "published_us": time.time_ns() // 1000, "ingested_us": time.time_ns() // 1000, "lang": "en",
             "headline": f"Norvex wins order number {number % 50}",
         }  # fmt: skip
-        sink.send(Outgoing("news.raw", item["item_key"].encode(), json.dumps(item).encode()))
+        sink.send(Outgoing("news.raw", key.encode(), json.dumps(item).encode()))
     sink.send(Outgoing("news.raw", b"x", b"\x00garbage"))
     while sink.unacknowledged():
         sink.receipts(100)

@@ -178,6 +178,7 @@ class Cluster:
             NewTopic,
             ScramCredentialInfo,
             ScramMechanism,
+            UserScramCredentialAlteration,
             UserScramCredentialUpsertion,
         )
 
@@ -194,7 +195,7 @@ class Cluster:
             for one in self.of("KafkaTopic")
         ]
         scram = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
-        users = [
+        users: list[UserScramCredentialAlteration] = [
             UserScramCredentialUpsertion(user["metadata"]["name"], scram, b"secret") for user in self.of("KafkaUser")
         ]
         for answers in (self.admin.create_topics(topics), self.admin.alter_user_scram_credentials(users)):

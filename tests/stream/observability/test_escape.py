@@ -14,7 +14,8 @@ from rich.console import Console
 
 from earlybird.schemas.rejection import Reason, Rejection
 from earlybird.schemas.signal import RawPosition
-from earlybird.stream.monitor.tape import Row, Tape, headline
+from earlybird.stream.monitor.display import Display
+from earlybird.stream.monitor.tape import Row, headline
 from earlybird.stream.observability.escape import escaped, escaped_lines, json_line, plain
 from earlybird.stream.observability.logging import configure_logging, failure
 
@@ -116,7 +117,7 @@ def test_the_tape_shows_nothing_raw(capsys: pytest.CaptureFixture[str]) -> None:
     letter = Rejection(
         reason=Reason.LANGUAGE, detail=HOSTILE, raw=RawPosition(topic="t", partition=0, offset=1), rejected_us=2**50
     )
-    tape = Tape(Console(file=sys.stdout, width=100))
+    tape = Display(Console(file=sys.stdout, width=100))
     for said in (
         headline(json.dumps({"headline": HOSTILE + "x" * 900_000}).encode()),
         headline(HOSTILE.encode("utf-8", "surrogatepass")),
