@@ -12,6 +12,8 @@ PERMISSIONS: dict[str, tuple[dict[str, tuple[str, ...]], str]] = {
     "say": ({"Write": ("news.raw",), "Read": ("signals", "raw.dlq")}, "with `--tweet` Write on tweets.raw"),
     "signals": ({"Read": ("signals", "raw.dlq")}, "with `--raw` Read on the raw topics, too"),
     "audit": ({"Read": RECORDS}, ""),
+    "dlq list": ({"Read": ("raw.dlq",)}, ""),
+    "dlq redrive": ({"Read": ("raw.dlq", *RAW), "Write": RAW}, ""),
     "archive": ({"Read": RECORDS}, ""),
     "replay recorded": ({"Read": ("signals", "raw.dlq")}, "none with `--archive`"),
     "replay recompute": (

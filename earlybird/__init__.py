@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from earlybird.schemas.signal import Label, Signal, SignalAction
-    from earlybird.stream.client import Latest, Received, Signals, TopicRange
+    from earlybird.stream.client import Latest, Received, Signals, TopicRange, Windows
 
-__all__ = ["Label", "Latest", "Received", "Signal", "SignalAction", "Signals", "TopicRange"]
+__all__ = ["Label", "Latest", "Received", "Signal", "SignalAction", "Signals", "TopicRange", "Windows"]
 
 _HOMES = {
     "Label": "earlybird.schemas.signal",
@@ -20,6 +20,7 @@ _HOMES = {
     "SignalAction": "earlybird.schemas.signal",
     "Signals": "earlybird.stream.client",
     "TopicRange": "earlybird.stream.client",
+    "Windows": "earlybird.stream.client",
 }
 
 

@@ -29,13 +29,62 @@ and created again counts offsets anew: read its signals apart from the earlier o
 
 from bisect import insort
 from collections.abc import Iterable
-from typing import Generic, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
 from earlybird.schemas.base import EARLIEST_US, LATEST_US
 from earlybird.schemas.raw import RevisionKind
-from earlybird.schemas.signal import Signal, SignalAction
+from earlybird.schemas.signal import SignalAction
 
-S = TypeVar("S", bound=Signal)
+
+class Placed(Protocol):
+    """Position of a raw element, as in signal.RawPosition."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def index(self) -> int: ...
+
+
+class Timed(Protocol):
+    """The instants that order versions, as in signal.Times."""
+
+    @property
+    def published_us(self) -> int | None: ...
+    @property
+    def updated_us(self) -> int | None: ...
+    @property
+    def ingested_us(self) -> int: ...
+    @property
+    def emitted_us(self) -> int: ...
+
+
+class Versioned(Protocol):
+    """What the rule needs of a signal.
+
+    A shortened copy that has it is ordered like the signal itself.
+    """
+
+    @property
+    def action(self) -> SignalAction: ...
+    @property
+    def refused(self) -> Literal["create", "update"] | None: ...
+    @property
+    def revision(self) -> int: ...
+    @property
+    def revision_kind(self) -> RevisionKind | None: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def raw(self) -> Placed: ...
+    @property
+    def ts(self) -> Timed: ...
+
+
+S = TypeVar("S", bound=Versioned)
 
 Place = tuple[int, int, int]
 """Offset, index and revision: the order of one raw partition."""
@@ -55,14 +104,14 @@ def standing(signals: Iterable[S]) -> S | None:
     return versions.standing()
 
 
-def same_result(one: Signal | None, other: Signal | None) -> bool:
+def same_result(one: Versioned | None, other: Versioned | None) -> bool:
     """Return whether both are the same outcome of one raw element, perhaps published twice."""
     if one is None or other is None:
         return one is other
     return one.raw == other.raw and one.digest == other.digest
 
 
-def scale_of(signal: Signal) -> str | None:
+def scale_of(signal: Versioned) -> str | None:
     """Return the scale within which revisions are comparable; None for no scale."""
     kind = signal.revision_kind or _inferred(signal)
     if kind is RevisionKind.NONE:
@@ -168,7 +217,7 @@ def _result(signal: S) -> S | None:
     return None if signal.refused else signal
 
 
-def _supersedes(one: Signal, other: Signal) -> bool:
+def _supersedes(one: Versioned, other: Versioned) -> bool:
     """Return whether the revisions alone make `one` replace `other`."""
     scale, other_scale = scale_of(one), scale_of(other)
     if scale is not None and scale == other_scale:
@@ -176,7 +225,7 @@ def _supersedes(one: Signal, other: Signal) -> bool:
     return scale == RevisionKind.UPDATED and _original(other) and _published_us(one) >= other.revision
 
 
-def _covers(later: Signal, earlier: Signal) -> bool:
+def _covers(later: Versioned, earlier: Versioned) -> bool:
     """Return whether `later` makes `earlier` irrelevant, whatever else is read.
 
     An irrelevant version can neither stand nor replace another.
@@ -191,24 +240,24 @@ def _covers(later: Signal, earlier: Signal) -> bool:
     )
 
 
-def _original(signal: Signal) -> bool:
+def _original(signal: Versioned) -> bool:
     created = signal.action is SignalAction.NEW or signal.refused == "create"
     return created and scale_of(signal) == RevisionKind.PUBLISHED
 
 
-def _published_us(signal: Signal) -> int:
+def _published_us(signal: Versioned) -> int:
     return signal.ts.published_us or 0
 
 
-def _place(signal: Signal) -> Place:
+def _place(signal: Versioned) -> Place:
     return signal.raw.offset, signal.raw.index, signal.revision
 
 
-def _emission(signal: Signal) -> tuple[bool, int, str]:
+def _emission(signal: Versioned) -> tuple[bool, int, str]:
     return signal.refused is not None, signal.ts.emitted_us, signal.digest
 
 
-def _inferred(signal: Signal) -> RevisionKind:
+def _inferred(signal: Versioned) -> RevisionKind:
     """Infer the revision's kind of a signal without `revision_kind`."""
     revision, times = signal.revision, signal.ts
     unedited = times.updated_us is None

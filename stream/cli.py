@@ -28,6 +28,7 @@ COMMANDS = {
     "signals": "show signals as they appear",
     "topics": "create the topics, or list them",
     "audit": "account for every raw record by its position",
+    "dlq": "list, show and redrive dead letters",
     "replay": "history through the same code: published signals again, or computed anew",
     "archive": "raw topics and signals to Parquet",
     "bench": "measure this machine: the engine against its peers, the stage step by step",

@@ -12,7 +12,8 @@ In an event loop: `async with Signals.live(...) as signals: async for signal in 
 Delivery is at least once: after a crash of the stage or of the strategy a signal may come twice, with the same
 `signal_id` and raw position (`distinct=True` drops those). In a group a signal is committed after it was handled: with
 `run` when its handlers have returned, in a loop of your own when the next one is requested. `Latest` keeps the signal
-of each `item_key` that stands, whatever the order of arrival; the rule is in schemas.order. The model reads whole
+of each `item_key` that stands, whatever the order of arrival; the rule is in schemas.order. `Windows` sums up the last
+minutes to days per symbol. The model reads whole
 texts, so all symbols of a text share one score. Symbols may be written in any spelling (schemas.symbols).
 """
 
@@ -43,6 +44,7 @@ from earlybird.stream.subscription.source import CaughtUp, Counts
 from earlybird.stream.subscription.stage_monitor import Condition, HealthChange, HealthTimeouts, StageMonitor
 from earlybird.stream.timeline.availability import Constant, Empirical
 from earlybird.stream.timeline.instants import Duration, Instant, duration_us, instant_us
+from earlybird.stream.views.windows import Windows
 
 __all__ = [
     "CaughtUp",
@@ -61,6 +63,7 @@ __all__ = [
     "Signals",
     "StaleSignal",
     "TopicRange",
+    "Windows",
 ]
 
 MAX_AGE_US = 60_000_000

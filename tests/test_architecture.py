@@ -21,7 +21,7 @@ LAYERS = (
     {"publishing", "monitor", "archive"},
     {"stage"},
     {"consumer_processes", "subscription", "run_worker"},
-    {"service", "replay", "startup_check", "cli"},
+    {"service", "replay", "startup_check", "cli", "views"},
     {"client", "demo"},
     {"strategies", "bench", "commands"},
 )

@@ -11,7 +11,8 @@ T0 = 1_700_000_000_000_000
 
 def test_public_names() -> None:
     """Each of `__all__` can be had, and nothing else."""
-    assert earlybird.__all__ == ["Label", "Latest", "Received", "Signal", "SignalAction", "Signals", "TopicRange"]
+    names = ["Label", "Latest", "Received", "Signal", "SignalAction", "Signals", "TopicRange", "Windows"]
+    assert earlybird.__all__ == names
     for name in earlybird.__all__:
         assert getattr(earlybird, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'Pipeline'"):

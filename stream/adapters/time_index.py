@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from earlybird.stream.adapters.broker_requests import REQUEST_TIMEOUT_S
 from earlybird.stream.adapters.kafka import record_of
 from earlybird.stream.errors import SourceError
-from earlybird.stream.ports import Partition
+from earlybird.stream.ports import Partition, Record
 from earlybird.stream.timeline.merge import Span, Window
 
 
@@ -58,6 +58,12 @@ def _bisected(consumer: Consumer, partition: Partition, span: Span, at_us: int) 
 
 def next_record(consumer: Consumer, partition: Partition, offset: int) -> tuple[int, int] | None:
     """Return offset and time of the first record from `offset` on; None at the end."""
+    record = first_record(consumer, partition, offset)
+    return None if record is None else (record.offset, record.timestamp_us or 0)
+
+
+def first_record(consumer: Consumer, partition: Partition, offset: int) -> Record | None:
+    """Return the first record from `offset` on; None at the end."""
     consumer.assign([TopicPartition(*partition, offset)])
     deadline_s = time.monotonic() + REQUEST_TIMEOUT_S
     while time.monotonic() < deadline_s:
@@ -66,9 +72,9 @@ def next_record(consumer: Consumer, partition: Partition, offset: int) -> tuple[
             continue
         error = message.error()
         if error is None:
-            record = record_of(message)
-            return record.offset, record.timestamp_us or 0
+            return record_of(message)
         if error.code() == KafkaError._PARTITION_EOF:
             return None
-        raise SourceError(f"{partition.topic}/{partition.number}: {error.str()}")
+        if error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:  # of a group that is never joined
+            raise SourceError(f"{partition.topic}/{partition.number}: {error.str()}")
     raise SourceError(f"{partition.topic}/{partition.number}: no record came for {REQUEST_TIMEOUT_S:.0f} s")

@@ -24,11 +24,11 @@ from earlybird.stream.adapters.broker_requests import REQUEST_TIMEOUT_S, partiti
 from earlybird.stream.adapters.clients import ClientLog, close_consumer, open_consumer
 from earlybird.stream.adapters.kafka import record_of
 from earlybird.stream.adapters.options import KafkaOptions, client_options
-from earlybird.stream.adapters.time_index import by_time, next_record
+from earlybird.stream.adapters.time_index import by_time, first_record, next_record
 from earlybird.stream.adapters.topics import admin_client
 from earlybird.stream.errors import SourceError
 from earlybird.stream.observability.logging import get_logger
-from earlybird.stream.ports import Partition
+from earlybird.stream.ports import Partition, Record
 from earlybird.stream.timeline.availability import StampedRecord
 from earlybird.stream.timeline.merge import Begin, Span, Window
 
@@ -127,6 +127,14 @@ class TopicHistory:
         with self._asking() as (consumer, log):
             begins = {part: _begin(consumer, log, part) for part in _partitions(consumer, log, topics)}
             return {part: begin for part, begin in begins.items() if window.lacks_before(part, begin)}
+
+    def records(self, places: Iterable[tuple[Partition, int]]) -> list[Record | None]:
+        """Return the record at each place; None where the broker has none any more.
+
+        Raises like `spans`.
+        """
+        with self._asking() as (consumer, log):
+            return [_record_at(consumer, log, partition, offset) for partition, offset in places]
 
     @contextmanager
     def _asking(self) -> Iterator[tuple[Consumer, ClientLog]]:
@@ -268,6 +276,12 @@ def _begin(consumer: Consumer, log: ClientLog, partition: Partition) -> Begin:
     first, end = _watermarks(consumer, log, partition)
     found = next_record(consumer, partition, first) if 0 < first < end else None
     return Begin(first, None if found is None else found[1])
+
+
+def _record_at(consumer: Consumer, log: ClientLog, partition: Partition, offset: int) -> Record | None:
+    first, end = _watermarks(consumer, log, partition)
+    found = first_record(consumer, partition, offset) if first <= offset < end else None
+    return found if found is not None and found.offset == offset else None
 
 
 def _consumer(bootstrap_servers: str, options: KafkaOptions | None, log: ClientLog) -> Consumer:

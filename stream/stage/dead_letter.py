@@ -1,6 +1,7 @@
 """Refusal -> dead letter (Rejection) and its record, within the message size limit. Pure."""
 
 import base64
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Literal
 
@@ -11,6 +12,7 @@ from earlybird.schemas.signal import RawPosition
 from earlybird.stream.observability.escape import escaped
 from earlybird.stream.parsing.records import Readable, Refusal
 from earlybird.stream.ports import Outgoing
+from earlybird.stream.publishing.redrive import REDRIVEN
 from earlybird.stream.stage.messages import Entry
 from earlybird.stream.stage.outcome import Origin
 from earlybird.stream.stage.trace_context import Headers, carried
@@ -57,7 +59,8 @@ def rejection_of(refusal: Refusal, entry: Entry, origin: Origin, now_us: int, at
 def rejection_record(rejection: Rejection, entry: Entry, topic: str) -> Outgoing:
     """Build a dead letter's record, keyed like its raw record."""
     key = entry.record.key
-    return _record(rejection, topic, key and key[:LARGEST_KEY_BYTES], carried(entry.record.headers))
+    headers = carried(entry.record.headers) + redriven(entry.record.headers)
+    return _record(rejection, topic, key and key[:LARGEST_KEY_BYTES], headers)
 
 
 def fitted(rejection: Rejection, entry: Entry, topic: str, largest: int) -> tuple[Rejection, Outgoing]:
@@ -77,10 +80,16 @@ def fitted(rejection: Rejection, entry: Entry, topic: str, largest: int) -> tupl
         return shorter, rejection_record(shorter, entry, topic)
     detail, key = escaped(rejection.detail, _LAST_DETAIL), entry.record.key
     least = rejection.model_copy(update={"original": None, "key": None, "key_bytes": None, "detail": detail})
-    return least, _record(least, topic, key and key[:_LAST_KEY_BYTES], ())
+    return least, _record(least, topic, key and key[:_LAST_KEY_BYTES], redriven(entry.record.headers))
 
 
-def _record(rejection: Rejection, topic: str, key: bytes | None, trace: Headers) -> Outgoing:
+def redriven(headers: Sequence[tuple[str, bytes | None]]) -> Headers:
+    """Return the header that counts how often a record was redriven."""
+    counts = [value for name, value in headers if name == REDRIVEN and value and value.isdigit() and len(value) <= 3]
+    return ((REDRIVEN, counts[-1]),) if counts else ()
+
+
+def _record(rejection: Rejection, topic: str, key: bytes | None, further: Headers) -> Outgoing:
     raw = rejection.raw
     headers = (
         ("reason", rejection.reason.value.encode()),
@@ -92,4 +101,4 @@ def _record(rejection: Rejection, topic: str, key: bytes | None, trace: Headers)
         ("run", rejection.run_id.encode()),
         ("schema", Rejection.SCHEMA.encode()),
     )
-    return Outgoing(topic, key, encode(rejection), headers + trace)
+    return Outgoing(topic, key, encode(rejection), headers + further)

@@ -41,14 +41,14 @@ ITEM = {
     "item_key": "wire:1", "source": "wire", "source_item_id": "1", "item_type": "news", "lang": "en",
     "ingested_us": 1_770_000_000_000_000, "headline": "Norvex lifts full-year outlook",
 }  # fmt: skip
+REFUSED = ITEM | {"item_key": "wire:2", "source_item_id": "2", "lang": "fr"}
 STRATEGY = """
 import sys
-from project import ROOT
 from earlybird import Signals
 options = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN", "sasl.username": sys.argv[2],
            "sasl.password": "secret"}
 with Signals.live(sys.argv[1], start="beginning", options=options) as signals:
-    print(next(iter(signals)).item_key)
+    print(next(signal.item_key for signal in signals if signal.score is not None))
 """
 
 
@@ -127,8 +127,8 @@ def test_documented_permissions_suffice(guarded: Guarded, start_stage: Callable[
     """A text from feed to strategy, archive and replay, each step as a user of its own."""
     assert guarded.run("topics create", "--partitions", "1", "--keep-raw").count("created") == 5
     guarded.run("topics show")
-    (tmp_path / "item.jsonl").write_text(json.dumps(ITEM) + "\n")
-    assert "published 1 texts" in guarded.run("feed", str(tmp_path / "item.jsonl"))
+    (tmp_path / "item.jsonl").write_text(f"{json.dumps(REFUSED)}\n{json.dumps(ITEM)}\n")
+    assert "published 2 texts" in guarded.run("feed", str(tmp_path / "item.jsonl"))
     stage = start_stage("", **guarded.settings("run") | {"LOG__LEVEL": "info"})
     strategy = [sys.executable, "-c", STRATEGY, guarded.address, user("strategy")]
     assert succeeded(strategy, dict(os.environ)).split() == ["wire:1"]
@@ -140,3 +140,5 @@ def test_documented_permissions_suffice(guarded: Guarded, start_stage: Callable[
     guarded.run("archive", "--once", str(tmp_path / "archive"))
     guarded.run("replay recorded", "--output", str(tmp_path / "again"))
     guarded.run("replay recompute", "--compare", "--output", str(tmp_path / "anew"))
+    assert "language" in guarded.run("dlq list")
+    assert guarded.run("dlq redrive", "--reason", "language") == "redriven: 1 of 1\n"

@@ -1,0 +1,1 @@
+"""Sentiment per symbol over windows. Pure."""
