@@ -140,5 +140,5 @@ def test_models_over_texts_are_kept_and_read_again(tmp_path: Path, capsys: pytes
     assert main(["evaluate", "--from", *kept, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == first
     again = Outputs.load(Path(kept[0]))
-    assert (again.texts, again.strategy) == ("a", None) and again.model
+    assert (again.texts, again.strategy) == ("a", "elbert") and again.model
     assert torch.equal(again.label, torch.tensor([2, 0, 2, 0, 2, 0]))

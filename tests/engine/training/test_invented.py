@@ -284,6 +284,7 @@ def test_a_training_counts_its_invented_texts(tmp_path: Path) -> None:
     sizes = json.loads((tmp_path / "run" / "data.json").read_text())
     assert {name: part["texts"] for name, part in sizes.items()} == {
         "train": 48,
+        "augmented": 0,
         "invented": 40,
         "unlabelled": 0,
         "dev": 6,
