@@ -31,7 +31,7 @@ $(VENV)/.ready-all: $(VENV)/.ready
 demo: setup
 	$(BIN)/earlybird demo --once
 
-# Each part is timed, so that the whole stays under 20 minutes on 2 cores. Tests that wait for processes and brokers
+# Each part is timed, so that the whole stays under 30 minutes on 2 cores. Tests that wait for processes and brokers
 # more than they compute run two at a time; those of faults have the machine to themselves.
 test: setup-all
 	@set -e; for part in lint types unit broker faults; do \
