@@ -40,6 +40,7 @@ MEANINGS = {
     "exit.max_layers": "passes the model could have made",
     "exit.reason": "rule that let it go; `deadline` cut it short",
     "exit.puzzlement": "normalised entropy at the exit",
+    "exit.policy": "policy that the load chose from those of `model.policy`; null where that is one policy",
     "input": "what the model was fed",
     "input.n_tokens": "tokens, special ones included",
     "input.truncated": "the text was cut to fit",

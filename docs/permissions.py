@@ -22,6 +22,7 @@ PERMISSIONS: dict[str, tuple[dict[str, tuple[str, ...]], str]] = {
         },
         "Create: not after `topics create --views`",
     ),
+    "say": ({"Write": ("news.raw",), "Read": ("signals", "raw.dlq")}, "with `--tweet` Write on tweets.raw"),
     "signals": ({"Read": ("signals", "raw.dlq")}, "with `--raw` Read on the raw topics, too"),
     "audit": ({"Read": RECORDS}, ""),
     "dlq list": ({"Read": ("raw.dlq",)}, ""),

@@ -1,7 +1,8 @@
 """Frozen engine settings, checked on construction; no torch."""
 
+import dataclasses
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from earlybird.engine.errors import ConfigError
 
@@ -85,6 +86,24 @@ class ModelConfig:
         _one_of("activation", self.activation, get_args(Activation))
         _one_of("classifiers", self.classifiers, get_args(Classifiers))
         _one_of("learned_exits", self.learned_exits, get_args(LearnedExits))
+
+
+_ALWAYS_HASHED = ("n_labels", "classifiers")
+
+
+def hashed_geometry(config: ModelConfig) -> dict[str, Any]:
+    """Return the part of a geometry that a config_hash covers.
+
+    Fields at their defaults are left out, so that new fields of later versions change no recorded hash. The two fields
+    that had defaults in the first version stay in.
+    """
+    fields = dataclasses.asdict(config)
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    return {
+        name: repr(value) if isinstance(value, float) else value
+        for name, value in fields.items()
+        if name in _ALWAYS_HASHED or value != defaults[name]
+    }
 
 
 @dataclass(frozen=True, slots=True)

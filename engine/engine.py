@@ -4,18 +4,19 @@ import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from earlybird.engine.config import BUNDLED, CUDA_TIERS, EngineConfig, ModelConfig
+from earlybird.engine.config import BUNDLED, CUDA_TIERS, EngineConfig, hashed_geometry
 from earlybird.engine.device.layer import StaticElbert, Tiles
 from earlybird.engine.device.loop import Resident
 from earlybird.engine.device.step import Tier
 from earlybird.engine.device.streams import CudaDevice, Device, Immediate
 from earlybird.engine.device.tiling import fingerprint, probe_outputs, steady
 from earlybird.engine.errors import ConfigError, NotTrainedForExits
+from earlybird.engine.exits.ladder import Ladder
 from earlybird.engine.exits.policy import ExitPolicy
 from earlybird.engine.exits.spec import parse
 from earlybird.engine.manifest import LABELS
@@ -26,6 +27,7 @@ from earlybird.engine.slots.int8 import EightBits
 from earlybird.engine.slots.packed import Packed
 from earlybird.engine.slots.reference import Reference
 from earlybird.engine.slots.runner import Runner
+from earlybird.engine.temperatures import fitted_for, temperatures_of
 from earlybird.engine.text.assembly import assembly
 from earlybird.engine.text.encoder import TextEncoder
 from earlybird.engine.text.profiles import profile
@@ -73,16 +75,17 @@ class Engine:
         Raises ConfigError where deterministic mode was requested of a resident loop and does not hold on this device.
         """
         if self.config.runner == "reference":
-            return Reference(self.model, self.policy)
+            return Reference(self.model, self.policy, self.temperatures)
         if self.config.runner == "resident":
             return self._loop(self._resident.tiles)
-        return Packed(self.model, self.policy, self.config.slots, self.config.token_budget)
+        config = self.config
+        return Packed(self.model, self.policy, config.slots, config.token_budget, self.temperatures)
 
     def alone(self) -> Runner:
         """Return a new runner for one text at a time, to repeat a failed step."""
         if self.config.runner == "resident":
             return self.runner()
-        return Reference(self.model, self.policy)
+        return Reference(self.model, self.policy, self.temperatures)
 
     @property
     def slots(self) -> int:
@@ -116,7 +119,25 @@ class Engine:
     def calibrated(self) -> bool:
         """Whether a temperature was fitted, so that a confidence is a frequency."""
         manifest = self.checkpoint.manifest
-        return manifest is not None and manifest.temperature is not None
+        return fitted_for(manifest, self.policy) or (manifest is not None and manifest.temperature is not None)
+
+    @property
+    def rungs(self) -> tuple[str, ...]:
+        """Policies of a load-following one, by Verdict.rung; empty for any other."""
+        return tuple(rung.spec for rung in self.policy.rungs) if isinstance(self.policy, Ladder) else ()
+
+    @property
+    def certificate(self) -> str | None:
+        """What the manifest promises of this policy, in words; None: nothing."""
+        certificate = (self.checkpoint.manifest and self.checkpoint.manifest.certificate) or {}
+        if certificate.get("policy") != self.policy.spec:
+            return None
+        return f"at most {certificate['max_lost']:.2%} lost at {certificate['confidence']:.0%} confidence"
+
+    @cached_property
+    def temperatures(self) -> Tensor | None:
+        """Temperatures of reported probabilities, (R, D), see engine.temperatures."""
+        return temperatures_of(self.checkpoint.manifest, self.policy)
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -152,15 +173,16 @@ class Engine:
     @cached_property
     def config_hash(self) -> str:
         """16 hex digits over everything except weights that changes a verdict in exact arithmetic."""
-        return config_hash(
-            {
-                **self.encoder.describe(),
-                "policy": self.policy.spec,
-                "temperature": repr(self.model.temperature),
-                "labels": self.labels,
-                "geometry": hashed_geometry(self.checkpoint.config),
-            }
-        )
+        parts = {
+            **self.encoder.describe(),
+            "policy": self.policy.spec,
+            "temperature": repr(self.model.temperature),
+            "labels": self.labels,
+            "geometry": hashed_geometry(self.checkpoint.config),
+        }
+        if self.temperatures is not None:  # left out by default, so that recorded hashes stay
+            parts["temperatures"] = [repr(value) for value in self.temperatures.flatten().tolist()]
+        return config_hash(parts)
 
     @cached_property
     def numerics(self) -> str:
@@ -195,7 +217,7 @@ class Engine:
             device = CudaDevice(self._where, self.config.compile, self.config.deterministic)
         config, temperature = self.checkpoint.config, self.model.temperature
         model = StaticElbert(config, self._tensors_there, temperature, tiles, self.max_tokens)
-        return Resident(model, self.policy, self._tiers, device)
+        return Resident(model, self.policy, self._tiers, device, temperatures=self.temperatures)
 
     @cached_property
     def _tensors_there(self) -> dict[str, Tensor]:
@@ -259,21 +281,3 @@ def _encoder(config: EngineConfig, checkpoint: Checkpoint) -> TextEncoder:
 
 def _temperature(checkpoint: Checkpoint) -> float:
     return (checkpoint.manifest and checkpoint.manifest.temperature) or 1.0
-
-
-_ALWAYS_HASHED = ("n_labels", "classifiers")
-
-
-def hashed_geometry(config: ModelConfig) -> dict[str, Any]:
-    """Return the part of a geometry that a config_hash covers.
-
-    Fields at their defaults are left out, so that new fields of later versions change no recorded hash. The two fields
-    that had defaults in the first version stay in.
-    """
-    fields = dataclasses.asdict(config)
-    defaults = {field.name: field.default for field in dataclasses.fields(config)}
-    return {
-        name: repr(value) if isinstance(value, float) else value
-        for name, value in fields.items()
-        if name in _ALWAYS_HASHED or value != defaults[name]
-    }

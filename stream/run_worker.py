@@ -59,7 +59,7 @@ def run_worker(
         topics = settings.topics
         outcomes = (topics.signals, topics.control, topics.dlq)
         sink = KafkaSink(kafka.bootstrap_servers, topics=outcomes, append_dated=topics.signals, options=kafka.options)
-        cache = open_cache(settings, origin.max_layers)
+        cache = open_cache(settings, origin.max_layers, len(origin.rungs))
         stack.callback(cache.close)
         stage = Stage(
             settings, engine, origin, source, sink, cache, SystemClock(), metrics, make_inference=make_inference
@@ -78,10 +78,11 @@ def run_worker(
     return RunSummary(stage.pipeline.finished_total, time.process_time() - before_s)
 
 
-def open_cache(settings: Settings, max_layers: int = 1) -> DuplicateCache:
+def open_cache(settings: Settings, max_layers: int = 1, rungs: int = 0) -> DuplicateCache:
     """Open Redis if configured; else deduplicate only texts in flight.
 
-    `max_layers` is the model's; it does not matter when only checking whether the cache can be opened.
+    `max_layers` is the model's, `rungs` the policy's; they do not matter when only checking whether the cache can be
+    opened.
     """
     redis = settings.redis
     if redis.url is None:
@@ -91,6 +92,7 @@ def open_cache(settings: Settings, max_layers: int = 1) -> DuplicateCache:
         ttl_us=redis.ttl_s * 1_000_000,
         lease_ms=redis.lease_ms,
         max_layers=max_layers,
+        rungs=rungs,
         budget_ms=redis.budget_ms,
         secret=redis.secret,
     )

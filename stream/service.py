@@ -12,6 +12,7 @@ import structlog
 import torch
 
 from earlybird.engine.engine import Engine
+from earlybird.engine.exits.ladder import Ladder
 from earlybird.engine.exits.spec import never_early
 from earlybird.schemas.signal import Model
 from earlybird.stream.config.settings import Settings
@@ -29,9 +30,10 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     """Serve until `stop` is set; then finish, commit and leave. Raises EngineError, StreamError."""
     torch.set_num_threads(1)  # parallel over texts, not within one: see EngineThreads
     engine = load_engine(settings)
-    metrics = Metrics(engine.max_layers)
     origin = origin_of(engine, settings)
+    metrics = Metrics(engine.max_layers, origin.rungs)
     _announce(engine, origin, metrics)
+    warn_of_exits(engine, settings)
     if settings.engine.consumer_processes:
         serve_consumer_processes(settings, engine, origin, metrics, stop)
         return
@@ -65,7 +67,7 @@ def origin_of(engine: Engine, settings: Settings, run_id: str = "live") -> Origi
         knowledge_until_us=engine.knowledge_until_us,
     )
     topics = settings.topics
-    return Origin(model, engine.max_layers, engine.calibrated, run_id, topics.signals, topics.dlq)
+    return Origin(model, engine.max_layers, engine.calibrated, run_id, topics.signals, topics.dlq, engine.rungs)
 
 
 def _log_started(worker: str, health: HealthServer) -> None:
@@ -80,8 +82,18 @@ def _announce(engine: Engine, origin: Origin, metrics: Metrics) -> None:
         "config_hash": engine.config_hash,
         "numerics": engine.numerics,
     }
+    temperatures = None if engine.temperatures is None else engine.temperatures.flatten().tolist()
+    promise = {"certificate": engine.certificate, "temperatures": temperatures}
     metrics.model(origin.model)
     runner = {"runner": engine.config.runner, "deterministic": engine.config.deterministic, "tiles": engine.tiles}
-    log.info("model.loaded", **facts, dtype=engine.dtype, device=engine.device, **runner)
+    log.info("model.loaded", **facts, **promise, dtype=engine.dtype, device=engine.device, **runner)
+
+
+def warn_of_exits(engine: Engine, settings: Settings) -> None:
+    """Log what of the exit policy can never take effect."""
     if never_early(engine.policy, engine.max_layers):
         log.warning("policy.never_early", policy=engine.policy.spec, layers=engine.max_layers)
+    most = settings.limits.max_in_flight * max(1, settings.engine.consumer_processes)
+    if isinstance(engine.policy, Ladder) and engine.policy.at[-1] >= most:
+        hint = "raise limits.max_in_flight or lower at="
+        log.warning("policy.never_busy", policy=engine.policy.spec, most_waiting=most, hint=hint)

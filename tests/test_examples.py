@@ -11,6 +11,7 @@ import pytest
 
 from earlybird.stream.adapters.embedded import EmbeddedBroker
 from earlybird.stream.adapters.tail import Tail
+from earlybird.stream.ports import Record
 from project import ROOT
 
 EXAMPLES = ROOT / "examples"
@@ -103,7 +104,7 @@ def test_a_foreign_feed_becomes_raw_items(broker: EmbeddedBroker, tmp_path: Path
     shown = run("bash", "foreign_feed.sh", cwd=EXAMPLES, PATH=path, PYTHONPATH=python, **where)
     assert shown.startswith("published 3 texts")
     tail = Tail(broker.bootstrap_servers, ["news.raw"], start="beginning")
-    records = []
+    records: list[Record] = []
     while len(records) < 3:
         records += tail.poll(50)
     tail.close()

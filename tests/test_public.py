@@ -16,7 +16,7 @@ def test_public_names() -> None:
     for name in earlybird.__all__:
         assert getattr(earlybird, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'Pipeline'"):
-        _ = earlybird.Pipeline  # type: ignore[attr-defined]
+        _ = earlybird.Pipeline
 
 
 def test_a_strategy_is_tested_without_kafka() -> None:

@@ -28,7 +28,7 @@ from earlybird.engine.bench.memory import card_mb, memory, peak_mb
 from earlybird.engine.bench.paired_models import paired_models
 from earlybird.engine.bench.profile import profile
 from earlybird.engine.bench.real import lengths_and_depths
-from earlybird.engine.bench.registry import BUILDS, ROWS
+from earlybird.engine.bench.registry import BUILDS, IDLE, MORE, ROWS
 from earlybird.engine.bench.row import BenchRow, Build, Setting
 from earlybird.engine.bench.threads import scaling
 from earlybird.engine.bench.waste import waste
@@ -43,7 +43,7 @@ FULL = {
 }
 QUICK = RunLength(rounds=3, seconds=0.3, longest_s=0.7, checked=BLOCK // 2, enough=30.0)
 MEMORY_TEXTS = {True: BLOCK, False: 16 * BLOCK}  # by --quick
-PROFILED = {"cpu": ("packed_fp32_det", "packed_int8_det"), "cuda": ("resident_bf16",)}
+PROFILED = {"cpu": ("packed_fp32_deterministic", "packed_int8_deterministic"), "cuda": ("resident_bf16",)}
 _MOST_BLOCKS = {"cpu": 32, "cuda": 1024}
 _GEOMETRY = {"cpu": "mini", "cuda": "large"}
 
@@ -53,7 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     defaults = EngineConfig()
     parser.add_argument("--device", choices=ROWS, default="cpu", help="(default: cpu)")
     parser.add_argument("--geometry", choices=GEOMETRIES, help="ALBERT of this size (default: mini; on cuda large)")
-    parser.add_argument("--rows", nargs="+", choices=BUILDS, metavar="ROW", help=f"of {' '.join(BUILDS)}")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--rows", nargs="+", choices=BUILDS, metavar="ROW", help=f"only these, of {' '.join(BUILDS)}")
+    which.add_argument("--all", action="store_true", help="more dtypes and tilings than the default rows")
     parser.add_argument(
         "--lengths", metavar="FILE|COUNT", help="token counts, one a line, or one for all (default: headlines')"
     )
@@ -116,12 +118,12 @@ def _report(args: argparse.Namespace) -> dict[str, Any]:
     if args.profile:
         return {**head, **_profiles(args, setting, work)}
     run_length = QUICK if args.quick else FULL[args.device]
-    names = args.rows or ROWS[args.device]
+    names = args.rows or ROWS[args.device] + (MORE[args.device] if args.all else ())
     builds = {name: _build(name, args, head) for name in names}
     limit, results = measure(builds, setting, work, run_length, _progress)
     sampled: dict[str, Any] = {}
     if args.rows is None:
-        pairs = {name: other for name, other in PAIRS[args.device].items() if not _slow(name, args, head)}
+        pairs = {name: PAIRS[args.device][name] for name in (PAIRS if args.all else IDLE)[args.device]}
         sampled["idle"] = [asdict(each) for each in idle(pairs, setting, work[: BLOCK // 2], _progress)]
         _progress("host")
         sampled["host"] = asdict(host(config, work[: 64 * BLOCK]))
@@ -147,18 +149,9 @@ def _build(name: str, args: argparse.Namespace, head: Mapping[str, Any]) -> Buil
     def build(_: Setting) -> BenchRow:
         raise ConfigError(f"left out by --quick; --rows {name} runs it")
 
-    return build if args.rows is None and _slow(name, args, head) else BUILDS[name]
-
-
-def _slow(name: str, args: argparse.Namespace, head: Mapping[str, Any]) -> bool:
-    """Return whether --quick skips a row.
-
-    It skips bfloat16 on a CPU without units for it, and rows whose result another row also shows.
-    """
-    if not args.quick or args.device != "cpu":
-        return False
-    emulated = not {"avx512_bf16", "amx_tile"} & set(head["machine"]["units"])
-    return (emulated and "bf16" in name) or (name == "hf_pipeline_b32" and head["geometry"] != "mini")
+    # Padding costs the pipeline what it costs hf_batch32, in minutes for larger models.
+    left_out = name == "hf_pipeline_batch32" and args.quick and args.rows is None and head["geometry"] != "mini"
+    return build if left_out else BUILDS[name]
 
 
 def _profiles(args: argparse.Namespace, setting: Setting, work: list[Any]) -> dict[str, Any]:

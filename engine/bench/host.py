@@ -60,7 +60,7 @@ class SimulatedDevice:
         finished = int(table.counts[1])
         leaving = min(self._leaving, admitted - finished)
         rows = torch.arange(finished, finished + leaving) % len(table.queue)
-        facts = torch.tensor([0, 1, 1]).repeat(leaving, 1)  # seat, depth, reason
+        facts = torch.tensor([0, 1, 1, 0]).repeat(leaving, 1)  # seat, depth, reason, rung
         facts[:, 0] = table.queue[rows, 2]
         table.result_facts[rows] = facts
         table.counts.copy_(torch.tensor([admitted, finished + leaving]))

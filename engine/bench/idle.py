@@ -15,15 +15,8 @@ from earlybird.engine.bench.workload import BenchText
 from earlybird.engine.config import Dtype
 
 RUNS = 4  # per text and row
-BUILDS: dict[str, Build] = {**ours.ROWS, **ours_resident.ROWS}
-PAIRS: dict[str, dict[str, str]] = {
-    "cpu": {f"idle_{short}": f"alone_{short}" for short in ("fp32", "bf16", "int8")},
-    "cuda": {
-        **{f"idle_resident_{short}": f"alone_graph_{short}" for short in ("bf16", "fp16", "fp32")},
-        "idle_resident_bf16_fused": "alone_graph_bf16",
-    },
-}
-"""By device type: each row on an idle engine, with the row that it is compared to."""
+PAIRS: dict[str, dict[str, tuple[Build, Build]]] = {"cpu": ours.IDLE, "cuda": ours_resident.IDLE}
+"""By device type: each engine when it is idle, with the row that it is compared to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +34,10 @@ class IdleLatency:
 
 
 def idle(
-    pairs: Mapping[str, str], setting: Setting, texts: Sequence[BenchText], progress: Callable[[str], None]
+    pairs: Mapping[str, tuple[Build, Build]],
+    setting: Setting,
+    texts: Sequence[BenchText],
+    progress: Callable[[str], None],
 ) -> list[IdleLatency]:
     """Measure each pair; raises ConfigError for one that this machine cannot run."""
     wall, found = setting.device.type == "cuda", list[IdleLatency]()
@@ -52,9 +48,9 @@ def idle(
         return 1e3 * elapsed()
 
     with torch_threads(1):
-        for name, other in pairs.items():
-            progress(name)
-            both = [BUILDS[each](setting) for each in (name, other)]
+        for name, builds in pairs.items():
+            progress(f"idle: {name}")
+            both = [build(setting) for build in builds]
             for row in both:
                 row.run(texts if wall else texts[:2])  # warm-up: a device captures one graph per length
             times = [_best(both, text, took) for text in texts]

@@ -27,8 +27,8 @@ from earlybird.engine.types import Request
 PART = 8  # texts of a row's first trial, at most its slots
 REFILLS = 20  # per slot; with fewer, mostly the emptying of the slots at the end is measured
 MISSING = "not installed: install the extra 'bench', in a checkout pip install -e '.[bench]'"
-BASELINE = "hf_b1"
-_DETERMINISTIC = re.compile(rf"(_({'|'.join(KINDS)}))?_det$")  # suffix of a deterministic row's name
+BASELINE = "hf_batch1"
+_DETERMINISTIC = re.compile(rf"_deterministic(_({'|'.join(KINDS)}))?$")  # suffix of a deterministic row's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Result:
     texts_per_s: float | None = None
     slowest: float | None = None  # slowest round
     fastest: float | None = None
-    ratio: float | None = None  # relative to hf_b1
+    ratio: float | None = None  # relative to BASELINE
     ratio_best_peer: float | None = None
     share: float | None = None  # of the limit: the operations of true lengths and depths at the GEMM's peak
     label_agreement: float | None = None  # share of texts that agree with the oracle

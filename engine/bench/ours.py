@@ -1,6 +1,6 @@
-"""CPU rows of this engine: packed slots, and one text at a time.
+"""CPU rows of this engine: packed slots, and single texts on the same kernels.
 
-In slots each text exits at its depth; one text at a time uses the same kernels.
+In slots each text exits at its depth.
 """
 
 from collections import deque
@@ -140,7 +140,9 @@ _DTYPES = {short: dtype for short, dtype in SHORT.items() if short != "fp16"}
 
 ROWS: dict[str, Build] = {
     **{f"packed_{short}": _packed(dtype, False) for short, dtype in _DTYPES.items()},
-    **{f"packed_{short}_det": _packed(dtype, True) for short, dtype in _DTYPES.items()},
-    **{f"alone_{short}": _alone(dtype) for short, dtype in _DTYPES.items()},
-    **{f"idle_{short}": _idle(dtype) for short, dtype in _DTYPES.items()},
+    **{f"packed_{short}_deterministic": _packed(dtype, True) for short, dtype in _DTYPES.items()},
 }
+IDLE: dict[str, tuple[Build, Build]] = {
+    f"packed_{short}": (_idle(dtype), _alone(dtype)) for short, dtype in _DTYPES.items()
+}
+"""Rows for one text at a time: an idle engine, and a batch-1 early exit on the same kernels."""

@@ -1,6 +1,7 @@
 """Device rows of this engine: the resident loop and the rows it is compared to.
 
-The loop runs in each dtype, tier and mode. All rows also run on the CPU, where the tests run them.
+The loop runs in each dtype and mode, over the tiers that are asked for. All rows also run on the CPU, where the tests
+run them.
 
 Tested on the CPU; not yet run on a CUDA device.
 """
@@ -16,18 +17,14 @@ from torch import Tensor
 from earlybird.engine.bench.ours import SHORT, IdleRow, drained
 from earlybird.engine.bench.row import BenchRow, Build, ForcedDepth, PeerResult, RowResult, Setting
 from earlybird.engine.bench.workload import BenchText
-from earlybird.engine.config import CUDA_TIERS, Dtype, ModelConfig
+from earlybird.engine.config import Dtype, ModelConfig
 from earlybird.engine.device.layer import Spread, StaticElbert, Tiles
 from earlybird.engine.device.loop import Resident
 from earlybird.engine.device.step import Tier
 from earlybird.engine.device.streams import CudaDevice, Device, Immediate
-from earlybird.engine.device.tiling import KINDS, holds, probe_outputs, tiles_of
-from earlybird.engine.errors import ConfigError
+from earlybird.engine.device.tiling import KINDS, steady
 from earlybird.engine.exits.policy import Heads, at_last_layer, at_limit, classifier_output
 from earlybird.engine.slots.packed import Packed
-
-TIERS = ("tiny", "small", "middle", "large")
-assert len(TIERS) == len(CUDA_TIERS)
 
 
 class ResidentRow:
@@ -195,67 +192,47 @@ def spread(lengths: Sequence[int], where: torch.device, depths: Sequence[int] = 
     return Spread(*(part.to(where) for part in parts))
 
 
-def _resident(
-    dtype: Dtype,
-    *,
-    kind: str | None = None,
-    tier: int | None = None,
-    compile: bool = False,
-) -> Build:
+def _resident(dtype: Dtype, *, compile: bool = False) -> Build:
+    return lambda setting: ResidentRow(replace(setting, compile=compile), dtype)
+
+
+def _deterministic(dtype: Dtype, *, kinds: Sequence[str] = KINDS, compile: bool = False) -> Build:
+    """Return the builder of the first of `kinds` with stable bits, as Engine chooses.
+
+    The built row raises ConfigError if none has.
+    """
+
     def build(setting: Setting) -> BenchRow:
-        tiers = tiers_of(setting)
-        if tier is not None and tier >= len(tiers):
-            raise ConfigError(f"tiers: {len(tiers)} here, none is the {TIERS[tier]} one")
-        own_setting = replace(setting, tiers=tiers if tier is None else (tiers[tier],), compile=compile)
-        return ResidentRow(own_setting, dtype) if kind is None else _steady(own_setting, dtype, kind)
+        mine, tiers = replace(setting, compile=compile), tiers_of(setting)
+        found = steady(lambda tiles: resident(mine, dtype, tiles), tiers, kinds)
+        return ResidentRow(mine, dtype, found.tiles)
 
     return build
-
-
-def _steady(setting: Setting, dtype: Dtype, kind: str) -> BenchRow:
-    """Build the row of a tile kind; raises ConfigError if its bits are not stable.
-
-    Engine takes the first stable kind, so the speed of unstable kinds is irrelevant.
-    """
-    tiles = tiles_of(kind, setting.tiers)
-    if tiles is None:
-        raise ConfigError(f"tiers: an odd smallest one, was {tuple(setting.tiers[0])}")
-    row = ResidentRow(setting, dtype, tiles)
-    if not holds(row.loop, probe_outputs(row.loop, setting.tiers)):
-        raise ConfigError("a text's bits hang on its company here")
-    return row
 
 
 def _host(dtype: Dtype) -> Build:
     return lambda setting: HostRow(setting, dtype)
 
 
-def _alone(dtype: Dtype) -> Build:
-    return lambda setting: Batch1GraphRow(setting, dtype)
-
-
-def _idle(dtype: Dtype, *, compile: bool = False) -> Build:
-    return lambda setting: IdleRow(dtype, resident(replace(setting, compile=compile), dtype))
+def _idle(dtype: Dtype, *, compile: bool = False) -> tuple[Build, Build]:
+    return (
+        lambda setting: IdleRow(dtype, resident(replace(setting, compile=compile), dtype)),
+        lambda setting: Batch1GraphRow(setting, dtype),
+    )
 
 
 _DTYPES = {short: SHORT[short] for short in ("bf16", "fp16", "fp32")}
 
 ROWS: dict[str, Build] = {
-    **{f"packed_host_{short}": _host(dtype) for short, dtype in _DTYPES.items()},
+    **{f"packed_on_device_{short}": _host(dtype) for short, dtype in _DTYPES.items()},
     **{f"resident_{short}": _resident(dtype) for short, dtype in _DTYPES.items()},
-    **{
-        f"resident_{short}_{kind}_det": _resident(dtype, kind=kind)
-        for short, dtype in _DTYPES.items()
-        for kind in KINDS
-    },
-    **{
-        f"resident_{short}_{name}": _resident(dtype, tier=number)
-        for short, dtype in _DTYPES.items()
-        for number, name in enumerate(TIERS)
-    },
-    "resident_bf16_fused": _resident("bfloat16", compile=True),
-    **{f"resident_bf16_fused_{kind}_det": _resident("bfloat16", kind=kind, compile=True) for kind in KINDS},
-    **{f"alone_graph_{short}": _alone(dtype) for short, dtype in _DTYPES.items()},
-    **{f"idle_resident_{short}": _idle(dtype) for short, dtype in _DTYPES.items()},
-    "idle_resident_bf16_fused": _idle("bfloat16", compile=True),
+    **{f"resident_{short}_deterministic": _deterministic(dtype) for short, dtype in _DTYPES.items()},
+    **{f"resident_bf16_deterministic_{kind}": _deterministic("bfloat16", kinds=[kind]) for kind in KINDS},
+    "resident_bf16_compiled": _resident("bfloat16", compile=True),
+    "resident_bf16_compiled_deterministic": _deterministic("bfloat16", compile=True),
 }
+IDLE: dict[str, tuple[Build, Build]] = {
+    **{f"resident_{short}": _idle(dtype) for short, dtype in _DTYPES.items()},
+    "resident_bf16_compiled": _idle("bfloat16", compile=True),
+}
+"""Rows for one text at a time: an idle loop, and a batch-1 early exit with a graph per length."""

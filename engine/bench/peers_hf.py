@@ -231,13 +231,13 @@ def row(kind: type[HuggingFace], *arguments: Any) -> Build:
 
 
 ROWS: dict[str, Build] = {
-    "hf_b1": row(Eager, 1),
-    "hf_b32": row(Eager, BATCH),
-    "hf_pipeline_b1": row(HuggingFacePipeline, 1),
-    "hf_pipeline_b32": row(HuggingFacePipeline, BATCH),
-    "exit_b1": row(BatchExits, 1, True),
-    "static_b32": row(BatchExits, BATCH, False),
-    "shrinking_b32": row(BatchExits, BATCH, True),
+    "hf_batch1": row(Eager, 1),
+    "hf_batch32": row(Eager, BATCH),
+    "hf_pipeline_batch1": row(HuggingFacePipeline, 1),
+    "hf_pipeline_batch32": row(HuggingFacePipeline, BATCH),
+    "hf_exit_batch1": row(BatchExits, 1, True),
+    "hf_exit_batch32_together": row(BatchExits, BATCH, False),
+    "hf_exit_batch32_shrinking": row(BatchExits, BATCH, True),
     "algorithm1": row(AlgorithmOne),
     "algorithm1_stream": row(AlgorithmOne, None, True),
 }

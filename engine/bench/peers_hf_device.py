@@ -35,7 +35,7 @@ class Compiled(Eager):
         return self._compiled(ids, mask)
 
 
-class Varlen(HuggingFace):
+class Unpadded(HuggingFace):
     """transformers' layer over texts that lie end to end, at full depth.
 
     Each text attends to itself; there is no padding.
@@ -104,8 +104,8 @@ def _attend(
 
 
 ROWS: dict[str, Build] = {
-    f"hf_b{LARGE}": row(Eager, LARGE),
-    f"hf_compiled_b{LARGE}": row(Compiled, LARGE),
-    f"hf_varlen_b{LARGE}": row(Varlen, LARGE, False),
-    f"hf_varlen_compiled_b{LARGE}": row(Varlen, LARGE, True),
+    f"hf_batch{LARGE}": row(Eager, LARGE),
+    f"hf_batch{LARGE}_compiled": row(Compiled, LARGE),
+    f"hf_unpadded{LARGE}": row(Unpadded, LARGE, False),
+    f"hf_unpadded{LARGE}_compiled": row(Unpadded, LARGE, True),
 }

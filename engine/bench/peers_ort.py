@@ -91,7 +91,7 @@ def _row(row: type[OnnxRuntime], dtype: Dtype) -> Build:
 
 
 ROWS: dict[str, Build] = {
-    "ort_fp32_b1": _row(Full, "float32"),
-    "ort_int8_b1": _row(Full, "int8"),
-    "ort_int8_layer_exit_b1": _row(LayerExit, "int8"),
+    "onnxruntime_fp32_batch1": _row(Full, "float32"),
+    "onnxruntime_int8_batch1": _row(Full, "int8"),
+    "onnxruntime_int8_exit_batch1": _row(LayerExit, "int8"),
 }

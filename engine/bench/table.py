@@ -51,8 +51,8 @@ def _head(console: Console, report: Mapping[str, Any]) -> None:
             f"{report['mean_exit']:.2f} of {report['layers']} layers"
         )
         console.print(
-            "tokens through a layer for each that needs it, batches of 32: {both:.1f}; padding alone {padding:.1f}, "
-            "stragglers alone {straggler:.1f}".format_map(report["waste"])
+            "tokens computed per token that needs it, in batches of 32: {both:.1f}; by padding alone {padding:.1f}, by "
+            "waiting for the deepest text alone {straggler:.1f}".format_map(report["waste"])
         )
     if "limit" in report:
         rates = ", ".join(f"{name} {value:,.0f} G/s" for name, value in report["limit"].items())
@@ -66,7 +66,7 @@ def _rows(console: Console, report: Mapping[str, Any]) -> None:
         table.add_row(*_cells(row))
     console.print(table)
     if any(_drains(row) for row in report["rows"]):
-        console.print(f"* fewer than {REFILLS} refills of every slot: the emptying table weighs on it")
+        console.print(f"* fewer than {REFILLS} refills of every slot: the figure includes the emptying of the slots")
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
@@ -89,21 +89,21 @@ def _drains(row: Mapping[str, Any]) -> bool:
 def _idle(console: Console, report: Mapping[str, Any]) -> None:
     for each in report["idle"]:
         console.print(
-            f"idle latency, {each['name']}: {each['idle_ms']:.2f} ms a text, batch-1 early exit "
+            f"idle latency, {each['name']}: {each['idle_ms']:.2f} ms per text, batch-1 early exit "
             f"{each['alone_ms']:.2f} ms: {each['ratio']:.2f}x"
         )
 
 
 def _deterministic(console: Console, report: Mapping[str, Any]) -> None:
     costs = ", ".join(f"{name} {cost:+.1%}" for name, cost in report["deterministic"].items())
-    console.print(f"what determinism costs: {costs}")
+    console.print(f"cost of determinism: {costs}")
 
 
 def _threads(console: Console, report: Mapping[str, Any]) -> None:
     for each in report["threads"]:
         console.print(
             f"engine threads {each['threads']}: {each['texts_per_s']:,.1f} texts/s, {each['ratio']:.2f}x, "
-            f"{each['cpu_ms']:.2f} ms of CPU each"
+            f"{each['cpu_ms']:.2f} ms of CPU per text"
         )
 
 
@@ -129,14 +129,14 @@ def _card_peak(console: Console, report: Mapping[str, Any]) -> None:
 def _host(console: Console, report: Mapping[str, Any]) -> None:
     each = report["host"]
     console.print(
-        f"the resident loop's host side alone, steps simulated: {each['texts_per_s']:,.0f} texts/s, "
-        f"{each['us_per_text']:.1f} us each"
+        f"host side of the resident loop alone, steps simulated: {each['texts_per_s']:,.0f} texts/s, "
+        f"{each['us_per_text']:.1f} us per text"
     )
 
 
 def _profiles(console: Console, report: Mapping[str, Any]) -> None:
     for each in report["profiles"]:
-        table = _table(f"{each['name']}, {each['us_per_text']:,.0f} us a text", "us a text", "share")
+        table = _table(f"{each['name']}, {each['us_per_text']:,.0f} us per text", "us per text", "share")
         for part in (*each["parts"], *each["kernels"]):
             table.add_row(part["kind"], f"{part['us_per_text']:,.1f}", f"{part['share']:.1%}")
         console.print(table)

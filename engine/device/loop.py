@@ -19,19 +19,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import accumulate, pairwise
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 
 from earlybird.engine.device.layer import StaticElbert
-from earlybird.engine.device.step import CapturedStep, Table, Tier
+from earlybird.engine.device.step import CapturedStep, Table, Tier, checked_tiers
 from earlybird.engine.device.streams import Device, StreamMark, Work
 from earlybird.engine.errors import ConfigError, DeviceLost
+from earlybird.engine.exits.ladder import Ladder
 from earlybird.engine.exits.policy import Decision, ExitPolicy, Heads, classifier_output
 from earlybird.engine.slots.verdicts import check_lengths, verdicts
 from earlybird.engine.types import Request, Verdict
 
+NOBODY = -(2**40)  # texts behind where no queue is followed: a ladder stays on its first rung
 DeviceError: type[Exception] = getattr(torch, "AcceleratorError", RuntimeError)
 
 
@@ -67,12 +69,14 @@ class Resident:
         device: Device,
         entries: int = 0,
         ahead: int = 2,
+        temperatures: Tensor | None = None,
     ) -> None:
-        self._tiers = _checked(tiers)
+        self._tiers = checked_tiers(tiers)
         if ahead < 1:
             raise ConfigError(f"ahead: at least 1 required, was {ahead}")
         self._entries = entries or max(256, 4 * self._tiers[-1].slots)
         self.model, self._device, self._ahead = model, device, ahead
+        self._temperatures = temperatures
         self.table = Table.empty(model, policy, self._tiers, self._entries)
         table, pinned = self.table, device.pinned
         self._queue, self._queue_tokens = pinned(table.queue), pinned(table.queue_tokens)
@@ -88,6 +92,8 @@ class Resident:
             tier: device.graph(CapturedStep(model, policy, table, tier)) for tier in reversed(self._tiers)
         }
         self._only: Tier | None = None
+        self._ladder = isinstance(policy, Ladder)
+        self.behind: int | None = None
         self._waiting: deque[Request] = deque()
         self._batches: deque[_Batch] = deque()
         self._free = deque(range(self._entries))  # seats
@@ -184,9 +190,9 @@ class Resident:
         starts = accumulate(sizes[:-1], initial=self._published_tokens)
         entries, ids = array("q"), array("q")  # torch.tensor over lists takes seven times as long
         for start, size, seat, request in zip(starts, sizes, seats, taken, strict=True):
-            entries.extend((start % ring, size, seat))
+            entries.extend((start % ring, size, seat, -1 if request.rung is None else request.rung))
             ids.extend(request.token_ids)
-        entry_rows = torch.frombuffer(entries, dtype=torch.int64).view(-1, 3)
+        entry_rows = torch.frombuffer(entries, dtype=torch.int64).view(-1, 4)
         self._upload(self._queue, self.table.queue, self._published, entry_rows)
         token_rows = torch.frombuffer(ids, dtype=torch.int64)
         self._upload(self._queue_tokens, self.table.queue_tokens, self._published_tokens, token_rows)
@@ -226,6 +232,9 @@ class Resident:
         assert self._buffers, "more batches under way than landings. This is a bug."
         device, table, buffer = self._device, self.table, self._buffers.popleft()
         device.compute.run(partial(table.tail.fill_, self._published))
+        if self._ladder:
+            behind = NOBODY if self.behind is None else self.behind + len(self._waiting)
+            device.compute.run(partial(table.behind.fill_, behind))
         for _ in range(tier.stride):
             device.compute.run(self._steps[tier])
         # The next batch changes the counts, so they are copied in order; a result row is not reused before it has been
@@ -256,11 +265,13 @@ class Resident:
         if not windows:
             return []
         logits = torch.cat([buffer.logits[window] for window in windows])
-        seats, depth, reason = torch.cat([buffer.facts[window] for window in windows]).unbind(dim=1)
+        seats, depth, reason, rung = torch.cat([buffer.facts[window] for window in windows]).unbind(dim=1)
         requests = [self._leave(seat) for seat in seats.tolist()]
         self._in_flight_tokens -= sum(len(request.token_ids) for request in requests)
         decision = Decision(torch.ones_like(seats, dtype=torch.bool), reason, ())
-        return verdicts(requests, depth.tolist(), classifier_output(Heads(logits)), decision, range(len(requests)))
+        output, rows = classifier_output(Heads(logits)), range(len(requests))
+        rungs = rung.tolist() if self._ladder else None
+        return verdicts(requests, depth.tolist(), output, decision, rows, self._temperatures, rungs)
 
     def _leave(self, seat: int) -> Request:
         """Free a seat and return its request."""
@@ -271,18 +282,6 @@ class Resident:
             self._limit(seat, self.model.config.layers)
             self._limited.discard(seat)
         return request
-
-
-def _checked(tiers: Sequence[Tier]) -> tuple[Tier, ...]:
-    if not tiers:
-        raise ConfigError("tiers: at least one required")
-    for tier in tiers:
-        if min(tier) < 1:
-            raise ConfigError(f"tiers: at least 1 slot, 1 token and 1 step required, was {tuple(tier)}")
-    for small, large in pairwise(tiers):
-        if small.slots > large.slots or small.tokens >= large.tokens:
-            raise ConfigError(f"tiers: from small to large required, was {tuple(small)} before {tuple(large)}")
-    return tuple(tiers)
 
 
 def _windows(first: int, count: int, size: int) -> Iterator[slice]:

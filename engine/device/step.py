@@ -11,7 +11,9 @@ seats, Q queued tokens, H hidden size, C labels. A seat is a text's own number, 
 read.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -19,6 +21,7 @@ from torch import Tensor
 
 from earlybird.engine.device.layer import Spread, StaticElbert
 from earlybird.engine.errors import ConfigError
+from earlybird.engine.exits.ladder import Ladder
 from earlybird.engine.exits.policy import Decision, ExitPolicy, Heads, State, at_last_layer, at_limit, classifier_output
 
 
@@ -36,12 +39,13 @@ class Table:
 
     # Rings, written by the host (see engine.device.loop):
     tail: Tensor  # (1,) int64, entries published so far
-    queue: Tensor  # (R, 3) int64: first token in the token ring, number of tokens, seat
+    queue: Tensor  # (R, 4) int64: first token in the token ring, number of tokens, seat, recorded rung or -1
+    behind: Tensor  # (1,) int64: texts that wait outside of the queue, for policies that follow the load
     queue_tokens: Tensor  # (Q,) int64
     limits: Tensor  # (R,) int64, by seat: passes after which a text exits in any case; may change any time
     # Rings, written by the step; the last row of each takes values that are not read:
     result_logits: Tensor  # (R + 1, C) exit dtype
-    result_facts: Tensor  # (R + 1, 3) int64: seat, exit layer, reason code
+    result_facts: Tensor  # (R + 1, 4) int64: seat, exit layer, reason code, rung
     counts: Tensor  # (2,) int64 totals: entries admitted, texts finished
     # Slots; an empty slot has length 0 and `staying` False:
     hidden: Tensor  # (T, H)
@@ -49,6 +53,7 @@ class Table:
     depth: Tensor  # (N,) int64, passes made
     seat: Tensor  # (N,) int64
     staying: Tensor  # (N,) bool
+    level: Tensor  # (1,) int64: the present rung of a load-following policy
     memory: State  # of the exit policy, each (N, ...)
 
     @classmethod
@@ -65,17 +70,19 @@ class Table:
 
         return cls(
             tail=zeros(1),
-            queue=zeros(entries, 3),
+            queue=zeros(entries, 4),
+            behind=zeros(1),
             queue_tokens=zeros(max(2 * tokens, 32 * entries)),
             limits=zeros(entries) + model.config.layers,
             result_logits=zeros(entries + 1, model.config.n_labels, dtype=model.exit_dtype),
-            result_facts=zeros(entries + 1, 3),
+            result_facts=zeros(entries + 1, 4),
             counts=zeros(2),
             hidden=zeros(tokens, model.config.hidden_size, dtype=model.dtype),
             lengths=zeros(slots),
             depth=zeros(slots),
             seat=zeros(slots),
             staying=zeros(slots, dtype=torch.bool),
+            level=zeros(1),
             memory=policy.initial_state(slots, zeros(0, model.config.n_labels, dtype=model.exit_dtype)),
         )
 
@@ -83,6 +90,19 @@ class Table:
         """Return the addresses of all buffers, which a captured graph has fixed."""
         fields = (getattr(self, name) for name in self.__dataclass_fields__ if name != "memory")
         return tuple(each.data_ptr() for each in (*fields, *self.memory))
+
+
+def checked_tiers(tiers: Sequence[Tier]) -> tuple[Tier, ...]:
+    """Return tiers that ascend; raises ConfigError for others."""
+    if not tiers:
+        raise ConfigError("tiers: at least one required")
+    for tier in tiers:
+        if min(tier) < 1:
+            raise ConfigError(f"tiers: at least 1 slot, 1 token and 1 step required, was {tuple(tier)}")
+    for small, large in pairwise(tiers):
+        if small.slots > large.slots or small.tokens >= large.tokens:
+            raise ConfigError(f"tiers: from small to large required, was {tuple(small)} before {tuple(large)}")
+    return tuple(tiers)
 
 
 def rows(model: StaticElbert, tier: Tier) -> int:
@@ -115,6 +135,7 @@ class CapturedStep:
         if model.tiles and tier.slots % model.tiles.slots:
             raise ConfigError(f"tiers: multiples of {model.tiles.slots} slots required, was {tier.slots}")
         self._model, self._policy, self._table, self._tier = model, policy, table, tier
+        self._ladder = policy if isinstance(policy, Ladder) else None
         self._rows = rows(model, tier)
         self._places = torch.arange(len(table.lengths), device=model.where)
         self._tokens = torch.arange(self._rows, device=model.where)
@@ -126,7 +147,7 @@ class CapturedStep:
         spread = self._spread(seating, depth)
         hidden = self._model.advance(self._gather(seating, spread), spread)
         heads = self._model.classify(hidden, spread)
-        memory = tuple(_unless_new(each, seating) for each in self._table.memory)
+        memory = self._on_rungs(tuple(_unless_new(each, seating) for each in self._table.memory), seating)
         decision = self._decide(heads, depth, memory, seating)
         leaving = decision.leaving & seating.active
         self._write_results(heads.logits, depth, decision, leaving, seating)
@@ -182,6 +203,20 @@ class CapturedStep:
         stayed = seating.stayed.index_select(0, spread.slot)[:, None]
         return torch.where(stayed, kept, self._model.embed(ids, spread.place)).masked_fill(~spread.real[:, None], 0)
 
+    def _on_rungs(self, memory: State, seating: Seating) -> State:
+        """Put admitted texts on their rungs.
+
+        That is the recorded one, else that of the queue which they left behind.
+        """
+        if self._ladder is None:
+            return memory
+        table = self._table
+        waiting = table.behind + table.tail - table.counts[:1]
+        table.level.copy_(self._ladder.level_on_device(table.level, waiting))
+        recorded = table.queue[:, 3].index_select(0, seating.entry % len(table.queue))
+        admitted = torch.where(recorded < 0, table.level, recorded)
+        return (torch.where(seating.stayed, memory[0], admitted), *memory[1:])
+
     def _decide(self, heads: Heads, depth: Tensor, memory: State, seating: Seating) -> Decision:
         decision = self._policy.decide(classifier_output(heads), depth, memory)
         decision = at_last_layer(decision, depth, self._model.config.layers)
@@ -195,7 +230,9 @@ class CapturedStep:
         nth = finished + leaving.cumsum(dim=0) - 1
         row = torch.where(leaving, nth % ring, ring)
         table.result_logits.index_copy_(0, row, logits)
-        table.result_facts.index_copy_(0, row, torch.stack([seating.seat, depth, decision.reason], dim=1))
+        rung = torch.zeros_like(depth) if self._ladder is None else decision.state[0]
+        facts = torch.stack([seating.seat, depth, decision.reason, rung], dim=1)
+        table.result_facts.index_copy_(0, row, facts)
         finished.add_(leaving.sum())
 
     def _keep(self, hidden: Tensor, depth: Tensor, decision: Decision, leaving: Tensor, seating: Seating) -> None:

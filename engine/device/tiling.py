@@ -42,10 +42,10 @@ def tiles_of(kind: str, tiers: Sequence[Tier]) -> Tiles | None:
     return None if slots % 2 or tokens % 2 else Tiles(tokens // 2, slots // 2, batched=True)
 
 
-def steady(loop_of: Callable[[Tiles], Resident], tiers: Sequence[Tier]) -> Steady:
+def steady(loop_of: Callable[[Tiles], Resident], tiers: Sequence[Tier], kinds: Sequence[str] = KINDS) -> Steady:
     """Return the first kind with stable bits; raises ConfigError if none has."""
     failed = []
-    for kind in KINDS:
+    for kind in kinds:
         if tiles := tiles_of(kind, tiers):
             loop = loop_of(tiles)
             outputs = probe_outputs(loop, tiers)

@@ -16,7 +16,7 @@ from earlybird.engine.errors import ConfigError
 from earlybird.engine.evaluation.binomial import tail, texts_needed
 from earlybird.engine.evaluation.outputs import Outputs
 from earlybird.engine.evaluation.sweep import Point, sweep
-from earlybird.engine.exits.spec import parse
+from earlybird.engine.exits.spec import LOAD, parse
 
 FREE = "*"
 """Placeholder of the threshold to be chosen: `cwb:delta=*,window=2`."""
@@ -63,6 +63,8 @@ def candidates(spec: str, layers: int, learned: bool) -> list[str]:
 
     Raises ConfigError.
     """
+    if spec.startswith(LOAD):
+        raise ConfigError(f"policy: certify each policy of a load-following one by itself, was {spec!r}")
     if spec.count(FREE) == 0:
         return [parse(spec, layers, learned_exits=learned).spec]
     family, _, rest = spec.partition(":")

@@ -21,6 +21,7 @@ from earlybird.engine.training.data import Example, normal_form
 from earlybird.engine.training.metrics import calibration_error
 
 FILE = Path(__file__).with_name("challenge.jsonl")
+FRESH = Path(__file__).with_name("fresh.jsonl")  # by writers who saw neither tables nor models; wire or posts
 SURE = 0.6  # a wrong answer of this confidence counts as sure
 COMPANIES = ("Ellumar", "Pranwick", "Dosterhaan")
 CASHTAGS = ("$QZLV", "$WRVX", "$JQKM")
@@ -95,6 +96,11 @@ def read_challenge(path: Path = FILE) -> list[Challenge]:
     return items
 
 
+def held_out() -> list[Example]:
+    """Return the texts of both sets, which nothing may be trained on."""
+    return [Example(item.text, item.label) for path in (FILE, FRESH) for item in read_challenge(path)]
+
+
 def swaps(items: Sequence[Challenge]) -> list[tuple[int, str]]:
     """Return each text that names a company under other names, with its original row."""
     return [
@@ -123,7 +129,7 @@ def score(policy: str, items: Sequence[Challenge], outputs: Outputs) -> Challeng
     rule = parse(policy, outputs.config.layers, learned_exits=outputs.certainty is not None)
     found = walk(rule, outputs.by_depth())
     depth = float(found.depth[: len(items)].double().mean())
-    return score_probabilities(rule.spec, items, found.probs, depth)
+    return score_probabilities(rule.spec, items, outputs.reported(rule.spec, found), depth)
 
 
 def score_probabilities(policy: str, items: Sequence[Challenge], probs: Tensor, depth: float) -> ChallengeScore:

@@ -13,6 +13,7 @@ from torch import Tensor
 from earlybird.engine.engine import Engine
 from earlybird.engine.errors import ConfigError
 from earlybird.engine.exits.policy import REASONS, at_last_layer, classifier_output
+from earlybird.engine.temperatures import reported
 from earlybird.engine.text.assembly import Text
 
 
@@ -40,6 +41,7 @@ class Explanation:
     pooling: str
     exit_layer: int
     passes: tuple[Pass, ...]
+    reported: tuple[float, ...] | None = None  # what a signal says, where temperatures were fitted for the policy
 
 
 @torch.inference_mode()
@@ -59,6 +61,7 @@ def explain(engine: Engine, text: str) -> Explanation:
     words, pieces = _words(engine, cleaned, len(encoded.token_ids))
     model, policy, lengths = engine.model, engine.policy, [len(encoded.token_ids)]
     hidden = model.embed(torch.tensor(encoded.token_ids), lengths)
+    said: tuple[float, ...] | None = None
     total, state, exit_layer, passes = torch.zeros(len(words)), None, 0, list[Pass]()
     for layer in range(1, engine.max_layers + 1):
         total += _per_word(_attention(engine, hidden), pieces, len(words))
@@ -71,6 +74,8 @@ def explain(engine: Engine, text: str) -> Explanation:
         state = decision.state
         exits = bool(decision.leaving) and not exit_layer
         exit_layer = layer if exits else exit_layer
+        if exits and engine.temperatures is not None:
+            said = tuple(reported(output.logits, engine.temperatures, depth)[0].tolist())
         passes.append(
             Pass(
                 layer,
@@ -84,7 +89,7 @@ def explain(engine: Engine, text: str) -> Explanation:
             )
         )
     pooling = engine.checkpoint.config.pool
-    return Explanation(cleaned, tuple(words), policy.spec, pooling, exit_layer, tuple(passes))
+    return Explanation(cleaned, tuple(words), policy.spec, pooling, exit_layer, tuple(passes), said)
 
 
 def _attention(engine: Engine, hidden: Tensor) -> Tensor:

@@ -3,8 +3,9 @@
 Letters: n texts, D depth, C classes.
 """
 
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -17,8 +18,12 @@ from earlybird.engine.config import EngineConfig, ModelConfig
 from earlybird.engine.engine import Engine
 from earlybird.engine.errors import ConfigError, DataError
 from earlybird.engine.evaluation.geometry import config_from_json, config_to_json
+from earlybird.engine.exits.ladder import rungs_of
 from earlybird.engine.exits.policy import ClassifierOutput, Heads, classifier_output
+from earlybird.engine.exits.spec import parse
+from earlybird.engine.exits.walk import Walk
 from earlybird.engine.flops import flops
+from earlybird.engine.temperatures import reported
 from earlybird.engine.text.assembly import Text
 from earlybird.engine.training.data import Example, fingerprint
 
@@ -41,6 +46,10 @@ class Outputs:
     label: Tensor  # (n,) int64
     length: Tensor  # (n,) int64, number of tokens
     left_out: int = 0  # texts with nothing left to read after cleaning
+    temperatures: dict[str, tuple[float, ...]] = field(default_factory=dict)  # of reported probabilities, by policy
+    model: str = ""  # the model's id
+    strategy: str | None = None  # its training strategy, see engine.training.strategies; None: not known
+    texts: str = ""  # name of the file of texts
 
     def __len__(self) -> int:
         return len(self.label)
@@ -49,6 +58,17 @@ class Outputs:
         """Return the classifier outputs after every pass, as policies take them."""
         certainty = [None] * self.logits.shape[1] if self.certainty is None else self.certainty.unbind(dim=1)
         return [classifier_output(Heads(*heads)) for heads in zip(self.logits.unbind(dim=1), certainty, strict=True)]
+
+    def reported(self, spec: str, found: Walk) -> Tensor:
+        """Return the probabilities (n, C) that signals would report of a policy's exits."""
+        values = self.temperatures.get(spec)
+        return found.probs if values is None else reported(found.logits, torch.tensor([values]), found.depth)
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """The model's own policy; several where it follows the load."""
+        policy = parse(self.policy, self.config.layers, learned_exits=self.certainty is not None)
+        return tuple(rung.spec for rung in rungs_of(policy))
 
     @cached_property
     def costs(self) -> Tensor:
@@ -69,6 +89,10 @@ class Outputs:
             "texts_sha256": self.texts_sha256,
             "policy": self.policy,
             "left_out": str(self.left_out),
+            "temperatures": json.dumps(self.temperatures),
+            "model": self.model,
+            "strategy": self.strategy or "",
+            "texts": self.texts,
         }
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata=about)
 
@@ -89,19 +113,25 @@ class Outputs:
                 tensors["label"],
                 tensors["length"],
                 int(about["left_out"]),
+                {spec: tuple(values) for spec, values in json.loads(about.get("temperatures", "{}")).items()},
+                about.get("model", ""),
+                about.get("strategy") or None,
+                about.get("texts", ""),
             )
         except Exception as error:  # safetensors' own errors, KeyError, OSError
             raise DataError(f"{path}: no stored outputs, {error}") from None
 
 
 @torch.inference_mode()
-def outputs_of(model: str, examples: Sequence[Example], progress: Progress = lambda *_: None) -> Outputs:
+def outputs_of(
+    model: str, examples: Sequence[Example], progress: Progress = lambda *_: None, texts: str = ""
+) -> Outputs:
     """Run a model over labelled texts at full depth; `model` as in EngineConfig.
 
-    Raises ModelError, ConfigError.
+    `texts`: the name that the result has for them. Raises ModelError, ConfigError.
     """
     engine = Engine.load(EngineConfig(model=model, runner="packed", device="cpu"))
-    elbert, layers = engine.model, engine.max_layers
+    elbert, layers, manifest = engine.model, engine.max_layers, engine.checkpoint.manifest
     encoded = engine.encoder.encode([Text((example.text,)) for example in examples])
     kept = [row for row, item in enumerate(encoded) if item is not None]
     if not kept:
@@ -129,6 +159,10 @@ def outputs_of(model: str, examples: Sequence[Example], progress: Progress = lam
         torch.tensor([examples[row].label for row in kept]),
         torch.tensor([len(row) for row in ids]),
         len(examples) - len(kept),
+        {each.policy: each.values for each in (manifest.temperatures if manifest else ())},
+        engine.model_id,
+        manifest.strategy if manifest else None,
+        texts,
     )
 
 

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from earlybird.engine.evaluation.compare import Comparison
 from earlybird.engine.evaluation.outputs import Outputs
-from earlybird.engine.evaluation.sweep import Point
+from earlybird.engine.evaluation.sweep import Point, frontier
 
 _COLOURS = ("#3366aa", "#cc7722", "#338855", "#aa3377", "#666666", "#22aabb", "#884422", "#bb4444")
 BINS = 10
 
 
-def accuracy_against_cost(points: Sequence[Point], own: str) -> str:
+def accuracy_against_cost(points: Sequence[Point], own: Sequence[str]) -> str:
     """Plot accuracy over operations per text, with each family's best points joined.
 
     The model's own policy is marked.
@@ -25,12 +26,36 @@ def accuracy_against_cost(points: Sequence[Point], own: str) -> str:
         best = frontier(mine)
         axes.plot([p.gflops for p in best], [p.accuracy for p in best], color=colour, label=family, linewidth=1.6)
     for point in points:
-        if point.family == "full" or point.policy == own:
+        if point.family == "full" or point.policy in own:
             axes.scatter([point.gflops], [point.accuracy], s=60, marker="*", color="black", zorder=5)
             axes.annotate(point.policy, (point.gflops, point.accuracy), xytext=(6, -12), textcoords="offset points")
     axes.set_xlabel("GFLOP per text")
     axes.set_ylabel("accuracy")
     axes.legend(frameon=False, fontsize=8, loc="lower right")
+    return _svg(figure)
+
+
+def accuracy_of_models(comparisons: Sequence[Comparison]) -> str:
+    """Plot accuracy over operations per text, one panel per file and one line per model.
+
+    Dashed: fixed depths of the reference model. Stars: baselines.
+    """
+    figure, axes = _figure(5.2 * len(comparisons), 4.2, len(comparisons))
+    for panel, each in zip(axes if len(comparisons) > 1 else [axes], comparisons, strict=True):
+        for number, row in enumerate(each.rows):
+            colour = _COLOURS[number % len(_COLOURS)]
+            costs, accuracies = [p.gflops for p in row.curve], [p.accuracy for p in row.curve]
+            panel.plot(costs, accuracies, color=colour, label=row.name, linewidth=1.4, marker="o", markersize=2)
+            if row.name == each.reference:
+                costs, accuracies = [p.gflops for p in row.depths], [p.accuracy for p in row.depths]
+                panel.plot(costs, accuracies, color=colour, label=f"{row.name}, fixed depths", linestyle="--")
+        costs, accuracies = [cell.gflops for _, cell in each.baselines], [cell.accuracy for _, cell in each.baselines]
+        if costs:
+            panel.scatter(costs, accuracies, s=60, marker="*", color="black", label="trained at that depth", zorder=5)
+        panel.set_title(f"{each.texts}, {each.count:,} texts", fontsize=9)
+        panel.set_xlabel("GFLOP per text")
+        panel.set_ylabel("accuracy")
+    panel.legend(frameon=False, fontsize=7, loc="lower right")
     return _svg(figure)
 
 
@@ -82,15 +107,6 @@ def losses(epochs: Sequence[dict[str, object]]) -> str:
     axes[1].set_ylabel("dev macro-F1")
     axes[1].legend(frameon=False, fontsize=8)
     return _svg(figure)
-
-
-def frontier(points: Sequence[Point]) -> list[Point]:
-    """Return the points that no cheaper point matches in accuracy, cheapest first."""
-    best: list[Point] = []
-    for point in sorted(points, key=lambda each: (each.gflops, -each.accuracy)):
-        if not best or point.accuracy > best[-1].accuracy:
-            best.append(point)
-    return best
 
 
 def _figure(width: float, height: float, panels: int = 1):  # type: ignore[no-untyped-def]

@@ -21,10 +21,11 @@ def report(
 ) -> str:
     """Return the page; `points` hold full depth, fixed depths and the model's own policy."""
     layers, learned = outputs.config.layers, outputs.certainty is not None
-    own = walk(parse(outputs.policy, layers, learned_exits=learned), outputs.by_depth())
-    fixed = [point for point in points if point.family in ("fixed", "full") or point.policy == outputs.policy]
+    own = walk(parse(outputs.own[0], layers, learned_exits=learned), outputs.by_depth())
+    depths_of = ("fixed", "trained", "full")
+    fixed = [point for point in points if point.family in depths_of or point.policy in outputs.own]
     best = {match.point.policy: match.point for match in matched if match.point and match.target == 0.5}
-    depths = [point for point in points if point.policy == outputs.policy] + list(best.values())
+    depths = [point for point in points if point.policy in outputs.own] + list(best.values())
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>
 <h1>{escape(title)}</h1>
@@ -33,7 +34,7 @@ def report(
 exit wrong; won: the reverse. Policies are chosen and judged on the same texts here: to promise something of new texts
 use <code>earlybird calibrate</code>.</p>
 <h2>Accuracy against cost</h2>
-{accuracy_against_cost(points, outputs.policy)}
+{accuracy_against_cost(points, outputs.own)}
 <h2>Fixed depths, and the model's own policy</h2>
 {_table([(None, point) for point in fixed])}
 <h2>The most accurate of each family at a cost</h2>
@@ -43,7 +44,7 @@ use <code>earlybird calibrate</code>.</p>
 <h2>Exit depths</h2>
 {exit_depths(depths[:4])}
 <h2>Confidence under the model's own policy</h2>
-{reliability(outputs, own.probs)}
+{reliability(outputs, outputs.reported(outputs.own[0], own))}
 </html>
 """
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from earlybird.engine.errors import ConfigError
 from earlybird.engine.evaluation.outputs import Outputs
+from earlybird.engine.exits.ladder import rungs_of
 from earlybird.engine.exits.policy import REASONS, ExitPolicy
 from earlybird.engine.exits.spec import parse
 from earlybird.engine.exits.walk import Walk, walk
@@ -45,7 +46,8 @@ def evaluate(policy: ExitPolicy, outputs: Outputs) -> Point:
 def sweep(outputs: Outputs, specs: Iterable[str] | None = None) -> list[Point]:
     """Compute the points of the named policies, or of every family's grid.
 
-    The grid covers the families that the model allows, and fixed depths.
+    The grid covers the families that the model allows, and fixed depths. A policy that follows the load gives a point
+    per rung: there is no queue here.
     """
     learned = outputs.certainty is not None
     names = grid(outputs.config.layers, learned) if specs is None else specs
@@ -53,8 +55,8 @@ def sweep(outputs: Outputs, specs: Iterable[str] | None = None) -> list[Point]:
     full = outputs.logits[:, -1].argmax(dim=-1) == outputs.label
     points = {}
     for name in names:
-        policy = parse(name, outputs.config.layers, learned_exits=learned)
-        points[policy.spec] = _point(policy, outputs, walk(policy, by_depth), full)
+        for policy in rungs_of(parse(name, outputs.config.layers, learned_exits=learned)):
+            points[policy.spec] = _point(policy, outputs, walk(policy, by_depth), full)
     return list(points.values())
 
 
@@ -112,6 +114,15 @@ def at_accuracy(points: Sequence[Point], lost: float) -> list[Matched]:
     return _best(points, lost, lambda p: p.accuracy >= full.accuracy - lost - 1e-9, lambda p: (p.saved, p.accuracy))
 
 
+def frontier(points: Sequence[Point]) -> list[Point]:
+    """Return the points that no cheaper point matches in accuracy, cheapest first."""
+    best: list[Point] = []
+    for point in sorted(points, key=lambda each: (each.gflops, -each.accuracy)):
+        if not best or point.accuracy > best[-1].accuracy:
+            best.append(point)
+    return best
+
+
 def _best(
     points: Sequence[Point],
     target: float,
@@ -136,7 +147,7 @@ def _point(policy: ExitPolicy, outputs: Outputs, found: Walk, full_right: Tensor
         family=policy.spec.partition(":")[0],
         accuracy=float(right.double().mean()),
         macro_f1=macro_f1(found.label, outputs.label, outputs.config.n_labels),
-        calibration_error=calibration_error(found.probs, outputs.label),
+        calibration_error=calibration_error(outputs.reported(policy.spec, found), outputs.label),
         mean_depth=float(found.depth.double().mean()),
         gflops=float(cost) / 1e9,
         saved=float(1 - cost / whole),

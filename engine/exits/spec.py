@@ -1,4 +1,4 @@
-"""Exit policies as text in settings and manifests: `family:key=value,...`, `fixed:N`, `full`, `a|b`."""
+"""Exit policies as text in settings and manifests: `family:key=value,...`, `fixed:N`, `full`, `a|b`, `load:...`."""
 
 import dataclasses
 import re
@@ -9,6 +9,7 @@ from earlybird.engine.exits.any_of import AnyOf
 from earlybird.engine.exits.confidence import Entropy, MaxProbability
 from earlybird.engine.exits.cwb import ConfidenceWindow
 from earlybird.engine.exits.fixed import FixedDepth, FullDepth
+from earlybird.engine.exits.ladder import Ladder
 from earlybird.engine.exits.learned import LearnedExit
 from earlybird.engine.exits.patience import Patience
 from earlybird.engine.exits.policy import ExitPolicy
@@ -19,6 +20,7 @@ FAMILIES: dict[str, Any] = {
 }
 """Policy families by name; a family's parameters are the fields of its dataclass."""
 
+LOAD = "load:"
 _NUMBERS = {float: re.compile(r"(?:\d+\.?\d*|\.\d+)(?:e-?\d+)?", re.ASCII), int: re.compile(r"\d{1,4}", re.ASCII)}
 
 
@@ -31,6 +33,10 @@ def parse(spec: str, layers: int, *, learned_exits: bool = False) -> ExitPolicy:
     `full`). Raises ConfigError for a spec that is malformed, that could never decide anything in this model, or that
     needs heads which the model lacks.
     """
+    if spec.startswith(LOAD):
+        return _ladder(spec, layers, learned_exits)
+    if LOAD in spec:
+        raise ConfigError(f"exit policy {spec!r}: load: stands alone, not beside | or inside another load:")
     names = spec.split("|")
     policies = [_parse_one(name, spec) for name in names]
     for policy in policies:
@@ -55,7 +61,42 @@ def grammar() -> str:
         for name, family in FAMILIES.items()
         for hints in [get_type_hints(family)]
     ]
-    return " | ".join([*forms, "fixed:LAYER", "full"])
+    return " | ".join([*forms, "fixed:LAYER", "full", "load:idle=(POLICY),busy=(POLICY),at=COUNT"])
+
+
+def _ladder(spec: str, layers: int, learned_exits: bool) -> Ladder:
+    """Parse `load:idle=(POLICY),busy=(POLICY),at=COUNT`, with a busy and an at for each further rung."""
+    if spec.count(LOAD) > 1:
+        raise ConfigError(f"exit policy {spec!r}: load: stands alone, not beside | or inside another load:")
+    policies: dict[str, list[ExitPolicy]] = {"idle": [], "busy": []}
+    at: list[int] = []
+    for part in _parts(spec.removeprefix(LOAD), spec):
+        key, _, text = part.partition("=")
+        if key in policies and re.fullmatch(r"\([^()]+\)", text):
+            policies[key].append(parse(text[1:-1], layers, learned_exits=learned_exits))
+        elif key == "at" and re.fullmatch(r"\d{1,7}", text, re.ASCII):
+            at.append(int(text))
+        else:
+            raise ConfigError(f"exit policy {spec!r}: idle=(POLICY), busy=(POLICY) or at=COUNT required, was {part!r}")
+    if len(policies["idle"]) != 1 or not at or len(at) != len(policies["busy"]):
+        raise ConfigError(f"exit policy {spec!r}: idle= once, and an at= for each busy= required")
+    return Ladder((*policies["idle"], *policies["busy"]), tuple(at))
+
+
+def _parts(text: str, spec: str) -> list[str]:
+    """Split at the commas that are in no parentheses; policies hold commas of their own."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character == "(") - (character == ")")
+        if depth < 0:
+            break
+        if character == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += character
+    if depth:
+        raise ConfigError(f"exit policy {spec!r}: a closing for each opening parenthesis required")
+    return parts
 
 
 def _parse_one(name: str, spec: str) -> ExitPolicy:

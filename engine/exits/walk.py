@@ -15,7 +15,8 @@ class Walk(NamedTuple):
     depth: Tensor  # (n,) int64, passes made, from 1
     label: Tensor  # (n,) int64
     reason: Tensor  # (n,) int64 codes, see policy.REASONS
-    probs: Tensor  # (n, C) at the exit
+    probs: Tensor  # (n, C) at the exit, as the policy reads them
+    logits: Tensor  # (n, C) at the exit
 
 
 @torch.inference_mode()
@@ -28,7 +29,7 @@ def walk(policy: ExitPolicy, outputs: Sequence[ClassifierOutput]) -> Walk:
     count = len(first.label)
     state = policy.initial_state(count, first.logits[:0])
     exit_depth, label, reason = (torch.zeros(count, dtype=torch.int64) for _ in range(3))
-    probs = torch.zeros_like(first.probs)
+    probs, logits = torch.zeros_like(first.probs), torch.zeros_like(first.logits)
     for number, output in enumerate(outputs, start=1):
         depth = torch.full((count,), number, dtype=torch.int64)
         decision = at_last_layer(policy.decide(output, depth, state), depth, len(outputs))
@@ -38,4 +39,5 @@ def walk(policy: ExitPolicy, outputs: Sequence[ClassifierOutput]) -> Walk:
         label = torch.where(now, output.label, label)
         reason = torch.where(now, decision.reason, reason)
         probs = torch.where(now[:, None], output.probs, probs)
-    return Walk(exit_depth, label, reason, probs)
+        logits = torch.where(now[:, None], output.logits, logits)
+    return Walk(exit_depth, label, reason, probs, logits)

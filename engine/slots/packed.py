@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from earlybird.engine.errors import ConfigError
+from earlybird.engine.exits.ladder import LoadFollower
 from earlybird.engine.exits.policy import (
     ClassifierOutput,
     Decision,
@@ -39,13 +40,17 @@ class Packed:
     the others wait behind it. Not thread-safe: one thread owns it, several may share the model.
     """
 
-    def __init__(self, model: LayeredModel, policy: ExitPolicy, slots: int, token_budget: int) -> None:
+    def __init__(
+        self, model: LayeredModel, policy: ExitPolicy, slots: int, token_budget: int, temperatures: Tensor | None = None
+    ) -> None:
         if slots < 1:
             raise ConfigError(f"slots: at least 1 required, was {slots}")
         if token_budget < 1:
             raise ConfigError(f"token_budget: at least 1 token required, was {token_budget}")
-        self._model, self._policy = model, policy
+        self._model, self._policy, self._temperatures = model, policy, temperatures
         self._slots, self._token_budget = slots, token_budget
+        self._load = LoadFollower(policy)
+        self.behind: int | None = None
         self._waiting: deque[Request] = deque()
         self._limits: dict[int, int] = {}  # by ticket, for texts in flight with a Request.depth_limit
         # One entry or row per text, in order of admission:
@@ -62,6 +67,11 @@ class Packed:
     @property
     def active(self) -> int:
         return len(self._requests)
+
+    @property
+    def in_slots(self) -> list[tuple[int, int]]:
+        """Ticket and passes of each text in a slot, deepest first; for watchers."""
+        return [(request.ticket, depth) for request, depth in zip(self._requests, self._depths, strict=True)]
 
     def submit(self, requests: Sequence[Request]) -> None:
         check_lengths(requests, self._model.config.max_positions)
@@ -95,12 +105,14 @@ class Packed:
                 break
             tokens += length
             admitted.append(self._waiting.popleft())
+        self._load.follow(None if self.behind is None else self.behind + len(self._waiting))
         if not admitted:
             return
         lengths = [len(request.token_ids) for request in admitted]
         ids = torch.tensor([token for request in admitted for token in request.token_ids])
         embedded = self._model.embed(ids, lengths)  # (T of the admitted, H)
         initial = self._policy.initial_state(len(admitted), self._no_logits())
+        initial = self._load.seated(initial, [request.rung for request in admitted])
         if self._hidden is None:
             self._hidden, self._state = embedded, initial
         else:
@@ -136,7 +148,8 @@ class Packed:
         gone = [row for row, leaves in enumerate(leaving) if leaves]
         if not gone:
             return []
-        released = verdicts(self._requests, self._depths, output, decision, gone)
+        rungs = self._load.rungs(decision.state)
+        released = verdicts(self._requests, self._depths, output, decision, gone, self._temperatures, rungs)
         for verdict in released:
             self._limits.pop(verdict.ticket, None)
         self._keep([row for row, leaves in enumerate(leaving) if not leaves])

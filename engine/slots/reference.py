@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from earlybird.engine.exits.ladder import LoadFollower
 from earlybird.engine.exits.policy import ExitPolicy, at_last_layer, at_limit, classifier_output, top2_gap
 from earlybird.engine.slots.layered import LayeredModel
 from earlybird.engine.slots.verdicts import check_lengths, verdicts
@@ -25,10 +26,10 @@ class Trace:
 
 
 @torch.inference_mode()
-def trace(model: LayeredModel, policy: ExitPolicy, request: Request) -> Trace:
+def trace(model: LayeredModel, policy: ExitPolicy, request: Request, temperatures: Tensor | None = None) -> Trace:
     """Run one text alone, layer by layer, until it exits; raises SequenceTooLong."""
     check_lengths([request], model.config.max_positions)
-    lengths = [len(request.token_ids)]
+    lengths, load = [len(request.token_ids)], LoadFollower(policy)
     hidden = model.embed(torch.tensor(request.token_ids), lengths)
     state = None
     logits: list[Tensor] = []
@@ -37,7 +38,8 @@ def trace(model: LayeredModel, policy: ExitPolicy, request: Request) -> Trace:
         hidden = model.advance(hidden, lengths, [depth])
         output = classifier_output(model.classify(hidden, lengths, [depth]))
         logits.append(output.logits)
-        state = policy.initial_state(1, output.logits[:0]) if state is None else state
+        if state is None:
+            state = load.seated(policy.initial_state(1, output.logits[:0]), [request.rung])
         passes = torch.tensor([depth])
         distances.append(policy.distance_to_flip(output, passes, state))
         decision = at_last_layer(policy.decide(output, passes, state), passes, model.config.layers)
@@ -46,7 +48,7 @@ def trace(model: LayeredModel, policy: ExitPolicy, request: Request) -> Trace:
         state = decision.state
         if decision.leaving.item():
             break
-    (verdict,) = verdicts([request], [depth], output, decision, [0])
+    (verdict,) = verdicts([request], [depth], output, decision, [0], temperatures, load.rungs(decision.state))
     margin = torch.cat([*distances, top2_gap(output)]).amin()
     return Trace(verdict, torch.cat(logits), float(margin))
 
@@ -57,8 +59,10 @@ class Reference:
     Not thread-safe: one thread owns it.
     """
 
-    def __init__(self, model: LayeredModel, policy: ExitPolicy) -> None:
-        self._model, self._policy = model, policy
+    def __init__(self, model: LayeredModel, policy: ExitPolicy, temperatures: Tensor | None = None) -> None:
+        self._model, self._policy, self._temperatures = model, policy, temperatures
+        self._load = LoadFollower(policy)
+        self.behind: int | None = None
         self._waiting: deque[Request] = deque()
 
     @property
@@ -84,4 +88,7 @@ class Reference:
         """Run the next text until it exits and return its verdict, or none."""
         if not self._waiting:
             return []
-        return [trace(self._model, self._policy, self._waiting.popleft()).verdict]
+        request = self._waiting.popleft()
+        self._load.follow(None if self.behind is None else self.behind + len(self._waiting))
+        request = replace(request, rung=self._load.level if request.rung is None else request.rung)
+        return [trace(self._model, self._policy, request, self._temperatures).verdict]

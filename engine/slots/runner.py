@@ -12,6 +12,10 @@ class Runner(Protocol):
     Not thread-safe: one thread owns it.
     """
 
+    behind: int | None
+    """Texts that wait for a slot elsewhere, told by the owner before a step, for policies that follow the load. None,
+    the start: no queue is followed, and a text without a recorded rung takes the first."""
+
     @property
     def waiting(self) -> int:
         """Number of submitted requests without a slot."""

@@ -2,8 +2,12 @@
 
 from collections.abc import Sequence
 
+import torch
+from torch import Tensor
+
 from earlybird.engine.errors import SequenceTooLong
 from earlybird.engine.exits.policy import REASONS, ClassifierOutput, Decision
+from earlybird.engine.temperatures import reported
 from earlybird.engine.types import Request, Verdict
 
 
@@ -23,11 +27,21 @@ def verdicts(
     output: ClassifierOutput,
     decision: Decision,
     rows: Sequence[int],
+    temperatures: Tensor | None = None,
+    rungs: Sequence[int] | None = None,
 ) -> list[Verdict]:
-    """Return the unrounded verdicts of the slots `rows`, in that order."""
+    """Return the unrounded verdicts of the slots `rows`, in that order.
+
+    `temperatures` (R, D): see engine.temperatures; None: the probabilities of the decision are reported. `rungs`: of
+    every slot, under a load-following policy.
+    """
     if not rows:
         return []
-    probs, logits = output.probs.tolist(), output.logits.tolist()
+    probabilities = output.probs
+    if temperatures is not None:
+        chosen = None if rungs is None else torch.tensor(rungs)
+        probabilities = reported(output.logits, temperatures, torch.tensor(depths), chosen)
+    probs, logits = probabilities.tolist(), output.logits.tolist()
     labels, entropies, reasons = output.label.tolist(), output.entropy.tolist(), decision.reason.tolist()
     return [
         Verdict(
@@ -38,6 +52,7 @@ def verdicts(
             exit_layer=depths[row],
             exit_reason=REASONS[reasons[row]],
             puzzlement=entropies[row],
+            rung=None if rungs is None else rungs[row],
         )
         for row in rows
     ]

@@ -49,12 +49,12 @@ class Tokenizer:
         return _unpickled, (self.pieces.to_str(), self.sha256)
 
 
-def bundled(folder: Path) -> Tokenizer:
+def bundled(folder: Path, name: str = "tokenizer.json") -> Tokenizer:
     """Load the tokenizer.json of a folder in our format; raises NotAModel.
 
     The tokenizer's hash is that of the file.
     """
-    path = folder / "tokenizer.json"
+    path = folder / name
     try:
         content = path.read_bytes()
         pieces = Pieces.from_str(content.decode("utf-8"))

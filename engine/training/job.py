@@ -12,13 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from earlybird.engine.config import AdapterConfig, Classifiers, LearnedExits
+from earlybird.engine.config import AdapterConfig, Classifiers, LearnedExits, ModelConfig
 from earlybird.engine.errors import ConfigError, DataError
+from earlybird.engine.evaluation.challenge import held_out
 from earlybird.engine.manifest import LABELS
 from earlybird.engine.text.assembly import Text, assembly
 from earlybird.engine.text.encoder import TextEncoder
 from earlybird.engine.text.profiles import profile
 from earlybird.engine.training import run_folder
+from earlybird.engine.training.augmentation import augmentation, augmented
 from earlybird.engine.training.data import (
     Columns,
     Example,
@@ -36,6 +38,7 @@ from earlybird.engine.training.start import Start, from_layer, from_model, resha
 from earlybird.engine.training.strategies import Phase, phases
 from earlybird.engine.training.teachers import soft_targets
 
+UNSURE = 0.06  # probability that the soft target of an invented text spreads over all labels
 SHARES = (0.8, 0.1, 0.1)  # shares of one file: train, dev, calibration
 
 
@@ -48,8 +51,11 @@ class Job:
     output: Path
     strategy: str = "elbert"
     dev: Path | None = None  # None: 10 % of train, with another 10 % kept for calibration
+    calibration: float = 0.0  # with `dev`: share of train that is kept for calibration
     unlabelled: tuple[Path, ...] = ()  # texts for the teachers
     invented: int | None = None  # number of invented texts added to the training part
+    augment: str | None = None  # see engine.training.augmentation; adds to the training part
+    augment_cache: Path | None = None  # None: the run folder
     labels: Mapping[str, str] | None = None
     columns: Columns = field(default_factory=Columns)
     layer: int | None = None  # start the shared layer from this layer of a BERT-like encoder
@@ -81,6 +87,9 @@ class Watch:
     def teacher(self, name: str, done: int, total: int) -> None:
         """Report the number of texts that a teacher has labelled."""
 
+    def augmentation(self, name: str, done: int, total: int) -> None:
+        """Report the number of texts that an augmentation has read."""
+
     def step(self, seed: int, phase: str, step: int, steps: int, loss: float) -> None:
         """Report one batch."""
 
@@ -98,7 +107,9 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class _Parts:
+class Parts:
+    """Texts of a training by use."""
+
     train: Dataset
     dev: Dataset
     calibration: list[Example]
@@ -106,17 +117,21 @@ class _Parts:
 
 def train(job: Job, watch: Watch, *, resume: bool = False) -> Outcome:
     """Run a job; raises ConfigError, DataError, NotAModel."""
-    start = _start(job)
+    source = _source(job)
+    changes = _changes(job, source.config)
+    start = reshaped(source, job.recipe.seed, **changes)
     plan = phases(job.strategy, start.config)  # refused before anything is written
+    if job.augment is not None:
+        augmentation(job.augment)
     run_folder.begin(job.output, job.asked(), resume=resume)
     encoder = TextEncoder(
         profile(job.profile), assembly(job.assembly), start.tokenizer, job.max_tokens or start.config.max_positions
     )
-    parts = _parts(job, encoder, watch)
+    parts = read_parts(job, encoder, watch)
     folders, qualities = [], []
     for seed in job.seeds:
         folder = job.output / f"seed-{seed}"
-        network, plan = _one_seed(job, start, parts, folder, seed, watch)
+        network, plan = _one_seed(job, reshaped(source, seed, **changes), parts, folder, seed, watch)
         qualities.append(_best_quality(job.output, seed, plan[-1].name))
         folders.append(_export(job, start, encoder, network, folder, plan))
     middle = sorted(range(len(folders)), key=lambda number: qualities[number])[len(folders) // 2]
@@ -125,35 +140,41 @@ def train(job: Job, watch: Watch, *, resume: bool = False) -> Outcome:
     return outcome
 
 
-def _start(job: Job) -> Start:
+def _source(job: Job) -> Start:
     if job.layer is not None:
-        layers = job.layers or 8
-        start = from_layer(job.start, job.layer, job.embedding_size, layers)
-    else:
-        start = from_model(job.start)
+        return from_layer(job.start, job.layer, job.embedding_size, job.layers or 8)
+    return from_model(job.start)
+
+
+def _changes(job: Job, config: ModelConfig) -> dict[str, Any]:
+    """Return the changes to the source's config: options, else the strategy's needs."""
     changes: dict[str, Any] = {
         name: value
         for name in ("layers", "classifiers", "learned_exits", "adapters")
         if (value := getattr(job, name)) is not None
     }
-    if start.config.learned_exits != "none" or job.strategy in ("berxit", "pf_berxit"):
+    if config.learned_exits != "none" or job.strategy in ("berxit", "pf_berxit"):
         changes.setdefault("learned_exits", "shared" if job.strategy == "berxit" else "per_layer")
     if job.strategy == "pf_berxit":
         changes.setdefault("adapters", AdapterConfig())
     if job.strategy in ("two_stage", "deebert", "fastbert", "pf_berxit"):
         changes.setdefault("classifiers", "per_layer")
-    return reshaped(start, job.recipe.seed, **changes)
+    return changes
 
 
-def _parts(job: Job, encoder: TextEncoder, watch: Watch) -> _Parts:
+def read_parts(job: Job, encoder: TextEncoder, watch: Watch) -> Parts:
+    """Read and tokenise a job's texts, with the teachers' soft targets; raises DataError, ConfigError."""
     labelled = [example for path in job.train for example in read_examples(path, job.labels, job.columns)]
-    if job.texts is not None:
+    if job.texts is not None and job.dev is None:
         labelled = stratified(labelled, job.texts, job.recipe.seed)
     if job.dev is None:
         train, dev, calibration = split(labelled, SHARES, job.recipe.seed)
     else:
         dev = read_examples(job.dev, job.labels, job.columns)
-        train, calibration = without(labelled, dev), []
+        shares = (1.0 - job.calibration, job.calibration)
+        train, calibration = split(without(labelled, dev), shares, job.recipe.seed)
+        if job.texts is not None:  # cut last, so that fewer texts leave the same ones out
+            train = stratified(train, job.texts, job.recipe.seed)
     extra = [
         example for path in job.unlabelled for example in read_examples(path, job.labels, job.columns, unlabelled=True)
     ]
@@ -163,19 +184,41 @@ def _parts(job: Job, encoder: TextEncoder, watch: Watch) -> _Parts:
     if not train or not dev:
         raise DataError(f"train and dev: texts required on both sides, was {len(train)} and {len(dev)}")
     invented = [] if job.invented is None else invented_examples(job.invented, job.recipe.seed)
-    invented = without(invented, [*dev, *calibration])
-    named = {"train": train, "invented": invented, "unlabelled": extra, "dev": dev, "calibration": calibration}
+    invented = without(invented, [*dev, *calibration, *held_out()])
+    new = _augmented(job, train, [*dev, *calibration], watch)
+    named = {"train": train, "augmented": new, "invented": invented, "unlabelled": extra}
+    named |= {"dev": dev, "calibration": calibration}
     watch.data({name: len(part) for name, part in named.items()})
     sizes = {name: {"texts": len(part), "sha256": fingerprint(part)} for name, part in named.items()}
     (job.output / "data.json").write_text(json.dumps(sizes, indent=2) + "\n", "utf-8")
     _keep(job.output / "calibration.jsonl", calibration)
-    texts = [*train, *invented, *extra]
+    texts = [*train, *new, *invented, *extra]
     run_folder.keep_seen(job.output, hashes([*texts, *dev]))
     soft = None
     if job.teachers:
-        names = [example.text for example in texts]
-        soft = soft_targets(job.teachers, names, job.output / "teachers", job.labels, watch.teacher)
-    return _Parts(_tokenised(texts, encoder, soft), _tokenised(dev, encoder), calibration)
+        real = [*train, *new]
+        names = [example.text for example in (*real, *extra)]
+        voices = soft_targets(job.teachers, names, job.output / "teachers", job.labels, watch.teacher)
+        soft = torch.cat([voices[: len(real)], _own_targets(invented), voices[len(real) :]])
+    return Parts(_tokenised(texts, encoder, soft), _tokenised(dev, encoder), calibration)
+
+
+def _own_targets(invented: Sequence[Example]) -> Tensor:
+    """Return invented texts' labels as soft targets (n, C).
+
+    The tables know them better than a teacher does.
+    """
+    rest = UNSURE / len(LABELS)
+    labels = torch.tensor([example.label for example in invented], dtype=torch.int64)
+    return torch.full((len(invented), len(LABELS)), rest).scatter_(1, labels[:, None], 1.0 - UNSURE + rest)
+
+
+def _augmented(job: Job, train: Sequence[Example], held_out: Sequence[Example], watch: Watch) -> list[Example]:
+    """Return new texts made from the training part, without any that a held-out part has."""
+    if job.augment is None:
+        return []
+    cache = job.augment_cache or job.output / "augmented"
+    return without(augmented(augmentation(job.augment), train, cache, watch.augmentation), held_out)
 
 
 def _keep(path: Path, examples: Sequence[Example]) -> None:
@@ -196,12 +239,12 @@ def _tokenised(examples: Sequence[Example], encoder: TextEncoder, soft: Tensor |
 
 
 def _one_seed(
-    job: Job, start: Start, parts: _Parts, folder: Path, seed: int, watch: Watch
+    job: Job, start: Start, parts: Parts, folder: Path, seed: int, watch: Watch
 ) -> tuple[Network, list[Phase]]:
     plan = phases(job.strategy, start.config)
     recipe = dataclasses.replace(job.recipe, seed=seed)
     found = run_folder.load_checkpoint(folder)
-    tensors, state = found if found else (reshaped(start, seed).tensors, None)
+    tensors, state = found if found else (start.tensors, None)
     network = Network(start.config, tensors, recipe.dropout)
     training = Training(network, plan, parts.train, parts.dev, recipe, state)
     folder.mkdir(exist_ok=True)

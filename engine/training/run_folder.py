@@ -171,7 +171,7 @@ def export(folder: Path, config: ModelConfig, tensors: Mapping[str, Tensor], tok
         strategy=card.strategy,
         loss_weights=card.loss_weights,
     )
-    left_out = {name for name in ("strategy", "loss_weights") if getattr(manifest, name) is None}
+    left_out = {name for name in ("strategy", "loss_weights", "temperatures") if not getattr(manifest, name)}
     (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2, exclude=left_out) + "\n", "utf-8")
     return folder
 

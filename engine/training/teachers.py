@@ -14,6 +14,10 @@ from torch import Tensor
 
 from earlybird.engine.errors import NotAModel
 from earlybird.engine.manifest import LABELS, MANIFEST
+from earlybird.engine.text.assembly import Text
+from earlybird.engine.training.encoder import ABOUT, load_teacher
+from earlybird.engine.training.loop import by_length
+from earlybird.engine.training.network import Batch
 from earlybird.engine.training.targets import mean_of_teachers
 
 BATCH = 32
@@ -27,9 +31,9 @@ def soft_targets(
 ) -> Tensor:
     """Return the probabilities (n, C) of the mean of the teachers' logits.
 
-    A teacher is a Hugging Face classifier (folder or hub name; its labels are ours or mapped by `labels`) or a model
-    folder of ours at full depth. Each teacher's logits are kept in `cache` under a hash of teacher and texts.
-    Raises NotAModel.
+    A teacher is a folder of `earlybird teach`, a Hugging Face classifier (folder or hub name; its labels are ours or
+    mapped by `labels`) or a model folder of ours at full depth. Each teacher's logits are kept in `cache` under a hash
+    of teacher and texts. Raises NotAModel.
     """
     return mean_of_teachers([_cached(name, texts, cache, labels, progress) for name in teachers])
 
@@ -41,7 +45,10 @@ def _cached(
     path = cache / f"teacher-{key.hexdigest()[:16]}.safetensors"
     if not path.exists():
         ours = (Path(name) / MANIFEST).exists()
-        found = _by_us(name, texts, progress) if ours else _by_hugging_face(name, texts, labels, progress)
+        if (Path(name) / ABOUT).exists():
+            found = _by_encoder(name, texts, progress)
+        else:
+            found = _by_us(name, texts, progress) if ours else _by_hugging_face(name, texts, labels, progress)
         cache.mkdir(parents=True, exist_ok=True)
         save_file({"logits": found.contiguous()}, path)
     return load_file(path)["logits"]
@@ -86,10 +93,26 @@ def _rows(name: str, id2label: Mapping[int, str], labels: Mapping[str, str] | No
     return [theirs.index(label) for label in LABELS]
 
 
+@torch.inference_mode()
+def _by_encoder(name: str, texts: Sequence[str], progress: Progress) -> Tensor:
+    teacher = load_teacher(Path(name))
+    network = teacher.network.eval()
+    found = torch.zeros(len(texts), len(LABELS))
+    encoded = teacher.reader.encode([Text((text,)) for text in texts])
+    rows = [row for row, item in enumerate(encoded) if item is not None]
+    ids = [item.token_ids for item in encoded if item is not None]
+    done = 0
+    for batch in by_length(ids, BATCH):
+        chosen = torch.tensor([rows[place] for place in batch])
+        found[chosen] = network(Batch.of([ids[place] for place in batch]))[0].logits.float()
+        done += len(batch)
+        progress(name, done, len(texts))
+    return found
+
+
 def _by_us(name: str, texts: Sequence[str], progress: Progress) -> Tensor:
     from earlybird.engine.config import EngineConfig
     from earlybird.engine.engine import Engine
-    from earlybird.engine.text.assembly import Text
     from earlybird.engine.types import Request
 
     engine = Engine.load(EngineConfig(model=name, policy="full", device="cpu"))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, ClusterMetadata  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, ClusterMetadata
 
 from earlybird.stream.adapters.clients import DENIED, MISSING, ClientLog
 from earlybird.stream.errors import SourceError

@@ -45,6 +45,7 @@ class _Result(BaseModel):
     layer: Annotated[int, Field(ge=1)]
     reason: Literal["confidence", "window", "patience", "similarity", "learned", "fixed", "last_layer"]  # no deadline
     puzzlement: Share
+    rung: Annotated[int, Field(ge=0)] | None = None  # left out under policies without rungs
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
@@ -72,9 +73,10 @@ def write_first(first: First) -> bytes:
             "layer": verdict.exit_layer,
             "reason": verdict.exit_reason.value,
             "puzzlement": verdict.puzzlement,
+            "rung": verdict.rung,
         }
     )
-    return result.model_dump_json().encode()
+    return result.model_dump_json(exclude_none=True).encode()
 
 
 def read_first(content: bytes) -> First:
@@ -91,6 +93,7 @@ def read_first(content: bytes) -> First:
         exit_layer=result.layer,
         exit_reason=ExitReason(result.reason),
         puzzlement=result.puzzlement,
+        rung=result.rung,
     )
     return First(result.item_key, Position(*result.position), result.seen_us, verdict)
 
@@ -98,10 +101,13 @@ def read_first(content: bytes) -> First:
 class EntryCodec:
     """Encoder and decoder of shared-cache entries; all workers have the same `secret`."""
 
-    def __init__(self, secret: str | None, max_layers: int) -> None:
-        """Sign with `secret`, if any; `max_layers` of the model bounds the exit layer."""
+    def __init__(self, secret: str | None, max_layers: int, rungs: int = 0) -> None:
+        """Sign with `secret`, if any.
+
+        `max_layers` of the model and `rungs` of its policy bound what is read.
+        """
         self._key = blake2b(secret.encode()).digest() if secret else b""
-        self._max_layers = max_layers
+        self._max_layers, self._rungs = max_layers, rungs
 
     def write(self, key: str, first: First) -> bytes:
         """Encode and sign an entry; raises ValueError for what `read` rejects."""
@@ -129,13 +135,15 @@ class EntryCodec:
         return first, int(count)
 
     def _check(self, first: First) -> None:
-        """Check the exit layer against the model, and that item_key is printable."""
+        """Check exit layer and rung against model and policy, and that item_key is printable."""
         if not first.item_key.isprintable():
             raise ValueError("item_key: printable text required")
         verdict = first.verdict
         last = verdict.exit_reason is ExitReason.LAST_LAYER
         if verdict.exit_layer > self._max_layers or (last and verdict.exit_layer < self._max_layers):
             raise ValueError(f"layer: up to {self._max_layers} required, and that one for last_layer")
+        if (verdict.rung is None) != (not self._rungs) or (verdict.rung or 0) > max(0, self._rungs - 1):
+            raise ValueError(f"rung: below {self._rungs} where the policy has some required, was {verdict.rung}")
 
     def _signature(self, key: str, content: bytes) -> bytes:
         return blake2b(b"%b %b" % (key.encode(), content), key=self._key, digest_size=16).hexdigest().encode()

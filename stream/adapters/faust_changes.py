@@ -1,4 +1,4 @@
-"""Changes to Faust and aiokafka that the views need: they tell neither heartbeats nor gaps in a usable way."""
+"""Changes to Faust and aiokafka, which tell of no heartbeat and drop events."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ from faust.transport.consumer import Consumer
 
 
 def watch_heartbeats(now_s: Callable[[], float], answered: Callable[[float], None]) -> None:
-    """Call `answered` with the time at which a heartbeat was sent, once the group has answered it."""
+    """Call `answered` with the time of sending when the group has answered a heartbeat."""
     heartbeat = GroupCoordinator._do_heartbeat
 
     async def watched(coordinator: Any) -> bool:
@@ -38,19 +38,25 @@ def drop_nothing() -> None:
 
 
 class _Last(dict[Any, Any]):
-    """Offset of the last event handed out: for us by `get`; Faust, which looks up by [], finds none."""
+    """Offset of the last event handed out, by partition.
+
+    We read it by `get`; Faust looks it up by [] and finds none.
+    """
 
     def __getitem__(self, place: Any) -> None:
         """Return None."""
 
 
 def pass_gap(consumer: Any, place: Any, first: int, behind: int) -> None:
-    """Let Faust commit over offsets that the topic does not have: `first` to the one before `behind`."""
+    """Let Faust commit over offsets that a topic lacks, `first` included, `behind` not."""
     consumer._gap[place].addi(first, behind)
 
 
 async def committed(consumer: Any, place: Any) -> int | None:
-    """Ask the group for a partition's offset; Faust may hand out events before it knows it."""
+    """Ask the group for a partition's offset.
+
+    Faust may hand out events before it knows it.
+    """
     thread = consumer._thread
     found: int | None = await thread.call_thread(thread._ensure_consumer().committed, place)
     return found

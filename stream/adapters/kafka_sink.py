@@ -7,7 +7,7 @@ from functools import partial
 
 import structlog
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaException, Message, Producer
-from confluent_kafka.admin import TopicMetadata  # type: ignore[attr-defined]
+from confluent_kafka.admin import TopicMetadata
 
 from earlybird.stream.adapters.clients import DENIED, MISSING, ClientLog, fatal
 from earlybird.stream.adapters.options import KafkaOptions, producer_options

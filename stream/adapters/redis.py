@@ -124,6 +124,7 @@ class RedisCache:
         ttl_us: int,
         lease_ms: int,
         max_layers: int,
+        rungs: int = 0,
         budget_ms: int = 20,
         secret: str | None = None,
         monotonic: Callable[[], float] = time.monotonic,
@@ -132,7 +133,8 @@ class RedisCache:
 
         `ttl_us`: how far apart two recorded instants may be for the texts to count as duplicates. `lease_ms`: how
         long a claimed text is left to the worker that claimed it. `max_layers`: of the model, no exit is deeper.
-        `budget_ms`: the longest wait per call. `secret`: signs entries, see stream.adapters.cache_codec.
+        `rungs`: of its policy, if that follows the load. `budget_ms`: the longest wait per call. `secret`: signs
+        entries, see stream.adapters.cache_codec.
         """
         self.calls = self.failures = self.skipped = self.hits = self.misses = self.pending = self.bad = self.refused = 0
         self.writable = True
@@ -140,7 +142,7 @@ class RedisCache:
         # Redis only cleans up by this; duplicates are decided on recorded instants. At least a lease, so that a tiny
         # ttl stays valid.
         self._ttl_ms = max(ttl_us // 1000, lease_ms)
-        self._entries = EntryCodec(secret, max_layers)
+        self._entries = EntryCodec(secret, max_layers, rungs)
         self._link = Link(url, budget_ms)
         self._breaker = Breaker(FAILURES, PROBE_S, monotonic)
         self._limit = RateLimit(monotonic)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[attr-defined]
+from confluent_kafka.admin import ConfigResource, ResourceType
 
 from earlybird.stream.adapters.clients import MISSING
 from earlybird.stream.adapters.options import KafkaOptions

@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Literal
 
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
 
-from earlybird.stream.adapters.broker_requests import REQUEST_TIMEOUT_S, partitions_of
+from earlybird.stream.adapters.broker_requests import REQUEST_TIMEOUT_S, partitions_of, retried
 from earlybird.stream.adapters.clients import ClientLog, close_consumer, open_consumer
 from earlybird.stream.adapters.kafka import record_of
 from earlybird.stream.adapters.options import KafkaOptions, client_options
@@ -32,7 +33,7 @@ class Tail:
     ) -> None:
         """Wait up to `timeout_s` for a broker and the topics, else raise SourceError.
 
-        Raises SettingsError for options that users may not set.
+        The end is that of now, not of the first poll. Raises SettingsError for options that users may not set.
         """
         self._log = ClientLog("tail", bootstrap_servers)
         settings = {
@@ -47,15 +48,20 @@ class Tail:
             "error_cb": self._log.error,
         }
         self._consumer = open_consumer(settings)
-        offset = OFFSET_BEGINNING if start == "beginning" else OFFSET_END
         give_up_at = time.monotonic() + timeout_s
-        self._consumer.assign(
-            [
-                TopicPartition(topic, number, offset)
-                for topic in topics
-                for number in partitions_of(self._consumer, self._log, topic, give_up_at - time.monotonic())
-            ]
-        )
+        places = [
+            TopicPartition(topic, number, OFFSET_BEGINNING)
+            for topic in topics
+            for number in partitions_of(self._consumer, self._log, topic, give_up_at - time.monotonic())
+        ]
+        if start == "end":
+            for place in places:
+                ask = partial(self._end, place)
+                place.offset = retried(self._consumer, self._log, ask, max(0.1, give_up_at - time.monotonic()))
+        self._consumer.assign(places)
+
+    def _end(self, place: TopicPartition, timeout_s: float) -> int:
+        return int(self._consumer.get_watermark_offsets(place, timeout=timeout_s)[1])
 
     def poll(self, timeout_ms: int, limit: int = 500) -> list[Record]:
         """Return up to `limit` records, waiting at most `timeout_ms` for the first.

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 
 from confluent_kafka import KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient, TopicDescription  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, TopicDescription
 
 from earlybird.stream.adapters.clients import ClientLog
 from earlybird.stream.adapters.options import KafkaOptions, client_options

@@ -18,7 +18,7 @@ from confluent_kafka import (
     Message,
     TopicPartition,
 )
-from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka.admin import OffsetSpec
 
 from earlybird.stream.adapters.broker_requests import REQUEST_TIMEOUT_S, partitions_of, retried
 from earlybird.stream.adapters.clients import ClientLog, close_consumer, open_consumer
@@ -182,7 +182,7 @@ class _Shared:
             while waiting:
                 yield waiting.popleft()
                 heard_s = time.monotonic()
-            if self._finished(partition):
+            if partition not in self._ends:
                 return
             if partition in self._paused:
                 self._paused.remove(partition)
@@ -214,14 +214,12 @@ class _Shared:
             self._paused |= ahead
         return len(came)
 
-    def _finished(self, partition: Partition) -> bool:
-        return partition not in self._ends
-
     def _finish(self, partition: Partition) -> None:
         if self._ends.pop(partition, None) is None:
             return
-        self._reader.pause([partition])
-        if not self._ends:
+        if self._ends:
+            self._reader.pause([partition])
+        else:
             self._reader.close()
 
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Literal
 
 from confluent_kafka import Consumer, KafkaError, KafkaException
-from confluent_kafka.admin import (  # type: ignore[attr-defined]
+from confluent_kafka.admin import (
     AdminClient,
     ClusterMetadata,
     NewTopic,

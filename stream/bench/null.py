@@ -68,6 +68,7 @@ class NullRunner:
     def __init__(self, rate: float | None) -> None:
         self._rate = rate
         self._requests: list[Request] = []
+        self.behind: int | None = None  # see Runner.behind
         self._due_s = 0.0
 
     @property

@@ -1,6 +1,7 @@
 """Measure performance on this machine.
 
   engine   the engine and its peers side by side: texts/s, share of the hardware's limit, agreement
+  burst    latency under a burst, with and without exits that follow the load
   flips    effect of a dtype on the labels, exit layers and probabilities of a file of texts
   stage    the whole stage, from records in to signals out
   replay   recomputed history, beside the live stage and a plain pipeline
@@ -16,6 +17,7 @@ from earlybird.stream.cli import Command
 
 MODULES = {
     "engine": "earlybird.engine.bench.engine_command",
+    "burst": "earlybird.engine.bench.burst_command",
     "flips": "earlybird.engine.bench.flips_command",
     "stage": "earlybird.stream.bench.stage_command",
     "replay": "earlybird.stream.bench.replay_command",

@@ -1,4 +1,4 @@
-"""`earlybird evaluate --challenge`: score a model on the challenge set, by phenomenon."""
+"""`earlybird evaluate --challenge` and `--fresh`: score a model on the texts of the package."""
 
 import argparse
 import json
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from earlybird.engine.config import BUNDLED
 from earlybird.engine.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,19 +24,21 @@ def run_challenge(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
-    from earlybird.engine.evaluation.challenge import challenge_outputs, read_challenge, score
+    from earlybird.engine.evaluation.challenge import FILE, FRESH, challenge_outputs, read_challenge, score
     from earlybird.engine.training.data import Example, fingerprint
 
-    for option, value in (("FILE", args.texts), ("--from", args.stored), ("--keep", args.keep), ("--html", args.html)):
-        if value is not None:
+    given = {"FILE": args.texts, "--from": args.stored, "--keep": args.keep, "--html": args.html, "--svg": args.svg}
+    given |= {"--baseline": args.baseline, "--choose": args.choose, "several models": (args.model or [])[1:]}
+    for option, value in given.items():
+        if value:
             raise ConfigError(f"challenge: its own texts and a table or JSON only, was {option}")
-    items = read_challenge()
+    items = read_challenge(FRESH if args.fresh else FILE)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("texts", total=None)
         outputs = challenge_outputs(
-            args.model, items, lambda done, total: progress.update(task, completed=done, total=total)
+            (args.model or [BUNDLED])[0], items, lambda done, total: progress.update(task, completed=done, total=total)
         )
-    scores = [score(policy, items, outputs) for policy in dict.fromkeys(args.policies or [outputs.policy])]
+    scores = [score(policy, items, outputs) for policy in dict.fromkeys(args.policies or outputs.own)]
     if args.json:
         report = {
             "model_sha256": outputs.model_sha256,
@@ -44,28 +47,32 @@ def run_challenge(args: argparse.Namespace) -> int:
         }
         print(json.dumps(report))
     else:
-        _show(scores)
+        _show("fresh set" if args.fresh else "challenge set", scores)
     return 0
 
 
-def _show(scores: Sequence["ChallengeScore"]) -> None:
+def _show(name: str, scores: Sequence["ChallengeScore"]) -> None:
     from rich.console import Console
 
     console = Console(width=None if sys.stdout.isatty() else 140)
     for each in scores:
-        console.print(_table(each))
+        console.print(_table(name, each))
         console.print(
-            f"calibration error {each.calibration_error:.3f}; mean depth {each.mean_depth:.2f}; "
-            f"pairs with both texts right {each.pairs_right} of {each.pairs}; "
-            f"label changed by another company name {each.swapped_changed} of {each.swapped} "
-            f"({_share(each.swapped_changed, each.swapped)})"
+            f"calibration error {each.calibration_error:.3f}; mean depth {each.mean_depth:.2f}"
+            + (
+                f"; pairs with both texts right {each.pairs_right} of {each.pairs}; "
+                f"label changed by another company name {each.swapped_changed} of {each.swapped} "
+                f"({_share(each.swapped_changed, each.swapped)})"
+                if each.pairs
+                else ""
+            )
         )
 
 
-def _table(found: "ChallengeScore") -> "Table":
+def _table(name: str, found: "ChallengeScore") -> "Table":
     from rich.table import Table
 
-    table = Table(title=f"challenge set, {found.policy}", title_justify="left")
+    table = Table(title=f"{name}, {found.policy}", title_justify="left")
     table.add_column("phenomenon", no_wrap=True)
     for name in ("texts", "right", "", "opposite", "", "sure and wrong", "confidence right", "wrong"):
         table.add_column(name, justify="right")

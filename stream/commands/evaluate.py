@@ -2,11 +2,17 @@
 
   earlybird evaluate texts.jsonl
   earlybird evaluate texts.csv --model runs/mine/seed-0/model --policies fixed:2 cwb:delta=0.5,window=2
+  earlybird evaluate a.csv b.csv --model runs/*/seed-*/model --baseline runs/shallow/seed-0/model --choose c.csv
+  earlybird evaluate a.csv b.csv --model runs/*/seed-*/model --paper
   earlybird evaluate --challenge
 
 One forward pass per model stores the output of every exit; all policies are computed from it. Without --policies every
 family is tried over its usual range, and the best of each is shown at equal cost and at equal accuracy, beside fixed
-depths. --challenge scores the model's own policy, or those of --policies, on invented texts, phenomenon by phenomenon.
+depths; a policy that follows the load is shown policy by policy, since there is no queue here. With several models or
+files, or with --choose, models are compared: the best exit setting of each at equal cost, beside its fixed depths and
+models trained at a smaller depth (--baseline). --paper prints the tables of ELBERT and PF-BERxiT for your models and
+texts. --challenge scores the model's own policy, or those of --policies, on invented texts, phenomenon by phenomenon;
+--fresh on texts by writers who knew neither the model nor its invented training texts.
 """
 
 import argparse
@@ -18,7 +24,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from earlybird.engine.config import BUNDLED
+from earlybird.stream.commands import model_outputs
 from earlybird.stream.commands.challenge import run_challenge
+from earlybird.stream.commands.compare import run_compare
+from earlybird.stream.commands.paper import run_paper
 from earlybird.stream.commands.train import add_data_options
 
 if TYPE_CHECKING:
@@ -27,18 +36,32 @@ if TYPE_CHECKING:
 
 SAVED = (0.25, 0.5, 0.75)
 LOST = (0.0, 0.01)
+DEPTHS = ("fixed", "trained", "full")  # families that give every text the same depth
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `earlybird evaluate`."""
-    parser.add_argument("texts", type=Path, nargs="?", metavar="FILE", help="labelled texts, as for `earlybird train`")
-    parser.add_argument("--model", default=BUNDLED, metavar="FOLDER", help="default: the bundled model")
+    parser.add_argument("texts", type=Path, nargs="*", metavar="FILE", help="labelled texts, as for `earlybird train`")
+    parser.add_argument("--model", nargs="+", metavar="FOLDER", help="default: the bundled model")
+    parser.add_argument(
+        "--baseline", nargs="+", default=[], metavar="MODEL", help="models at their full depth; also stored outputs"
+    )
+    parser.add_argument(
+        "--choose", nargs="+", default=[], metavar="FILE", help="choose exit settings on these texts or stored outputs"
+    )
     parser.add_argument("--policies", nargs="+", metavar="SPEC", help="these only")
-    parser.add_argument("--keep", type=Path, metavar="FILE", help="store the outputs of all exits (safetensors)")
-    parser.add_argument("--from", dest="stored", type=Path, metavar="FILE", help="outputs stored by --keep, not texts")
+    parser.add_argument(
+        "--keep", type=Path, metavar="FILE", help="store the outputs of all exits (safetensors); a folder for several"
+    )
+    parser.add_argument(
+        "--from", dest="stored", type=Path, nargs="+", metavar="FILE", help="outputs stored by --keep, not texts"
+    )
+    parser.add_argument("--paper", action="store_true", help="print the tables of the two papers")
     parser.add_argument("--challenge", action="store_true", help="score the challenge set by phenomenon")
+    parser.add_argument("--fresh", action="store_true", help="score the fresh set by source: wire headlines and posts")
     add_data_options(parser)
     parser.add_argument("--html", type=Path, metavar="FILE", help="write one page with curves (needs matplotlib)")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="write accuracy against cost as a picture")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
@@ -46,22 +69,33 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate and print; the exit status is 0. Raises EngineError."""
     import torch
 
+    from earlybird.engine.evaluation.compare import trained_point
     from earlybird.engine.evaluation.sweep import at_accuracy, at_cost, sweep
 
     torch.set_num_threads(1)
-    if args.challenge:
+    if args.challenge or args.fresh:
         return run_challenge(args)
-    outputs = read_outputs(args)
+    if args.paper:
+        return run_paper(args)
+    if args.choose or max(len(args.texts), len(args.model or []), len(args.stored or [])) > 1:
+        return run_compare(args, SAVED)
+    outputs = _one(args)
     if args.keep is not None:
         outputs.save(args.keep)
     chosen = None if args.policies is None else dict.fromkeys([*args.policies, outputs.policy, "full"])
     points = sweep(outputs, chosen)
+    baselines = argparse.Namespace(**dict(vars(args), keep=None))
+    points += [trained_point(baseline, outputs) for baseline in model_outputs.baselines(baselines)]
     matched = [] if chosen else [match for saved in SAVED for match in at_cost(points, saved)]
     cheapest = [] if chosen else [match for lost in LOST for match in at_accuracy(points, lost)]
+    if args.svg is not None:
+        from earlybird.engine.evaluation.plots import accuracy_against_cost
+
+        args.svg.write_text(accuracy_against_cost(points, outputs.own), "utf-8")
     if args.html is not None:
         from earlybird.engine.evaluation.report import report
 
-        title = f"{args.model} on {(args.texts or args.stored).name}"
+        title = f"{outputs.model} on {(args.texts or args.stored)[0].name}"
         args.html.write_text(report(title, outputs, points, matched, cheapest), "utf-8")
     if args.json:
         print(json.dumps(_report(outputs, points, matched, cheapest)))
@@ -70,26 +104,10 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def read_outputs(args: argparse.Namespace) -> "Outputs":
-    """Return the model's outputs for the texts of the command line, or stored ones.
-
-    Raises EngineError.
-    """
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from earlybird.engine.errors import ConfigError
-    from earlybird.engine.evaluation.outputs import Outputs, outputs_of
-    from earlybird.engine.training.data import Columns, read_examples
-
-    if (args.texts is None) == (args.stored is None):
-        raise ConfigError("texts: a file of labelled texts or --from FILE required, one of the two")
-    if args.stored is not None:
-        return Outputs.load(args.stored)
-    examples = read_examples(args.texts, args.labels, Columns(args.text_column, args.label_column))
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("texts", total=len(examples))
-        return outputs_of(args.model, examples, lambda done, total: progress.update(task, completed=done, total=total))
+def _one(args: argparse.Namespace) -> "Outputs":
+    """Return the outputs of the only model for the only file."""
+    asked = dict(vars(args), texts=next(iter(args.texts), None), model=(args.model or [BUNDLED])[0])
+    return model_outputs.one(argparse.Namespace(**asked | {"stored": args.stored[0] if args.stored else None}))
 
 
 def _report(
@@ -120,7 +138,7 @@ def _show(
     if not matched:
         console.print(_table("policies", [(None, point) for point in points]))
         return
-    fixed = [point for point in points if point.family in ("fixed", "full") or point.policy == outputs.policy]
+    fixed = [point for point in points if point.family in DEPTHS or point.policy in outputs.own]
     console.print(_table("fixed depths, and the model's own policy", [(None, point) for point in fixed]))
     for title, found, unit in (
         ("most accurate of each family at a cost", matched, "saves at least"),

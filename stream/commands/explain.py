@@ -80,6 +80,9 @@ def _show(found: "Explanation") -> None:
             style="dim" if late else "bold" if each.exits else None,
         )
     console.print(table)
+    if found.reported is not None:
+        shares = ", ".join(f"{share:.2f}" for share in found.reported)
+        console.print(f"a signal reports {shares}: the temperature of exits after pass {found.exit_layer}")
     if found.exit_layer < len(found.passes):
         console.print(
             Text("dimmed passes are never computed in the stage: they show what would have come", style="dim")

@@ -30,8 +30,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data")
     data.add_argument("--train", type=Path, nargs="+", required=True, metavar="FILE", help="labelled texts")
     data.add_argument("--dev", type=Path, metavar="FILE", help="labelled texts to choose the best epoch by")
+    data.add_argument(
+        "--calibration", type=float, default=0.0, metavar="S", help="with --dev: keep this share for `calibrate`"
+    )
     data.add_argument("--unlabelled", type=Path, nargs="+", default=[], metavar="FILE", help="texts for --teacher")
     data.add_argument("--invented", type=int, metavar="N", help="add N texts of `earlybird invent`")
+    data.add_argument(
+        "--augment", metavar="HOW", help="back-translation=MODEL_OUT,MODEL_BACK or module:function, see docs/model.md"
+    )
+    data.add_argument("--augment-cache", type=Path, metavar="FOLDER", help="default: in the run folder")
     add_data_options(data)
     data.add_argument("--texts", type=int, metavar="N", help="at most N texts, labels in proportion")
     model = parser.add_argument_group("model")
@@ -90,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
 
     torch.set_num_threads(args.threads)
     job = _job(args)
-    with _display() as watch:
+    with display() as watch:
         outcome = train(job, watch, resume=args.resume)
     for folder, quality in zip(outcome.folders, outcome.qualities, strict=True):
         mark = "  <- median" if folder == outcome.chosen and len(outcome.folders) > 1 else ""
@@ -123,8 +130,11 @@ def _job(args: argparse.Namespace) -> Any:
         output=args.output,
         strategy=args.strategy,
         dev=args.dev,
+        calibration=args.calibration,
         unlabelled=tuple(args.unlabelled),
         invented=args.invented,
+        augment=args.augment,
+        augment_cache=args.augment_cache,
         labels=args.labels,
         columns=Columns(args.text_column, args.label_column),
         layer=args.layer,
@@ -143,7 +153,7 @@ def _job(args: argparse.Namespace) -> Any:
 
 
 @contextmanager
-def _display() -> Iterator["Watch"]:
+def display() -> Iterator["Watch"]:
     """Show progress on stderr.
 
     A bar per phase shows the time left, a line per epoch the score of every exit.
@@ -162,6 +172,9 @@ def _display() -> Iterator["Watch"]:
 
         def teacher(self, name: str, done: int, total: int) -> None:
             self._show(f"teacher {name}", done, total)
+
+        def augmentation(self, name: str, done: int, total: int) -> None:
+            self._show(f"augment {name}", done, total)
 
         def step(self, seed: int, phase: str, step: int, steps: int, loss: float) -> None:
             self._show(f"seed {seed}: {phase}", step, steps, f" loss {loss:.3f}")

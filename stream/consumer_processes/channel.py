@@ -21,10 +21,10 @@ LONGEST_ERROR = 200  # bytes of UTF-8
 NEVER = -(2**63)  # stands for None
 _HEADER_BYTES = 64  # bytes before the rings: the consumer's health port
 
-_REQUEST = Struct("<qqqii")  # sequence, ticket, due, depth limit or 0, tokens; then the token ids
+_REQUEST = Struct("<qqqiii")  # sequence, ticket, due, depth limit or 0, rung or -1, tokens; then the token ids
 _ANSWER = Struct(
-    f"<qqqqiiiI{CLASSES}d{CLASSES}dd"
-)  # sequence, ticket, in, exited, label or -1, layer, reason, bytes of error
+    f"<qqqqiiiiI4x{CLASSES}d{CLASSES}dd"
+)  # sequence, ticket, in, exited, label or -1, layer, reason, rung or -1, bytes of error
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +53,16 @@ class RequestCodec:
     def pack(self, memory: memoryview, start: int, sequence: int, message: TimedRequest) -> None:
         ids, due_us = message.token_ids, message.due_us
         due_us = NEVER if due_us is None else due_us
-        _REQUEST.pack_into(memory, start, sequence, message.ticket, due_us, message.depth_limit or 0, len(ids))
+        rung = -1 if message.rung is None else message.rung
+        _REQUEST.pack_into(memory, start, sequence, message.ticket, due_us, message.depth_limit or 0, rung, len(ids))
         self._ids[len(ids)].pack_into(memory, start + _REQUEST.size, *ids)
 
     def unpack(self, memory: memoryview, start: int) -> tuple[int, TimedRequest]:
-        sequence, ticket, due_us, limit, length = _REQUEST.unpack_from(memory, start)
+        sequence, ticket, due_us, limit, rung, length = _REQUEST.unpack_from(memory, start)
         ids = self._ids[length].unpack_from(memory, start + _REQUEST.size)
         ticket = ticket * self._processes + self._number
-        return sequence, TimedRequest(ticket, ids, limit or None, None if due_us == NEVER else due_us)
+        due_us, rung = None if due_us == NEVER else due_us, None if rung < 0 else rung
+        return sequence, TimedRequest(ticket, ids, limit or None, rung, due_us=due_us)
 
 
 class AnswerCodec:
@@ -82,22 +84,25 @@ class AnswerCodec:
         )
         if verdict is None:
             error = message.error.encode(errors="replace")[:LONGEST_ERROR]
-            _ANSWER.pack_into(memory, start, sequence, ticket, *stamps, -1, 0, 0, len(error), *_NO_FLOATS)
+            _ANSWER.pack_into(memory, start, sequence, ticket, *stamps, -1, 0, 0, -1, len(error), *_NO_FLOATS)
             memory[start + _ANSWER.size : start + _ANSWER.size + len(error)] = error
             return
         reason = _REASON_NUMBERS[verdict.exit_reason]
-        decided = (verdict.label, verdict.exit_layer, reason, 0)
+        rung = -1 if verdict.rung is None else verdict.rung
+        decided = (verdict.label, verdict.exit_layer, reason, rung, 0)
         floats = (*verdict.probs, *verdict.logits, verdict.puzzlement)
         _ANSWER.pack_into(memory, start, sequence, ticket, *stamps, *decided, *floats)
 
     def unpack(self, memory: memoryview, start: int) -> tuple[int, Answer]:
-        sequence, ticket, in_us, exited_us, label, layer, reason, size, *floats = _ANSWER.unpack_from(memory, start)
+        sequence, ticket, in_us, exited_us, label, layer, reason, rung, size, *floats = _ANSWER.unpack_from(
+            memory, start
+        )
         engine_in_us, exited_us = None if in_us == NEVER else in_us, None if exited_us == NEVER else exited_us
         if label < 0:
             error = bytes(memory[start + _ANSWER.size : start + _ANSWER.size + size]).decode(errors="replace")
             return sequence, Answer(ticket, None, engine_in_us, exited_us, error=error)
         probs, logits = tuple(floats[:CLASSES]), tuple(floats[CLASSES:-1])
-        verdict = Verdict(ticket, label, probs, logits, layer, REASONS[reason], floats[-1])
+        verdict = Verdict(ticket, label, probs, logits, layer, REASONS[reason], floats[-1], None if rung < 0 else rung)
         return sequence, Answer(ticket, verdict, engine_in_us, exited_us)
 
 

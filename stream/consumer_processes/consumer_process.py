@@ -42,7 +42,9 @@ def main() -> int:
 
     make_inference = partial(RemoteEngine, end, sys.stdin.fileno())
     try:
-        summary = run_worker(settings, spec, origin, Metrics(origin.max_layers), stop, on_started, make_inference)
+        summary = run_worker(
+            settings, spec, origin, Metrics(origin.max_layers, origin.rungs), stop, on_started, make_inference
+        )
     except StreamError as error:
         log.error("consumer_process.failed", error=str(error))
         return 2

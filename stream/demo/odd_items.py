@@ -60,7 +60,7 @@ def odd_items(find: Find, start_us: int) -> list[Odd]:
 def _copies(build: "_Builder") -> list[Odd]:
     """Return repeated texts, in the variants in which feeds repeat them."""
     syndicated = (
-        (14.1, "Ordane Motors recalls 61,000 vans over brake hose defect"),
+        (14.1, "Ordane Motors recalls 61,000 vans over faulty brakes"),
         (16.3, "Norvex raises full-year revenue outlook to $4.2 bln from $3.9 bln"),
         (17.0, "Pelluxa Mining halts Corvada copper mine after tunnel wall collapse"),
         (61.6, "Norvex Q1 adjusted EPS $1.42 beats $1.19 expected"),
@@ -68,7 +68,7 @@ def _copies(build: "_Builder") -> list[Odd]:
         (63.9, "Norvex shares jump 13 pct to all-time high"),
         (64.4, "Norvex to buy back shares worth $500 mln"),
         (121.9, "Telmaris Pharma heart drug fails to meet main goal in late-stage trial"),
-        (122.3, "Telmaris scraps TL-204 after trial failure"),
+        (122.3, "Telmaris halts TL-204 programme after failed trial"),
         (123.0, "Telmaris Pharma shares plunge 58 pct after trial failure"),
         (181.6, "Central bank surprises with rate rise of 25 basis points, stocks fall"),
         (182.9, "Homebuilders fall sharply after unexpected rate rise"),
@@ -102,7 +102,7 @@ def _revisions(build: "_Builder") -> list[Odd]:
     profit = "Haligon Energy quarterly profit falls 38 pct on lower gas prices"
     fine = "Regulator fines Aquatelle Utilities $18 mln over sewage spills"
     breach = "$QVST breached. Support tickets leaked. Yikes."
-    latecomer = "did I miss it again? $NRVX"
+    latecomer = "anyone still on the $NRVX call?"
     joke = "a fine of 18 million is a joke, dumping $AQTL like they dump sewage"
     return [
         build.update("correction", 30.0, profit, headline=profit.replace("38", "28")),

@@ -4,7 +4,7 @@ Outcomes and results are expected, never their timing: a copy may be answered by
 result equals that of its original bit for bit.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from earlybird.schemas.rejection import Rejection
 from earlybird.schemas.signal import Probabilities, Signal
@@ -21,17 +21,19 @@ def expected(record: DemoRecord) -> int:
     return 2 if record.odd is not None and record.odd.also_retracts else 1
 
 
-def broken_promises(records: Sequence[DemoRecord], outcomes: Sequence[Sequence[Outcome]]) -> list[str]:
+def broken_promises(
+    records: Sequence[DemoRecord], outcomes: Sequence[Sequence[Outcome]], others: Collection[str] = ()
+) -> list[str]:
     """Describe each record with unexpected outcomes and each text with two results.
 
-    One sentence for each of them.
+    One sentence for each of them. `others`: items that were not of the feed, which may have had a text first.
     """
     originals = {_key(record): _original(record) for record in records if _is_result(record)}
     found, results = list[str](), dict[str, set[Probabilities]]()
     for record, seen in zip(records, outcomes, strict=True):
         name = record.odd.name if record.odd else headline(record.value)
         label_matters = record.odd is not None and record.odd.label is not None
-        wanted, told = _wanted(record), sorted(_told(outcome, label_matters, originals) for outcome in seen)
+        wanted, told = _wanted(record), sorted(_told(outcome, label_matters, originals, others) for outcome in seen)
         if told != wanted:
             found.append(f"{name}: {', '.join(wanted)} expected, was {', '.join(told)}")
         for signal in seen:
@@ -57,7 +59,7 @@ def _original(record: DemoRecord) -> str:
     return (record.odd and record.odd.of) or _key(record)
 
 
-def _told(outcome: Outcome, label_matters: bool, originals: Mapping[str, str]) -> str:
+def _told(outcome: Outcome, label_matters: bool, originals: Mapping[str, str], others: Collection[str]) -> str:
     if isinstance(outcome, Rejection):
         return f"reject ({outcome.reason.value})"
     name = _NAMES[Row.of_signal(outcome, at_us=0, age_us=0).kind]
@@ -65,7 +67,7 @@ def _told(outcome: Outcome, label_matters: bool, originals: Mapping[str, str]) -
         name = f"{outcome.label} result"
     first = outcome.novelty and outcome.novelty.dup_of
     # The original may come from an earlier run of the feed.
-    if first and originals.get(first, first) != originals.get(outcome.item_key):
+    if first and first not in others and originals.get(first, first) != originals.get(outcome.item_key):
         name += f" of {first}"
     return f"{name}, truncated" if outcome.input is not None and outcome.input.truncated else name
 

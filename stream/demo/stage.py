@@ -9,7 +9,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,7 @@ from typing import IO, Self
 
 from earlybird.stream.adapters.embedded import CLIENT_OPTIONS, EmbeddedBroker, EmbeddedRedis
 from earlybird.stream.config.settings import child_environment
+from earlybird.stream.demo.channel import WorkerChannel
 from earlybird.stream.errors import StreamError
 
 TOPICS = {"news.raw": 4, "tweets.raw": 4, "signals": 4, "signals.control": 1, "raw.dlq": 1}
@@ -29,14 +30,26 @@ _LIFELINE = 'exec 3<&0; "$@" </dev/null & worker=$!; (read -r _ <&3; kill -TERM 
 class DemoStage:
     """Complete stage on this machine, as a context manager; ready on entry."""
 
-    def __init__(self, patience_s: float, tell: Callable[[str], None] = lambda _: None) -> None:
-        """Prepare the stage; `tell` is called with each part before it starts."""
+    def __init__(
+        self,
+        patience_s: float,
+        tell: Callable[[str], None] = lambda _: None,
+        *,
+        pass_ms: float = 0.0,
+        engine: Mapping[str, str] | None = None,
+    ) -> None:
+        """Prepare the stage; `tell` is called with each part before it starts.
+
+        `pass_ms`: the time to which each pass is stretched, 0: full speed. `engine`: settings of the worker's engine.
+        """
         self._patience_s, self._tell = patience_s, tell
+        self._pass_ms, self._engine = pass_ms, dict(engine or {})
         self._parts = ExitStack()
         self._worker: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
         self.bootstrap_servers = ""
         self.redis_url = ""
+        self.slots = WorkerChannel()
 
     def __enter__(self) -> Self:
         """Start all parts and wait until the worker is ready.
@@ -50,6 +63,7 @@ class DemoStage:
             redis = starting.enter_context(EmbeddedRedis())
             self._log = starting.enter_context(tempfile.TemporaryFile())
             self.bootstrap_servers, self.redis_url = broker.bootstrap_servers, redis.url
+            starting.callback(self.slots.close)
             starting.callback(self._kill)
             self._tell("a worker: reads the model, warms it up, joins its group (about 10 s)")
             self._start_worker(_free_port())
@@ -92,16 +106,21 @@ class DemoStage:
             redis__url=self.redis_url,
             http__port=str(port),
             log__format="json",
+            timing__drain_timeout_s="5",  # whoever interrupts the demo does not wait for slowed passes
+            **{f"engine__{name}": value for name, value in self._engine.items()},
         )
-        self._worker = subprocess.Popen(
-            ["sh", "-c", _LIFELINE, "sh", sys.executable, "-m", "earlybird.stream.cli", "run"],
-            stdin=subprocess.PIPE,
-            stdout=self._log,
-            stderr=self._log,
-            env=environment,
-            cwd=Path(__file__).parents[1],
-            start_new_session=True,
-        )
+        command = [sys.executable, "-m", "earlybird.stream.demo.worker", "--pass-ms", str(self._pass_ms)]
+        with self.slots.end_of_worker() as number:
+            self._worker = subprocess.Popen(
+                ["sh", "-c", _LIFELINE, "sh", *command, "--socket", str(number)],
+                stdin=subprocess.PIPE,
+                stdout=self._log,
+                stderr=self._log,
+                env=environment,
+                cwd=Path(__file__).parents[1],
+                pass_fds=(number,),
+                start_new_session=True,
+            )
         deadline = time.monotonic() + self._patience_s
         while not _ready(port):
             self.check()

@@ -66,23 +66,26 @@ class TapeTally:
             "rejections": dict(sorted(self.rejections.items())),
         }
 
-    def status(self, seconds: float) -> Text:
-        """Return one line for the top of the tape."""
+    def status(self, seconds: float, *, slowed: bool = False) -> Text:
+        """Return one line for the top; without the latencies of a `slowed` engine."""
         text = Text(no_wrap=True, overflow="ellipsis")
         text.append("earlybird", "bold yellow")
         rate = self.texts / seconds if seconds > 0 else 0.0
         text.append(f"  {self.texts} texts  {rate:.0f}/s  ")
-        text.append(f"p50 {self.age_ms(0.5):.1f} ms  p99 {self.age_ms(0.99):.1f} ms  ", "cyan")
-        text.append(f"≡{self.cache_hits} ✎{self.corrections} ✕{self.retractions} ", "magenta")
-        text.append(f"!{self.rejections.total()}", "yellow")
+        if not slowed:
+            text.append(f"p50 {self.age_ms(0.5):.1f} ms  p99 {self.age_ms(0.99):.1f} ms  ", "cyan")
+        text.append(
+            f"{self.cache_hits} cached  {self.corrections} corrected  {self.retractions} retracted  ", "magenta"
+        )
+        text.append(f"{self.rejections.total()} refused", "yellow")
         return text
 
-    def picture(self, seconds: float) -> Group:
+    def picture(self, seconds: float, *, slowed: bool = False) -> Group:
         """Return the closing summary."""
         grid = Table.grid(padding=(0, 4))
         grid.add_row(Text("where texts left the model", "dim"), Text("what became of the rest", "dim"))
         grid.add_row(_stacked(self._depths()), _stacked(self._others()))
-        return Group(self.status(seconds), Text(), grid)
+        return Group(self.status(seconds, slowed=slowed), Text(), grid)
 
     def _depths(self) -> list[Text]:
         most = max(self.exit_layers.values(), default=1)

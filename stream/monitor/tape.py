@@ -6,15 +6,9 @@ time      symbol sentiment         sure exit          age  headline
 
 import json
 import time
-from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from types import TracebackType
-from typing import Self
 
-from rich.console import Console, ConsoleOptions, Group, RenderResult
-from rich.live import Live
 from rich.text import Text
 
 from earlybird.schemas.rejection import Rejection
@@ -23,8 +17,6 @@ from earlybird.stream.observability.escape import plain
 
 BAR_CELLS = 4  # cells on each side of the middle
 _WIDE = 96  # columns needed to show the bar
-_KEPT = 500
-_LINES_ABOVE = 5  # lines that `picture` adds above the rows, and one for the cursor
 
 
 class Kind(StrEnum):
@@ -61,24 +53,27 @@ class Row:
     max_layers: int = 0
     computed: bool = False  # false for cache hits and rows without a result
     reason: str = ""  # of a dead letter
+    item_key: str = ""
 
     @classmethod
     def of_signal(cls, signal: Signal, *, at_us: int, age_us: int, headline: str = "") -> "Row":
         """Return the row of a signal or a retraction."""
         symbol = signal.primary_symbol or (signal.symbols[0].symbol if signal.symbols else "")
         if signal.label is None or signal.exit is None or signal.score is None or signal.confidence is None:
-            return cls(at_us, Kind.RETRACTION, age_us, symbol, headline)
+            return cls(at_us, Kind.RETRACTION, age_us, symbol, headline, item_key=signal.item_key)
         hit = signal.novelty is not None and signal.novelty.cache_hit
         kind = Kind.DUPLICATE if hit else Kind.SIGNAL
         return cls(
             at_us, Kind.CORRECTION if signal.action is SignalAction.CORRECT else kind, age_us, symbol, headline,
             signal.label, signal.score, signal.confidence, signal.exit.layer, signal.exit.max_layers, computed=not hit,
+            item_key=signal.item_key,
         )  # fmt: skip
 
     @classmethod
     def of_rejection(cls, rejection: Rejection, *, at_us: int, age_us: int, headline: str = "") -> "Row":
         """Return the row of a dead letter."""
-        return cls(at_us, Kind.REJECTION, age_us, headline=headline, reason=rejection.reason.value)
+        reason, item_key = rejection.reason.value, rejection.item_key or ""
+        return cls(at_us, Kind.REJECTION, age_us, headline=headline, reason=reason, item_key=item_key)
 
 
 def line(row: Row, width: int) -> Text:
@@ -90,7 +85,7 @@ def line(row: Row, width: int) -> Text:
         text.append_text(_without_result(row, width))
     else:
         text.append_text(_result(row, width))
-    text.append(f"{_duration(row.age_us):>9}  ", "cyan")
+    text.append(f"{duration(row.age_us):>9}  ", "cyan")
     text.append(_MARKS[row.kind], "magenta")
     style = {Kind.RETRACTION: "strike bright_black", Kind.REJECTION: "bright_black", Kind.DUPLICATE: "bright_black"}
     text.append(plain(row.headline), style.get(row.kind, "default"))
@@ -138,54 +133,6 @@ def most_active(rows: list[Row], count: int) -> list[Row]:
     return max(windows, key=lambda window: (len({row.kind for row in window}), len({row.symbol for row in window})))
 
 
-class Tape:
-    """Display of rows as they arrive, as a context manager.
-
-    A moving screen on a terminal, else one plain line per row.
-    """
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.rows: deque[Row] = deque(maxlen=_KEPT)
-        self.status = Text()
-        self._live = Live(_Screen(self), console=console, refresh_per_second=15)
-
-    def add(self, rows: Iterable[Row]) -> None:
-        """Show these rows, newest last."""
-        for row in rows:
-            self.rows.append(row)
-            if not self.console.is_terminal:
-                # Output to a file has no width: 200 columns hold whole headlines.
-                self.console.print(line(row, 200).plain.rstrip(), markup=False, highlight=False, soft_wrap=True)
-
-    def __enter__(self) -> Self:
-        if self.console.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.console.is_terminal:
-            self._live.stop()
-
-
-@dataclass(frozen=True, slots=True)
-class _Screen:
-    tape: Tape
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        width, height = options.max_width, options.height or console.height
-        shown = list(self.tape.rows)[-max(1, height - _LINES_ABOVE) :]
-        yield picture(shown, self.tape.status, width)
-
-
-def picture(rows: list[Row], status: Text, width: int) -> Group:
-    """Return what the screen shows: status, legend, column names and rows."""
-    above = (status, legend(width), Text("─" * width, "bright_black"), heading(width))
-    return Group(*above, *(line(row, width) for row in rows))
-
-
 def legend(width: int) -> Text:
     """Return the meaning of the marks, in rows and in the status line."""
     text = Text("≡ answered by the cache  ✎ correction  ✕ retraction  ! dead letter  ▰ layer used", "dim")
@@ -212,7 +159,8 @@ def _without_result(row: Row, width: int) -> Text:
     return Text(f"{'! ' + row.reason.replace('_', ' '):<{cells}}", "yellow")
 
 
-def _duration(time_us: int) -> str:
+def duration(time_us: int) -> str:
+    """Write a latency in its unit."""
     if time_us < 100_000:
         return f"{time_us / 1000:.1f} ms"
     if time_us < 1_000_000:

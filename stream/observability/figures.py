@@ -36,6 +36,8 @@ FIGURES: Mapping[str, Figure] = {
     "partitions": Figure("partitions_assigned", "raw partitions assigned to this worker", GaugeMetricFamily),
     "slots.active": Figure("slots_active", "slots in use", GaugeMetricFamily),
     "slots.capacity": Figure("slots_capacity", "slots of all engine threads", GaugeMetricFamily),
+    "engine.threads": Figure("engine_threads", "engine threads", GaugeMetricFamily),
+    "engine.queued": Figure("engine_queue_texts", "texts that wait for a slot", GaugeMetricFamily),
     "engine.passes": Figure("encoder_iterations", "passes of the shared layer"),
     "engine.busy_s": Figure("engine_busy_seconds", "time in passes, summed over engine threads"),
     "engine.tokens": Figure("engine_tokens", "tokens computed, counted once per pass"),

@@ -4,7 +4,7 @@ Metric names and labels are a contract with dashboards. A symbol is never a labe
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -45,7 +45,8 @@ class Metrics:
     Thread-safe. Methods take batches where the caller has batches; one call costs microseconds.
     """
 
-    def __init__(self, max_layers: int) -> None:
+    def __init__(self, max_layers: int, rungs: Sequence[str] = ()) -> None:
+        """Create all series; `rungs` are the policies of a load-following one, see Origin."""
         # They would add a second series per counter, which holds only the time this process started.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry = CollectorRegistry()
@@ -61,7 +62,7 @@ class Metrics:
         self._texts = counter("texts_consumed", "texts consumed", "topic", "item_type")
         self._retractions = counter("retractions", "acknowledged retractions")
         self._rejections = counter("dlq", "acknowledged dead letters by reason", "reason")
-        self._each = _PerSignal(layers)
+        self._each = _PerSignal(layers, rungs)
         registry.register(self._each)
         self._lag = gauge("consumer_lag_messages", "records not yet consumed", "topic", "partition")
         self._oldest = gauge(
@@ -177,11 +178,12 @@ class _PerSignal(Collector):
     that. Publisher's thread only, except `collect`.
     """
 
-    def __init__(self, layers: tuple[float, ...]) -> None:
+    def __init__(self, layers: tuple[float, ...], rungs: Sequence[str]) -> None:
         # Every series exists from the start: a rate over one that appears at its first event misses that event.
         reasons = (ExitReason.CONFIDENCE, ExitReason.WINDOW, ExitReason.LAST_LAYER, ExitReason.DEADLINE)
         self._signals = {(label.value, reason.value): 0 for label in Label for reason in reasons}
         self._hits = 0
+        self._rungs = dict.fromkeys(rungs, 0)
         self._exits = _Distribution(layers)
         self._latency = _Distribution(_LATENCY_S)
         self._stages = [(name, begin, end, _Distribution(_LATENCY_S)) for name, begin, end in STAGES]
@@ -195,6 +197,8 @@ class _PerSignal(Collector):
             self._hits += 1
         else:
             self._exits.observe(exited["layer"])
+            if exited["policy"] in self._rungs:
+                self._rungs[exited["policy"]] += 1
 
     def lived(self, stamps: Mapping[str, int | None], live: bool) -> None:
         for _, begin, end, distribution in self._spans if live else self._own_spans:
@@ -221,4 +225,9 @@ class _PerSignal(Collector):
         )
         for name, _, _, distribution in self._stages:
             distribution.add_to(stages, name)
-        yield from (hits, signals, exits, latency, stages)
+        rungs = CounterMetricFamily(
+            "earlybird_load_policy_texts", "computed texts by the policy that the load chose", labels=("policy",)
+        )
+        for policy, count in list(self._rungs.items()):
+            rungs.add_metric((policy,), count)
+        yield from (hits, signals, exits, latency, stages, rungs)

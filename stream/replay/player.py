@@ -8,7 +8,7 @@ A recomputation may choose its model.
 
 import json
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
@@ -221,12 +221,14 @@ def recorded_signals(plan: Plan, history: History) -> Iterator[tuple[StampedReco
         yield from readable(rows)
 
 
-def recorded_lateness(plan: Plan, history: History, each: Callable[[Record, Signal], None]) -> RecordedLateness:
-    """Return the recorded deadline decisions of the live stage's clock.
+def recorded_lateness(
+    plan: Plan, history: History, each: Callable[[Record, Signal], None], rungs: Sequence[str] = ()
+) -> RecordedLateness:
+    """Return the recorded decisions of the live stage's clock and queue.
 
-    `each` gets every signal of the record.
+    `each` gets every signal of the record. `rungs`: of this run's policy, if it follows the load.
     """
-    lateness = RecordedLateness()
+    lateness = RecordedLateness(tuple(rungs))
     for stamped in chain.from_iterable(history.read(plan.rejected, Window())):
         value = stamped.record.value or b""
         if b'"shed"' in value:  # decoding takes a hundred times as long, and most were not shed

@@ -54,7 +54,7 @@ class ReplayedOutcome(NamedTuple):
 
     position: Position  # the element of a raw record that it belongs to
     outgoing: Outgoing
-    text_key: str  # the duplicate key; empty for texts that were not readable
+    text_key: str  # the duplicate key, of the text alone; empty for texts that were not readable
 
 
 Release = Callable[[MergedRecord, list[ReplayedOutcome]], None]
@@ -156,7 +156,7 @@ class OutcomeSink:
     def send(self, outgoing: Outgoing, receipt: object | None = None) -> None:
         """See Sink.send; the publisher's receipts are entries, and heartbeats, without one, are dropped."""
         if isinstance(receipt, Entry):
-            self.outcomes.put(ReplayedOutcome(receipt.element.position, outgoing, receipt.text_key))
+            self.outcomes.put(ReplayedOutcome(receipt.element.position, outgoing, receipt.text_key.partition(":")[0]))
             self._ready.append(receipt)
 
     def receipts(self, timeout_ms: int = 0) -> list[object]:  # noqa: ARG002

@@ -197,7 +197,7 @@ def _recompute(settings: Settings, options: Options, history: History, plan: Pla
         if comparison is not None:
             comparison.record(signal)
 
-    lateness = recorded_lateness(plan, history, record)
+    lateness = recorded_lateness(plan, history, record, engine.rungs)
     duplicates = DuplicateTimeline(settings.redis.ttl_s * 1_000_000)
 
     def novelty(signal: Signal, text_key: str) -> Signal:
@@ -228,6 +228,7 @@ def _recompute(settings: Settings, options: Options, history: History, plan: Pla
         "verdicts_resumed": verdict_log.resumed,
         "recorded_deadlines": len(lateness.depths),
         "recorded_shed": len(lateness.shed),
+        "recorded_busy": len(lateness.chosen),
         **({} if comparison is None else {"comparison": comparison.report()}),
     }
 

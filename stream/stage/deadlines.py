@@ -1,6 +1,7 @@
 """Lateness policies and deadlines: which texts are too old, and which must exit early.
 
-Live, ClockLateness judges by the clock; a replay repeats the recorded decisions with RecordedLateness. Deadlines finds
+Live, ClockLateness judges by the clock; a replay repeats the recorded decisions with RecordedLateness, and the recorded
+choices of a policy that follows the load, which depend on the clock no less. Deadlines finds
 the texts in the engine whose deadline has passed.
 """
 
@@ -55,7 +56,9 @@ class RecordedLateness:
     first result counts; a text counts as shed only if it has no result.
     """
 
+    rungs: tuple[str, ...] = ()  # of this run's policy, see Origin; a text without a recorded one takes the first
     depths: dict[Position, int] = field(default_factory=dict)
+    chosen: dict[Position, int] = field(default_factory=dict)  # rungs but the first
     shed: dict[Position, str] = field(default_factory=dict)
     _computed: set[Position] = field(default_factory=set)
 
@@ -73,6 +76,8 @@ class RecordedLateness:
         self.shed.pop(position, None)
         if signal.exit.reason is ExitReason.DEADLINE:
             self.depths[position] = signal.exit.layer
+        if signal.exit.policy in self.rungs[1:]:
+            self.chosen[position] = self.rungs.index(signal.exit.policy)
 
     def judge(self, entry: Entry) -> None:
         element = entry.element
@@ -82,6 +87,7 @@ class RecordedLateness:
         if detail is not None:
             entry.element = element.refused(Reason.SHED, detail)
         entry.depth_limit = self.depths.get(element.position)
+        entry.rung = self.chosen.get(element.position, 0) if self.rungs else None
 
 
 class Deadlines:

@@ -3,7 +3,8 @@
 Two levels, asked in this order: the single flight (the same text is in flight in this process: wait for its leader) and
 the duplicate cache (Redis: the text was answered before, or another worker is computing it). The key covers everything
 that changes a verdict, so a cached answer equals the model's; only `novelty` depends on the cache. An answer cut short
-by a deadline is an exception: it is shared with its leader's followers and never stored in the cache.
+by a deadline is an exception: it is shared with its leader's followers and never stored in the cache. Under a policy
+that follows the load, a duplicate gets the answer of the first text's rung.
 """
 
 import time
@@ -127,7 +128,8 @@ class Deduplicator:
         A leader gets a new ticket.
         """
         assert entry.encoded is not None
-        entry.text_key = self._text_key(entry.encoded.token_ids)
+        key = self._text_key(entry.encoded.token_ids)
+        entry.text_key = key if entry.rung is None else f"{key}:{entry.rung}"
         item = _item(entry)
         flight = None if entry.depth_limit is not None else self._flights.get(entry.text_key)
         if flight is not None and abs(item.ingested_us - flight.at_us) <= self._ttl_us:
@@ -166,7 +168,8 @@ class Deduplicator:
 
 def _request(entry: Entry) -> TimedRequest:
     assert entry.ticket is not None and entry.encoded is not None
-    return TimedRequest(entry.ticket, entry.encoded.token_ids, entry.depth_limit, entry.due_us)
+    ids = entry.encoded.token_ids
+    return TimedRequest(entry.ticket, ids, entry.depth_limit, entry.rung, due_us=entry.due_us)
 
 
 def _duplicate(entry: Entry, hit: Hit) -> Duplicate | None:

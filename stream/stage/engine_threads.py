@@ -96,6 +96,8 @@ class EngineThreads:
         return {
             "slots.active": sum(self._active),
             "slots.capacity": len(self._threads) * self._engine.slots,
+            "engine.threads": len(self._threads),
+            "engine.queued": self._inbox.qsize(),
             "engine.passes": sum(self._steps),
             "engine.busy_s": sum(self._busy_s),
             "engine.tokens": sum(self._tokens),
@@ -133,6 +135,7 @@ class EngineThreads:
             began_s = time.perf_counter()
             try:
                 runner.submit(requests)
+                runner.behind = self._inbox.qsize()
                 if late := deadlines.late(now_us, in_flight):
                     runner.expire(late)
                 verdicts = runner.step()

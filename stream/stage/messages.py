@@ -51,8 +51,9 @@ class Entry:
     consumed_us: int
     due_us: int | None = None  # deadline: from then on it exits after its next layer
     depth_limit: int | None = None  # in a replay: the layer at which the live deadline cut the text
+    rung: int | None = None  # in a replay: of a load-following policy, as recorded
     encoded: Encoded | None = None  # set for readable elements only, like the three below
-    text_key: str = ""  # the duplicate key
+    text_key: str = ""  # the duplicate key; with a recorded rung, which another text may not share, `KEY:RUNG`
     ticket: int | None = None  # ticket of the request that answers this entry: its own or its leader's
     leads: bool = False  # the ticket is its own
     duplicate: Duplicate | None = None  # for a follower: its leader in flight

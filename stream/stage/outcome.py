@@ -30,6 +30,7 @@ class Origin:
     run_id: str = "live"
     signals_topic: str = "signals"
     dead_letter_topic: str = "raw.dlq"
+    rungs: tuple[str, ...] = ()  # policies of a load-following one, by Verdict.rung
 
 
 def signal_fields(entry: Entry, answer: Answer, origin: Origin, now_us: int) -> Fields:
@@ -76,6 +77,7 @@ def signal_fields(entry: Entry, answer: Answer, origin: Origin, now_us: int) -> 
             "max_layers": origin.max_layers,
             "reason": reason,
             "puzzlement": _share(verdict.puzzlement),
+            "policy": None if verdict.rung is None else origin.rungs[verdict.rung],
         },
         "input": {"n_tokens": len(encoded.token_ids), "truncated": encoded.truncated, "text_sha256": text_sha256},
         "novelty": _novelty(entry, answer, item.item_key),

@@ -1,12 +1,8 @@
 """Mention: what the views keep of a signal. Pure."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import TypeAdapter, ValidationError
-
-from earlybird.schemas.codec import DecodeError, describe
 from earlybird.schemas.raw import RevisionKind
 from earlybird.schemas.signal import Label, Signal, SignalAction
 
@@ -77,19 +73,3 @@ class Mention:
             exit_layer=None if out is None else out.layer,
             max_layers=None if out is None else out.max_layers,
         )
-
-
-_MENTIONS = TypeAdapter(tuple[Mention, ...])
-
-
-def encode_mentions(mentions: Sequence[Mention]) -> bytes:
-    """Encode mentions as UTF-8 JSON."""
-    return _MENTIONS.dump_json(tuple(mentions), exclude_defaults=True)
-
-
-def decode_mentions(content: bytes) -> tuple[Mention, ...]:
-    """Decode mentions. Raises DecodeError."""
-    try:
-        return _MENTIONS.validate_json(content)
-    except ValidationError as error:
-        raise DecodeError(describe(error)) from None

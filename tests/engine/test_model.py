@@ -1,6 +1,7 @@
 """Elbert against transformers: a Hugging Face ALBERT gives the same logits at full depth."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,12 +20,13 @@ LABELS = {0: "positive", 1: "Negative", 2: "neutral"}
 
 def save(folder: Path, dtype: torch.dtype = torch.float32, **geometry: object) -> AlbertForSequenceClassification:
     """A random ALBERT with wide-awake weights and a word tokenizer, as save_pretrained leaves them."""
-    settings = {
+    settings: dict[str, Any] = {
         "vocab_size": 120, "embedding_size": 16, "hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64,
         "num_hidden_layers": 5, "max_position_embeddings": 48, "initializer_range": 0.2, "id2label": LABELS,
     }  # fmt: skip
     torch.manual_seed(3)
-    model = AlbertForSequenceClassification(AlbertConfig(**{**settings, **geometry})).to(dtype).eval()
+    model = AlbertForSequenceClassification(AlbertConfig(**{**settings, **geometry}))
+    torch.nn.Module.to(model, dtype).eval()  # theirs is wrapped, with the wrong types
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("bias") or "LayerNorm" in name or "layer_norm" in name:

@@ -2,25 +2,26 @@
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from earlybird.engine.numerics import numerics
 
 
-def test_numerics_are_16_hex_digits_and_repeat(tiny: Callable) -> None:
+def test_numerics_are_16_hex_digits_and_repeat(tiny: Callable[..., Any]) -> None:
     """Another start of the same model on the same machine says the same."""
     first, again = numerics(tiny(deterministic=True)), numerics(tiny(deterministic=True))
     assert first == again
     assert re.fullmatch(r"[0-9a-f]{16}", first)
 
 
-def test_numerics_see_the_weights_and_the_dtype(tiny: Callable) -> None:
+def test_numerics_see_the_weights_and_the_dtype(tiny: Callable[..., Any]) -> None:
     """Whatever changes a bit of a logit changes the fingerprint."""
     assert len({numerics(tiny()), numerics(tiny(torch.float64)), numerics(tiny(seed=8))}) == 3
 
 
-def test_numerics_see_the_last_bit_of_one_weight(tiny: Callable) -> None:
+def test_numerics_see_the_last_bit_of_one_weight(tiny: Callable[..., Any]) -> None:
     """One embedding moved to the next float."""
     model = tiny(deterministic=True)
     before = numerics(model)
@@ -29,7 +30,7 @@ def test_numerics_see_the_last_bit_of_one_weight(tiny: Callable) -> None:
     assert numerics(model) != before
 
 
-def test_numerics_do_not_depend_on_torchs_threads(tiny: Callable) -> None:
+def test_numerics_do_not_depend_on_torchs_threads(tiny: Callable[..., Any]) -> None:
     """Engines run on one thread, whatever the loading process does."""
     model = tiny()
     expected = numerics(model)

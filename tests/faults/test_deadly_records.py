@@ -40,7 +40,7 @@ def test_deadly_texts_are_dead_letters_and_the_others_have_their_signals(
     with ground.watch() as watch:
         while True:
             stage = start_stage(ground.bootstrap_servers, ["-c", CODE], **ground.environment())
-            watch.until(lambda stage=stage: stage.process.poll() is not None or watch.answered == TEXTS)  # type: ignore[misc]
+            watch.until(lambda stage=stage: stage.process.poll() is not None or watch.answered == TEXTS)
             if watch.answered == TEXTS:
                 break
             deaths += 1

@@ -56,7 +56,7 @@ def test_kill_loses_nothing_and_repeats_only_what_no_commit_names(
         for kill in range(1, KILLS + 1):
             stage = start_stage(ground.bootstrap_servers, **settings)
             goal = TEXTS * (kill - 1 + rng.random() * 0.8 + 0.1) / KILLS
-            watch.until(lambda goal=goal: watch.answered >= goal)  # type: ignore[misc]
+            watch.until(lambda goal=goal: watch.answered >= goal)
             stage.end(signal.SIGKILL)
             named = finished_by_commit(ground)
             watch.until_read()

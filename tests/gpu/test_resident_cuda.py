@@ -22,8 +22,8 @@ from earlybird.engine.device.step import CapturedStep, Table, Tier
 from earlybird.engine.device.streams import CudaDevice
 from earlybird.engine.engine import Engine
 from earlybird.engine.exits.spec import parse
-from earlybird.engine.slots.packed import Packed
 from earlybird.engine.slots.reference import trace
+from earlybird.engine.slots.runner import Runner
 from earlybird.engine.types import Request, Verdict
 
 pytestmark = [
@@ -42,7 +42,7 @@ def texts(count: int, longest: int, seed: int = 0) -> list[Request]:
     return [Request(ticket, tuple(rng.choices(range(5, 9000), k=size))) for ticket, size in enumerate(lengths)]
 
 
-def drained(runner: Resident | Packed, requests: Sequence[Request], chunk: int = 37) -> dict[int, Verdict]:
+def drained(runner: Runner, requests: Sequence[Request], chunk: int = 37) -> dict[int, Verdict]:
     said: list[Verdict] = []
     waiting = list(requests)
     while waiting or runner.waiting or runner.active:
@@ -71,7 +71,7 @@ def test_1_a_step_runs_without_a_graph_and_without_a_sync(dtype: str) -> None:
     policy, tier = parse("cwb:delta=0.3,window=2", model.config.layers), Tier(16, 512)
     table = Table.empty(model, policy, (tier,), entries=64)
     step = CapturedStep(model, policy, table, tier)
-    table.queue[:3] = torch.tensor([[0, 9, 0], [9, 1, 1], [10, 80, 2]], device="cuda")
+    table.queue[:3] = torch.tensor([[0, 9, 0, -1], [9, 1, 1, -1], [10, 80, 2, -1]], device="cuda")
     table.queue_tokens[:90] = torch.arange(90, device="cuda") + 5
     table.tail.fill_(3)
     step()
@@ -159,8 +159,8 @@ def test_5_half_precision_flips_few_labels(dtype: str) -> None:
     """At full depth, against float32 on the CPU: same labels where the first two are not close."""
     exact = Engine.load(EngineConfig(runner="packed", device="cpu", policy="full"))
     requests = texts(300, 80)
-    expected = drained(exact.runner(), requests)  # type: ignore[arg-type]
-    said = drained(engine(dtype, policy="full").runner(), requests)  # type: ignore[arg-type]
+    expected = drained(exact.runner(), requests)
+    said = drained(engine(dtype, policy="full").runner(), requests)
     lead = {ticket: sorted(each.probs)[-1] - sorted(each.probs)[-2] for ticket, each in expected.items()}
     clear = [ticket for ticket in expected if lead[ticket] > 0.05]
     assert len(clear) > 150

@@ -107,7 +107,7 @@ class World:
             code_version="test",
         )
         self.metrics = metrics = Metrics(engine.max_layers)
-        origin = Origin(model, engine.max_layers, engine.calibrated)
+        origin = Origin(model, engine.max_layers, engine.calibrated, rungs=engine.rungs)
         self.publisher = Publisher(self.sink, origin, "signals.control", self.clock, metrics)
         self.said: list[ToPublisher] = []  # to the publisher, by the pipeline and the model
 
@@ -164,10 +164,10 @@ class World:
 
 @pytest.fixture
 def worlds(engine: Engine) -> Iterator[Callable[..., World]]:
-    """Makes workers: worlds(partitions, committed=..., cache=...)."""
+    """Makes workers: worlds(partitions, committed=..., cache=..., engine=...)."""
 
     def make(partitions: Sequence[int] = (0,), **about: Any) -> World:
-        world = World(engine, **about)
+        world = World(about.pop("engine", engine), **about)
         world.source.assign([Partition("news.raw", number) for number in partitions])
         return world
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Thread, current_thread
 from time import sleep
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -173,7 +174,7 @@ def test_a_received_signal_is_the_signal_and_its_instant() -> None:
     item_type=st.sampled_from(["news", "tweet"]),
 )
 def test_headers_tell_what_the_signal_tells(
-    score: float, symbols: list[str], action: SignalAction, item_type: str
+    score: float, symbols: list[str], action: SignalAction, item_type: Literal["news", "tweet"]
 ) -> None:
     """So a live filter, which sees headers, and a replayed one, which sees signals, decide alike."""
     signal = invented("1", T0, score, symbols=symbols, action=action, item_type=item_type)

@@ -30,7 +30,7 @@ _GROUPS = {  # share of each group of subjects among directional texts
     "commodity": 3,
     "crypto": 3,
 }
-_KINDS = {"direction": 46, "negation": 6, "event": 26, "tweet": 8, "neutral": 26}
+_KINDS = {"direction": 38, "negation": 6, "event": 36, "tweet": 11, "neutral": 44}
 _NEUTRAL = LABELS.index("neutral")
 
 

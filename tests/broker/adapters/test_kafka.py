@@ -204,7 +204,7 @@ def test_each_record_has_its_receipt_and_keys_keep_their_order(broker: Any) -> N
     sent = [(b"key-%d" % (number % 7), b"%d" % number) for number in range(2000)]
     for number, (key, value) in enumerate(sent):
         sink.send(Outgoing(topic, key, value), number)
-    assert sorted(broker.settle(sink), key=int) == list(range(len(sent)))  # type: ignore[call-overload]
+    assert sorted(broker.settle(sink), key=int) == list(range(len(sent)))
     assert sink.unacknowledged() == 0
     sink.close()
     member = broker.join(topic, broker.unique("group"))

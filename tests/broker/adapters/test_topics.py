@@ -15,9 +15,9 @@ from confluent_kafka.admin import (
 )
 from structlog.testing import capture_logs
 
-from earlybird.stream.adapters.clients import QUIET_S
 from earlybird.stream.adapters.kafka import KafkaSource
 from earlybird.stream.adapters.kafka_sink import KafkaSink
+from earlybird.stream.adapters.rate_limit import QUIET_S
 from earlybird.stream.adapters.topics import Topic, create_topics, known_topics
 from earlybird.stream.ports import Outgoing
 
@@ -53,6 +53,10 @@ class Nobody:
     def revoked(self, partitions: object) -> None: ...
 
     def lost(self, partitions: object) -> None: ...
+
+    def read_to(self, ends: object) -> None: ...
+
+    def waiting(self) -> None: ...
 
 
 class Guarded(NamedTuple):

@@ -19,6 +19,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from earlybird.stream.adapters.tail import Tail
 from project import ROOT
 
 SPEC = util.spec_from_file_location("permissions", ROOT / "docs" / "permissions.py")
@@ -40,15 +41,17 @@ OPERATIONS = {
 ITEM = {
     "item_key": "wire:1", "source": "wire", "source_item_id": "1", "item_type": "news", "lang": "en",
     "ingested_us": 1_770_000_000_000_000, "headline": "Norvex lifts full-year outlook",
+    "symbols": [{"symbol": "NRVX", "origin": "provider"}],
 }  # fmt: skip
+REFUSED = ITEM | {"item_key": "wire:2", "source_item_id": "2", "lang": "fr"}
+VIEWS = ("-m", "earlybird.stream.cli", "views")
 STRATEGY = """
 import sys
-from project import ROOT
 from earlybird import Signals
 options = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN", "sasl.username": sys.argv[2],
            "sasl.password": "secret"}
 with Signals.live(sys.argv[1], start="beginning", options=options) as signals:
-    print(next(iter(signals)).item_key)
+    print(next(signal.item_key for signal in signals if signal.score is not None))
 """
 
 
@@ -56,7 +59,7 @@ class Guarded:
     """A Kafka with one user per command."""
 
     def __init__(self, kafka: Any, port: int) -> None:
-        self.address = f"127.0.0.1:{port}"
+        self.address, self.open = f"127.0.0.1:{port}", kafka.bootstrap_servers
         admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
         rules = [rule for command, (needed, _) in PERMISSIONS.items() for rule in acls(user(command), needed)]
         for answer in admin.create_acls(rules).values():
@@ -127,15 +130,26 @@ def test_documented_permissions_suffice(guarded: Guarded, start_stage: Callable[
     """A text from feed to strategy, archive and replay, each step as a user of its own."""
     assert guarded.run("topics create", "--partitions", "1", "--keep-raw").count("created") == 5
     guarded.run("topics show")
-    (tmp_path / "item.jsonl").write_text(json.dumps(ITEM) + "\n")
-    assert "published 1 texts" in guarded.run("feed", str(tmp_path / "item.jsonl"))
+    (tmp_path / "item.jsonl").write_text(f"{json.dumps(REFUSED)}\n{json.dumps(ITEM)}\n")
+    assert "published 2 texts" in guarded.run("feed", str(tmp_path / "item.jsonl"))
     stage = start_stage("", **guarded.settings("run") | {"LOG__LEVEL": "info"})
     strategy = [sys.executable, "-c", STRATEGY, guarded.address, user("strategy")]
     assert succeeded(strategy, dict(os.environ)).split() == ["wire:1"]
+    assert "Norvex cuts outlook" in guarded.run("say", "Norvex cuts outlook", "--timeout", "60")
     assert stage.end() == 0
     assert "AUTHORIZATION" not in stage.log.read_text()
+    views = start_stage("", VIEWS, **guarded.settings("views") | {"LOG__LEVEL": "info"})
+    views.wait_for("views.started", 60)
+    tail = Tail(guarded.open, ["views.sentiment"], start="beginning")
+    shown = (record.key for _ in range(600) for record in tail.poll(100))
+    assert next(shown, None) == b"NRVX", views.log.read_text()
+    tail.close()
+    assert views.end() == 0
+    assert "AUTHORIZATION" not in views.log.read_text().upper()
     assert guarded.run("signals", "--from", "beginning", "--limit", "1")
     assert guarded.run("audit")
     guarded.run("archive", "--once", str(tmp_path / "archive"))
     guarded.run("replay recorded", "--output", str(tmp_path / "again"))
     guarded.run("replay recompute", "--compare", "--output", str(tmp_path / "anew"))
+    assert "language" in guarded.run("dlq list")
+    assert guarded.run("dlq redrive", "--reason", "language") == "redriven: 1 of 1\n"

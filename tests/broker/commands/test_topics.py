@@ -24,7 +24,8 @@ def test_topics_are_created_and_shown_as_json(
 
     def told(*words: str) -> dict[str, Any]:
         assert cli.main(["topics", *words, "--json"]) == 0
-        return json.loads(capsys.readouterr().out)
+        answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return answer
 
     expected = {raw: 2, names["signals"]: 2, names["control"]: 1, names["dlq"]: 2}
     for partitions, outcome in (("2", "created"), ("3", "exists")):

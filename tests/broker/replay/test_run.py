@@ -135,7 +135,7 @@ def live(kafka: Any, unique: Callable[[str], str], monkeypatch: pytest.MonkeyPat
 def publish(bootstrap_servers: str, topic: str, count: int) -> None:
     sink = KafkaSink(bootstrap_servers)
     for number in range(count):
-        item = {
+        item: dict[str, Any] = {
             "item_key": f"wire:{number}",
             "source": "wire",
             "source_item_id": str(number),
@@ -194,7 +194,7 @@ def test_feed_run_archive_replay(
         read_signals(tmp_path / "files" / "signals.parquet")
     )
     again = [s.record for rows in history.read(history.spans([topic], Window()), Window()) for s in rows]
-    assert len(again) == count and all(dict(r.headers)["run"].startswith(b"replay-") for r in again)
+    assert len(again) == count and all((dict(r.headers)["run"] or b"").startswith(b"replay-") for r in again)
     assert [r.timestamp_us for r in again] == sorted(r.timestamp_us or 0 for r in again)
     assert len(list(read_signals(archive))) == count
 
@@ -211,7 +211,7 @@ def test_odd_texts_are_archived_and_played_again(
             "item_key": f"wire:{number}", "source": "wire", "source_item_id": str(number), "item_type": "news",
             "revision": revision, "ingested_us": BEGIN_US + number, "headline": f"Acme wins order {number}",
         }  # fmt: skip
-        headers: list[tuple[str, bytes | None]] = [
+        headers: list[tuple[str, str | bytes | None]] = [
             ("traceparent", b"\xc3\x28\xff"),
             ("tracestate", None),
             ("x", b"\xff"),

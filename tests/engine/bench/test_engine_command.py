@@ -9,12 +9,12 @@ import torch
 
 from earlybird.engine.bench import curve as curves
 from earlybird.engine.bench import engine_command
-from earlybird.engine.bench.idle import idle
+from earlybird.engine.bench.idle import PAIRS, idle
 from earlybird.engine.bench.measure import RunLength
 from earlybird.engine.bench.memory import memory
 from earlybird.engine.bench.paired_models import paired_models
 from earlybird.engine.bench.profile import profile
-from earlybird.engine.bench.registry import BUILDS, ROWS
+from earlybird.engine.bench.registry import BUILDS, MORE, ROWS
 from earlybird.engine.bench.row import Setting
 from earlybird.engine.bench.threads import scaling
 from earlybird.engine.bench.workload import BLOCK, GEOMETRIES, BenchText, forced_depths, texts, usual_lengths
@@ -41,13 +41,15 @@ def test_the_command_prints_one_json_object(
     """The fields that others read; and the same report as tables."""
     monkeypatch.setitem(GEOMETRIES, "mini", SMALL)
     monkeypatch.setattr(engine_command, "QUICK", PACE)
-    rows = ("hf_b1", "packed_fp32", "packed_fp32_det", "packed_int8", "resident_fp32")
+    rows = ("hf_batch1", "packed_fp32", "packed_fp32_deterministic", "packed_int8")
     monkeypatch.setitem(ROWS, "cpu", rows)
-    assert cli.main(["bench", "engine", "--quick", "--json"]) == 0
+    monkeypatch.setitem(MORE, "cpu", ("resident_fp32",))
+    assert cli.main(["bench", "engine", "--all", "--quick", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     parts = {"machine", "limit", "rows", "idle", "deterministic", "threads", "memory"}
     assert set(report) >= parts and set(report["limit"]) == {"float32", "int8"}
-    assert tuple(row["name"] for row in report["rows"]) == rows
+    assert tuple(row["name"] for row in report["rows"]) == (*rows, "resident_fp32")
+    assert [each["name"] for each in report["idle"]] == list(PAIRS["cpu"])
     fields = [
         "texts_per_s",
         "ratio",
@@ -59,20 +61,23 @@ def test_the_command_prints_one_json_object(
     ]
     assert all(row[name] is not None for row in report["rows"] for name in fields)
     assert report["rows"][0]["ratio"] == 1.0 == report["rows"][0]["ratio_best_peer"]
-    assert set(report["deterministic"]) == {"packed_fp32_det"}
+    assert set(report["deterministic"]) == {"packed_fp32_deterministic"}
     table = importlib.import_module("earlybird.engine.bench.table")
     table.show(report)
     shown = capsys.readouterr().out
-    assert all(word in shown for word in ("packed_fp32_det", "idle latency", "engine threads 1", "memory of an engine"))
+    assert all(
+        word in shown
+        for word in ("packed_fp32_deterministic", "idle latency", "engine threads 1", "memory of an engine")
+    )
 
 
-@pytest.mark.parametrize("pair", [("idle_fp32", "alone_fp32"), ("idle_resident_fp32", "alone_graph_fp32")])
+@pytest.mark.parametrize(("device", "name"), [("cpu", "packed_fp32"), ("cuda", "resident_fp32")])
 def test_an_idle_engine_is_held_to_one_text_alone(
-    pair: tuple[str, str], setting: Setting, work: list[BenchText]
+    device: str, name: str, setting: Setting, work: list[BenchText]
 ) -> None:
     """Text by text, both ways."""
-    (found,) = idle(dict([pair]), setting, work[:4], lambda _: None)
-    assert (found.name, found.dtype) == (pair[0], "float32")
+    (found,) = idle({name: PAIRS[device][name]}, setting, work[:4], lambda _: None)
+    assert (found.name, found.dtype) == (name, "float32")
     assert found.idle_ms > 0 and found.alone_ms > 0 and found.ratio > 0
 
 
@@ -91,7 +96,7 @@ def test_memory_is_that_of_an_engine_and_nothing_else(setting: Setting) -> None:
     assert found.peak_mb >= found.resident_mb[-1] and abs(found.growth_mb) < 10
 
 
-@pytest.mark.parametrize("name", ["packed_fp32_det", "packed_int8", "resident_fp32"])
+@pytest.mark.parametrize("name", ["packed_fp32_deterministic", "packed_int8", "resident_fp32"])
 def test_a_profile_adds_up(name: str, setting: Setting, work: list[BenchText]) -> None:
     """Products, attention and the host's own time are told apart; nothing is counted twice."""
     found = profile(name, BUILDS[name](setting), setting, work, 90.0)

@@ -13,11 +13,12 @@ import torch
 from earlybird.engine.bench import ours, peers_hf_device, peers_ort
 from earlybird.engine.bench.flips_command import flips
 from earlybird.engine.bench.host import host
+from earlybird.engine.bench.idle import PAIRS
 from earlybird.engine.bench.limit import peaks
 from earlybird.engine.bench.machine import machine
-from earlybird.engine.bench.measure import MISSING, Result, RunLength, measure
+from earlybird.engine.bench.measure import BASELINE, MISSING, Result, RunLength, measure
 from earlybird.engine.bench.paired_models import paired_models
-from earlybird.engine.bench.registry import BUILDS, ROWS
+from earlybird.engine.bench.registry import BUILDS, IDLE, MORE, ROWS
 from earlybird.engine.bench.row import BenchRow, Build, PeerResult, Setting
 from earlybird.engine.bench.workload import (
     BLOCK,
@@ -28,7 +29,7 @@ from earlybird.engine.bench.workload import (
     texts,
     usual_lengths,
 )
-from earlybird.engine.config import ModelConfig
+from earlybird.engine.config import Dtype, ModelConfig
 from earlybird.engine.device.step import Tier
 from earlybird.engine.errors import ConfigError
 from earlybird.engine.flops import flops
@@ -36,6 +37,13 @@ from earlybird.engine.types import Verdict
 from earlybird.schemas.signal import ExitReason
 from earlybird.stream import cli
 
+CHECKED: dict[str, Build] = BUILDS | {
+    f"{name}, {part}": build
+    for pairs in PAIRS.values()
+    for name, builds in pairs.items()
+    for part, build in zip(("idle", "alone"), builds, strict=True)
+}
+"""Every row, and those that are timed on an idle engine."""
 SMALL = ModelConfig(97, 16, 32, 2, 64, 4, 40, "norm_then_project", "first", "gelu_new", 1e-12)
 PACE = RunLength(rounds=1, seconds=0.0, longest_s=0.0, checked=BLOCK)
 
@@ -96,11 +104,11 @@ def measured(setting: Setting) -> tuple[dict[str, float], dict[str, Result]]:
     found = texts(SMALL, usual_lengths(40), forced_depths(4, 0.5), 2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(peers_hf_device, "COMPILER", "eager")
-        limit, results = measure(BUILDS, setting, found, PACE, lambda _: None)
+        limit, results = measure(CHECKED, setting, found, PACE, lambda _: None)
     return limit, {result.name: result for result in results}
 
 
-@pytest.mark.parametrize("name", BUILDS)
+@pytest.mark.parametrize("name", CHECKED)
 def test_every_row_says_what_the_oracle_says(name: str, measured: tuple[dict[str, float], dict[str, Result]]) -> None:
     """At its depth or the last, with the oracle's logits: within what the dtype allows."""
     limit, result = measured[0], measured[1][name]
@@ -115,7 +123,7 @@ def test_every_row_says_what_the_oracle_says(name: str, measured: tuple[dict[str
 
 
 @pytest.mark.parametrize(
-    "name", ["hf_b32", "hf_varlen_b256", "algorithm1", "algorithm1_stream", "packed_fp32", "packed_host_fp32"]
+    "name", ["hf_batch32", "hf_unpadded256", "algorithm1", "algorithm1_stream", "packed_fp32", "packed_on_device_fp32"]
 )
 def test_every_text_is_answered_once(name: str, setting: Setting, work: list[BenchText]) -> None:
     """In any order."""
@@ -142,8 +150,10 @@ def test_algorithm_1_pads_as_printed(name: str, setting: Setting, work: list[Ben
 @pytest.mark.parametrize("device", ROWS)
 def test_a_device_is_given_rows_that_exist(device: str) -> None:
     """Each once; the oldest peer, which all ratios are to, among them."""
-    assert len(set(ROWS[device])) == len(ROWS[device]) and set(ROWS[device]) <= set(BUILDS)
-    assert "hf_b1" in ROWS[device]
+    names = ROWS[device] + MORE[device]
+    assert len(set(names)) == len(names) and set(names) <= set(BUILDS)
+    assert BASELINE in ROWS[device] and len(ROWS[device]) <= 20, "a table of rows that one can still read"
+    assert set(IDLE[device]) <= set(PAIRS[device])
 
 
 def test_the_int8_peer_is_refused_unless_every_product_is_int8(setting: Setting) -> None:
@@ -151,7 +161,7 @@ def test_the_int8_peer_is_refused_unless_every_product_is_int8(setting: Setting)
     pytest.importorskip("onnxruntime")
     onnx = pytest.importorskip("onnx")
     ort_graph = importlib.import_module("earlybird.engine.bench.ort_graph")
-    model = ort_graph.one_pass(SMALL, setting.paired_models.tensors)
+    model = ort_graph.one_pass(SMALL, setting.models.tensors)
     turned = ort_graph.eight_bits(model, reduce_range=True)
     assert sum(node.op_type == "MatMulInteger" for node in turned.graph.node) == 6 + 2  # pooler and classifier too
     for constant in list(model.graph.initializer):
@@ -167,7 +177,8 @@ def test_the_int8_peer_is_refused_unless_every_product_is_int8(setting: Setting)
 class Wrong:
     """Every second text one layer late, all with the logits turned round."""
 
-    dtype, peer, refilled, slots = "float32", True, False, 1
+    dtype: Dtype = "float32"
+    peer, refilled, slots = True, False, 1
 
     def run(self, texts: Sequence[BenchText]) -> list[PeerResult]:
         return [PeerResult(text.ticket, min(text.depth + text.ticket % 2, 4), (9.0, 0.0, -9.0)) for text in texts]
@@ -189,7 +200,11 @@ def test_a_missing_peer_is_named_with_its_cure(setting: Setting, work: list[Benc
         raise ModuleNotFoundError("no", name="onnxruntime")
 
     _, (missing, there) = measure(
-        {"ort_fp32_b1": absent, "packed_fp32": ours.ROWS["packed_fp32"]}, setting, work, PACE, lambda _: None
+        {"onnxruntime_fp32_batch1": absent, "packed_fp32": ours.ROWS["packed_fp32"]},
+        setting,
+        work,
+        PACE,
+        lambda _: None,
     )
     assert (
         missing.note == "onnxruntime not installed: install the extra 'bench', in a checkout pip install -e '.[bench]'"
@@ -203,7 +218,7 @@ def test_the_table_marks_what_measures_the_drain(capsys: pytest.CaptureFixture[s
     drains = Result(
         "packed_fp32", "", "float32", False, 16, True, 32, 1.0, 9.0, 8.0, 10.0, 2.0, 1.5, 0.5, 1.0, 1.0, 0.0
     )
-    results = [Result("ort_fp32_b1", note="pip install 'earlybird[bench]'"), drains]
+    results = [Result("onnxruntime_fp32_batch1", note="pip install 'earlybird[bench]'"), drains]
     table.show({"machine": machine(1), "rows": [asdict(result) for result in results]})
     shown = capsys.readouterr().out
     assert "pip install 'earlybird[bench]'" in shown, "brackets are no markup"

@@ -4,6 +4,7 @@ import dataclasses
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -33,6 +34,7 @@ POLICIES = (
     "similarity:version=2,threshold=1.0,count=1,previous=2",
     "similarity:version=3,threshold=0.1,count=2,previous=3,score=kl",
     "patience:count=3|entropy:threshold=0.3",
+    "load:idle=(cwb:delta=0.3,window=3),busy=(entropy:threshold=0.5),at=4",
     "learned:threshold=0.6",
 )
 TIERS = (
@@ -67,7 +69,7 @@ def assert_as_the_oracle(said: Sequence[Verdict], expected: dict[int, Trace], ma
 @pytest.mark.parametrize("how", ["mixed", "extremes", "ones", "longest"])
 @pytest.mark.parametrize("spec", POLICIES)
 def test_resident_agrees_with_one_at_a_time_on_hostile_lengths(
-    pair: Callable, hostile: Callable, drain: Callable, geometry: str, how: str, spec: str
+    pair: Callable[..., Any], hostile: Callable[..., Any], drain: Callable[..., Any], geometry: str, how: str, spec: str
 ) -> None:
     """float32 under the margin rule: every policy, budgets that one text breaks, rings that wrap, tiers that change,
     exits all at layer 1 and none before the last."""
@@ -90,8 +92,8 @@ def test_resident_agrees_with_one_at_a_time_on_hostile_lengths(
     order=st.randoms(use_true_random=False),
 )
 def test_any_order_tiers_and_rings_give_the_same_verdicts(
-    pair: Callable,
-    drain: Callable,
+    pair: Callable[..., Any],
+    drain: Callable[..., Any],
     sizes: list[tuple[int, int, int]],
     entries: int,
     ahead: int,
@@ -115,7 +117,9 @@ def test_any_order_tiers_and_rings_give_the_same_verdicts(
     assert {verdict.ticket: outcome(verdict) for verdict in said} == expected
 
 
-def test_exits_spread_or_these_tests_would_say_nothing(pair: Callable, hostile: Callable, drain: Callable) -> None:
+def test_exits_spread_or_these_tests_would_say_nothing(
+    pair: Callable[..., Any], hostile: Callable[..., Any], drain: Callable[..., Any]
+) -> None:
     """Both geometries let texts out at several depths, for several reasons."""
     for geometry in ("albert", "late-norm"):
         models = pair(geometry)
@@ -125,7 +129,7 @@ def test_exits_spread_or_these_tests_would_say_nothing(pair: Callable, hostile: 
         assert len(Counter(verdict.exit_reason for verdict in said)) >= 2
 
 
-def test_texts_are_admitted_as_packed_slots_admit_them(pair: Callable, hostile: Callable) -> None:
+def test_texts_are_admitted_as_packed_slots_admit_them(pair: Callable[..., Any], hostile: Callable[..., Any]) -> None:
     """Step by step: same budget, same slots, same order, so the same texts leave in the same step. With one step a
     batch and one batch under way the resident loop has no lead."""
     models, policy = pair("albert"), parse(POLICIES[0], 6)
@@ -144,7 +148,7 @@ def test_texts_are_admitted_as_packed_slots_admit_them(pair: Callable, hostile: 
 @pytest.mark.parametrize("batched", [False, True])
 @pytest.mark.parametrize("geometry", ["albert", "late-norm"])
 def test_tiles_make_a_texts_bits_its_own(
-    pair: Callable, hostile: Callable, drain: Callable, geometry: str, batched: bool
+    pair: Callable[..., Any], hostile: Callable[..., Any], drain: Callable[..., Any], geometry: str, batched: bool
 ) -> None:
     """float32 with tiles: any company, order and tier, to the last bit. (On the CPU; what a card's kernels do is for
     the fingerprint at start to find out.)"""
@@ -158,7 +162,9 @@ def test_tiles_make_a_texts_bits_its_own(
     assert seen[0] == seen[1] == seen[2]
 
 
-def test_an_idle_runner_launches_nothing_and_starts_again(pair: Callable, hostile: Callable, drain: Callable) -> None:
+def test_an_idle_runner_launches_nothing_and_starts_again(
+    pair: Callable[..., Any], hostile: Callable[..., Any], drain: Callable[..., Any]
+) -> None:
     """An empty queue costs no step; what comes later is said as before."""
     models, requests = pair("albert"), hostile("mixed", 12)
     runner = Resident(models.static, parse(POLICIES[0], 6), TIERS[2], Immediate(), entries=5)
@@ -171,7 +177,7 @@ def test_an_idle_runner_launches_nothing_and_starts_again(pair: Callable, hostil
     assert {verdict.ticket: outcome(verdict) for verdict in once} == {each.ticket: outcome(each) for each in again}
 
 
-def test_a_text_of_no_or_too_many_tokens_is_refused_with_all_its_company(pair: Callable) -> None:
+def test_a_text_of_no_or_too_many_tokens_is_refused_with_all_its_company(pair: Callable[..., Any]) -> None:
     """All or nothing, as by every runner."""
     runner = Resident(pair("albert").static, parse("full", 6), TIERS[0], Immediate())
     for tokens in ((), (0,) * 41):
@@ -183,13 +189,15 @@ def test_a_text_of_no_or_too_many_tokens_is_refused_with_all_its_company(pair: C
 @pytest.mark.parametrize(
     "tiers", [(), (Tier(0, 10),), (Tier(4, 0),), (Tier(4, 10, 0),), (Tier(4, 64), Tier(2, 128)), (Tier(4, 64),) * 2]
 )
-def test_impossible_tiers_are_refused(pair: Callable, tiers: tuple[Tier, ...]) -> None:
+def test_impossible_tiers_are_refused(pair: Callable[..., Any], tiers: tuple[Tier, ...]) -> None:
     """At start."""
     with pytest.raises(ConfigError, match="tiers"):
         Resident(pair("albert").static, parse("full", 6), tiers, Immediate())
 
 
-def test_a_failing_device_is_told_apart_from_a_failing_text(pair: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_device_is_told_apart_from_a_failing_text(
+    pair: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """DeviceLost: no text is at fault, and no retry in this process helps."""
 
     class Failing(Immediate):

@@ -5,6 +5,7 @@ import gc
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from typing import Any
 
 import pytest
 import torch
@@ -42,11 +43,11 @@ def _no_card(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_no_card")
-def test_a_captured_step_lives_as_long_as_its_graph(pair: Callable) -> None:
+def test_a_captured_step_lives_as_long_as_its_graph(pair: Callable[..., Any]) -> None:
     """Its own tensors are made before the capture, and the graph reads them at every replay."""
     model, policy, tier = pair("albert").static, parse("full", 6), Tier(4, 64)
     step = CapturedStep(model, policy, Table.empty(model, policy, (tier,), 8), tier)
-    watched = [weakref.ref(step), weakref.ref(step._tokens), weakref.ref(step._places)]
+    watched: list[Callable[[], object]] = [weakref.ref(each) for each in (step, step._tokens, step._places)]
     work = CudaDevice(torch.device("cuda")).graph(step)
     del step
     gc.collect()
@@ -67,7 +68,7 @@ def _own_compilations() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_no_card", "_own_compilations")
-def test_a_process_may_compile_more_steps_than_the_compiler_expects_of_one_function(pair: Callable) -> None:
+def test_a_process_may_compile_more_steps_than_the_compiler_expects_of_one_function(pair: Callable[..., Any]) -> None:
     """Tiers, dtypes and models all compile the same lines; beyond eight it gives up."""
 
     class Eager(CudaDevice):
@@ -114,7 +115,7 @@ class LazyLane:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_loop_that_is_dropped_waits_for_its_last_steps(pair: Callable, fails: bool) -> None:
+def test_a_loop_that_is_dropped_waits_for_its_last_steps(pair: Callable[..., Any], fails: bool) -> None:
     """They write into its table, whose memory is the next one's at once. Of a loop that failed in the middle of a
     launch, too."""
     lanes = [LazyLane() for _ in range(3)]
@@ -136,4 +137,4 @@ def test_a_loop_that_is_dropped_waits_for_its_last_steps(pair: Callable, fails: 
 def test_the_compiler_knows_its_options() -> None:
     """An option that torch has renamed would fail at the first start on a card."""
     device = CudaDevice(torch.device("cuda"), compile=True, deterministic=True)
-    assert callable(device._fused(lambda: None))
+    assert callable(device._compiled(lambda: None))

@@ -112,7 +112,7 @@ def test_the_lint_catches_on_fake_cuda_what_a_cpu_cannot_show(offence: str) -> N
 @pytest.mark.parametrize("geometry", ["albert", "late-norm"])
 @pytest.mark.parametrize("tiles", [None, Tiles(64, 4), Tiles(64, 4, batched=True)])
 def test_a_step_never_waits_and_never_moves_a_buffer(
-    pair: Callable, hostile: Callable, geometry: str, spec: str, tiles: Tiles | None
+    pair: Callable[..., Any], hostile: Callable[..., Any], geometry: str, spec: str, tiles: Tiles | None
 ) -> None:
     """Every step of every tier, with texts coming and going: linted, and at the addresses it was captured with."""
 
@@ -142,7 +142,7 @@ def test_a_step_never_waits_and_never_moves_a_buffer(
 
 
 def fake_world(
-    pair: Callable, geometry: str, dtype: torch.dtype, tiles: Tiles | None, tiers: tuple[Tier, ...]
+    pair: Callable[..., Any], geometry: str, dtype: torch.dtype, tiles: Tiles | None, tiers: tuple[Tier, ...]
 ) -> tuple[Table, list[CapturedStep]]:
     """Everything on fake CUDA; call it under FakeTensorMode."""
     config = pair(geometry).static.config
@@ -162,7 +162,7 @@ def described(table: Table) -> list[tuple[str, torch.Size, torch.dtype, str]]:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 @pytest.mark.parametrize("geometry", ["albert", "late-norm"])
 def test_the_step_fits_together_on_fake_cuda_tensors(
-    pair: Callable, geometry: str, dtype: torch.dtype, tiles: Tiles | None
+    pair: Callable[..., Any], geometry: str, dtype: torch.dtype, tiles: Tiles | None
 ) -> None:
     """Shapes, dtypes and devices of the very path a card takes, varlen attention in half precision included, and no
     copy between host and device in it. Says nothing about values or kernels."""
@@ -178,7 +178,7 @@ def test_the_step_fits_together_on_fake_cuda_tensors(
         assert {device for *_, device in before} == {"cuda"}
 
 
-def test_varlen_attention_gets_static_offsets_and_a_bound_that_is_the_models(pair: Callable) -> None:
+def test_varlen_attention_gets_static_offsets_and_a_bound_that_is_the_models(pair: Callable[..., Any]) -> None:
     """The known replay trap: offsets of another shape, or the longest text of the moment, burnt into the graph."""
     calls: list[dict[str, Any]] = []
 
@@ -201,12 +201,12 @@ def test_varlen_attention_gets_static_offsets_and_a_bound_that_is_the_models(pai
         assert (call["max_q"], call["max_k"], call.get("is_causal", False)) == (40, 40, False)
 
 
-def test_offsets_of_empty_slots_repeat_the_last_end(pair: Callable) -> None:
+def test_offsets_of_empty_slots_repeat_the_last_end(pair: Callable[..., Any]) -> None:
     """Two texts in five slots: what varlen attention reads at a replay."""
     model, policy = pair("albert").static, parse("full", 6)
     table = Table.empty(model, policy, (Tier(5, 64),), entries=8)
     step = CapturedStep(model, policy, table, Tier(5, 64))
-    table.queue[:2] = torch.tensor([[0, 7, 0], [7, 3, 1]])
+    table.queue[:2] = torch.tensor([[0, 7, 0, -1], [7, 3, 1, -1]])
     table.tail.fill_(2)
     with torch.no_grad():
         spread = step._spread(step._seat(), torch.ones(5, dtype=torch.int64))
@@ -214,7 +214,7 @@ def test_offsets_of_empty_slots_repeat_the_last_end(pair: Callable) -> None:
     assert int(spread.real.sum()) == 10
 
 
-def test_a_step_compiles_without_a_break(pair: Callable) -> None:
+def test_a_step_compiles_without_a_break(pair: Callable[..., Any]) -> None:
     """In one piece, as fusing needs it, and it says what the step as written says (graph by graph: no code is
     generated here)."""
     model, policy, tiers = pair("late-norm").static, parse(POLICIES[0], 6), (Tier(4, 64),)

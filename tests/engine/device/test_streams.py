@@ -5,6 +5,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from hypothesis import HealthCheck, example, given, settings
@@ -16,7 +17,7 @@ from earlybird.engine.device.step import Tier
 from earlybird.engine.device.streams import StreamMark, Work
 from earlybird.engine.exits.spec import parse
 from earlybird.engine.slots.reference import trace
-from earlybird.engine.types import Request
+from earlybird.engine.types import Request, Verdict
 from earlybird.schemas.signal import ExitReason
 
 
@@ -101,7 +102,7 @@ class Late:
 )
 @example(seed=0, laziness=0.0, entries=24, ahead=4, lengths=[40] * 60)  # more tokens than the token ring holds
 def test_late_lanes_change_when_a_text_is_answered_never_what_is_said(
-    pair: Callable,
+    pair: Callable[..., Any],
     seed: int,
     laziness: float,
     entries: int,
@@ -116,7 +117,7 @@ def test_late_lanes_change_when_a_text_is_answered_never_what_is_said(
     tiers = (Tier(1, 20), Tier(3, 60, 2), Tier(6, 100, 3))
     runner = Resident(models.static, policy, tiers, Late(rng, laziness), entries, ahead)
     requests = [Request(ticket, tuple(rng.choices(range(97), k=length))) for ticket, length in enumerate(lengths)]
-    waiting, said, expired = list(requests), [], set[int]()
+    waiting, said, expired = list(requests), list[Verdict](), set[int]()
     while waiting or runner.waiting or runner.active:
         few = rng.choice([0, 0, 1, 2, 9])
         runner.submit(waiting[:few])
@@ -129,9 +130,9 @@ def test_late_lanes_change_when_a_text_is_answered_never_what_is_said(
     assert sorted(verdict.ticket for verdict in said) == list(range(len(lengths)))
     by_ticket = {verdict.ticket: verdict for verdict in said}
     for request in requests:
-        late = by_ticket[request.ticket]
-        cut = late.exit_reason is ExitReason.DEADLINE
+        given = by_ticket[request.ticket]
+        cut = given.exit_reason is ExitReason.DEADLINE
         assert not cut or request.ticket in expired
-        limited = replace(request, depth_limit=late.exit_layer) if cut else request
+        limited = replace(request, depth_limit=given.exit_layer) if cut else request
         alone = trace(models.oracle, policy, limited).verdict
-        assert (late.label, late.exit_layer, late.exit_reason) == (alone.label, alone.exit_layer, alone.exit_reason)
+        assert (given.label, given.exit_layer, given.exit_reason) == (alone.label, alone.exit_layer, alone.exit_reason)

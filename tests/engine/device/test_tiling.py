@@ -60,7 +60,7 @@ def test_the_fastest_kind_is_taken_where_it_holds() -> None:
     [(alone, "half", (64, 4, True)), (by_number, "single", (512, 8, False)), (by_place, "single", (512, 8, False))],
 )
 def test_a_kind_that_does_not_hold_is_passed_over(
-    flawed: Callable, flaw: Flaw, kind: str, tiles: tuple[int, int, bool]
+    flawed: Callable[..., Any], flaw: Flaw, kind: str, tiles: tuple[int, int, bool]
 ) -> None:
     """What only a full tier shows is seen, too."""
     flawed(flaw)
@@ -69,7 +69,7 @@ def test_a_kind_that_does_not_hold_is_passed_over(
 
 
 def test_where_none_holds_deterministic_mode_is_refused_by_name(
-    flawed: Callable, monkeypatch: pytest.MonkeyPatch
+    flawed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flawed(by_number)
     linear, calls = torch.nn.functional.linear, [0]

@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from earlybird.engine.engine import BUNDLED_FOLDER
 from earlybird.engine.errors import DataError
 from earlybird.engine.evaluation import challenge as module
-from earlybird.engine.evaluation.challenge import Challenge, Row, read_challenge, score_probabilities, swaps
+from earlybird.engine.evaluation.challenge import Challenge, read_challenge, score_probabilities, swaps
 from earlybird.engine.manifest import LABELS, read
 from earlybird.engine.training.data import normal_form, read_examples
 from earlybird.stream.cli import main
@@ -88,9 +89,9 @@ def test_scores_are_those_of_a_hand_count() -> None:
     others = [[0.1, 0.1, 0.8], [0.5, 0.3, 0.2], [0.3, 0.4, 0.3]]
     found = score_probabilities("full", items, torch.tensor(own + others), 3.0)
     profit, notices = found.phenomena
-    assert profit == Row("profit", 2, 2, 0, 0, pytest.approx(0.75), None)
-    assert notices == Row("notices", 2, 0, 1, 1, None, pytest.approx(0.6))
-    assert found.total == Row("all", 4, 2, 1, 1, pytest.approx(0.75), pytest.approx(0.6))
+    assert astuple(profit) == ("profit", 2, 2, 0, 0, pytest.approx(0.75), None)
+    assert astuple(notices) == ("notices", 2, 0, 1, 1, None, pytest.approx(0.6))
+    assert astuple(found.total) == ("all", 4, 2, 1, 1, pytest.approx(0.75), pytest.approx(0.6))
     assert (found.pairs, found.pairs_right, found.swapped, found.swapped_changed) == (1, 1, 3, 2)
     # Bins of a fifteenth: 0.5 wrong; both 0.7 in one bin, one right; 0.8 right.
     assert found.calibration_error == pytest.approx((0.5 + abs(1.4 - 1) + 0.2) / 4)
@@ -131,12 +132,29 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
         read_challenge(tmp_path / "none.jsonl")
 
 
+def test_the_fresh_set_is_apart_from_the_challenge_set() -> None:
+    """Wire headlines and posts, at least 30 of each label, no text in both sets."""
+    fresh, known = read_challenge(module.FRESH), {normal_form(item.text) for item in read_challenge()}
+    counts = Counter((item.phenomenon, item.label) for item in fresh)
+    assert set(counts) == {(source, label) for source in ("wire", "posts") for label in (NEGATIVE, NEUTRAL, POSITIVE)}
+    assert min(counts.values()) >= 30 and len(fresh) == 300
+    assert not known & {normal_form(item.text) for item in fresh}
+
+
+def test_the_command_scores_the_fresh_set_by_source(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of all 300 texts, with a table named after it."""
+    assert main(["evaluate", "--fresh", "--policies", "fixed:1"]) == 0
+    shown = capsys.readouterr().out
+    assert "fresh set, fixed:1" in shown and "pairs" not in shown
+    assert re.search(r"wire\D+170\b", shown) and re.search(r"posts\D+130\b", shown)
+
+
 def test_the_command_scores_the_bundled_model(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As JSON and as a table, over every tenth text; a file of texts beside it is refused."""
     every_tenth = [item for row, item in enumerate(read_challenge()) if row % 10 == 0]
-    monkeypatch.setattr(module, "read_challenge", lambda: every_tenth)
+    monkeypatch.setattr(module, "read_challenge", lambda _: every_tenth)
     assert main(["evaluate", "--challenge", "--policies", "fixed:1", "full", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert [each["policy"] for each in report["policies"]] == ["fixed:1", "full"]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -171,7 +172,7 @@ REFILLED = [*(spec for spec in RULES if "learned" not in spec), "patience:count=
 
 @pytest.mark.parametrize("spec", REFILLED)
 def test_a_slot_refilled_never_changes_the_next_verdict(
-    spec: str, tiny: Callable, hostile: Callable, drain: Callable
+    spec: str, tiny: Callable[..., Any], hostile: Callable[..., Any], drain: Callable[..., Any]
 ) -> None:
     """Two slots, forty texts through them: each exits as it does alone in a new runner."""
     model, policy = tiny(torch.float64, deterministic=True), parse(spec, 8)

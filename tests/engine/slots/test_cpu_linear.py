@@ -1,6 +1,7 @@
 """Linear maps: right, and in deterministic mode equal to the last bit in any company."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -30,7 +31,9 @@ def fresh_proofs() -> Iterator[None]:
 @pytest.mark.parametrize("activation", [None, "gelu", "gelu_new"])
 @pytest.mark.parametrize("deterministic", [False, True])
 @pytest.mark.parametrize("kernel", ["plain", "prepacked"])
-def test_linears_compute_what_torch_computes(kernel: str, deterministic: bool, activation: str | None) -> None:
+def test_linears_compute_what_torch_computes(
+    kernel: kernels.Kernel, deterministic: bool, activation: str | None
+) -> None:
     """Any number of rows, with and without bias."""
     weight, rows = noise(1, 48, 33) * 0.2, noise(2, MOST, 33)
     for bias in (None, noise(3, 48)):
@@ -61,7 +64,7 @@ def test_determinism_that_does_not_hold_is_refused(monkeypatch: pytest.MonkeyPat
     """A claim that the machine cannot keep is found at start: here a GEMM whose bits move with the number of rows."""
     honest = kernels._into
 
-    def moody(*arguments: object) -> object:
+    def moody(*arguments: Any) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
         into = honest(*arguments)
         return lambda rows, out: into(rows, out).mul_(1.0 + (len(rows) == 208) * 1e-6)
 
@@ -75,7 +78,7 @@ def test_where_only_the_tallest_tiles_differ_lower_ones_are_used(monkeypatch: py
     """A GEMM that goes another way from 400 rows up costs speed and not determinism."""
     honest = kernels._into
 
-    def moody(*arguments: object) -> object:
+    def moody(*arguments: Any) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
         into = honest(*arguments)
         return lambda rows, out: into(rows, out).mul_(1.0 + (len(rows) >= 400) * 1e-6)
 
@@ -94,7 +97,7 @@ def test_filled_rows_are_taken_as_they_are(count: int, monkeypatch: pytest.Monke
     filled = maker.filled(count)
     assert count <= filled < count + 16
     assert linears(False).filled(count) == count
-    monkeypatch.setattr(kernels.F, "pad", None)  # would be called to fill up
+    monkeypatch.setattr(F, "pad", None)  # would be called to fill up
     for tallest in (256, 512):
         into = kernels._into(noise(1, 16, 16), None, None, "plain")
         assert len(kernels._in_tiles(into, noise(2, filled, 16), 16, None, tallest)) == filled

@@ -71,7 +71,7 @@ def disturbed(runner: Runner, requests: Sequence[Request], rng: random.Random) -
     seed=st.integers(0, 1 << 32),
 )
 def test_every_runner_says_what_the_oracle_says_at_that_depth(
-    pair: Callable, kind: str, spec: str, slots: int, lengths: list[int], limited: bool, seed: int
+    pair: Callable[..., Any], kind: str, spec: str, slots: int, lengths: list[int], limited: bool, seed: int
 ) -> None:
     """float64, so every label, layer and reason: of requests with limits of their own and of ones that expire while
     they wait or in their slot. No text is said twice, and none loses its neighbour's limit or gets it."""
@@ -90,7 +90,7 @@ def test_every_runner_says_what_the_oracle_says_at_that_depth(
 
 @pytest.mark.parametrize("kind", ["reference", "packed", "resident"])
 def test_an_expired_text_leaves_after_one_layer_and_its_ticket_starts_anew(
-    kind: str, pair: Callable, drain: Callable
+    kind: str, pair: Callable[..., Any], drain: Callable[..., Any]
 ) -> None:
     """Nothing of a limit stays behind for a later request of the same number, in the same slot or seat."""
     models = pair("albert")
@@ -111,14 +111,16 @@ def test_an_expired_text_leaves_after_one_layer_and_its_ticket_starts_anew(
     ],
 )
 def test_a_text_that_would_have_left_anyway_keeps_its_reason(
-    pair: Callable, spec: str, limit: int, left: tuple[int, ExitReason]
+    pair: Callable[..., Any], spec: str, limit: int, left: tuple[int, ExitReason]
 ) -> None:
     """A deadline says that an answer was cut short; one that was not says so, and may be kept."""
     request = Request(0, (5, 6, 7), depth_limit=limit)
     assert outcome(trace(pair("albert").oracle, parse(spec, LAYERS), request).verdict)[1:] == left
 
 
-def test_a_limit_gives_the_bits_of_the_same_depth(tiny: Callable, hostile: Callable, drain: Callable) -> None:
+def test_a_limit_gives_the_bits_of_the_same_depth(
+    tiny: Callable[..., Any], hostile: Callable[..., Any], drain: Callable[..., Any]
+) -> None:
     """Deterministic mode: an answer cut short in company is bit for bit the one that a replay cuts at that depth."""
     model, policy = tiny(torch.float32, deterministic=True), parse("cwb:delta=0.2,window=4", 8)
     runner, requests = Packed(model, policy, 5, 120), hostile("mixed", 30)

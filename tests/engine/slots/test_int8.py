@@ -1,6 +1,7 @@
 """Eight bits: near the float answer, and the same whoever else is there."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -56,7 +57,9 @@ def test_a_rows_answer_does_not_depend_on_its_neighbours() -> None:
     assert torch.equal(linear(torch.cat([rows * 1000.0, rows]))[40:], alone)
 
 
-def test_verdicts_in_eight_bits_are_equal_to_the_last_bit_in_any_company(hostile: Callable, drain: Callable) -> None:
+def test_verdicts_in_eight_bits_are_equal_to_the_last_bit_in_any_company(
+    hostile: Callable[..., Any], drain: Callable[..., Any]
+) -> None:
     """Deterministic mode holds for int8 as it does for float32."""
     rng = torch.Generator().manual_seed(1)
     tensors = {

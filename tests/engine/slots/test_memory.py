@@ -4,7 +4,9 @@ import gc
 import resource
 import tracemalloc
 from collections.abc import Callable
+from typing import Any
 
+import pytest
 import torch
 
 from earlybird.engine.exits.spec import parse
@@ -15,7 +17,8 @@ TEXTS, WARM = 20_000, 2_000
 PYTHON_BYTES, PROCESS_KB = 64_000, 16_000  # a leak of 4 bytes a text, or of 1 KB of tensors, passes neither
 
 
-def test_twenty_thousand_texts_leave_nothing_behind(tiny: Callable) -> None:
+@pytest.mark.no_cover
+def test_twenty_thousand_texts_leave_nothing_behind(tiny: Callable[..., Any]) -> None:
     """Neither objects nor tensors: of either a few bytes a text would show."""
     with torch.inference_mode():
         runner = Packed(tiny(), parse("cwb:delta=0.9,window=2", 8), slots=64, token_budget=400)

@@ -1,6 +1,7 @@
 """Admission and release: who gets a slot when, and that nothing of a released text stays in it."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -39,7 +40,7 @@ class Scripted:
         return Heads(torch.stack([favour, torch.zeros_like(favour)], dim=1))
 
 
-def test_a_window_never_crosses_two_texts_in_one_slot(drain: Callable) -> None:
+def test_a_window_never_crosses_two_texts_in_one_slot(drain: Callable[..., Any]) -> None:
     """The first text leaves on a rising window; the one that follows it into the slot rises from where the first
     stopped. With the first one's memory it would leave after one pass, on a window of two different texts."""
     model = Scripted([[0.1, 0.2, 0.3, 0.4], [0.5, 0.3, 0.2, 0.1]])
@@ -49,7 +50,7 @@ def test_a_window_never_crosses_two_texts_in_one_slot(drain: Callable) -> None:
     assert said == {1: (3, ExitReason.WINDOW), 2: (4, ExitReason.LAST_LAYER)}
 
 
-def test_memories_follow_their_texts_when_a_neighbour_leaves(drain: Callable) -> None:
+def test_memories_follow_their_texts_when_a_neighbour_leaves(drain: Callable[..., Any]) -> None:
     """Three texts leave at different depths; closing the ranks must not hand one's window to another."""
     model = Scripted([[0.4, 0.3, 0.2, 0.1], [9.0, 0.0, 0.0, 0.0], [0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, 0.4]])
     requests = [Request(name, (name,) * (name + 1)) for name in range(4)]
@@ -71,7 +72,7 @@ def test_slots_and_token_budget_bound_what_is_admitted() -> None:
     assert (runner.waiting, runner.active) == (0, 3)
 
 
-def test_a_text_longer_than_the_budget_runs_alone(drain: Callable) -> None:
+def test_a_text_longer_than_the_budget_runs_alone(drain: Callable[..., Any]) -> None:
     """Otherwise it would wait for ever."""
     runner = Packed(Scripted([[0.0] * 4]), parse("fixed:1", 4), slots=3, token_budget=2)
     runner.submit([Request(0, (0,)), Request(1, (0,) * 8), Request(2, (0,))])
@@ -90,7 +91,9 @@ def test_a_text_of_no_or_too_many_tokens_is_refused_with_all_its_company(kind: s
     assert runner.step() == []
 
 
-def test_an_idle_runner_says_nothing_and_starts_again(tiny: Callable, hostile: Callable, drain: Callable) -> None:
+def test_an_idle_runner_says_nothing_and_starts_again(
+    tiny: Callable[..., Any], hostile: Callable[..., Any], drain: Callable[..., Any]
+) -> None:
     """An empty table is a state like any other."""
     model = tiny()
     runner = Packed(model, parse("cwb:delta=0.3,window=3", 8), 4, 64)

@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from earlybird.engine.exits.policy import ExitPolicy
 from earlybird.engine.exits.spec import parse
+from earlybird.engine.slots.layered import LayeredModel
 from earlybird.engine.slots.packed import Packed
 from earlybird.engine.slots.reference import Reference, Trace, trace
 from earlybird.engine.types import Request, Verdict
@@ -25,10 +27,11 @@ POLICIES = (
     "similarity:version=2,threshold=1.0,count=1,previous=2",
     "similarity:version=3,threshold=0.1,count=2,previous=3,score=kl",
     "patience:count=3|entropy:threshold=0.3",
+    "load:idle=(cwb:delta=0.3,window=3),busy=(entropy:threshold=0.5),at=4",
 )
 
 
-def oracle(model, policy: ExitPolicy, requests: Sequence[Request]) -> dict[int, Trace]:
+def oracle(model: LayeredModel, policy: ExitPolicy, requests: Sequence[Request]) -> dict[int, Trace]:
     return {request.ticket: trace(model, policy, request) for request in requests}
 
 
@@ -55,7 +58,7 @@ def assert_same(said: Sequence[Verdict], expected: dict[int, Trace], margin: flo
 @pytest.mark.parametrize("spec", POLICIES)
 @pytest.mark.parametrize("how", ["mixed", "extremes", "equal", "ones", "longest"])
 def test_packed_agrees_with_one_at_a_time_on_hostile_lengths(
-    tiny: Callable, hostile: Callable, drain: Callable, how: str, spec: str
+    tiny: Callable[..., Any], hostile: Callable[..., Any], drain: Callable[..., Any], how: str, spec: str
 ) -> None:
     """float32: under the margin rule, over budgets that a single text breaks and slot counts from 1 up."""
     model, requests = tiny(), hostile(how, 60)
@@ -66,7 +69,9 @@ def test_packed_agrees_with_one_at_a_time_on_hostile_lengths(
         assert_same(said, expected, MARGIN, 2e-5)
 
 
-def test_packed_agrees_exactly_in_float64(tiny: Callable, hostile: Callable, drain: Callable) -> None:
+def test_packed_agrees_exactly_in_float64(
+    tiny: Callable[..., Any], hostile: Callable[..., Any], drain: Callable[..., Any]
+) -> None:
     """float64 leaves no text near a threshold: label and layer equal, without exception."""
     model, requests = tiny(torch.float64), hostile("mixed", 300, seed=3)
     for spec in POLICIES[:3]:
@@ -86,8 +91,8 @@ def test_packed_agrees_exactly_in_float64(tiny: Callable, hostile: Callable, dra
     lengths=st.lists(st.integers(1, 40), min_size=1, max_size=30),
 )
 def test_any_order_of_arrival_gives_the_same_verdicts(
-    tiny: Callable,
-    drain: Callable,
+    tiny: Callable[..., Any],
+    drain: Callable[..., Any],
     slots: int,
     budget: int,
     chunk: int | None,
@@ -110,7 +115,9 @@ def test_any_order_of_arrival_gives_the_same_verdicts(
         assert (verdict.label, verdict.exit_layer) == (alone.label, alone.exit_layer)
 
 
-def test_reference_runner_says_what_trace_says(tiny: Callable, hostile: Callable, drain: Callable) -> None:
+def test_reference_runner_says_what_trace_says(
+    tiny: Callable[..., Any], hostile: Callable[..., Any], drain: Callable[..., Any]
+) -> None:
     """The oracle behind the runner interface, in order of arrival."""
     model, requests = tiny(), hostile("mixed", 20)
     policy = parse("cwb:delta=0.3,window=3", model.config.layers)

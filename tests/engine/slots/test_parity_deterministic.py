@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -38,7 +39,7 @@ def in_every_stream(
 ) -> list[Mapping[int, Verdict]]:
     """Verdicts by ticket: slot counts, budgets and chunks of STREAMS, each in another order of arrival."""
     policy = parse("cwb:delta=0.4,window=3", model.config.layers)
-    streams = []
+    streams = list[Mapping[int, Verdict]]()
     for number, (slots, budget, chunk) in enumerate(STREAMS):
         order = list(requests)
         random.Random(number).shuffle(order)
@@ -51,7 +52,7 @@ def in_every_stream(
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("config", [ALBERT, LATE_NORM], ids=["albert", "late-norm"])
 def test_verdicts_are_equal_to_the_last_bit_in_any_company(
-    config: ModelConfig, dtype: torch.dtype, hostile: Callable, drain: Callable
+    config: ModelConfig, dtype: torch.dtype, hostile: Callable[..., Any], drain: Callable[..., Any]
 ) -> None:
     """Any order, slot count, neighbours; and as the text alone."""
     model = elbert(config, dtype, deterministic=True)
@@ -77,14 +78,16 @@ def test_rows_of_filling_touch_no_text(config: ModelConfig, monkeypatch: pytest.
         assert torch.equal(model.advance(hidden, lengths, [1] * len(lengths)), expected)
 
 
-def test_the_bundled_models_shapes_are_deterministic_too(hostile: Callable, drain: Callable) -> None:
+def test_the_bundled_models_shapes_are_deterministic_too(
+    hostile: Callable[..., Any], drain: Callable[..., Any]
+) -> None:
     """384 wide, 1536 between: other kernels than a tiny model's."""
     model = elbert(AS_BUNDLED, torch.float32, deterministic=True)
     first, *others = in_every_stream(model, hostile("mixed", 24), drain)
     assert all(said == first for said in others)
 
 
-def test_fast_mode_agrees_within_its_tolerance(hostile: Callable, drain: Callable) -> None:
+def test_fast_mode_agrees_within_its_tolerance(hostile: Callable[..., Any], drain: Callable[..., Any]) -> None:
     """The same model without determinism: layers and labels by the margin rule, logits within 2e-5."""
     policy = parse("cwb:delta=0.4,window=3", ALBERT.layers)
     model = elbert(ALBERT, torch.float32, deterministic=False)

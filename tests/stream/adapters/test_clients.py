@@ -4,6 +4,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -26,7 +27,7 @@ class Consumer:
 
 def test_a_close_that_never_comes_back_is_left_behind() -> None:
     """The process must be able to end; the log says that the group was not told."""
-    consumer = Consumer()
+    consumer: Any = Consumer()
     with capture_logs() as lines:
         assert not close_consumer(consumer, "source", timeout_s=0.05)
     assert [(line["event"], line["client"]) for line in lines] == [("client.not_left", "source")]
@@ -36,7 +37,7 @@ def test_a_close_that_never_comes_back_is_left_behind() -> None:
 
 def test_a_close_that_comes_back_is_waited_for() -> None:
     """On return it is done, and nothing is said."""
-    consumer = Consumer()
+    consumer: Any = Consumer()
     consumer.word.set()
     with capture_logs() as lines:
         assert close_consumer(consumer, "source", timeout_s=60)
@@ -45,7 +46,7 @@ def test_a_close_that_comes_back_is_waited_for() -> None:
 
 def test_what_a_callback_raises_while_leaving_is_raised_here() -> None:
     """Not lost on a thread that nobody watches."""
-    consumer = Consumer(RuntimeError("not committed"))
+    consumer: Any = Consumer(RuntimeError("not committed"))
     consumer.word.set()
     with pytest.raises(RuntimeError, match="not committed"):
         close_consumer(consumer, "source")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import ClusterMetadata, TopicMetadata  # type: ignore[attr-defined]
+from confluent_kafka.admin import ClusterMetadata, TopicMetadata
 from structlog.testing import capture_logs
 
 from earlybird.stream.adapters.kafka_sink import KafkaSink
@@ -62,8 +62,8 @@ def fails(code: int) -> Answer:
 def test_a_topic_that_is_there_is_not_awaited(sink_on: Callable[[Answer], KafkaSink]) -> None:
     """From the first look on."""
     sink = sink_on(knows(None))
-    assert sink.awaited == ("signals",)
-    assert sink.receipts() == [] and sink.awaited == ()
+    before, receipts, after = sink.awaited, sink.receipts(), sink.awaited
+    assert (before, receipts, after) == (("signals",), [], ())
 
 
 @pytest.mark.parametrize(

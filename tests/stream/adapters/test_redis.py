@@ -82,13 +82,15 @@ def plant(server: Any, key: str, value: Any, px: int | None = None) -> None:
 def text_at(server: Any, key: str) -> bytes:
     """What is there."""
     with Redis.from_url(server.url) as redis:
-        return redis.getrange(PREFIX + key, 0, -1)
+        text: bytes = redis.getrange(PREFIX + key, 0, -1)
+        return text
 
 
 def time_to_live(server: Any, key: str) -> int:
     """In ms; below 0: for ever."""
     with Redis.from_url(server.url) as redis:
-        return redis.pttl(PREFIX + key)
+        ms: int = redis.pttl(PREFIX + key)
+        return ms
 
 
 def hit(answer: ClaimResult) -> Hit:

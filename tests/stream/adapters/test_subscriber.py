@@ -1,7 +1,7 @@
 """The strategies' reader where only the client's order of events matters, so that a scripted client will do."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import pytest
 from confluent_kafka import Message, TopicPartition
@@ -60,7 +60,7 @@ def record(offset: int) -> Message:
 @pytest.fixture
 def reader(monkeypatch: pytest.MonkeyPatch) -> tuple[Scripted, Subscriber, list[Any]]:
     """A scripted client, its subscriber in a group, and the partitions that were taken from it."""
-    client, gone = Scripted({}), []
+    client, gone = Scripted({}), list[Any]()
     monkeypatch.setattr(subscriber, "open_consumer", lambda _settings: client)
     monkeypatch.setattr(subscriber, "partitions_of", lambda *_args, **_named: [0])
     reading = Subscriber(
@@ -111,7 +111,8 @@ class Group:
     out_of_range = 0
 
     def __init__(self, records: list[Record]) -> None:
-        self.records, self.ends = records, {}
+        self.records = records
+        self.ends: dict[Partition, int] = {}
         self.commits: list[tuple[dict[Partition, int], bool]] = []
 
     def poll(self, _timeout_ms: int) -> list[Record]:
@@ -121,8 +122,8 @@ class Group:
     def at_end(self) -> set[Partition]:
         return set()
 
-    def commit(self, offsets: dict[Partition, int], *, wait: bool = False) -> None:
-        self.commits.append((offsets, wait))
+    def commit(self, offsets: Mapping[Partition, int], *, wait: bool = False) -> None:
+        self.commits.append((dict(offsets), wait))
 
     def keep_alive(self) -> None: ...
     def close(self) -> None: ...
@@ -132,7 +133,13 @@ def test_the_last_commit_names_all_that_was_handled() -> None:
     """The one before may have been refused in a rebalance, which nobody hears of: it would all come again."""
     group, buffer = Group([Record("signals", 0, 7, None, b"{}")]), Buffer(10, "block")
     reader = Reader(
-        lambda _: group, None, SignalFilter.of(), buffer, StageMonitor(HealthTimeouts(), 0), ManualClock(0), group=True
+        lambda _: cast(Any, group),
+        None,
+        SignalFilter.of(),
+        buffer,
+        StageMonitor(HealthTimeouts(), 0),
+        ManualClock(0),
+        group=True,
     )
     reader._buffer_records(reader._open().poll(0))
     assert buffer.take() is not None

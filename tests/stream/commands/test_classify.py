@@ -198,8 +198,8 @@ def test_a_terminal_gets_one_readable_line_for_each_text() -> None:
 def test_the_first_page_shows_what_a_terminal_and_a_pipe_get(capsys: pytest.CaptureFixture[str]) -> None:
     """docs/first-signal.md, on any CPU: the same to three digits."""
     page = (ROOT / "docs" / "first-signal.md").read_text(encoding="utf-8")
-    text = re.search(r'^earlybird classify "(.*)"$', page, re.MULTILINE)[1]
-    shown = json.loads(re.search(r'^\{"text".*', page, re.MULTILINE)[0])
+    (text,) = re.findall(r'^earlybird classify "(.*)"$', page, re.MULTILINE)
+    shown = json.loads(re.findall(r'^\{"text".*', page, re.MULTILINE)[0])
     assert cli.main(["classify", text]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert list(answer) == list(shown)

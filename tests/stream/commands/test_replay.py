@@ -39,7 +39,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("archive")
     with Archiver(folder, ["signals"]) as archiver:
         for number in range(COUNT):
-            item = {
+            item: dict[str, Any] = {
                 "item_key": f"wire:{number}",
                 "source": "wire",
                 "source_item_id": str(number),

@@ -7,12 +7,14 @@ import signal
 import socket
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from structlog.testing import capture_logs
 
 from earlybird.engine.config import EngineConfig
+from earlybird.engine.engine import Engine as LoadedEngine
 from earlybird.stream import cli, service
 from earlybird.stream.client import Signals
 from earlybird.stream.config import settings
@@ -31,6 +33,11 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("EARLYBIRD_"):
             monkeypatch.delenv(name)
+
+
+def configured(**given: Any) -> Settings:
+    """Settings from plain values, as a file gives them."""
+    return Settings(**given)
 
 
 def write(folder: Path, text: str) -> Path:
@@ -174,13 +181,13 @@ def test_secrets_are_hidden_in_what_is_shown_and_in_reprs(monkeypatch: pytest.Mo
 )  # fmt: skip
 def test_client_options_that_hold_secrets_are_hidden_by_name(name: str) -> None:
     """Whatever librdkafka calls them."""
-    assert effective(Settings(kafka={"options": {name: "hunter2"}}))["kafka.options"] == {name: HIDDEN}
+    assert effective(configured(kafka={"options": {name: "hunter2"}}))["kafka.options"] == {name: HIDDEN}
 
 
 def test_what_is_no_secret_is_shown() -> None:
     """Of our own settings, whatever their names; of client options those that say where and how."""
     options = {"sasl.mechanism": "PLAIN", "ssl.ca.location": "/ca.pem", "client.rack": "a"}
-    shown = effective(Settings(kafka={"options": options}, model="models/v1@prod", engine={"token_budget": 64}))
+    shown = effective(configured(kafka={"options": options}, model="models/v1@prod", engine={"token_budget": 64}))
     assert (shown["kafka.options"], shown["model"], shown["engine.token_budget"]) == (options, "models/v1@prod", 64)
 
 
@@ -196,7 +203,7 @@ def test_what_is_no_secret_is_shown() -> None:
 )  # fmt: skip
 def test_no_spelling_of_a_url_shows_its_password(url: str) -> None:
     """Nor those that should have been escaped."""
-    assert "unter2" not in str(effective(Settings(redis={"url": url}))["redis.url"])
+    assert "unter2" not in str(effective(configured(redis={"url": url}))["redis.url"])
 
 
 @pytest.mark.parametrize(
@@ -218,9 +225,9 @@ def test_an_address_is_shown_as_far_as_it_is_one() -> None:
         "redis://cache:6379/0?db=1": f"redis://cache:6379/0?{HIDDEN}",
         "rediss://u:hunter2@[::1]:6379": f"rediss://{HIDDEN}@[::1]:6379",
     }
-    assert {url: effective(Settings(redis={"url": url}))["redis.url"] for url in shown} == shown
+    assert {url: effective(configured(redis={"url": url}))["redis.url"] for url in shown} == shown
     servers = "SASL_SSL://kafka-1:9093, plaintext://kafka-2:9092"
-    assert effective(Settings(kafka={"bootstrap_servers": servers}))["kafka.bootstrap_servers"] == servers
+    assert effective(configured(kafka={"bootstrap_servers": servers}))["kafka.bootstrap_servers"] == servers
 
 
 def test_options_that_are_no_table_are_refused_and_not_repeated(tmp_path: Path) -> None:
@@ -311,7 +318,7 @@ def test_every_engine_setting_reaches_the_engine(monkeypatch: pytest.MonkeyPatch
         variable = name.upper() if name in Settings.model_fields else f"ENGINE__{name.upper()}"
         monkeypatch.setenv(f"EARLYBIRD_{variable}", value if isinstance(value, str) else json.dumps(value))
     # What comes back has the configuration that was asked for: no model, no GPU.
-    monkeypatch.setattr(service.Engine, "load", lambda config: SimpleNamespace(config=config))
+    monkeypatch.setattr(LoadedEngine, "load", lambda config: SimpleNamespace(config=config))
     reached = dataclasses.asdict(service.load_engine(load()).config)
     assert reached == given | {"max_tokens": None}, "max_tokens is no setting"
     default = dataclasses.asdict(EngineConfig())
@@ -456,7 +463,7 @@ def test_the_check_of_the_http_address_says_what_the_server_does(host: str, monk
     """Also for what the resolver takes and the server's socket does not."""
     monkeypatch.setenv("EARLYBIRD_HTTP__HOST", host)
     monkeypatch.setenv("EARLYBIRD_HTTP__PORT", "0")
-    found = []
+    found = list[bool | None]()
     for start in (
         lambda: check(load(), model=False),
         lambda: HealthServer(host, 0, loop_age_s=float, readiness=Readiness, metrics=lambda _: ("", b"")).close(),

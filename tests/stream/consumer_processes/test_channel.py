@@ -43,13 +43,21 @@ requests = st.builds(
     ticket=tickets,
     token_ids=st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=LONGEST).map(tuple),
     depth_limit=st.none() | st.integers(1, 24),
+    rung=st.none() | st.integers(0, 9),
     due_us=instants,
 )
 shares = st.tuples(*[st.floats(width=64)] * 3)
 answers = st.one_of(
     st.builds(Answer, ticket=tickets, verdict=st.none(), error=st.text(max_size=40)),
     st.tuples(
-        tickets, st.integers(0, 2), shares, shares, st.integers(1, 24), st.sampled_from(ExitReason), st.floats()
+        tickets,
+        st.integers(0, 2),
+        shares,
+        shares,
+        st.integers(1, 24),
+        st.sampled_from(ExitReason),
+        st.floats(),
+        st.none() | st.integers(0, 9),
     ).map(lambda said: Answer(said[0], Verdict(*said), 5, 9)),
 )
 
@@ -68,7 +76,16 @@ def bits(answer: Answer) -> object:
         return answer
     said = answer.verdict
     floats = pack("<7d", *said.probs, *said.logits, said.puzzlement)
-    return (answer.ticket, said.ticket, said.label, said.exit_layer, said.exit_reason, floats, answer.engine_in_us)
+    return (
+        answer.ticket,
+        said.ticket,
+        said.label,
+        said.exit_layer,
+        said.exit_reason,
+        said.rung,
+        floats,
+        answer.engine_in_us,
+    )
 
 
 # --- rings ----------------------------------------------------------------------------------------------------------

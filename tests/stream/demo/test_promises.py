@@ -47,6 +47,13 @@ def test_a_copy_may_repeat_an_item_played_before() -> None:
     assert broken == "syndicated-5: result expected, was result of meridian-wire:n001"
 
 
+def test_a_text_that_somebody_else_sent_first_breaks_no_promise() -> None:
+    """While the demo runs, a person may type a headline before the feed has it; its feed items are copies then."""
+    seen = [[result(ORIGINAL, dup_of="you:1")], [result(COPY, dup_of="you:1")]]
+    assert broken_promises([ORIGINAL, COPY], seen, others={"you:1"}) == []
+    assert len(broken_promises([ORIGINAL, COPY], seen)) == 2
+
+
 def test_another_result_for_the_same_text_breaks_the_promise() -> None:
     """The same text, the same bits."""
     (broken,) = broken_promises([ORIGINAL, COPY], [[result(ORIGINAL, 0.9)], [result(COPY, 0.8)]])

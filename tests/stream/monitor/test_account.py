@@ -101,9 +101,10 @@ def test_outcomes_outside_a_chosen_range_are_not_strays() -> None:
 def said(offset: int, digest: str) -> Record:
     """A signal, of the kind with the fewest fields."""
     names = ("id", "sha256", "profile", "policy", "config_hash", "numerics", "dtype", "device", "code_version")
+    model: dict[str, Any] = dict.fromkeys(names, "x")
     signal = Signal(
         signal_id="s", item_key="k", revision=0, action=SignalAction.RETRACT, source="wire",
-        model=Model(**dict.fromkeys(names, "x")), digest=digest,
+        model=Model(**model), digest=digest,
         raw=RawPosition(topic="news.raw", partition=0, offset=offset),
         ts=Times(ingested_us=T0, consumed_us=T0, emitted_us=T0),
     )  # fmt: skip

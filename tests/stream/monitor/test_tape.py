@@ -1,14 +1,12 @@
 """The tape: what a line shows, in how many columns, and what it all adds up to."""
 
-import io
 import json
 
 import pytest
-from rich.console import Console
 
 from earlybird.schemas.signal import Label
 from earlybird.stream.monitor.summary import TapeTally
-from earlybird.stream.monitor.tape import Kind, Row, Tape, bar, depth, heading, headline, line, most_active, picture
+from earlybird.stream.monitor.tape import Kind, Row, bar, depth, heading, headline, line, most_active
 
 T0 = 1_700_000_000_000_000
 
@@ -69,35 +67,6 @@ def test_a_texts_control_characters_do_not_reach_the_terminal() -> None:
 def test_a_symbols_control_characters_do_not_reach_the_terminal() -> None:
     """A symbol is the provider's, too."""
     assert "\x1b" not in line(Row(0, Kind.REJECTION, 0, symbol="N\x1b[31m"), 80).plain
-
-
-def test_markup_in_a_headline_is_shown_and_not_obeyed() -> None:
-    """Square brackets are common in headlines."""
-    out = io.StringIO()
-    with Tape(Console(file=out, width=100)) as tape:
-        tape.add([row(headline="[red]Norvex[/red] [DELAYED]")])
-    assert out.getvalue().endswith("[red]Norvex[/red] [DELAYED]\n")
-
-
-def test_without_a_terminal_each_row_is_one_plain_line() -> None:
-    """For a pipe or a log: no colours, no cursor, nothing cut at eighty columns."""
-    out = io.StringIO()
-    with Tape(Console(file=out, width=80)) as tape:
-        tape.add([row(headline="Norvex " * 12), row(Kind.RETRACTION)])
-    assert len(out.getvalue().splitlines()) == 2
-    assert "\x1b" not in out.getvalue()
-
-
-@pytest.mark.parametrize("width", [100, 80])
-def test_the_screen_fits_its_width(width: int) -> None:
-    """Status, meaning of the marks, column names and rows; nothing wraps."""
-    out = io.StringIO()
-    tally = TapeTally()
-    rows = [row(kind, reason="malformed", headline="Norvex " * 20) for kind in Kind]
-    Console(file=out, width=width).print(picture(rows, tally.status(3.0), width))
-    drawn = out.getvalue().splitlines()
-    assert len(drawn) == 4 + len(rows)
-    assert max(map(len, drawn)) <= width
 
 
 def test_the_tally_counts_every_outcome_once() -> None:

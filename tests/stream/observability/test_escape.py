@@ -14,7 +14,8 @@ from rich.console import Console
 
 from earlybird.schemas.rejection import Reason, Rejection
 from earlybird.schemas.signal import RawPosition
-from earlybird.stream.monitor.tape import Row, Tape, headline
+from earlybird.stream.monitor.display import Display
+from earlybird.stream.monitor.tape import Row, headline
 from earlybird.stream.observability.escape import escaped, escaped_lines, json_line, plain
 from earlybird.stream.observability.logging import configure_logging, failure
 
@@ -69,7 +70,8 @@ def test_a_trace_forges_no_line(lines: io.StringIO) -> None:
     """Its own lines are indented, whatever stands in the exception's text; locals are not in it."""
     licensed = "Norvex cuts its outlook".upper()
     try:
-        raise ValueError(HOSTILE + "x" * 100_000) if licensed else None
+        assert licensed
+        raise ValueError(HOSTILE + "x" * 100_000)
     except ValueError:
         structlog.get_logger().exception("stage.failed")
     logged = lines.getvalue()
@@ -85,7 +87,7 @@ def test_a_failure_tells_where_but_not_what() -> None:
         int("Norvex cuts")
     except ValueError as error:
         said = failure(error)
-    assert said["error"] == "ValueError" and "test_logs.py" in said["raised_at"] and "Norvex" not in str(said)
+    assert said["error"] == "ValueError" and "test_escape.py" in said["raised_at"] and "Norvex" not in str(said)
 
 
 @given(st.text(), st.integers(0, 50))
@@ -115,7 +117,7 @@ def test_the_tape_shows_nothing_raw(capsys: pytest.CaptureFixture[str]) -> None:
     letter = Rejection(
         reason=Reason.LANGUAGE, detail=HOSTILE, raw=RawPosition(topic="t", partition=0, offset=1), rejected_us=2**50
     )
-    tape = Tape(Console(file=sys.stdout, width=100))
+    tape = Display(Console(file=sys.stdout, width=100))
     for said in (
         headline(json.dumps({"headline": HOSTILE + "x" * 900_000}).encode()),
         headline(HOSTILE.encode("utf-8", "surrogatepass")),

@@ -1,7 +1,7 @@
 """Record -> elements: every byte string becomes at least one element, with the right reason."""
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -239,8 +239,8 @@ def test_a_refused_update_with_a_broken_text_still_takes_back() -> None:
     """A lone surrogate, a number of 5,000 digits: what can be seen of it is used, to any depth of the stack."""
     for odd in (b'"\\ud800"', b"1" * 5_000):
         value = news(action="update", updated_us=NOW_US - 1)[:-1] + b',"summary":' + odd + b"}"
-        about = {"kind": RevisionKind.UPDATED, "refused": "update"}
-        assert only(value).retraction == Deletion(PLACE, "wire:1", NOW_US - 1, NOW_US, **about)
+        expected = Deletion(PLACE, "wire:1", NOW_US - 1, NOW_US, kind=RevisionKind.UPDATED, refused="update")
+        assert only(value).retraction == expected
     deep = news(action="update", updated_us=NOW_US - 1)[:-1] + b',"x":' + b"[" * 201 + b"]" * 201 + b"}"
     assert only(deep, key=None).retraction is None
 
@@ -267,7 +267,7 @@ PLACE = Position("news.raw", 3, 41)
     ],
 )
 def test_a_refused_element_takes_back_the_earlier_text(
-    action: str, changes: dict[str, Any], revision: int, kind: RevisionKind
+    action: Literal["create", "update"], changes: dict[str, Any], revision: int, kind: RevisionKind
 ) -> None:
     """The source replaced its text by one we cannot read: what was said of the old one must go. Many feeds call an edit
     a create."""

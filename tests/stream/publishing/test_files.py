@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import zstandard
+from backports import zstd
 from confluent_kafka import KafkaError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,7 +64,7 @@ def write(path: Path, lines: Iterable[object]) -> Path:
     if path.suffix == ".gz":
         content = gzip.compress(content)
     if path.suffix == ".zst":
-        content = zstandard.ZstdCompressor().compress(content)
+        content = zstd.compress(content)
     path.write_bytes(content)
     return path
 
@@ -332,9 +332,13 @@ def test_a_stopped_feed_knows_where_to_go_on() -> None:
         (Slow(), 4, ["a:5", "b:6", "c:1"]),
     ):
         clock, tally, sent = Time(), Tally(), list[object]()
+
+        def all_sent(sent: list[object] = sent) -> bool:
+            return len(sent) == len(lines)
+
         publish(
             itertools.cycle(lines), sink, now_s=clock.passing, tally=tally, on_line=sent.append,
-            stop=lambda sent=sent: len(sent) == len(lines),
+            stop=all_sent,
         )  # fmt: skip
         assert (tally.texts, tally.acknowledged, tally.resume("abc")) == (8, acknowledged, places)
 

@@ -93,7 +93,7 @@ class MemoryHistory:
 def raw(offset: int, at_us: int, partition: int = 0, value: bytes | None = None, **fields: Any) -> StampedRecord:
     """One news item, or the given value, as it lies on a back-dated topic."""
     text = f"Acme wins order {offset} worth {offset * 7 % 90} million" if offset % 3 else "Profit fell sharply"
-    item = {
+    item: dict[str, Any] = {
         "item_key": f"wire:{partition}-{offset}",
         "source": "wire",
         "source_item_id": f"{partition}-{offset}",
@@ -108,7 +108,7 @@ def raw(offset: int, at_us: int, partition: int = 0, value: bytes | None = None,
 def history(count: int = 60, partitions: int = 2) -> list[StampedRecord]:
     """Two partitions a second apart, with duplicates, garbage, an array, a correction and a delete."""
     records = [raw(n, NOW_US + n * SECOND_US + p * 300_000, p) for p in range(partitions) for n in range(count)]
-    same = {"item_key": "wire:0-1", "source_item_id": "0-1"}
+    same: dict[str, Any] = {"item_key": "wire:0-1", "source_item_id": "0-1"}
     late_us = NOW_US + count * SECOND_US
     pair = [json.loads(raw(n, late_us + 1).record.value or b"") for n in (901, 902)]
     return [
@@ -207,9 +207,10 @@ def test_changing_the_future_changes_no_past_signal(unbroken: Path, tmp_path: Pa
     cut_us = NOW_US + 30 * SECOND_US
     changed = [
         stamped
-        if stamped.record.timestamp_us < cut_us
-        else raw(stamped.record.offset, stamped.record.timestamp_us, stamped.record.partition, headline="Profit soars")
+        if at_us < cut_us
+        else raw(stamped.record.offset, at_us, stamped.record.partition, headline="Profit soars")
         for stamped in history()
+        for at_us in [stamped.record.timestamp_us or 0]
     ]
     replay(tmp_path, [*changed, *(raw(n, NOW_US + n * SECOND_US, 3) for n in range(40, 90))])
 
@@ -326,7 +327,7 @@ def test_compare_names_what_differs(unbroken: Path, tmp_path: Path) -> None:
     """A label that flipped, a signal that is missing, and one too many."""
     record = as_record(signals(unbroken))
     first = Signal.model_validate_json(record[0].record.value or b"")
-    other = next(label for label in type(first.label) if label is not first.label)  # type: ignore[union-attr,arg-type]
+    other = next(label for label in type(first.label) if label is not first.label)  # type: ignore[union-attr]
     flipped = first.model_copy(update={"label": other, "digest": "f" * 64})
     record[0] = StampedRecord(Record("signals", 0, 0, None, encode(flipped), NOW_US), True)
     del record[5]
@@ -337,7 +338,7 @@ def test_compare_names_what_differs(unbroken: Path, tmp_path: Path) -> None:
 
 def test_compare_with_another_policy_expects_nothing(unbroken: Path, tmp_path: Path) -> None:
     """It tells how far the policies are apart."""
-    other = settings().model_copy(update={"policy": "fixed:1"})
+    other = settings().model_copy(update={"policy": "fixed:2"})
     found = replay(tmp_path, history() + as_record(signals(unbroken)), other, compare=True)["comparison"]
     assert found["expected"] == "nothing" and found["holds"]
     assert found["exit_shifts"] > 0 and found["largest_probability_change"] > 0
@@ -553,7 +554,7 @@ def test_replay_of_what_the_model_learned_from_is_marked_in_sample(tmp_path: Pat
 
 
 @pytest.mark.parametrize("told", [{"published_us": YEAR_2015_US}, {"published_us": NOW_US, "updated_us": YEAR_2015_US}])
-def test_history_that_was_fed_late_is_in_sample(tmp_path: Path, told: dict[str, int]) -> None:
+def test_history_that_was_fed_late_is_in_sample(tmp_path: Path, told: dict[str, Any]) -> None:
     """It became available this year, and the model may have read it all the same: by a text's own time, too."""
     records = [raw(0, NOW_US), raw(1, NOW_US + 1, **told), raw(2, NOW_US + 2, published_us=NOW_US)]
     manifest = replay(tmp_path / "a", records)
@@ -795,7 +796,7 @@ class Ticking:
 def hurried() -> list[StampedRecord]:
     """What a live stage under pressure left of the history: deadlines here and there, and the oldest texts shed, one
     of them a correction."""
-    same = {"item_key": "wire:0-2", "source_item_id": "0-2"}
+    same: dict[str, Any] = {"item_key": "wire:0-2", "source_item_id": "0-2"}
     late = raw(0, NOW_US + 3 * SECOND_US, 2, action="update", revision=9, headline="Acme wins no order", **same)
     raw_records = [*history(), late]
     limits = unsure().limits.model_copy(update={"deadline_ms": 1, "shed_after_ms": 30_000})

@@ -40,10 +40,12 @@ def outcomes_of(record: Record, sink: MemorySink) -> list[Outgoing]:
     while sink.unacknowledged():
         publisher.run_once(0.0)
     publisher.run_once(0.0)
-    finished = publisher.finished.get_nowait()
+    finished = 0
     while not publisher.finished.empty():
-        finished += publisher.finished.get_nowait()
-    assert len(finished) == len(entries)
+        message = publisher.finished.get_nowait()
+        assert isinstance(message, list)
+        finished += len(message)
+    assert finished == len(entries)
     return sink.sent
 
 
@@ -63,7 +65,8 @@ def check(record: Record, sent: list[Outgoing]) -> None:
     assert audit.balanced and not audit.strays and not audit.repeated, audit.report()
     for outgoing in sent:
         assert outgoing.size <= LARGEST_MESSAGE
-        message = decode(Rejection if outgoing.topic == "raw.dlq" else Signal, outgoing.value or b"")
+        value = outgoing.value or b""
+        message = decode(Rejection, value) if outgoing.topic == "raw.dlq" else decode(Signal, value)
         assert all(value.decode() is not None for _, value in outgoing.headers)
         assert message.raw.index < Limits().max_elements
         if isinstance(message, Rejection):

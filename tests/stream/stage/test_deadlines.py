@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from earlybird.engine.config import EngineConfig
+from earlybird.engine.config import EngineConfig, RunnerName
 from earlybird.engine.engine import Engine
 from earlybird.engine.types import Verdict
 from earlybird.schemas.rejection import Reason
@@ -233,7 +233,7 @@ class Ticking:
 
 
 @pytest.mark.parametrize("runner", ["packed", "resident"])
-def test_engine_threads_call_back_what_is_late_and_answer_it(runner: str) -> None:
+def test_engine_threads_call_back_what_is_late_and_answer_it(runner: RunnerName) -> None:
     """Through the runners of the real engine: late on arrival leaves after one layer, late in its slot leaves at the
     depth it has, and who has time goes all the way."""
     engine = Engine.load(EngineConfig(runner=runner, policy="full"))

@@ -6,7 +6,7 @@ from queue import SimpleQueue
 
 import pytest
 
-from earlybird.engine.config import EngineConfig
+from earlybird.engine.config import EngineConfig, RunnerName
 from earlybird.engine.engine import Engine
 from earlybird.engine.errors import DeviceLost
 from earlybird.engine.slots.runner import Runner
@@ -18,6 +18,8 @@ from earlybird.stream.stage.messages import Answers, Failed, TimedRequest
 
 class Breaking:
     """A runner that raises at a step with ticket 2 in it."""
+
+    behind: int | None = None
 
     def __init__(self, inner: Runner, error: Exception) -> None:
         self._inner, self._error, self._tickets = inner, error, set[int]()
@@ -55,7 +57,7 @@ class Broken(Engine):
         return Breaking(super().alone(), self.error)
 
 
-def serve(name: str, error: Exception) -> tuple[list[Answers], list[Failed]]:
+def serve(name: RunnerName, error: Exception) -> tuple[list[Answers], list[Failed]]:
     loaded = Engine.load(EngineConfig(runner=name, policy="fixed:1"))
     engine = Broken(**{field.name: getattr(loaded, field.name) for field in dataclasses.fields(loaded)})
     object.__setattr__(engine, "error", error)
@@ -68,7 +70,7 @@ def serve(name: str, error: Exception) -> tuple[list[Answers], list[Failed]]:
 
 
 @pytest.mark.parametrize("name", ["packed", "resident"])
-def test_a_text_that_breaks_a_step_is_lost_alone(name: str) -> None:
+def test_a_text_that_breaks_a_step_is_lost_alone(name: RunnerName) -> None:
     """The others of its step are answered, each by itself."""
     said, failed = serve(name, RuntimeError("no such row"))
     answers = {answer.ticket: answer for answers in said for answer in answers.answers}

@@ -96,7 +96,7 @@ class LedgerAgainstModel(RuleBasedStateMachine):
         epoch = self.offsets.epoch(P)
         assert epoch is not None
         self.offsets.lose([P])
-        while self.open and data.draw(st.booleans()):
+        while bool(self.open) and data.draw(st.booleans()):
             offset = self.open.pop(data.draw(st.integers(0, len(self.open) - 1)))
             self.broker.outcomes[offset] = self.broker.outcomes.get(offset, 0) + 1
             self.offsets.finish(P, offset, epoch)

@@ -33,7 +33,7 @@ def seen(*signals: Signal) -> Signals:
 
 def bar_of(local: str, freq: str, calendar: object = "XNYS", lag_us: int = 0, tz: str = NEW_YORK) -> str:
     """The local name of the bar in which something known at this instant lands."""
-    frame = to_bars(seen(invented("1", us(local, tz))), calendar, freq, lag_us=lag_us)  # type: ignore[arg-type]
+    frame = to_bars(seen(invented("1", us(local, tz))), calendar, freq, lag_us=lag_us)
     (label,) = frame.index
     return str(label.tz_convert(tz).tz_localize(None) if label.tz else label.date())
 

@@ -17,7 +17,7 @@ from earlybird.stream.observability.logging import configure_logging
 from earlybird.stream.strategies.invented import invented
 from earlybird.stream.views import windows as windows_module
 from earlybird.stream.views.history import LARGEST, History
-from earlybird.stream.views.mention import Mention, decode_mentions, encode_mentions
+from earlybird.stream.views.mention import Mention
 from earlybird.stream.views.windows import Board, Counted, Summary, summarised
 
 START_US = 1_714_571_100_000_000
@@ -97,11 +97,11 @@ def test_any_order_with_copies_gives_what_sorting_and_folding_gives(
 @settings(max_examples=80, deadline=None)
 @given(st.lists(received(), max_size=6), st.integers(0, 6))
 def test_histories_merge_like_sets(signals: list[Received], cut: int) -> None:
-    """Two halves in either order, in one or many steps, and over the wire: the same states."""
+    """Two halves in either order, in one or many steps: the same states."""
     mentions = [Mention.of(one, one.available_us) for one in signals]
     whole = History(mentions)
-    halves = History(decode_mentions(encode_mentions(mentions[cut:])))
-    halves.add(decode_mentions(encode_mentions(History(mentions[:cut]).mentions)))
+    halves = History(mentions[cut:])
+    halves.add(History(mentions[:cut]).mentions)
     assert halves.states == whole.states and halves.mentions == whole.mentions
     assert not halves.add(mentions)
 

@@ -1,0 +1,133 @@
+"""Send one text to a running stage and show its signal.
+
+  earlybird say "Norvex cuts outlook" --symbol NRVX
+
+The stage is that of the settings (EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS, --config); where they name no broker, it is your
+running `earlybird demo`. The text goes to the raw topic like any other, as a news item with an id of its own, so other
+readers of the topics see it and its signal, too.
+
+Exit status: 0 a signal came, 1 the stage refused the text, 2 no stage answered.
+"""
+
+import argparse
+import sys
+import time
+
+from rich.console import Console
+
+from earlybird.schemas.codec import DecodeError, decode
+from earlybird.schemas.rejection import Rejection
+from earlybird.schemas.signal import Signal
+from earlybird.schemas.symbols import canonical_symbol
+from earlybird.stream.adapters.embedded import CLIENT_OPTIONS
+from earlybird.stream.adapters.kafka_sink import KafkaSink
+from earlybird.stream.adapters.tail import Tail
+from earlybird.stream.commands.arguments import seconds
+from earlybird.stream.config.settings import Kafka, Settings, add_config_option, load
+from earlybird.stream.demo.address import running_demo
+from earlybird.stream.errors import FeedError, SourceError, StreamError
+from earlybird.stream.monitor.answer import outcome_line
+from earlybird.stream.observability.escape import json_line
+from earlybird.stream.observability.logging import configure_logging
+from earlybird.stream.ports import Outgoing, Record
+from earlybird.stream.publishing.one_text import one_text
+
+SOURCE = "say"
+_TIMEOUT_S = 10.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the text and what it is about."""
+    parser.add_argument("text", nargs="+", metavar="TEXT", help="the text; several words are one text")
+    add_config_option(parser)
+    about = "an instrument that the text is about, in any spelling; repeatable"
+    parser.add_argument("--symbol", action="append", default=[], type=_symbol, metavar="SYM", help=about)
+    parser.add_argument("--tweet", action="store_true", help="send a tweet, not a news item")
+    parser.add_argument("--topic", help="raw topic (default: news.raw, or tweets.raw with --tweet)")
+    parser.add_argument(
+        "--timeout", type=seconds, default=_TIMEOUT_S, metavar="SECONDS", help="wait so long for a broker and a signal"
+    )
+    parser.add_argument("--json", action="store_true", help="print the signal's value as it is")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Send the text and show its outcome; raises StreamError when none comes."""
+    text = " ".join(args.text).strip()
+    if not text:
+        raise FeedError("text: at least one character besides blanks required")
+    settings = load(args.config)
+    configure_logging("error", settings.log.format)
+    kafka, named = _where(settings)
+    topic = args.topic or ("tweets.raw" if args.tweet else "news.raw")
+    outgoing = one_text(text, topic, SOURCE, args.symbol, tweet=args.tweet)
+    try:
+        outcome, value, took_s = _answer(outgoing, kafka, settings, args.timeout)
+    except SourceError as error:
+        if named:
+            raise
+        hint = "no `earlybird demo` runs here, and kafka.bootstrap_servers names no other broker"
+        raise SourceError(f"{error}; {hint}") from None
+    if args.json:
+        print(json_line(value.decode("utf-8", "replace")))
+    else:
+        console = Console(highlight=False)
+        width = console.width if console.is_terminal else 200
+        console.print(outcome_line(outcome, text, took_s, width), soft_wrap=True)
+    return 1 if isinstance(outcome, Rejection) else 0
+
+
+def _where(settings: Settings) -> tuple[Kafka, bool]:
+    """Return the brokers of settings or running demo, and whether any are named."""
+    if "bootstrap_servers" in settings.kafka.model_fields_set:
+        return settings.kafka, True
+    demo = running_demo()
+    if demo is None:
+        return settings.kafka, False
+    print(f"to the running demo at {demo}", file=sys.stderr)
+    return Kafka(bootstrap_servers=demo, options={name: str(value) for name, value in CLIENT_OPTIONS.items()}), True
+
+
+def _answer(
+    outgoing: Outgoing, kafka: Kafka, settings: Settings, timeout_s: float
+) -> tuple[Signal | Rejection, bytes, float]:
+    """Send the record; return its outcome, the outcome's bytes and the seconds."""
+    signals, dlq = settings.topics.signals, settings.topics.dlq
+    tail = Tail(kafka.bootstrap_servers, [signals, dlq], start="end", options=kafka.options, timeout_s=timeout_s)
+    sink = KafkaSink(kafka.bootstrap_servers, options=kafka.options)
+    try:
+        began_s = time.monotonic()
+        sink.send(outgoing, receipt=outgoing)
+        sent = False
+        while (took_s := time.monotonic() - began_s) < timeout_s:
+            sent = sent or bool(sink.receipts())
+            for record in tail.poll(20):
+                outcome = _outcome(record, dlq)
+                if outcome is not None and (outcome.item_key or "").encode() == outgoing.key:
+                    return outcome, record.value or b"", time.monotonic() - began_s
+    finally:
+        sink.close()
+        tail.close()
+    place = f"{kafka.bootstrap_servers} after {took_s:.0f} s"
+    if not sent:
+        raise StreamError(f"{outgoing.topic}: the text was not acknowledged by {place}; is the topic there?")
+    raise StreamError(
+        f"{signals}: no signal from {place}; the text is in {outgoing.topic} and waits for a stage: "
+        "start one with `earlybird run` or `earlybird demo`"
+    )
+
+
+def _outcome(record: Record, dlq: str) -> Signal | Rejection | None:
+    try:
+        value = record.value or b""
+        outcome = decode(Rejection, value) if record.topic == dlq else decode(Signal, value)
+    except DecodeError:
+        return None  # another's record, which is of no concern here
+    # A refused text is also retracted; its dead letter says why.
+    return None if isinstance(outcome, Signal) and outcome.label is None else outcome
+
+
+def _symbol(written: str) -> str:
+    try:
+        return canonical_symbol(written)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{written!r} names no instrument: {error}") from None
