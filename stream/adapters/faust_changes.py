@@ -5,6 +5,7 @@ from typing import Any
 
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from faust.transport.consumer import Consumer
+from mode.utils.queues import FlowControlEvent
 
 
 def watch_heartbeats(now_s: Callable[[], float], answered: Callable[[float], None]) -> None:
@@ -21,20 +22,38 @@ def watch_heartbeats(now_s: Callable[[], float], answered: Callable[[float], Non
     GroupCoordinator._do_heartbeat = watched
 
 
+def keep_queues() -> None:
+    """Have Faust empty no queue that is in use.
+
+    It resumes its queues before tables are restored and once more after it has sought the committed offsets, and each
+    time empties them: of events that were handed out in between, it lost all.
+    """
+    kind: Any = FlowControlEvent
+    resume = kind.resume
+
+    def resumed(control: Any) -> None:
+        """Resume queues that are suspended."""
+        if not control.is_active():
+            resume(control)
+
+    kind.resume = resumed
+
+
 def drop_nothing() -> None:
     """Have Faust hand out every event that is read, also again after a seek.
 
     It drops events below the last one handed out, and notes that one only after we may have sought back; of a gap it
     notes that it is processed, and commits over it.
     """
-    made = Consumer.__init__
+    kind: Any = Consumer
+    made = kind.__init__
 
     def init(consumer: Any, *args: Any, **named: Any) -> None:
         """Make a consumer that looks up no last event."""
         made(consumer, *args, **named)
         consumer._read_offset = _Last()
 
-    Consumer.__init__ = init  # type: ignore[method-assign, unused-ignore]
+    kind.__init__ = init
 
 
 class _Last(dict[Any, Any]):

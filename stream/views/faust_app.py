@@ -23,7 +23,7 @@ from faust.stores.memory import Store
 from earlybird.schemas.codec import DecodeError, decode, encode
 from earlybird.schemas.signal import Signal
 from earlybird.stream.adapters.clock import SystemClock
-from earlybird.stream.adapters.faust_changes import committed, drop_nothing, pass_gap, watch_heartbeats
+from earlybird.stream.adapters.faust_changes import committed, drop_nothing, keep_queues, pass_gap, watch_heartbeats
 from earlybird.stream.adapters.faust_options import broker_urls, credentials
 from earlybird.stream.config.settings import Settings
 from earlybird.stream.ports import Record
@@ -73,6 +73,7 @@ def build(settings: Settings, state: State) -> Any:
         worker_redirect_stdouts=False,
     )
     watch_heartbeats(state.lease.now_s, state.lease.renew)
+    keep_queues()
     drop_nothing()
     Topology(app, settings, state).declare()
     return app

@@ -12,10 +12,12 @@ pytest.importorskip("faust", reason="NO FAUST: pip install -e '.[views]'")
 
 from aiohttp.test_utils import TestClient, TestServer
 from faust import SASLCredentials, SSLCredentials
+from mode.utils.queues import FlowControlEvent, FlowControlQueue
 
 from earlybird.schemas.codec import encode
 from earlybird.schemas.signal import SignalAction
 from earlybird.stream.adapters.clock import SystemClock
+from earlybird.stream.adapters.faust_changes import keep_queues
 from earlybird.stream.adapters.faust_options import broker_urls, credentials
 from earlybird.stream.config.settings import Settings
 from earlybird.stream.errors import SettingsError
@@ -102,11 +104,14 @@ def test_a_lease_ends_a_session_after_the_heartbeat_was_sent() -> None:
     """Not after it was answered; and at once where it is ended."""
     now = [100.0]
     lease = Lease(10.0, lambda: now[0])
-    assert not lease.valid
+    told = [lease.valid]
     lease.renew(95.0)
-    assert lease.valid
+    told.append(lease.valid)
     now[0] = 105.0
-    assert not lease.valid
+    told.append(lease.valid)
+    lease.renew(105.0)
+    lease.end()
+    assert [*told, lease.valid] == [False, True, False, False]
 
 
 class Event:
@@ -161,6 +166,22 @@ def test_events_that_were_dropped_are_read_again() -> None:
     watch.keep(set())
     assert not watch.knows("p")
     assert watch.judge("p", 21, 20) == "gap" and watch.due("p") == 20
+
+
+def test_resuming_a_queue_in_use_keeps_its_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faust resumes queues a second time after it has sought the committed offsets; of suspended ones none is due."""
+    monkeypatch.setattr(FlowControlEvent, "resume", FlowControlEvent.resume)  # undone afterwards
+    keep_queues()
+    control = FlowControlEvent()
+    queue: Any = FlowControlQueue(flow_control=control, clear_on_resume=True)
+    control.resume()
+    queue.put_nowait("event")
+    control.resume()
+    assert queue.get_nowait() == "event"
+    queue.put_nowait("of an earlier assignment")
+    control.suspend()
+    control.resume()
+    assert queue.empty() and control.is_active()
 
 
 @pytest.mark.parametrize(("key", "hashed"), [(b"21", -973932308), (b"foobar", -790332482)])
