@@ -3,12 +3,25 @@
 RAW = ("news.raw", "tweets.raw")
 OUTPUTS = ("signals", "signals.control", "raw.dlq")
 RECORDS = (*RAW, "signals", "raw.dlq")
+VIEWS = (
+    "earlybird-views-by-symbol", "earlybird-views-items-changelog", "earlybird-views-symbols-changelog",
+    "views.sentiment",
+)  # fmt: skip
 
 PERMISSIONS: dict[str, tuple[dict[str, tuple[str, ...]], str]] = {
     "run": ({"Read": RAW, "Write": OUTPUTS, "Read on group": ("earlybird",)}, ""),
     "topics create": ({"Create": (*RAW, *OUTPUTS), "Describe": (*RAW, *OUTPUTS)}, ""),
     "topics show": ({"Describe": (*RAW, *OUTPUTS), "DescribeConfigs": ("signals",)}, ""),
     "feed": ({"Write": RAW, "DescribeConfigs": RAW}, "DescribeConfigs: not with `--timestamps now`"),
+    "views": (
+        {
+            "Read": ("signals", *VIEWS),
+            "Write": VIEWS,
+            "Create": VIEWS,
+            "Read on group": ("earlybird-views",),
+        },
+        "Create: not after `topics create --views`",
+    ),
     "say": ({"Write": ("news.raw",), "Read": ("signals", "raw.dlq")}, "with `--tweet` Write on tweets.raw"),
     "signals": ({"Read": ("signals", "raw.dlq")}, "with `--raw` Read on the raw topics, too"),
     "audit": ({"Read": RECORDS}, ""),

@@ -11,6 +11,7 @@ from earlybird.schemas.base import Message
 from earlybird.schemas.control import Heartbeat, ReplayComplete
 from earlybird.schemas.raw import RawNews, RawTweet
 from earlybird.schemas.rejection import Rejection
+from earlybird.schemas.sentiment import Sentiment
 from earlybird.schemas.signal import Signal
 
 FOLDER = Path(__file__).with_name("released")
@@ -21,6 +22,7 @@ MESSAGES: dict[str, type[Message]] = {
     "rejection-1.2": Rejection,
     "heartbeat-1.1": Heartbeat,
     "replay-complete-1.0": ReplayComplete,
+    "sentiment-1.0": Sentiment,
 }
 
 

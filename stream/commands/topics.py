@@ -1,6 +1,7 @@
 """Create the topics of the stage, or show the state of each.
 
   earlybird topics create --partitions 12 --replication 3
+  earlybird topics create --views
   earlybird topics show
 
 `create` makes missing topics and changes none; it waits 30 s for a broker, `show` 10 s. `signals` is created with the
@@ -16,6 +17,7 @@ from earlybird.stream.adapters.retention import sender_dated
 from earlybird.stream.adapters.topics import Seen, Topic, create_topics, look_at, stage_topics
 from earlybird.stream.config.settings import Settings, add_config_option, load
 from earlybird.stream.observability.logging import configure_logging
+from earlybird.stream.views.topics import views_topics
 
 _CREATED_S = 30.0  # a deployment may create its topics while the broker starts
 _HIDDEN = "there or not: no permission to describe it"
@@ -32,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--partitions", type=int, default=12, help="of raw topics, signals and dead letters (12)")
     parser.add_argument("--replication", type=int, default=1, help="copies of each partition (1)")
     parser.add_argument("--keep-raw", action="store_true", help="raw topics keep records for ever, back-dated ones too")
+    parser.add_argument("--views", action="store_true", help="the topics of `earlybird views`, too")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
 
 
@@ -43,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     """
     settings = load(args.config)
     configure_logging(settings.log.level, settings.log.format)
-    return _create(settings, args) if args.verb == "create" else _show(settings, as_json=args.json)
+    return _create(settings, args) if args.verb == "create" else _show(settings, args)
 
 
 def _create(settings: Settings, args: argparse.Namespace) -> int:
@@ -52,6 +55,8 @@ def _create(settings: Settings, args: argparse.Namespace) -> int:
     topics = stage_topics(
         raw, names.signals, names.control, names.dlq, partitions=args.partitions, replication=args.replication
     )
+    if args.views:
+        topics += views_topics(settings.views, args.partitions)
     if args.keep_raw:
         topics = [_kept(topic) if topic.name in raw else topic for topic in topics]
     done = create_topics(kafka.bootstrap_servers, topics, options=kafka.options, timeout_s=_CREATED_S)
@@ -68,13 +73,14 @@ def _kept(topic: Topic) -> Topic:
     return Topic(topic.name, topic.partitions, topic.replication, {**topic.config, "retention.ms": "-1"})
 
 
-def _show(settings: Settings, *, as_json: bool) -> int:
+def _show(settings: Settings, args: argparse.Namespace) -> int:
     names, kafka = settings.topics, settings.kafka
     wanted = [*(topic.name for topic in names.raw), names.signals, names.control, names.dlq]
+    wanted += [topic.name for topic in views_topics(settings.views, 1)] if args.views else []
     seen = look_at(kafka.bootstrap_servers, wanted, kafka.options)
     there = {topic.name for topic in seen if topic.state == "there"}
     unfit = names.signals in there and sender_dated(kafka.bootstrap_servers, names.signals, kafka.options) is True
-    if as_json:
+    if args.json:
         print(json.dumps({"topics": [asdict(topic) for topic in seen], "signals_sender_dated": unfit}))
     else:
         _print(seen)

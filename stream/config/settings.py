@@ -7,50 +7,33 @@ environment and `bootstrap_servers` under `[kafka]` in the `--config` file. The 
 import argparse
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveInt, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource
 from pydantic_settings import SettingsError as UnreadableVariable
 
+from earlybird.stream.config.client_options import ClientOptions
 from earlybird.stream.config.cores import usable_cores
 from earlybird.stream.config.report import as_message, explain, misspelt
 from earlybird.stream.config.secrets import tree_with_secrets, variables_with_secrets
 from earlybird.stream.config.tree import merged, without, without_unreadable
-from earlybird.stream.config.types import Brokers, GroupName, Milliseconds, MillisecondsOrOff, RedisUrl, TopicName
+from earlybird.stream.config.types import (
+    Brokers,
+    Group,
+    GroupName,
+    Milliseconds,
+    MillisecondsOrOff,
+    RedisUrl,
+    TopicName,
+)
+from earlybird.stream.config.views import Views
 from earlybird.stream.errors import SettingsError
 
 PREFIX = "EARLYBIRD_"
 CONFIG_VARIABLE = "EARLYBIRD_CONFIG"
 """Variable that names the settings file when `--config` does not."""
-
-
-def _client_options(given: object) -> object:
-    """Flatten nested names into librdkafka's dotted ones; TOML nests them, variables use underscores."""
-    return dict(_dotted(given)) if isinstance(given, Mapping) else given
-
-
-def _dotted(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
-    for name, value in tree.items():
-        # log_level is the one name with an underscore that a file or environment can set.
-        path = prefix + (name if name.lower() == "log_level" else name.lower().replace("_", "."))
-        if isinstance(value, Mapping):
-            yield from _dotted(value, f"{path}.")
-        elif isinstance(value, str | int | float):
-            yield path, str(value).lower() if isinstance(value, bool) else str(value)
-        else:
-            yield path, value  # for example a list: pydantic rejects it and names it
-
-
-ClientOptions = Annotated[dict[str, str], BeforeValidator(_client_options)]
-
-
-class Group(BaseModel):
-    """Base of the groups of settings: frozen; an unknown name is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Kafka(Group):
@@ -221,6 +204,7 @@ class Settings(Group):
     limits: Limits = Limits()
     timing: Timing = Timing()
     http: Http = Http()
+    views: Views = Views()
     log: Log = Log()
 
 

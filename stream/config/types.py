@@ -4,7 +4,7 @@ import re
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 _TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}", re.ASCII)
 _BROKER = re.compile(r"(?:(?i:(?:sasl_)?(?:plaintext|ssl))://)?(?:\[[0-9a-fA-F:.%]+\]|[^\s:/\[\],]+)(?::(\d{1,5}))?")
@@ -45,6 +45,12 @@ def _redis(url: str) -> str:
     except ValueError:  # not chained: its text may hold a part of the password
         raise ValueError("redis://[user:password@]host:port/db required, with a port up to 65535") from None
     return url
+
+
+class Group(BaseModel):
+    """Base of the groups of settings: frozen; an unknown name is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 DAY_MS = 86_400_000

@@ -1,1 +1,1 @@
-"""Sentiment per symbol over windows. Pure."""
+"""Sentiment per symbol over windows: a pure core, and the service that hosts it."""

@@ -1,4 +1,4 @@
-"""Mention: what windows keep of a signal. Pure."""
+"""Mention: what the views keep of a signal. Pure."""
 
 from dataclasses import dataclass
 from typing import Literal

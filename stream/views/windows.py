@@ -19,6 +19,7 @@ and repeated signals change nothing.
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -30,6 +31,9 @@ from earlybird.stream.subscription.received import Received
 from earlybird.stream.timeline.instants import Duration, duration_us
 from earlybird.stream.views.history import History
 from earlybird.stream.views.mention import Mention
+
+SPANS_US = {"5m": 300_000_000, "15m": 900_000_000, "1h": 3_600_000_000, "1d": 86_400_000_000}
+"""Lengths of the windows that the service shows, by name."""
 
 KEPT_US = 2 * 86_400_000_000
 HALF_LIFE_US = 3_600_000_000
@@ -82,6 +86,10 @@ class Board:
     def __init__(self) -> None:
         self._symbols: dict[str, dict[str, History]] = {}
 
+    def history(self, symbol: str, item_key: str) -> History | None:
+        """Return an item's history under a symbol."""
+        return self._symbols.get(symbol, {}).get(item_key)
+
     def put(self, symbol: str, item_key: str, history: History) -> None:
         """Put an item under a symbol."""
         self._symbols.setdefault(symbol, {})[item_key] = history
@@ -117,6 +125,17 @@ class Board:
     def decayed(self, symbol: str, half_life_us: int, length_us: int, as_of_us: int) -> Decayed:
         """Return the decayed mean over a window."""
         return decayed(self.counted(symbol, length_us, as_of_us), half_life_us, as_of_us)
+
+    def series(self, symbol: str, length_us: int, points: int, as_of_us: int) -> list[float | None]:
+        """Return the confidence-weighted mean per part of a window that is cut into `points`.
+
+        The latest part is last.
+        """
+        parts: list[list[Counted]] = [[] for _ in range(points)]
+        for one in self.counted(symbol, length_us, as_of_us):
+            back = (as_of_us - one.since_us) * points // length_us
+            parts[points - 1 - back].append(one)
+        return [summarised(part).weighted_mean for part in parts]
 
     def _counted(self, symbol: str, after_us: int, as_of_us: int) -> Iterator[Counted]:
         for item_key, history in self._symbols.get(symbol, {}).items():
@@ -214,6 +233,11 @@ def summarised(counted: Iterable[Counted]) -> Summary:
         duplicate_share=sum(one.mention.duplicate for one in counted) / n,
         exit_depth=math.fsum(depths) / len(depths) if depths else None,
     )
+
+
+def since(counted: list[Counted], after_us: int) -> list[Counted]:
+    """Return the part of ordered items that began to stand after an instant."""
+    return counted[bisect_right(counted, after_us, key=lambda one: one.since_us) :]
 
 
 def decayed(counted: list[Counted], half_life_us: int, as_of_us: int) -> Decayed:

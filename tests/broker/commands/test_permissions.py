@@ -19,6 +19,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from earlybird.stream.adapters.tail import Tail
 from project import ROOT
 
 SPEC = util.spec_from_file_location("permissions", ROOT / "docs" / "permissions.py")
@@ -40,8 +41,10 @@ OPERATIONS = {
 ITEM = {
     "item_key": "wire:1", "source": "wire", "source_item_id": "1", "item_type": "news", "lang": "en",
     "ingested_us": 1_770_000_000_000_000, "headline": "Norvex lifts full-year outlook",
+    "symbols": [{"symbol": "NRVX", "origin": "provider"}],
 }  # fmt: skip
 REFUSED = ITEM | {"item_key": "wire:2", "source_item_id": "2", "lang": "fr"}
+VIEWS = ("-m", "earlybird.stream.cli", "views")
 STRATEGY = """
 import sys
 from earlybird import Signals
@@ -56,7 +59,7 @@ class Guarded:
     """A Kafka with one user per command."""
 
     def __init__(self, kafka: Any, port: int) -> None:
-        self.address = f"127.0.0.1:{port}"
+        self.address, self.open = f"127.0.0.1:{port}", kafka.bootstrap_servers
         admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
         rules = [rule for command, (needed, _) in PERMISSIONS.items() for rule in acls(user(command), needed)]
         for answer in admin.create_acls(rules).values():
@@ -135,6 +138,14 @@ def test_documented_permissions_suffice(guarded: Guarded, start_stage: Callable[
     assert "Norvex cuts outlook" in guarded.run("say", "Norvex cuts outlook", "--timeout", "60")
     assert stage.end() == 0
     assert "AUTHORIZATION" not in stage.log.read_text()
+    views = start_stage("", VIEWS, **guarded.settings("views") | {"LOG__LEVEL": "info"})
+    views.wait_for("views.started", 60)
+    tail = Tail(guarded.open, ["views.sentiment"], start="beginning")
+    shown = (record.key for _ in range(600) for record in tail.poll(100))
+    assert next(shown, None) == b"NRVX", views.log.read_text()
+    tail.close()
+    assert views.end() == 0
+    assert "AUTHORIZATION" not in views.log.read_text().upper()
     assert guarded.run("signals", "--from", "beginning", "--limit", "1")
     assert guarded.run("audit")
     guarded.run("archive", "--once", str(tmp_path / "archive"))

@@ -18,7 +18,7 @@ from earlybird.stream.strategies.invented import invented
 from earlybird.stream.views import windows as windows_module
 from earlybird.stream.views.history import LARGEST, History
 from earlybird.stream.views.mention import Mention
-from earlybird.stream.views.windows import Summary
+from earlybird.stream.views.windows import Board, Counted, Summary, summarised
 
 START_US = 1_714_571_100_000_000
 MINUTE_US = 60_000_000
@@ -200,6 +200,19 @@ def test_an_item_with_very_many_versions_keeps_the_one_that_stands() -> None:
     assert len(history.mentions) == LARGEST
     stands = history.states[-1].mention
     assert stands is not None and stands.revision == 3 * LARGEST - 1
+
+
+def test_a_series_splits_a_window_into_equal_parts() -> None:
+    """The latest last; parts without news hold nothing."""
+    board = Board()
+    for number in (0, 1, 3):
+        mention = Mention.of(invented(str(number), START_US, 0.9 - number / 10), START_US + number * MINUTE_US)
+        board.put("NVDA", f"wire:{number}", History([mention]))
+    series = board.series("NVDA", 4 * MINUTE_US, 4, START_US + 3 * MINUTE_US)
+    assert series == [pytest.approx(0.9), pytest.approx(0.8), None, pytest.approx(0.6)]
+    assert summarised(board.counted("NVDA", MINUTE_US, START_US)) == summarised(
+        [Counted(START_US, "wire:0", Mention.of(invented("0", START_US, 0.9), START_US))]
+    )
 
 
 def test_the_example_of_the_documentation_holds() -> None:

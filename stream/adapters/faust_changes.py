@@ -1,0 +1,81 @@
+"""Changes to Faust and aiokafka, which tell of no heartbeat and drop events."""
+
+from collections.abc import Callable
+from typing import Any
+
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from faust.transport.consumer import Consumer
+from mode.utils.queues import FlowControlEvent
+
+
+def watch_heartbeats(now_s: Callable[[], float], answered: Callable[[float], None]) -> None:
+    """Call `answered` with the time of sending when the group has answered a heartbeat."""
+    heartbeat = GroupCoordinator._do_heartbeat
+
+    async def watched(coordinator: Any) -> bool:
+        sent_s = now_s()
+        done = bool(await heartbeat(coordinator))
+        if done:
+            answered(sent_s)
+        return done
+
+    GroupCoordinator._do_heartbeat = watched
+
+
+def keep_queues() -> None:
+    """Have Faust empty no queue that is in use.
+
+    It resumes its queues before tables are restored and once more after it has sought the committed offsets, and each
+    time empties them: of events that were handed out in between, it lost all.
+    """
+    kind: Any = FlowControlEvent
+    resume = kind.resume
+
+    def resumed(control: Any) -> None:
+        """Resume queues that are suspended."""
+        if not control.is_active():
+            resume(control)
+
+    kind.resume = resumed
+
+
+def drop_nothing() -> None:
+    """Have Faust hand out every event that is read, also again after a seek.
+
+    It drops events below the last one handed out, and notes that one only after we may have sought back; of a gap it
+    notes that it is processed, and commits over it.
+    """
+    kind: Any = Consumer
+    made = kind.__init__
+
+    def init(consumer: Any, *args: Any, **named: Any) -> None:
+        """Make a consumer that looks up no last event."""
+        made(consumer, *args, **named)
+        consumer._read_offset = _Last()
+
+    kind.__init__ = init
+
+
+class _Last(dict[Any, Any]):
+    """Offset of the last event handed out, by partition.
+
+    We read it by `get`; Faust looks it up by [] and finds none.
+    """
+
+    def __getitem__(self, place: Any) -> None:
+        """Return None."""
+
+
+def pass_gap(consumer: Any, place: Any, first: int, behind: int) -> None:
+    """Let Faust commit over offsets that a topic lacks, `first` included, `behind` not."""
+    consumer._gap[place].addi(first, behind)
+
+
+async def committed(consumer: Any, place: Any) -> int | None:
+    """Ask the group for a partition's offset.
+
+    Faust may hand out events before it knows it.
+    """
+    thread = consumer._thread
+    found: int | None = await thread.call_thread(thread._ensure_consumer().committed, place)
+    return found

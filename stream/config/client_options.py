@@ -1,0 +1,26 @@
+"""librdkafka options as settings: a file nests their dotted names, variables use underscores."""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+
+def _client_options(given: object) -> object:
+    """Flatten nested names into librdkafka's dotted ones; TOML nests them, variables use underscores."""
+    return dict(_dotted(given)) if isinstance(given, Mapping) else given
+
+
+def _dotted(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in tree.items():
+        # log_level is the one name with an underscore that a file or environment can set.
+        path = prefix + (name if name.lower() == "log_level" else name.lower().replace("_", "."))
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{path}.")
+        elif isinstance(value, str | int | float):
+            yield path, str(value).lower() if isinstance(value, bool) else str(value)
+        else:
+            yield path, value  # for example a list: pydantic rejects it and names it
+
+
+ClientOptions = Annotated[dict[str, str], BeforeValidator(_client_options)]
