@@ -33,7 +33,7 @@ from earlybird.engine.exits.policy import Decision, ExitPolicy, Heads, classifie
 from earlybird.engine.slots.verdicts import check_lengths, verdicts
 from earlybird.engine.types import Request, Verdict
 
-NOBODY = -(2**40)  # texts behind where no queue is followed: a ladder stays on its first rung
+NO_QUEUE = -(2**40)  # texts behind where no queue is followed: a ladder stays on its first rung
 DeviceError: type[Exception] = getattr(torch, "AcceleratorError", RuntimeError)
 
 
@@ -233,7 +233,7 @@ class Resident:
         device, table, buffer = self._device, self.table, self._buffers.popleft()
         device.compute.run(partial(table.tail.fill_, self._published))
         if self._ladder:
-            behind = NOBODY if self.behind is None else self.behind + len(self._waiting)
+            behind = NO_QUEUE if self.behind is None else self.behind + len(self._waiting)
             device.compute.run(partial(table.behind.fill_, behind))
         for _ in range(tier.stride):
             device.compute.run(self._steps[tier])
