@@ -63,7 +63,7 @@ class _Last(dict[Any, Any]):
     """
 
     def __getitem__(self, place: Any) -> None:
-        """Return None."""
+        """Return None: no offset counts as handed out before."""
 
 
 def pass_gap(consumer: Any, place: Any, first: int, behind: int) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the shell."""
+    """Declare the argument that names the shell."""
     parser.add_argument("shell", choices=["bash", "zsh"])
 
 

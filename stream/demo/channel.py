@@ -63,6 +63,6 @@ class WorkerChannel:
             self.comparison = {}
 
     def close(self) -> None:
-        """Close our end."""
+        """Close this process's handles of both ends."""
         self._ours.close()
         self._theirs.close()

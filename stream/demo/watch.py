@@ -66,7 +66,7 @@ class RememberingEncoder(TextEncoder):
     memory: Memory = field(default_factory=Memory)
 
     def encode(self, texts: Sequence[Text]) -> list[Encoded | None]:
-        """See TextEncoder."""
+        """Encode texts, and remember their headlines for the screen."""
         encoded = super().encode(texts)
         for text, each in zip(texts, encoded, strict=True):
             if each is not None:

@@ -25,7 +25,7 @@ COMPARE = b"compare"
 
 
 def main() -> int:
-    """Serve until SIGTERM."""
+    """Run the watched stage until SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m earlybird.stream.demo.worker", description=__doc__)
     parser.add_argument("--socket", type=int, required=True, help="file descriptor of the datagram socket")
     parser.add_argument("--pass-ms", type=float, default=0.0, help="stretch each pass to this time")
