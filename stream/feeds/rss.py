@@ -6,7 +6,6 @@ by what a feed saw (stream.feeds.seen). A time whose zone is not certain is left
 
 import html
 import re
-from collections.abc import Iterator
 from urllib.parse import urlsplit
 from xml.etree import ElementTree as ET
 
@@ -108,8 +107,8 @@ def _text(element: ET.Element, name: str) -> str | None:
     return None
 
 
-def _children(element: ET.Element, *names: str) -> Iterator[ET.Element]:
-    return (each for each in element if _name(each) in names and not each.tag.startswith(_OTHERS))
+def _children(element: ET.Element, *names: str) -> list[ET.Element]:
+    return [each for each in element if _name(each) in names and not each.tag.startswith(_OTHERS)]
 
 
 def _name(element: ET.Element) -> str:

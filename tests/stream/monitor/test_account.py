@@ -12,6 +12,7 @@ from earlybird.schemas.rejection import Reason, Rejection
 from earlybird.schemas.signal import Model, RawPosition, Signal, SignalAction, Times
 from earlybird.stream import cli
 from earlybird.stream.adapters.kafka_sink import KafkaSink
+from earlybird.stream.feeds.reader import Reader
 from earlybird.stream.monitor.account import Account, Elements, report
 from earlybird.stream.parsing.records import Limits
 from earlybird.stream.ports import Outgoing, Partition, Position, Record
@@ -40,7 +41,7 @@ def rejected(offset: int, index: int = 0, reason: Reason = Reason.MALFORMED, top
 
 def account(sizes: list[int], start: int = 0, **options: Any) -> Account:
     """Of a partition with records of these sizes."""
-    found = Account({RAW: Span(start, start + len(sizes))}, Limits(), **options)
+    found = Account({RAW: Span(start, start + len(sizes))}, Reader(Limits()), **options)
     for number, size in enumerate(sizes):
         found.add_raw(raw(start + number, size))
     return found
