@@ -28,4 +28,4 @@ def article(message: Fields, received_us: int) -> Result:
     )  # fmt: skip
 
 
-parse = json_parser(article, under("news"))
+parse = json_parser(article, under("news", unless="T"))  # a subscription lists its symbols under `news`

@@ -20,9 +20,17 @@ Page = Callable[[Fields], list[Any] | None]
 """Function that returns the elements of a page, and None for an object that is no page."""
 
 
-def under(*names: str) -> Page:
-    """Return the function for pages that hold their array under one of these names."""
-    return lambda fields: next((fields[name] for name in names if isinstance(fields.get(name), list)), None)
+def under(*names: str, unless: str = "") -> Page:
+    """Return the function for pages that hold their array under one of these names.
+
+    An object that has the field `unless` is no page.
+    """
+
+    def page(fields: Fields) -> list[Any] | None:
+        found = (fields[name] for name in names if isinstance(fields.get(name), list))
+        return None if unless in fields else next(found, None)
+
+    return page
 
 
 def json_parser(read: Read, page: Page | None = None) -> Parser:

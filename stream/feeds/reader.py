@@ -6,13 +6,16 @@ the append time of a topic with LogAppendTime, else the time that the producer s
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from earlybird.schemas.raw import RawNews, RawTweet
 from earlybird.schemas.rejection import Reason
 from earlybird.stream.feeds.base import Parsed, Parser, Refused, Skipped
 from earlybird.stream.parsing.records import (
+    Deletion,
     Element,
     Limits,
+    Readable,
     Skip,
     element_of,
     read,
@@ -41,7 +44,10 @@ class Reader:
         received_us = plausible_us(record.timestamp_us)
         if received_us is None:
             return [refused_record(record, Reason.BAD_TIME, f"timestamp: not usable, was {record.timestamp_us}")]
-        results = list(parser(record.value, received_us)) or [Parsed(Skipped("empty"))]
+        try:
+            results = list(parser(record.value, received_us)) or [Parsed(Skipped("empty"))]
+        except Exception as error:  # a house's own parser, which should not raise
+            return [refused_record(record, Reason.POISON, f"{type(error).__name__}: {error}")]
         if len(results) > self.limits.max_elements:
             detail = f"at most {self.limits.max_elements:,} elements allowed, was {len(results):,}"
             return [refused_record(record, Reason.TOO_LARGE, detail)]
@@ -49,6 +55,13 @@ class Reader:
         position = Position(record.topic, record.partition, record.offset)
         places = (replace(position, index=index) for index in range(len(results)))
         return [self._element(parsed, place, unkeyed) for parsed, place in zip(results, places, strict=True)]
+
+    def times(self, record: Record) -> list[dict[str, Any]] | None:
+        """Return the times of a record's items, see timeline.availability; None for a record of our own format."""
+        if record.topic not in self.parsers:
+            return None
+        items = [element.item for element in self(record) if isinstance(element, Readable | Deletion) and element.item]
+        return [{"updated_us": item.updated_us, "action": item.action} for item in items]
 
     def _element(self, parsed: Parsed, position: Position, record: Record) -> Element | Skip:
         match parsed.result:

@@ -52,9 +52,7 @@ def post(data: Fields, includes: Fields, received_us: int) -> Result:
         cashtags=_tags(tags, "cashtags", "tag"),
         hashtags=_tags(tags, "hashtags", "tag"),
         urls=_tags(tags, "urls", "expanded_url"),
-        metrics={
-            name: count for name, count in mapping(data.get("public_metrics")).items() if whole(count) is not None
-        },
+        metrics=_counts(mapping(data.get("public_metrics"))) or None,
     )  # fmt: skip
 
 
@@ -88,6 +86,10 @@ def _repeated(reference: Fields, includes: Fields) -> object:
 def _tags(entities: list[Fields], name: str, key: str) -> list[str]:
     found = [mapping(each).get(key) for known in entities for each in _list(known.get(name))]
     return list(dict.fromkeys(tag for tag in found if isinstance(tag, str) and tag))[:_MOST_TAGS]
+
+
+def _counts(given: Fields) -> dict[str, Any]:
+    return {name: count for name, count in given.items() if whole(count) is not None}
 
 
 def _list(given: object) -> list[Any]:
