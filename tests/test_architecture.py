@@ -16,7 +16,7 @@ LAYERS = (
     {"errors", "extras", "ports"},
     {"observability"},
     {"timeline"},
-    {"parsing", "config"},
+    {"parsing", "config", "feeds"},
     {"adapters"},
     {"publishing", "monitor", "archive"},
     {"stage"},

@@ -21,6 +21,7 @@ from earlybird.stream.config.secrets import tree_with_secrets, variables_with_se
 from earlybird.stream.config.tree import merged, without, without_unreadable
 from earlybird.stream.config.types import (
     Brokers,
+    FormatName,
     Group,
     GroupName,
     Milliseconds,
@@ -55,7 +56,7 @@ class RawTopic(Group):
     """A raw topic to consume."""
 
     name: TopicName
-    format: Literal["earlybird"] = "earlybird"
+    format: FormatName = "earlybird"
 
 
 class Topics(Group):
@@ -64,7 +65,8 @@ class Topics(Group):
     raw: tuple[RawTopic, ...] = Field(
         default=(RawTopic(name="news.raw"), RawTopic(name="tweets.raw")),
         min_length=1,
-        description="raw topics to consume, each with the format of its records",
+        description="raw topics to consume, each with the format of its records: earlybird, or a vendor's "
+        "(alpaca, benzinga, ...)",
     )
     signals: TopicName = Field(default="signals", description="topic of the signals")
     control: TopicName = Field(default="signals.control", description="topic of the heartbeats")

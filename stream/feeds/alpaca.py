@@ -4,7 +4,7 @@
 """
 
 from earlybird.stream.feeds.base import Fields, Result, Skipped
-from earlybird.stream.feeds.frames import json_parser
+from earlybird.stream.feeds.frames import json_parser, under
 from earlybird.stream.feeds.items import news
 from earlybird.stream.feeds.values import instant, names, symbols, text
 
@@ -28,4 +28,4 @@ def article(message: Fields, received_us: int) -> Result:
     )  # fmt: skip
 
 
-parse = json_parser(article, pages=("news",))
+parse = json_parser(article, under("news", unless="T"))  # a subscription lists its symbols under `news`

@@ -1,6 +1,6 @@
 """Records of JSON vendors: one object, a frame (an array of objects) or a page (an object that holds an array)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from pydantic_core import from_json, to_json
@@ -13,12 +13,28 @@ from earlybird.stream.parsing.elements import NotAnArray, TooManyElements, is_ar
 MOST_ELEMENTS = 4_096  # of a frame or page, as in our own format
 _WORDS = (b"ping", b"pong")  # keep-alives that are no JSON
 
+Read = Callable[[Fields, int], Result]
+"""Function of one object of a vendor and `received_us`."""
 
-def json_parser(read: Callable[[Fields, int], Result], pages: Sequence[str] = ()) -> Parser:
-    """Return the parser of a vendor whose objects `read` reads.
+Page = Callable[[Fields], list[Any] | None]
+"""Function that returns the elements of a page, and None for an object that is no page."""
 
-    `pages` are the names under which a page holds its array, the first that holds one counts.
+
+def under(*names: str, unless: str = "") -> Page:
+    """Return the function for pages that hold their array under one of these names.
+
+    An object that has the field `unless` is no page.
     """
+
+    def page(fields: Fields) -> list[Any] | None:
+        found = (fields[name] for name in names if isinstance(fields.get(name), list))
+        return None if unless in fields else next(found, None)
+
+    return page
+
+
+def json_parser(read: Read, page: Page | None = None) -> Parser:
+    """Return the parser of a vendor whose objects `read` reads; without `page` it has no pages."""
 
     def parse(value: bytes, received_us: int) -> list[Parsed]:
         bare = value.strip()
@@ -26,19 +42,26 @@ def json_parser(read: Callable[[Fields, int], Result], pages: Sequence[str] = ()
             return [Parsed(Skipped("keep_alive"))]
         if is_array(bare):
             return _frame(bare, received_us, read)
-        fields = _object(bare)
+        fields = decoded(bare)
         if isinstance(fields, Refused):
             return [Parsed(fields)]
-        for name in pages:
-            if isinstance(fields.get(name), list):
-                return _page(fields[name], received_us, read)
-        return [Parsed(read(fields, received_us))]
+        elements = None if page is None else page(fields)
+        return [Parsed(read(fields, received_us))] if elements is None else _page(elements, received_us, read)
 
     return parse
 
 
-def _frame(value: bytes, received_us: int, read: Callable[[Fields, int], Result]) -> list[Parsed]:
-    if not value[1:-1].strip() and value.endswith(b"]"):
+def decoded(value: bytes) -> dict[str, Any] | Refused:
+    """Return the JSON object in these bytes, or why there is none."""
+    try:
+        fields = from_json(value, allow_inf_nan=False)
+    except ValueError as error:
+        return Refused(Reason.MALFORMED, f"not JSON: {escaped(str(error), 200)}")
+    return fields if isinstance(fields, dict) else _NO_OBJECT
+
+
+def _frame(value: bytes, received_us: int, read: Read) -> list[Parsed]:
+    if value.endswith(b"]") and not value[1:-1].strip():
         return [Parsed(Skipped("empty"))]
     try:
         parts = split(value, MOST_ELEMENTS)
@@ -46,11 +69,11 @@ def _frame(value: bytes, received_us: int, read: Callable[[Fields, int], Result]
         return [Parsed(Refused(Reason.MALFORMED, f"not JSON: {error}"))]
     except TooManyElements as error:
         return [Parsed(Refused(Reason.TOO_LARGE, f"array: {error}"))]
-    decoded = ((part, _object(part)) for part in parts)
-    return [Parsed(got if isinstance(got, Refused) else read(got, received_us), part) for part, got in decoded]
+    objects = ((part, decoded(part)) for part in parts)
+    return [Parsed(got if isinstance(got, Refused) else read(got, received_us), part) for part, got in objects]
 
 
-def _page(elements: list[Any], received_us: int, read: Callable[[Fields, int], Result]) -> list[Parsed]:
+def _page(elements: list[Any], received_us: int, read: Read) -> list[Parsed]:
     if not elements:
         return [Parsed(Skipped("empty"))]
     if len(elements) > MOST_ELEMENTS:
@@ -58,14 +81,6 @@ def _page(elements: list[Any], received_us: int, read: Callable[[Fields, int], R
     return [
         Parsed(read(each, received_us) if isinstance(each, dict) else _NO_OBJECT, to_json(each)) for each in elements
     ]
-
-
-def _object(value: bytes) -> dict[str, Any] | Refused:
-    try:
-        fields = from_json(value)
-    except ValueError as error:
-        return Refused(Reason.MALFORMED, f"not JSON: {escaped(str(error), 200)}")
-    return fields if isinstance(fields, dict) else _NO_OBJECT
 
 
 _NO_OBJECT = Refused(Reason.MALFORMED, "not a JSON object")

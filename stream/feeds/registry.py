@@ -46,7 +46,7 @@ def parser(name: str) -> Parser:
         return _own(_BUILT_IN[name])
     found = [entry for entry in _entries() if entry.name == name]
     if not found:
-        raise ValueError(f"one of {', '.join([OWN, *names()])} required, was {name!r}")
+        raise ValueError(f"one of {', '.join(names())} required")
     return _loaded(found[0])
 
 
@@ -74,8 +74,8 @@ def _loaded(entry: EntryPoint) -> Parser:
     try:
         found = entry.load()
     except Exception as error:  # a third party's code
-        raise ValueError(f"{entry.name}: {entry.value} cannot be loaded: {type(error).__name__}: {error}") from None
+        raise ValueError(f"{entry.value} cannot be loaded: {type(error).__name__}: {error}") from None
     if not callable(found):
-        raise ValueError(f"{entry.name}: {entry.value} is no function")
+        raise ValueError(f"{entry.value} is no function")
     parser: Parser = found
     return parser

@@ -108,7 +108,16 @@ class Refusal:
     part: bytes | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """An element of a vendor's record that concerns no item: it has no outcome."""
+
+    position: Position
+    reason: str
+
+
 Element = Readable | Deletion | Refusal
+"""An element with an outcome."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +139,19 @@ def read(record: Record, limits: Limits) -> list[Element]:
     value = record.value
     if value is None:
         return [_tombstone(record, position)]
-    if len(value) > limits.max_record_bytes:
-        detail = f"at most {limits.max_record_bytes} bytes allowed, was {len(value)}"
-        return [refused_record(record, Reason.TOO_LARGE, detail)]
+    if (refused := too_large(record, limits)) is not None:
+        return [refused]
     if is_array(value):
         return _read_array(value, position, limits, record)
     return [_read_element(value, position, limits, record)]
+
+
+def too_large(record: Record, limits: Limits) -> Refusal | None:
+    """Return the refusal of a record that is larger than allowed, else None."""
+    size = len(record.value or b"")
+    if size <= limits.max_record_bytes:
+        return None
+    return refused_record(record, Reason.TOO_LARGE, f"at most {limits.max_record_bytes} bytes allowed, was {size}")
 
 
 def refused_record(record: Record, reason: Reason, detail: str) -> Refusal:
@@ -143,7 +159,7 @@ def refused_record(record: Record, reason: Reason, detail: str) -> Refusal:
 
     Nothing in it was read, but its key may name an item.
     """
-    return _refusal(Position(record.topic, record.partition, record.offset), reason, detail, record, {})
+    return refusal(Position(record.topic, record.partition, record.offset), reason, detail, record, {})
 
 
 def _read_array(value: bytes, position: Position, limits: Limits, record: Record) -> list[Element]:
@@ -167,12 +183,18 @@ def _read_element(value: bytes, position: Position, limits: Limits, record: Reco
         item = RAW.validate_json(value)
     except ValidationError as error:
         fields = fields_of(value)
-        return _refusal(position, *explain(error, value, fields), record, fields)
+        return refusal(position, *explain(error, value, fields), record, fields)
     expected_key = f"{item.source}:{item.source_item_id}"
     readable = Readable(position, item)
     if item.item_key != expected_key:
         detail = f"item_key is source:source_item_id, {quoted(expected_key)}, was {quoted(item.item_key)}"
         return readable.refused(Reason.MALFORMED, detail)
+    return element_of(item, position, limits)
+
+
+def element_of(item: RawNews | RawTweet, position: Position, limits: Limits) -> Element:
+    """Return the element of a valid item: text to read, a deletion, or the refusal of a language or an old text."""
+    readable = Readable(position, item)
     if item.action is Action.DELETE:
         return readable.deletion()
     if (language := primary_language(item.lang)) and limits.languages and language not in limits.languages:
@@ -236,7 +258,7 @@ def _key_text(key: bytes | None) -> str | None:
     return text if 0 < len(text) <= LONGEST_ITEM_KEY else None
 
 
-def _refusal(position: Position, reason: Reason, detail: str, record: Record, fields: Mapping[str, Any]) -> Refusal:
+def refusal(position: Position, reason: Reason, detail: str, record: Record, fields: Mapping[str, Any]) -> Refusal:
     """Refuse an invalid element, recovering its key, revision and time if possible."""
     item_key = _item_key(fields.get("item_key")) or _item_key(_key_text(record.key))
     if item_key is None:
