@@ -16,6 +16,7 @@ from pydantic_settings import SettingsError as UnreadableVariable
 
 from earlybird.stream.config.client_options import ClientOptions
 from earlybird.stream.config.cores import usable_cores
+from earlybird.stream.config.pull import Pull
 from earlybird.stream.config.report import as_message, explain, misspelt
 from earlybird.stream.config.secrets import tree_with_secrets, variables_with_secrets
 from earlybird.stream.config.tree import merged, without, without_unreadable
@@ -206,6 +207,7 @@ class Settings(Group):
     limits: Limits = Limits()
     timing: Timing = Timing()
     http: Http = Http()
+    pull: Pull = Pull()
     views: Views = Views()
     log: Log = Log()
 

@@ -45,12 +45,12 @@ class Interruption:
         try:
             while True:
                 self._reading = True  # set before the check, so that a signal in between raises
-                line = None if self._number else next(source, None)
-                self._reading = False
-                if line is None:
+                if self._number:
                     return
+                line = next(source)
+                self._reading = False
                 yield line
-        except KeyboardInterrupt:
+        except (StopIteration, KeyboardInterrupt):
             return
         finally:
             self._reading = False
