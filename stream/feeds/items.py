@@ -12,7 +12,8 @@ from earlybird.stream.feeds.values import Unusable, identifier
 from earlybird.stream.parsing.validation import explain
 
 _TEXTS = ("headline", "summary", "body", "text")
-_OF_A_DELETION = ("item_key", "source", "source_item_id", "item_type", "revision", "updated_us", "published_us")
+_IDENTITY = ("item_key", "source", "source_item_id", "item_type")
+_VERSION = ("revision", "updated_us", "published_us")
 
 
 def news(source: str, item_id: object, received_us: int, /, **fields: Any) -> RawNews | RawTweet | Refused:
@@ -27,11 +28,16 @@ def tweet(source: str, item_id: object, received_us: int, /, **fields: Any) -> R
 
 def deletion(fields: Fields, received_us: int) -> RawNews | RawTweet:
     """Return the delete of an item of which these fields are known: at least those that name it."""
-    known = {name: fields[name] for name in _OF_A_DELETION if name in fields}
+    identity = {name: fields[name] for name in _IDENTITY}
+    version = {name: fields[name] for name in _VERSION if name in fields}
     try:
-        return RAW.validate_json(to_json(_received(known, received_us) | {"action": "delete"}))
+        return _deleted(identity | version, received_us)
     except ValidationError:  # a revision or time that made the item unreadable
-        return RAW.validate_json(to_json(_received(dict(list(known.items())[:4]), received_us) | {"action": "delete"}))
+        return _deleted(identity, received_us)
+
+
+def _deleted(fields: dict[str, Any], received_us: int) -> RawNews | RawTweet:
+    return RAW.validate_json(to_json(_received(fields, received_us) | {"action": "delete"}))
 
 
 def _item(fields: dict[str, Any], received_us: int) -> RawNews | RawTweet | Refused:
@@ -41,7 +47,8 @@ def _item(fields: dict[str, Any], received_us: int) -> RawNews | RawTweet | Refu
     known = _received(known | {"item_key": f"{known['source']}:{known['source_item_id']}"}, received_us)
     for name, value in fields.items():
         if isinstance(value, Unusable):
-            return Refused(value.reason, f"{name}: {value.detail}", known)
+            # Kept by its name: a revision that cannot be read is comparable with none.
+            return Refused(value.reason, f"{name}: {value.detail}", known | {name: value.detail})
     value = to_json(known)
     try:
         item = RAW.validate_json(value)

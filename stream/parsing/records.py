@@ -285,11 +285,17 @@ def _item_key(value: object) -> str | None:
 
 
 def _revision(fields: Mapping[str, Any]) -> tuple[int, RevisionKind]:
-    """Compute the revision as RawItem does, from the valid fields alone."""
+    """Compute the revision as RawItem does.
+
+    A number that cannot be read is comparable with none, and no lesser field takes its place: an edit that does not
+    tell when it was made would pass for the original.
+    """
     revision = fields.get("revision")
-    if type(revision) is int and 0 <= revision <= INT64_MAX:
-        return revision, RevisionKind.COUNTER
+    if revision is not None:
+        valid = type(revision) is int and 0 <= revision <= INT64_MAX
+        return (revision, RevisionKind.COUNTER) if valid else (0, RevisionKind.NONE)
     for kind in (RevisionKind.UPDATED, RevisionKind.PUBLISHED):
-        if (at_us := plausible_us(fields.get(kind.value))) is not None:
-            return at_us, kind
+        if (given := fields.get(kind.value)) is not None:
+            at_us = plausible_us(given)
+            return (0, RevisionKind.NONE) if at_us is None else (at_us, kind)
     return 0, RevisionKind.NONE
