@@ -76,7 +76,10 @@ class Rule:
             raise FeedError(f"map {spec!r}: {error}") from None
 
     def shaped(self, found: Any) -> Any:
-        """Return a found value in the target's own type, None if there is none. Raises UnmappableError."""
+        """Return a found value in the target's own type, None if there is none.
+
+        Raises UnmappableError.
+        """
         if found is None or found == "" or (found is False and self.target.endswith("_us")):  # Reddit: "edited": false
             return None
         if self.table is not None:

@@ -25,9 +25,9 @@ _READERS: dict[str, Callable[[IO[bytes]], Iterator[Numbered]]] = {
 
 
 class FeedFile:
-    """Lines of one file: JSON, CSV, Parquet or XML by its name, with .gz and .zst, or `-` for stdin.
+    """Lines of one file, or of stdin for `-`.
 
-    Iterate only once.
+    Its name says what it holds: .csv, .parquet, .xml, else JSON, also with .gz and .zst. Iterate only once.
     """
 
     def __init__(self, path: Path) -> None:

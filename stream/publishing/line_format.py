@@ -1,4 +1,4 @@
-"""Interpretation of the lines of a feed: which items a line holds, and when they were available."""
+"""Interpretation of a feed's lines: the items they hold, and when these were available."""
 
 import json
 import time
@@ -60,9 +60,9 @@ class BadLine:
 
 @dataclass(frozen=True, slots=True)
 class SkippedLine:
-    """A line without an item that is no fault: not selected, a control message, an item that was seen before.
+    """A line without an item that is no fault.
 
-    `at_us` is the time of the previous line.
+    It was not selected, or is a control message, or its item was seen before. `at_us` is the time of the previous line.
     """
 
     place: str
@@ -119,11 +119,14 @@ class LineFormat:
         return [line for part in record for line in self._selected(part, None, place, first)] or [SkippedLine(place)]
 
     def rest(self, place: str) -> list[Line]:
-        """Return what is left at the end of the feed: a bad line for each incomplete story."""
+        """Return a bad line for each story that the feed never completed."""
         return [] if self.parser is None else list(self._vendor(self.parser.rest(), b"", place))
 
     def _selected(self, line: object, content: bytes | None, place: str, first: bool) -> Iterator[Line]:
-        """Yield the items of a decoded line; `content` is what it was decoded from, unless that held more."""
+        """Yield the items of a decoded line.
+
+        `content` is what it was decoded from, unless that held more.
+        """
         if not isinstance(line, dict):
             yield BadLine(place, f"an object expected, was {type(line).__name__}")
             return
@@ -195,7 +198,10 @@ class LineFormat:
         return self.ingested_now or self.assume_delay_us is not None
 
     def _ingest(self, published_us: object, updated_us: object) -> dict[str, Any]:
-        """Return ingest time and origin of an item that has none: an edit was not available before it was made."""
+        """Return ingest time and origin of an item that has none.
+
+        An edit was not available before it was made.
+        """
         if self.ingested_now:
             return {"ingested_us": self.now_us(), "ingested_origin": "observed"}
         if self.assume_delay_us is None:

@@ -1,4 +1,7 @@
-"""JMESPath expressions over the lines of a feed: compiled once, and evaluated without a new interpreter per value."""
+"""JMESPath expressions over the lines of a feed.
+
+They are compiled once and share one interpreter: making one costs more than evaluating most expressions.
+"""
 
 import re
 from collections.abc import Sequence
@@ -23,7 +26,7 @@ class UnmappableError(ValueError):
 
 
 class _LineFunctions(Functions):
-    """The standard functions, and `line()`: the whole line, also where an expression sees a part of it."""
+    """The standard functions, and `line()`: the whole line around an item."""
 
     line: object = None
 
@@ -40,7 +43,7 @@ class Queries:
 
     def __init__(self) -> None:
         self._functions = _LineFunctions()
-        self._interpreter = TreeInterpreter(Options(custom_functions=self._functions))  # one: making it costs 3 us
+        self._interpreter = TreeInterpreter(Options(custom_functions=self._functions))
 
     def compiled(self, expression: str, given: str) -> ParsedResult:
         """Return the compiled expression; `given` is what contains it, for messages.
@@ -87,7 +90,10 @@ class Selection:
         self._each = None if each is None else queries.compiled(each, each)
 
     def items(self, line: object) -> Sequence[object]:
-        """Return the items of a decoded line, none if it is to be skipped. Raises UnmappableError."""
+        """Return the items of a decoded line, none if it is to be skipped.
+
+        Raises UnmappableError.
+        """
         self._queries.begin(line)
         if self._when is not None:
             holds = self._value("--when", self._when, line)

@@ -17,9 +17,9 @@ _ROWS = 1_024
 
 
 def csv_lines(content: IO[bytes]) -> Iterator[Numbered]:
-    """Yield every row of a CSV file as a JSON object of texts, with the number of its first line.
+    """Yield every row of a CSV file as a JSON object of texts.
 
-    The first row names the fields. They are separated by what is most frequent in it: comma, semicolon, tab or bar.
+    Its number is that of its first line. The first row names the fields. They are separated by what is most frequent in it: comma, semicolon, tab or bar.
     Empty fields are left out. A row of another length is unreadable, since its fields may have shifted.
     """
     csv.field_size_limit(_LONGEST_FIELD)

@@ -51,7 +51,7 @@ class Tally:
         return count - len(self.open)
 
     def refuse(self, receipt: object) -> str | None:
-        """Remove a record that the broker did not take and return its place; None if it is not known."""
+        """Remove a record that the broker did not take, and return its place if known."""
         topic, place, _ = self.open.pop(cast(int, receipt), (None, None, 0))
         if topic is not None:
             self.refused[topic] += 1

@@ -1,4 +1,4 @@
-"""Polling of an address: when it is due, and how long to leave it alone after a failure."""
+"""Due times of polls, and longer waits after failures."""
 
 import random
 import time
@@ -10,7 +10,10 @@ _TICK_S = 0.5
 
 
 class Poll:
-    """Due times of one address. After failures the interval doubles, up to ten minutes."""
+    """Due times of one address.
+
+    After failures the interval doubles, up to ten minutes.
+    """
 
     def __init__(self, interval_s: float) -> None:
         self._interval_s, self._failures, self.due_s = interval_s, 0, time.monotonic()

@@ -28,12 +28,18 @@ class _Feed:
 
 
 class Rss:
-    """Documents of some feeds. A first document is the backlog; one after a failure is a gap's."""
+    """Documents of some feeds.
+
+    A feed's first document is its backlog; one after a failure is a gap's.
+    """
 
     name = "rss"
 
     def __init__(self, urls: Sequence[str], user_agent: str, interval_s: float) -> None:
-        """Raises PullError for EDGAR without an e-mail address in the user agent, which it answers with 403."""
+        """Raises PullError for EDGAR without an e-mail address in the user agent.
+
+        The SEC answers 403 to whoever does not say who asks.
+        """
         self.address = ", ".join(host(url) for url in urls)
         if "@" not in user_agent and any(_is_sec(url) for url in urls):
             raise PullError("pull.user_agent: the SEC asks for a name and an e-mail address, such as 'Acme a@acme.com'")

@@ -1,4 +1,4 @@
-"""One live source from start to stop: connect, reconnect, fill gaps, and turn frames into records."""
+"""One live source from start to stop: connections, gaps, and frames as records."""
 
 import json
 import random
@@ -23,9 +23,9 @@ _TICK_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Waits between tries: they double from `first_s` to `most_s`, each shortened by up to a half at random.
+    """Waits between tries.
 
-    A connection that lasted `steady_s` begins anew.
+    They double from `first_s` to `most_s`, and each is shortened by up to a half at random. A connection that lasted `steady_s` begins anew.
     """
 
     first_s: float = 1.0
@@ -54,7 +54,10 @@ class Session:
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Items of the backlog that are older than `since_us` are left out; None: the backlog is not asked for."""
+        """Items of the backlog that are older than `since_us` are left out.
+
+        None: the backlog is not asked for.
+        """
         self._source, self._backoff, self._now_us, self._wait = source, backoff, now_us, wait
         self._since_us, self._backlog_us = since_us, now_us() if since_us is None else since_us
         self._began = self._connected = False  # there was a connection, with its backlog; there is one
@@ -66,7 +69,10 @@ class Session:
         )
 
     def lines(self) -> Iterator[Line | None]:
-        """Yield records, bad and skipped lines as they come; None while there is nothing. Raises PullError."""
+        """Yield records, bad and skipped lines as they come; None while there is nothing.
+
+        Does not end. Raises PullError.
+        """
         tries = 0
         while True:
             began_s, self._connected = time.monotonic(), False
@@ -117,7 +123,7 @@ class Session:
         ]
 
     def _wanted(self, line: Line) -> bool:
-        """Return whether a line of the backlog is as late as `since_us`; one without a time is not."""
+        """Return whether a line of the backlog is late enough; without a time it is not."""
         if not isinstance(line, FeedItem):
             return True
         fields = json.loads(line.value)

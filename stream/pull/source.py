@@ -1,4 +1,4 @@
-"""The contract of a live source: frames as the vendor sends them, and how a connection ends."""
+"""The contract of a live source: a vendor's frames, and the end of a connection."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from typing import Literal, Protocol
 
 
 class Disconnected(Exception):
-    """The end of a connection, or a failed try to make one; trying again can help.
+    """The end of a connection, or a failed try to make one.
 
-    `retry_after_s`: the least time to wait, where the vendor has said so. The reason holds no secrets.
+    Trying again can help. `retry_after_s`: the least time to wait, where the vendor has said so. The reason holds no secrets.
     """
 
     def __init__(self, why: str, retry_after_s: float = 0.0) -> None:

@@ -47,7 +47,10 @@ class Http:
     def get(
         self, url: str, params: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
     ) -> tuple[httpx.Response, bytes]:
-        """Return the response and its content. Raises Disconnected when there is none, or none that fits."""
+        """Return the response and its content.
+
+        Raises Disconnected when there is none, or none that fits.
+        """
         try:
             with self._client.stream("GET", url, params=params, headers=headers) as response:
                 content = b""
@@ -60,9 +63,9 @@ class Http:
         return response, content
 
     def document(self, url: str, params: Mapping[str, Any], secret: str) -> bytes:
-        """Return the content of a vendor's page; `secret` is the setting to name when it is refused.
+        """Return the content of a vendor's page.
 
-        Raises PullError for a refusal, Disconnected for any other failure.
+        `secret` is the setting to name when it is refused. Raises PullError for a refusal, Disconnected for any other failure.
         """
         response, content = self.get(url, params)
         check(response, secret)
@@ -110,7 +113,10 @@ def retry_after_s(response: httpx.Response) -> float:
 
 @contextmanager
 def websocket(url: str, user_agent: str, secret: str) -> Iterator[ClientConnection]:
-    """Open a websocket; pings notice a dead one. Raises PullError for a refusal, Disconnected for its end."""
+    """Open a websocket; pings notice a dead one.
+
+    Raises PullError for a refusal, Disconnected for its end.
+    """
     try:
         with connect(
             url, user_agent_header=user_agent, open_timeout=_TIMEOUT_S, close_timeout=_CLOSE_S, max_size=LARGEST_BYTES
