@@ -1,6 +1,7 @@
 """Publish files of texts to the raw topics.
 
-Files are JSON lines, CSV, Parquet or XML, also .gz and .zst; - is stdin. A line is a raw item in earlybird's format, a vendor's record (--preset alpaca), or any JSON that --map converts:
+Files are JSON lines, CSV, Parquet or XML, also .gz and .zst; - is stdin. A line is a raw item in earlybird's format, a
+vendor's record (--preset alpaca), or any JSON that --map converts:
 
   earlybird feed --preset flat --assume-delay 60 news.jsonl.zst
   earlybird feed --map headline=title --map published_us=ts:ms --map "source='wire'" --assume-delay 2 wire.csv

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from earlybird.schemas.raw import RAW, Action, RawNews, RawTweet
+from earlybird.schemas.rejection import Reason
 from earlybird.stream.errors import FeedError
 from earlybird.stream.feeds.base import Parsed, Refused, Skipped
 from earlybird.stream.feeds.seen import FeedParser
@@ -109,7 +110,7 @@ class LineFormat:
         ingest time: most likely no line has one.
         """
         if self.parser is not None and self.selection is None:
-            return list(self._vendor(self.parser(content, self.now_us()), content, place))
+            return list(self._vendor(self._parsed(content), content, place))
         try:
             record = json.loads(content)
         except (ValueError, RecursionError) as error:
@@ -142,7 +143,7 @@ class LineFormat:
                 yield BadLine(place, f"--each: objects expected, was {type(item).__name__}")
             elif self.parser is not None:
                 value = _json(item)
-                yield from self._vendor(self.parser(value, self.now_us()), value, place)
+                yield from self._vendor(self._parsed(value), value, place)
             else:
                 yield self._item(item, content if item is line else None, place, first)
 
@@ -162,7 +163,14 @@ class LineFormat:
             return BadLine(place, str(error))
         return self._outgoing(item, value, place)
 
-    def _vendor(self, results: Iterator[Parsed] | list[Parsed], content: bytes, place: str) -> Iterator[Line]:
+    def _parsed(self, content: bytes) -> list[Parsed]:
+        assert self.parser is not None, "no parser. This is a bug."
+        try:
+            return list(self.parser(content, self.now_us()))
+        except Exception as error:  # a house's own parser: no record of it stops the feed
+            return [Parsed(Refused(Reason.POISON, f"the parser failed: {type(error).__name__}"))]
+
+    def _vendor(self, results: list[Parsed], content: bytes, place: str) -> Iterator[Line]:
         for parsed in results:
             match parsed.result:
                 case Skipped():

@@ -19,8 +19,9 @@ _ROWS = 1_024
 def csv_lines(content: IO[bytes]) -> Iterator[Numbered]:
     """Yield every row of a CSV file as a JSON object of texts.
 
-    Its number is that of its first line. The first row names the fields. They are separated by what is most frequent in it: comma, semicolon, tab or bar.
-    Empty fields are left out. A row of another length is unreadable, since its fields may have shifted.
+    Its number is that of its first line. The first row names the fields. They are separated by what is most frequent in
+    it: comma, semicolon, tab or bar. Empty fields are left out. A row of another length is unreadable, since its fields
+    may have shifted.
     """
     csv.field_size_limit(_LONGEST_FIELD)
     text = (line.decode("utf-8", "surrogateescape") for line in content)

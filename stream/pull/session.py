@@ -25,7 +25,8 @@ _TICK_S = 0.5
 class Backoff:
     """Waits between tries.
 
-    They double from `first_s` to `most_s`, and each is shortened by up to a half at random. A connection that lasted `steady_s` begins anew.
+    They double from `first_s` to `most_s`, and each is shortened by up to a half at random. A connection that lasted
+    `steady_s` begins anew.
     """
 
     first_s: float = 1.0

@@ -8,7 +8,8 @@ from typing import Literal, Protocol
 class Disconnected(Exception):
     """The end of a connection, or a failed try to make one.
 
-    Trying again can help. `retry_after_s`: the least time to wait, where the vendor has said so. The reason holds no secrets.
+    Trying again can help. `retry_after_s`: the least time to wait, where the vendor has said so. The reason holds no
+    secrets.
     """
 
     def __init__(self, why: str, retry_after_s: float = 0.0) -> None:

@@ -65,7 +65,8 @@ class Http:
     def document(self, url: str, params: Mapping[str, Any], secret: str) -> bytes:
         """Return the content of a vendor's page.
 
-        `secret` is the setting to name when it is refused. Raises PullError for a refusal, Disconnected for any other failure.
+        `secret` is the setting to name when it is refused. Raises PullError for a refusal, Disconnected for any other
+        failure.
         """
         response, content = self.get(url, params)
         check(response, secret)

@@ -1,6 +1,7 @@
 """X's posts by the filtered stream of its API v2.
 
-The rules are those that the account has. X's SDKs decode what comes and retry by themselves. A stream that is silent for longer than its keep-alive is dead.
+The rules are those that the account has. X's SDKs decode what comes and retry by themselves. A stream that is silent
+for longer than its keep-alive is dead.
 """
 
 import math

@@ -10,7 +10,9 @@ import pytest
 from earlybird.schemas.raw import RAW
 from earlybird.stream.adapters.memory import MemorySink
 from earlybird.stream.errors import FeedError
+from earlybird.stream.feeds.base import Parsed
 from earlybird.stream.feeds.registry import feed_parser
+from earlybird.stream.feeds.seen import FeedParser
 from earlybird.stream.publishing.field_map import FieldMap
 from earlybird.stream.publishing.files import FeedFile, merged
 from earlybird.stream.publishing.line_format import BadLine, FeedItem, Line, LineFormat, SkippedLine
@@ -139,6 +141,20 @@ def test_a_vendors_pipe_is_dated_as_it_is_read() -> None:
     """Observed, by our clock."""
     (item,) = alpaca(ingested_now=True, now_us=lambda: T0 + 7_000_000).lines(json.dumps([ALPACA]).encode(), "-:1")
     assert isinstance(item, FeedItem) and item.at_us == T0 + 7_000_000
+
+
+def test_a_parser_that_fails_costs_its_line_alone() -> None:
+    """A house's own may have faults; its records are named and the others published."""
+    good = feed_parser("alpaca")
+
+    def parse(value: bytes, received_us: int) -> list[Parsed]:
+        if b"odd" in value:
+            raise KeyError("text of a licensed article")
+        return list(good(value, received_us))
+
+    reads = LineFormat(parser=FeedParser(parse), ingested_now=True)
+    assert told(reads.lines(b'{"odd": 1}', "f:1")) == ["the parser failed: KeyError"]
+    assert told(reads.lines(json.dumps(ALPACA).encode(), "f:2")) == ["24"]
 
 
 @pytest.mark.parametrize(
