@@ -25,6 +25,7 @@ _REFUSED = (402, 409)  # wrong key; a subscription that the account does not inc
 _TOO_MANY = 406  # one connection per account: the one before ours may take a while to be noticed as gone
 _TOO_MANY_S = 10.0
 _PAGE = 50
+_MOST_PAGES = 1_000
 
 
 class Alpaca:
@@ -84,15 +85,17 @@ class Alpaca:
         if self._symbols:
             query["symbols"] = ",".join(self._symbols)
         try:
-            while True:
+            for _ in range(_MOST_PAGES):
                 content = self._http.document(self._history_url, query, _SECRET)
                 yield Frame(content, now_us(), "gap")
                 token = _next_page(content)
                 if token is None:
                     return
                 query["page_token"] = token
-        except Disconnected as error:
-            log.warning("pull.gap_open", source=self.name, address=self.address, since=start, why=str(error))
+            why = f"more than {_MOST_PAGES} pages"
+        except (Disconnected, PullError) as error:  # a refusal, too: the stream itself was not refused
+            why = str(error)
+        log.warning("pull.gap_open", source=self.name, address=self.address, since=start, why=why)
 
 
 def _next_page(content: bytes) -> str | None:

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 import structlog
 
+from earlybird.stream.errors import PullError
 from earlybird.stream.pull.source import Disconnected, Frame
 from earlybird.stream.pull.web import Http, host, messages, now_us, websocket
 
@@ -43,8 +44,8 @@ class Finnhub:
                 yield from self._history(since_us)
             yield None
             for content in messages(socket):
-                if content is not None and content.startswith(b'{"type":"error"'):
-                    raise Disconnected(f"{self.address}: {_told(content)}")
+                if content is not None and b'"error"' in content and (why := _error(content)) is not None:
+                    raise Disconnected(f"{self.address}: {why}")
                 yield None if content is None else Frame(content, now_us())
 
     def _history(self, since_us: int) -> Iterator[Frame]:
@@ -54,7 +55,7 @@ class Finnhub:
         for symbol in self._symbols:
             try:
                 content = self._http.document(self._history_url, {"symbol": symbol, **days}, _SECRET)
-            except Disconnected as error:
+            except (Disconnected, PullError) as error:  # a refusal, too: the stream itself was not refused
                 log.warning(
                     "pull.gap_open", source=self.name, address=self.address, since=since.isoformat(), why=str(error),
                     symbol=symbol,
@@ -77,8 +78,11 @@ def _since(content: bytes, second: int) -> bytes:
     return json.dumps([article for _, article in late]).encode()
 
 
-def _told(content: bytes) -> str:
+def _error(content: bytes) -> str | None:
+    """Return what an error message says, None for any other message."""
     try:
-        return str(json.loads(content).get("msg"))[:200]
-    except (ValueError, AttributeError):
-        return "error"
+        message = json.loads(content)
+    except ValueError:
+        return None
+    is_error = isinstance(message, dict) and message.get("type") == "error"
+    return str(message.get("msg"))[:200] if is_error else None

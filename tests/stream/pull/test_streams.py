@@ -115,15 +115,18 @@ def test_alpacas_backlog_is_asked_for_only_on_demand(web: Web, socket_server: Se
     assert told(lines) == [("2", "create", "backlog"), ("4", "create", "live")]
 
 
-def test_a_history_that_fails_is_said_and_the_stream_goes_on(web: Web, socket_server: Serve, pulled: Pulled) -> None:
+@pytest.mark.parametrize("status", [500, 403])
+def test_a_history_that_fails_is_said_and_the_stream_goes_on(
+    web: Web, socket_server: Serve, pulled: Pulled, status: int
+) -> None:
     """A hole that is known is better than a stream that stands still."""
-    web.answer = lambda _: (500, {}, b"")
+    web.answer = lambda _: (status, {}, b"")
     url = socket_server(AlpacaServer([[article(1)]], [[article(4)]]))
     with capture_logs() as logged:
         lines = pulled(Alpaca("id", "hush", [], "test", url, web.url), items=2)
     assert told(lines) == [("1", "create", "live"), ("4", "create", "live")]
     (gap,) = [each for each in logged if each["event"] == "pull.gap_open"]
-    assert gap["why"].endswith(": 500") and gap["since"].startswith("20")
+    assert f": {status}" in gap["why"] and gap["since"].startswith("20")
 
 
 def test_a_wrong_key_ends_alpaca_at_once(web: Web, socket_server: Serve, pulled: Pulled) -> None:
@@ -187,6 +190,23 @@ def test_finnhub_goes_on_after_a_lost_connection_without_a_hole(web: Web, socket
     assert subscribed == [{"type": "subscribe-news", "symbol": "NRVX"}] * 2 and tokens == ["/?token=hush"] * 2
     assert web.asked[0].query["symbol"] == "NRVX" and web.asked[0].headers["x-finnhub-token"] == "hush"
     assert "hush" not in str(logged) and "hush" not in web.asked[0].path + str(web.asked[0].query)
+
+
+def test_what_finnhub_refuses_is_said(web: Web, socket_server: Serve, pulled: Pulled) -> None:
+    """In its own words, and tried again."""
+    count: list[int] = []
+
+    def handle(socket: ServerConnection) -> None:
+        count.append(1)
+        socket.send('{"type": "error", "msg": "Subscribing to too many symbols"}')
+        with suppress(ConnectionClosed):
+            socket.recv()
+            socket.recv()
+
+    with capture_logs() as logged:
+        pulled(Finnhub("hush", ["NRVX"], "test", socket_server(handle), web.url), until=lambda: len(count) == 2)
+    lost = [each for each in logged if each["event"] == "pull.disconnected"]
+    assert lost[0]["why"].endswith(": Subscribing to too many symbols")
 
 
 class XServer:
@@ -264,6 +284,17 @@ def test_x_goes_on_after_an_end_and_after_a_silence(x_server: Callable[..., XSer
     assert all("authorization: bearer hush" in request.lower() for request in server.requests)
     whys = [each["why"].rpartition(" ")[2] for each in logged if each["event"] == "pull.disconnected"]
     assert whys[1:] == ["ReadTimeout"] and len(whys) == 2 and "hush" not in str(logged)
+
+
+def test_an_end_that_x_announces_is_one(x_server: Callable[..., XServer], pulled: Pulled) -> None:
+    """It need not close the connection for that; what is beside a post is no announcement."""
+    beside = post(10)[:-3] + b', "errors": [{"title": "Not Found"}]}\r\n'
+    server = x_server([beside, b'{"errors":[{"title":"operational-disconnect"}]}\r\n'], [post(11)])
+    with capture_logs() as logged:
+        lines = pulled(X("hush", "test", False, server.url), items=2)
+    assert [each[0] for each in told(lines)] == ["10", "11"]
+    (lost,) = [each for each in logged if each["event"] == "pull.disconnected"]
+    assert lost["why"].endswith("ended by X, operational disconnect")
 
 
 @pytest.mark.parametrize(
