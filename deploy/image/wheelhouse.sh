@@ -21,7 +21,7 @@ else
 fi
 
 extras=""
-[ "$target" = client ] || extras="[engine,stream]"
+[ "$target" = client ] || extras="[engine,stream,pull]"
 "$python" -m pip wheel --quiet --disable-pip-version-check --find-links "$folder" --wheel-dir "$folder" \
   --constraint "$constraints" ".$extras"
 echo "$folder: $(find "$folder" -name '*.whl' | wc -l) wheels, $(du -sh "$folder" | cut -f1)"
