@@ -38,9 +38,10 @@ def names() -> list[str]:
 
 
 def parser(name: str) -> Parser:
-    """Return the pure parser of a format, for single records such as those of a topic.
+    """Return the pure parser of a format.
 
-    Raises ValueError for an unknown name, and for an entry point that cannot be loaded.
+    It reads each record by itself, like those of a topic. Raises ValueError for an unknown name, and for an entry point
+    that cannot be loaded.
     """
     if name in _BUILT_IN:
         return _own(_BUILT_IN[name])
@@ -51,9 +52,9 @@ def parser(name: str) -> Parser:
 
 
 def feed_parser(name: str) -> FeedParser:
-    """Return a new parser with memory, for one feed: it assembles fragments and knows edits by what it saw.
+    """Return a new parser with memory, for one feed.
 
-    Raises ValueError as `parser` does.
+    It assembles fragments and knows edits by what it saw. Raises ValueError as `parser` does.
     """
     if name in _ASSEMBLERS:
         return FeedParser(_own(_ASSEMBLERS[name])())
