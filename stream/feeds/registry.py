@@ -51,6 +51,11 @@ def parser(name: str) -> Parser:
     return _loaded(found[0])
 
 
+def topic_parsers(formats: Mapping[str, str]) -> dict[str, Parser]:
+    """Return the parsers of topics by name, from their formats; those of our own format have none."""
+    return {topic: parser(name) for topic, name in formats.items() if name != OWN}
+
+
 def feed_parser(name: str) -> FeedParser:
     """Return a new parser with memory, for one feed.
 
