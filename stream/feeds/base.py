@@ -18,7 +18,7 @@ Fields = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """An element that concerns no item: a control message, a keep-alive, a fragment of a story.
+    """An element that concerns no item: a control message, a keep-alive, ...
 
     `reason` is one of a few words, since it labels a metric.
     """

@@ -1,4 +1,7 @@
-"""Benzinga's news: messages of the stream and of webhooks, pages and articles of REST v2, and its list of removals."""
+"""Benzinga's news.
+
+Messages of the stream and of webhooks, pages and articles of REST v2, and its list of removals.
+"""
 
 from earlybird.schemas.rejection import Reason
 from earlybird.stream.feeds.base import Fields, Result, Skipped
@@ -47,7 +50,7 @@ def article(content: Fields, item_id: object, action: str | Unusable, received_u
 
 
 def _removal(fields: Fields) -> str:
-    """Return the action of a REST element: the list of removals has ids and times alone."""
+    """Return the action of a REST element; a removal has id and time alone."""
     return "create" if "title" in fields or "created" in fields else "delete"
 
 

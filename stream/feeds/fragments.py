@@ -40,7 +40,7 @@ class Assembler:
         self._frames = json_parser(self._message)
 
     def __call__(self, value: bytes, received_us: int) -> Iterator[Parsed]:
-        """Yield the results of one record, then a refusal for each story that it has waited for in vain."""
+        """Yield the results of one record, then a refusal per story given up."""
         yield from self._frames(value, received_us) if _may_hold_messages(value) else parse(value, received_us)
         for key in [key for key, held in self._open.items() if received_us - held.since_us > LONGEST_WAIT_US]:
             self._give_up(key, "its other fragments did not come")

@@ -1,4 +1,7 @@
-"""Records of JSON vendors: one object, a frame (an array of objects) or a page (an object that holds an array)."""
+"""Records of JSON vendors: one object, a frame or a page.
+
+A frame is an array of objects, a page an object that holds such an array.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -34,7 +37,7 @@ def under(*names: str, unless: str = "") -> Page:
 
 
 def json_parser(read: Read, page: Page | None = None) -> Parser:
-    """Return the parser of a vendor whose objects `read` reads; without `page` it has no pages."""
+    """Return the parser of a vendor whose objects `read` reads."""
 
     def parse(value: bytes, received_us: int) -> list[Parsed]:
         bare = value.strip()

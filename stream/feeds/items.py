@@ -27,7 +27,10 @@ def tweet(source: str, item_id: object, received_us: int, /, **fields: Any) -> R
 
 
 def deletion(fields: Fields, received_us: int) -> RawNews | RawTweet:
-    """Return the delete of an item of which these fields are known: at least those that name it."""
+    """Return the delete of an item of which these fields are known.
+
+    Those that name it are among them.
+    """
     identity = {name: fields[name] for name in _IDENTITY}
     version = {name: fields[name] for name in _VERSION if name in fields}
     try:

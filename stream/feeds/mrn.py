@@ -35,7 +35,7 @@ class Fragment(NamedTuple):
 
 
 def message(fields: Fields, received_us: int) -> Result:
-    """Return the item of a story, or of an update message that holds a whole one."""
+    """Return the item of a story, or of the message that holds it."""
     if "Type" not in fields:
         return story(mapping(fields.get("data")) or fields, received_us)  # files of history wrap each story
     fragment = fragment_of(fields)
@@ -110,7 +110,7 @@ def _instrument(code: str) -> dict[str, Any]:
 
 
 def parse(value: bytes, received_us: int) -> list[Parsed]:
-    """Return the results of one record: a story as JSON or as gzip, a message or a frame of messages."""
+    """Return the results of one record: story, gzipped story, message or frame."""
     if value.startswith(_GZIP):
         return [Parsed(unpacked(value, received_us))]
     return list(_json(value, received_us))

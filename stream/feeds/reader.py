@@ -1,7 +1,8 @@
-"""Reading of raw records in the format of their topic, the same in the stage, an audit and a replay. Pure.
+"""Reading of raw records in the format of their topic. Pure.
 
-In our own format an item says when it was ingested. In a vendor's format that is the record's timestamp at the broker:
-the append time of a topic with LogAppendTime, else the time that the producer set.
+The stage, an audit and a replay read alike. In our own format an item says when it was ingested. In a vendor's format
+that is the record's timestamp at the broker: the append time of a topic with LogAppendTime, else the time that the
+producer set.
 """
 
 from collections.abc import Mapping
@@ -29,13 +30,16 @@ from earlybird.stream.timeline.instants import plausible_us
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Reader of all raw topics, within the same limits. Topics without a parser hold our own format."""
+    """Reader of all raw topics. Topics without a parser hold our own format."""
 
     limits: Limits
     parsers: Mapping[str, Parser] = field(default_factory=dict)  # by topic
 
     def __call__(self, record: Record) -> list[Element | Skip]:
-        """Parse one record into elements, at least one, in order. A null record is a delete in every format."""
+        """Parse one record into elements, at least one, in order.
+
+        A null record is a delete in every format.
+        """
         parser = self.parsers.get(record.topic)
         if parser is None or record.value is None:
             return [*read(record, self.limits)]
@@ -57,7 +61,10 @@ class Reader:
         return [self._element(parsed, place, unkeyed) for parsed, place in zip(results, places, strict=True)]
 
     def times(self, record: Record) -> list[dict[str, Any]] | None:
-        """Return the times of a record's items, see timeline.availability; None for a record of our own format."""
+        """Return the times of a record's items, None for our own format.
+
+        See timeline.availability.
+        """
         if record.topic not in self.parsers:
             return None
         items = [element.item for element in self(record) if isinstance(element, Readable | Deletion) and element.item]

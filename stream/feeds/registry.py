@@ -38,9 +38,10 @@ def names() -> list[str]:
 
 
 def parser(name: str) -> Parser:
-    """Return the pure parser of a format, for single records such as those of a topic.
+    """Return the pure parser of a format.
 
-    Raises ValueError for an unknown name, and for an entry point that cannot be loaded.
+    It reads each record by itself, like those of a topic. Raises ValueError for an unknown name, and for an entry point
+    that cannot be loaded.
     """
     if name in _BUILT_IN:
         return _own(_BUILT_IN[name])
@@ -50,10 +51,15 @@ def parser(name: str) -> Parser:
     return _loaded(found[0])
 
 
-def feed_parser(name: str) -> FeedParser:
-    """Return a new parser with memory, for one feed: it assembles fragments and knows edits by what it saw.
+def topic_parsers(formats: Mapping[str, str]) -> dict[str, Parser]:
+    """Return the parsers of topics by name, from their formats; those of our own format have none."""
+    return {topic: parser(name) for topic, name in formats.items() if name != OWN}
 
-    Raises ValueError as `parser` does.
+
+def feed_parser(name: str) -> FeedParser:
+    """Return a new parser with memory, for one feed.
+
+    It assembles fragments and knows edits by what it saw. Raises ValueError as `parser` does.
     """
     if name in _ASSEMBLERS:
         return FeedParser(_own(_ASSEMBLERS[name])())

@@ -1,7 +1,8 @@
-"""RSS 2.0, RSS 1.0 and Atom: whole documents, or single items and entries. EDGAR's Atom has rules of its own.
+"""RSS 2.0, RSS 1.0 and Atom: whole documents, or single items and entries.
 
-An entry is known by its guid or id. `updated` is its revision; a feed without one has none, and a changed text is known
-by what a feed saw (stream.feeds.seen). A time whose zone is not certain is left out: the text is worth more.
+EDGAR's Atom has rules of its own. An entry is known by its guid or id. `updated` is its revision; a feed without one
+has none, and a changed text is known by what a feed saw (stream.feeds.seen). A time whose zone is not certain is left
+out: the text is worth more.
 """
 
 import html
@@ -74,7 +75,10 @@ def entry(element: ET.Element, received_us: int) -> Result:
 
 
 def _id(element: ET.Element, link: str | None, title: str | None) -> str | None:
-    """Return an id that is unique beyond its feed: a bare number is preceded by the host of the link."""
+    """Return an id that is unique beyond its feed.
+
+    A bare number is preceded by the host of the link.
+    """
     found = _text(element, "guid") or _text(element, "id") or element.get(_ABOUT)
     if found is not None and ":" not in found and link is not None and _is_link(link):
         return f"{urlsplit(link).hostname}/{found}"
@@ -91,7 +95,7 @@ def _author(element: ET.Element) -> str | None:
 
 
 def _link(element: ET.Element) -> str | None:
-    """Return the link to the text: RSS writes it as text, Atom as an attribute of the alternate link."""
+    """Return the link: in Atom an attribute of the alternate link, in RSS a text."""
     links = _children(element, "link")
     for each in links:
         if each.get("href") and each.get("rel", "alternate") == "alternate":
@@ -100,7 +104,7 @@ def _link(element: ET.Element) -> str | None:
 
 
 def _text(element: ET.Element, name: str) -> str | None:
-    """Return the text of the first child of this name, with that of its own children."""
+    """Return the text of the first child of this name that has any."""
     for each in _children(element, name):
         if found := "".join(each.itertext()).strip():
             return found
@@ -130,7 +134,7 @@ def _tree(value: bytes) -> ET.Element | Refused:
 
 
 def _numbered(entity: re.Match[bytes]) -> bytes:
-    """Write the entities that HTML knows and XML does not by their numbers; many feeds hold them."""
+    """Write an entity that HTML knows and XML does not by its number."""
     text = html.unescape(entity[0].decode())
     if entity[1] in _OF_XML or text == entity[0].decode():
         return entity[0]

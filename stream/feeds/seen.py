@@ -42,7 +42,7 @@ class FeedParser:
         self._seen: OrderedDict[str, tuple[int, bytes]] = OrderedDict()  # item_key -> revision, hash of the content
 
     def __call__(self, value: bytes, received_us: int) -> Iterator[Parsed]:
-        """Yield the results of one record; the action of a known item's newer version is update."""
+        """Yield the results of one record; a known item's newer version is an update."""
         for parsed in self._parse(value, received_us):
             yield from self._known(parsed, received_us)
 
@@ -52,7 +52,7 @@ class FeedParser:
         return getattr(self._parse, "held", 0)
 
     def rest(self) -> list[Parsed]:
-        """Return a refusal for each story that was never completed; call it at the feed's end."""
+        """Return a refusal for each story that was never completed, at the feed's end."""
         rest = getattr(self._parse, "rest", None)
         return [] if rest is None else list(rest())
 

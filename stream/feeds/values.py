@@ -34,7 +34,10 @@ class Unusable:
 
 
 def instant(given: object, *forms: str | None) -> int | Unusable | None:
-    """Return epoch microseconds of an instant in the first of these forms that fits; None where there is none."""
+    """Return epoch microseconds of an instant in the first form that fits.
+
+    None where there is no instant; the forms are those of timeline.instants.
+    """
     if given is None or given == "" or given is False:
         return None
     fault = ""
@@ -47,13 +50,16 @@ def instant(given: object, *forms: str | None) -> int | Unusable | None:
 
 
 def known_instant(given: object, *forms: str | None) -> int | None:
-    """Return the instant as `instant` does; None for one that cannot be read, where the text is worth more."""
+    """Return the instant, None for one that cannot be read."""
     found = instant(given, *forms)
     return None if isinstance(found, Unusable) else found
 
 
 def identifier(given: object) -> str | None:
-    """Return an id as a string; a long or unprintable one (a link) by its hash, None where there is none."""
+    """Return an id as a string, None where there is none.
+
+    A long or unprintable one, such as a link, is replaced by its hash.
+    """
     if isinstance(given, bool) or not isinstance(given, str | int) or given == "":
         return None
     text = str(given) if isinstance(given, str) or abs(given) <= INT64_MAX else hex(given)
@@ -68,12 +74,15 @@ def content_id(*parts: object) -> str:
 
 
 def text(given: object) -> object:
-    """Return a text, None for a blank one; a value of another type is kept for the refusal that it causes."""
+    """Return a text, None for a blank one.
+
+    A value of another type is kept, for the refusal that it causes.
+    """
     return None if isinstance(given, str) and not given.strip() else given
 
 
 def names(given: object) -> list[str]:
-    """Return the names in a list of strings or of objects with a name, without empty ones."""
+    """Return the names in a list of strings or of objects with a name."""
     if isinstance(given, str):
         given = [given]
     found = [each.get("name") if isinstance(each, Mapping) else each for each in _sequence(given)]

@@ -1,4 +1,6 @@
-"""X's posts (API v2): messages of the filtered stream, pages of the search, events of the compliance stream.
+"""X's posts, API v2.
+
+Messages of the filtered stream, pages of the search, events of the compliance stream.
 
 An edit is a new post whose history lists the earlier ones, oldest first; all of them are one item, which has the first
 one's id. Its revision is the place in that history.
@@ -71,12 +73,12 @@ def messages(fields: Fields) -> list[Any] | None:
 
 
 def _whole_text(data: Fields) -> object:
-    """Return the text of a post; that of a long one is not in `text`, which is cut."""
+    """Return the text of a post; `text` is cut in a long one."""
     return mapping(data.get("note_tweet")).get("text") or data.get("text")
 
 
 def _repeated(reference: Fields, includes: Fields) -> object:
-    """Return the text of the post that this one repeats without a word, None for any other."""
+    """Return the text of the reposted post, None if this is no repost."""
     if reference.get("type") != "retweeted":
         return None
     known = (each for each in _list(includes.get("tweets")) if _has_id(each))

@@ -13,17 +13,15 @@ from typing import Any, ClassVar, Literal
 from pydantic import ValidationError
 
 from earlybird.engine.text.assembly import Text
-from earlybird.schemas.base import INT64_MAX
 from earlybird.schemas.raw import RAW, Action, RawNews, RawTweet, RevisionKind, Symbol
 from earlybird.schemas.rejection import Reason
 from earlybird.schemas.symbols import canonical_symbol
 from earlybird.stream.parsing.elements import NotAnArray, TooManyElements, is_array, split
 from earlybird.stream.parsing.languages import primary_language
+from earlybird.stream.parsing.recovery import LONGEST_ITEM_KEY, item_key_of, key_text, refused_action, revision_of
 from earlybird.stream.parsing.validation import explain, fields_of, quoted
 from earlybird.stream.ports import Position, Record
 from earlybird.stream.timeline.instants import plausible_us
-
-LONGEST_ITEM_KEY = 512  # the limit in RawItem
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,7 @@ class Readable:
             item,
             self.part,
             item.revision_kind,
-            _refused(item.action),
+            refused_action(item.action),
         )
 
     def refused(self, reason: Reason, detail: str) -> "Refusal":
@@ -193,7 +191,7 @@ def _read_element(value: bytes, position: Position, limits: Limits, record: Reco
 
 
 def element_of(item: RawNews | RawTweet, position: Position, limits: Limits) -> Element:
-    """Return the element of a valid item: text to read, a deletion, or the refusal of a language or an old text."""
+    """Return the element of a valid item: readable, deleted or refused."""
     readable = Readable(position, item)
     if item.action is Action.DELETE:
         return readable.deletion()
@@ -236,7 +234,7 @@ def symbols_of(item: RawNews | RawTweet) -> tuple[Symbol, ...]:
 
 
 def _tombstone(record: Record, position: Position) -> Element:
-    item_key = _key_text(record.key)
+    item_key = key_text(record.key)
     if not record.key:
         return Refusal(position, Reason.MISSING_FIELD, "key: a null record is a delete and needs the item_key as key")
     if item_key is None:
@@ -249,53 +247,13 @@ def _tombstone(record: Record, position: Position) -> Element:
     return Deletion(position, item_key, at_us, at_us)
 
 
-def _key_text(key: bytes | None) -> str | None:
-    """Decode a record's key as an item_key; None if it cannot be one."""
-    try:
-        text = (key or b"").decode()
-    except UnicodeDecodeError:
-        return None
-    return text if 0 < len(text) <= LONGEST_ITEM_KEY else None
-
-
 def refusal(position: Position, reason: Reason, detail: str, record: Record, fields: Mapping[str, Any]) -> Refusal:
     """Refuse an invalid element, recovering its key, revision and time if possible."""
-    item_key = _item_key(fields.get("item_key")) or _item_key(_key_text(record.key))
+    item_key = item_key_of(fields.get("item_key")) or item_key_of(key_text(record.key))
     if item_key is None:
         return Refusal(position, reason, detail)
     ingested_us = plausible_us(fields.get("ingested_us")) or plausible_us(record.timestamp_us)
-    revision, kind = _revision(fields)
-    refused = _refused(fields.get("action"))
+    revision, kind = revision_of(fields)
+    refused = refused_action(fields.get("action"))
     retraction = Deletion(position, item_key, revision, ingested_us, kind=kind, refused=refused)
     return Refusal(position, reason, detail, item_key, retraction)
-
-
-def _refused(action: object) -> Literal["create", "update"] | None:
-    if action == Action.DELETE:
-        return None
-    return "update" if action == Action.UPDATE else "create"
-
-
-def _item_key(value: object) -> str | None:
-    """Return the value if it has the form `source:source_item_id`."""
-    if not isinstance(value, str) or len(value) > LONGEST_ITEM_KEY or not value.isprintable():
-        return None
-    source, colon, item_id = value.partition(":")
-    return value if source and colon and item_id else None
-
-
-def _revision(fields: Mapping[str, Any]) -> tuple[int, RevisionKind]:
-    """Compute the revision as RawItem does.
-
-    A number that cannot be read is comparable with none, and no lesser field takes its place: an edit that does not
-    tell when it was made would pass for the original.
-    """
-    revision = fields.get("revision")
-    if revision is not None:
-        valid = type(revision) is int and 0 <= revision <= INT64_MAX
-        return (revision, RevisionKind.COUNTER) if valid else (0, RevisionKind.NONE)
-    for kind in (RevisionKind.UPDATED, RevisionKind.PUBLISHED):
-        if (given := fields.get(kind.value)) is not None:
-            at_us = plausible_us(given)
-            return (0, RevisionKind.NONE) if at_us is None else (at_us, kind)
-    return 0, RevisionKind.NONE

@@ -183,10 +183,10 @@ class OffsetTracker:
         ingested_us: int | None = None,
         leader_epoch: int = -1,
     ) -> bool:
-        """Register a delivered record; return whether to produce its outcomes. One without any is finished at once.
+        """Register a delivered record; return whether to produce its outcomes.
 
-        False for a record that an earlier owner finished, one of an unassigned partition, and one seen before (after a
-        seek back).
+        A record without outcomes is finished at once. False for a record that an earlier owner finished, one of an
+        unassigned partition, and one seen before (after a seek back).
         """
         track = self._tracks.get(partition)
         if track is None or offset in track.open or (track.low_water is not None and offset < track.low_water):

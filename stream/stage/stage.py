@@ -13,7 +13,7 @@ from earlybird.engine.text.encoder import TextEncoder
 from earlybird.engine.text.tokenizer import duplicate_key
 from earlybird.stream.config.settings import Settings
 from earlybird.stream.feeds.reader import Reader
-from earlybird.stream.feeds.registry import OWN, parser
+from earlybird.stream.feeds.registry import topic_parsers
 from earlybird.stream.observability.figures import Values
 from earlybird.stream.observability.health import Readiness
 from earlybird.stream.observability.logging import worker_name
@@ -218,7 +218,7 @@ def reader_of(settings: Settings, languages: Sequence[str] = ()) -> Reader:
         max_age_us=None if age_s is None else round(age_s * 1_000_000),
         languages=tuple(languages),
     )
-    return Reader(limits, {topic.name: parser(topic.format) for topic in settings.topics.raw if topic.format != OWN})
+    return Reader(limits, topic_parsers({topic.name: topic.format for topic in settings.topics.raw}))
 
 
 def _lateness(settings: Settings) -> ClockLateness:

@@ -126,6 +126,10 @@ def test_vendors_records_from_kafka_to_replay(
     account = json.loads(capsys.readouterr().out)
     assert (account["records"], account["skipped"], account["missing"], account["strays"]) == (12, 3, 0, 0)
 
+    assert cli.main(["signals", "--raw", "--from", "beginning", "--limit", "11"]) == 0
+    shown = capsys.readouterr().out
+    assert all(title in shown for title in ("Orbane cuts 400 jobs", "Calder recalls no pumps", "BRK.A")), shown
+
     archive = tmp_path / "archive"
     assert cli.main(["archive", "--once", str(archive)]) == 0
     for name, more in (("topics", ()), ("files", ("--archive", str(archive)))):
