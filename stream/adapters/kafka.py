@@ -14,7 +14,6 @@ from confluent_kafka import (
 )
 
 from earlybird.stream.adapters.clients import (
-    DENIED,
     MISSING,
     ClientLog,
     close_consumer,
@@ -230,7 +229,7 @@ class KafkaSource:
             self._start_over(message, error)
         elif fatal(error):
             raise SourceError(f"Kafka has ended this member of the group for good: {error.str()}")
-        elif error.code() in DENIED:
+        elif self._log.denies(error):
             raise self._log.refusal(error, message.topic() or ", ".join(self.topics))
         elif error.code() in MISSING:
             self._log.missing(message.topic() or "")
