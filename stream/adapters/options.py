@@ -1,13 +1,13 @@
 """librdkafka options: owned by this project, its defaults, and a user's own."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
-from earlybird.stream.adapters import oauth
+from earlybird.stream.adapters import credentials
 from earlybird.stream.errors import SettingsError
 
-Options = dict[str, str | int | float | bool | oauth.TokenFunction]
-KafkaOptions = Mapping[str, str | int | float | bool | oauth.TokenFunction]
+Options = dict[str, Any]
+KafkaOptions = Mapping[str, str | int | float | bool | credentials.TokenFunction]
 """librdkafka options that a user sets, and oauth_cb."""
 
 Protocol = Literal["classic", "consumer"]
@@ -50,7 +50,7 @@ def kafka_options(overrides: KafkaOptions) -> Options:
     """
     if taken := owned(overrides):
         raise SettingsError("Kafka options that cannot be passed through:\n  " + "\n  ".join(taken))
-    return oauth.resolved(overrides)
+    return credentials.resolved(overrides)
 
 
 def owned(overrides: KafkaOptions) -> list[str]:

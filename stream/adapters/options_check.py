@@ -8,7 +8,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
-from earlybird.stream.adapters import oauth
+from earlybird.stream.adapters import credentials
 from earlybird.stream.adapters.options import (
     OWNED,
     KafkaOptions,
@@ -29,7 +29,7 @@ def kafka_faults(group: str, protocol: Protocol, overrides: KafkaOptions) -> lis
     """Return every option that cannot work, with the client's reason."""
     free = {name: value for name, value in overrides.items() if name not in OWNED}
     try:
-        free = oauth.resolved(free)
+        free = credentials.resolved(free)
     except SettingsError as error:
         return [f"kafka.options: {error}"]
     clients: list[tuple[Callable[[Any], object], Callable[[Options], Options]]] = [

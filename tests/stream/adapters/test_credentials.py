@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from earlybird.stream.adapters import msk_iam
-from earlybird.stream.adapters.oauth import resolved
+from earlybird.stream.adapters.credentials import resolved
 from earlybird.stream.adapters.options import client_options
 from earlybird.stream.adapters.options_check import kafka_faults
 from earlybird.stream.config.settings import Kafka
