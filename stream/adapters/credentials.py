@@ -42,8 +42,8 @@ def resolved(options: Mapping[str, Any]) -> dict[str, Any]:
 class _Guarded:
     """A token function that raises nothing.
 
-    confluent_kafka crashes on an exception that is raised while a client is created. After a failure the last token serves on while it is valid, then a void one, which the broker refuses; both make
-    librdkafka ask again soon.
+    confluent_kafka crashes on an exception that is raised while a client is created. After a failure the last token
+    serves on while it is valid, then a void one, which the broker refuses; both make librdkafka ask again soon.
     """
 
     def __init__(self, function: TokenFunction) -> None:
