@@ -124,7 +124,7 @@ class Session:
         ]
 
     def _wanted(self, line: Line) -> bool:
-        """Return whether a line of the backlog is late enough; without a time it is not."""
+        """Return whether a line of the backlog is late enough, which needs a time."""
         if not isinstance(line, FeedItem):
             return True
         fields = json.loads(line.value)
