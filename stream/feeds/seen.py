@@ -87,5 +87,5 @@ class FeedParser:
 
 
 def _content(item: RawNews | RawTweet) -> bytes:
-    told = item.model_dump_json(exclude={"ingested_us", "action"})
+    told = item.model_dump_json(exclude={"ingested_us", "action", "metrics"})  # likes change, texts do not
     return hashlib.blake2b(told.encode(), digest_size=16).digest()
