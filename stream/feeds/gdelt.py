@@ -1,4 +1,4 @@
-"""GDELT's article lists (DOC API). There are no ids, texts or symbols: a title, and its link."""
+"""GDELT's article lists, DOC API: titles and links, without texts, ids or symbols."""
 
 from earlybird.stream.feeds.base import Fields, Result
 from earlybird.stream.feeds.frames import json_parser, under

@@ -1,4 +1,4 @@
-"""NewsAPI's pages and articles. There are no ids, edits or deletes: an article is its link."""
+"""NewsAPI's pages and articles, which have no ids: an article is its link."""
 
 import re
 

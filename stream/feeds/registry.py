@@ -56,7 +56,7 @@ def parser(name: str) -> Parser:
 
 
 def topic_parsers(formats: Mapping[str, str]) -> dict[str, Parser]:
-    """Return the parsers of topics by name, from their formats; those of our own format have none."""
+    """Return the parsers of topics; those of our own format have none."""
     return {topic: parser(name) for topic, name in formats.items() if name != OWN}
 
 

@@ -15,7 +15,7 @@ from earlybird.stream.feeds.base import Parsed, Parser, Refused, Skipped
 from earlybird.stream.feeds.items import deletion
 
 MOST_ITEMS = 100_000
-"""Items remembered: about 20 MB; the one not seen for longest is forgotten."""
+"""Items remembered, about 30 MB of them; the one not seen for longest is forgotten."""
 
 
 class Assembling(Protocol):

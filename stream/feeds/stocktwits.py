@@ -1,4 +1,4 @@
-"""StockTwits' streams of messages. There are no edits and no deletes; `sentiment` is what the author chose."""
+"""StockTwits' streams of messages, with the sentiment that their authors chose."""
 
 from earlybird.stream.feeds.base import Fields, Result, Skipped
 from earlybird.stream.feeds.frames import json_parser, under
