@@ -1,7 +1,7 @@
 """LSEG's Machine Readable News: stories, alone or in the update message that carries them compressed.
 
-All versions of a story have one `altId`; `takeSequence` counts them. Most stories fit into one message. The others come
-in fragments, which stream.feeds.fragments assembles at a feed; here, where each record stands alone, a fragment is
+All versions of a story have one `altId`; `takeSequence` counts them. A story that is too long for one message comes in
+fragments, which stream.feeds.fragments assembles at a feed; here, where each record stands alone, a fragment is
 refused.
 """
 

@@ -22,10 +22,14 @@ _BUILT_IN: Mapping[str, str] = {
     "alpaca": "alpaca:parse",
     "benzinga": "benzinga:parse",
     "finnhub": "finnhub:parse",
+    "gdelt": "gdelt:parse",
     "massive": "massive:parse",
     "mrn": "mrn:parse",
+    "newsapi": "newsapi:parse",
     "polygon": "massive:parse",
+    "reddit": "reddit:parse",
     "rss": "rss:parse",
+    "stocktwits": "stocktwits:parse",
     "tiingo": "tiingo:parse",
     "x": "x:parse",
 }
@@ -52,7 +56,7 @@ def parser(name: str) -> Parser:
 
 
 def topic_parsers(formats: Mapping[str, str]) -> dict[str, Parser]:
-    """Return the parsers of topics by name, from their formats; those of our own format have none."""
+    """Return the parsers of topics; those of our own format have none."""
     return {topic: parser(name) for topic, name in formats.items() if name != OWN}
 
 

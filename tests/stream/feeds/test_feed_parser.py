@@ -60,6 +60,14 @@ def test_a_feed_without_updated_is_known_by_its_text() -> None:
     ]  # fmt: skip
 
 
+def test_a_post_with_more_likes_is_no_edit() -> None:
+    """A poll brings it again and again."""
+    posts = (
+        json.dumps({"id": "7", "text": "$NRVX beats", "public_metrics": {"like_count": n}}).encode() for n in (1, 2)
+    )
+    assert actions(results(registry.feed_parser("x"), *posts)) == ["create", "repeated"]
+
+
 def test_a_refused_edit_takes_its_item_back() -> None:
     """A bad line is not published, so the text that it replaces would stand for ever."""
     parse = registry.feed_parser("alpaca")

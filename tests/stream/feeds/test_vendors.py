@@ -112,7 +112,7 @@ def check(vendor: str, value: bytes) -> None:
 
 
 slow = settings(
-    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    deadline=None, max_examples=75, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 

@@ -134,6 +134,37 @@ def test_a_record_without_outcomes_is_finished_at_once() -> None:
     assert offsets.commits()[P0].offset == 7
 
 
+class Death(BaseException):
+    """As the kernel ends a process."""
+
+
+def test_a_record_that_ends_its_parser_is_refused(worlds: Worlds, make_record: MakeRecord) -> None:
+    """Each successor starts with nothing but the group's commits; the neighbours have their signals."""
+
+    def deadly(value: bytes, received_us: int) -> Any:
+        if b"kill" in value:
+            raise Death
+        return registry.parser("alpaca")(value, received_us)
+
+    words = ["opens plant", "cuts jobs", "kill", "wins order", "lifts outlook"]
+    records = [make_record(number, [alpaca(f"Norvex {word}", number)]) for number, word in enumerate(words)]
+    committed: dict[Partition, Commit] = {}
+    signals, letters, deaths = set[str](), list[Any](), 0
+    while committed.get(P0, Commit(0)).offset < len(records):
+        world = worlds(committed=committed, read=Reader(Limits(), {"news.raw": deadly}))
+        world.source.append(records)
+        try:
+            for _ in range(20):
+                world.finish()
+        except Death:
+            deaths += 1
+        assert deaths < 20
+        signals |= {signal.item_key for signal in world.signals}
+        letters += world.rejections
+    assert signals == {f"alpaca:{number}" for number in (0, 1, 3, 4)}
+    assert [(letter.reason, letter.raw.offset) for letter in letters] == [(Reason.POISON, 2)] and deaths
+
+
 def test_a_house_parser_that_raises_makes_dead_letters(worlds: Worlds, make_record: MakeRecord) -> None:
     """The stage goes on with the next record."""
 

@@ -1,0 +1,34 @@
+"""NewsAPI's pages and articles, which have no ids: an article is its link."""
+
+import re
+
+from earlybird.stream.feeds.base import Fields, Result, Skipped
+from earlybird.stream.feeds.frames import json_parser, under
+from earlybird.stream.feeds.items import news
+from earlybird.stream.feeds.values import instant, mapping, names, text
+
+_CUT = re.compile(r"\s*(?:…|\.\.\.)?\s*\[\+\d+ chars\]\s*$")
+_REMOVED = "[Removed]"
+
+
+def article(fields: Fields, received_us: int) -> Result:
+    """Return the item of one article."""
+    if "status" in fields and "title" not in fields:  # an error
+        return Skipped("control")
+    if fields.get("title") == _REMOVED:  # its link says no longer which article it was
+        return Skipped("removed")
+    content = fields.get("content")
+    return news(
+        "newsapi", fields.get("url"), received_us,
+        headline=text(fields.get("title")),
+        summary=text(fields.get("description")),
+        body=text(_CUT.sub("", content) if isinstance(content, str) else content),
+        body_format="html",
+        published_us=instant(fields.get("publishedAt"), "iso"),
+        authors=names(fields.get("author")),
+        url=text(fields.get("url")),
+        publisher=text(mapping(fields.get("source")).get("name")),
+    )  # fmt: skip
+
+
+parse = json_parser(article, under("articles"))
