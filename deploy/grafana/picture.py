@@ -36,14 +36,14 @@ def main() -> None:
 
 def draw(url: str, picture: Path, span_s: float) -> None:
     """Write the panels of the last `span_s` seconds to an SVG or PNG file."""
-    import matplotlib
+    import matplotlib as mpl
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
 
     panels = {panel["title"]: panel for panel in json.loads(DASHBOARD.read_text())["panels"]}
     end_s = time.time()
-    figure, places = pyplot.subplots(len(PANELS) // 2, 2, figsize=(12, 2.3 * len(PANELS) / 2), layout="constrained")
+    figure, places = plt.subplots(len(PANELS) // 2, 2, figsize=(12, 2.3 * len(PANELS) / 2), layout="constrained")
     for place, title in zip(places.flat, PANELS, strict=True):
         panel = panels[title]
         unit = panel["fieldConfig"]["defaults"].get("unit", "")
@@ -70,7 +70,7 @@ def draw(url: str, picture: Path, span_s: float) -> None:
     for place in places[-1]:
         place.set_xlabel("minutes", fontsize=8)
     figure.savefig(picture, dpi=100)
-    pyplot.close(figure)
+    plt.close(figure)
 
 
 def series(
