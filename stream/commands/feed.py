@@ -35,7 +35,7 @@ from earlybird.stream.observability.logging import configure_logging
 from earlybird.stream.publishing.field_map import FLAT, FieldMap
 from earlybird.stream.publishing.files import FeedFile, merged
 from earlybird.stream.publishing.interruption import Interruption
-from earlybird.stream.publishing.line_format import BadLine, FeedItem, Line, LineFormat, SkippedLine
+from earlybird.stream.publishing.line_format import TOPICS, BadLine, FeedItem, Line, LineFormat, SkippedLine
 from earlybird.stream.publishing.publish import BACK_DATED_US, Pace, publish
 from earlybird.stream.publishing.queries import Queries, Selection
 from earlybird.stream.publishing.tally import Tally
@@ -86,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
 
     settings = settings_module.load(args.config)
     configure_logging(settings.log.level, settings.log.format)
+    check_formats(settings, args.topic)
     form = line_format(args)
     files = [FeedFile(path) for path in args.files]
     known_topics(settings.kafka.bootstrap_servers, settings.kafka.options)  # reads nothing before a broker answers
@@ -133,6 +134,14 @@ def line_format(args: argparse.Namespace) -> LineFormat:
         selection=Selection(queries, args.when, args.each) if selects else None,
         parser=parser,
     )
+
+
+def check_formats(settings: settings_module.Settings, topic: str | None) -> None:
+    """Raise FeedError for a topic that a stage with these settings would read as a vendor's."""
+    named = {TOPICS["news"], TOPICS["tweet"]} if topic is None else {topic}
+    for raw in settings.topics.raw:
+        if raw.name in named and raw.format != registry.OWN:
+            raise FeedError(f"{raw.name}: read in the format {raw.format} (topics.raw); name another one with --topic")
 
 
 def account(tally: Tally, files: Sequence[FeedFile]) -> str:

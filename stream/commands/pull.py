@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from earlybird.stream.commands.arguments import positive_int
+from earlybird.stream.commands.feed import check_formats
 from earlybird.stream.config.pull import Pull
 from earlybird.stream.config.settings import PREFIX, add_config_option, load
 from earlybird.stream.errors import SettingsError
@@ -55,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from earlybird.stream.adapters.topics import known_topics
     from earlybird.stream.pull.session import Session
 
+    check_formats(settings, args.topic)
     source = _SOURCES[args.source](args, settings.pull)
     since_us = None if args.since is None else time.time_ns() // 1000 - duration_us(args.since, "--since")
     known_topics(settings.kafka.bootstrap_servers, settings.kafka.options)  # connects nowhere before a broker answers

@@ -122,3 +122,13 @@ def test_what_is_missing_is_said_before_anything_is_asked(
     """With the way to give it."""
     assert cli.main(["pull", *options]) == 2
     assert complaint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["pull", "rss", "http://127.0.0.1:1"], ["feed", "-"]])
+def test_a_vendors_topic_gets_no_records_of_ours(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    """The stage would make a dead letter of each."""
+    monkeypatch.setenv("EARLYBIRD_TOPICS__RAW", '[{"name": "news.raw", "format": "alpaca"}]')
+    assert cli.main(command) == 2
+    assert "news.raw: read in the format alpaca (topics.raw); name another one with --topic" in capsys.readouterr().err
