@@ -124,7 +124,10 @@ def line_format(args: argparse.Namespace) -> LineFormat:
         raise FeedError("--ingested now: only what comes through a pipe (-) arrives now; a file was there before")
     queries = Queries()
     specs = [*(FLAT if args.preset == "flat" else ()), *args.map]
-    parser = None if args.preset in (None, "flat") else registry.feed_parser(args.preset)
+    try:
+        parser = None if args.preset in (None, "flat") else registry.feed_parser(args.preset)
+    except ValueError as error:  # a house's own that cannot be loaded
+        raise FeedError(f"--preset: {error}") from None
     selects = args.when is not None or args.each is not None or (specs and parser is None)
     return LineFormat(
         fields=FieldMap(specs, queries) if specs else None,
