@@ -46,7 +46,7 @@ Result = RawNews | RawTweet | Skipped | Refused
 class Parsed:
     """The result of one element, and its own bytes where the record holds several.
 
-    The parser reads these bytes alone to the same result, so that a dead letter can be published again.
+    From these bytes alone the parser makes the same item, so that a dead letter can be published again.
     """
 
     result: Result

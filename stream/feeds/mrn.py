@@ -17,7 +17,7 @@ from earlybird.stream.feeds.items import news
 from earlybird.stream.feeds.values import instant, mapping, names, symbols, text, whole
 from earlybird.stream.parsing.languages import named_language
 
-LARGEST_STORY = 8 << 20  # bytes after decompression
+LARGEST_STORY = 4 << 20  # bytes after decompression
 _GZIP, _GZIP_WINDOW = b"\x1f\x8b", 31
 _RETRACTED = ("stat:canceled", "stat:withheld")
 _RIC = re.compile(r"R:([^.]+?)([a-z])?(?:\.([A-Z]{1,2}))?")
