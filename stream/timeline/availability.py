@@ -25,6 +25,8 @@ append time, else ingested_us; for signals the broker's."""
 
 QUANTILES = 1_000
 AVAILABLE = "available-us"  # header of a replay's records
+COMMITTED = "committed-us"
+"""Header of records in transactions: when theirs is due, the earliest instant at which it is committed."""
 _DIGITS = 16  # most digits of an instant until 2100
 _TIMES = re.compile(rb'"(ingested_us|updated_us)"[ \t\r\n]*+:[ \t\r\n]*+(\d{15,16})(?!\d)')
 
