@@ -74,12 +74,14 @@ def date_raw(stamped: StampedRecord, rule: Rule) -> DatedRecord:
     )
 
 
-def available_us(record: Record, signal: Signal) -> int:
+def available_us(record: Record, signal: Signal, *, read_committed: bool = True) -> int:
     """Return when this signal could be known.
 
-    That is once the broker had it, and not before its text's last edit.
+    That is once the broker had it, and not before its text's last edit. With `read_committed`, a signal in a
+    transaction is not available before that is due.
     """
-    return max(appended_us(record) or signal.ts.emitted_us, signal.ts.updated_us or 0)
+    at_us = appended_us(record) if read_committed else broker_us(record)
+    return max(at_us or signal.ts.emitted_us, signal.ts.updated_us or 0)
 
 
 def date_signal(record: Record, signal: Signal, rule: Rule) -> DatedRecord:
@@ -91,16 +93,19 @@ def date_signal(record: Record, signal: Signal, rule: Rule) -> DatedRecord:
 
 
 def appended_us(record: Record) -> int | None:
-    """Return when the broker had this signal; None without a time.
+    """Return when readers of committed records could have this signal; None without a time.
 
-    A replay's record carries the instant in a header, because Kafka would round it. A foreign header of that name may
-    hold anything, and is ignored.
+    That is the broker's append time or, in a transaction, when that was due to be committed: the commit itself leaves
+    no record that a client can read. A replay's record carries the instant in a header, because Kafka would round it. A
+    foreign header of these names may hold anything, and is ignored.
     """
+    appended = broker_us(record)
     for name, value in record.headers:
-        if name == AVAILABLE:
-            replayed_us = plausible_us(int(value)) if value and len(value) <= _DIGITS and value.isdigit() else None
-            return replayed_us or broker_us(record) or None
-    return broker_us(record) or None
+        if name in (AVAILABLE, COMMITTED) and value and len(value) <= _DIGITS and value.isdigit():
+            at_us = plausible_us(int(value))
+            if at_us is not None:
+                return at_us if name == AVAILABLE else max(at_us, appended)
+    return appended or None
 
 
 def broker_us(record: Record) -> int:
