@@ -99,13 +99,16 @@ def appended_us(record: Record) -> int | None:
     no record that a client can read. A replay's record carries the instant in a header, because Kafka would round it. A
     foreign header of these names may hold anything, and is ignored.
     """
-    appended = broker_us(record)
+    return _instant(record, AVAILABLE) or max(broker_us(record), _instant(record, COMMITTED)) or None
+
+
+def _instant(record: Record, header: str) -> int:
+    """Return the instant in a header; 0 without a plausible one."""
     for name, value in record.headers:
-        if name in (AVAILABLE, COMMITTED) and value and len(value) <= _DIGITS and value.isdigit():
-            at_us = plausible_us(int(value))
-            if at_us is not None:
-                return at_us if name == AVAILABLE else max(at_us, appended)
-    return appended or None
+        if name == header:
+            at_us = plausible_us(int(value)) if value and len(value) <= _DIGITS and value.isdigit() else None
+            return at_us or 0
+    return 0
 
 
 def broker_us(record: Record) -> int:
@@ -171,11 +174,13 @@ class Empirical:
 
 
 def stage_latency_us(record: Record, signal: Signal) -> int | None:
-    """Return the live run's time from reading the raw record to the broker's append.
+    """Return the live run's time from reading the raw record until readers could have the signal.
 
     None without a timestamp.
     """
-    return None if record.timestamp_us is None else record.timestamp_us - signal.ts.consumed_us
+    if record.timestamp_us is None:
+        return None
+    return max(record.timestamp_us, _instant(record, COMMITTED)) - signal.ts.consumed_us
 
 
 def _items(value: bytes | None) -> list[dict[str, Any]]:

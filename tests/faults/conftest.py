@@ -85,11 +85,12 @@ class Ground:
             "KAFKA__OPTIONS__SESSION_TIMEOUT_MS": "1500",
         } | more
 
-    def publish(self, items: Sequence[dict[str, Any]]) -> None:
-        """All acknowledged when this returns."""
+    def publish(self, items: Sequence[dict[str, Any] | list[dict[str, Any]]]) -> None:
+        """Items, or arrays of them; all acknowledged when this returns."""
         sink = KafkaSink(self.bootstrap_servers)
         for one in items:
-            sink.send(Outgoing(self.news, one["item_key"].encode(), json.dumps(one).encode()))
+            first = one[0] if isinstance(one, list) else one
+            sink.send(Outgoing(self.news, first["item_key"].encode(), json.dumps(one).encode()))
         settle(sink)
         sink.close()
 

@@ -39,7 +39,7 @@ class MemoryTransactions:
         for kept in [kept for kept in self._open if not kept.arrived][:count]:
             kept.arrived = True
 
-    def receipts(self, timeout_ms: int = 0) -> list[object]:  # noqa: ARG002
+    def receipts(self, timeout_ms: int = 0) -> list[object]:
         self._produce()
         new = [kept for kept in self._open if kept.arrived and not kept.acknowledged]
         for kept in new:
