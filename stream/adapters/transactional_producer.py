@@ -76,7 +76,7 @@ class TransactionalProducer:
         `delivered` is called with the broker's answer, unless the transaction is broken by then.
         """
         report = partial(self._delivered, self._producer, self.begun_s, delivered)
-        headers = [*outgoing.headers, *more]
+        headers: list[tuple[str, str | bytes | None]] = [*outgoing.headers, *more]
         while True:
             try:
                 self._producer.produce(
@@ -96,9 +96,7 @@ class TransactionalProducer:
 
     def commit(self, offsets: list[TopicPartition], group: object) -> bool:
         """Commit with these offsets, however long the broker takes; return False if the transaction is `broken`."""
-        if offsets and not self._ask(
-            partial(self._producer.send_offsets_to_transaction, offsets, group, TRY_S)  # type: ignore[arg-type]
-        ):
+        if offsets and not self._ask(partial(self._producer.send_offsets_to_transaction, offsets, group, TRY_S)):
             return False
         committed = self._ask(partial(self._producer.commit_transaction, TRY_S), in_doubt=True)
         if committed:

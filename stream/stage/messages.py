@@ -173,7 +173,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class CommitTransaction:
-    """The offsets (Source.offsets_for) with which to commit the prepared transaction."""
+    """The offsets (TransactionalSource.offsets_for) with which to commit the prepared transaction."""
 
     offsets: object
 

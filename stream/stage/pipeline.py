@@ -39,7 +39,7 @@ from earlybird.stream.stage.messages import (
     ToPublisher,
 )
 from earlybird.stream.stage.offsets import OffsetTracker
-from earlybird.stream.stage.transactions import TransactionCommits
+from earlybird.stream.stage.transactions import TransactionalSource, TransactionCommits
 
 log = structlog.get_logger(__name__)
 
@@ -76,11 +76,11 @@ class Pipeline:
         self.finished_total = 0  # entries whose outcome the broker has acknowledged
         self.shed_total = 0  # entries that were too old when consumed
         self.last_loop_s = time.monotonic()  # when the loop last turned, for /healthz
-        self._commits: Commits = (
-            TransactionCommits(source, self.offsets, publish, self._collect_until, budget.transaction_interval_ms)
-            if transactional
-            else OffsetCommits(source, self.offsets, budget.commit_interval_ms)
-        )
+        self._commits: Commits = OffsetCommits(source, self.offsets, budget.commit_interval_ms)
+        if transactional:
+            assert isinstance(source, TransactionalSource), "a sink without its source. This is a bug."
+            interval_ms = budget.transaction_interval_ms
+            self._commits = TransactionCommits(source, self.offsets, publish, self._collect_until, interval_ms)
         self._ends: dict[Partition, int] = {}  # every readable record below was given to the parser
         self._fences: list[Fence] = []  # until their published outcomes are acknowledged
 

@@ -18,8 +18,9 @@ the second may never be committed; so they leave together (stream.stage.chains).
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
-from earlybird.stream.ports import Commit, Partition, Source, TransactionalSink
+from earlybird.stream.ports import Commit, Partition, Sink, Source
 from earlybird.stream.stage.messages import (
     CommitTransaction,
     Ended,
@@ -33,6 +34,51 @@ from earlybird.stream.stage.offsets import OffsetTracker
 COMMIT_TIMEOUT_MS = 5_000  # for a commit that is waited for
 
 
+@runtime_checkable
+class TransactionalSource(Source, Protocol):
+    """A Source whose offsets can be committed together with outcomes."""
+
+    def offsets_for(self, commits: Mapping[Partition, Commit]) -> object:
+        """Return the commits, with our standing in the group, in the form that a TransactionalSink takes.
+
+        The broker refuses them once the group has given our partitions to another member.
+        """
+
+
+@runtime_checkable
+class TransactionalSink(Sink, Protocol):
+    """A Sink whose records become visible together, at a commit that also stores the group's offsets.
+
+    A transaction begins with its first record, never empty. A record without a receipt is outside of transactions. A
+    transaction that fails is aborted, and its records are produced again in the next one; their receipts are returned
+    once only.
+    """
+
+    @property
+    def due(self) -> bool:
+        """Whether the open transaction has been open for long enough."""
+
+    def hold(self) -> None:
+        """Leave records sent from now on for the next transaction, until `commit` or an abort."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether the broker has acknowledged every record of a held transaction."""
+
+    def commit(self, offsets: object) -> bool:
+        """Commit the settled transaction with offsets of a TransactionalSource; return whether it was.
+
+        Waits for the broker, however long. False: it was aborted. Raises SinkError when another process has our place,
+        or when nobody knows whether the commit happened.
+        """
+
+    def drop(self, unwanted: Callable[[object], bool]) -> list[object]:
+        """Forget uncommitted records with such receipts, aborting the transaction that holds any of them.
+
+        Returns those of the receipts that `receipts` has not returned.
+        """
+
+
 class TransactionCommits:
     """The consumer's part: snapshots of the tracker. Not thread-safe: consumer thread only."""
 
@@ -40,7 +86,7 @@ class TransactionCommits:
 
     def __init__(
         self,
-        source: Source,
+        source: TransactionalSource,
         offsets: OffsetTracker,
         publish: Callable[[ToTransaction], None],
         wait: Callable[[Callable[[], bool], int], None],

@@ -213,7 +213,9 @@ class Delivery(RuleBasedStateMachine):
 
 
 SETTINGS = settings(max_examples=100, stateful_step_count=50, deadline=None)
-HUNT = settings(SETTINGS, max_examples=500, derandomize=True, database=None, report_multiple_bugs=False, phases=[Phase.generate])
+HUNT = settings(
+    SETTINGS, max_examples=500, derandomize=True, database=None, report_multiple_bugs=False, phases=[Phase.generate]
+)
 
 
 @pytest.fixture(autouse=True)
