@@ -160,9 +160,12 @@ class TransactionalProducer:
         return None
 
     def _start_anew(self, error: KafkaError, begun_s: float | None) -> None:
-        """Go on with a new producer where the broker has ended our transaction for its age."""
+        """Go on with a new producer where the broker has ended our transaction for its age.
+
+        It says so in several ways; within that age it means that another process has our place.
+        """
         aged = begun_s is not None and self._monotonic() - begun_s > self._timeout_s
-        if error.code() != KafkaError._FENCED or not aged:
+        if not aged:
             log.error("transactions.fenced", transactional_id=self._id, reason=error.str())
             raise SinkError(f"Kafka has ended this process's transactional id {self._id}: {error.str()}")
         log.warning("transaction.expired", transactional_id=self._id, reason=error.str())
