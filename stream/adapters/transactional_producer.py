@@ -19,6 +19,9 @@ log = structlog.get_logger(__name__)
 TRY_S = 1.0  # time-out per request, which is then resumed
 CLOSE_S = 2.0
 
+# Producing again does not help with these. Without its map a commit would not name what the transaction holds.
+HOPELESS = DENIED | {KafkaError.OFFSET_METADATA_TOO_LARGE}
+
 Delivered = Callable[[KafkaError | None, Message], None]
 Headers = Sequence[tuple[str, bytes]]
 
@@ -105,6 +108,7 @@ class TransactionalProducer:
 
     def abort(self) -> None:
         """Abort the open transaction, however long the broker takes."""
+        self._raise_failure()
         begun_s, self.begun_s = self.begun_s, None
         if begun_s is not None and not (self.broken and fatal(self.broken)):
             self._ask(partial(self._producer.abort_transaction, TRY_S))
@@ -204,7 +208,7 @@ class TransactionalProducer:
     def _raise_failure(self) -> None:
         if self.log.failure is not None:
             raise SinkError(f"not delivered: {self.log.failure}")
-        if self.broken is not None and self.broken.code() in DENIED:
+        if self.broken is not None and self.broken.code() in HOPELESS:
             raise self._refused(self.broken)
 
     def _refused(self, error: KafkaError) -> SinkError:

@@ -99,7 +99,8 @@ class Pipeline:
     def run_once(self) -> None:
         """Run one turn: settle finished entries, read new records, and commit when due."""
         self._collect_finished(0.0)
-        if room := self._backpressure.room(self.in_flight):
+        full = self._commits.behind and not self.offsets.suspects
+        if room := self._backpressure.room(self._budget.max_in_flight if full else self.in_flight):
             self._poll_records(room)
         else:
             self._collect_finished(0.01)

@@ -98,6 +98,7 @@ class TransactionCommits:
         self._due_s = 0.0
         self._under_way: dict[Partition, int | None] | None = None  # partitions of the snapshot sent, with their epochs
         self._outcome: bool | None = None  # of the last snapshot
+        self.behind = False
         self._ending: Sequence[Partition] = ()
         self._attempt: Mapping[Partition, Commit] = {}
 
@@ -126,7 +127,8 @@ class TransactionCommits:
         assert self._under_way is not None, f"{message} of no snapshot. This is a bug."
         epochs, self._under_way, self._outcome = self._under_way, None, message.committed
         self._due_s = time.monotonic() + 2 * self._interval_s
-        if not message.committed:
+        self.behind = not message.committed
+        if self.behind:
             self._offsets.uncommitted([p for p, epoch in epochs.items() if self._offsets.epoch(p) == epoch])
 
     def _send_snapshot(self) -> None:
