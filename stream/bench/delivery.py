@@ -14,7 +14,7 @@ RATE = 100.0
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRun:
-    """Throughput without a model, latency at RATE texts per second with the bundled one.
+    """Throughput and latency at RATE texts per second, without a model.
 
     Latencies in milliseconds, from raw record to a reader of committed records, and to one of all records.
     """
@@ -39,6 +39,7 @@ def measure(target: BenchTarget, delivery: Delivery, seconds: float) -> Delivery
             replace(target, raw=f"{target.raw}-paced", signals=f"{target.raw}-latency"),
             RATE,
             seconds,
+            "null",
             read_committed=read_committed,
         )
         for read_committed in (True, False)
