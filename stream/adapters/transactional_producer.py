@@ -98,7 +98,10 @@ class TransactionalProducer:
                 return True
 
     def commit(self, offsets: list[TopicPartition], group: object) -> bool:
-        """Commit with these offsets, however long the broker takes; return False if the transaction is `broken`."""
+        """Commit with these offsets, however long the broker takes.
+
+        Returns False if the transaction is `broken` and must be aborted.
+        """
         if offsets and not self._ask(partial(self._producer.send_offsets_to_transaction, offsets, group, TRY_S)):
             return False
         committed = self._ask(partial(self._producer.commit_transaction, TRY_S), in_doubt=True)
@@ -164,7 +167,7 @@ class TransactionalProducer:
         return None
 
     def _start_anew(self, error: KafkaError, begun_s: float | None) -> None:
-        """Go on with a new producer where the broker has ended our transaction for its age.
+        """Go on with a new producer if the transaction was ended for its age.
 
         It says so in several ways; within that age it means that another process has our place.
         """

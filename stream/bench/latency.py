@@ -38,7 +38,9 @@ class Latency:
 def latency(
     target: BenchTarget, rate: float, seconds: float, engine: str = "bundled", *, read_committed: bool = True
 ) -> Latency:
-    """Measure latency at `rate` texts per second for `seconds`, as a reader of committed or of all records.
+    """Measure latency at `rate` texts per second for `seconds`.
+
+    `read_committed`: as a reader of committed records, else of all. The raw topic must be empty.
 
     Raises StreamError when signals are missing.
     """

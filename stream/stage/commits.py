@@ -1,4 +1,4 @@
-"""How finished records become commits: when they are due, at once, and before a record is read."""
+"""How finished records become commits: when due, at once, and before a record is read."""
 
 import time
 from collections.abc import Mapping, Sequence

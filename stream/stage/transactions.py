@@ -39,15 +39,15 @@ class TransactionalSource(Source, Protocol):
     """A Source whose offsets can be committed together with outcomes."""
 
     def offsets_for(self, commits: Mapping[Partition, Commit]) -> object:
-        """Return the commits, with our standing in the group, in the form that a TransactionalSink takes.
+        """Return the commits in the form that a TransactionalSink takes.
 
-        The broker refuses them once the group has given our partitions to another member.
+        They carry our standing in the group: the broker refuses them once our partitions are another member's.
         """
 
 
 @runtime_checkable
 class TransactionalSink(Sink, Protocol):
-    """A Sink whose records become visible together, at a commit that also stores the group's offsets.
+    """A Sink whose records become visible together, with the group's offsets.
 
     A transaction begins with its first record, never empty. A record without a receipt is outside of transactions. A
     transaction that fails is aborted, and its records are produced again in the next one; their receipts are returned
@@ -151,7 +151,10 @@ class TransactionCommits:
 
 
 class TransactionSteps:
-    """The publisher's part: when to hold, to prepare and to commit. Not thread-safe: publisher thread only."""
+    """The publisher's part: when to hold, to prepare and to commit.
+
+    Not thread-safe: publisher thread only.
+    """
 
     def __init__(self, sink: TransactionalSink, reply: Callable[[FromTransaction], None]) -> None:
         self._sink, self._reply = sink, reply
@@ -170,7 +173,7 @@ class TransactionSteps:
         self._reply(Ended(committed))
 
     def run_once(self) -> None:
-        """Hold and prepare, when it is time. Called after the entries acknowledged so far were handed back."""
+        """Hold and prepare, when it is time; entries acknowledged so far were handed back."""
         if self._prepared:
             return
         if self._asked or self._sink.due:
