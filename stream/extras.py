@@ -10,6 +10,7 @@ MODULES_BY_EXTRA = {
     "stream": {
         "backports",  # of backports.zstd
         "hiredis",
+        "opentelemetry",
         "prometheus_client",
         "pydantic_settings",
         "redis",

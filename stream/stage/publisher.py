@@ -42,6 +42,7 @@ from earlybird.stream.stage.outcome import (
     signal_fields,
     signal_record,
 )
+from earlybird.stream.stage.spans import Spans
 
 log = structlog.get_logger(__name__)
 
@@ -56,11 +57,19 @@ class Publisher:
     Not thread-safe. Other threads use only the queues `inbox` and `finished`, and may read `loops`.
     """
 
-    def __init__(self, sink: Sink, origin: Origin, control_topic: str, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        origin: Origin,
+        control_topic: str,
+        clock: Clock,
+        metrics: Metrics,
+        spans: Spans | None = None,
+    ) -> None:
         self.inbox: SimpleQueue[ToPublisher] = SimpleQueue()
         self.finished: SimpleQueue[FromPublisher] = SimpleQueue()
         self._sink, self._origin, self._control_topic = sink, origin, control_topic
-        self._clock, self._metrics = clock, metrics
+        self._clock, self._metrics, self._spans = clock, metrics, spans
         self._answers: dict[int, Answer] = {}  # by ticket, until the consumer forgets it
         self._waiting: dict[int, list[Entry]] = {}  # ticket -> entries without an answer
         self._chains: dict[str, deque[Entry]] = {}  # item_key -> entries not sent yet, in raw order
@@ -164,6 +173,8 @@ class Publisher:
             entry.fenced = True
             self._finished.append(entry)
             return
+        if self._spans:
+            self._spans.start(entry)
         try:
             records = self._records(entry)
         except Exception as error:  # a text that breaks our code must not stop the others
@@ -257,6 +268,8 @@ class Publisher:
             return
         self._unacked[entry.partition] -= 1
         self._finished.append(entry)
+        if self._spans:
+            self._spans.end(entry)
         for outcome in entry.produced:
             if isinstance(outcome, Rejection):
                 self._metrics.rejected(outcome.reason)
