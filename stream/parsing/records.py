@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from earlybird.engine.text.assembly import Text
 from earlybird.schemas.base import INT64_MAX
+from earlybird.schemas.framing import unframed
 from earlybird.schemas.raw import RAW, Action, RawNews, RawTweet, RevisionKind, Symbol
 from earlybird.schemas.rejection import Reason
 from earlybird.schemas.symbols import canonical_symbol
@@ -125,7 +126,10 @@ class Limits:
 
 
 def read(record: Record, limits: Limits) -> list[Element]:
-    """Parse one raw record in the `earlybird` format into elements, at least one, in order."""
+    """Parse one raw record in the `earlybird` format into elements, at least one, in order.
+
+    The JSON may be in a schema registry's frame.
+    """
     position = Position(record.topic, record.partition, record.offset)
     value = record.value
     if value is None:
@@ -133,6 +137,7 @@ def read(record: Record, limits: Limits) -> list[Element]:
     if len(value) > limits.max_record_bytes:
         detail = f"at most {limits.max_record_bytes} bytes allowed, was {len(value)}"
         return [refused_record(record, Reason.TOO_LARGE, detail)]
+    value = unframed(value)
     if is_array(value):
         return _read_array(value, position, limits, record)
     return [_read_element(value, position, limits, record)]
