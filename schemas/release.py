@@ -47,7 +47,7 @@ def latest(kind: type[Message]) -> str:
 
 
 def union(title: str, *kinds: type[Message]) -> str:
-    """Return one schema of several messages in their latest versions, for a topic that has them all."""
+    """Return one schema of the latest versions of several messages, for their common topic."""
     schemas = [json.loads(latest(kind)) for kind in kinds]
     shared: dict[str, Any] = {}
     for schema in schemas:

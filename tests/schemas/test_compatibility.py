@@ -58,7 +58,8 @@ def refused(old: Schema, new: Schema, olds: Schema, news: Schema, place: str = "
 def resolved(schema: Schema, definitions: Schema) -> Schema:
     if "$ref" not in schema:
         return schema
-    return definitions[schema["$ref"].removeprefix("#/$defs/")] | {k: v for k, v in schema.items() if k != "$ref"}
+    named: Schema = definitions[schema["$ref"].removeprefix("#/$defs/")]
+    return named | {name: value for name, value in schema.items() if name != "$ref"}
 
 
 def allowed(schema: Schema) -> set[str] | None:

@@ -29,10 +29,10 @@ def framed(value: dict[str, Any], **options: Any) -> tuple[bytes, list[Any]]:
     """The value as their serialiser writes it under our released schema, and the headers."""
     registry = SchemaRegistryClient.new_client({"url": "mock://test"})
     write = JSONSerializer(Schema(release.released("raw-news-1.1"), "JSON"), registry, conf=options)
-    context = SerializationContext("news.raw", MessageField.VALUE, [])
-    content = write(value, context)
-    assert registry.get_subjects() == ["news.raw-value"]
-    return content, context.headers
+    headers: list[Any] = []
+    content = write(value, SerializationContext("news.raw", MessageField.VALUE, headers))
+    assert registry.get_subjects() == ["news.raw-value"] and content is not None
+    return content, headers
 
 
 def test_what_their_serialiser_writes_is_read() -> None:
