@@ -41,6 +41,23 @@ def released(name: str) -> str:
     return (FOLDER / f"{name}.json").read_text(encoding="utf-8")
 
 
+def latest(kind: type[Message]) -> str:
+    """Return the content of the frozen file of a message's latest version."""
+    return released(next(name for name, message in MESSAGES.items() if message is kind))
+
+
+def union(title: str, *kinds: type[Message]) -> str:
+    """Return one schema of the latest versions of several messages, for their common topic."""
+    schemas = [json.loads(latest(kind)) for kind in kinds]
+    shared: dict[str, Any] = {}
+    for schema in schemas:
+        for name, definition in schema.pop("$defs", {}).items():
+            assert shared.setdefault(name, definition) == definition, f"two definitions of {name}. This is a bug."
+    own = {schema["title"]: schema for schema in schemas}
+    choice = [{"$ref": f"#/$defs/{name}"} for name in own]
+    return json.dumps({"title": title, "oneOf": choice, "$defs": shared | own}, sort_keys=True)
+
+
 if __name__ == "__main__":  # for a new version: run python -m earlybird.schemas.release, commit the file
     for new in sorted(MESSAGES):
         path = FOLDER / f"{new}.json"

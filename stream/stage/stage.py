@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
+from opentelemetry.trace import Tracer
+
 from earlybird.engine.runtime import tune_interpreter
 from earlybird.engine.text.encoder import TextEncoder
 from earlybird.engine.text.tokenizer import duplicate_key
@@ -30,6 +32,7 @@ from earlybird.stream.stage.messages import Answers, Failed, Inference, Stop
 from earlybird.stream.stage.outcome import Origin
 from earlybird.stream.stage.pipeline import Pipeline
 from earlybird.stream.stage.publisher import Publisher
+from earlybird.stream.stage.spans import Spans
 from earlybird.stream.stage.transactions import TransactionalSink
 
 SINK_COUNTERS = ("errors", "produced_again", "transactions_committed", "transactions_aborted")
@@ -87,15 +90,17 @@ class Stage:
         metrics: Metrics,
         lateness: LatenessPolicy | None = None,
         make_inference: InferenceFactory | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """Create it. `lateness` and `make_inference` replace the defaults.
 
         `lateness` replaces the clock-based policy (replay); `make_inference` replaces the engine threads (tests,
-        consumer processes).
+        consumer processes). With a `tracer` each text gets a span.
         """
         self.worker = worker_name()
         self._source, self._sink, self._cache = source, sink, cache
-        self._publisher = Publisher(sink, origin, settings.topics.control, clock, metrics)
+        spans = None if tracer is None else Spans(tracer, clock, settings.group)
+        self._publisher = Publisher(sink, origin, settings.topics.control, clock, metrics, spans)
         publish = self._publisher.inbox.put
         if make_inference is None:
             assert isinstance(engine, EngineBackend), f"nothing computes, was {engine!r}. This is a bug."
