@@ -18,8 +18,10 @@ from earlybird.engine.engine import Engine as LoadedEngine
 from earlybird.stream import cli, service
 from earlybird.stream.client import Signals
 from earlybird.stream.config import settings
+from earlybird.stream.config.engine import Engine
+from earlybird.stream.config.redis import Redis
 from earlybird.stream.config.report import HIDDEN, effective, fields
-from earlybird.stream.config.settings import Engine, Redis, Settings, load
+from earlybird.stream.config.settings import Settings, load
 from earlybird.stream.config.tree import without_unreadable
 from earlybird.stream.errors import SettingsError
 from earlybird.stream.observability.health import HealthServer, Readiness
