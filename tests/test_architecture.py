@@ -19,7 +19,7 @@ LAYERS = (
     {"parsing", "config", "feeds"},
     {"adapters"},
     {"publishing", "monitor", "archive"},
-    {"stage"},
+    {"stage", "pull"},
     {"consumer_processes", "subscription", "run_worker"},
     {"service", "replay", "startup_check", "cli", "views"},
     {"client", "demo"},
