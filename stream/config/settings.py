@@ -8,9 +8,9 @@ import argparse
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import Field, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveInt, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource
 from pydantic_settings import SettingsError as UnreadableVariable
 
@@ -20,15 +20,14 @@ from earlybird.stream.config.pull import Pull
 from earlybird.stream.config.redis import Redis
 from earlybird.stream.config.report import as_message, explain, misspelt
 from earlybird.stream.config.secrets import tree_with_secrets, variables_with_secrets
+from earlybird.stream.config.topics import Topics
 from earlybird.stream.config.tree import merged, without, without_unreadable
 from earlybird.stream.config.types import (
     Brokers,
-    FormatName,
     Group,
     GroupName,
     Milliseconds,
     MillisecondsOrOff,
-    TopicName,
 )
 from earlybird.stream.config.views import Views
 from earlybird.stream.errors import SettingsError
@@ -53,33 +52,6 @@ class Kafka(Group):
     )
 
 
-class RawTopic(Group):
-    """A raw topic to consume."""
-
-    name: TopicName
-    format: FormatName = "earlybird"
-
-
-class Topics(Group):
-    """Names of the topics."""
-
-    raw: tuple[RawTopic, ...] = Field(
-        default=(RawTopic(name="news.raw"), RawTopic(name="tweets.raw")),
-        min_length=1,
-        description="raw topics to consume, each with the format of its records: earlybird, or a vendor's "
-        "(alpaca, benzinga, ...)",
-    )
-    signals: TopicName = Field(default="signals", description="topic of the signals")
-    control: TopicName = Field(default="signals.control", description="topic of the heartbeats")
-    dlq: TopicName = Field(default="raw.dlq", description="topic of the dead letters")
-
-    @model_validator(mode="after")
-    def _no_topic_twice(self) -> Self:
-        names = [topic.name for topic in self.raw] + [self.signals, self.control, self.dlq]
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:  # a stage that reads its own output never ends
-            raise ValueError(f"each topic has one use, used twice: {', '.join(repeated)}")
-        return self
 
 
 class Limits(Group):

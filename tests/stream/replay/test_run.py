@@ -25,7 +25,8 @@ from earlybird.stream.archive.reader import ArchiveHistory, read_signals
 from earlybird.stream.archive.writer import Archiver
 from earlybird.stream.commands.replay import summary
 from earlybird.stream.config import settings as settings_module
-from earlybird.stream.config.settings import RawTopic, Settings
+from earlybird.stream.config.settings import Settings
+from earlybird.stream.config.topics import RawTopic
 from earlybird.stream.config.traces import trace_exporters
 from earlybird.stream.errors import SettingsError, SourceError
 from earlybird.stream.observability.metrics import Metrics
