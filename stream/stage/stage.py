@@ -30,6 +30,9 @@ from earlybird.stream.stage.messages import Answers, Failed, Inference, Stop
 from earlybird.stream.stage.outcome import Origin
 from earlybird.stream.stage.pipeline import Pipeline
 from earlybird.stream.stage.publisher import Publisher
+from earlybird.stream.stage.transactions import TransactionalSink
+
+SINK_COUNTERS = ("errors", "produced_again", "transactions_committed", "transactions_aborted")
 
 
 class TextSide(Protocol):
@@ -123,6 +126,7 @@ class Stage:
             reader_of(settings, engine.languages),
             _budget(settings),
             lateness or _lateness(settings),
+            transactional=isinstance(sink, TransactionalSink),
         )
         interval_ms = settings.timing.heartbeat_interval_ms
         self._max_in_flight = settings.limits.max_in_flight
@@ -199,7 +203,7 @@ class Stage:
             **_figures_of(
                 "source", self._source, "out_of_range", "topics_recreated", "commits_accepted", "commits_refused"
             ),
-            **_figures_of("sink", self._sink, "errors", "produced_again"),
+            **_figures_of("sink", self._sink, *SINK_COUNTERS),
             **{f"cache.{name}": value for name, value in getattr(self._cache, "figures", {}).items()},
         }
 
@@ -233,6 +237,7 @@ def _budget(settings: Settings) -> Budget:
     return Budget(
         max_in_flight=settings.limits.max_in_flight,
         poll_timeout_ms=timing.poll_timeout_ms,
+        transaction_interval_ms=timing.transaction_interval_ms,
         commit_interval_ms=timing.commit_interval_ms,
         revoke_timeout_ms=timing.revoke_timeout_ms,
         shutdown_timeout_ms=round(timing.drain_timeout_s * 1000),
