@@ -38,9 +38,9 @@ class Linker:
     """Finds the names of a table in texts.
 
     A name counts where its words stand whole; of overlapping ones the first and then the longest counts. A word of the
-    table in capitals (a ticker) stands for itself only; any other word also for its capitals, and one in lower case for
-    any case. Where a row names context words, one of them must stand in the text. In a text all in capitals, a name
-    in capitals needs them.
+    table in capitals (a ticker) stands for itself only, one with a capital for any spelling that begins with a capital,
+    one in lower case for any. Where a row names context words, one of them must stand in the text. In a text all in
+    capitals, a name in capitals needs them.
 
     Not thread-safe: consumer thread only; other threads may read `texts`.
     """
@@ -61,14 +61,20 @@ class Linker:
         present = symbols_of(item)
         if present and not self._every:
             return item
-        # A source's clock may be ahead, but no text is younger than its arrival here.
-        at_us = item.ingested_us if item.published_us is None else min(item.published_us, item.ingested_us)
         names = {symbol.symbol for symbol in present}
-        found = [symbol for symbol in self.symbols(text_of(item), at_us) if symbol.symbol not in names]
+        found = [symbol for symbol in self.symbols(text_of(item), self.time_of(item)) if symbol.symbol not in names]
         if not found:
             return item
         self.texts += 1
         return item.model_copy(update={"symbols": (*present, *found)[: max(MOST_ALL, len(present))]})
+
+    @staticmethod
+    def time_of(item: RawNews | RawTweet) -> int:
+        """Return the instant whose names hold for an item, the same for all its versions: when it was published.
+
+        Without that, or where its source's clock was ahead, it is when the item was ingested.
+        """
+        return item.ingested_us if item.published_us is None else min(item.published_us, item.ingested_us)
 
     def symbols(self, text: Text, at_us: int) -> list[Symbol]:
         """Return the symbols that a text names, the most relevant first."""
@@ -128,7 +134,7 @@ def _words(part: str, is_markup: bool) -> list[str]:
 def _is_spelt(names: Sequence[str], words: Iterable[str]) -> bool:
     """Return whether words that are equal but for their case have the capitals of a name."""
     return all(
-        word in (name, name.upper()) or (name.islower() and word == name.capitalize())
+        word == name or name.islower() or (not name.isupper() and (word.isupper() or word[0] == name[0].upper()))
         for name, word in zip(names, words, strict=True)
     )
 
