@@ -138,6 +138,7 @@ class Signal(Message):
     lang: str | None = None
     symbols: tuple[Symbol, ...] = ()
     primary_symbol: CanonicalSymbol | None = None
+    symbol_table: str | None = None  # hash of the table that links symbols; null: none was in use (since 1.3)
     label: Label | None = None
     probs: Probabilities | None = None
     score: Annotated[float, Field(ge=-1.0, le=1.0)] | None = None

@@ -99,6 +99,17 @@ class Redis(Group):
     budget_ms: Milliseconds = Field(default=20, description="time-out of one call to the cache, in ms")
 
 
+class Symbols(Group):
+    """Symbols for texts that come without; off without a table."""
+
+    table: Path | None = Field(
+        default=None, description="table of names and their symbols, see [symbols](symbols.md); none: off"
+    )
+    link: Literal["missing", "every"] = Field(
+        default="missing", description="missing: texts without symbols; every: all texts, beside those of the provider"
+    )
+
+
 class Engine(Group):
     """How the model runs; only `dtype` can change a result beyond rounding."""
 
@@ -199,6 +210,7 @@ class Settings(Group):
     )
     kafka: Kafka = Kafka()
     topics: Topics = Topics()
+    symbols: Symbols = Symbols()
     redis: Redis = Redis()
     engine: Engine = Field(default_factory=Engine)
     limits: Limits = Limits()

@@ -5,7 +5,7 @@ known item_key also retracts the item's earlier text, because its source has rep
 This module does not know what was published before, so it does this for every refusal.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
@@ -24,6 +24,9 @@ from earlybird.stream.ports import Position, Record
 from earlybird.stream.timeline.instants import plausible_us
 
 LONGEST_ITEM_KEY = 512  # the limit in RawItem
+
+Link = Callable[[RawNews | RawTweet], RawNews | RawTweet]
+"""Adds to an item the symbols that its text names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +127,11 @@ class Limits:
     languages: tuple[str, ...] = ("en",)  # primary subtags the model was trained on; empty: any
 
 
-def read(record: Record, limits: Limits) -> list[Element]:
-    """Parse one raw record in the `earlybird` format into elements, at least one, in order."""
+def read(record: Record, limits: Limits, link: Link = lambda item: item) -> list[Element]:
+    """Parse one raw record in the `earlybird` format into elements, at least one, in order.
+
+    Every outcome of an item, a refusal's retraction as well, has the symbols that `link` gave it.
+    """
     position = Position(record.topic, record.partition, record.offset)
     value = record.value
     if value is None:
@@ -134,8 +140,8 @@ def read(record: Record, limits: Limits) -> list[Element]:
         detail = f"at most {limits.max_record_bytes} bytes allowed, was {len(value)}"
         return [refused_record(record, Reason.TOO_LARGE, detail)]
     if is_array(value):
-        return _read_array(value, position, limits, record)
-    return [_read_element(value, position, limits, record)]
+        return _read_array(value, position, limits, record, link)
+    return [_read_element(value, position, limits, record, link)]
 
 
 def refused_record(record: Record, reason: Reason, detail: str) -> Refusal:
@@ -146,7 +152,7 @@ def refused_record(record: Record, reason: Reason, detail: str) -> Refusal:
     return _refusal(Position(record.topic, record.partition, record.offset), reason, detail, record, {})
 
 
-def _read_array(value: bytes, position: Position, limits: Limits, record: Record) -> list[Element]:
+def _read_array(value: bytes, position: Position, limits: Limits, record: Record, link: Link) -> list[Element]:
     try:
         parts = split(value, limits.max_elements)
     except NotAnArray as error:
@@ -156,12 +162,12 @@ def _read_array(value: bytes, position: Position, limits: Limits, record: Record
     unkeyed = replace(record, key=None)  # the record's key need not be that of a faulty element
     places = (replace(position, index=index) for index in range(len(parts)))
     return [
-        replace(_read_element(part, place, limits, unkeyed), part=part)
+        replace(_read_element(part, place, limits, unkeyed, link), part=part)
         for part, place in zip(parts, places, strict=True)
     ]
 
 
-def _read_element(value: bytes, position: Position, limits: Limits, record: Record) -> Element:
+def _read_element(value: bytes, position: Position, limits: Limits, record: Record, link: Link) -> Element:
     """Parse one JSON object into one element."""
     try:
         item = RAW.validate_json(value)
@@ -169,7 +175,7 @@ def _read_element(value: bytes, position: Position, limits: Limits, record: Reco
         fields = fields_of(value)
         return _refusal(position, *explain(error, value, fields), record, fields)
     expected_key = f"{item.source}:{item.source_item_id}"
-    readable = Readable(position, item)
+    readable = Readable(position, link(item))
     if item.item_key != expected_key:
         detail = f"item_key is source:source_item_id, {quoted(expected_key)}, was {quoted(item.item_key)}"
         return readable.refused(Reason.MALFORMED, detail)

@@ -102,6 +102,7 @@ class ReplaySummary:
         self.rejections: Counter[str] = Counter()
         self.exit_layers: Counter[int] = Counter()
         self.models: dict[str, dict[str, Any]] = {}  # by sha256, configuration and numerics
+        self.symbol_tables: set[str] = set()
         self.first_us: int | None = None
         self.last_us: int | None = None
         self._content = hashlib.sha256()
@@ -119,6 +120,7 @@ class ReplaySummary:
     def signal(self, signal: Signal, available_us: int) -> None:
         model = signal.model
         self.models.setdefault(f"{model.sha256}:{model.config_hash}:{model.numerics}", model.model_dump(mode="json"))
+        self.symbol_tables.update([signal.symbol_table] if signal.symbol_table else ())
         self.actions[signal.action.value] += 1
         if signal.label is not None and signal.exit is not None:
             self.labels[signal.label.value] += 1

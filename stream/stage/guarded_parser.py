@@ -5,12 +5,14 @@ Without that, a record that breaks the code would be read again after each resta
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 
 import structlog
 
 from earlybird.engine.text.assembly import Text
 from earlybird.engine.text.encoder import Encoded, TextEncoder
 from earlybird.schemas.rejection import Reason
+from earlybird.stream.linking.linker import Linker
 from earlybird.stream.observability.logging import failure
 from earlybird.stream.parsing import records as preprocess
 from earlybird.stream.parsing.records import Element, Limits, Readable, refused_record, text_of
@@ -28,8 +30,10 @@ class GuardedParser:
     Not thread-safe: consumer thread only.
     """
 
-    def __init__(self, encoder: TextEncoder, limits: Limits) -> None:
-        self._encoder, self._limits = encoder, limits
+    def __init__(self, encoder: TextEncoder, limits: Limits, linker: Linker | None = None) -> None:
+        self._encoder = encoder
+        link = {} if linker is None else {"link": linker.linked}
+        self._read = partial(preprocess.read, limits=limits, **link)
         self._unread: deque[Record] = deque()
 
     @property
@@ -63,7 +67,7 @@ class GuardedParser:
     def read(self, record: Record) -> list[Element]:
         """Parse a record into its elements."""
         try:
-            return preprocess.read(record, self._limits)
+            return self._read(record)
         except Exception as error:
             position = Position(record.topic, record.partition, record.offset)
             log.error("record.failed", position=position, **failure(error))

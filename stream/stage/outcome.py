@@ -31,6 +31,7 @@ class Origin:
     signals_topic: str = "signals"
     dead_letter_topic: str = "raw.dlq"
     rungs: tuple[str, ...] = ()  # policies of a load-following one, by Verdict.rung
+    symbol_table: str | None = None  # hash of the table that links symbols, see Linker.hash
 
 
 def signal_fields(entry: Entry, answer: Answer, origin: Origin, now_us: int) -> Fields:
@@ -67,6 +68,7 @@ def signal_fields(entry: Entry, answer: Answer, origin: Origin, now_us: int) -> 
         "lang": item.lang,
         "symbols": [vars(symbol) for symbol in symbols],
         "primary_symbol": names[0] if names else None,
+        "symbol_table": origin.symbol_table,
         "label": label,
         "probs": probs,
         "score": round(verdict.probs[2] - verdict.probs[0], 6),
@@ -121,6 +123,7 @@ def retraction_of(deletion: Deletion, entry: Entry, origin: Origin, now_us: int)
         lang=None if item is None else item.lang,
         symbols=symbols,
         primary_symbol=symbols[0].symbol if symbols else None,
+        symbol_table=origin.symbol_table,
         model=model,
         digest=digest(identifier, None, None, None, symbols),
         raw=RawPosition(**asdict(deletion.position)),

@@ -19,6 +19,7 @@ import structlog
 from earlybird.engine.text.encoder import TextEncoder
 from earlybird.schemas.rejection import Reason
 from earlybird.stream.errors import SourceEnded
+from earlybird.stream.linking.linker import Linker
 from earlybird.stream.observability.metrics import Metrics
 from earlybird.stream.parsing.records import Limits, Refusal
 from earlybird.stream.ports import Clock, Commit, Partition, Record, Source
@@ -60,8 +61,9 @@ class Pipeline:
         limits: Limits,
         budget: Budget,
         lateness: LatenessPolicy | None = None,
+        linker: Linker | None = None,
     ) -> None:
-        self._source, self._parser, self._duplicates = source, GuardedParser(encoder, limits), duplicates
+        self._source, self._parser, self._duplicates = source, GuardedParser(encoder, limits, linker), duplicates
         self._inference, self._publish, self._finished = inference, publish, finished
         self._clock, self._metrics, self._budget = clock, metrics, budget
         self._lateness = lateness or ClockLateness()

@@ -5,6 +5,7 @@ Needs only the engine's text side, so that a process without torch can be a memb
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from earlybird.engine.runtime import tune_interpreter
 from earlybird.engine.text.encoder import TextEncoder
 from earlybird.engine.text.tokenizer import duplicate_key
 from earlybird.stream.config.settings import Settings
+from earlybird.stream.linking.load import load_linker
 from earlybird.stream.observability.figures import Values
 from earlybird.stream.observability.health import Readiness
 from earlybird.stream.observability.logging import worker_name
@@ -85,11 +87,14 @@ class Stage:
     ) -> None:
         """Create it. `lateness` and `make_inference` replace the defaults.
 
-        `lateness` replaces the clock-based policy (replay); `make_inference` replaces the engine threads (tests,
+        Raises SettingsError for a table of symbols that cannot be used. `lateness` replaces the clock-based policy (replay); `make_inference` replaces the engine threads (tests,
         consumer processes).
         """
         self.worker = worker_name()
         self._source, self._sink, self._cache = source, sink, cache
+        # Loaded here, so that each process stamps the table that it uses.
+        self._linker = load_linker(settings.symbols)
+        origin = replace(origin, symbol_table=None if self._linker is None else self._linker.hash)
         self._publisher = Publisher(sink, origin, settings.topics.control, clock, metrics)
         publish = self._publisher.inbox.put
         if make_inference is None:
@@ -121,6 +126,7 @@ class Stage:
             limits_of(settings, engine.languages),
             _budget(settings),
             lateness or _lateness(settings),
+            self._linker,
         )
         interval_ms = settings.timing.heartbeat_interval_ms
         self._max_in_flight = settings.limits.max_in_flight
@@ -192,6 +198,7 @@ class Stage:
             "in_flight_limit": self._max_in_flight,
             "partitions": len(offsets.partitions()),
             "ledger.skipped": offsets.skipped,
+            **({} if self._linker is None else {"linked": self._linker.texts}),
             "ledger.maps_dropped": sum(list(offsets.maps_dropped.values())),
             **self._inference.figures,
             **_figures_of(
