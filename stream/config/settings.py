@@ -208,6 +208,10 @@ class Settings(Group):
         default=True,
         description="commit metadata lists what is finished above the offset; off: it is repeated after a crash",
     )
+    headlines: bool = Field(
+        default=False,
+        description="signals carry headline (its first 200 characters) and url; off: a feed's terms may forbid it",
+    )
     kafka: Kafka = Kafka()
     topics: Topics = Topics()
     symbols: Symbols = Symbols()

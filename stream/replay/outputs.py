@@ -94,7 +94,7 @@ class TopicOutput:
 
 
 class ReplaySummary:
-    """Counts of a replay, and a hash over everything but `ts` and `run_id`."""
+    """Counts of a replay, and a hash over everything but `ts`, `run_id`, `headline` and `url`."""
 
     def __init__(self) -> None:
         self.labels: Counter[str] = Counter()
@@ -128,7 +128,7 @@ class ReplaySummary:
         self.first_us = available_us if self.first_us is None else min(self.first_us, available_us)
         self.last_us = available_us if self.last_us is None else max(self.last_us, available_us)
         self._content.update(b"%d " % available_us)
-        self._content.update(signal.model_dump_json(exclude={"ts", "run_id"}).encode() + b"\n")
+        self._content.update(signal.model_dump_json(exclude={"ts", "run_id", "headline", "url"}).encode() + b"\n")
 
     def rejection(self, rejection: Rejection) -> None:
         """Count a dead letter: a text without a signal."""
