@@ -683,9 +683,11 @@ def test_batches_hold_one_row_a_signal() -> None:
         "symbols": ["NVDA"], "label": "negative", "score": -0.9, "confidence": 0.9, "p_negative": 0.9, "p_neutral": 0.1,
         "p_positive": 0.0, "exit_layer": 1, "exit_reason": "fixed", "cache_hit": False, "dup_of": None,
         "model_id": "invented", "model_sha256": "0" * 64, "config_hash": "0" * 16, "numerics": "none",
-        "digest": recorded[0][0].digest, "run_id": "live",
+        "digest": recorded[0][0].digest, "run_id": "live", "dup_count": 0, "relevance": [None], "headline": None,
+        "url": None,
     }  # fmt: skip
-    assert {name for name, value in retraction.items() if value is None} - {"updated_us", "cache_hit", "dup_of"} == {
+    missing = {name for name, value in retraction.items() if value is None}
+    assert missing - {name for name, value in first.items() if value is None} - {"cache_hit", "dup_count"} == {
         "label", "score", "confidence", "p_negative", "p_neutral", "p_positive", "exit_layer", "exit_reason",
     }  # fmt: skip
     assert (retraction["available_us"], retraction["action"]) == (instant(T0 + SECOND + 7), "retract")

@@ -232,11 +232,11 @@ def test_a_file_out_of_order_shows_no_future(tmp_path: Path) -> None:
     assert [signal.available_us - T0 for signal in Signals.replay(tmp_path)] == list(range(10))
 
 
-def test_the_example_of_bars_runs(tape: tuple[Path, list[tuple[Signal, int]]]) -> None:
+def test_the_example_of_aligned_rows_runs(tape: tuple[Path, list[tuple[Signal, int]]]) -> None:
     """As its docstring has it: one frame on the bars of the other."""
     code = (
-        "import doctest, sys, earlybird.stream.strategies.bars as bars;"
-        "outcome = doctest.testmod(bars); print(outcome.attempted, outcome.failed);"
+        "import doctest, sys, earlybird.stream.strategies.alignment as module;"
+        "outcome = doctest.testmod(module); print(outcome.attempted, outcome.failed);"
         "sys.exit(outcome.failed or not outcome.attempted)"
     )
     pytest.importorskip("exchange_calendars", reason="NO EXCHANGE_CALENDARS: pip install -e '.[strategies]'")
