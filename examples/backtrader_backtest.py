@@ -3,8 +3,8 @@
 import sys
 
 import backtrader as bt
-
 import sample
+
 from earlybird import Signals
 from earlybird.stream.strategies.alignment import aligned
 from earlybird.stream.strategies.backtrader import scored_data

@@ -6,8 +6,8 @@ Write the files first, into Lean's data folder:
 """
 
 import json
-import os
 from datetime import datetime
+from pathlib import Path
 from urllib.parse import quote
 
 from AlgorithmImports import (
@@ -28,9 +28,8 @@ class EarlybirdSignal(PythonData):
     """A line of a file that write_lean wrote. Lean hands it out at its end time: when it could be known."""
 
     def get_source(self, config: SubscriptionDataConfig, date: datetime, is_live_mode: bool) -> SubscriptionDataSource:
-        name = quote(config.symbol.value, safe="") + ".json"
-        path = os.path.join(Globals.data_folder, "custom", "earlybird", name)
-        return SubscriptionDataSource(path, SubscriptionTransportMedium.LOCAL_FILE, FileFormat.CSV)  # line by line
+        path = Path(Globals.data_folder, "custom", "earlybird", quote(config.symbol.value, safe="") + ".json")
+        return SubscriptionDataSource(str(path), SubscriptionTransportMedium.LOCAL_FILE, FileFormat.CSV)  # line by line
 
     def reader(
         self, config: SubscriptionDataConfig, line: str, date: datetime, is_live_mode: bool

@@ -3,9 +3,9 @@
 import sys
 
 import pandas as pd
+import sample
 import vectorbt as vbt
 
-import sample
 from earlybird import Signals
 from earlybird.stream.strategies.alignment import aligned
 

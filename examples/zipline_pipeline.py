@@ -3,13 +3,13 @@
 import sys
 
 import pandas as pd
+import sample
 from sqlalchemy import create_engine
 from zipline.assets import AssetDBWriter, AssetFinder
 from zipline.pipeline import Pipeline
 from zipline.pipeline.domain import US_EQUITIES
 from zipline.pipeline.engine import SimplePipelineEngine
 
-import sample
 from earlybird import Signals
 from earlybird.stream.strategies.zipline import Scores, score_loader
 

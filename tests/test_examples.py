@@ -1,5 +1,6 @@
 """The examples run as a user starts them."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -57,6 +58,19 @@ def test_nautilus_backtest() -> None:
     pytest.importorskip("nautilus_trader", reason=NO_EXTRAS)
     words = run(sys.executable, "examples/nautilus_backtest.py").split()
     assert words[1] == "signals," and int(words[2]) > 0
+
+
+@pytest.mark.parametrize(
+    ("example", "library"),
+    [("backtrader_backtest", "backtrader"), ("vectorbt_backtest", "vectorbt"), ("zipline_pipeline", "zipline")],
+)
+def test_a_backtest_elsewhere(example: str, library: str) -> None:
+    """In the library itself, on scores of the invented recording."""
+    pytest.importorskip("exchange_calendars", reason=NO_EXTRAS)
+    if importlib.util.find_spec(library) is None:
+        pytest.skip(f"NO {library.upper()}: pip install -e '.[strategies,{library}]'")
+    words = run(sys.executable, f"examples/{example}.py", PYTHONWARNINGS="ignore").split()
+    assert int(words[0]) > 0 and words[1] == "scores,"
 
 
 def test_event_study_draws_a_picture(tmp_path: Path) -> None:
