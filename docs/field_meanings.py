@@ -16,6 +16,8 @@ MEANINGS = {
     "raw-tweet:action": "`create` if left out; a record without a value is a delete, too",
     "item_type": "kind of text; null for a delete that came as a null record",
     "lang": "language tag; a text in a language that the model was not trained for is refused",
+    "signal:headline": "headline or post, its first 200 characters; null unless [`headlines`](settings.md) is on",
+    "signal:url": "address of the text, likewise; null if longer than 2,048 characters",
     "run_id": "`live`, or the replay that wrote it",
     "digest": "hash of the result: equal digests, equal results",
     "refused": "action of a version that was refused (it is on `raw.dlq`): the retraction is of that, not of a delete",
