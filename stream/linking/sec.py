@@ -77,7 +77,7 @@ def build(content: bytes) -> Built:
 
 def names(title: str, common: frozenset[str]) -> list[str]:
     """Return the spellings of a company's name, from the longest to the shortest."""
-    whole = re.sub(r"(?i) com\b", ".com", _STATE.sub("", title))
+    whole = re.sub(r"(?i) (com)\b", r".\1", _STATE.sub("", title))
     words = [word.rstrip(".,") for word in whole.replace(",", " ").split()]
     words = [word for word in words if split(word)]
     words = [_written(word, common) for word in words]
@@ -103,7 +103,7 @@ def _written(word: str, common: frozenset[str]) -> str:
         return word
     if word.lower() in _SMALL:
         return word.lower()
-    sign = "&" in word or ("." in word and not word.endswith(".com"))
+    sign = "&" in word or ("." in word and not word.endswith(".COM"))
     return word if sign else "-".join(part.capitalize() for part in word.split("-"))
 
 
