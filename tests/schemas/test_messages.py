@@ -206,6 +206,15 @@ def test_readers_of_the_second_signal_read_the_third() -> None:
     assert [each and each.policy for each in exits] == [None, "fixed:1"]
 
 
+def test_readers_of_the_third_signal_read_the_fourth() -> None:
+    """One field more; today's reader takes what lacks it."""
+    old, new = (json.loads(release.released(f"signal-{version}")) for version in ("1.2", "1.3"))
+    assert new["properties"].pop("symbol_table")["default"] is None
+    assert new == old
+    signals = [decode(Signal, as_json(each)) for each in (SIGNAL, SIGNAL | {"symbol_table": "0" * 16})]
+    assert [signal.symbol_table for signal in signals] == [None, "0" * 16]
+
+
 def test_the_check_of_published_messages_finds_what_is_wrong(
     released_faults: Callable[[str, bytes], list[str]],
 ) -> None:
