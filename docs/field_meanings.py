@@ -26,10 +26,11 @@ MEANINGS = {
     "symbols[].symbol": "ticker in its canonical spelling",
     "raw-news:symbols[].symbol": "ticker, in any spelling",
     "raw-tweet:symbols[].symbol": "ticker, in any spelling",
-    "symbols[].origin": "who says so",
+    "symbols[].origin": "who says so; `linked`: [a table of names](symbols.md)",
     "symbols[].exchange": "exchange, as the provider names it",
-    "symbols[].relevance": "the provider's weight",
+    "symbols[].relevance": "the provider's weight, or that of a linked name",
     "primary_symbol": "the first of `symbols`",
+    "symbol_table": "hash of [the table that links symbols](symbols.md); null where none was in use",
     # result
     "label": "class of the largest probability; null in a retraction, as all of the result",
     "probs": "rounded to 6 decimals",

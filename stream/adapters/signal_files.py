@@ -135,7 +135,7 @@ class Rows:
         return [chosen[name].to_pylist() for name in names]
 
     def whole(self, numbers: Sequence[int]) -> Any | None:
-        """Return these rows with all columns of a signal; None where those columns were not read."""
+        """Return these rows with all columns of a signal; None where these were not read."""
         if not set(SIGNAL) <= set(self.table.column_names):
             return None
         if numbers[-1] - numbers[0] == len(numbers) - 1:  # contiguous, since they ascend

@@ -40,8 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--table", type=Path, metavar="FILE", help="link, evaluate: the table")
     parser.add_argument("--sec", type=Path, metavar="FILE", help="build: company_tickers.json or ..._exchange.json")
     parser.add_argument("--output", type=Path, metavar="FILE", help="build: the new table (default: stdout)")
-    parser.add_argument("--at", default="now", metavar="INSTANT", help="link: when the text was published (default: now)")
-    parser.add_argument("--preset", choices=["flat"], help="evaluate: lines with kind, text, published_at, symbols, ...")
+    parser.add_argument(
+        "--at", default="now", metavar="INSTANT", help="link: when the text was published (default: now)"
+    )
+    parser.add_argument(
+        "--preset", choices=["flat"], help="evaluate: lines with kind, text, published_at, symbols, ..."
+    )
     parser.add_argument("--labelled-only", action="store_true", help="evaluate: leave out items without symbols")
     parser.add_argument("--examples", action="store_true", help="evaluate: print wrong and missed texts")
     parser.add_argument("--json", action="store_true", help="evaluate: one JSON object")
@@ -130,7 +134,8 @@ def _items(path: Path, form: LineFormat, bad: list[BadLine]) -> Iterator[RawNews
 
 def _told(report: dict[str, Any]) -> list[str]:
     shares = "  ".join(
-        f"{name} {'-' if report[name] is None else format(report[name], '.3f')}" for name in ("precision", "recall", "f1")
+        f"{name} {'-' if report[name] is None else format(report[name], '.3f')}"
+        for name in ("precision", "recall", "f1")
     )
     return [
         f"{report['texts']:,} texts, {report['with_symbols']:,} with symbols; {report['linked']:,} linked",

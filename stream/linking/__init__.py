@@ -1,1 +1,1 @@
-"""Symbols for texts that come without: a user's table of names, and where they stand in a text."""
+"""Symbols for texts that have none, by a user's table of names."""

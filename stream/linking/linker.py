@@ -28,7 +28,7 @@ PREFIX = 4  # letters of a wire's own word before a hyphen, as in BRIEF-Apple
 
 
 class Found(NamedTuple):
-    """A name in a text: its words as they stand there, and the rows that hold for it."""
+    """A name in a text, as it stands there, framed, and the rows that hold for it."""
 
     words: str
     aliases: tuple[Alias, ...]
@@ -57,7 +57,7 @@ class Linker:
         self._automaton = AhoCorasick(list(by_name), store_patterns=False)
 
     def linked(self, item: RawNews | RawTweet) -> RawNews | RawTweet:
-        """Return the item with the symbols that its text names, if it is to have any."""
+        """Return the item with the symbols that its text names, or as it was."""
         present = symbols_of(item)
         if present and not self._every:
             return item
@@ -70,9 +70,9 @@ class Linker:
 
     @staticmethod
     def time_of(item: RawNews | RawTweet) -> int:
-        """Return the instant whose names hold for an item, the same for all its versions: when it was published.
+        """Return the instant whose names hold for an item: when it was published.
 
-        Without that, or where its source's clock was ahead, it is when the item was ingested.
+        All versions of an item share it. Without it, or where its source's clock was ahead, it is the ingest time.
         """
         return item.ingested_us if item.published_us is None else min(item.published_us, item.ingested_us)
 
@@ -132,7 +132,7 @@ def _words(part: str, is_markup: bool) -> list[str]:
 
 
 def _is_spelt(names: Sequence[str], words: Iterable[str]) -> bool:
-    """Return whether words that are equal but for their case have the capitals of a name."""
+    """Return whether words, equal but for their case, have the capitals of a name."""
     return all(
         word == name or name.islower() or (not name.isupper() and (word.isupper() or word[0] == name[0].upper()))
         for name, word in zip(names, words, strict=True)

@@ -5,8 +5,8 @@ Both of its forms are read: `company_tickers.json` (an object of `cik_str`, `tic
 names, and those that are gone, are added by hand, with their dates.
 
 A company gets its name as filed, without its legal form, without words like Group, and, if one uncommon word is left,
-without its trade (`Norvex Systems`); of several share classes the first listed one counts. A name that is made of common
-words alone, or is very short, gets context words. One that several companies share is left out.
+without its trade (`Norvex Systems`); of several share classes the first listed one counts. A name that is made of
+common words alone, or is very short, gets context words. One that several companies share is left out.
 """
 
 import json
@@ -24,17 +24,23 @@ CONTEXT = "shares stock earnings revenue profit quarter dividend nasdaq nyse ceo
 
 SHORT = 3  # letters; names of so few are kept in capitals
 _STATE = re.compile(r"\s*(?:[/\\][A-Za-z .]{2,12})?[/\\]?\s*$")  # of incorporation: /DE/
-_LEGAL = frozenset(
-    "inc incorporated corp corporation co company cos companies ltd limited plc llc lp l.p nv n.v sa s.a ag se asa "
-    "ab as oyj spa s.p.a bhd kgaa adr ads".split()
-)
-_FURTHER = frozenset("holdings holding hldgs group international intl trust bancorp the".split())
-_TRADE = frozenset(
-    "chase communications financial foods industries laboratories labs materials motor motors pharma pharmaceutical "
-    "pharmaceuticals sciences semiconductor software solutions stores systems technologies technology "
-    "therapeutics wireless".split()
-)
-_SMALL = frozenset("of and the for in de la du".split())
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_LEGAL = _words("""
+    inc incorporated corp corporation co company cos companies ltd limited plc llc lp l.p nv n.v sa s.a ag se asa ab as
+    oyj spa s.p.a bhd kgaa adr ads
+""")
+_FURTHER = _words("holdings holding hldgs group international intl trust bancorp the")
+_TRADE = _words("""
+    chase communications financial foods industries laboratories labs materials motor motors pharma pharmaceutical
+    pharmaceuticals sciences semiconductor software solutions stores systems technologies technology therapeutics
+    wireless
+""")
+_SMALL = _words("of and the for in de la du")
 
 
 class Company(NamedTuple):
@@ -77,7 +83,7 @@ def build(content: bytes) -> Built:
 
 def names(title: str, common: frozenset[str]) -> list[str]:
     """Return the spellings of a company's name, from the longest to the shortest."""
-    whole = re.sub(r"(?i) com\b", ".com", _STATE.sub("", title))
+    whole = re.sub(r"(?i) (com)\b", r".\1", _STATE.sub("", title))
     words = [word.rstrip(".,") for word in whole.replace(",", " ").split()]
     words = [word for word in words if split(word)]
     words = [_written(word, common) for word in words]
@@ -98,12 +104,15 @@ def names(title: str, common: frozenset[str]) -> list[str]:
 
 
 def _written(word: str, common: frozenset[str]) -> str:
-    """Return a word of a name in capitals as texts write it; short ones and those with signs are abbreviations."""
+    """Return a word in capitals as texts write it.
+
+    Short ones, and those with signs, are abbreviations and stay.
+    """
     if not word.isupper() or (len(word) <= SHORT and word.lower() not in common | _LEGAL | _SMALL):
         return word
     if word.lower() in _SMALL:
         return word.lower()
-    sign = "&" in word or ("." in word and not word.endswith(".com"))
+    sign = "&" in word or ("." in word and not word.endswith(".COM"))
     return word if sign else "-".join(part.capitalize() for part in word.split("-"))
 
 
@@ -114,7 +123,7 @@ def _is_ambiguous(name: str, common: frozenset[str]) -> bool:
 
 
 def _common_words() -> frozenset[str]:
-    return frozenset((resources.files("earlybird.stream.linking") / "common_words.txt").read_text("utf-8").split())
+    return _words((resources.files("earlybird.stream.linking") / "common_words.txt").read_text("utf-8"))
 
 
 def _companies(content: bytes) -> Iterator[Company]:

@@ -1,4 +1,4 @@
-"""A table of names and the symbols that they stand for: CSV, TSV, JSON lines or Parquet.
+"""A table of names and their symbols, as CSV, TSV, JSON lines or Parquet.
 
 | column | meaning |
 |---|---|
@@ -67,7 +67,10 @@ class SymbolTable:
 
     @classmethod
     def read(cls, path: Path) -> "SymbolTable":
-        """Read a file; its ending names the form. Raises SettingsError that names the faulty lines."""
+        """Read a file; its ending names the form.
+
+        Raises SettingsError, which names the faulty lines.
+        """
         aliases, faults = set[Alias](), list[str]()
         for place, row in _rows(path):
             try:
@@ -84,7 +87,7 @@ class SymbolTable:
 
     @cached_property
     def hash(self) -> str:
-        """16 hex digits over the meaning of all rows, whatever their order and the form of the file."""
+        """16 hex digits over all rows, whatever their order and the form of the file."""
         rows = [
             (alias.name, alias.symbol, alias.exchange, alias.from_us, alias.to_us, alias.context,
              round(alias.relevance * 1_000_000))
@@ -94,7 +97,10 @@ class SymbolTable:
 
     @property
     def undated(self) -> int:
-        """Number of rows with a symbol and no first day: a backtest takes these names as known for ever."""
+        """Number of rows with a symbol and no first day.
+
+        A backtest takes these names as known for ever.
+        """
         return sum(bool(alias.symbol) and alias.from_us == EARLIEST_US for alias in self.aliases)
 
 
@@ -123,7 +129,7 @@ def _delimited(path: Path, delimiter: str) -> Iterator[Row]:
             for row in reader:
                 yield f"{path}:{reader.line_num}", row
         except csv.Error as error:
-            raise SettingsError(f"{path}:{reader.line_num}: {error}") from None
+            raise SettingsError(f"{path}:{reader.reader.line_num}: {error}") from None
 
 
 def _lines(path: Path) -> Iterator[Row]:

@@ -17,27 +17,31 @@ import re
 import unicodedata
 
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
-_LETTER = rf"[^\W{_CJK}]"  # or a digit or underscore
-_POSSESSIVE = rf"'[sS](?!{_LETTER})"
-_WORD = re.compile(
-    r"(?:https?://|www\.)\S+"
-    rf"|@?{_LETTER}+(?:(?!{_POSSESSIVE})['.&@]{_LETTER}+)*"
-    rf"|{_POSSESSIVE}"
-    r"|(?<=\w)-(?=\w)"
-    rf"|[{_CJK}]"
-    r"|[^\w\s.,'!?$#*-]"
-)
+
+
+def _pattern(letter: str, alone: str, flags: re.RegexFlag) -> re.Pattern[str]:
+    """Return the pattern of a word: of these letters, or one that stands `alone`."""
+    possessive = rf"'[sS](?!{letter})"
+    word = rf"@?{letter}+(?:(?!{possessive})['.&@]{letter}+)*"
+    return re.compile(rf"(?:https?://|www\.)\S+|{word}|{possessive}|(?<=\w)-(?=\w)|{alone}[^\w\s.,'!?$#*-]", flags)
+
+
+_ASCII = _pattern(r"\w", "", re.ASCII)  # equal on ASCII, and faster
+_ANY = _pattern(rf"[^\W{_CJK}]", f"[{_CJK}]|", re.UNICODE)
 # Of all letters only the Turkish capital I with a dot changes its length in lower case.
-_PLAIN = {0x2018: "'", 0x2019: "'", 0x2010: "-", 0x2011: "-", 0x130: "I"}
+_PLAIN = (("\u2018", "'"), ("\u2019", "'"), ("\u2010", "-"), ("\u2011", "-"), ("\u0130", "I"))
 
 
 def split(text: str) -> list[str]:
     """Return the words and marks of a text, with their capitals; HTML entities are resolved."""
     if "&" in text:
         text = html.unescape(text)
-    if not text.isascii():
-        text = unicodedata.normalize("NFC", text).translate(_PLAIN)
-    return _WORD.findall(text)
+    if text.isascii():
+        return _ASCII.findall(text)
+    text = unicodedata.normalize("NFC", text)
+    for sign, plain in _PLAIN:  # several times as fast as str.translate
+        text = text.replace(sign, plain)
+    return _ANY.findall(text)
 
 
 def framed(words: list[str]) -> str:

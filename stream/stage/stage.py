@@ -87,8 +87,8 @@ class Stage:
     ) -> None:
         """Create it. `lateness` and `make_inference` replace the defaults.
 
-        Raises SettingsError for a table of symbols that cannot be used. `lateness` replaces the clock-based policy (replay); `make_inference` replaces the engine threads (tests,
-        consumer processes).
+        `lateness` replaces the clock-based policy (replay); `make_inference` replaces the engine threads (tests,
+        consumer processes). Raises SettingsError for a table of symbols that cannot be used.
         """
         self.worker = worker_name()
         self._source, self._sink, self._cache = source, sink, cache

@@ -50,7 +50,9 @@ def aligned(
     lag_us: int = 0,
     how: How = "mean",
 ) -> pd.DataFrame:
-    """Return scores with the rows of `index` and one column per symbol; NaN (count: 0) where there is none.
+    """Return scores with the rows of `index` and one column per symbol.
+
+    NaN (count: 0) where there is none.
 
     `index`: openings of bars, with a time zone, or dates of sessions, without one. `at`: act on a row when its bar
     opens, or when it closes, which takes `freq`, the bars' length; a bar ends with its session. `calendar`: the market
@@ -91,9 +93,9 @@ def states_of(signals: Iterable[Received], lag_us: int) -> pd.DataFrame:
 
 
 def summed(states: pd.DataFrame, instants: pd.DatetimeIndex, how: How) -> pd.DataFrame:
-    """Return scores by the number of the row, only rows that have any, and one column per symbol.
+    """Return scores by the number of the row, one column per symbol.
 
-    A state lands in the first row whose instant is later than it could be known. Within a row only the last state of an
+    Only rows that have any. A state lands in the first row whose instant is later than it could be known. Within a row only the last state of an
     item counts, and a retracted one has no score. `instants`: ascending, in UTC.
     """
     landed = states.assign(row=instants.searchsorted(states["known"].array, side="right"))

@@ -33,7 +33,10 @@ Calendar = str | Hours
 
 
 def sessions(market: Calendar, begin: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
-    """Return open, close and break_start (UTC) of the sessions from `begin` to `end`, by local date without a zone."""
+    """Return the sessions from `begin` to `end`, by local date without a zone.
+
+    Columns: open, close and break_start, in UTC.
+    """
     if isinstance(market, Hours):
         return _own_sessions(market, begin, end)
     return _exchange(market, begin.year, end.year).schedule.loc[begin:end, ["open", "close", "break_start"]]

@@ -21,7 +21,7 @@ _HELD = 100_000  # lines in memory before they are written
 
 
 def write_lean(signals: Iterable[Received], folder: str | Path) -> int:
-    """Write a file per symbol into an empty or new folder; return the number of lines.
+    """Write a file per symbol into an empty folder; return the number of lines.
 
     A line is a change of an item's state: late old revisions and duplicates are left out. A retraction, and a
     correction that no longer names the symbol, has `action` "retract", an empty label and a score of 0. Files get their

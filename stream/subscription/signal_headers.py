@@ -1,4 +1,4 @@
-"""Facts about a signal that filters decide on, from its record's headers, its message or an archive's columns."""
+"""Facts that filters decide on, from a record's headers, a message or columns."""
 
 from collections.abc import Collection, Sequence
 from typing import NamedTuple, Self

@@ -217,6 +217,8 @@ def test_readers_of_the_third_signal_read_the_fourth() -> None:
     assert decode(Signal, as_json(SIGNAL)).headline is None
     with pytest.raises(DecodeError, match="headline"):
         decode(Signal, as_json(SIGNAL | {"headline": "x" * 201}))
+    signals = [decode(Signal, as_json(each)) for each in (SIGNAL, SIGNAL | {"symbol_table": "0" * 16})]
+    assert [signal.symbol_table for signal in signals] == [None, "0" * 16]
 
 
 def test_the_check_of_published_messages_finds_what_is_wrong(
