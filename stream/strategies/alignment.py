@@ -95,8 +95,8 @@ def states_of(signals: Iterable[Received], lag_us: int) -> pd.DataFrame:
 def summed(states: pd.DataFrame, instants: pd.DatetimeIndex, how: How) -> pd.DataFrame:
     """Return scores by the number of the row, one column per symbol.
 
-    Only rows that have any. A state lands in the first row whose instant is later than it could be known. Within a row only the last state of an
-    item counts, and a retracted one has no score. `instants`: ascending, in UTC.
+    Only rows that have any. A state lands in the first row whose instant is later than it could be known. Within a row
+    only the last state of an item counts, and a retracted one has no score. `instants`: ascending, in UTC.
     """
     landed = states.assign(row=instants.searchsorted(states["known"].array, side="right"))
     landed = landed[landed["row"] < len(instants)]
