@@ -121,7 +121,8 @@ def test_a_signal_carries_headline_and_url_on_request(
     item: RawNews | RawTweet, headline: str | None, url: str | None
 ) -> None:
     """Within bounds: a cut headline ends in an ellipsis, a cut address would be none. Nothing else changes."""
-    entry, answer = entry_of(item), answer_of((0.1, 0.2, 0.7))
+    known = Duplicate("other:1", NOW_US, 3)  # a repeated text has the headline of its own item
+    entry, answer = entry_of(item), answer_of((0.1, 0.2, 0.7), known=known)
     plain = signal_fields(entry, answer, ORIGIN, NOW_US)
     told = signal_fields(entry, answer, replace(ORIGIN, headlines=True), NOW_US)
     assert (plain["headline"], plain["url"]) == (None, None)
