@@ -62,8 +62,9 @@ class Selection:
         """
         if unknown := wanted.keys() - Wanted.__annotations__.keys():
             raise TypeError(f"filters: of {', '.join(Wanted.__annotations__)}, was {', '.join(sorted(unknown))}")
-        for name in ("min_confidence", "min_relevance"):
-            if not 0.0 <= (share := wanted.get(name, 0.0)) <= 1.0:
+        min_confidence, min_relevance = wanted.get("min_confidence", 0.0), wanted.get("min_relevance", 0.0)
+        for name, share in (("min_confidence", min_confidence), ("min_relevance", min_relevance)):
+            if not 0.0 <= share <= 1.0:
                 raise ValueError(f"{name}: 0 to 1, was {share}")
         if (max_duplicates := wanted.get("max_duplicates")) is not None and max_duplicates < 0:
             raise ValueError(f"max_duplicates: 0 or more, was {max_duplicates}")
@@ -71,9 +72,9 @@ class Selection:
         return cls(
             None if symbols is None else frozenset(map(_symbol, symbols)),
             _known("labels", wanted.get("labels"), {label.value for label in Label}),
-            wanted.get("min_confidence", 0.0),
+            min_confidence,
             max_duplicates,
-            wanted.get("min_relevance", 0.0),
+            min_relevance,
             None if sources is None else frozenset(map(_source, sources)),
             _known("item_types", wanted.get("item_types"), {"news", "tweet"}),
             wanted.get("single_symbol", False),
