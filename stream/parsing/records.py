@@ -127,7 +127,12 @@ class Limits:
     languages: tuple[str, ...] = ("en",)  # primary subtags the model was trained on; empty: any
 
 
-def read(record: Record, limits: Limits, link: Link = lambda item: item) -> list[Element]:
+def unlinked(item: RawNews | RawTweet) -> RawNews | RawTweet:
+    """Return the item as it is: the Link of a stage without a table of names."""
+    return item
+
+
+def read(record: Record, limits: Limits, link: Link = unlinked) -> list[Element]:
     """Parse one raw record in the `earlybird` format into elements, at least one, in order.
 
     Every outcome of an item, a refusal's retraction as well, has the symbols that `link` gave it.

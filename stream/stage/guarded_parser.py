@@ -5,7 +5,6 @@ Without that, a record that breaks the code would be read again after each resta
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
-from functools import partial
 
 import structlog
 
@@ -31,9 +30,8 @@ class GuardedParser:
     """
 
     def __init__(self, encoder: TextEncoder, limits: Limits, linker: Linker | None = None) -> None:
-        self._encoder = encoder
-        link = {} if linker is None else {"link": linker.linked}
-        self._read = partial(preprocess.read, limits=limits, **link)
+        self._encoder, self._limits = encoder, limits
+        self._link = preprocess.unlinked if linker is None else linker.linked
         self._unread: deque[Record] = deque()
 
     @property
@@ -67,7 +65,7 @@ class GuardedParser:
     def read(self, record: Record) -> list[Element]:
         """Parse a record into its elements."""
         try:
-            return self._read(record)
+            return preprocess.read(record, self._limits, self._link)
         except Exception as error:
             position = Position(record.topic, record.partition, record.offset)
             log.error("record.failed", position=position, **failure(error))
