@@ -10,6 +10,7 @@ from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaExceptio
 from confluent_kafka.admin import TopicMetadata
 
 from earlybird.stream.adapters.clients import DENIED, MISSING, ClientLog, fatal
+from earlybird.stream.adapters.credentials import PasswordFile
 from earlybird.stream.adapters.options import KafkaOptions, producer_options
 from earlybird.stream.adapters.statistics import statistics_into
 from earlybird.stream.errors import RecordTooLarge, SettingsError, SinkError
@@ -54,7 +55,9 @@ class KafkaSink:
         self.statistics: dict[str, float] = {}
         self._log = ClientLog("sink", bootstrap_servers, monotonic)
         settings = producer_options(bootstrap_servers, options or {})
-        callbacks = {"error_cb": self._log.error, "logger": self._log, **statistics_into(self.statistics)}
+        password = PasswordFile(options or {}, "sink")
+        callbacks = {"error_cb": self._log.error, "logger": self._log}
+        callbacks |= statistics_into(self.statistics, lambda: password.check(self._producer))
         try:
             self._producer = Producer(settings | callbacks)
         except KafkaException as error:
@@ -208,19 +211,10 @@ class KafkaSink:
     def _acknowledged(self, outgoing: Outgoing, receipt: object | None, message: Message) -> None:
         self._log.worked, self._progress_at = True, self._monotonic()
         if self._append_dated == outgoing.topic:
-            self._check_timestamp_type(message)
+            warn_of_sender_dates(self._append_dated, message)
+            self._append_dated = None
         if receipt is not None:
             self._ready.append(receipt)
-
-    def _check_timestamp_type(self, message: Message) -> None:
-        """Warn unless the topic's records carry the broker's append time.
-
-        Availability is the broker's append time, one clock for all workers; a sender's time is the worker's clock.
-        """
-        if message.timestamp()[0] != TIMESTAMP_LOG_APPEND_TIME:
-            hint = "signals count as available by the worker's clock; set message.timestamp.type=LogAppendTime on it"
-            log.warning("topic.sender_dated", topic=self._append_dated, hint=hint)
-        self._append_dated = None
 
     def _failed(self, error: KafkaError, outgoing: Outgoing, receipt: object | None) -> None:
         self.errors += 1
@@ -253,3 +247,13 @@ class KafkaSink:
             raise self._failure
         if self._log.failure is not None:
             raise SinkError(f"not delivered: {self._log.failure}")
+
+
+def warn_of_sender_dates(topic: str, message: Message) -> None:
+    """Warn unless the topic's records carry the broker's append time.
+
+    Availability is the broker's append time, one clock for all workers; a sender's time is the worker's clock.
+    """
+    if message.timestamp()[0] != TIMESTAMP_LOG_APPEND_TIME:
+        hint = "signals count as available by the worker's clock; set message.timestamp.type=LogAppendTime on it"
+        log.warning("topic.sender_dated", topic=topic, hint=hint)

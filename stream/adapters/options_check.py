@@ -8,6 +8,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
+from earlybird.stream.adapters import credentials
 from earlybird.stream.adapters.options import (
     OWNED,
     KafkaOptions,
@@ -17,20 +18,30 @@ from earlybird.stream.adapters.options import (
     consumer_options,
     owned,
     producer_options,
+    transaction_options,
 )
+from earlybird.stream.errors import SettingsError
 
 _NOWHERE = ""  # placeholder for the brokers' addresses
 _CREATED = re.compile(r"^Failed to create [\w ]+: ")
 
 
-def kafka_faults(group: str, protocol: Protocol, overrides: KafkaOptions) -> list[str]:
+def kafka_faults(
+    group: str, protocol: Protocol, overrides: KafkaOptions, transactional_id: str | None = None
+) -> list[str]:
     """Return every option that cannot work, with the client's reason."""
     free = {name: value for name, value in overrides.items() if name not in OWNED}
+    try:
+        free = credentials.resolved(free)
+    except SettingsError as error:
+        return [f"kafka.options: {error}"]
     clients: list[tuple[Callable[[Any], object], Callable[[Options], Options]]] = [
         (Consumer, lambda given: consumer_options(_NOWHERE, group, protocol, given)),
         (Producer, lambda given: producer_options(_NOWHERE, given)),
         (AdminClient, lambda given: client_options(_NOWHERE, given)),
     ]
+    if transactional_id is not None:
+        clients.append((Producer, lambda given: transaction_options(_NOWHERE, transactional_id, given)))
     found = [fault for make, options in clients for fault in _faults(make, options, free)]
     return [f"kafka.options: {fault}" for fault in dict.fromkeys([*owned(overrides), *found])]
 
