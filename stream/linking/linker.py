@@ -28,7 +28,7 @@ PREFIX = 4  # letters of a wire's own word before a hyphen, as in BRIEF-Apple
 
 
 class Found(NamedTuple):
-    """A name in a text, as it stands there, framed, and the rows that hold for it."""
+    """A name in a text, framed, and the rows that hold for it."""
 
     words: str
     aliases: tuple[Alias, ...]

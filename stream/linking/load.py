@@ -2,7 +2,7 @@
 
 import structlog
 
-from earlybird.stream.config.settings import Symbols
+from earlybird.stream.config.symbols import Symbols
 from earlybird.stream.linking.linker import Linker
 from earlybird.stream.linking.table import SymbolTable
 

@@ -65,6 +65,10 @@ FIGURES: Mapping[str, Figure] = {
     "linked": Figure("texts_linked", "texts to which the table of symbols linked one"),
     "sink.errors": Figure("produce_errors", "failed deliveries"),
     "sink.produced_again": Figure("produce_retries", "retried deliveries"),
+    **_each(
+        "sink", "transactions", "transactions by end (exactly-once)", "result",
+        {"transactions_committed": "committed", "transactions_aborted": "aborted"},
+    ),
     **{
         f"{client}.brokers": Figure(
             "brokers_connected", "connected brokers by client", GaugeMetricFamily, "client", client

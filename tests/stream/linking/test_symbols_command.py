@@ -123,3 +123,12 @@ def test_what_a_verb_needs_is_said(command: list[str], capsys: pytest.CaptureFix
     """In one line."""
     assert main(["symbols", *command]) == 2
     assert f"symbols {command[0]}: " in capsys.readouterr().err
+
+
+def test_the_settings_show_the_path_of_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the text that it was given as."""
+    monkeypatch.setenv("EARLYBIRD_SYMBOLS__TABLE", str(tmp_path / "table.csv"))
+    assert main(["config", "show", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["symbols.table"] == str(tmp_path / "table.csv")

@@ -15,7 +15,8 @@ from earlybird.stream.adapters.memory import MemoryCache, MemorySink, MemorySour
 from earlybird.stream.archive.reader import ArchiveHistory, read_signals
 from earlybird.stream.archive.writer import Archiver
 from earlybird.stream.config import settings as settings_module
-from earlybird.stream.config.settings import Settings, Symbols
+from earlybird.stream.config.settings import Settings
+from earlybird.stream.config.symbols import Symbols
 from earlybird.stream.errors import SettingsError
 from earlybird.stream.observability.metrics import Metrics
 from earlybird.stream.ports import Outgoing, Partition, Record
