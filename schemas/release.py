@@ -18,7 +18,7 @@ FOLDER = Path(__file__).with_name("released")
 MESSAGES: dict[str, type[Message]] = {
     "raw-news-1.1": RawNews,
     "raw-tweet-1.1": RawTweet,
-    "signal-1.2": Signal,
+    "signal-1.3": Signal,
     "rejection-1.2": Rejection,
     "heartbeat-1.1": Heartbeat,
     "replay-complete-1.0": ReplayComplete,

@@ -8,6 +8,7 @@ from importlib import metadata
 MODULES_BY_EXTRA = {
     "engine": {"numpy", "safetensors", "tokenizers", "torch", "transformers"},
     "stream": {
+        "ahocorasick_rs",
         "backports",  # of backports.zstd
         "hiredis",
         "jmespath",

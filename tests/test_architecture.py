@@ -18,7 +18,7 @@ LAYERS = (
     {"timeline"},
     {"parsing", "config", "feeds"},
     {"adapters"},
-    {"publishing", "monitor", "archive"},
+    {"publishing", "monitor", "archive", "linking"},
     {"stage", "pull"},
     {"consumer_processes", "subscription", "run_worker"},
     {"service", "replay", "startup_check", "cli", "views"},

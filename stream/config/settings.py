@@ -20,6 +20,7 @@ from earlybird.stream.config.pull import Pull
 from earlybird.stream.config.redis import Redis
 from earlybird.stream.config.report import as_message, explain, misspelt
 from earlybird.stream.config.secrets import tree_with_secrets, variables_with_secrets
+from earlybird.stream.config.symbols import Symbols
 from earlybird.stream.config.topics import Topics
 from earlybird.stream.config.tree import merged, without, without_unreadable
 from earlybird.stream.config.types import (
@@ -50,8 +51,6 @@ class Kafka(Group):
         description="librdkafka options (TLS, SASL, ...); in the environment `_` stands for `.`: "
         "EARLYBIRD_KAFKA__OPTIONS__SASL_MECHANISM",
     )
-
-
 
 
 class Limits(Group):
@@ -132,8 +131,13 @@ class Settings(Group):
         default=True,
         description="commit metadata lists what is finished above the offset; off: it is repeated after a crash",
     )
+    headlines: bool = Field(
+        default=False,
+        description="signals carry headline (its first 200 characters) and url; off: a feed's terms may forbid it",
+    )
     kafka: Kafka = Kafka()
     topics: Topics = Topics()
+    symbols: Symbols = Symbols()
     redis: Redis = Redis()
     engine: Engine = Field(default_factory=Engine)
     limits: Limits = Limits()

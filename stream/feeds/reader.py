@@ -17,6 +17,7 @@ from earlybird.stream.parsing.records import (
     Deletion,
     Element,
     Limits,
+    Link,
     Readable,
     Skip,
     element_of,
@@ -24,6 +25,7 @@ from earlybird.stream.parsing.records import (
     refusal,
     refused_record,
     too_large,
+    unlinked,
 )
 from earlybird.stream.ports import Position, Record
 from earlybird.stream.timeline.instants import plausible_us
@@ -35,6 +37,7 @@ class Reader:
 
     limits: Limits
     parsers: Mapping[str, Parser] = field(default_factory=dict)  # by topic
+    link: Link = unlinked
 
     def __call__(self, record: Record) -> list[Element | Skip]:
         """Parse one record into elements, at least one, in order.
@@ -43,7 +46,7 @@ class Reader:
         """
         parser = self.parsers.get(record.topic)
         if parser is None or record.value is None:
-            return [*read(record, self.limits)]
+            return [*read(record, self.limits, self.link)]
         if (refused := too_large(record, self.limits)) is not None:
             return [refused]
         received_us = plausible_us(record.timestamp_us)
@@ -78,4 +81,4 @@ class Reader:
             case Refused(reason, detail, fields):
                 return replace(refusal(position, reason, detail, record, fields), part=parsed.part)
             case RawNews() | RawTweet() as item:
-                return replace(element_of(item, position, self.limits), part=parsed.part)
+                return replace(element_of(self.link(item), position, self.limits), part=parsed.part)

@@ -5,6 +5,7 @@ Needs only the engine's text side, so that a process without torch can be a memb
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from earlybird.engine.text.tokenizer import duplicate_key
 from earlybird.stream.config.settings import Settings
 from earlybird.stream.feeds.reader import Reader
 from earlybird.stream.feeds.registry import topic_parsers
+from earlybird.stream.linking.load import load_linker
 from earlybird.stream.observability.figures import Values
 from earlybird.stream.observability.health import Readiness
 from earlybird.stream.observability.logging import worker_name
@@ -95,10 +97,16 @@ class Stage:
         """Create it. `lateness` and `make_inference` replace the defaults.
 
         `lateness` replaces the clock-based policy (replay); `make_inference` replaces the engine threads (tests,
-        consumer processes). With a `tracer` each text gets a span.
+        consumer processes). With a `tracer` each text gets a span. Raises SettingsError for a table of symbols that cannot be used.
         """
         self.worker = worker_name()
         self._source, self._sink, self._cache = source, sink, cache
+        # Loaded here, so that each process stamps the table that it uses.
+        self._linker = load_linker(settings.symbols)
+        origin = replace(origin, symbol_table=None if self._linker is None else self._linker.hash)
+        read = reader_of(settings, engine.languages)
+        if self._linker is not None:
+            read = replace(read, link=self._linker.linked)
         spans = None if tracer is None else Spans(tracer, clock, settings.group)
         self._publisher = Publisher(sink, origin, settings.topics.control, clock, metrics, spans)
         publish = self._publisher.inbox.put
@@ -128,7 +136,7 @@ class Stage:
             self._publisher.finished,
             clock,
             metrics,
-            reader_of(settings, engine.languages),
+            read,
             _budget(settings),
             lateness or _lateness(settings),
             transactional=isinstance(sink, TransactionalSink),
@@ -203,6 +211,7 @@ class Stage:
             "in_flight_limit": self._max_in_flight,
             "partitions": len(offsets.partitions()),
             "ledger.skipped": offsets.skipped,
+            **({} if self._linker is None else {"linked": self._linker.texts}),
             "ledger.maps_dropped": sum(list(offsets.maps_dropped.values())),
             **self._inference.figures,
             **_figures_of(
