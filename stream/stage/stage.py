@@ -97,7 +97,8 @@ class Stage:
         """Create it. `lateness` and `make_inference` replace the defaults.
 
         `lateness` replaces the clock-based policy (replay); `make_inference` replaces the engine threads (tests,
-        consumer processes). With a `tracer` each text gets a span. Raises SettingsError for a table of symbols that cannot be used.
+        consumer processes). With a `tracer` each text gets a span. Raises SettingsError for a table of symbols that
+        cannot be used.
         """
         self.worker = worker_name()
         self._source, self._sink, self._cache = source, sink, cache
