@@ -115,7 +115,10 @@ def test_a_foreign_feed_becomes_raw_items(broker: EmbeddedBroker, tmp_path: Path
     command.chmod(0o755)
     path = os.pathsep.join([str(tmp_path), os.environ["PATH"]])
     python = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    where = {"EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap_servers, "EARLYBIRD_LOG__LEVEL": "error"}
+    where: dict[str, Any] = {
+        "EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap_servers,
+        "EARLYBIRD_LOG__LEVEL": "error",
+    }
     shown = run("bash", "foreign_feed.sh", cwd=EXAMPLES, PATH=path, PYTHONPATH=python, **where)
     assert shown.startswith("published 3 texts")
     tail = Tail(broker.bootstrap_servers, ["news.raw"], start="beginning")

@@ -143,7 +143,8 @@ def unlinked(item: RawNews | RawTweet) -> RawNews | RawTweet:
 def read(record: Record, limits: Limits, link: Link = unlinked) -> list[Element]:
     """Parse one raw record in the `earlybird` format into elements, at least one, in order.
 
-    The JSON may be in a schema registry's frame. Every outcome of an item, a refusal's retraction as well, has the symbols that `link` gave it.
+    The JSON may be in a schema registry's frame. Every outcome of an item, a refusal's retraction as well, has the
+    symbols that `link` gave it.
     """
     position = Position(record.topic, record.partition, record.offset)
     value = record.value

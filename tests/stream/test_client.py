@@ -292,7 +292,8 @@ def test_what_follows_on_a_delivered_item_passes_every_filter(flipped: Signal) -
     recorded = tape(invented("1", T0, 0.9, relevance=[1.0]), flipped)
     assert [signal.action for signal in Signals.replay(recorded, **wanted)] == ["new", flipped.action]
     assert list(Signals.replay(tape(flipped), **wanted)) == []
-    held = Signals.replay(tape(flipped), **{**wanted, "held": ["wire:1"]})
+    wanted["held"] = ["wire:1"]
+    held = Signals.replay(tape(flipped), **wanted)
     assert [signal.item_key for signal in held] == ["wire:1"]
 
 

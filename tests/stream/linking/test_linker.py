@@ -23,7 +23,7 @@ CHANGE_US = 1_654_732_800_000_000  # 2022-06-09
 
 
 def alias(name: str, symbol: str, context: str = "", **about: Any) -> Alias:
-    fields = {"exchange": "", "from_us": EARLIEST_US, "to_us": LATEST_US, "relevance": 1.0} | about
+    fields: dict[str, Any] = {"exchange": "", "from_us": EARLIEST_US, "to_us": LATEST_US, "relevance": 1.0} | about
     return Alias(framed(split(name)), symbol, context=tuple(f" {word} " for word in context.split()), **fields)
 
 

@@ -23,7 +23,8 @@ from earlybird.stream.ports import Outgoing, Partition, Record
 from earlybird.stream.replay.run import Options, plan_of, run_replay
 from earlybird.stream.stage.stage import Stage
 from earlybird.stream.startup_check import check
-from earlybird.stream.subscription.selection import SignalFilter, SignalHeaders
+from earlybird.stream.subscription.selection import SignalFilter
+from earlybird.stream.subscription.signal_headers import SignalHeaders
 from earlybird.stream.timeline.availability import StampedRecord
 
 pytest.importorskip("pyarrow")

@@ -39,7 +39,7 @@ def backtest(
     seen: list[tuple[datetime, float]] = []
     filled: list[float] = []
 
-    class Buyer(bt.Strategy):  # type: ignore[misc]
+    class Buyer(bt.Strategy):  # type: ignore[misc, name-defined]
         def act(self) -> None:
             if self.data.score[0] > 0:
                 seen.append((self.data.datetime.datetime(0), self.data.score[0]))

@@ -32,7 +32,7 @@ def seen(*signals: Signal) -> Signals:
     return Signals.replay(sorted(((signal, signal.ts.ingested_us) for signal in signals), key=lambda pair: pair[1]))
 
 
-def bar_of(local: str, freq: str, calendar: object = "XNYS", lag_us: int = 0, tz: str = NEW_YORK) -> str:
+def bar_of(local: str, freq: str, calendar: Any = "XNYS", lag_us: int = 0, tz: str = NEW_YORK) -> str:
     """The local name of the bar in which something known at this instant lands."""
     frame = to_bars(seen(invented("1", us(local, tz))), calendar, freq, lag_us=lag_us)
     (label,) = frame.index
