@@ -1,10 +1,11 @@
-"""A real Apache Kafka on this machine without Docker: one node, loopback only.
+"""A real Apache Kafka on this machine without Docker: one node or three, loopback only.
 
-    python deploy/kafka/local.py start [--port 9092] [--home var/kafka]
+    python deploy/kafka/local.py start [--nodes 3] [--port 9092] [--home var/kafka]
     python deploy/kafka/local.py stop | status
 
-It runs from Maven's jars: Java 17 is needed and, the first time, Maven (44 MB into ~/.cache/earlybird). Tests use
-LocalKafka directly.
+It runs from Maven's jars: Java 17 is needed and, the first time, Maven (44 MB into ~/.cache/earlybird). Three nodes
+listen on --port and the two ports after it, and keep three replicas of everything, of which two must be in sync. Tests
+use LocalKafka and LocalCluster directly.
 """
 
 import argparse
@@ -30,8 +31,22 @@ LIBS = Path.home() / ".cache" / "earlybird" / "kafka-4.3.1"
 HOW_TO_GET = "real Kafka needs Java 17 and Maven: `make system-deps`, or apt-get install openjdk-17-jre-headless maven"
 
 # A short-lived broker: the C1 compiler and the serial collector start faster than the defaults.
-JVM = ("-Xms256m", "-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData")
+JVM = ("-Xms128m", "-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData")
 STOP_S = 15.0
+
+# Three replicas of everything, of which two must have a record before it is acknowledged. A dead node is noticed after
+# three seconds; the default is nine.
+REPLICATED = {
+    "default.replication.factor": "3",
+    "min.insync.replicas": "2",
+    "offsets.topic.replication.factor": "3",
+    "transaction.state.log.replication.factor": "3",
+    "transaction.state.log.min.isr": "2",
+    "share.coordinator.state.topic.replication.factor": "3",
+    "share.coordinator.state.topic.min.isr": "2",
+    "broker.heartbeat.interval.ms": "500",
+    "broker.session.timeout.ms": "3000",
+}
 
 # The broker is killed when this process's end of the pipe closes, however this process ends; a line on the pipe names a
 # gentler signal. $1 is its log file.
@@ -66,17 +81,25 @@ def libraries() -> Path:
 
 
 class LocalKafka:
-    """One broker with its data under `home`.
+    """One broker with its data under `home`, alone or as a node of a cluster.
 
     Port 0 means any free port, kept over restarts. `options` are further broker properties, in which ${port},
     ${controller_port} and ${data} stand for this broker's own. Unless `detached`, the broker dies with this process.
     """
 
     def __init__(
-        self, home: Path, port: int = 0, options: Mapping[str, str] | None = None, *, detached: bool = False
+        self,
+        home: Path,
+        port: int = 0,
+        options: Mapping[str, str] | None = None,
+        *,
+        node: int = 1,
+        detached: bool = False,
     ) -> None:
         self.home = home
-        self.port = port or free_port()
+        self.node = node
+        self.port, self.controller_port = port or free_port(), free_port()
+        self.voters, self.cluster_id = f"{node}@127.0.0.1:{self.controller_port}", new_cluster_id()
         self.options = dict(options or {})
         self.detached = detached
         self.pid: int | None = None
@@ -97,6 +120,11 @@ class LocalKafka:
 
         Raises KafkaUnavailable.
         """
+        self.launch()
+        self.wait(time.monotonic() + timeout_s)
+
+    def launch(self) -> None:
+        """Format new storage and start the process; a node of a cluster answers once a majority runs."""
         properties = self._configure()
         if not (self.home / "data" / "meta.properties").exists():
             self._format(properties)
@@ -116,7 +144,6 @@ class LocalKafka:
             )
             assert self._lifeline.stdout is not None
             self.pid = int(self._lifeline.stdout.readline())
-        self._wait(time.monotonic() + timeout_s)
 
     def pause(self) -> None:
         """Suspend the process: connections stay open and nothing answers."""
@@ -174,15 +201,13 @@ class LocalKafka:
         text = (HERE / "broker.properties").read_text()
         text += "".join(f"{name}={value}\n" for name, value in self.options.items())
         properties = self.home / "broker.properties"
-        properties.write_text(
-            Template(text).substitute(port=self.port, controller_port=free_port(), data=self.home / "data")
-        )
+        own = {"port": self.port, "controller_port": self.controller_port, "data": self.home / "data"}
+        properties.write_text(Template(text).substitute(own, node=self.node, voters=self.voters))
         return properties
 
     def _format(self, properties: Path) -> None:
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
         done = subprocess.run(
-            java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)),
+            java("kafka.tools.StorageTool", "format", "-t", self.cluster_id, "-c", str(properties)),
             capture_output=True,
             text=True,
             check=False,
@@ -190,7 +215,8 @@ class LocalKafka:
         if done.returncode:
             raise KafkaUnavailable(f"the storage could not be formatted:\n{done.stdout}{done.stderr}")
 
-    def _wait(self, deadline: float) -> None:
+    def wait(self, deadline: float) -> None:
+        """Wait until the broker answers; raises KafkaUnavailable with the end of its log."""
         while not answers(self.bootstrap_servers):
             if not alive(self._running()) or time.monotonic() > deadline:
                 if alive(self._running()):
@@ -198,6 +224,56 @@ class LocalKafka:
                 tail = self.log.read_text(errors="replace")[-3000:]
                 raise KafkaUnavailable(f"the broker did not start; its log ends:\n{tail}")
             time.sleep(0.05)
+
+
+class LocalCluster:
+    """Three nodes, each broker and controller, that replicate everything; a context manager."""
+
+    def __init__(
+        self, home: Path, port: int = 0, options: Mapping[str, str] | None = None, *, detached: bool = False
+    ) -> None:
+        self.nodes = [
+            LocalKafka(
+                home / f"node-{number}",
+                port and port + number - 1,
+                REPLICATED | dict(options or {}),
+                node=number,
+                detached=detached,
+            )
+            for number in (1, 2, 3)
+        ]
+        for node in self.nodes:
+            node.voters = ",".join(f"{each.node}@127.0.0.1:{each.controller_port}" for each in self.nodes)
+            node.cluster_id = self.nodes[0].cluster_id
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Addresses of all nodes as host:port,host:port,host:port."""
+        return ",".join(node.bootstrap_servers for node in self.nodes)
+
+    def start(self, timeout_s: float = 90.0) -> None:
+        """Start all nodes and wait until each answers; raises KafkaUnavailable."""
+        for node in self.nodes:
+            node.launch()
+        for node in self.nodes:
+            node.wait(time.monotonic() + timeout_s)
+
+    def stop(self) -> None:
+        """Stop all nodes; those that lack a majority are killed."""
+        for node in self.nodes:
+            node.stop()
+
+    def __enter__(self) -> "LocalCluster":
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+
+def new_cluster_id() -> str:
+    """Return an identifier as Kafka's own tool makes them."""
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
 
 
 def java(main: str, *arguments: str) -> list[str]:
@@ -245,27 +321,31 @@ def main() -> int:
     """Start, stop or show the broker of a development tree."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=("start", "stop", "status"))
+    parser.add_argument("--nodes", type=int, choices=(1, 3), default=1)
     parser.add_argument("--port", type=int, default=9092)
-    parser.add_argument("--home", type=Path, default=Path("var/kafka"), help="data, log and process id")
+    parser.add_argument("--home", type=Path, default=Path("var/kafka"), help="data, logs and process ids")
     arguments = parser.parse_args()
-    kafka = LocalKafka(arguments.home.resolve(), arguments.port, detached=True)
-    pid_file = kafka.home / "pid"
-    running = pid_file.exists() and alive(int(pid_file.read_text()))
+    home, pid_file = arguments.home.resolve(), arguments.home.resolve() / "pid"
+    pids = [int(pid) for pid in pid_file.read_text().split()] if pid_file.exists() else []
+    single = (len(pids) or arguments.nodes) == 1
+    kafka = (LocalKafka if single else LocalCluster)(home, arguments.port, detached=True)
+    nodes = [kafka] if isinstance(kafka, LocalKafka) else kafka.nodes
+    running = bool(pids) and all(map(alive, pids))
     try:
         if arguments.action == "start" and not running:
             kafka.start()
-            pid_file.write_text(str(kafka.pid))
+            pid_file.write_text(" ".join(str(node.pid) for node in nodes))
             running = True
-        elif arguments.action == "stop" and running:
-            kafka.pid = int(pid_file.read_text())
-            kafka.stop()
+        elif arguments.action == "stop" and any(map(alive, pids)):
+            for node, node.pid in zip(nodes, pids, strict=True):
+                node.stop()
             pid_file.unlink()
             print("Kafka has stopped")
             return 0
     except KafkaUnavailable as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"Kafka answers at {kafka.bootstrap_servers} (log: {kafka.log})" if running else "Kafka does not run")
+    print(f"Kafka answers at {kafka.bootstrap_servers} (logs: {home})" if running else "Kafka does not run")
     return 0 if running or arguments.action == "stop" else 1
 
 
