@@ -1,0 +1,73 @@
+"""Which faults a run makes: the short form, a few minutes with fixed seeds, and the long one."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
+
+from tests.chaos.session import SESSION_MS, Setting
+
+QUICK = {
+    "group.min.session.timeout.ms": "1000",
+    "group.consumer.min.session.timeout.ms": "1000",
+    "group.consumer.session.timeout.ms": str(SESSION_MS),
+}
+"""A dead member's partitions are given away after 1.5 s, so that a run is not spent on waiting."""
+
+SMALL_METADATA = QUICK | {"offset.metadata.max.bytes": "64"}
+SMALL_QUEUE = {"KAFKA__OPTIONS__QUEUE_BUFFERING_MAX_MESSAGES": "50"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Sessions that share a broker, or a cluster of three."""
+
+    settings: tuple[Setting, ...]
+    nodes: int = 1
+    broker: dict[str, str] = field(default_factory=lambda: dict(QUICK))
+
+
+KILLED = ["worker killed", "worker killed, again while joining", "all workers killed"]
+GROUP = ["worker terminated", "worker paused, then resumed", "worker joined and left", "max.poll.interval exceeded"]
+ENGINE = ["engine raised", "deadly record"]
+BROKER = ["broker killed", "broker paused", "transactions of others"]
+REDIS = ["Redis killed", "Redis slow", "Redis full", "Redis with garbage"]
+
+
+def short() -> Iterator[Part]:
+    """Each kind once or twice, in about four minutes."""
+    yield Part((
+        Setting("classic", [*KILLED, *GROUP, *ENGINE, *BROKER, *REDIS, "worker killed"], redis=True),
+        Setting("consumer protocol", [*KILLED[:2], *GROUP[1:3], "partitions added"], protocol="consumer"),
+    ))  # fmt: skip
+    yield Part((Setting("three nodes", ["leader of three killed"], workers=2),), nodes=3)
+
+
+def long() -> Iterator[Part]:
+    """Over 200 kills, and every other kind again and again."""
+    others = [*GROUP, *ENGINE, "engine hung", *BROKER, "broker restarted"]
+    yield Part((
+        Setting("classic", 4 * [*6 * ["worker killed"], *2 * KILLED[1:], *others, *REDIS], redis=True),
+        Setting("consumer protocol", 4 * [*6 * ["worker killed"], *2 * KILLED[1:], *others], protocol="consumer"),
+        Setting("consumer processes", 30 * ["consumer process killed"], workers=2, consumer_processes=2),
+        Setting("real engine", 20 * ["worker killed"], workers=2, rate=50, real_engine=True),
+        Setting("kills alone", 100 * ["worker killed"]),
+        Setting("topics changed", ["partitions added", "topic recreated", "worker killed", "topic recreated"]),
+        Setting("topics changed, consumer protocol", ["partitions added", "topic recreated", "worker killed"],
+                protocol="consumer"),
+        Setting("producer queue of 50", 5 * ["producer queue full, broker paused"], options=SMALL_QUEUE),
+        Setting("broker away", 2 * ["broker away for a minute"]),
+        Setting("broker away, consumer protocol", ["broker away for a minute"], protocol="consumer"),
+    ))  # fmt: skip
+    yield Part(
+        (Setting("metadata of 64 bytes", 10 * ["metadata over the limit, worker killed"]),), broker=dict(SMALL_METADATA)
+    )
+    yield Part((Setting("three nodes", 10 * ["leader of three killed", "worker killed"], workers=2),), nodes=3)
+
+
+def only(part: Part, faults: Collection[str], names: Collection[str] | None) -> Part:
+    """The part with these faults and sessions alone."""
+    kept = [
+        replace(each, faults=[fault for fault in each.faults if fault in faults])
+        for each in part.settings
+        if names is None or each.name in names
+    ]
+    return replace(part, settings=tuple(each for each in kept if each.faults))

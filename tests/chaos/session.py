@@ -1,0 +1,216 @@
+"""One session: topics, workers, a feed and the ledger, through a row of faults that are counted one by one."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from earlybird.stream.adapters.embedded import EmbeddedRedis
+from project import ROOT
+from tests.chaos.crew import REAL, SIMULATED, Crew, Worker
+from tests.chaos.feed import Feed
+from tests.chaos.ledger import Ledger, Topics, now_us
+
+Delivery = Literal["at_least_once", "exactly_once"]
+SESSION_MS = 1_500
+STALL_S = 4.5  # of a consumer thread, beyond max.poll.interval.ms
+POLL_INTERVAL_MS = 3_000
+
+
+@dataclass(frozen=True)
+class Strike:
+    """One fault that was made, and what came of it."""
+
+    fault: str
+    inputs: int  # elements published from the fault on, until everything from before its end had an outcome
+    lost: int
+    repeated: int
+    recovered_s: float  # from the end of the fault until everything published by then had an outcome
+    silence_s: float  # longest time without an outcome in a raw partition
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a session runs on and with; `faults` are names of tests.chaos.faults."""
+
+    name: str
+    faults: Sequence[str]
+    protocol: str = "classic"
+    workers: int = 3
+    rate: float = 150.0  # records a second
+    step_ms: float = 10.0  # of the simulated engine
+    real_engine: bool = False
+    consumer_processes: int = 0
+    redis: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)  # settings of the workers, without the prefix
+
+
+class Session:
+    """Use as a context manager; `finish` is the audit of the whole."""
+
+    def __init__(
+        self, kafka: Any, setting: Setting, delivery: Delivery, seed: int, folder: Path, patience_s: float = 90.0
+    ) -> None:
+        self.kafka, self.setting, self.delivery, self.patience_s = kafka, setting, delivery, patience_s
+        self.rng = random.Random(seed)
+        self.nodes = getattr(kafka, "nodes", [kafka])
+        self.began_us = 0  # the fault that is being made
+        self.elements = self.lost = self.repeated = self.differing = self.strays = 0  # of topics that are gone
+        self._folder = folder / f"{setting.name.replace(' ', '-')}-{delivery}"
+        self._folder.mkdir(parents=True)
+        self._stack = ExitStack()
+        name = f"{setting.name.replace(' ', '-')}-{uuid.uuid4().hex[:6]}"
+        self.topics = Topics.create(kafka.bootstrap_servers, name, replication=len(self.nodes))
+
+    def __enter__(self) -> Self:
+        with ExitStack() as starting:
+            if self.setting.redis:
+                self.redis = starting.enter_context(EmbeddedRedis())
+            self.ledger = self._open_ledger()
+            command = REAL if self.setting.real_engine else SIMULATED
+            self.crew = Crew(self.setting.workers, command, self._environment, self._folder)
+            starting.callback(self.crew.kill)
+            self.feed = Feed(self.topics.bootstrap_servers, self.topics.raw, self.setting.rate)
+            starting.callback(lambda: self.feed.close())
+            starting.callback(lambda: self.ledger.close())
+            self.until(lambda: all(worker.ready for worker in self.crew.workers))
+            self.until(lambda: len(self.ledger.first) > 50)
+            self._stack = starting.pop_all()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def strike(self, name: str, fault: "Callable[[Session], None]") -> Strike:
+        """Make a fault under load at a random moment and wait until its consequences are over."""
+        self.run(self.rng.uniform(0.2, 1.2))
+        if self.rng.random() < 0.5:  # while it catches up
+            self.feed.burst(self.rng.randrange(500, 1500))
+            self.run(self.rng.uniform(0.1, 0.6))
+        elements, repeated = len(self.ledger.audit.raw), self.ledger.audit.repeated
+        self.began_us = now_us()
+        fault(self)
+        ended_us = now_us()
+        acknowledged = self.feed.acknowledged
+        lost = 0
+        try:
+            self.until(lambda: len(self.ledger.audit.raw) + self.elements >= acknowledged)
+            self.until(lambda: not self.ledger.older(ended_us))
+        except TimeoutError:
+            lost = len(self.ledger.older(ended_us))
+        return Strike(
+            name,
+            len(self.ledger.audit.raw) - elements,
+            lost,
+            self.ledger.audit.repeated - repeated,
+            self.ledger.recovered_s(ended_us),
+            self.ledger.silence_s(self.began_us),
+        )
+
+    def run(self, seconds: float) -> None:
+        """Let it go on for so long."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self.turn()
+
+    def turn(self) -> None:
+        """Read what came; start dead workers again."""
+        self.ledger.read()
+        self.crew.mend()
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Go on until it holds; TimeoutError when it never does."""
+        deadline = time.monotonic() + self.patience_s
+        while not condition():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"never came: {self.ledger.audit.report()}; logs: {self._folder}")
+            self.turn()
+
+    def one(self) -> Worker:
+        """Any worker that serves."""
+        self.until(lambda: any(worker.ready for worker in self.crew.workers))
+        return self.rng.choice([worker for worker in self.crew.workers if worker.ready])
+
+    def reopen(self) -> None:
+        """Read everything once more, new partitions, too."""
+        self.ledger.close()
+        self.ledger = self._open_ledger()
+
+    def close_chapter(self, since_us: int) -> None:
+        """The raw topic is another one: what is known of the former one is added up and forgotten."""
+        audit = self.ledger.audit
+        self.elements += len(audit.raw)
+        self.lost += len(audit.missing)
+        self.repeated += audit.repeated
+        self.differing += len(audit.disagreeing)
+        self.ledger.close()
+        self.ledger = self._open_ledger(since_us)
+
+    def finish(self) -> dict[str, Any]:
+        """Stop feed and workers and audit by raw position, twice: here, and with `earlybird audit`."""
+        chapters = self.elements
+        self.feed.close()
+        wanted = self.feed.acknowledged - chapters
+        late = 0
+        try:
+            self.until(lambda: len(self.ledger.audit.raw) >= wanted and not self.ledger.waiting)
+            self.until(lambda: all(worker.ready for worker in self.crew.workers))
+        except TimeoutError:
+            late = len(self.ledger.waiting)
+        statuses = self.crew.close()
+        while self.ledger.read():
+            pass
+        self.close_chapter(now_us())
+        return {
+            "session": self.setting.name,
+            "delivery": self.delivery,
+            "inputs": self.elements,
+            "lost": max(self.lost, late),
+            "repeated": self.repeated,
+            "differing": self.differing,
+            "statuses": statuses,
+            "died": dict(self.crew.deaths),
+            "audit": self._audit() if not chapters else None,
+        }
+
+    def _audit(self) -> int:
+        command = [sys.executable, "-m", "earlybird.stream.cli", "audit", "--json"]
+        environment = os.environ | self._environment(0)
+        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode:
+            (self._folder / "audit.txt").write_text(done.stdout + done.stderr)
+        return done.returncode
+
+    def _open_ledger(self, since_us: int = 0) -> Ledger:
+        return Ledger(self.topics, since_us, at_arrival=self.delivery == "exactly_once")
+
+    def _environment(self, slot: int) -> dict[str, str]:
+        topics, setting = self.topics, self.setting
+        names = {"raw": [{"name": topics.raw}], "signals": topics.signals, "control": topics.control, "dlq": topics.dlq}
+        classic = {"KAFKA__OPTIONS__SESSION_TIMEOUT_MS": str(SESSION_MS)} if setting.protocol == "classic" else {}
+        tree = {
+            "KAFKA__BOOTSTRAP_SERVERS": topics.bootstrap_servers,
+            "KAFKA__GROUP_PROTOCOL": setting.protocol,
+            "KAFKA__OPTIONS__FETCH_WAIT_MAX_MS": "20",
+            "KAFKA__OPTIONS__TOPIC_METADATA_REFRESH_INTERVAL_MS": "1000",
+            "KAFKA__OPTIONS__MAX_POLL_INTERVAL_MS": str(POLL_INTERVAL_MS),
+            "GROUP": topics.group,
+            "TOPICS": json.dumps(names),
+            "ENGINE__THREADS": "1",
+            "ENGINE__CONSUMER_PROCESSES": str(setting.consumer_processes),
+            "HTTP__PORT": "0",
+            "LOG__FORMAT": "json",
+            **classic,
+            **({"REDIS__URL": self.redis.url} if setting.redis else {}),
+            **setting.options,
+        }
+        chaos = {"CHAOS_STEP_MS": str(setting.step_ms), "CHAOS_STALL_S": str(STALL_S), "CHAOS_HUNG_S": "4"}
+        return {f"EARLYBIRD_{name}": value for name, value in tree.items()} | chaos
