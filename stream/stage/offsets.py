@@ -56,8 +56,10 @@ class _PartitionOffsets:
     def advance(self) -> None:
         while self.order and self.order[0] not in self.open:
             self.low_water = self.order.popleft() + 1  # Kafka wants the offset to read next, hence + 1
-        if not self.order and self.read_to > (self.low_water or 0):
-            self.low_water, self.changed = self.read_to, True
+        if not self.order and self.read_to >= (self.low_water or 0):
+            self.alone = 0  # what comes now was written after the deaths
+            if self.read_to > (self.low_water or 0):
+                self.low_water, self.changed = self.read_to, True
 
     def finished_above(self, base: int) -> list[int]:
         """Return finished offsets from `base` on, ascending, with undelivered ones of `skip`."""

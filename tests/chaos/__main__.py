@@ -11,6 +11,7 @@ exactly_once), or if a worker ended by itself.
 """
 
 import argparse
+import faulthandler
 import json
 import sys
 import tempfile
@@ -37,6 +38,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, metavar="FILE", help="the report, written after every session")
     args = parser.parse_args()
+    faulthandler.dump_traceback_later(60, repeat=True)
     configure_logging("error", "console")
     console, report = Console(stderr=True, width=None if sys.stderr.isatty() else 2 * WIDTH), Report()
     for part in plan.short() if args.short else plan.long():
