@@ -26,7 +26,8 @@ from earlybird.stream.observability.logging import configure_logging
 from tests.chaos import plan
 from tests.chaos.faults import FAULTS
 from tests.chaos.report import Report
-from tests.chaos.session import Delivery, Session, Setting
+from tests.chaos.session import Session
+from tests.chaos.setting import Delivery, Setting
 
 
 def main() -> int:

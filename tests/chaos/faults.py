@@ -15,7 +15,8 @@ from earlybird.stream.adapters.topics import Topic, admin_client, create_topics
 from tests.chaos.engine import DEADLY, RAISING
 from tests.chaos.feed import Feed, item
 from tests.chaos.ledger import now_us
-from tests.chaos.session import SESSION_MS, STALL_S, Session
+from tests.chaos.session import Session
+from tests.chaos.setting import SESSION_MS, STALL_S
 
 PAUSE_S = SESSION_MS / 1e3 + 1.5  # beyond the session, so that the partitions are another's by then
 MINUTE_S = 60.0

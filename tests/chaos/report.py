@@ -38,7 +38,7 @@ class Report:
             found += [f"{name}: {session['differing']} repeated with other digests"] if session["differing"] else []
             found += [f"{name}: statuses {session['statuses']}"] if any(session["statuses"]) else []
             found += [f"{name}: workers ended by themselves: {session['died']}"] if session["died"] else []
-            found += [f"{name}: `earlybird audit` ended with {session['audit']}"] if session["audit"] else []
+            found += [f"{name}: `earlybird audit` disagrees"] if session["audit"] is False else []
             if session["delivery"] == "exactly_once" and session["repeated"]:
                 found.append(f"{name}: {session['repeated']} repeated")
         return found + [f"{load['load']}: {fault}" for load in self.loads for fault in load["faults"]]

@@ -1,28 +1,19 @@
 """One session: topics, workers, a feed and the ledger, through a row of faults that are counted one by one."""
 
-import json
-import os
 import random
-import subprocess
-import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from earlybird.stream.adapters.embedded import EmbeddedRedis
-from project import ROOT
 from tests.chaos.crew import REAL, SIMULATED, Crew, Worker
 from tests.chaos.feed import Feed
 from tests.chaos.ledger import Ledger, Topics, now_us
-
-Delivery = Literal["at_least_once", "exactly_once"]
-SESSION_MS = 1_500
-STALL_S = 4.5  # of a consumer thread, beyond max.poll.interval.ms
-POLL_INTERVAL_MS = 3_000
+from tests.chaos.setting import Delivery, Setting, audited, environment
 
 
 @dataclass(frozen=True)
@@ -35,22 +26,6 @@ class Strike:
     repeated: int
     recovered_s: float  # from the end of the fault until everything published by then had an outcome
     silence_s: float  # longest time without an outcome in a raw partition
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What a session runs on and with; `faults` are names of tests.chaos.faults."""
-
-    name: str
-    faults: Sequence[str]
-    protocol: str = "classic"
-    workers: int = 3
-    rate: float = 150.0  # records a second
-    step_ms: float = 10.0  # of the simulated engine
-    real_engine: bool = False
-    consumer_processes: int = 0
-    redis: bool = False
-    options: Mapping[str, str] = field(default_factory=dict)  # settings of the workers, without the prefix
 
 
 class Session:
@@ -178,39 +153,12 @@ class Session:
             "differing": self.differing,
             "statuses": statuses,
             "died": dict(self.crew.deaths),
-            "audit": self._audit() if not chapters else None,
+            "audit": None if chapters else audited(self._environment(0))["balanced"],
         }
-
-    def _audit(self) -> int:
-        command = [sys.executable, "-m", "earlybird.stream.cli", "audit", "--json"]
-        environment = os.environ | self._environment(0)
-        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
-        if done.returncode:
-            (self._folder / "audit.txt").write_text(done.stdout + done.stderr)
-        return done.returncode
 
     def _open_ledger(self, since_us: int = 0) -> Ledger:
         return Ledger(self.topics, since_us, at_arrival=self.delivery == "exactly_once")
 
     def _environment(self, slot: int) -> dict[str, str]:
-        topics, setting = self.topics, self.setting
-        names = {"raw": [{"name": topics.raw}], "signals": topics.signals, "control": topics.control, "dlq": topics.dlq}
-        classic = {"KAFKA__OPTIONS__SESSION_TIMEOUT_MS": str(SESSION_MS)} if setting.protocol == "classic" else {}
-        tree = {
-            "KAFKA__BOOTSTRAP_SERVERS": topics.bootstrap_servers,
-            "KAFKA__GROUP_PROTOCOL": setting.protocol,
-            "KAFKA__OPTIONS__FETCH_WAIT_MAX_MS": "20",
-            "KAFKA__OPTIONS__TOPIC_METADATA_REFRESH_INTERVAL_MS": "1000",
-            "KAFKA__OPTIONS__MAX_POLL_INTERVAL_MS": str(POLL_INTERVAL_MS),
-            "GROUP": topics.group,
-            "TOPICS": json.dumps(names),
-            "ENGINE__THREADS": "1",
-            "ENGINE__CONSUMER_PROCESSES": str(setting.consumer_processes),
-            "HTTP__PORT": "0",
-            "LOG__FORMAT": "json",
-            **classic,
-            **({"REDIS__URL": self.redis.url} if setting.redis else {}),
-            **setting.options,
-        }
-        chaos = {"CHAOS_STEP_MS": str(setting.step_ms), "CHAOS_STALL_S": str(STALL_S), "CHAOS_HUNG_S": "4"}
-        return {f"EARLYBIRD_{name}": value for name, value in tree.items()} | chaos
+        url = self.redis.url if self.setting.redis else None
+        return environment(self.topics, self.setting, self.delivery, slot, url)
