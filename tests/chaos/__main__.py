@@ -11,12 +11,14 @@ exactly_once), or if a worker ended by itself.
 """
 
 import argparse
-import faulthandler
 import json
+import shutil
 import sys
 import tempfile
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 
@@ -25,63 +27,84 @@ from earlybird.stream.bench.report import WIDTH
 from earlybird.stream.observability.logging import configure_logging
 from tests.chaos import plan
 from tests.chaos.faults import FAULTS
+from tests.chaos.load import Load, burst, overload
 from tests.chaos.report import Report
 from tests.chaos.session import Session
-from tests.chaos.setting import Delivery, Setting
+from tests.chaos.setting import DELIVERIES, Delivery, Setting
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="about four minutes, fixed seeds")
-    parser.add_argument("--delivery", action="append", choices=("at_least_once", "exactly_once"))
+    parser.add_argument("--delivery", action="append", choices=get_args(Delivery), help="repeatable; default: both")
     parser.add_argument("--only", action="append", metavar="FAULT", choices=sorted(FAULTS), help="repeatable")
     parser.add_argument("--session", action="append", metavar="NAME", help="only sessions of this name; repeatable")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--patience", type=float, default=90.0, metavar="S", help="then a record counts as lost")
     parser.add_argument("--json", type=Path, metavar="FILE", help="the report, written after every session")
     args = parser.parse_args()
-    faulthandler.dump_traceback_later(60, repeat=True)
     configure_logging("error", "console")
-    console, report = Console(stderr=True, width=None if sys.stderr.isatty() else 2 * WIDTH), Report()
+    console = Console(stderr=True, width=None if sys.stderr.isatty() else WIDTH + 60, highlight=False)
+    run = Run(args.seed, args.patience, console, args.json)
     for part in plan.short() if args.short else plan.long():
-        part = plan.only(part, args.only or list(FAULTS), args.session)
-        for delivery in args.delivery or ["at_least_once"]:
-            if part.settings:
-                run_part(part, delivery, args.seed, report, console, args.json)
-    report.show(console)
-    return 1 if report.broken else 0
+        part = plan.only(part, args.only or list(FAULTS), args.session, load=not (args.only or args.session))
+        for delivery in args.delivery or DELIVERIES:
+            run.part(part, delivery)
+    run.report.show(console)
+    return 1 if run.report.broken else 0
 
 
-def run_part(
-    part: plan.Part, delivery: Delivery, seed: int, report: Report, console: Console, out: Path | None
-) -> None:
-    """Run its sessions one after the other on one broker or cluster."""
-    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
-    with (LocalKafka if part.nodes == 1 else LocalCluster)(folder / "kafka", options=part.broker) as kafka:
-        for setting in part.settings:
-            run_session(kafka, setting, delivery, seed, report, console, folder)
-            if out is not None:
-                out.parent.mkdir(parents=True, exist_ok=True)
-                out.write_text(json.dumps(report.as_json(), indent=1))
+@dataclass
+class Run:
+    """What all parts have in common."""
 
+    seed: int
+    patience_s: float
+    console: Console
+    out: Path | None
+    report: Report = field(default_factory=Report)
 
-def run_session(
-    kafka: object, setting: Setting, delivery: Delivery, seed: int, report: Report, console: Console, folder: Path
-) -> None:
-    """Make its faults in a shuffled order, then audit."""
-    with Session(kafka, setting, delivery, seed, folder) as session:
-        faults = list(setting.faults)
-        session.rng.shuffle(faults)
-        for number, name in enumerate(faults, 1):
-            began_s = time.monotonic()
-            strike = session.strike(name, FAULTS[name])
-            report.strikes.append((delivery, setting.protocol, strike))
-            console.print(
-                f"{setting.name} {number}/{len(faults)}: {name}: {strike.inputs} inputs, {strike.lost} lost, "
-                f"{strike.repeated} repeated, recovered {strike.recovered_s:.1f} s, silence {strike.silence_s:.1f} s "
-                f"({time.monotonic() - began_s:.1f} s)"
-            )
-        report.sessions.append(session.finish())
-        console.print(report.sessions[-1])
+    def part(self, part: plan.Part, delivery: Delivery) -> None:
+        """Its sessions and loads, one after the other on one broker or cluster."""
+        if not (part.settings or part.overload_minutes or part.bursts):
+            return
+        folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+        with (LocalKafka if part.nodes == 1 else LocalCluster)(folder / "kafka", options=part.broker) as kafka:
+            for setting in part.settings:
+                self.session(kafka, setting, delivery, folder)
+            if part.overload_minutes:
+                self.load(overload(kafka, delivery, folder, part.overload_minutes))
+            for records in part.bursts:
+                self.load(burst(kafka, delivery, folder, records))
+        shutil.rmtree(folder / "kafka")  # the logs of the workers stay
+
+    def session(self, kafka: object, setting: Setting, delivery: Delivery, folder: Path) -> None:
+        """Make its faults in a shuffled order, then audit."""
+        with Session(kafka, setting, delivery, self.seed, folder, self.patience_s) as session:
+            faults = list(setting.faults)
+            session.rng.shuffle(faults)
+            for number, name in enumerate(faults, 1):
+                began_s = time.monotonic()
+                strike = session.strike(name, FAULTS[name])
+                self.report.strikes.append((delivery, setting.protocol, strike))
+                self.console.print(
+                    f"{setting.name} {number}/{len(faults)}: {name}: {strike.inputs} inputs, {strike.lost} lost, "
+                    f"{strike.repeated} repeated, recovered {strike.recovered_s:.1f} s, "
+                    f"silence {strike.silence_s:.1f} s ({time.monotonic() - began_s:.1f} s)"
+                )
+            self.report.sessions.append(session.finish())
+        self.console.print(self.report.sessions[-1])
+        self.write()
+
+    def load(self, load: Load) -> None:
+        self.report.loads.append(load)
+        self.console.print(load)
+        self.write()
+
+    def write(self) -> None:
+        if self.out is not None:
+            self.out.parent.mkdir(parents=True, exist_ok=True)
+            self.out.write_text(json.dumps(self.report.as_json(), indent=1))
 
 
 if __name__ == "__main__":

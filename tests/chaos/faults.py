@@ -9,7 +9,6 @@ from contextlib import suppress
 from confluent_kafka import Producer
 from confluent_kafka.admin import NewPartitions
 from redis import Redis
-from redis.exceptions import RedisError
 
 from earlybird.stream.adapters.topics import Topic, admin_client, create_topics
 from tests.chaos.engine import DEADLY, RAISING
@@ -18,7 +17,7 @@ from tests.chaos.ledger import now_us
 from tests.chaos.session import Session
 from tests.chaos.setting import SESSION_MS, STALL_S
 
-PAUSE_S = SESSION_MS / 1e3 + 1.5  # beyond the session, so that the partitions are another's by then
+PAUSE_S = SESSION_MS / 1e3 + 1.0  # beyond the session, so that the partitions are another's by then
 MINUTE_S = 60.0
 
 
@@ -198,13 +197,15 @@ def redis_full(session: Session) -> None:
 
 
 def redis_garbage(session: Session) -> None:
-    """Every value is replaced by something else, again and again."""
+    """Values are replaced by something else, again and again."""
     values = (b"[" * 5_000, b'{"label": Infinity}', b'{"n": -5}', b"\xff\x00", b"{}", b"null")
     with Redis.from_url(session.redis.url) as client:
         for _ in range(10):
-            for key in list(client.scan_iter(count=1000)):
-                with suppress(RedisError):
-                    client.set(key, session.rng.choice(values), keepttl=True)
+            _, keys = client.scan(count=1000)
+            with client.pipeline(transaction=False) as batch:
+                for key in keys:
+                    batch.set(key, session.rng.choice(values), keepttl=True)
+                batch.execute()
             session.run(0.1)
 
 

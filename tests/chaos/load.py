@@ -15,8 +15,11 @@ from tests.chaos.feed import Feed
 from tests.chaos.ledger import Topics
 from tests.chaos.setting import Delivery, Setting, audited, environment
 
-SLOW, FAST = Setting("slow", workers=2, step_ms=40), Setting("fast", workers=2, step_ms=0)
-CAPACITY = 170  # texts a second that two workers with the steps of SLOW can do
+SLOW, FAST = (
+    Setting("slow", workers=2, step_ms=100, session_ms=10_000),
+    Setting("fast", workers=2, step_ms=0, session_ms=10_000),
+)
+CAPACITY = 70  # texts a second that two workers with the steps of SLOW can do
 GROWTH, SLACK_MB = 1.1, 16  # what the resident size may grow by from the first half of a run to the second
 PATIENCE_S = 3_600.0
 

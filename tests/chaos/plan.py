@@ -18,10 +18,12 @@ SMALL_QUEUE = {"KAFKA__OPTIONS__QUEUE_BUFFERING_MAX_MESSAGES": "50"}
 
 @dataclass(frozen=True)
 class Part:
-    """Sessions that share a broker, or a cluster of three."""
+    """Sessions and loads that share a broker, or a cluster of three."""
 
-    settings: tuple[Setting, ...]
+    settings: tuple[Setting, ...] = ()
     nodes: int = 1
+    overload_minutes: float = 0.0
+    bursts: tuple[int, ...] = ()
     broker: dict[str, str] = field(default_factory=lambda: dict(QUICK))
 
 
@@ -44,6 +46,7 @@ def short() -> Iterator[Part]:
         Setting("consumer protocol", [*KILLED[:2], *GROUP[1:3], "partitions added"], protocol="consumer"),
     ))  # fmt: skip
     yield Part((Setting("three nodes", ["leader of three killed"], workers=2),), nodes=3)
+    yield Part(overload_minutes=1)
 
 
 def long() -> Iterator[Part]:
@@ -66,13 +69,15 @@ def long() -> Iterator[Part]:
         (Setting("metadata of 64 bytes", 10 * ["metadata over the limit, worker killed"]),), broker=dict(SMALL_METADATA)
     )
     yield Part((Setting("three nodes", 10 * ["leader of three killed", "worker killed"], workers=2),), nodes=3)
+    yield Part(overload_minutes=10, bursts=(100_000, 1_000_000))
 
 
-def only(part: Part, faults: Collection[str], names: Collection[str] | None) -> Part:
-    """The part with these faults and sessions alone."""
+def only(part: Part, faults: Collection[str], names: Collection[str] | None, load: bool) -> Part:
+    """The part with these faults and sessions alone, and with or without its loads."""
     kept = [
         replace(each, faults=[fault for fault in each.faults if fault in faults])
         for each in part.settings
         if names is None or each.name in names
     ]
-    return replace(part, settings=tuple(each for each in kept if each.faults))
+    part = replace(part, settings=tuple(each for each in kept if each.faults))
+    return part if load else replace(part, overload_minutes=0.0, bursts=())

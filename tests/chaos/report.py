@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from earlybird.stream.bench.report import figures, machine
+from tests.chaos.load import Load
 from tests.chaos.session import Strike
 
 KILLS = {"worker killed", "worker killed, again while joining", "all workers killed", "consumer process killed",
@@ -20,7 +21,7 @@ class Report:
 
     strikes: list[tuple[str, str, Strike]] = field(default_factory=list)  # delivery, protocol, fault
     sessions: list[dict[str, Any]] = field(default_factory=list)
-    loads: list[dict[str, Any]] = field(default_factory=list)
+    loads: list[Load] = field(default_factory=list)
     machine: dict[str, Any] = field(default_factory=machine)
 
     @property
@@ -41,7 +42,7 @@ class Report:
             found += [f"{name}: `earlybird audit` disagrees"] if session["audit"] is False else []
             if session["delivery"] == "exactly_once" and session["repeated"]:
                 found.append(f"{name}: {session['repeated']} repeated")
-        return found + [f"{load['load']}: {fault}" for load in self.loads for fault in load["faults"]]
+        return found + [f"{load.load} ({load.delivery}): {fault}" for load in self.loads for fault in load.faults]
 
     def rows(self) -> list[dict[str, Any]]:
         """One per fault, delivery and protocol."""
@@ -54,7 +55,7 @@ class Report:
         strikes = [{"delivery": d, "protocol": p, **asdict(strike)} for d, p, strike in self.strikes]
         return {
             "machine": self.machine, "kills": self.kills, "rows": self.rows(), "sessions": self.sessions,
-            "loads": self.loads, "strikes": strikes, "broken": self.broken,
+            "loads": [asdict(load) for load in self.loads], "strikes": strikes, "broken": self.broken,
         }  # fmt: skip
 
     def show(self, console: Console) -> None:
@@ -71,8 +72,11 @@ class Report:
                 *(str(session[name]) for name in ("session", "delivery", "inputs", "lost", "repeated", "differing"))
             )
         console.print(table)
-        for load in self.loads:
-            console.print("  ".join(f"{name}: {value}" for name, value in load.items()))
+        if self.loads:
+            table = figures("Loads", *(name for name in asdict(self.loads[0]) if name != "faults"))
+            for load in self.loads:
+                table.add_row(*(str(value) for name, value in asdict(load).items() if name != "faults"))
+            console.print(table)
         for fault in self.broken:
             console.print(f"BROKEN: {fault}")
 

@@ -32,7 +32,7 @@ class Session:
     """Use as a context manager; `finish` is the audit of the whole."""
 
     def __init__(
-        self, kafka: Any, setting: Setting, delivery: Delivery, seed: int, folder: Path, patience_s: float = 90.0
+        self, kafka: Any, setting: Setting, delivery: Delivery, seed: int, folder: Path, patience_s: float
     ) -> None:
         self.kafka, self.setting, self.delivery, self.patience_s = kafka, setting, delivery, patience_s
         self.rng = random.Random(seed)

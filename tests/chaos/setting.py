@@ -6,13 +6,19 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from earlybird.stream.config.settings import Settings
 from project import ROOT
 from tests.chaos.ledger import Topics
 
 Delivery = Literal["at_least_once", "exactly_once"]
-SESSION_MS = 1_500
+DELIVERIES: tuple[Delivery, ...] = tuple(
+    each for each in get_args(Delivery) if each == "at_least_once" or "delivery" in Settings.model_fields
+)
+"""Those that this stage has."""
+
+SESSION_MS = 2_000
 STALL_S = 4.5  # of a consumer thread, beyond max.poll.interval.ms
 POLL_INTERVAL_MS = 3_000
 
@@ -30,6 +36,7 @@ class Setting:
     real_engine: bool = False
     consumer_processes: int = 0
     redis: bool = False
+    session_ms: int = SESSION_MS  # of the classic protocol
     options: Mapping[str, str] = field(default_factory=dict)  # settings of the workers, without the prefix
 
 
@@ -52,7 +59,7 @@ def environment(
         "LOG__FORMAT": "json",
     }
     if setting.protocol == "classic":
-        tree["KAFKA__OPTIONS__SESSION_TIMEOUT_MS"] = str(SESSION_MS)
+        tree["KAFKA__OPTIONS__SESSION_TIMEOUT_MS"] = str(setting.session_ms)
     if delivery == "exactly_once":
         tree |= {"DELIVERY": delivery, "INSTANCE": f"slot-{slot}"}
     if redis_url is not None:
