@@ -23,7 +23,7 @@ from typing import get_args
 from rich.console import Console
 
 from deploy.kafka.local import LocalCluster, LocalKafka
-from earlybird.stream.bench.report import WIDTH
+from earlybird.stream.bench.tables import WIDTH
 from earlybird.stream.observability.logging import configure_logging
 from tests.chaos import plan
 from tests.chaos.faults import FAULTS

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from earlybird.stream.bench.report import figures, machine
+from earlybird.stream.bench.tables import figures, machine
 from tests.chaos.load import Load
 from tests.chaos.session import Strike
 
