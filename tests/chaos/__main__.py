@@ -71,7 +71,11 @@ class Run:
         folder = Path(tempfile.mkdtemp(prefix="chaos-"))
         with (LocalKafka if part.nodes == 1 else LocalCluster)(folder / "kafka", options=part.broker) as kafka:
             for setting in part.settings:
-                self.session(kafka, setting, delivery, folder)
+                try:
+                    self.session(kafka, setting, delivery, folder)
+                except Exception as error:  # the others are still worth their time
+                    self.console.print_exception()
+                    self.report.errors.append(f"session {setting.name} ({delivery}) ended early: {error!r}")
             if part.overload_minutes:
                 self.load(overload(kafka, delivery, folder, part.overload_minutes))
             for records in part.bursts:
@@ -85,7 +89,12 @@ class Run:
             session.rng.shuffle(faults)
             for number, name in enumerate(faults, 1):
                 began_s = time.monotonic()
-                strike = session.strike(name, FAULTS[name])
+                try:
+                    strike = session.strike(name, FAULTS[name])
+                except Exception as error:
+                    self.console.print_exception()
+                    self.report.errors.append(f"{setting.name}: {name}: {error!r}")
+                    continue
                 self.report.strikes.append((delivery, setting.protocol, strike))
                 self.console.print(
                     f"{setting.name} {number}/{len(faults)}: {name}: {strike.inputs} inputs, {strike.lost} lost, "

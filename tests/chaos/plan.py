@@ -51,24 +51,26 @@ def short() -> Iterator[Part]:
 
 def long() -> Iterator[Part]:
     """Over 200 kills, and every other kind again and again."""
+    kills = [*6 * ["worker killed"], *2 * KILLED[1:]]
     others = [*GROUP, "engine raised", "engine hung", *BROKER, "broker restarted"]
     yield Part((
-        Setting("classic", 4 * [*6 * ["worker killed"], *2 * KILLED[1:], *others, *REDIS], redis=True),
-        Setting("consumer protocol", 4 * [*6 * ["worker killed"], *2 * KILLED[1:], *others], protocol="consumer"),
+        Setting("classic", 2 * [*kills, *others, *REDIS], redis=True),
+        Setting("consumer protocol", 2 * [*kills, *others], "consumer"),
         Setting("consumer processes", 20 * ["consumer process killed"], workers=2, consumer_processes=2),
-        Setting("real engine", 10 * ["worker killed"], workers=2, rate=50, real_engine=True),
-        Setting("kills alone", 100 * ["worker killed"]),
         deadly(3),
         Setting("topics changed", ["partitions added", "topic recreated", "worker killed", "topic recreated"]),
         Setting("topics changed, consumer", ["partitions added", "topic recreated", "worker killed"], "consumer"),
         Setting("producer queue of 50", 5 * ["producer queue full, broker paused"], options=SMALL_QUEUE),
+        Setting("kills alone", 80 * ["worker killed"]),
+        Setting("kills alone, consumer", 60 * ["worker killed"], "consumer"),
         Setting("broker away", 2 * ["broker away for a minute"]),
         Setting("broker away, consumer", ["broker away for a minute"], "consumer"),
+        Setting("real engine", 10 * ["worker killed"], workers=2, rate=50, real_engine=True),
     ))  # fmt: skip
+    yield Part((Setting("three nodes", 8 * ["leader of three killed", "worker killed"], workers=2),), nodes=3)
     yield Part(
         (Setting("metadata of 64 bytes", 10 * ["metadata over the limit, worker killed"]),), broker=dict(SMALL_METADATA)
     )
-    yield Part((Setting("three nodes", 10 * ["leader of three killed", "worker killed"], workers=2),), nodes=3)
     yield Part(overload_minutes=10, bursts=(100_000, 1_000_000))
 
 

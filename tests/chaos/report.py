@@ -22,6 +22,7 @@ class Report:
     strikes: list[tuple[str, str, Strike]] = field(default_factory=list)  # delivery, protocol, fault
     sessions: list[dict[str, Any]] = field(default_factory=list)
     loads: list[Load] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
     machine: dict[str, Any] = field(default_factory=machine)
 
     @property
@@ -32,7 +33,8 @@ class Report:
     @property
     def broken(self) -> list[str]:
         """What must not be and was."""
-        found = [f"{strike.fault}: {strike.lost} without an outcome" for _, _, strike in self.strikes if strike.lost]
+        found = list(self.errors)
+        found += [f"{strike.fault}: {strike.lost} without an outcome" for _, _, strike in self.strikes if strike.lost]
         for session in self.sessions:
             name = f"session {session['session']} ({session['delivery']})"
             found += [f"{name}: {session['lost']} lost"] if session["lost"] else []

@@ -31,7 +31,7 @@ class Setting:
     faults: Sequence[str] = ()
     protocol: str = "classic"
     workers: int = 3
-    rate: float = 150.0  # records a second
+    rate: float = 120.0  # records a second
     step_ms: float = 10.0  # of the simulated engine
     real_engine: bool = False
     consumer_processes: int = 0
