@@ -35,15 +35,16 @@ class Latency:
     signal_p99: float
 
 
-def latency(target: BenchTarget, rate: float, seconds: float) -> Latency:
-    """Measure latency at `rate` texts per second for `seconds`.
+def latency(target: BenchTarget, rate: float, seconds: float, *, read_committed: bool = True) -> Latency:
+    """Measure latency at `rate` texts per second for `seconds`, as a reader of committed or of all records.
 
     Raises StreamError when signals are missing.
     """
     warm_up = round(rate * WARM_UP_S)
     texts = records(target.raw, warm_up + round(rate * seconds))
     sink = KafkaSink(target.bootstrap_servers)
-    tail = Tail(target.bootstrap_servers, [target.raw, target.signals], start="end", options=target.options)
+    topics = [target.raw, target.signals]
+    tail = Tail(target.bootstrap_servers, topics, start="end", read_committed=read_committed, options=target.options)
     sent_s: list[float] = []
     seen: dict[str, dict[bytes, float]] = {target.raw: {}, target.signals: {}}
     with Workers(target, "bundled", tokenise=True, idle=False) as workers:

@@ -5,7 +5,8 @@ for comparison, shows how far the stage keeps a faster device fed, and measures 
 
 `--engine null:RATE` puts a simulated device of RATE texts per second behind the stage, with one process and with two.
 With `--consumer-processes 1,2` only this is measured: that many consumer processes around one device
-(`engine.consumer_processes`), and the gain of each further one.
+(`engine.consumer_processes`), and the gain of each further one. With `--delivery at_least_once,exactly_once` only the
+price of exactly-once is measured, on a real broker.
 """
 
 import argparse
@@ -15,9 +16,11 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from importlib.util import find_spec
+from typing import get_args
 
 from earlybird.stream.adapters.embedded import CLIENT_OPTIONS, EmbeddedBroker, EmbeddedRedis
 from earlybird.stream.adapters.topics import Topic, admin_client, create_topics
+from earlybird.stream.bench import delivery
 from earlybird.stream.bench.consumer_processes import conclusion, measure, table
 from earlybird.stream.bench.latency import latency
 from earlybird.stream.bench.load import fill
@@ -25,8 +28,9 @@ from earlybird.stream.bench.null import rate_of
 from earlybird.stream.bench.report import Report, Whole
 from earlybird.stream.bench.steps import steps
 from earlybird.stream.bench.tables import bench_console
-from earlybird.stream.bench.workers import BenchTarget, Child, Workers
+from earlybird.stream.bench.workers import BenchTarget, Child, Delivery, Workers
 from earlybird.stream.config.settings import child_environment
+from earlybird.stream.errors import SettingsError
 from earlybird.stream.extras import install_hint
 from earlybird.stream.observability.logging import configure_logging
 
@@ -50,6 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--consumer-processes", metavar="1,2,...", type=_counts, help="how many share one device, one run each"
     )
+    parser.add_argument(
+        "--delivery", metavar="at_least_once,exactly_once", type=_deliveries, help="compare these, one run each"
+    )
     parser.add_argument("--texts", type=int, help=f"how many (default {TEXTS}, with --quick {QUICK_TEXTS})")
     parser.add_argument("--quick", action="store_true", help="a minute or so: fewer texts, shorter latency run")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout; the tables go to stderr")
@@ -59,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
     """Measure and report; the exit status is 0."""
     configure_logging("error", "console")
     rate = rate_of(args.engine)
+    if "exactly_once" in (args.delivery or ()) and args.bootstrap is None:
+        raise SettingsError("--delivery exactly_once: --bootstrap required, the embedded broker has no transactions")
     count = args.texts or (QUICK_TEXTS if args.quick else TEXTS)
     console = bench_console(stderr=args.json)
     with open_target(args.bootstrap) as target:
@@ -72,6 +81,13 @@ def run(args: argparse.Namespace) -> int:
             if args.json:
                 print(json.dumps({"machine": report.machine, "consumer_processes": [asdict(run) for run in runs]}))
             return 0
+        if args.delivery:
+            with console.status("measuring"):
+                compared = [delivery.measure(target, each, 5 if args.quick else 30) for each in args.delivery]
+            console.print(delivery.table(compared))
+            if args.json:
+                print(json.dumps({"machine": report.machine, "delivery": [asdict(run) for run in compared]}))
+            return 0
         with console.status("measuring"):
             report.steps += steps(target, min(count, QUICK_TEXTS))
             report.wholes += _stages(target, args.engine, rate)
@@ -82,6 +98,15 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(report.as_json()))
     return 0
+
+
+def _deliveries(given: str) -> list[Delivery]:
+    """Parse `at_least_once,exactly_once`."""
+    known: tuple[Delivery, ...] = get_args(Delivery)
+    wanted = given.split(",")
+    if set(wanted) - set(known):
+        raise argparse.ArgumentTypeError(f"{' or '.join(known)} required, was {given}")
+    return [each for each in known if each in wanted]
 
 
 def _counts(given: str) -> list[int]:

@@ -258,6 +258,11 @@ class OffsetTracker:
                     track.sent.append(commit)
                 track.changed = track.changed and not confirmed
 
+    def uncommitted(self, partitions: Iterable[Partition]) -> None:
+        """Offer the commits of these partitions again: their transaction was aborted."""
+        for partition in self._tracks.keys() & set(partitions):
+            self._tracks[partition].changed = True
+
     def span(self, partition: Partition) -> int:
         """Return the number of delivered records from the first unfinished one on.
 

@@ -18,7 +18,7 @@ from earlybird.stream.observability.logging import worker_name
 from earlybird.stream.observability.metrics import Metrics
 from earlybird.stream.observability.watchdog import Progress, Watchdog
 from earlybird.stream.parsing.records import Limits
-from earlybird.stream.ports import Clock, DuplicateCache, Sink, Source
+from earlybird.stream.ports import Clock, DuplicateCache, Sink, Source, TransactionalSink
 from earlybird.stream.stage.budget import Budget
 from earlybird.stream.stage.deadlines import ClockLateness, LatenessPolicy
 from earlybird.stream.stage.duplicates import Deduplicator
@@ -28,6 +28,8 @@ from earlybird.stream.stage.messages import Answers, Failed, Inference, Stop
 from earlybird.stream.stage.outcome import Origin
 from earlybird.stream.stage.pipeline import Pipeline
 from earlybird.stream.stage.publisher import Publisher
+
+SINK_COUNTERS = ("errors", "produced_again", "transactions_committed", "transactions_aborted")
 
 
 class TextSide(Protocol):
@@ -121,6 +123,7 @@ class Stage:
             limits_of(settings, engine.languages),
             _budget(settings),
             lateness or _lateness(settings),
+            transactional=isinstance(sink, TransactionalSink),
         )
         interval_ms = settings.timing.heartbeat_interval_ms
         self._max_in_flight = settings.limits.max_in_flight
@@ -197,7 +200,7 @@ class Stage:
             **_figures_of(
                 "source", self._source, "out_of_range", "topics_recreated", "commits_accepted", "commits_refused"
             ),
-            **_figures_of("sink", self._sink, "errors", "produced_again"),
+            **_figures_of("sink", self._sink, *SINK_COUNTERS),
             **{f"cache.{name}": value for name, value in getattr(self._cache, "figures", {}).items()},
         }
 
@@ -230,6 +233,7 @@ def _budget(settings: Settings) -> Budget:
     return Budget(
         max_in_flight=settings.limits.max_in_flight,
         poll_timeout_ms=timing.poll_timeout_ms,
+        transaction_interval_ms=timing.transaction_interval_ms,
         commit_interval_ms=timing.commit_interval_ms,
         revoke_timeout_ms=timing.revoke_timeout_ms,
         shutdown_timeout_ms=round(timing.drain_timeout_s * 1000),

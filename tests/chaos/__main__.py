@@ -30,7 +30,7 @@ from tests.chaos.faults import FAULTS
 from tests.chaos.load import Load, burst, overload
 from tests.chaos.report import Report
 from tests.chaos.session import Session
-from tests.chaos.setting import DELIVERIES, Delivery, Setting
+from tests.chaos.setting import Delivery, Setting
 
 
 def main() -> int:
@@ -48,7 +48,7 @@ def main() -> int:
     run = Run(args.seed, args.patience, console, args.json)
     for part in plan.short() if args.short else plan.long():
         part = plan.only(part, args.only or list(FAULTS), args.session, load=not (args.only or args.session))
-        for delivery in args.delivery or DELIVERIES:
+        for delivery in args.delivery or get_args(Delivery):
             run.part(part, delivery)
     run.report.show(console)
     return 1 if run.report.broken else 0

@@ -9,6 +9,7 @@ QUICK = {
     "group.min.session.timeout.ms": "1000",
     "group.consumer.min.session.timeout.ms": "1000",
     "group.consumer.session.timeout.ms": str(SESSION_MS),
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
 }
 """A dead member's partitions are given away after 1.5 s, so that a run is not spent on waiting."""
 

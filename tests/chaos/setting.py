@@ -6,18 +6,12 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from earlybird.stream.config.settings import Settings
 from project import ROOT
 from tests.chaos.ledger import Topics
 
 Delivery = Literal["at_least_once", "exactly_once"]
-DELIVERIES: tuple[Delivery, ...] = tuple(
-    each for each in get_args(Delivery) if each == "at_least_once" or "delivery" in Settings.model_fields
-)
-"""Those that this stage has."""
-
 SESSION_MS = 2_000
 STALL_S = 4.5  # of a consumer thread, beyond max.poll.interval.ms
 POLL_INTERVAL_MS = 3_000

@@ -37,6 +37,7 @@ OPERATIONS = {
     "Describe": (ResourceType.TOPIC, AclOperation.DESCRIBE),
     "DescribeConfigs": (ResourceType.TOPIC, AclOperation.DESCRIBE_CONFIGS),
     "Read on group": (ResourceType.GROUP, AclOperation.READ),
+    "Write on transactionalId": (ResourceType.TRANSACTIONAL_ID, AclOperation.WRITE),
 }
 ITEM = {
     "item_key": "wire:1", "source": "wire", "source_item_id": "1", "item_type": "news", "lang": "en",
@@ -97,8 +98,9 @@ def acls(name: str, needed: dict[str, tuple[str, ...]]) -> Iterator[AclBinding]:
     for operation, resources in needed.items():
         kind, allowed = OPERATIONS[operation]
         for resource in resources:
+            pattern = ResourcePatternType.PREFIXED if resource.endswith("*") else ResourcePatternType.LITERAL
             yield AclBinding(
-                kind, resource, ResourcePatternType.LITERAL, f"User:{name}", "*", allowed, AclPermissionType.ALLOW
+                kind, resource.removesuffix("*"), pattern, f"User:{name}", "*", allowed, AclPermissionType.ALLOW
             )
 
 
@@ -136,6 +138,11 @@ def test_documented_permissions_suffice(guarded: Guarded, start_stage: Callable[
     strategy = [sys.executable, "-c", STRATEGY, guarded.address, user("strategy")]
     assert succeeded(strategy, dict(os.environ)).split() == ["wire:1"]
     assert "Norvex cuts outlook" in guarded.run("say", "Norvex cuts outlook", "--timeout", "60")
+    assert stage.end() == 0
+    assert "AUTHORIZATION" not in stage.log.read_text()
+    exact = {"DELIVERY": "exactly_once", "INSTANCE": "worker-1", "LOG__LEVEL": "info"}
+    stage = start_stage("", **guarded.settings("run exactly_once") | exact)
+    assert "Norvex opens a plant" in guarded.run("say", "Norvex opens a plant", "--timeout", "60")
     assert stage.end() == 0
     assert "AUTHORIZATION" not in stage.log.read_text()
     views = start_stage("", VIEWS, **guarded.settings("views") | {"LOG__LEVEL": "info"})
