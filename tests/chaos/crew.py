@@ -23,6 +23,7 @@ class Worker:
     def __init__(self, slot: int, command: Sequence[str], settings: Mapping[str, str], log: Path) -> None:
         self.slot, self.log = slot, log
         self.told = False  # to end, by us
+        self.killed = False  # by signal 9, by us
         with log.open("ab") as out:
             self._process = subprocess.Popen(
                 [sys.executable, *command], env=os.environ | dict(settings), stdout=out, stderr=out, cwd=ROOT
@@ -50,6 +51,7 @@ class Worker:
     def tell(self, number: int) -> None:
         """Send a signal; one that ends it is no surprise later."""
         self.told |= number in (signal.SIGKILL, signal.SIGTERM)
+        self.killed |= number == signal.SIGKILL and self.status is None
         if self.status is None:
             os.kill(self.pid, number)
 
@@ -63,6 +65,7 @@ class Crew:
     def __init__(
         self, count: int, command: Sequence[str], settings: Callable[[int], Mapping[str, str]], folder: Path
     ) -> None:
+        self.killed = 0  # processes by signal 9, in all
         self.deaths: Counter[str] = Counter()  # of those that were not told to end, by exit status
         self._command, self._settings, self._folder = command, settings, folder
         self._starts = 0
@@ -72,6 +75,7 @@ class Crew:
         """Start each again that has ended."""
         for place, worker in enumerate(self.workers):
             if worker.status is not None:
+                self.killed += worker.killed
                 if not worker.told:
                     self.deaths[str(worker.status)] += 1
                 self.workers[place] = self._start(worker.slot)

@@ -88,7 +88,7 @@ def deadly_record(session: Session) -> None:
     letters = session.ledger.audit.rejections["poison"]
     session.feed.slip_in(DEADLY)
     session.until(lambda: session.ledger.audit.rejections["poison"] > letters)
-    session.crew.deaths.pop("-9", None)
+    session.crew.killed += session.crew.deaths.pop("-9", 0)
 
 
 def consumer_process_killed(session: Session) -> None:
@@ -96,6 +96,7 @@ def consumer_process_killed(session: Session) -> None:
     pid = int(session.rng.choice(started)["worker"].rpartition("-")[2])
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
+        session.crew.killed += 1
     session.run(1.0)
     session.crew.deaths.pop("2", None)
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 
-from tests.chaos.setting import SESSION_MS, Setting
+from tests.chaos.setting import SESSION_MS, Delivery, Setting
 
 QUICK = {
     "group.min.session.timeout.ms": "1000",
@@ -25,6 +25,7 @@ class Part:
     nodes: int = 1
     overload_minutes: float = 0.0
     bursts: tuple[int, ...] = ()
+    deliveries: tuple[Delivery, ...] = ("at_least_once", "exactly_once")
     broker: dict[str, str] = field(default_factory=lambda: dict(QUICK))
 
 
@@ -41,17 +42,21 @@ def deadly(runs: int) -> Setting:
 
 
 def short() -> Iterator[Part]:
-    """Each kind once or twice, in about four minutes."""
+    """Each kind once, in about four minutes."""
     yield Part((
-        Setting("classic", [*KILLED, *GROUP, "engine raised", *BROKER, *REDIS, "worker killed"], redis=True),
-        Setting("consumer protocol", [*KILLED[:2], *GROUP[1:3], "partitions added"], protocol="consumer"),
-    ))  # fmt: skip
-    yield Part((Setting("three nodes", ["leader of three killed"], workers=2),), nodes=3)
-    yield Part(overload_minutes=1)
+        Setting("classic", [*KILLED, *GROUP, "engine raised", *BROKER, "Redis slow", "Redis with garbage"], redis=True),
+        Setting("consumer protocol", ["worker killed", "worker paused, then resumed", "partitions added"], "consumer"),
+    ), deliveries=("at_least_once",))  # fmt: skip
+    yield Part((
+        Setting("classic", [*KILLED, *GROUP[:2], "broker killed", "transactions of others"]),
+        Setting("consumer protocol", ["worker killed", "worker joined and left"], "consumer"),
+    ), deliveries=("exactly_once",))  # fmt: skip
+    yield Part((Setting("three nodes", ["leader of three killed"], workers=2),), 3, deliveries=("exactly_once",))
+    yield Part(overload_minutes=1, deliveries=("at_least_once",))
 
 
 def long() -> Iterator[Part]:
-    """Over 200 kills, and every other kind again and again."""
+    """Over 200 kills per delivery, and every other kind again and again."""
     kills = [*6 * ["worker killed"], *2 * KILLED[1:]]
     others = [*GROUP, "engine raised", "engine hung", *BROKER, "broker restarted"]
     yield Part((
@@ -62,8 +67,8 @@ def long() -> Iterator[Part]:
         Setting("topics changed", ["partitions added", "topic recreated", "worker killed", "topic recreated"]),
         Setting("topics changed, consumer", ["partitions added", "topic recreated", "worker killed"], "consumer"),
         Setting("producer queue of 50", 5 * ["producer queue full, broker paused"], options=SMALL_QUEUE),
-        Setting("kills alone", 80 * ["worker killed"]),
-        Setting("kills alone, consumer", 60 * ["worker killed"], "consumer"),
+        Setting("kills alone", 60 * ["worker killed"]),
+        Setting("kills alone, consumer", 40 * ["worker killed"], "consumer"),
         Setting("broker away", 2 * ["broker away for a minute"]),
         Setting("broker away, consumer", ["broker away for a minute"], "consumer"),
         Setting("real engine", 10 * ["worker killed"], workers=2, rate=50, real_engine=True),

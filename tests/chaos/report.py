@@ -11,9 +11,6 @@ from earlybird.stream.bench.tables import figures, machine
 from tests.chaos.load import Load
 from tests.chaos.session import Strike
 
-KILLS = {"worker killed", "worker killed, again while joining", "all workers killed", "consumer process killed",
-         "metadata over the limit, worker killed"}  # fmt: skip
-
 
 @dataclass
 class Report:
@@ -27,8 +24,8 @@ class Report:
 
     @property
     def kills(self) -> int:
-        """Faults that killed processes of the stage with signal 9."""
-        return sum(strike.fault in KILLS for _, _, strike in self.strikes)
+        """Processes of the stage that were killed with signal 9."""
+        return sum(session["killed"] for session in self.sessions)
 
     @property
     def broken(self) -> list[str]:
@@ -66,14 +63,19 @@ class Report:
         console.print("  ".join(f"{name}: {value}" for name, value in self.machine.items()))
         columns = ("fault", "delivery", "protocol", "runs", "inputs", "lost", "repeated", "a run", "recovered s", "max",
                    "silence s p50", "p99")  # fmt: skip
-        table = figures(f"{self.kills} kills among {len(self.strikes)} faults", *columns)
+        table = figures(f"{len(self.strikes)} faults, {self.kills} processes killed", *columns)
         for row in self.rows():
             table.add_row(*(f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values()))
         console.print(table)
-        table = figures("Audits by raw position", "session", "delivery", "inputs", "lost", "repeated", "differing")
+        table = figures(
+            "Audits by raw position", "session", "delivery", "inputs", "lost", "repeated", "differing", "killed"
+        )
         for session in self.sessions:
             table.add_row(
-                *(str(session[name]) for name in ("session", "delivery", "inputs", "lost", "repeated", "differing"))
+                *(
+                    str(session[name])
+                    for name in ("session", "delivery", "inputs", "lost", "repeated", "differing", "killed")
+                )
             )
         console.print(table)
         if self.loads:

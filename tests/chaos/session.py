@@ -151,6 +151,7 @@ class Session:
             "lost": max(self.lost, late),
             "repeated": self.repeated,
             "differing": self.differing,
+            "killed": self.crew.killed,
             "statuses": statuses,
             "died": dict(self.crew.deaths),
             "audit": None if chapters else audited(self._environment(0))["balanced"],

@@ -58,7 +58,7 @@ def environment(
         tree |= {"DELIVERY": delivery, "INSTANCE": f"slot-{slot}"}
     if redis_url is not None:
         tree["REDIS__URL"] = redis_url
-    chaos = {"CHAOS_STEP_MS": str(setting.step_ms), "CHAOS_STALL_S": str(STALL_S), "CHAOS_HUNG_S": "4"}
+    chaos = {"CHAOS_STEP_MS": str(setting.step_ms), "CHAOS_STALL_S": str(STALL_S), "CHAOS_HUNG_S": "20"}
     return {f"EARLYBIRD_{name}": value for name, value in (tree | dict(setting.options)).items()} | chaos
 
 
