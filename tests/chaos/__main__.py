@@ -13,6 +13,7 @@ exactly_once), or if a worker ended by itself.
 import argparse
 import json
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -43,6 +44,7 @@ def main() -> int:
     parser.add_argument("--patience", type=float, default=90.0, metavar="S", help="then a record counts as lost")
     parser.add_argument("--json", type=Path, metavar="FILE", help="the report, written after every session")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # workers and brokers end with this process
     configure_logging("error", "console")
     console = Console(stderr=True, width=None if sys.stderr.isatty() else WIDTH + 60, highlight=False)
     run = Run(args.seed, args.patience, console, args.json)
