@@ -337,7 +337,8 @@ def main() -> int:
             pid_file.write_text(" ".join(str(node.pid) for node in nodes))
             running = True
         elif arguments.action == "stop" and any(map(alive, pids)):
-            for node, node.pid in zip(nodes, pids, strict=True):
+            for node, pid in zip(nodes, pids, strict=True):
+                node.pid = pid
                 node.stop()
             pid_file.unlink()
             print("Kafka has stopped")

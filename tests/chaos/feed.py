@@ -66,12 +66,15 @@ class Feed:
             while self._extra:
                 self._send([item(self._number, self._extra.popleft())])
                 self._number += 1
-            self.acknowledged += sum(map(int, self._sink.receipts()))  # type: ignore[call-overload]
+            self._count()
             self._stop.wait(TICK_S)
         deadline = time.monotonic() + PATIENCE_S
         while self._sink.unacknowledged() and time.monotonic() < deadline:
-            self.acknowledged += sum(map(int, self._sink.receipts(50)))  # type: ignore[call-overload]
+            self._count(50)
         self._sink.close()
+
+    def _count(self, timeout_ms: int = 0) -> None:
+        self.acknowledged += sum(count for count in self._sink.receipts(timeout_ms) if isinstance(count, int))
 
     def _next(self, count: int) -> list[dict[str, Any]]:
         first, self._number = self._number, self._number + count

@@ -1,6 +1,7 @@
 """What became of every raw record, read on while faults are made: by raw position, and when."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -51,7 +52,7 @@ class Ledger:
         self.first: dict[Position, int] = {}  # when the first outcome of each element came
         self.order: list[tuple[int, int]] = []  # the same, in the order read: time, raw partition
         self._since_us, self._at_arrival = since_us, at_arrival
-        self._add = {
+        self._add: dict[str, Callable[[Record], None]] = {
             topics.raw: self._raw,
             topics.signals: partial(self._outcome, self.audit.add_signal),
             topics.dlq: partial(self._outcome, self.audit.add_rejection),
@@ -99,7 +100,7 @@ class Ledger:
             if position not in self.first:
                 self.waiting[position] = at_us
 
-    def _outcome(self, add: "partial[None]", record: Record) -> None:
+    def _outcome(self, add: Callable[[Record], None], record: Record) -> None:
         at_us = record.timestamp_us or 0
         if at_us < self._since_us:
             return
