@@ -61,7 +61,7 @@ faults: setup-all
 
 # Hundreds of faults under load, each counted, about an hour; `make faults` has a form of minutes. See docs/faults.md.
 chaos: setup-all
-	PYTHONPATH=tests/support $(BIN)/python -m tests.chaos --json var/chaos.json
+	PYTHONPATH=tests/support:deploy/kafka $(BIN)/python -m tests.chaos --json var/chaos.json
 
 # A real Apache Kafka on 127.0.0.1:9092, without Docker: Java 17 and Maven are all it needs.
 kafka: setup

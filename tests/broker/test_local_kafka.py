@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kafka_node import free_port
 from project import ROOT
 
 pytestmark = pytest.mark.broker
@@ -17,8 +18,6 @@ LOCAL = ROOT / "deploy" / "kafka" / "local.py"
 @pytest.mark.parametrize("nodes", [1, 3])
 def test_each_action_says_what_is_so_afterwards(tmp_path: Path, kafka: Any, nodes: int) -> None:
     """Stopping a broker does not end with the words for one that was not there."""
-    from deploy.kafka.local import free_port
-
     port = free_port()
 
     def local(action: str) -> tuple[int, str]:

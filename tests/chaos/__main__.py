@@ -1,8 +1,8 @@
 """Make faults under load and count what comes of them.
 
     make chaos                                   the long form, both deliveries, into var/chaos
-    PYTHONPATH=tests/support python -m tests.chaos --short
-    PYTHONPATH=tests/support python -m tests.chaos --only "worker killed" --seed 7
+    PYTHONPATH=tests/support:deploy/kafka python -m tests.chaos --short
+    PYTHONPATH=tests/support:deploy/kafka python -m tests.chaos --only "worker killed" --seed 7
 
 It starts a real Kafka, Redis, workers as processes, and a feed of invented records. Each fault is made while records
 come; it is over when everything that was published by then has its outcome. Each session ends with an audit by raw
@@ -23,9 +23,10 @@ from typing import get_args
 
 from rich.console import Console
 
-from deploy.kafka.local import LocalCluster, LocalKafka
 from earlybird.stream.bench.tables import WIDTH
 from earlybird.stream.observability.logging import configure_logging
+from kafka_node import LocalKafka
+from local import LocalCluster
 from tests.chaos import plan
 from tests.chaos.faults import FAULTS
 from tests.chaos.load import Load, burst, overload

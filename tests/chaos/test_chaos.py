@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from deploy.kafka.local import KafkaUnavailable, libraries
+from kafka_node import KafkaUnavailable, libraries
 from project import ROOT
 
 pytestmark = [pytest.mark.chaos, pytest.mark.faults, pytest.mark.broker, pytest.mark.timeout(1_800)]
@@ -29,7 +29,7 @@ def _kafka() -> None:
 def chaos(out: Path, *options: str, **variables: str) -> tuple[int, dict[str, Any]]:
     """The exit status and the report of a run; its lines come as they are written."""
     command = [sys.executable, "-m", "tests.chaos", "--short", "--json", str(out), *options]
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "tests" / "support")} | variables
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}/tests/support:{ROOT}/deploy/kafka"} | variables
     status = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
     return status, json.loads(out.read_text())
 
