@@ -14,6 +14,7 @@ QUICK = {
 """A dead member's partitions are given away after 1.5 s, so that a run is not spent on waiting."""
 
 SMALL_METADATA = QUICK | {"offset.metadata.max.bytes": "64"}
+POLL_INTERVAL = {"KAFKA__OPTIONS__MAX_POLL_INTERVAL_MS": "6000"}  # see STALL_S
 SMALL_QUEUE = {"KAFKA__OPTIONS__QUEUE_BUFFERING_MAX_MESSAGES": "50"}
 
 
@@ -30,7 +31,7 @@ class Part:
 
 
 KILLED = ["worker killed", "worker killed, again while joining", "all workers killed"]
-GROUP = ["worker terminated", "worker paused, then resumed", "worker joined and left", "max.poll.interval exceeded"]
+GROUP = ["worker terminated", "worker paused, then resumed", "worker joined and left"]
 BROKER = ["broker killed", "broker paused", "transactions of others"]
 REDIS = ["Redis killed", "Redis slow", "Redis full", "Redis with garbage"]
 
@@ -46,6 +47,7 @@ def short() -> Iterator[Part]:
     yield Part((
         Setting("classic", [*KILLED, *GROUP, "engine raised", *BROKER, "Redis slow", "Redis with garbage"], redis=True),
         Setting("consumer protocol", ["worker killed", "worker paused, then resumed", "partitions added"], "consumer"),
+        Setting("poll interval", ["max.poll.interval exceeded"], options=POLL_INTERVAL),
     ), deliveries=("at_least_once",))  # fmt: skip
     yield Part((
         Setting("classic", [*KILLED, *GROUP[:2], "broker killed", "transactions of others"]),
@@ -64,6 +66,8 @@ def long() -> Iterator[Part]:
         Setting("consumer protocol", 2 * [*kills, *others], "consumer"),
         Setting("consumer processes", 20 * ["consumer process killed"], workers=2, consumer_processes=2),
         deadly(3),
+        Setting("poll interval", 3 * ["max.poll.interval exceeded"], options=POLL_INTERVAL),
+        Setting("poll interval, consumer", 3 * ["max.poll.interval exceeded"], "consumer", options=POLL_INTERVAL),
         Setting("topics changed", ["partitions added", "topic recreated", "worker killed", "topic recreated"]),
         Setting("topics changed, consumer", ["partitions added", "topic recreated", "worker killed"], "consumer"),
         Setting("producer queue of 50", 5 * ["producer queue full, broker paused"], options=SMALL_QUEUE),
