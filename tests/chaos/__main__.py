@@ -42,7 +42,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", metavar="FAULT", choices=sorted(FAULTS), help="repeatable")
     parser.add_argument("--session", action="append", metavar="NAME", help="only sessions of this name; repeatable")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--patience", type=float, default=90.0, metavar="S", help="then a record counts as lost")
+    parser.add_argument("--patience", type=float, default=240.0, metavar="S", help="then a record counts as lost")
     parser.add_argument("--json", type=Path, metavar="FILE", help="the report, written after every session")
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # workers and brokers end with this process

@@ -74,7 +74,8 @@ class Ledger:
 
     def recovered_s(self, since_us: int) -> float:
         """From then until everything that was published by then had its outcome."""
-        last = max((self.first[p] for p, at_us in self.published.items() if at_us <= since_us), default=since_us)
+        never = now_us()
+        last = max((self.first.get(p, never) for p, at in self.published.items() if at <= since_us), default=since_us)
         return max(0.0, (last - since_us) / 1e6)
 
     def silence_s(self, since_us: int) -> float:

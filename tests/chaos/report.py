@@ -50,7 +50,7 @@ class Report:
         groups: dict[tuple[str, str, str], list[Strike]] = {}
         for delivery, protocol, strike in self.strikes:
             groups.setdefault((strike.fault, delivery, protocol), []).append(strike)
-        return [_row(*key, strikes) for key, strikes in groups.items()]
+        return [row(*key, strikes) for key, strikes in groups.items()]
 
     def as_json(self) -> dict[str, Any]:
         strikes = [{"delivery": d, "protocol": p, **asdict(strike)} for d, p, strike in self.strikes]
@@ -65,13 +65,13 @@ class Report:
                    "silence s p50", "p99")  # fmt: skip
         table = figures(f"{len(self.strikes)} faults, {self.kills} processes killed", *columns)
         for row in self.rows():
-            table.add_row(*(f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values()))
+            table.addrow(*(f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values()))
         console.print(table)
         table = figures(
             "Audits by raw position", "session", "delivery", "inputs", "lost", "repeated", "differing", "killed"
         )
         for session in self.sessions:
-            table.add_row(
+            table.addrow(
                 *(
                     str(session[name])
                     for name in ("session", "delivery", "inputs", "lost", "repeated", "differing", "killed")
@@ -81,13 +81,13 @@ class Report:
         if self.loads:
             table = figures("Loads", *(name for name in asdict(self.loads[0]) if name != "faults"))
             for load in self.loads:
-                table.add_row(*(str(value) for name, value in asdict(load).items() if name != "faults"))
+                table.addrow(*(str(value) for name, value in asdict(load).items() if name != "faults"))
             console.print(table)
         for fault in self.broken:
             console.print(f"BROKEN: {fault}")
 
 
-def _row(fault: str, delivery: str, protocol: str, strikes: Sequence[Strike]) -> dict[str, Any]:
+def row(fault: str, delivery: str, protocol: str, strikes: Sequence[Strike]) -> dict[str, Any]:
     recovered, silence = sorted(s.recovered_s for s in strikes), sorted(s.silence_s for s in strikes)
     repeated = sum(strike.repeated for strike in strikes)
     return {

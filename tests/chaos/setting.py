@@ -12,7 +12,7 @@ from project import ROOT
 from tests.chaos.ledger import Topics
 
 Delivery = Literal["at_least_once", "exactly_once"]
-SESSION_MS = 2_000
+SESSION_MS = 3_000
 STALL_S = 8.0  # of a consumer thread, beyond max.poll.interval.ms where a fault exceeds it
 
 
@@ -24,7 +24,7 @@ class Setting:
     faults: Sequence[str] = ()
     protocol: str = "classic"
     workers: int = 3
-    rate: float = 120.0  # records a second
+    rate: float = 80.0  # records a second
     step_ms: float = 10.0  # of the simulated engine
     real_engine: bool = False
     consumer_processes: int = 0
