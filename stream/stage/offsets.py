@@ -10,8 +10,8 @@ truncation have a later leader epoch, and no map counts for them.
 
 A record can kill the process: it would kill each successor, too. So a commit also counts the attempts at its first
 unfinished record: the starts of a worker that ended without a word and without coming further. After SUSPECT_AFTER
-attempts the unfinished records are read one at a time, so that a death names its record; after REFUSE_AFTER that record
-is refused. An end in order (a revocation, a drained shutdown) counts for nothing.
+attempts the unfinished records are read alone at first and then in growing numbers, until a death names its record;
+after REFUSE_AFTER that record is refused. An end in order (a revocation, a drained shutdown) counts for nothing.
 """
 
 from collections import deque
@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from earlybird.stream.ports import Commit, Partition
 from earlybird.stream.stage import commit_map
 
-SUSPECT_AFTER = 3  # attempts at a partition's first unfinished record: from then on one record at a time
+SUSPECT_AFTER = 3  # attempts at a partition's first unfinished record: from then on one record first
 REFUSE_AFTER = 5  # attempts, of which the last ones with nothing else in flight: the record is to blame
 REMEMBERED_COMMITS = 16  # any of the last ones sent may be the one the broker stored before it failed
 
@@ -44,7 +44,7 @@ class _PartitionOffsets:
     changed: bool = False
     began_at: int | None = None  # first unfinished offset at assignment
     attempts: int = 0  # at that one, before this assignment
-    alone: int = 0  # records still to be read one at a time
+    alone: int = 0  # records still to be read with nothing else in flight
     begun: bool = False  # the commit that counts this attempt is with the broker
 
     def attempts_at(self, first: int) -> int:
@@ -96,6 +96,7 @@ class OffsetTracker:
         self._tracks: dict[Partition, _PartitionOffsets] = {}
         self._lost: dict[Partition, _PartitionOffsets] = {}  # lost partitions, until they come back
         self._epoch = 0
+        self.together = 1  # suspects to read at once; twice as many after each round that nobody died of
         self.maps_dropped: dict[str, int] = {}  # reason a map was not used -> count
         self.skipped = 0  # records not repeated thanks to a map
 
@@ -115,7 +116,7 @@ class OffsetTracker:
             track.sent.append(commit)
             track.began_at, track.attempts = commit.offset, attempts
             if attempts >= SUSPECT_AFTER:
-                track.alone = self._suspects
+                track.alone, self.together = self._suspects, 1
             self._tracks[partition] = track
 
     def _metadata(self, commit: Commit) -> commit_map.Metadata:
@@ -151,7 +152,7 @@ class OffsetTracker:
 
     @property
     def suspects(self) -> list[Partition]:
-        """Partitions whose next records are read one at a time, with nothing else in flight."""
+        """Partitions whose next records are read `together` at a time, with nothing else in flight."""
         return [partition for partition, track in self._tracks.items() if track.alone]
 
     def begin(self, partition: Partition, offset: int) -> Commit | None:
@@ -225,7 +226,10 @@ class OffsetTracker:
         track.ingested_us.pop(offset, None)
         track.highest_finished = max(offset, track.highest_finished or 0)
         track.changed = True
+        suspected = track.alone > 0
         track.advance()
+        if suspected and not self.unfinished():
+            self.together *= 2
 
     def commits(
         self, partitions: Iterable[Partition] | None = None, *, ending: bool = False

@@ -141,7 +141,7 @@ class Pipeline:
 
     def _admit_next(self, room: int) -> None:
         if self.offsets.suspects:  # perhaps only since this poll, in which partitions were assigned
-            room = 1
+            room = min(room, self.offsets.together)
         if entries := self._parser.take(room, partial(self._entries, now_us=self._clock.now_us())):
             self._admit(entries)
 

@@ -36,6 +36,7 @@ class Report:
             name = f"session {session['session']} ({session['delivery']})"
             found += [f"{name}: {session['lost']} lost"] if session["lost"] else []
             found += [f"{name}: {session['differing']} repeated with other digests"] if session["differing"] else []
+            found += [f"{name}: {session['strays']} outcomes of no record"] if session["strays"] else []
             found += [f"{name}: statuses {session['statuses']}"] if any(session["statuses"]) else []
             # Under exactly_once a worker that cannot know whether its commit happened ends with 2, as documented.
             died = set(session["died"]) - ({"2"} if session["delivery"] == "exactly_once" else set())

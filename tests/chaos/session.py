@@ -38,6 +38,7 @@ class Session:
         self.rng = random.Random(seed)
         self.nodes = getattr(kafka, "nodes", [kafka])
         self.began_us = 0  # the fault that is being made
+        self._since_us = 0  # outcomes before are of a former topic
         self.elements = self.lost = self.repeated = self.differing = self.strays = 0  # of topics that are gone
         self._folder = folder / f"{setting.name.replace(' ', '-')}-{delivery}"
         self._folder.mkdir(parents=True)
@@ -70,7 +71,7 @@ class Session:
         if self.rng.random() < 0.5:  # while it catches up
             self.feed.burst(self.rng.randrange(500, 1500))
             self.run(self.rng.uniform(0.1, 0.6))
-        elements, repeated = len(self.ledger.audit.raw), self.ledger.audit.repeated
+        elements, repeated = self.totals()
         self.began_us = now_us()
         fault(self)
         ended_us = now_us()
@@ -81,14 +82,19 @@ class Session:
             self.until(lambda: not self.ledger.older(ended_us))
         except TimeoutError:
             lost = len(self.ledger.older(ended_us))
+        after = self.totals()
         return Strike(
             name,
-            len(self.ledger.audit.raw) - elements,
+            after[0] - elements,
             lost,
-            self.ledger.audit.repeated - repeated,
+            after[1] - repeated,
             self.ledger.recovered_s(ended_us),
             self.ledger.silence_s(self.began_us),
         )
+
+    def totals(self) -> tuple[int, int]:
+        """Elements and repeated outcomes since the session began."""
+        return self.elements + len(self.ledger.audit.raw), self.repeated + self.ledger.audit.repeated
 
     def run(self, seconds: float) -> None:
         """Let it go on for so long."""
@@ -126,8 +132,9 @@ class Session:
         self.lost += len(audit.missing)
         self.repeated += audit.repeated
         self.differing += len(audit.disagreeing)
-        self.ledger.close()
-        self.ledger = self._open_ledger(since_us)
+        self.strays += len(audit.strays)
+        self._since_us = since_us
+        self.reopen()
 
     def finish(self) -> dict[str, Any]:
         """Stop feed and workers and audit by raw position, twice: here, and with `earlybird audit`."""
@@ -151,14 +158,15 @@ class Session:
             "lost": max(self.lost, late),
             "repeated": self.repeated,
             "differing": self.differing,
+            "strays": self.strays,
             "killed": self.crew.killed,
             "statuses": statuses,
             "died": dict(self.crew.deaths),
             "audit": None if chapters else audited(self._environment(0))["balanced"],
         }
 
-    def _open_ledger(self, since_us: int = 0) -> Ledger:
-        return Ledger(self.topics, since_us, at_arrival=self.delivery == "exactly_once")
+    def _open_ledger(self) -> Ledger:
+        return Ledger(self.topics, self._since_us, at_arrival=self.delivery == "exactly_once")
 
     def _environment(self, slot: int) -> dict[str, str]:
         url = self.redis.url if self.setting.redis else None
