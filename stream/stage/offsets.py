@@ -88,15 +88,14 @@ class OffsetTracker:
     """
 
     def __init__(self, *, maps: bool = True, suspects: int = 1_024) -> None:
-        """Create it. Without `maps`, a restart repeats records finished above the prefix.
+        """Create it. `suspects`: records of a partition that a process may have begun beyond its last commit.
 
-        `suspects`: records of a partition that a process may have begun beyond its last commit.
+        Without `maps`, a restart repeats records finished above the prefix.
         """
         self._maps, self._suspects = maps, suspects
         self._tracks: dict[Partition, _PartitionOffsets] = {}
         self._lost: dict[Partition, _PartitionOffsets] = {}  # lost partitions, until they come back
-        self._epoch = 0
-        self.together = 1  # suspects to read at once; twice as many after each round that nobody died of
+        self._epoch, self.together = 0, 1  # the latter: suspects to read at once, doubled by each round without a death
         self.maps_dropped: dict[str, int] = {}  # reason a map was not used -> count
         self.skipped = 0  # records not repeated thanks to a map
 
@@ -226,18 +225,16 @@ class OffsetTracker:
         track.ingested_us.pop(offset, None)
         track.highest_finished = max(offset, track.highest_finished or 0)
         track.changed = True
-        suspected = track.alone > 0
-        track.advance()
-        if suspected and not self.unfinished():
+        if track.alone and not self.unfinished():
             self.together *= 2
+        track.advance()
 
     def commits(
         self, partitions: Iterable[Partition] | None = None, *, ending: bool = False
     ) -> dict[Partition, Commit]:
         """Return the commits for partitions changed since their last confirmed commit.
 
-        Each holds the end of the finished prefix and the map of offsets finished above it. `ending`: this worker gives
-        them up in order, which is no attempt.
+        `ending`: this worker gives them up in order, which is no attempt.
         """
         commits: dict[Partition, Commit] = {}
         for partition in self._tracks if partitions is None else partitions:
@@ -268,10 +265,7 @@ class OffsetTracker:
             self._tracks[partition].changed = True
 
     def span(self, partition: Partition) -> int:
-        """Return the number of delivered records from the first unfinished one on.
-
-        The pipeline pauses the partition to bound it.
-        """
+        """Return the number of delivered records from the first unfinished one on."""
         track = self._tracks.get(partition)
         return 0 if track is None else len(track.order)
 

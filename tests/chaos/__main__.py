@@ -40,7 +40,8 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="about four minutes, fixed seeds")
     parser.add_argument("--delivery", action="append", choices=get_args(Delivery), help="repeatable; default: both")
     parser.add_argument("--only", action="append", metavar="FAULT", choices=sorted(FAULTS), help="repeatable")
-    parser.add_argument("--session", action="append", metavar="NAME", help="only sessions of this name; repeatable")
+    parser.add_argument("--session", action="append", metavar="NAME", help="only this; repeatable; `loads`: those")
+    parser.add_argument("--most", type=int, metavar="N", help="so many faults per session at most")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--patience", type=float, default=240.0, metavar="S", help="then a record counts as lost")
     parser.add_argument("--json", type=Path, metavar="FILE", help="the report, written after every session")
@@ -50,7 +51,7 @@ def main() -> int:
     console = Console(stderr=True, width=None if sys.stderr.isatty() else WIDTH + 60, highlight=False)
     run = Run(args.seed, args.patience, console, args.json)
     for part in plan.short() if args.short else plan.long():
-        part = plan.only(part, args.only or list(FAULTS), args.session, load=not (args.only or args.session))
+        part = plan.only(part, args.only or list(FAULTS), args.session, args.most)
         for delivery in part.deliveries:
             if args.delivery is None or delivery in args.delivery:
                 run.part(part, delivery)

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 
+from tests.chaos.faults import FAULTS
 from tests.chaos.setting import SESSION_MS, Delivery, Setting
 
 QUICK = {
@@ -84,12 +85,13 @@ def long() -> Iterator[Part]:
     yield Part(overload_minutes=10, bursts=(100_000, 1_000_000))
 
 
-def only(part: Part, faults: Collection[str], names: Collection[str] | None, load: bool) -> Part:
-    """The part with these faults and sessions alone, and with or without its loads."""
+def only(part: Part, faults: Collection[str], names: Collection[str] | None, most: int | None) -> Part:
+    """The part with these faults, sessions and loads alone, and at most so many faults per session."""
     kept = [
-        replace(each, faults=[fault for fault in each.faults if fault in faults])
+        replace(each, faults=[fault for fault in each.faults if fault in faults][:most])
         for each in part.settings
         if names is None or each.name in names
     ]
     part = replace(part, settings=tuple(each for each in kept if each.faults))
-    return part if load else replace(part, overload_minutes=0.0, bursts=())
+    loads = "loads" in names if names is not None else len(faults) == len(FAULTS)
+    return part if loads else replace(part, overload_minutes=0.0, bursts=())
