@@ -39,7 +39,7 @@ class Backpressure:
         if in_flight:
             return 0
         self._resume_all()
-        return min(self._offsets.together, self._budget.max_in_flight)
+        return 1
 
     def _has_room(self, in_flight: int) -> bool:
         """Return whether to poll for records; pause all partitions after a long wait."""

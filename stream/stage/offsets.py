@@ -10,8 +10,8 @@ truncation have a later leader epoch, and no map counts for them.
 
 A record can kill the process: it would kill each successor, too. So a commit also counts the attempts at its first
 unfinished record: the starts of a worker that ended without a word and without coming further. After SUSPECT_AFTER
-attempts the unfinished records are read alone at first and then in growing numbers, until a death names its record;
-after REFUSE_AFTER that record is refused. An end in order (a revocation, a drained shutdown) counts for nothing.
+attempts the unfinished records are read one at a time, so that a death names its record; after REFUSE_AFTER that record
+is refused. An end in order (a revocation, a drained shutdown) counts for nothing.
 """
 
 from collections import deque
@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from earlybird.stream.ports import Commit, Partition
 from earlybird.stream.stage import commit_map
 
-SUSPECT_AFTER = 3  # attempts at a partition's first unfinished record: from then on one record first
+SUSPECT_AFTER = 3  # attempts at a partition's first unfinished record: from then on one record at a time
 REFUSE_AFTER = 5  # attempts, of which the last ones with nothing else in flight: the record is to blame
 REMEMBERED_COMMITS = 16  # any of the last ones sent may be the one the broker stored before it failed
 
@@ -44,7 +44,7 @@ class _PartitionOffsets:
     changed: bool = False
     began_at: int | None = None  # first unfinished offset at assignment
     attempts: int = 0  # at that one, before this assignment
-    alone: int = 0  # records still to be read with nothing else in flight
+    alone: int = 0  # records still to be read one at a time
     begun: bool = False  # the commit that counts this attempt is with the broker
 
     def attempts_at(self, first: int) -> int:
@@ -88,14 +88,14 @@ class OffsetTracker:
     """
 
     def __init__(self, *, maps: bool = True, suspects: int = 1_024) -> None:
-        """Create it. `suspects`: records of a partition that a process may have begun beyond its last commit.
+        """Create it. Without `maps`, a restart repeats records finished above the prefix.
 
-        Without `maps`, a restart repeats records finished above the prefix.
+        `suspects`: records of a partition that a process may have begun beyond its last commit.
         """
         self._maps, self._suspects = maps, suspects
         self._tracks: dict[Partition, _PartitionOffsets] = {}
         self._lost: dict[Partition, _PartitionOffsets] = {}  # lost partitions, until they come back
-        self._epoch, self.together = 0, 1  # the latter: suspects to read at once, doubled by each round without a death
+        self._epoch = 0
         self.maps_dropped: dict[str, int] = {}  # reason a map was not used -> count
         self.skipped = 0  # records not repeated thanks to a map
 
@@ -115,7 +115,7 @@ class OffsetTracker:
             track.sent.append(commit)
             track.began_at, track.attempts = commit.offset, attempts
             if attempts >= SUSPECT_AFTER:
-                track.alone, self.together = self._suspects, 1
+                track.alone = self._suspects
             self._tracks[partition] = track
 
     def _metadata(self, commit: Commit) -> commit_map.Metadata:
@@ -151,7 +151,7 @@ class OffsetTracker:
 
     @property
     def suspects(self) -> list[Partition]:
-        """Partitions whose next records are read `together` at a time, with nothing else in flight."""
+        """Partitions whose next records are read one at a time, with nothing else in flight."""
         return [partition for partition, track in self._tracks.items() if track.alone]
 
     def begin(self, partition: Partition, offset: int) -> Commit | None:
@@ -225,8 +225,6 @@ class OffsetTracker:
         track.ingested_us.pop(offset, None)
         track.highest_finished = max(offset, track.highest_finished or 0)
         track.changed = True
-        if track.alone and not self.unfinished():
-            self.together *= 2
         track.advance()
 
     def commits(
@@ -234,7 +232,8 @@ class OffsetTracker:
     ) -> dict[Partition, Commit]:
         """Return the commits for partitions changed since their last confirmed commit.
 
-        `ending`: this worker gives them up in order, which is no attempt.
+        Each holds the end of the finished prefix and the map of offsets finished above it. `ending`: this worker gives
+        them up in order, which is no attempt.
         """
         commits: dict[Partition, Commit] = {}
         for partition in self._tracks if partitions is None else partitions:
@@ -265,7 +264,10 @@ class OffsetTracker:
             self._tracks[partition].changed = True
 
     def span(self, partition: Partition) -> int:
-        """Return the number of delivered records from the first unfinished one on."""
+        """Return the number of delivered records from the first unfinished one on.
+
+        The pipeline pauses the partition to bound it.
+        """
         track = self._tracks.get(partition)
         return 0 if track is None else len(track.order)
 

@@ -39,7 +39,7 @@ from earlybird.stream.stage.messages import (
     ToPublisher,
 )
 from earlybird.stream.stage.offsets import OffsetTracker
-from earlybird.stream.stage.transactions import TransactionCommits
+from earlybird.stream.stage.transactions import TransactionalSource, TransactionCommits
 
 log = structlog.get_logger(__name__)
 
@@ -76,11 +76,11 @@ class Pipeline:
         self.finished_total = 0  # entries whose outcome the broker has acknowledged
         self.shed_total = 0  # entries that were too old when consumed
         self.last_loop_s = time.monotonic()  # when the loop last turned, for /healthz
-        self._commits: Commits = (
-            TransactionCommits(source, self.offsets, publish, self._collect_until, budget.transaction_interval_ms)
-            if transactional
-            else OffsetCommits(source, self.offsets, budget.commit_interval_ms)
-        )
+        self._commits: Commits = OffsetCommits(source, self.offsets, budget.commit_interval_ms)
+        if transactional:
+            assert isinstance(source, TransactionalSource), "a sink without its source. This is a bug."
+            interval_ms = budget.transaction_interval_ms
+            self._commits = TransactionCommits(source, self.offsets, publish, self._collect_until, interval_ms)
         self._ends: dict[Partition, int] = {}  # every readable record below was given to the parser
         self._fences: list[Fence] = []  # until their published outcomes are acknowledged
 
@@ -99,7 +99,8 @@ class Pipeline:
     def run_once(self) -> None:
         """Run one turn: settle finished entries, read new records, and commit when due."""
         self._collect_finished(0.0)
-        if room := self._backpressure.room(self.in_flight):
+        full = self._commits.behind and not self.offsets.suspects
+        if room := self._backpressure.room(self._budget.max_in_flight if full else self.in_flight):
             self._poll_records(room)
         else:
             self._collect_finished(0.01)
@@ -141,7 +142,7 @@ class Pipeline:
 
     def _admit_next(self, room: int) -> None:
         if self.offsets.suspects:  # perhaps only since this poll, in which partitions were assigned
-            room = min(room, self.offsets.together)
+            room = 1
         if entries := self._parser.take(room, partial(self._entries, now_us=self._clock.now_us())):
             self._admit(entries)
 

@@ -146,24 +146,6 @@ def test_a_partition_that_came_back_has_not_died() -> None:
         offsets.assign({P0: begun})
 
 
-def test_suspects_that_leave_alive_come_in_greater_numbers() -> None:
-    """Each round that nobody dies of doubles the next: a thousand innocents cost ten rounds, not a thousand."""
-    offsets, offset = OffsetTracker(suspects=1_000), 5
-    offsets.assign({P0: Commit(5, commit_map.encode(5, (), SUSPECT_AFTER) or ""), P1: Commit(0)})
-    rounds = []
-    while offsets.suspects:
-        rounds.append(offsets.together)
-        for place in range(offset, offset + rounds[-1]):
-            offsets.deliver(P0, place, 1)
-        for place in range(offset, offset + rounds[-1]):
-            assert offsets.together == rounds[-1], "not before all have left"
-            offsets.finish(P0, place, offsets.epoch(P0) or 0)
-        offset += rounds[-1]
-    assert rounds == [2**number for number in range(10)]
-    offsets.assign({P1: Commit(0, commit_map.encode(0, (), SUSPECT_AFTER) or "")})
-    assert offsets.together == 1
-
-
 def test_nothing_that_came_after_the_deaths_is_suspected() -> None:
     """A quiet partition must not hold the others of its worker to one record at a time for days."""
     offsets = OffsetTracker()
