@@ -5,9 +5,9 @@ to the consumer thread, Sink to the publisher thread, a Runner to its engine thr
 nothing has to be.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol
 
 from earlybird.engine.types import Verdict
 
@@ -111,12 +111,6 @@ class Source(Protocol):
         nothing, but the same work may be done twice.
         """
 
-    def offsets_for(self, commits: Mapping[Partition, Commit]) -> object:
-        """Return the commits, with our standing in the group, in the form that a TransactionalSink takes.
-
-        The broker refuses them once the group has given our partitions to another member.
-        """
-
     def pause(self, partitions: Sequence[Partition]) -> None:
         """Stop fetching these; polling continues, so that the group keeps us as a member."""
 
@@ -205,40 +199,6 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Drop undelivered records; call `receipts` until `unacknowledged` is 0 first."""
-
-
-@runtime_checkable
-class TransactionalSink(Sink, Protocol):
-    """A Sink whose records become visible together, at a commit that also stores the group's offsets.
-
-    A transaction begins with its first record, never empty. A record without a receipt is outside of transactions. A
-    transaction that fails is aborted, and its records are produced again in the next one; their receipts are returned
-    once only.
-    """
-
-    @property
-    def due(self) -> bool:
-        """Whether the open transaction has been open for long enough."""
-
-    def hold(self) -> None:
-        """Leave records sent from now on for the next transaction, until `commit` or an abort."""
-
-    @property
-    def settled(self) -> bool:
-        """Whether the broker has acknowledged every record of a held transaction."""
-
-    def commit(self, offsets: object) -> bool:
-        """Commit the settled transaction with these offsets (Source.offsets_for); return whether it was.
-
-        Waits for the broker, however long. False: it was aborted. Raises SinkError when another process has our place,
-        or when nobody knows whether the commit happened.
-        """
-
-    def drop(self, unwanted: Callable[[object], bool]) -> list[object]:
-        """Forget uncommitted records with such receipts, aborting the transaction that holds any of them.
-
-        Returns those of the receipts that `receipts` has not returned.
-        """
 
 
 @dataclass(frozen=True, slots=True)

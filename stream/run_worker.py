@@ -83,7 +83,7 @@ def run_worker(
 def open_sink(settings: Settings, topics: Sequence[str] = ()) -> KafkaSink | KafkaTransactions:
     """Create the sink that the delivery asks for; it waits for `topics`."""
     kafka, place = settings.kafka, settings.transactional_id
-    sink = KafkaSink
+    sink: Callable[..., KafkaSink | KafkaTransactions] = KafkaSink
     if place is not None:
         sink = partial(KafkaTransactions, transactional_id=place, interval_ms=settings.timing.transaction_interval_ms)
     return sink(kafka.bootstrap_servers, topics=topics, append_dated=settings.topics.signals, options=kafka.options)

@@ -60,6 +60,8 @@ def _delivery_faults(settings: Settings) -> Iterator[str]:
         place = settings.transactional_id
     except SettingsError as error:
         yield str(error)
+    if place is not None and not settings.commit_map:
+        yield "commit_map: required with delivery exactly_once, was off"
     yield from kafka_faults(settings.group, kafka.group_protocol, kafka.options, place)
 
 

@@ -106,7 +106,7 @@ class KafkaSource:
         return self._offsets.store(commits, wait=wait, inside=self._inside)
 
     def offsets_for(self, commits: Mapping[Partition, Commit]) -> tuple[list[TopicPartition], object]:
-        """See Source.offsets_for."""
+        """See TransactionalSource.offsets_for."""
         return self._offsets.of(commits), self._consumer.consumer_group_metadata()
 
     def pause(self, partitions: Sequence[Partition]) -> None:

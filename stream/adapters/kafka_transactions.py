@@ -163,7 +163,10 @@ class KafkaTransactions:
         self._due_header = (COMMITTED, b"%d" % due_us)
 
     def _abort(self, reason: str) -> None:
-        """Abort the open transaction; its records wait for the next one. `reason`: the broker's, if it is at fault."""
+        """Abort the open transaction; its records wait for the next one.
+
+        `reason` is the broker's, if it is at fault.
+        """
         if not self._open and not reason:
             return
         log.warning("transaction.aborted", records=len(self._open), reason=reason or "its partition left")

@@ -19,6 +19,9 @@ log = structlog.get_logger(__name__)
 TRY_S = 1.0  # time-out per request, which is then resumed
 CLOSE_S = 2.0
 
+# Producing again does not help with these. Without its map a commit would not name what the transaction holds.
+HOPELESS = DENIED | {KafkaError.OFFSET_METADATA_TOO_LARGE}
+
 Delivered = Callable[[KafkaError | None, Message], None]
 Headers = Sequence[tuple[str, bytes]]
 
@@ -76,7 +79,7 @@ class TransactionalProducer:
         `delivered` is called with the broker's answer, unless the transaction is broken by then.
         """
         report = partial(self._delivered, self._producer, self.begun_s, delivered)
-        headers = [*outgoing.headers, *more]
+        headers: list[tuple[str, str | bytes | None]] = [*outgoing.headers, *more]
         while True:
             try:
                 self._producer.produce(
@@ -95,10 +98,11 @@ class TransactionalProducer:
                 return True
 
     def commit(self, offsets: list[TopicPartition], group: object) -> bool:
-        """Commit with these offsets, however long the broker takes; return False if the transaction is `broken`."""
-        if offsets and not self._ask(
-            partial(self._producer.send_offsets_to_transaction, offsets, group, TRY_S)  # type: ignore[arg-type]
-        ):
+        """Commit with these offsets, however long the broker takes.
+
+        Returns False if the transaction is `broken` and must be aborted.
+        """
+        if offsets and not self._ask(partial(self._producer.send_offsets_to_transaction, offsets, group, TRY_S)):
             return False
         committed = self._ask(partial(self._producer.commit_transaction, TRY_S), in_doubt=True)
         if committed:
@@ -107,6 +111,7 @@ class TransactionalProducer:
 
     def abort(self) -> None:
         """Abort the open transaction, however long the broker takes."""
+        self._raise_failure()
         begun_s, self.begun_s = self.begun_s, None
         if begun_s is not None and not (self.broken and fatal(self.broken)):
             self._ask(partial(self._producer.abort_transaction, TRY_S))
@@ -162,9 +167,12 @@ class TransactionalProducer:
         return None
 
     def _start_anew(self, error: KafkaError, begun_s: float | None) -> None:
-        """Go on with a new producer where the broker has ended our transaction for its age."""
+        """Go on with a new producer if the transaction was ended for its age.
+
+        It says so in several ways; within that age it means that another process has our place.
+        """
         aged = begun_s is not None and self._monotonic() - begun_s > self._timeout_s
-        if error.code() != KafkaError._FENCED or not aged:
+        if not aged:
             log.error("transactions.fenced", transactional_id=self._id, reason=error.str())
             raise SinkError(f"Kafka has ended this process's transactional id {self._id}: {error.str()}")
         log.warning("transaction.expired", transactional_id=self._id, reason=error.str())
@@ -203,7 +211,7 @@ class TransactionalProducer:
     def _raise_failure(self) -> None:
         if self.log.failure is not None:
             raise SinkError(f"not delivered: {self.log.failure}")
-        if self.broken is not None and self.broken.code() in DENIED:
+        if self.broken is not None and self.broken.code() in HOPELESS:
             raise self._refused(self.broken)
 
     def _refused(self, error: KafkaError) -> SinkError:

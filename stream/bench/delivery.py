@@ -14,7 +14,7 @@ RATE = 100.0
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRun:
-    """Throughput without a model, latency at RATE texts per second with the bundled one.
+    """Throughput and latency at RATE texts per second, without a model.
 
     Latencies in milliseconds, from raw record to a reader of committed records, and to one of all records.
     """
@@ -28,17 +28,26 @@ class DeliveryRun:
     all_p99: float
 
 
+def paced_topic(raw: str, delivery: Delivery, read_committed: bool) -> str:
+    """Return the raw topic of one latency run, since a new group reads all."""
+    return f"{raw}-paced-{delivery}-{'committed' if read_committed else 'all'}"
+
+
 def measure(target: BenchTarget, delivery: Delivery, seconds: float) -> DeliveryRun:
-    """Measure one delivery: all texts of the raw topic, then `seconds` at a steady rate, for each kind of reader."""
+    """Measure one delivery: all texts of the raw topic, then a steady rate.
+
+    The latter for `seconds` and for each kind of reader.
+    """
     target = replace(target, delivery=delivery)
     with Workers(target, "null") as workers:
         workers.go()
         (run,) = workers.measured()
     committed, everything = (
         latency(
-            replace(target, raw=f"{target.raw}-paced", signals=f"{target.raw}-latency"),
+            replace(target, raw=paced_topic(target.raw, delivery, read_committed), signals=f"{target.raw}-latency"),
             RATE,
             seconds,
+            "null",
             read_committed=read_committed,
         )
         for read_committed in (True, False)

@@ -35,8 +35,12 @@ class Latency:
     signal_p99: float
 
 
-def latency(target: BenchTarget, rate: float, seconds: float, *, read_committed: bool = True) -> Latency:
-    """Measure latency at `rate` texts per second for `seconds`, as a reader of committed or of all records.
+def latency(
+    target: BenchTarget, rate: float, seconds: float, engine: str = "bundled", *, read_committed: bool = True
+) -> Latency:
+    """Measure latency at `rate` texts per second for `seconds`.
+
+    `read_committed`: as a reader of committed records, else of all. The raw topic must be empty.
 
     Raises StreamError when signals are missing.
     """
@@ -47,7 +51,7 @@ def latency(target: BenchTarget, rate: float, seconds: float, *, read_committed:
     tail = Tail(target.bootstrap_servers, topics, start="end", read_committed=read_committed, options=target.options)
     sent_s: list[float] = []
     seen: dict[str, dict[bytes, float]] = {target.raw: {}, target.signals: {}}
-    with Workers(target, "bundled", tokenise=True, idle=False) as workers:
+    with Workers(target, engine, tokenise=True, idle=False) as workers:
         workers.go()
         start_s = time.perf_counter()
         while len(seen[target.signals]) < len(texts):

@@ -13,7 +13,7 @@ import argparse
 import contextlib
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from typing import get_args
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         raise SettingsError("--delivery exactly_once: --bootstrap required, the embedded broker has no transactions")
     count = args.texts or (QUICK_TEXTS if args.quick else TEXTS)
     console = bench_console(stderr=args.json)
-    with open_target(args.bootstrap) as target:
+    with open_target(args.bootstrap, args.delivery or ()) as target:
         report = Report(args.bootstrap or "embedded")
         with console.status("filling the raw topic"):
             fill(target.bootstrap_servers, target.raw, count)
@@ -118,10 +118,11 @@ def _counts(given: str) -> list[int]:
 
 
 @contextlib.contextmanager
-def open_target(bootstrap: str | None) -> Iterator[BenchTarget]:
+def open_target(bootstrap: str | None, deliveries: Sequence[Delivery] = ()) -> Iterator[BenchTarget]:
     """Create topics for this run only, on a given or an embedded broker."""
     raw = f"earlybird-bench-{uuid.uuid4().hex[:8]}"
     topics = dict.fromkeys((raw, f"{raw}-paced", f"{raw}-signals", f"{raw}-latency", f"{raw}-peer"), PARTITIONS)
+    topics |= {delivery.paced_topic(raw, each, kind): PARTITIONS for each in deliveries for kind in (True, False)}
     topics |= dict.fromkeys(
         (f"{topic}{end}" for topic in (f"{raw}-signals", f"{raw}-latency") for end in (".control", ".dlq")), 1
     )

@@ -164,7 +164,7 @@ def _settings_of(number: int, settings: Settings) -> Settings:
     kafka, instance = settings.kafka, settings.kafka.options.get(INSTANCE)
     if instance is not None:
         kafka = kafka.model_copy(update={"options": {**kafka.options, INSTANCE: f"{instance}-{number}"}})
-    own = {"http": Http(host="127.0.0.1", port=0), "kafka": kafka}
+    own: dict[str, object] = {"http": Http(host="127.0.0.1", port=0), "kafka": kafka}
     if settings.instance is not None:
         own["instance"] = f"{settings.instance}-{number}"
     return settings.model_copy(update=own)

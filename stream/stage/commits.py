@@ -1,4 +1,4 @@
-"""How finished records become commits: when they are due, at once, and before a record is read."""
+"""How finished records become commits: when due, at once, and before a record is read."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -14,6 +14,10 @@ class Commits(Protocol):
 
     transactional: bool
     """Whether outcomes count only once they are committed: others are taken back when their partition leaves."""
+
+    @property
+    def behind(self) -> bool:
+        """Whether outcomes wait for a commit that the broker refused: no more should be read."""
 
     def when_due(self) -> None:
         """Commit what has changed, if it is time. Never waits."""
@@ -31,7 +35,7 @@ class Commits(Protocol):
 class OffsetCommits:
     """Commits by the consumer: at-least-once."""
 
-    transactional = False
+    transactional = behind = False
 
     def __init__(self, source: Source, offsets: OffsetTracker, interval_ms: int) -> None:
         self._source, self._offsets, self._interval_s = source, offsets, interval_ms / 1000

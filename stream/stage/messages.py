@@ -165,22 +165,22 @@ class Prepare:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A transaction whose records are all acknowledged, and whose entries all came back before this message.
+    """A transaction whose records are all acknowledged.
 
-    The consumer answers each with one CommitTransaction.
+    Its entries came back before this message. The consumer answers each with one CommitTransaction.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class CommitTransaction:
-    """The offsets (Source.offsets_for) with which to commit the prepared transaction."""
+    """The offsets (TransactionalSource.offsets_for) with which to commit the prepared transaction."""
 
     offsets: object
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The end of the prepared transaction. If it was aborted, its records are in the next one."""
+    """The end of the prepared transaction; after an abort its records are in the next."""
 
     committed: bool
 

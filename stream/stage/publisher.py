@@ -20,7 +20,7 @@ from earlybird.stream.errors import RecordTooLarge
 from earlybird.stream.observability.logging import failure
 from earlybird.stream.observability.metrics import Metrics
 from earlybird.stream.parsing.records import Deletion, Readable, Refusal
-from earlybird.stream.ports import Clock, Outgoing, Partition, Sink, TransactionalSink
+from earlybird.stream.ports import Clock, Outgoing, Partition, Sink
 from earlybird.stream.stage.chains import Chains, RecordChains
 from earlybird.stream.stage.dead_letter import fitted, poisoned, rejection_of
 from earlybird.stream.stage.messages import (
@@ -47,7 +47,7 @@ from earlybird.stream.stage.outcome import (
     signal_fields,
     signal_record,
 )
-from earlybird.stream.stage.transactions import TransactionSteps
+from earlybird.stream.stage.transactions import TransactionalSink, TransactionSteps
 
 log = structlog.get_logger(__name__)
 

@@ -18,7 +18,7 @@ from earlybird.stream.observability.logging import worker_name
 from earlybird.stream.observability.metrics import Metrics
 from earlybird.stream.observability.watchdog import Progress, Watchdog
 from earlybird.stream.parsing.records import Limits
-from earlybird.stream.ports import Clock, DuplicateCache, Sink, Source, TransactionalSink
+from earlybird.stream.ports import Clock, DuplicateCache, Sink, Source
 from earlybird.stream.stage.budget import Budget
 from earlybird.stream.stage.deadlines import ClockLateness, LatenessPolicy
 from earlybird.stream.stage.duplicates import Deduplicator
@@ -28,6 +28,7 @@ from earlybird.stream.stage.messages import Answers, Failed, Inference, Stop
 from earlybird.stream.stage.outcome import Origin
 from earlybird.stream.stage.pipeline import Pipeline
 from earlybird.stream.stage.publisher import Publisher
+from earlybird.stream.stage.transactions import TransactionalSink
 
 SINK_COUNTERS = ("errors", "produced_again", "transactions_committed", "transactions_aborted")
 

@@ -18,8 +18,9 @@ the second may never be committed; so they leave together (stream.stage.chains).
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
-from earlybird.stream.ports import Commit, Partition, Source, TransactionalSink
+from earlybird.stream.ports import Commit, Partition, Sink, Source
 from earlybird.stream.stage.messages import (
     CommitTransaction,
     Ended,
@@ -33,6 +34,51 @@ from earlybird.stream.stage.offsets import OffsetTracker
 COMMIT_TIMEOUT_MS = 5_000  # for a commit that is waited for
 
 
+@runtime_checkable
+class TransactionalSource(Source, Protocol):
+    """A Source whose offsets can be committed together with outcomes."""
+
+    def offsets_for(self, commits: Mapping[Partition, Commit]) -> object:
+        """Return the commits in the form that a TransactionalSink takes.
+
+        They carry our standing in the group: the broker refuses them once our partitions are another member's.
+        """
+
+
+@runtime_checkable
+class TransactionalSink(Sink, Protocol):
+    """A Sink whose records become visible together, with the group's offsets.
+
+    A transaction begins with its first record, never empty. A record without a receipt is outside of transactions. A
+    transaction that fails is aborted, and its records are produced again in the next one; their receipts are returned
+    once only.
+    """
+
+    @property
+    def due(self) -> bool:
+        """Whether the open transaction has been open for long enough."""
+
+    def hold(self) -> None:
+        """Leave records sent from now on for the next transaction, until `commit` or an abort."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether the broker has acknowledged every record of a held transaction."""
+
+    def commit(self, offsets: object) -> bool:
+        """Commit the settled transaction with offsets of a TransactionalSource; return whether it was.
+
+        Waits for the broker, however long. False: it was aborted. Raises SinkError when another process has our place,
+        or when nobody knows whether the commit happened.
+        """
+
+    def drop(self, unwanted: Callable[[object], bool]) -> list[object]:
+        """Forget uncommitted records with such receipts, aborting the transaction that holds any of them.
+
+        Returns those of the receipts that `receipts` has not returned.
+        """
+
+
 class TransactionCommits:
     """The consumer's part: snapshots of the tracker. Not thread-safe: consumer thread only."""
 
@@ -40,7 +86,7 @@ class TransactionCommits:
 
     def __init__(
         self,
-        source: Source,
+        source: TransactionalSource,
         offsets: OffsetTracker,
         publish: Callable[[ToTransaction], None],
         wait: Callable[[Callable[[], bool], int], None],
@@ -52,6 +98,7 @@ class TransactionCommits:
         self._due_s = 0.0
         self._under_way: dict[Partition, int | None] | None = None  # partitions of the snapshot sent, with their epochs
         self._outcome: bool | None = None  # of the last snapshot
+        self.behind = False
         self._ending: Sequence[Partition] = ()
         self._attempt: Mapping[Partition, Commit] = {}
 
@@ -80,7 +127,8 @@ class TransactionCommits:
         assert self._under_way is not None, f"{message} of no snapshot. This is a bug."
         epochs, self._under_way, self._outcome = self._under_way, None, message.committed
         self._due_s = time.monotonic() + 2 * self._interval_s
-        if not message.committed:
+        self.behind = not message.committed
+        if self.behind:
             self._offsets.uncommitted([p for p, epoch in epochs.items() if self._offsets.epoch(p) == epoch])
 
     def _send_snapshot(self) -> None:
@@ -103,7 +151,10 @@ class TransactionCommits:
 
 
 class TransactionSteps:
-    """The publisher's part: when to hold, to prepare and to commit. Not thread-safe: publisher thread only."""
+    """The publisher's part: when to hold, to prepare and to commit.
+
+    Not thread-safe: publisher thread only.
+    """
 
     def __init__(self, sink: TransactionalSink, reply: Callable[[FromTransaction], None]) -> None:
         self._sink, self._reply = sink, reply
@@ -122,7 +173,7 @@ class TransactionSteps:
         self._reply(Ended(committed))
 
     def run_once(self) -> None:
-        """Hold and prepare, when it is time. Called after the entries acknowledged so far were handed back."""
+        """Hold and prepare, when it is time; entries acknowledged so far were handed back."""
         if self._prepared:
             return
         if self._asked or self._sink.due:

@@ -174,7 +174,7 @@ class Empirical:
 
 
 def stage_latency_us(record: Record, signal: Signal) -> int | None:
-    """Return the live run's time from reading the raw record until readers could have the signal.
+    """Return the live run's time from raw record to availability of the signal.
 
     None without a timestamp.
     """

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.faults, pytest.mark.broker]
+pytestmark = [pytest.mark.faults, pytest.mark.broker, pytest.mark.timeout(600)]
 
 KILLS = int(os.environ.get("KILLS", "2"))
 TEXTS = int(os.environ.get("TEXTS", "900"))
