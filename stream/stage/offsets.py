@@ -264,10 +264,7 @@ class OffsetTracker:
             self._tracks[partition].changed = True
 
     def span(self, partition: Partition) -> int:
-        """Return the number of delivered records from the first unfinished one on.
-
-        The pipeline pauses the partition to bound it.
-        """
+        """Return the number of delivered records from the first unfinished one on."""
         track = self._tracks.get(partition)
         return 0 if track is None else len(track.order)
 
