@@ -8,6 +8,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
+from earlybird.stream.adapters import credentials
 from earlybird.stream.adapters.options import (
     OWNED,
     KafkaOptions,
@@ -19,6 +20,7 @@ from earlybird.stream.adapters.options import (
     producer_options,
     transaction_options,
 )
+from earlybird.stream.errors import SettingsError
 
 _NOWHERE = ""  # placeholder for the brokers' addresses
 _CREATED = re.compile(r"^Failed to create [\w ]+: ")
@@ -29,6 +31,10 @@ def kafka_faults(
 ) -> list[str]:
     """Return every option that cannot work, with the client's reason."""
     free = {name: value for name, value in overrides.items() if name not in OWNED}
+    try:
+        free = credentials.resolved(free)
+    except SettingsError as error:
+        return [f"kafka.options: {error}"]
     clients: list[tuple[Callable[[Any], object], Callable[[Options], Options]]] = [
         (Consumer, lambda given: consumer_options(_NOWHERE, group, protocol, given)),
         (Producer, lambda given: producer_options(_NOWHERE, given)),
