@@ -66,13 +66,13 @@ class Report:
                    "silence s p50", "p99")  # fmt: skip
         table = figures(f"{len(self.strikes)} faults, {self.kills} processes killed", *columns)
         for row in self.rows():
-            table.addrow(*(f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values()))
+            table.add_row(*(f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values()))
         console.print(table)
         table = figures(
             "Audits by raw position", "session", "delivery", "inputs", "lost", "repeated", "differing", "killed"
         )
         for session in self.sessions:
-            table.addrow(
+            table.add_row(
                 *(
                     str(session[name])
                     for name in ("session", "delivery", "inputs", "lost", "repeated", "differing", "killed")
@@ -82,7 +82,7 @@ class Report:
         if self.loads:
             table = figures("Loads", *(name for name in asdict(self.loads[0]) if name != "faults"))
             for load in self.loads:
-                table.addrow(*(str(value) for name, value in asdict(load).items() if name != "faults"))
+                table.add_row(*(str(value) for name, value in asdict(load).items() if name != "faults"))
             console.print(table)
         for fault in self.broken:
             console.print(f"BROKEN: {fault}")
