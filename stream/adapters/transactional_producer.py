@@ -7,7 +7,8 @@ from functools import partial
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from earlybird.stream.adapters.clients import DENIED, ClientLog, fatal
+from earlybird.stream.adapters.clients import ClientLog, fatal
+from earlybird.stream.adapters.credentials import PasswordFile
 from earlybird.stream.adapters.kafka_sink import FULL_POLL_S
 from earlybird.stream.adapters.options import KafkaOptions, transaction_options
 from earlybird.stream.adapters.statistics import statistics_into
@@ -18,9 +19,6 @@ log = structlog.get_logger(__name__)
 
 TRY_S = 1.0  # time-out per request, which is then resumed
 CLOSE_S = 2.0
-
-# Producing again does not help with these. Without its map a commit would not name what the transaction holds.
-HOPELESS = DENIED | {KafkaError.OFFSET_METADATA_TOO_LARGE}
 
 Delivered = Callable[[KafkaError | None, Message], None]
 Headers = Sequence[tuple[str, bytes]]
@@ -47,6 +45,7 @@ class TransactionalProducer:
         self.progress_at = monotonic()  # time of the last answer of the broker
         self.log = ClientLog("transactions", bootstrap_servers, monotonic)
         self._id, self._monotonic = transactional_id, monotonic
+        self._password = PasswordFile(options, "transactions")
         self._options = transaction_options(bootstrap_servers, transactional_id, options)
         self._timeout_s = int(self._options["transaction.timeout.ms"]) / 1000
         self.largest = int(self._options["message.max.bytes"])
@@ -55,7 +54,8 @@ class TransactionalProducer:
     def _connect(self) -> None:
         self.started, self.in_flight = False, 0
         self.broken: KafkaError | None = None  # why the open transaction must be aborted
-        callbacks = {"error_cb": self._error, "logger": self.log, **statistics_into(self.statistics)}
+        callbacks = {"error_cb": self._error, "logger": self.log}
+        callbacks |= statistics_into(self.statistics, lambda: self._password.check(self._producer))
         try:
             self._producer = Producer(self._options | callbacks)
         except KafkaException as error:
@@ -211,7 +211,10 @@ class TransactionalProducer:
     def _raise_failure(self) -> None:
         if self.log.failure is not None:
             raise SinkError(f"not delivered: {self.log.failure}")
-        if self.broken is not None and self.broken.code() in HOPELESS:
+        if self.broken is None:
+            return
+        # Without its map a commit would not name what the transaction holds.
+        if self.log.denies(self.broken) or self.broken.code() == KafkaError.OFFSET_METADATA_TOO_LARGE:
             raise self._refused(self.broken)
 
     def _refused(self, error: KafkaError) -> SinkError:

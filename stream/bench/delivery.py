@@ -9,7 +9,7 @@ from earlybird.stream.bench.latency import latency
 from earlybird.stream.bench.report import figures
 from earlybird.stream.bench.workers import BenchTarget, Delivery, Workers
 
-RATE = 100.0
+RATE = 20.0
 
 
 @dataclass(frozen=True, slots=True)
