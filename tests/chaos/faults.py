@@ -5,12 +5,14 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 from confluent_kafka import Producer
 from confluent_kafka.admin import NewPartitions
 from redis import Redis
 
 from earlybird.stream.adapters.topics import Topic, admin_client, create_topics
+from kafka_node import answers
 from tests.chaos.engine import DEADLY, RAISING
 from tests.chaos.feed import Feed, item
 from tests.chaos.ledger import now_us
@@ -101,22 +103,30 @@ def consumer_process_killed(session: Session) -> None:
     session.crew.deaths.pop("2", None)
 
 
+def start(session: Session, node: Any) -> None:
+    """Start a broker again; meanwhile dead workers are started, too."""
+    node.launch()
+    session.until(lambda: answers(node.bootstrap_servers))
+
+
 def broker_restarted(session: Session) -> None:
-    session.rng.choice(session.nodes).restart()
+    node = session.rng.choice(session.nodes)
+    node.stop()
+    start(session, node)
 
 
 def broker_killed(session: Session) -> None:
     node = session.rng.choice(session.nodes)
     node.kill()
     session.run(0.5)
-    node.start()
+    start(session, node)
 
 
 def broker_away(session: Session) -> None:
     node = session.rng.choice(session.nodes)
     node.kill()
     session.run(MINUTE_S)
-    node.start()
+    start(session, node)
 
 
 def broker_paused(session: Session) -> None:
@@ -134,7 +144,7 @@ def leader_killed(session: Session) -> None:
     (node,) = [node for node in session.nodes if node.node == leader]
     node.kill()
     session.run(session.rng.uniform(1.0, 6.0))
-    node.start()
+    start(session, node)
 
 
 def others_transactions(session: Session) -> None:
