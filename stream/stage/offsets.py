@@ -86,10 +86,9 @@ class Progress:
 
 
 class OffsetTracker:
-    """Delivered and finished offsets of the assigned partitions.
+    """Delivered and finished offsets of the assigned partitions. Not thread-safe: consumer thread only.
 
     Each assignment of a partition has its own epoch; what finishes under an older epoch is ignored.
-    Not thread-safe: consumer thread only.
     """
 
     def __init__(self, *, maps: bool = True, suspects: int = 1_024) -> None:
@@ -236,8 +235,7 @@ class OffsetTracker:
     ) -> dict[Partition, Commit]:
         """Return the commits for partitions changed since their last confirmed commit.
 
-        Each holds the end of the finished prefix and the map of offsets finished above it. `ending`: this worker gives
-        them up in order, which is no attempt.
+        `ending`: this worker gives them up in order, which is no attempt.
         """
         commits: dict[Partition, Commit] = {}
         for partition in self._tracks if partitions is None else partitions:
@@ -251,10 +249,7 @@ class OffsetTracker:
         return commits
 
     def committed(self, commits: Mapping[Partition, Commit], *, confirmed: bool) -> None:
-        """Record that these results of `commits` were sent to the group.
-
-        Unless the broker confirmed them, they are offered again: a lost asynchronous commit repairs itself.
-        """
+        """Note that these results of `commits` were sent; they are offered again unless `confirmed`."""
         for partition, commit in commits.items():
             if (track := self._tracks.get(partition)) is not None:
                 track.committed = commit
