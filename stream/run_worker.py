@@ -15,6 +15,7 @@ from earlybird.stream.adapters.memory import NoCache
 from earlybird.stream.adapters.redis import RedisCache
 from earlybird.stream.config.settings import Settings
 from earlybird.stream.config.traces import trace_exporters
+from earlybird.stream.errors import SettingsError
 from earlybird.stream.observability.health import HealthServer
 from earlybird.stream.observability.logging import worker_name
 from earlybird.stream.observability.metrics import Metrics
@@ -95,11 +96,25 @@ def run_worker(
 
 def open_sink(settings: Settings, topics: Sequence[str] = ()) -> KafkaSink | KafkaTransactions:
     """Create the sink that the delivery asks for; it waits for `topics`."""
-    kafka, place = settings.kafka, settings.transactional_id
+    kafka, place = settings.kafka, transactional_id(settings)
     sink: Callable[..., KafkaSink | KafkaTransactions] = KafkaSink
     if place is not None:
         sink = partial(KafkaTransactions, transactional_id=place, interval_ms=settings.timing.transaction_interval_ms)
     return sink(kafka.bootstrap_servers, topics=topics, append_dated=settings.topics.signals, options=kafka.options)
+
+
+def transactional_id(settings: Settings) -> str | None:
+    """Return Kafka's transactional.id of this worker; None under at-least-once.
+
+    Raises SettingsError without a name.
+    """
+    if settings.delivery == "at_least_once":
+        return None
+    name = settings.instance or settings.kafka.options.get("group.instance.id")
+    if name is None:
+        needed = "a name of this worker that is the same after a restart and no other's"
+        raise SettingsError(f"instance: required with delivery exactly_once: {needed}; was none")
+    return f"{settings.group}-{name}"
 
 
 def open_cache(settings: Settings, max_layers: int = 1, rungs: int = 0) -> DuplicateCache:

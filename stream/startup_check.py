@@ -16,7 +16,7 @@ from earlybird.stream.config.settings import Settings
 from earlybird.stream.errors import SettingsError
 from earlybird.stream.linking.table import SymbolTable
 from earlybird.stream.observability.health import family_of
-from earlybird.stream.run_worker import open_cache
+from earlybird.stream.run_worker import open_cache, transactional_id
 
 
 def check(settings: Settings, faults: Sequence[str] = (), *, model: bool) -> None:
@@ -59,7 +59,7 @@ def port_in_use(settings: Settings) -> bool:
 def _delivery_faults(settings: Settings) -> Iterator[str]:
     kafka, place = settings.kafka, None
     try:
-        place = settings.transactional_id
+        place = transactional_id(settings)
     except SettingsError as error:
         yield str(error)
     if place is not None and not settings.commit_map:

@@ -1,6 +1,5 @@
 """Real servers for the tests: Kafka from Maven's jars, Valkey from its wheel, redis-server where it is on PATH."""
 
-import importlib.util
 import json
 import os
 import shutil
@@ -11,27 +10,18 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import structlog
 
 from earlybird.stream.ports import Outgoing, Record
+from kafka_node import KafkaUnavailable, LocalKafka
 from project import ROOT
 from released import faults
 from whole_audit import Audit
 
 _HEARTBEAT = b'"type":"heartbeat"'
-
-
-def _module(path: Path) -> ModuleType:
-    """A file that is in no package."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -81,14 +71,13 @@ def _published_as_released(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def new_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
     """Starts a broker of one's own, to kill, pause or configure; all are gone at the end."""
-    local = _module(ROOT / "deploy" / "kafka" / "local.py")
     started: list[Any] = []
 
     def start(**options: str) -> Any:
         try:
-            kafka = local.LocalKafka(tmp_path_factory.mktemp("kafka"), options=options)
+            kafka = LocalKafka(tmp_path_factory.mktemp("kafka"), options=options)
             kafka.start()
-        except local.KafkaUnavailable as error:
+        except KafkaUnavailable as error:
             if os.environ.get("CI"):
                 pytest.fail(f"NO KAFKA IN CI: {error}")
             pytest.skip(f"NO REAL KAFKA: {error}")

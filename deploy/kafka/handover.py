@@ -24,14 +24,13 @@ from pathlib import Path
 from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parent))
-from local import LocalKafka
-
 from earlybird.schemas.codec import decode
 from earlybird.schemas.signal import Signal
 from earlybird.stream.adapters.kafka_sink import KafkaSink
 from earlybird.stream.adapters.tail import Tail
 from earlybird.stream.adapters.topics import create_topics, stage_topics
 from earlybird.stream.ports import Outgoing
+from kafka_node import LocalKafka
 
 PARTITIONS, KEYS = 8, 64
 SETTLED_S = 3.0  # pause after a move, so that it does not affect the next figure

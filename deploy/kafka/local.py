@@ -1,271 +1,111 @@
-"""A real Apache Kafka on this machine without Docker: one node, loopback only.
+"""A real Apache Kafka on this machine without Docker: one node or three, loopback only.
 
-    python deploy/kafka/local.py start [--port 9092] [--home var/kafka]
+    python deploy/kafka/local.py start [--nodes 3] [--port 9092] [--home var/kafka]
     python deploy/kafka/local.py stop | status
 
-It runs from Maven's jars: Java 17 is needed and, the first time, Maven (44 MB into ~/.cache/earlybird). Tests use
-LocalKafka directly.
+It runs from Maven's jars: Java 17 is needed and, the first time, Maven (44 MB into ~/.cache/earlybird). Three nodes
+listen on --port and the two ports after it, and keep three replicas of everything, of which two must be in sync. Tests
+use LocalCluster, and LocalKafka of kafka_node.py, directly.
 """
 
 import argparse
-import base64
-import contextlib
-import fcntl
-import os
-import random
-import shutil
-import signal
-import socket
-import subprocess
 import sys
-import tempfile
 import time
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from string import Template
 
-HERE = Path(__file__).parent
-LIBS = Path.home() / ".cache" / "earlybird" / "kafka-4.3.1"
-HOW_TO_GET = "real Kafka needs Java 17 and Maven: `make system-deps`, or apt-get install openjdk-17-jre-headless maven"
+from kafka_node import KafkaUnavailable, LocalKafka, alive
 
-# A short-lived broker: the C1 compiler and the serial collector start faster than the defaults.
-JVM = ("-Xms256m", "-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData")
-STOP_S = 15.0
-
-# The broker is killed when this process's end of the pipe closes, however this process ends; a line on the pipe names a
-# gentler signal. $1 is its log file.
-LIFELINE = """log=$1; shift; "$@" >>"$log" 2>&1 </dev/null & echo $!
-read -r how; kill ${how:--9} $! 2>/dev/null; wait"""
-
-
-class KafkaUnavailable(Exception):
-    """Kafka cannot be started here; the message names the reason and the remedy."""
+# Three replicas of everything, of which two must have a record before it is acknowledged. A dead node is noticed after
+# three seconds; the default is nine.
+REPLICATED = {
+    "default.replication.factor": "3",
+    "min.insync.replicas": "2",
+    "offsets.topic.replication.factor": "3",
+    "transaction.state.log.replication.factor": "3",
+    "transaction.state.log.min.isr": "2",
+    "share.coordinator.state.topic.replication.factor": "3",
+    "share.coordinator.state.topic.min.isr": "2",
+    "broker.heartbeat.interval.ms": "500",
+    "broker.session.timeout.ms": "3000",
+}
 
 
-def libraries() -> Path:
-    """Return the folder of Kafka's jars; Maven fetches them once. Raises KafkaUnavailable."""
-    if shutil.which("java") is None:
-        raise KafkaUnavailable(f"no java on PATH; {HOW_TO_GET}")
-    if LIBS.is_dir():
-        return LIBS
-    if shutil.which("mvn") is None:
-        raise KafkaUnavailable(f"no mvn on PATH and no jars in {LIBS}; {HOW_TO_GET}")
-    LIBS.parent.mkdir(parents=True, exist_ok=True)
-    with (LIBS.parent / "kafka.lock").open("w") as turn, tempfile.TemporaryDirectory(dir=LIBS.parent) as scratch:
-        fcntl.flock(turn, fcntl.LOCK_EX)
-        if LIBS.is_dir():  # another process was first
-            return LIBS
-        fetch = ["mvn", "-q", "-B", "-f", str(HERE / "pom.xml"), "dependency:copy-dependencies"]
-        fetch += ["-DincludeScope=runtime", f"-DoutputDirectory={scratch}/libs"]
-        done = subprocess.run(fetch, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise KafkaUnavailable(f"Maven could not fetch Kafka's jars:\n{done.stdout[-2000:]}")
-        (Path(scratch) / "libs").rename(LIBS)
-    return LIBS
-
-
-class LocalKafka:
-    """One broker with its data under `home`.
-
-    Port 0 means any free port, kept over restarts. `options` are further broker properties, in which ${port},
-    ${controller_port} and ${data} stand for this broker's own. Unless `detached`, the broker dies with this process.
-    """
+class LocalCluster:
+    """Three nodes, each broker and controller, that replicate everything; a context manager."""
 
     def __init__(
         self, home: Path, port: int = 0, options: Mapping[str, str] | None = None, *, detached: bool = False
     ) -> None:
-        self.home = home
-        self.port = port or free_port()
-        self.options = dict(options or {})
-        self.detached = detached
-        self.pid: int | None = None
-        self._lifeline: subprocess.Popen[str] | None = None
+        self.nodes = [
+            LocalKafka(
+                home / f"node-{number}",
+                port and port + number - 1,
+                REPLICATED | dict(options or {}),
+                node=number,
+                detached=detached,
+            )
+            for number in (1, 2, 3)
+        ]
+        for node in self.nodes:
+            node.voters = ",".join(f"{each.node}@127.0.0.1:{each.controller_port}" for each in self.nodes)
+            node.cluster_id = self.nodes[0].cluster_id
 
     @property
     def bootstrap_servers(self) -> str:
-        """Address of the broker as host:port."""
-        return f"127.0.0.1:{self.port}"
+        """Addresses of all nodes as host:port,host:port,host:port."""
+        return ",".join(node.bootstrap_servers for node in self.nodes)
 
-    @property
-    def log(self) -> Path:
-        """Path of the output of the broker and its JVM."""
-        return self.home / "broker.log"
-
-    def start(self, timeout_s: float = 60.0) -> None:
-        """Format new storage, start, and wait until the broker answers.
-
-        Raises KafkaUnavailable.
-        """
-        properties = self._configure()
-        if not (self.home / "data" / "meta.properties").exists():
-            self._format(properties)
-        command = java("kafka.Kafka", str(properties))
-        if self.detached:
-            with self.log.open("ab") as log:
-                self.pid = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-                ).pid
-        else:
-            self._lifeline = subprocess.Popen(
-                ["sh", "-c", LIFELINE, "sh", str(self.log), *command],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                start_new_session=True,  # keeps Ctrl-C from the broker, which must outlive a graceful stop
-            )
-            assert self._lifeline.stdout is not None
-            self.pid = int(self._lifeline.stdout.readline())
-        self._wait(time.monotonic() + timeout_s)
-
-    def pause(self) -> None:
-        """Suspend the process: connections stay open and nothing answers."""
-        os.kill(self._running(), signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Undo `pause`."""
-        os.kill(self._running(), signal.SIGCONT)
-
-    def kill(self) -> None:
-        """End the broker at once, as a power failure would."""
-        os.kill(self._running(), signal.SIGKILL)
-        self._reap()
+    def start(self, timeout_s: float = 90.0) -> None:
+        """Start all nodes and wait until each answers; raises KafkaUnavailable."""
+        for node in self.nodes:
+            node.launch()
+        for node in self.nodes:
+            node.wait(time.monotonic() + timeout_s)
 
     def stop(self) -> None:
-        """Shut the broker down; does nothing if it is not running."""
-        if self._lifeline is not None:
-            try:
-                self._lifeline.communicate("-15\n", timeout=STOP_S)
-            except subprocess.TimeoutExpired:
-                os.kill(self._running(), signal.SIGKILL)
-        elif self.pid is not None:
-            os.kill(self.pid, signal.SIGTERM)
-            deadline = time.monotonic() + STOP_S
-            while alive(self.pid):
-                if time.monotonic() > deadline:
-                    os.kill(self.pid, signal.SIGKILL)
-                time.sleep(0.1)
-        self._reap()
+        """Stop all nodes; those that lack a majority are killed."""
+        for node in self.nodes:
+            node.stop()
 
-    def restart(self) -> None:
-        """Restart the broker with the same data and address."""
-        self.stop()
-        self.start()
-
-    def __enter__(self) -> "LocalKafka":
+    def __enter__(self) -> "LocalCluster":
         self.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.stop()
 
-    def _running(self) -> int:
-        if self.pid is None:
-            raise KafkaUnavailable("the broker does not run")
-        return self.pid
-
-    def _reap(self) -> None:
-        if self._lifeline is not None:
-            self._lifeline.communicate()
-        self._lifeline, self.pid = None, None
-
-    def _configure(self) -> Path:
-        self.home.mkdir(parents=True, exist_ok=True)
-        text = (HERE / "broker.properties").read_text()
-        text += "".join(f"{name}={value}\n" for name, value in self.options.items())
-        properties = self.home / "broker.properties"
-        properties.write_text(
-            Template(text).substitute(port=self.port, controller_port=free_port(), data=self.home / "data")
-        )
-        return properties
-
-    def _format(self, properties: Path) -> None:
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
-        done = subprocess.run(
-            java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise KafkaUnavailable(f"the storage could not be formatted:\n{done.stdout}{done.stderr}")
-
-    def _wait(self, deadline: float) -> None:
-        while not answers(self.bootstrap_servers):
-            if not alive(self._running()) or time.monotonic() > deadline:
-                if alive(self._running()):
-                    self.kill()
-                tail = self.log.read_text(errors="replace")[-3000:]
-                raise KafkaUnavailable(f"the broker did not start; its log ends:\n{tail}")
-            time.sleep(0.05)
-
-
-def java(main: str, *arguments: str) -> list[str]:
-    """Return the command line that runs one of Kafka's classes."""
-    logging = f"-Dlog4j2.configurationFile={HERE / 'log4j2.properties'}"
-    return ["java", *JVM, logging, "-cp", f"{libraries()}/*", main, *arguments]
-
-
-def answers(bootstrap_servers: str) -> bool:
-    """Return whether a broker at this address answers a metadata request."""
-    host, _, port = bootstrap_servers.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=1.0).close()
-    except OSError:
-        return False
-    from confluent_kafka import KafkaException
-    from confluent_kafka.admin import AdminClient
-
-    try:
-        admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
-        return bool(admin.list_topics(timeout=5.0).brokers)
-    except KafkaException:
-        return False
-
-
-def free_port() -> int:
-    """Return a free TCP port below the range of outgoing connections.
-
-    A broker that restarts must find its port free, although clients try to connect to it all the time.
-    """
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-
-
-def alive(pid: int) -> bool:
-    """Return whether the process exists and is no zombie."""
-    shown = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
-    return bool(shown.strip()) and not shown.startswith("Z")
-
 
 def main() -> int:
     """Start, stop or show the broker of a development tree."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=("start", "stop", "status"))
+    parser.add_argument("--nodes", type=int, choices=(1, 3), default=1)
     parser.add_argument("--port", type=int, default=9092)
-    parser.add_argument("--home", type=Path, default=Path("var/kafka"), help="data, log and process id")
+    parser.add_argument("--home", type=Path, default=Path("var/kafka"), help="data, logs and process ids")
     arguments = parser.parse_args()
-    kafka = LocalKafka(arguments.home.resolve(), arguments.port, detached=True)
-    pid_file = kafka.home / "pid"
-    running = pid_file.exists() and alive(int(pid_file.read_text()))
+    home, pid_file = arguments.home.resolve(), arguments.home.resolve() / "pid"
+    pids = [int(pid) for pid in pid_file.read_text().split()] if pid_file.exists() else []
+    single = (len(pids) or arguments.nodes) == 1
+    kafka = (LocalKafka if single else LocalCluster)(home, arguments.port, detached=True)
+    nodes = [kafka] if isinstance(kafka, LocalKafka) else kafka.nodes
+    running = bool(pids) and all(map(alive, pids))
     try:
         if arguments.action == "start" and not running:
             kafka.start()
-            pid_file.write_text(str(kafka.pid))
+            pid_file.write_text(" ".join(str(node.pid) for node in nodes))
             running = True
-        elif arguments.action == "stop" and running:
-            kafka.pid = int(pid_file.read_text())
-            kafka.stop()
+        elif arguments.action == "stop" and any(map(alive, pids)):
+            for node, pid in zip(nodes, pids, strict=True):
+                node.pid = pid
+                node.stop()
             pid_file.unlink()
             print("Kafka has stopped")
             return 0
     except KafkaUnavailable as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"Kafka answers at {kafka.bootstrap_servers} (log: {kafka.log})" if running else "Kafka does not run")
+    print(f"Kafka answers at {kafka.bootstrap_servers} (logs: {home})" if running else "Kafka does not run")
     return 0 if running or arguments.action == "stop" else 1
 
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from rich.table import Table
 
-from earlybird.stream.bench.report import figures
+from earlybird.stream.bench.tables import figures
 from earlybird.stream.bench.workers import BenchTarget, Child, Workers
 from earlybird.stream.config.settings import child_environment
 from earlybird.stream.consumer_processes.channel import Channel

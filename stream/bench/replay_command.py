@@ -29,8 +29,9 @@ from earlybird.stream.adapters.embedded import EmbeddedRedis
 from earlybird.stream.archive.reader import read_raw
 from earlybird.stream.archive.writer import Archiver
 from earlybird.stream.bench.load import publish, records
-from earlybird.stream.bench.report import Whole, bench_console, figures, machine
+from earlybird.stream.bench.report import Whole
 from earlybird.stream.bench.stage_command import open_target
+from earlybird.stream.bench.tables import bench_console, figures, machine
 from earlybird.stream.bench.workers import BenchTarget, Child, Workers
 from earlybird.stream.config import settings as settings_module
 from earlybird.stream.config.settings import child_environment

@@ -25,8 +25,9 @@ from earlybird.stream.bench.consumer_processes import conclusion, measure, table
 from earlybird.stream.bench.latency import latency
 from earlybird.stream.bench.load import fill
 from earlybird.stream.bench.null import rate_of
-from earlybird.stream.bench.report import Report, Whole, bench_console
+from earlybird.stream.bench.report import Report, Whole
 from earlybird.stream.bench.steps import steps
+from earlybird.stream.bench.tables import bench_console
 from earlybird.stream.bench.workers import BenchTarget, Child, Delivery, Workers
 from earlybird.stream.config.settings import child_environment
 from earlybird.stream.errors import SettingsError

@@ -147,17 +147,6 @@ class Settings(Group):
     views: Views = Views()
     log: Log = Log()
 
-    @property
-    def transactional_id(self) -> str | None:
-        """Kafka's transactional.id of this worker; None under at-least-once. Raises SettingsError without a name."""
-        if self.delivery == "at_least_once":
-            return None
-        name = self.instance or self.kafka.options.get("group.instance.id")
-        if name is None:
-            needed = "a name of this worker that is the same after a restart and no other's"
-            raise SettingsError(f"instance: required with delivery exactly_once: {needed}; was none")
-        return f"{self.group}-{name}"
-
 
 def load(path: Path | None = None) -> Settings:
     """Load settings from environment and TOML file; raises SettingsError that names every fault."""

@@ -58,8 +58,10 @@ class _PartitionOffsets:
             self.highest_finished, self.changed = max(finished, self.highest_finished or 0), True
         while self.order and self.order[0] not in self.open:
             self.low_water = self.order.popleft() + 1  # Kafka wants the offset to read next, hence + 1
-        if not self.order and self.read_to > (self.low_water or 0):
-            self.low_water, self.changed = self.read_to, True
+        if not self.order and self.read_to >= (self.low_water or 0):
+            self.alone = 0  # what comes now was written after the deaths
+            if self.read_to > (self.low_water or 0):
+                self.low_water, self.changed = self.read_to, True
 
     def finished_above(self, base: int) -> list[int]:
         """Return finished offsets from `base` on, ascending, with undelivered ones of `skip`."""
@@ -81,10 +83,9 @@ class Progress:
 
 
 class OffsetTracker:
-    """Delivered and finished offsets of the assigned partitions.
+    """Delivered and finished offsets of the assigned partitions. Not thread-safe: consumer thread only.
 
     Each assignment of a partition has its own epoch; what finishes under an older epoch is ignored.
-    Not thread-safe: consumer thread only.
     """
 
     def __init__(self, *, maps: bool = True, suspects: int = 1_024) -> None:
@@ -230,8 +231,7 @@ class OffsetTracker:
     ) -> dict[Partition, Commit]:
         """Return the commits for partitions changed since their last confirmed commit.
 
-        Each holds the end of the finished prefix and the map of offsets finished above it. `ending`: this worker gives
-        them up in order, which is no attempt.
+        `ending`: this worker gives them up in order, which is no attempt.
         """
         commits: dict[Partition, Commit] = {}
         for partition in self._tracks if partitions is None else partitions:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kafka_node import free_port
 from project import ROOT
 
 pytestmark = pytest.mark.broker
@@ -14,18 +15,18 @@ pytestmark = pytest.mark.broker
 LOCAL = ROOT / "deploy" / "kafka" / "local.py"
 
 
-def test_each_action_says_what_is_so_afterwards(tmp_path: Path, kafka: Any) -> None:
+@pytest.mark.parametrize("nodes", [1, 3])
+def test_each_action_says_what_is_so_afterwards(tmp_path: Path, kafka: Any, nodes: int) -> None:
     """Stopping a broker does not end with the words for one that was not there."""
-    from deploy.kafka.local import free_port
-
     port = free_port()
 
     def local(action: str) -> tuple[int, str]:
         command = [sys.executable, str(LOCAL), action, "--home", str(tmp_path / "kafka"), "--port", str(port)]
+        command += ["--nodes", str(nodes)] if action == "start" else []
         done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
         return done.returncode, done.stdout.partition(" (")[0].strip()
 
-    answers = (0, f"Kafka answers at 127.0.0.1:{port}")
+    answers = (0, "Kafka answers at " + ",".join(f"127.0.0.1:{port + node}" for node in range(nodes)))
     try:
         assert local("start") == answers
         assert local("status") == answers

@@ -69,7 +69,7 @@ def test_the_same_commands_and_settings_serve(
     until: Any,
 ) -> None:
     """On a real Kafka with the service's options and a real Valkey; only addresses are this machine's."""
-    from deploy.kafka.local import free_port
+    from kafka_node import free_port
 
     options = {
         name.removeprefix("KAFKA_").lower().replace("_", "."): value

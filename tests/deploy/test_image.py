@@ -135,7 +135,7 @@ except OSError as error:
 @pytest.mark.timeout(1_800)
 def test_the_stage_runs_in_the_cpu_image(images: Images, publish: Any, get: Any, until: Any, tmp_path: Path) -> None:
     """It answers its health check, reads texts, and ends with 0 on SIGTERM after it has drained."""
-    from deploy.kafka.local import free_port
+    from kafka_node import free_port
 
     config = images.built("cpu")
     assert config["Entrypoint"] == ["earlybird"] and config["Cmd"] == ["run"]

@@ -251,7 +251,7 @@ class Cluster:
 def cluster(
     new_kafka: Callable[..., Any], built: Callable[[str], list[dict[str, Any]]], tmp_path: Path
 ) -> Iterator[Cluster]:
-    from deploy.kafka.local import free_port
+    from kafka_node import free_port
 
     (tmp_path / "password").write_text("secret\n")
     port, resources = free_port(), built("strimzi")

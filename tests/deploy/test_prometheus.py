@@ -40,7 +40,7 @@ class Prometheus:
     """The server with our configuration in a hurry: one scrape per second, alerts fire after two."""
 
     def __init__(self, program: str, home: Path, targets: list[str]) -> None:
-        from deploy.kafka.local import free_port
+        from kafka_node import free_port
 
         self.url = f"http://127.0.0.1:{free_port()}"
         config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text(encoding="utf-8"))
@@ -85,7 +85,7 @@ def test_alerts_fire_when_the_worker_is_stopped_and_clear_again(
     until: UNTIL,
 ) -> None:
     """Also when the cache goes away; and on the way every panel of the dashboard has something to draw."""
-    from deploy.kafka.local import free_port
+    from kafka_node import free_port
 
     broker, redis = servers
     port = free_port()

@@ -116,7 +116,7 @@ def test_the_report_holds_rates_and_not_only_sums() -> None:
 def test_tables_are_whole_in_a_pipe() -> None:
     """Eighty columns, which rich takes where there is no terminal, cut the names of columns."""
     code = (
-        "from earlybird.stream.bench.report import bench_console; bench_console(stderr=False).print('x' * 130, end='')"
+        "from earlybird.stream.bench.tables import bench_console; bench_console(stderr=False).print('x' * 130, end='')"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert shown.stdout == "x" * 130

@@ -26,6 +26,7 @@ from earlybird.stream.config.tree import without_unreadable
 from earlybird.stream.errors import SettingsError
 from earlybird.stream.feeds import registry
 from earlybird.stream.observability.health import HealthServer, Readiness
+from earlybird.stream.run_worker import transactional_id
 from earlybird.stream.startup_check import check
 
 
@@ -442,9 +443,9 @@ def test_exactly_once_has_needs_of_its_own(
     """Found by the check; a worker is named by its instance, or by its static membership."""
     monkeypatch.setenv("EARLYBIRD_DELIVERY", "exactly_once")
     monkeypatch.setenv("EARLYBIRD_KAFKA__OPTIONS__GROUP_INSTANCE_ID", "static")
-    assert load().transactional_id == "earlybird-static"
+    assert transactional_id(load()) == "earlybird-static"
     monkeypatch.setenv("EARLYBIRD_INSTANCE", "worker-1")
-    assert load().transactional_id == "earlybird-worker-1"
+    assert transactional_id(load()) == "earlybird-worker-1"
     monkeypatch.setenv(f"EARLYBIRD_{variable}", value)
     assert cli.main(["config", "check"]) == 2
     assert re.search(complaint, capsys.readouterr().err)

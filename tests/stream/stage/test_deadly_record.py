@@ -10,6 +10,7 @@ import pytest
 from earlybird.schemas.rejection import Reason
 from earlybird.stream.parsing.records import Readable
 from earlybird.stream.ports import Commit, Partition, Record
+from earlybird.stream.stage import commit_map
 from earlybird.stream.stage.budget import Budget
 from earlybird.stream.stage.guarded_parser import GuardedParser
 from earlybird.stream.stage.messages import Entry
@@ -98,8 +99,6 @@ def test_deaths_that_have_other_reasons_blame_nobody(
 
 def attempts(commit: Commit | None) -> int:
     """How often the first unfinished record was begun, by the commit's metadata."""
-    from earlybird.stream.stage import commit_map
-
     assert commit is not None
     return commit_map.decode(commit.offset, commit.metadata).attempts
 
@@ -145,3 +144,16 @@ def test_a_partition_that_came_back_has_not_died() -> None:
         offsets.deliver(P0, 5, 1)
         offsets.lose([P0])
         offsets.assign({P0: begun})
+
+
+def test_nothing_that_came_after_the_deaths_is_suspected() -> None:
+    """A quiet partition must not hold the others of its worker to one record at a time for days."""
+    offsets = OffsetTracker()
+    commit: Commit | None = Commit(5, commit_map.encode(5, (), SUSPECT_AFTER) or "")
+    offsets.assign({P0: commit})
+    offsets.deliver(P0, 5, 1)
+    offsets.read_to({P0: 6})
+    assert offsets.suspects == [P0], "the last record that the dead may have had is not finished"
+    offsets.finish(P0, 5, offsets.epoch(P0) or 0)
+    assert offsets.suspects == []
+    assert attempts(offsets.begin(P0, 6)) == 1

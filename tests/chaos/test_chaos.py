@@ -1,0 +1,58 @@
+"""The short form of `make chaos`, and that it finds what a careless worker loses."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kafka_node import KafkaUnavailable, libraries
+from project import ROOT
+
+pytestmark = [pytest.mark.chaos, pytest.mark.faults, pytest.mark.broker, pytest.mark.timeout(1_800)]
+
+
+@pytest.fixture(autouse=True)
+def _kafka() -> None:
+    """Skip aloud where there is none."""
+    try:
+        libraries()
+    except KafkaUnavailable as error:
+        if os.environ.get("CI"):
+            pytest.fail(f"NO KAFKA IN CI: {error}")
+        pytest.skip(f"NO REAL KAFKA: {error}")
+
+
+def chaos(out: Path, *options: str, **variables: str) -> tuple[int, dict[str, Any]]:
+    """The exit status and the report of a run; its lines come as they are written."""
+    command = [sys.executable, "-m", "tests.chaos", "--short", "--json", str(out), *options]
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}/tests/support:{ROOT}/deploy/kafka"} | variables
+    status = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+    return status, json.loads(out.read_text())
+
+
+def test_nothing_is_lost_by_any_fault(tmp_path: Path) -> None:
+    """Every record has its outcome after each fault, and what is repeated says the same."""
+    status, report = chaos(tmp_path / "report.json")
+    assert report["broken"] == [] and status == 0
+    assert len(report["strikes"]) > 20 and all(strike["inputs"] for strike in report["strikes"])
+
+
+def test_what_a_careless_worker_loses_is_found(tmp_path: Path) -> None:
+    """One that commits what it has read loses by a kill what it had under way."""
+    options = (
+        "--session",
+        "classic",
+        "--only",
+        "all workers killed",
+        "--delivery",
+        "at_least_once",
+        "--patience",
+        "10",
+    )
+    status, report = chaos(tmp_path / "report.json", *options, CHAOS_CARELESS="1")
+    assert status == 1
+    assert report["sessions"][0]["lost"] > 0 and report["sessions"][0]["audit"] is False
