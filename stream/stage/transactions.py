@@ -108,7 +108,7 @@ class TransactionCommits:
         if now_s < self._due_s or self._under_way is not None:
             return
         self._due_s = now_s + 2 * self._interval_s
-        if self._offsets.commits():
+        if self.behind or self._offsets.commits():  # behind: even an empty one tells that transactions work again
             self._publish(Prepare())
 
     def now(self, partitions: Sequence[Partition]) -> bool:
