@@ -22,6 +22,7 @@ PERMISSIONS: dict[str, tuple[dict[str, tuple[str, ...]], str]] = {
     "topics create": ({"Create": (*RAW, *OUTPUTS), "Describe": (*RAW, *OUTPUTS)}, ""),
     "topics show": ({"Describe": (*RAW, *OUTPUTS), "DescribeConfigs": ("signals",)}, ""),
     "feed": ({"Write": RAW, "DescribeConfigs": RAW}, "DescribeConfigs: not with `--timestamps now`"),
+    "pull": ({"Write": RAW}, ""),
     "views": (
         {
             "Read": ("signals", *VIEWS),

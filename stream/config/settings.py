@@ -16,11 +16,13 @@ from pydantic_settings import SettingsError as UnreadableVariable
 
 from earlybird.stream.config.client_options import ClientOptions
 from earlybird.stream.config.cores import usable_cores
+from earlybird.stream.config.pull import Pull
 from earlybird.stream.config.report import as_message, explain, misspelt
 from earlybird.stream.config.secrets import tree_with_secrets, variables_with_secrets
 from earlybird.stream.config.tree import merged, without, without_unreadable
 from earlybird.stream.config.types import (
     Brokers,
+    FormatName,
     Group,
     GroupName,
     Milliseconds,
@@ -55,7 +57,7 @@ class RawTopic(Group):
     """A raw topic to consume."""
 
     name: TopicName
-    format: Literal["earlybird"] = "earlybird"
+    format: FormatName = "earlybird"
 
 
 class Topics(Group):
@@ -64,7 +66,8 @@ class Topics(Group):
     raw: tuple[RawTopic, ...] = Field(
         default=(RawTopic(name="news.raw"), RawTopic(name="tweets.raw")),
         min_length=1,
-        description="raw topics to consume, each with the format of its records",
+        description="raw topics to consume, each with the format of its records: earlybird, or a vendor's "
+        "(alpaca, benzinga, ...)",
     )
     signals: TopicName = Field(default="signals", description="topic of the signals")
     control: TopicName = Field(default="signals.control", description="topic of the heartbeats")
@@ -216,6 +219,7 @@ class Settings(Group):
     limits: Limits = Limits()
     timing: Timing = Timing()
     http: Http = Http()
+    pull: Pull = Pull()
     views: Views = Views()
     log: Log = Log()
 

@@ -20,14 +20,14 @@ from earlybird.engine.text.encoder import TextEncoder
 from earlybird.schemas.rejection import Reason
 from earlybird.stream.errors import SourceEnded
 from earlybird.stream.observability.metrics import Metrics
-from earlybird.stream.parsing.records import Limits, Refusal
+from earlybird.stream.parsing.records import Refusal, Skip
 from earlybird.stream.ports import Clock, Commit, Partition, Record, Source
 from earlybird.stream.stage.backpressure import Backpressure
 from earlybird.stream.stage.budget import Budget
 from earlybird.stream.stage.commits import Commits, OffsetCommits
 from earlybird.stream.stage.deadlines import ClockLateness, LatenessPolicy
 from earlybird.stream.stage.duplicates import Deduplicator
-from earlybird.stream.stage.guarded_parser import GuardedParser, waits_since
+from earlybird.stream.stage.guarded_parser import GuardedParser, Read, waits_since
 from earlybird.stream.stage.messages import (
     Entries,
     Entry,
@@ -59,14 +59,14 @@ class Pipeline:
         finished: "SimpleQueue[FromPublisher]",
         clock: Clock,
         metrics: Metrics,
-        limits: Limits,
+        read: Read,
         budget: Budget,
         lateness: LatenessPolicy | None = None,
         *,
         transactional: bool = False,
     ) -> None:
         """Create it. `transactional`: the publisher's sink is a TransactionalSink."""
-        self._source, self._parser, self._duplicates = source, GuardedParser(encoder, limits), duplicates
+        self._source, self._parser, self._duplicates = source, GuardedParser(encoder, read), duplicates
         self._inference, self._publish, self._finished = inference, publish, finished
         self._clock, self._metrics, self._budget = clock, metrics, budget
         self._lateness = lateness or ClockLateness()
@@ -165,10 +165,14 @@ class Pipeline:
             return []
         self._begin(record, partition)
         attempts = self.offsets.guilty(partition)
-        elements = self._parser.refuse(record, attempts) if attempts else self._parser.read(record)
+        found = self._parser.refuse(record, attempts) if attempts else self._parser.read(record)
+        elements = [element for element in found if not isinstance(element, Skip)]
         since_us = min([at for element in elements if (at := waits_since(element, now_us)) is not None], default=None)
         if not self.offsets.deliver(partition, record.offset, len(elements), since_us, record.leader_epoch):
             return []
+        for skip in found:
+            if isinstance(skip, Skip):
+                self._metrics.skipped(record.topic, skip.reason)
         return [Entry(element, record, epoch, now_us) for element in elements]
 
     def _begin(self, record: Record, partition: Partition) -> None:

@@ -12,6 +12,8 @@ from earlybird.engine.runtime import tune_interpreter
 from earlybird.engine.text.encoder import TextEncoder
 from earlybird.engine.text.tokenizer import duplicate_key
 from earlybird.stream.config.settings import Settings
+from earlybird.stream.feeds.reader import Reader
+from earlybird.stream.feeds.registry import topic_parsers
 from earlybird.stream.observability.figures import Values
 from earlybird.stream.observability.health import Readiness
 from earlybird.stream.observability.logging import worker_name
@@ -121,7 +123,7 @@ class Stage:
             self._publisher.finished,
             clock,
             metrics,
-            limits_of(settings, engine.languages),
+            reader_of(settings, engine.languages),
             _budget(settings),
             lateness or _lateness(settings),
             transactional=isinstance(sink, TransactionalSink),
@@ -212,14 +214,15 @@ def _figures_of(name: str, client: object, *counters: str) -> Values:
     return {f"{name}.{key}": value for key, value in values.items()}
 
 
-def limits_of(settings: Settings, languages: Sequence[str] = ()) -> Limits:
-    """Build the limits for refusing records before the model, which reads these languages."""
+def reader_of(settings: Settings, languages: Sequence[str] = ()) -> Reader:
+    """Build the reader of the raw topics, for a model that reads these languages."""
     age_s = settings.limits.max_age_s
-    return Limits(
+    limits = Limits(
         max_record_bytes=settings.limits.max_record_bytes,
         max_age_us=None if age_s is None else round(age_s * 1_000_000),
         languages=tuple(languages),
     )
+    return Reader(limits, topic_parsers({topic.name: topic.format for topic in settings.topics.raw}))
 
 
 def _lateness(settings: Settings) -> ClockLateness:

@@ -8,7 +8,7 @@ by `updated_us`.
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -53,14 +53,18 @@ class DatedRecord:
     signal: Signal | None = None  # the record's signal, where that dated it
 
 
-def date_raw(stamped: StampedRecord, rule: Rule) -> DatedRecord:
-    """Date a record of a raw topic.
+TimesOf = Callable[[Record], list[dict[str, Any]] | None]
+"""Function that returns the times of a record's items, None for a record of our own format."""
+
+
+def date_raw(stamped: StampedRecord, rule: Rule, times_of: TimesOf = lambda _: None) -> DatedRecord:
+    """Date a record of a raw topic; `times_of` knows the vendors' formats.
 
     A record that holds several items is available when the last of them is. One without any time in it gets the
     broker's.
     """
     record = stamped.record
-    items = _items(record.value)
+    items = _items(record.value) if (times := times_of(record)) is None else times
     ingested = [at for item in items if (at := plausible_us(item.get("ingested_us"))) is not None]
     by_broker = rule == "appended" or (rule == "auto" and stamped.appended) or not ingested
     base_us = broker_us(record) if by_broker else max(ingested)

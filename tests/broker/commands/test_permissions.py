@@ -4,7 +4,10 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -90,6 +93,26 @@ def succeeded(command: Sequence[str], environment: dict[str, str]) -> str:
     return ended.stdout
 
 
+@contextmanager
+def served(content: bytes) -> Iterator[str]:
+    """Address of a server that answers every request with this."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/"
+    server.shutdown()
+    server.server_close()
+
+
 def user(command: str) -> str:
     return command.replace(" ", "-")
 
@@ -160,3 +183,8 @@ def test_documented_permissions_suffice(guarded: Guarded, start_stage: Callable[
     guarded.run("replay recompute", "--compare", "--output", str(tmp_path / "anew"))
     assert "language" in guarded.run("dlq list")
     assert guarded.run("dlq redrive", "--reason", "language") == "redriven: 1 of 1\n"
+    with served(
+        b"<rss><channel><item><guid>u:1</guid><title>Norvex cuts outlook</title>"
+        b"<pubDate>Mon, 05 Jan 2026 10:00:00 GMT</pubDate></item></channel></rss>"
+    ) as url:
+        guarded.run("pull", "rss", url, "--since", "3650d", "--limit", "1")

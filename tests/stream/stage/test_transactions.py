@@ -21,6 +21,7 @@ from earlybird.engine.text.tokenizer import duplicate_key
 from earlybird.stream.adapters.clock import ManualClock
 from earlybird.stream.adapters.memory import MemorySource, NoCache
 from earlybird.stream.bench import null
+from earlybird.stream.feeds.reader import Reader
 from earlybird.stream.observability.metrics import Metrics
 from earlybird.stream.parsing.records import Limits
 from earlybird.stream.ports import Commit, Outgoing, Partition, Record
@@ -71,7 +72,7 @@ class Worker:
         deduplicator = Deduplicator(NoCache(), key, 1, 1.0, answered=lambda _: None)
         self.pipeline = Pipeline(
             self.source, null.NullEncoder(), deduplicator, self, self.publisher.inbox.put, finished, clock, metrics,  # type: ignore[arg-type]
-            Limits(), BUDGET, transactional=True,
+            Reader(Limits()), BUDGET, transactional=True,
         )  # fmt: skip
         self.source.subscribe(self.pipeline)
         self.source.assign(PARTITIONS)
