@@ -97,7 +97,10 @@ class MemorySource:
         return True
 
     def offsets_for(self, commits: Mapping[Partition, Commit]) -> Callable[[], bool]:
-        """Return what a transaction calls at its commit; refused in a later generation, as by a broker."""
+        """Return what a transaction calls at its commit.
+
+        It is refused in a later generation of the group, as by a broker.
+        """
         generation = self._generation
         return lambda: generation == self._generation and self.commit(commits, wait=True)
 
