@@ -36,6 +36,7 @@ class MemorySource:
         self.member = False
         self.unreadable: Mapping[Partition, int] = {}  # see Source.unreadable; always empty
         self._bounded = bounded
+        self._generation = 0  # of the group: changes whenever partitions come or go
         self._logs: dict[Partition, list[Record]] = {}
         self._positions: dict[Partition, int] = {}  # our partitions, with the offset to read next
         self._events: deque[Callable[[], None]] = deque()
@@ -96,8 +97,12 @@ class MemorySource:
         return True
 
     def offsets_for(self, commits: Mapping[Partition, Commit]) -> Callable[[], bool]:
-        """Return what a MemoryTransactions calls at its commit."""
-        return lambda: self.commit(commits, wait=True)
+        """Return what a transaction calls at its commit.
+
+        It is refused in a later generation of the group, as by a broker.
+        """
+        generation = self._generation
+        return lambda: generation == self._generation and self.commit(commits, wait=True)
 
     def pause(self, partitions: Sequence[Partition]) -> None:
         self.paused.update(partitions)
@@ -126,6 +131,7 @@ class MemorySource:
         committed = {partition: self.committed.get(partition) for partition in partitions}
         for partition, commit in committed.items():
             self._positions[partition] = 0 if commit is None else commit.offset
+        self._generation += 1
         self._listener.assigned(committed)
         self.member = True
 
@@ -133,6 +139,7 @@ class MemorySource:
         assert self._listener is not None, "subscribe comes first"
         (self._listener.lost if lost else self._listener.revoked)(partitions)
         self.member = self.member and not lost
+        self._generation += 1
         for partition in partitions:
             self._positions.pop(partition, None)
             self.paused.discard(partition)

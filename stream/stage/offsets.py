@@ -251,12 +251,7 @@ class OffsetTracker:
                 track.committed = commit
                 if not track.sent or track.sent[-1] != commit:
                     track.sent.append(commit)
-                track.changed = track.changed and not confirmed
-
-    def uncommitted(self, partitions: Iterable[Partition]) -> None:
-        """Offer the commits of these partitions again: their transaction was aborted."""
-        for partition in self._tracks.keys() & set(partitions):
-            self._tracks[partition].changed = True
+                track.changed = not confirmed
 
     def span(self, partition: Partition) -> int:
         """Return the number of delivered records from the first unfinished one on."""

@@ -96,7 +96,7 @@ class TransactionCommits:
         self._source, self._offsets, self._publish, self._wait = source, offsets, publish, wait
         self._interval_s = interval_ms / 1000
         self._due_s = 0.0
-        self._under_way: dict[Partition, int | None] | None = None  # partitions of the snapshot sent, with their epochs
+        self._under_way: dict[Partition, tuple[int | None, Commit]] | None = None  # the snapshot sent, with epochs
         self._outcome: bool | None = None  # of the last snapshot
         self.behind = False
         self._ending: Sequence[Partition] = ()
@@ -108,7 +108,7 @@ class TransactionCommits:
         if now_s < self._due_s or self._under_way is not None:
             return
         self._due_s = now_s + 2 * self._interval_s
-        if self._offsets.commits():
+        if self.behind or self._offsets.commits():  # behind: even an empty one tells that transactions work again
             self._publish(Prepare())
 
     def now(self, partitions: Sequence[Partition]) -> bool:
@@ -125,18 +125,19 @@ class TransactionCommits:
             self._send_snapshot()
             return
         assert self._under_way is not None, f"{message} of no snapshot. This is a bug."
-        epochs, self._under_way, self._outcome = self._under_way, None, message.committed
+        sent, self._under_way, self._outcome = self._under_way, None, message.committed
         self._due_s = time.monotonic() + 2 * self._interval_s
         self.behind = not message.committed
         if self.behind:
-            self._offsets.uncommitted([p for p, epoch in epochs.items() if self._offsets.epoch(p) == epoch])
+            ours = {p: commit for p, (epoch, commit) in sent.items() if self._offsets.epoch(p) == epoch}
+            self._offsets.committed(ours, confirmed=False)
 
     def _send_snapshot(self) -> None:
         commits = self._offsets.commits()
         commits |= self._offsets.commits(self._ending, ending=True)
         commits |= self._attempt
         self._offsets.committed(commits, confirmed=True)
-        self._under_way = {partition: self._offsets.epoch(partition) for partition in commits}
+        self._under_way = {partition: (self._offsets.epoch(partition), commit) for partition, commit in commits.items()}
         self._publish(CommitTransaction(self._source.offsets_for(commits)))
 
     def _committed(self) -> bool:

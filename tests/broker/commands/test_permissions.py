@@ -31,7 +31,7 @@ MODULE = util.module_from_spec(SPEC)
 SPEC.loader.exec_module(MODULE)
 PERMISSIONS = MODULE.PERMISSIONS
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
 
 OPERATIONS = {
     "Read": (ResourceType.TOPIC, AclOperation.READ),
@@ -165,6 +165,7 @@ def test_documented_permissions_suffice(guarded: Guarded, start_stage: Callable[
     assert "AUTHORIZATION" not in stage.log.read_text()
     exact = {"DELIVERY": "exactly_once", "INSTANCE": "worker-1", "LOG__LEVEL": "info"}
     stage = start_stage("", **guarded.settings("run exactly_once") | exact)
+    stage.wait_for("partitions.assigned")
     assert "Norvex opens a plant" in guarded.run("say", "Norvex opens a plant", "--timeout", "60")
     assert stage.end() == 0
     assert "AUTHORIZATION" not in stage.log.read_text()

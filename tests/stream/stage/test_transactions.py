@@ -288,6 +288,23 @@ def loss_during_a_transaction(delivery: Delivery) -> None:
     delivery.partitions_return()
 
 
+def test_reading_goes_on_after_a_refused_transaction_whose_partitions_left() -> None:
+    """Nothing is left to be committed then, and nothing would say that transactions work again."""
+    delivery = Delivery()
+    delivery.append(0, [0])
+    delivery.consume()
+    delivery.worker.exit(0)
+    delivery.publish()
+    delivery.acknowledge(1)
+    delivery.publish()  # prepared; the consumer has not heard of it
+    delivery.partition_leaves(PARTITIONS[0], lost=True, alive=True)
+    delivery.publish()
+    delivery.consume()
+    delivery.partitions_return()
+    delivery.append(0, [1])
+    delivery.teardown()
+
+
 STEPS: dict[str, tuple[Callable[[Delivery], None], object, str, object]] = {
     "a loss drops": (loss_during_a_transaction, TransactionSteps, "drop", keep_on_loss),
     "elements leave together": (one_element_before_a_death, publisher, "RecordChains", Chains),
