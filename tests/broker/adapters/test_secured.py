@@ -96,7 +96,7 @@ class Secured:
 @pytest.fixture(scope="module")
 def secured(new_kafka: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     """A broker with a certificate of its own making and one user."""
-    from deploy.kafka.local import free_port
+    from kafka_node import free_port
 
     folder, port = tmp_path_factory.mktemp("secured"), free_port()
     store = folder / "broker.p12"

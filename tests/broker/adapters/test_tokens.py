@@ -78,7 +78,7 @@ class Tokens:
 
 @pytest.fixture(scope="module")
 def tokens(new_kafka: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tokens]:
-    from deploy.kafka.local import free_port
+    from kafka_node import free_port
 
     port = free_port()
     kafka = new_kafka(**{name: value.replace("%d", str(port)) for name, value in SECURED.items()})

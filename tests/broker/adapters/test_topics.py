@@ -69,7 +69,7 @@ class Guarded(NamedTuple):
 @pytest.fixture(scope="module")
 def doors(new_kafka: Callable[..., Any]) -> Guarded:
     """With the topics of a stage."""
-    from deploy.kafka.local import free_port
+    from kafka_node import free_port
 
     port = free_port()
     kafka = new_kafka(**{name: value.replace("%d", str(port)) for name, value in LISTENERS.items()})

@@ -130,7 +130,7 @@ def acls(name: str, needed: dict[str, tuple[str, ...]]) -> Iterator[AclBinding]:
 @pytest.fixture(scope="module")
 def guarded(new_kafka: Callable[..., Any]) -> Iterator[Guarded]:
     """Nothing is allowed that no rule allows; topics are not made by being asked for."""
-    from deploy.kafka.local import free_port
+    from kafka_node import free_port
 
     port = free_port()
     users = " ".join(f'user_{user(command)}="secret"' for command in PERMISSIONS)
