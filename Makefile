@@ -63,9 +63,9 @@ faults: setup-all
 fuzz: setup-all
 	EARLYBIRD_FUZZ=1000000 $(PYTEST) $(SIDE_BY_SIDE) tests/fuzz
 
-# Hundreds of faults under load, each counted, about an hour; `make faults` has a form of minutes. See docs/faults.md.
+# Hundreds of faults under load, each counted: an hour and a half, with CHAOS=--short some minutes. See docs/faults.md.
 chaos: setup-all
-	PYTHONPATH=tests/support:deploy/kafka $(BIN)/python -m tests.chaos --json var/chaos.json
+	PYTHONPATH=tests/support:deploy/kafka $(BIN)/python -m tests.chaos --json var/chaos.json $(CHAOS)
 
 # A real Apache Kafka on 127.0.0.1:9092, without Docker: Java 17 and Maven are all it needs.
 kafka: setup

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from rich.table import Table
 
 from earlybird.stream.bench.latency import latency
-from earlybird.stream.bench.report import figures
+from earlybird.stream.bench.tables import figures
 from earlybird.stream.bench.workers import BenchTarget, Delivery, Workers
 
 RATE = 20.0

@@ -24,7 +24,7 @@ from earlybird.engine.text.assembly import Text
 from earlybird.engine.training.invented.invent import invent
 from earlybird.engine.training.invented.names import company
 from earlybird.schemas.base import EARLIEST_US, LATEST_US
-from earlybird.stream.bench.report import bench_console
+from earlybird.stream.bench.tables import bench_console
 from earlybird.stream.commands.arguments import positive_int
 from earlybird.stream.linking.linker import LONGEST_PART, Linker
 from earlybird.stream.linking.table import Alias, SymbolTable
