@@ -65,7 +65,8 @@ class Job:
     learned_exits: LearnedExits | None = None
     adapters: AdapterConfig | None = None
     teachers: tuple[str, ...] = ()
-    profile: str = "natural-v2"
+    teacher_cache: Path | None = None  # None: the run folder
+    profile: str = "natural-v3"
     assembly: str = "parts-v2"
     max_tokens: int | None = None
     texts: int | None = None  # upper limit, labels in proportion
@@ -198,7 +199,8 @@ def read_parts(job: Job, encoder: TextEncoder, watch: Watch) -> Parts:
     if job.teachers:
         real = [*train, *new]
         names = [example.text for example in (*real, *extra)]
-        voices = soft_targets(job.teachers, names, job.output / "teachers", job.labels, watch.teacher)
+        cache = job.teacher_cache or job.output / "teachers"
+        voices = soft_targets(job.teachers, names, cache, job.labels, watch.teacher, job.recipe.precision)
         soft = torch.cat([voices[: len(real)], _own_targets(invented), voices[len(real) :]])
     return Parts(_tokenised(texts, encoder, soft), _tokenised(dev, encoder), calibration)
 
