@@ -68,13 +68,14 @@ DATE = re.compile(r"\b(?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec)[
 # Words between an amount and the one that it is compared with.
 REFERENCE = re.compile(
     r"\b(?:vs?|versus|from|compared|compares|against|than|est|ests|estimates?|estimated|expected|expectations?|exp"
-    r"|forecasts?|consensus|cons|street|factset|year[- ]ago|year[- ]earlier|previous|previously|prior|prev|(?:19|20)\d\d:)(?!\w)",
+    r"|forecasts?|consensus|cons|street|factset|year[- ]ago|year[- ]earlier|previous|previously|prior|prev"
+    r"|(?:19|20)\d\d:)(?!\w)",
     re.IGNORECASE,
 )
 # What follows an amount in brackets, or after a comma, that the amount before it is compared with.
 FOLLOWING = re.compile(
-    r"[ ]?(?:\)|(?:was |were |had been |is )?(?:expected|exp|est|consensus|forecast|estimated|(?:a )?year[- ](?:ago|earlier)"
-    r"|last year|the year before|previously|prior|in (?:19|20)\d\d)\b)",
+    r"[ ]?(?:\)|(?:was |were |had been |is )?(?:expected|exp|est|consensus|forecast|estimated"
+    r"|(?:a )?year[- ](?:ago|earlier)|last year|the year before|previously|prior|in (?:19|20)\d\d)\b)",
     re.IGNORECASE,
 )
 # Words that give an amount a sign, or say that it is the newer one.

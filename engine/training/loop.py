@@ -21,7 +21,6 @@ from earlybird.engine.training.network import Batch, Network
 from earlybird.engine.training.strategies import Phase
 from earlybird.engine.training.targets import Distillation, Targets
 
-
 PRECISIONS = ("float32", "bfloat16")
 
 
