@@ -31,6 +31,7 @@ _GROUPS = {  # share of each group of subjects among directional texts
     "crypto": 3,
 }
 _KINDS = {"direction": 38, "negation": 6, "event": 36, "tweet": 11, "neutral": 44}
+_MAIN = 4  # weight of the subjects that most texts speak of
 _NEUTRAL = LABELS.index("neutral")
 
 
@@ -94,7 +95,7 @@ def _direction(table: str, key: int, rng: Random) -> list[Invented]:
     if not fitting:
         return _direction(table, key, rng)
     frame, subjects = rng.choice(fitting)
-    subject = rng.choice(subjects)
+    subject = rng.choices(subjects, [_MAIN if "main" in each.tags else 1 for each in subjects])[0]
     move = _move(frame, subject, rng)
     strength = move.strength if move else rng.choice(("slight", "normal", "normal", "strong"))
     kind = {"keep": f"{group}/{frame.verbs}", "flip": "negation", "none": "question"}[frame.effect]
@@ -112,26 +113,27 @@ def _direction(table: str, key: int, rng: Random) -> list[Invented]:
 @cache
 def _fitting(table: str, group: str) -> list[tuple[Frame, list[Subject]]]:
     """Return the frames of a group of subjects, each with the subjects that it fits."""
-    name = "company" if group in COMPANY else group
+    names = {group, "company"} if group in COMPANY else {group}
     found = []
     for frame in tables.frames(table):
         subjects = [each for each in tables.subjects() if each.group == group and _speaks_of(frame, each)]
-        if frame.group == name and subjects:
+        if frame.group in names and subjects:
             found.append((frame, subjects))
     return found
 
 
 def _speaks_of(frame: Frame, subject: Subject) -> bool:
-    if frame.verbs in ("gap", "own"):
+    if frame.verbs in tables.TAGGED:
         return frame.verbs in subject.tags
     return frame.verbs != "quality" or subject.polarity != 0
 
 
 def _move(frame: Frame, subject: Subject, rng: Random) -> Move | None:
-    figures = {"figure"} if frame.group in ("company", "macro") else set[str]()
+    figures = {"figure"} if subject.group in COMPANY | {"macro"} else set[str]()
     gaps = {"gap"} if "gap" in subject.tags else set[str]()
     kinds = {
         "move": {"move"} | figures,
+        "profit": {"move"} | figures,
         "any": {"move"} | figures | gaps,
         "quality": {"quality", "please"} if subject.polarity > 0 else {"quality"},
         "anyprice": {"move", "price"} if subject.unit in PRICES else {"move"},
