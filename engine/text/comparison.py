@@ -68,14 +68,14 @@ DATE = re.compile(r"\b(?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec)[
 # Words between an amount and the one that it is compared with.
 REFERENCE = re.compile(
     r"\b(?:vs?|versus|from|compared|compares|against|than|est|ests|estimates?|estimated|expected|expectations?|exp"
-    r"|forecasts?|consensus|cons|street|factset|year[- ]ago|year[- ]earlier|previous|previously|prior|prev"
-    r"|(?:19|20)\d\d:)(?!\w)",
+    r"|forecasts?|consensus|cons|street|factset|year[- ]ago|year[- ]earlier"
+    r"|previous|previously|prior|prev|looked for|pencilled in|(?:19|20)\d\d:)(?!\w)",
     re.IGNORECASE,
 )
 # What follows an amount in brackets, or after a comma, that the amount before it is compared with.
 FOLLOWING = re.compile(
     r"[ ]?(?:\)|(?:was |were |had been |is )?(?:expected|exp|est|consensus|forecast|estimated"
-    r"|(?:a )?year[- ](?:ago|earlier)|last year|the year before|previously|prior|in (?:19|20)\d\d)\b)",
+    r"|(?:a )?year[- ](?:ago|earlier)|last year|the year before|previously|prior|then|yr ago|in (?:19|20)\d\d)\b)",
     re.IGNORECASE,
 )
 # Words that give an amount a sign, or say that it is the newer one.
@@ -83,6 +83,8 @@ SIGNED = re.compile(r"\b(?:loss|losses|deficit|profits?|surplus|actual|reported|
 GAP = 60  # characters between two amounts of one comparison, at most
 APART = 1000  # times that one of them is larger, at most
 RANGE = ("-", "–", "—", "to")  # between the ends of a range
+ARROWS = ("->", "-->", "=>", "→")
+TODAY = ("", "now", "today")
 
 
 class _Amount(NamedTuple):
@@ -116,7 +118,16 @@ class Comparison:
 
     def describe(self) -> Any:
         patterns = [each.pattern for each in (NUMBER, BEFORE, AFTER, DATE, REFERENCE, FOLLOWING, SIGNED)]
-        return ["comparison", patterns, [sorted(each.items()) for each in (POWERS, UNITS, CURRENCIES)], GAP, APART]
+        return [
+            "comparison",
+            patterns,
+            [sorted(each.items()) for each in (POWERS, UNITS, CURRENCIES)],
+            GAP,
+            APART,
+            RANGE,
+            ARROWS,
+            TODAY,
+        ]
 
 
 def _amounts(text: str) -> Iterator[_Amount]:
@@ -155,11 +166,15 @@ def _compared(text: str, amounts: Sequence[_Amount], place: int) -> tuple[int, s
     values = _values(text, first, second, losses=refers)
     if values is None:
         return None
-    if before.endswith("from ") and gap.strip().casefold() == "to":
+    between = gap.strip().casefold()
+    if (before.endswith("from ") and between == "to") or before.endswith("instead of ") or between in ARROWS:
         return second.start, _word(values[1], values[0])
-    if refers or (gap.strip(" ,;([") == "" and gap.strip() and FOLLOWING.match(text, second.end)):
-        is_range = place and text[amounts[place - 1].end : first.start].strip().casefold() in RANGE
-        start = amounts[place - 1].start if is_range else first.start
+    if refers or (between and between.strip(" ,;([") in TODAY and FOLLOWING.match(text, second.end)):
+        start = first.start
+        if place:
+            last = amounts[place - 1]
+            if text[last.end : start].strip().casefold() in RANGE and last.unit in ("", first.unit):
+                start = last.start
         return start - (refers and _bracketed(text, first)), _word(*values)
     return None
 
