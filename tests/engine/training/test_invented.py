@@ -20,11 +20,12 @@ from earlybird.engine.training.loop import Recipe
 from earlybird.stream.cli import main
 
 NEGATIVE, NEUTRAL, POSITIVE = range(3)
+DRAWN = 50_000  # enough for the rarest wording below
 
 
 @pytest.fixture(scope="module")
 def drawn() -> list[Invented]:
-    return list(invent(40_000, seed=3))
+    return list(invent(DRAWN, seed=3))
 
 
 UNEXPECTED = r"(?i)(no longer expects|does not expect|does not foresee) (its )?(?!share of)[\w&' -]*"
@@ -123,6 +124,8 @@ BY_HAND = [
     ("swing", r"\b(swings|returns) to (profit|a profit|net profit)\b", POSITIVE),
     ("swing", r"\b(swings|slips) to (loss|a loss|net loss)\b", NEGATIVE),
     ("irony", r"(?i)another (dilution|guidance cut|profit warning)", NEGATIVE),
+    ("irony", r"(?i)(shorts, (you will be missed|thanks for the fuel)|who said \$\w+ was dead)", POSITIVE),
+    ("irony", r"(?i)(love losing|nothing to see here|said no one)", NEGATIVE),
     ("tweet", r"(🚀|📈|🐂)", POSITIVE),
     ("tweet", r"(📉|🩸|🐻)", NEGATIVE),
     ("acquirer_neutral", r".", NEUTRAL),
@@ -130,6 +133,8 @@ BY_HAND = [
     ("flat", r".", NEUTRAL),
     ("stays", r".", NEUTRAL),
     ("notice", r".", NEUTRAL),
+    ("lookalike", r".", NEUTRAL),
+    ("mixed", r".", NEUTRAL),
     ("tweet_neutral", r".", NEUTRAL),
 ]
 
@@ -164,7 +169,7 @@ def test_a_seed_gives_the_same_texts() -> None:
 
 def test_texts_are_distinct_and_varied(drawn: list[Invented]) -> None:
     """No normal form twice; no few shapes that make up most of them."""
-    assert len({normal_form(each.text) for each in drawn}) == len(drawn) == 40_000
+    assert len({normal_form(each.text) for each in drawn}) == len(drawn) == DRAWN
     starts = Counter(re.sub(r"\d+", "0", normal_form(each.text))[-24:] for each in drawn)
     assert starts.most_common(1)[0][1] < 0.03 * len(drawn)
     assert min(Counter(each.label for each in drawn).values()) > 0.2 * len(drawn)
