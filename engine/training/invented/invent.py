@@ -95,7 +95,7 @@ def _direction(table: str, key: int, rng: Random) -> list[Invented]:
     if not fitting:
         return _direction(table, key, rng)
     frame, subjects = rng.choice(fitting)
-    subject = rng.choices(subjects, [_MAIN if "main" in each.tags else 1 for each in subjects])[0]
+    subject = rng.choice(subjects)
     move = _move(frame, subject, rng)
     strength = move.strength if move else rng.choice(("slight", "normal", "normal", "strong"))
     kind = {"keep": f"{group}/{frame.verbs}", "flip": "negation", "none": "question"}[frame.effect]
@@ -114,9 +114,10 @@ def _direction(table: str, key: int, rng: Random) -> list[Invented]:
 def _fitting(table: str, group: str) -> list[tuple[Frame, list[Subject]]]:
     """Return the frames of a group of subjects, each with the subjects that it fits."""
     names = {group, "company"} if group in COMPANY else {group}
+    often = [each for each in tables.subjects() for _ in range(_MAIN if "main" in each.tags else 1)]
     found = []
     for frame in tables.frames(table):
-        subjects = [each for each in tables.subjects() if each.group == group and _speaks_of(frame, each)]
+        subjects = [each for each in often if each.group == group and _speaks_of(frame, each)]
         if frame.group in names and subjects:
             found.append((frame, subjects))
     return found
@@ -125,6 +126,8 @@ def _fitting(table: str, group: str) -> list[tuple[Frame, list[Subject]]]:
 def _speaks_of(frame: Frame, subject: Subject) -> bool:
     if frame.verbs in tables.TAGGED:
         return frame.verbs in subject.tags
+    if frame.verbs in ("beat", "please"):
+        return subject.polarity > 0
     return frame.verbs != "quality" or subject.polarity != 0
 
 
