@@ -24,7 +24,7 @@ NEGATIVE, NEUTRAL, POSITIVE = range(3)
 
 @pytest.fixture(scope="module")
 def drawn() -> list[Invented]:
-    return list(invent(20_000, seed=3))
+    return list(invent(80_000, seed=3))
 
 
 UNEXPECTED = r"(?i)(no longer expects|does not expect|does not foresee) (its )?[\w&' -]*"
@@ -145,7 +145,7 @@ def test_labels_are_those_of_a_trader(drawn: list[Invented], kind: str, says: st
 def test_directional_texts_stand_beside_their_mirror(drawn: list[Invented]) -> None:
     """Same company and frame, opposite label; a neutral subject stays neutral."""
     pairs = [each for each in drawn if "/" in each.kind or each.kind == "negation"]
-    assert len(pairs) > 7_000
+    assert len(pairs) > 28_000
     for one, other in zip(pairs[::2], pairs[1::2], strict=True):
         assert one.kind == other.kind
         assert one.label + other.label == 2 * NEUTRAL
@@ -164,7 +164,7 @@ def test_a_seed_gives_the_same_texts() -> None:
 
 def test_texts_are_distinct_and_varied(drawn: list[Invented]) -> None:
     """No normal form twice; no few shapes that make up most of them."""
-    assert len({normal_form(each.text) for each in drawn}) == len(drawn) == 20_000
+    assert len({normal_form(each.text) for each in drawn}) == len(drawn) == 80_000
     starts = Counter(re.sub(r"\d+", "0", normal_form(each.text))[-24:] for each in drawn)
     assert starts.most_common(1)[0][1] < 0.03 * len(drawn)
     assert min(Counter(each.label for each in drawn).values()) > 0.2 * len(drawn)
@@ -193,8 +193,8 @@ def test_nothing_of_the_templates_is_left(drawn: list[Invented]) -> None:
 def test_tables_hold_what_they_promise() -> None:
     """Enough subjects and verbs, each subject once, every row in use."""
     names = [each.name for each in tables.subjects()]
-    assert len(names) == len(set(names)) >= 250
-    assert len({form.base for move in tables.moves() for form in (move.up, move.down)}) >= 150
+    assert len(names) == len(set(names)) >= 1500
+    assert len({form.base for move in tables.moves() for form in (move.up, move.down)}) >= 250
     known = {move.kind for move in tables.moves()} | {"any", "anyprice", "noun", "adj", "compare"} | tables.TAGGED
     assert {frame.verbs for name in ("frames", "negations") for frame in tables.frames(name)} <= known
     groups = {each.group for each in tables.subjects()} - tables.COMPANY | {"company"}
