@@ -30,7 +30,7 @@ _GROUPS = {  # share of each group of subjects among directional texts
     "commodity": 3,
     "crypto": 3,
 }
-_KINDS = {"direction": 38, "negation": 6, "event": 36, "tweet": 11, "neutral": 44}
+_KINDS = {"direction": 38, "negation": 13, "event": 36, "tweet": 11, "neutral": 44}
 _MAIN = 4  # weight of the subjects that most texts speak of
 _NEUTRAL = LABELS.index("neutral")
 
@@ -95,17 +95,18 @@ def _direction(table: str, key: int, rng: Random) -> list[Invented]:
     if not fitting:
         return _direction(table, key, rng)
     frame, subjects = rng.choice(fitting)
-    subject = rng.choices(subjects, [_MAIN if "main" in each.tags else 1 for each in subjects])[0]
+    subject = rng.choice(subjects)
     move = _move(frame, subject, rng)
-    strength = move.strength if move else rng.choice(("slight", "normal", "normal", "strong"))
-    kind = {"keep": f"{group}/{frame.verbs}", "flip": "negation", "none": "question"}[frame.effect]
+    strengths = ("normal",) if frame.effect == "flip" else ("slight", "normal", "normal", "strong")
+    strength = move.strength if move else rng.choice(strengths)
+    kind = {"keep": f"{group}/{frame.verbs}", "flip": "negation", "none": "question", "level": "level"}[frame.effect]
     source = "company" if group in COMPANY | {"price", "short"} else "wire"
     found = []
     for sign in (1, -1):
         sentiment = sign if frame.verbs == "quality" else sign * subject.polarity
         scene = Scene(key, sign, sentiment, subject, move, strength)
         text = scene.fill(frame.template)
-        sentiment *= {"keep": 1, "flip": -1, "none": 0}[frame.effect]
+        sentiment *= {"keep": 1, "flip": -1}.get(frame.effect, 0)
         found.append(Invented(styled(text, replace(scene, sentiment=sentiment), source), _NEUTRAL + sentiment, kind))
     return found
 
@@ -114,9 +115,10 @@ def _direction(table: str, key: int, rng: Random) -> list[Invented]:
 def _fitting(table: str, group: str) -> list[tuple[Frame, list[Subject]]]:
     """Return the frames of a group of subjects, each with the subjects that it fits."""
     names = {group, "company"} if group in COMPANY else {group}
+    often = [each for each in tables.subjects() for _ in range(_MAIN if "main" in each.tags else 1)]
     found = []
     for frame in tables.frames(table):
-        subjects = [each for each in tables.subjects() if each.group == group and _speaks_of(frame, each)]
+        subjects = [each for each in often if each.group == group and _speaks_of(frame, each)]
         if frame.group in names and subjects:
             found.append((frame, subjects))
     return found
@@ -125,6 +127,8 @@ def _fitting(table: str, group: str) -> list[tuple[Frame, list[Subject]]]:
 def _speaks_of(frame: Frame, subject: Subject) -> bool:
     if frame.verbs in tables.TAGGED:
         return frame.verbs in subject.tags
+    if frame.verbs in ("beat", "please"):
+        return subject.polarity > 0
     return frame.verbs != "quality" or subject.polarity != 0
 
 
@@ -138,7 +142,12 @@ def _move(frame: Frame, subject: Subject, rng: Random) -> Move | None:
         "quality": {"quality", "please"} if subject.polarity > 0 else {"quality"},
         "anyprice": {"move", "price"} if subject.unit in PRICES else {"move"},
     }.get(frame.verbs, {frame.verbs})
-    fitting = [move for move in tables.moves() if move.kind in kinds and (move.sized or not frame.sized)]
+    plain = frame.effect == "flip"  # "not to rise sharply" leaves open a rise
+    fitting = [
+        move
+        for move in tables.moves()
+        if move.kind in kinds and (move.sized or not frame.sized) and (move.strength == "normal" or not plain)
+    ]
     return rng.choices(fitting, [move.weight for move in fitting])[0] if fitting else None
 
 

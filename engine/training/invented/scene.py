@@ -158,6 +158,7 @@ _MADE: dict[str, Callable[[Scene, Random], str]] = {
     "agency": lambda _, rng: names.house("agency", rng),
     "handle": lambda _, rng: names.handle(rng),
     "kind_cap": lambda scene, _: scene.fill("{kind}").capitalize(),
+    "driver_cap": lambda scene, _: scene.fill("{driver}"),
     "amount": lambda scene, rng: numbers.amount(rng, scene.rng("currency")),
     "count": lambda _, rng: f"{10 * round(10.0 * 90.0 ** rng.random()):,}",
     "smallcount": lambda _, rng: str(rng.randint(3, 60)),

@@ -50,7 +50,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A template for subjects of some group; `effect` flips or removes the sign."""
+    """A template for subjects of some group; `effect` flips or removes the sign (none: a question, level: no change)."""
 
     group: str
     verbs: str
