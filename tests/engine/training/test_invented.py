@@ -77,7 +77,7 @@ BY_HAND = [
     ),
     ("balance/own", r"\b(cut|reduce|trim|slash|lower)s? (its )?" + OWED, POSITIVE),
     ("balance/own", r"\b(raise|increase|lift|expand)s? (its )?" + OWED, NEGATIVE),
-    ("operations/adj", r"\b(churn|complaints|cancellations|defects) up\b", NEGATIVE),
+    ("operations/adj", r"(?i)\b(churn|complaints|cancellations|defects|outages|accidents|vacancies) up\b", NEGATIVE),
     (
         "operations/adj",
         r"\b(subscribers|customers|users|deliveries|shipments|bookings|sales volumes|output|traffic) up\b",
