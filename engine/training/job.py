@@ -31,6 +31,7 @@ from earlybird.engine.training.data import (
     stratified,
     without,
 )
+from earlybird.engine.training.inputs import DATA, inputs
 from earlybird.engine.training.invented.invent import invented_examples
 from earlybird.engine.training.loop import Dataset, Epoch, Recipe, Training
 from earlybird.engine.training.network import Network
@@ -191,7 +192,7 @@ def read_parts(job: Job, encoder: TextEncoder, watch: Watch) -> Parts:
     named |= {"dev": dev, "calibration": calibration}
     watch.data({name: len(part) for name, part in named.items()})
     sizes = {name: {"texts": len(part), "sha256": fingerprint(part)} for name, part in named.items()}
-    (job.output / "data.json").write_text(json.dumps(sizes, indent=2) + "\n", "utf-8")
+    (job.output / DATA).write_text(json.dumps(sizes, indent=2) + "\n", "utf-8")
     _keep(job.output / "calibration.jsonl", calibration)
     texts = [*train, *new, *invented, *extra]
     run_folder.keep_seen(job.output, hashes([*texts, *dev]))
@@ -271,6 +272,7 @@ def _export(
         assembly=job.assembly,
         max_tokens=encoder.max_tokens,
         trained_for_exits=job.strategy != "last",
+        ingredients=inputs(job),
         strategy=job.strategy,
         loss_weights=None if weights is None else tuple(weights().tolist()),
     )

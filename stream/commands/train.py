@@ -64,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group("training")
     how.add_argument("--strategy", choices=STRATEGIES, default="elbert", help="default: %(default)s")
     how.add_argument("--teacher", nargs="+", default=[], metavar="MODEL", help="classifiers whose mean is distilled")
+    how.add_argument("--teacher-cache", type=Path, metavar="FOLDER", help="default: in the run folder")
     how.add_argument(
         "--teacher-share", type=float, default=0.5, metavar="S", help="of a labelled text's loss (default: %(default)s)"
     )
@@ -153,6 +154,7 @@ def _job(args: argparse.Namespace) -> Any:
         learned_exits=args.learned_exits,
         adapters=args.adapters,
         teachers=tuple(args.teacher),
+        teacher_cache=args.teacher_cache,
         profile=args.profile,
         max_tokens=args.max_tokens,
         texts=args.texts,
