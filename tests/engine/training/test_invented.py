@@ -24,7 +24,7 @@ NEGATIVE, NEUTRAL, POSITIVE = range(3)
 
 @pytest.fixture(scope="module")
 def drawn() -> list[Invented]:
-    return list(invent(80_000, seed=3))
+    return list(invent(60_000, seed=3))
 
 
 UNEXPECTED = r"(?i)(no longer expects|does not expect|does not foresee) (its )?[\w&' -]*"
@@ -79,12 +79,12 @@ BY_HAND = [
     ("operations/adj", r"\b(churn|complaints|cancellations|defects) up\b", NEGATIVE),
     (
         "operations/adj",
-        r"\b(subscribers|customers|users|deliveries|shipments|bookings|sales volumes|output|traffic) up\b",
+        r"\b(?<!missed )(?<!late )(?<!lost )(subscribers|customers|users|deliveries|shipments|bookings|sales volumes|output|traffic) up\b",
         POSITIVE,
     ),
     ("operations/move", r"\b(headcount|staff numbers|capex)\b", NEUTRAL),
     ("figures/quality", r"(?i)\b(worse|worsen\w*|deteriorat\w+)\b", NEGATIVE),
-    ("short/any", r"(?i)short interest in .* (rises|jumps|climbs)\b", NEGATIVE),
+    ("short/any", r"(?i)short interest in .* (rises|jumps|climbs|increases|surges|soars)\b", NEGATIVE),
     ("price/adj", r"\bshares up\b", POSITIVE),
     ("macro/(any|move)", f"(?i){ILLS}{ROSE}", NEGATIVE),
     ("macro/(any|move)", f"(?i){ILLS}{FELL}", POSITIVE),
@@ -145,7 +145,7 @@ def test_labels_are_those_of_a_trader(drawn: list[Invented], kind: str, says: st
 def test_directional_texts_stand_beside_their_mirror(drawn: list[Invented]) -> None:
     """Same company and frame, opposite label; a neutral subject stays neutral."""
     pairs = [each for each in drawn if "/" in each.kind or each.kind == "negation"]
-    assert len(pairs) > 28_000
+    assert len(pairs) > 20_000
     for one, other in zip(pairs[::2], pairs[1::2], strict=True):
         assert one.kind == other.kind
         assert one.label + other.label == 2 * NEUTRAL
@@ -164,7 +164,7 @@ def test_a_seed_gives_the_same_texts() -> None:
 
 def test_texts_are_distinct_and_varied(drawn: list[Invented]) -> None:
     """No normal form twice; no few shapes that make up most of them."""
-    assert len({normal_form(each.text) for each in drawn}) == len(drawn) == 80_000
+    assert len({normal_form(each.text) for each in drawn}) == len(drawn) == 60_000
     starts = Counter(re.sub(r"\d+", "0", normal_form(each.text))[-24:] for each in drawn)
     assert starts.most_common(1)[0][1] < 0.03 * len(drawn)
     assert min(Counter(each.label for each in drawn).values()) > 0.2 * len(drawn)
