@@ -115,21 +115,23 @@ def _direction(table: str, key: int, rng: Random) -> list[Invented]:
 def _fitting(table: str, group: str) -> list[tuple[Frame, list[Subject]]]:
     """Return the frames of a group of subjects, each with the subjects that it fits."""
     names = {group, "company"} if group in COMPANY else {group}
+    frames = [frame for frame in tables.frames(table) if frame.group in names]
+    return [(frame, subjects) for frame in frames if (subjects := _subjects(group, frame.verbs))]
+
+
+@cache
+def _subjects(group: str, verbs: str) -> list[Subject]:
+    """Return a group's subjects that frames with these verbs fit, the main ones several times."""
     often = [each for each in tables.subjects() for _ in range(_MAIN if "main" in each.tags else 1)]
-    found = []
-    for frame in tables.frames(table):
-        subjects = [each for each in often if each.group == group and _speaks_of(frame, each)]
-        if frame.group in names and subjects:
-            found.append((frame, subjects))
-    return found
+    return [each for each in often if each.group == group and _speaks_of(verbs, each)]
 
 
-def _speaks_of(frame: Frame, subject: Subject) -> bool:
-    if frame.verbs in tables.TAGGED:
-        return frame.verbs in subject.tags
-    if frame.verbs in ("beat", "please"):
+def _speaks_of(verbs: str, subject: Subject) -> bool:
+    if verbs in tables.TAGGED:
+        return verbs in subject.tags
+    if verbs in ("beat", "please"):
         return subject.polarity > 0
-    return frame.verbs != "quality" or subject.polarity != 0
+    return verbs != "quality" or subject.polarity != 0
 
 
 def _move(frame: Frame, subject: Subject, rng: Random) -> Move | None:
@@ -143,12 +145,15 @@ def _move(frame: Frame, subject: Subject, rng: Random) -> Move | None:
         "anyprice": {"move", "price"} if subject.unit in PRICES else {"move"},
     }.get(frame.verbs, {frame.verbs})
     plain = frame.effect == "flip"  # "not to rise sharply" leaves open a rise
-    fitting = [
-        move
-        for move in tables.moves()
-        if move.kind in kinds and (move.sized or not frame.sized) and (move.strength == "normal" or not plain)
-    ]
+    fitting = _moves(frozenset(kinds), frame.sized, plain)
     return rng.choices(fitting, [move.weight for move in fitting])[0] if fitting else None
+
+
+@cache
+def _moves(kinds: frozenset[str], sized: bool, plain: bool) -> list[Move]:
+    """Return the verbs of these kinds; `sized`: they go with a number; `plain`: they say nothing of strength."""
+    found = [move for move in tables.moves() if move.kind in kinds and (move.sized or not sized)]
+    return [move for move in found if move.strength == "normal" or not plain]
 
 
 def _event(event: Event, key: int, source: str) -> list[Invented]:
@@ -162,10 +167,14 @@ def _event(event: Event, key: int, source: str) -> list[Invented]:
 
 def _neutral(key: int, rng: Random) -> Invented:
     kind, template = rng.choice(tables.neutral())
-    subject = rng.choice([each for each in tables.subjects() if each.group in COMPANY])
-    scene = Scene(key, 1, 0, subject)
+    scene = Scene(key, 1, 0, rng.choice(_company_subjects()))
     source = "tweet" if kind == "tweet_neutral" else "company"
     return Invented(styled(scene.fill(template), scene, source), _NEUTRAL, kind)
+
+
+@cache
+def _company_subjects() -> list[Subject]:
+    return [each for each in tables.subjects() if each.group in COMPANY]
 
 
 def _weighted(shares: dict[str, int], rng: Random) -> str:

@@ -50,7 +50,10 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A template for subjects of some group; `effect` flips or removes the sign (none: a question, level: no change)."""
+    """A template for subjects of some group.
+
+    `effect` is keep, flip (a negation), none (a question) or level (no change); the last two take the sign away.
+    """
 
     group: str
     verbs: str

@@ -13,8 +13,6 @@ from earlybird.engine.manifest import LABELS
 from earlybird.engine.training.data import normal_form, read_examples
 from earlybird.engine.training.invented import tables
 from earlybird.engine.training.invented.invent import Invented, _event, invent
-from earlybird.engine.training.invented.numbers import change
-from earlybird.engine.training.invented.verbs import verb
 from earlybird.engine.training.job import Job, Watch, train
 from earlybird.engine.training.loop import Recipe
 from earlybird.stream.cli import main
@@ -24,7 +22,7 @@ NEGATIVE, NEUTRAL, POSITIVE = range(3)
 
 @pytest.fixture(scope="module")
 def drawn() -> list[Invented]:
-    return list(invent(80_000, seed=3))
+    return list(invent(60_000, seed=3))
 
 
 @pytest.fixture(scope="module")
@@ -89,12 +87,13 @@ BY_HAND = [
     ("operations/adj", r"(?i)\b(churn|complaints|cancellations|defects|outages|accidents|vacancies) up\b", NEGATIVE),
     (
         "operations/adj",
-        r"\b(subscribers|customers|users|deliveries|shipments|bookings|sales volumes|output|traffic) up\b",
+        r"\b(?<!missed )(?<!late )(?<!lost )"
+        r"(subscribers|customers|users|deliveries|shipments|bookings|sales volumes|output|traffic) up\b",
         POSITIVE,
     ),
     ("operations/move", r"\b(headcount|staff numbers|capex)\b", NEUTRAL),
     ("figures/quality", r"(?i)\b(worse|worsen\w*|deteriorat\w+)\b", NEGATIVE),
-    ("short/any", r"(?i)short interest in .* (rises|jumps|climbs)\b", NEGATIVE),
+    ("short/any", r"(?i)short interest in .* (rises|jumps|climbs|increases|surges|soars)\b", NEGATIVE),
     ("price/adj", r"\bshares up\b", POSITIVE),
     ("macro/(any|move)", f"(?i){ILLS}{ROSE}", NEGATIVE),
     ("macro/(any|move)", f"(?i){ILLS}{FELL}", POSITIVE),
@@ -109,6 +108,14 @@ BY_HAND = [
     ("negation", UNEXPECTED + BAD + RISE, POSITIVE),
     ("negation", UNEXPECTED + BAD + FALL, NEGATIVE),
     ("question", r".", NEUTRAL),
+    ("level", r".", NEUTRAL),
+    ("figures/compare", r"(?i)(?<!cost of )\b(revenues?|net sales|EBITDA) above\b", POSITIVE),
+    ("figures/swing", r"(?i)\bfirst (pretax|operating|net) loss\b", NEGATIVE),
+    ("figures/swing", r"(?i)\bfirst (pretax|operating|net) profit\b", POSITIVE),
+    ("figures/loss", r"(?i)\bnarrower than\b", POSITIVE),
+    ("figures/loss", r"(?i)\bwider than\b", NEGATIVE),
+    ("figures/profit", r"(?i)\bmisses\b", NEGATIVE),
+    ("figures/beat", r"(?i)\b(beats?|beaten|tops|topped|exceeds?)\b", POSITIVE),
     ("contract", r"\b(wins|lands|secures|clinches)\b", POSITIVE),
     ("approval", r"(?i)clinical hold on .* lifted", POSITIVE),
     ("approval", r"(misses|fails to meet|falls short of) main goal", NEGATIVE),
@@ -160,7 +167,7 @@ def test_labels_are_those_of_a_trader(by_kind: dict[str, list[Invented]], kind: 
 def test_directional_texts_stand_beside_their_mirror(drawn: list[Invented]) -> None:
     """Same company and frame, opposite label; a neutral subject stays neutral."""
     pairs = [each for each in drawn if "/" in each.kind or each.kind == "negation"]
-    assert len(pairs) > 28_000
+    assert len(pairs) > 20_000
     for one, other in zip(pairs[::2], pairs[1::2], strict=True):
         assert one.kind == other.kind
         assert one.label + other.label == 2 * NEUTRAL
@@ -179,7 +186,7 @@ def test_a_seed_gives_the_same_texts() -> None:
 
 def test_texts_are_distinct_and_varied(drawn: list[Invented]) -> None:
     """No normal form twice; no few shapes that make up most of them."""
-    assert len({normal_form(each.text) for each in drawn}) == len(drawn) == 80_000
+    assert len({normal_form(each.text) for each in drawn}) == len(drawn) == 60_000
     starts = Counter(re.sub(r"\d+", "0", normal_form(each.text))[-24:] for each in drawn)
     assert starts.most_common(1)[0][1] < 0.03 * len(drawn)
     assert min(Counter(each.label for each in drawn).values()) > 0.2 * len(drawn)
@@ -232,52 +239,6 @@ def test_every_slot_of_every_template_is_known() -> None:
             for sentiment in (1, 0, -1):
                 if slot != "{contrast}" or sentiment:
                     Scene(1, 1, sentiment, subject, move).fill(slot)
-
-
-@pytest.mark.parametrize(
-    ("cell", "forms"),
-    [
-        ("rise/rose/risen/rising", ("rises", "rose", "risen", "rising")),
-        ("jump", ("jumps", "jumped", "jumped", "jumping")),
-        ("edge up", ("edges up", "edged up", "edged up", "edging up")),
-        ("crash", ("crashes", "crashed", "crashed", "crashing")),
-        ("rally/rallied/rallied/rallying", ("rallies", "rallied", "rallied", "rallying")),
-        ("narrowly miss", ("narrowly misses",)),
-        ("more than double/more than doubled/more than doubled/more than doubling", ("more than doubles",)),
-    ],
-)
-def test_verb_forms(cell: str, forms: tuple[str, ...]) -> None:
-    """Regular forms need not stand in the table."""
-    found = verb(cell)
-    assert (found.s, found.past, found.perf, found.ing)[: len(forms)] == forms
-
-
-def test_figures_agree_with_their_direction() -> None:
-    """The later figure is above the earlier one for a rise, in every unit, also after rounding."""
-    from random import Random
-
-    def value(text: str) -> float:
-        found = re.search(r"[\d,]+(\.\d+)?", text)
-        assert found is not None
-        scale = 1000 if re.search(r"(billion|bln|bn|B)\b", text) else 1
-        return float(found[0].replace(",", "")) * scale
-
-    for unit in sorted({each.unit for each in tables.subjects()}):
-        for strength in ("slight", "normal", "strong"):
-            for seed in range(60):
-                up, down = (change(unit, strength, sign, Random(seed)) for sign in (1, -1))
-                assert value(up.now) > value(up.then), (unit, up)
-                assert value(down.now) < value(down.then), (unit, down)
-                assert value(down.now) >= 0, (unit, down)
-                assert value(up.now) > value(up.est) >= 0, (unit, up)
-                assert value(down.now) < value(down.est), (unit, down)
-
-
-def test_verb_tables_agree_with_themselves() -> None:
-    """Every verb has one direction: none is a rise in one row and a fall in another."""
-    ups = {move.up.base for move in tables.moves() if move.kind not in ("quality", "please")}
-    downs = {move.down.base for move in tables.moves() if move.kind not in ("quality", "please")}
-    assert not ups & downs
 
 
 def write(path: Path, count: int = 60) -> Path:
