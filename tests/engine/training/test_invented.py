@@ -35,7 +35,7 @@ def by_kind(drawn: list[Invented]) -> dict[str, list[Invented]]:
     return found
 
 
-UNEXPECTED = r"(?i)(no longer expects|does not expect|does not foresee) (its )?(?!share of)[\w&' -]*"
+UNEXPECTED = r"(?i)(no longer expects|does not expect|does not foresee) (?!(its )?share of)(its )?[\w&' -]*"
 GOOD = (
     r"(profit|sales|revenue|revenues|income|earnings|margin|cash flow|orders|users|customers|ebitda|deposits|equity) to"
 )
