@@ -78,6 +78,9 @@ FOLLOWING = re.compile(
     r"|(?:a )?year[- ](?:ago|earlier)|last year|the year before|previously|prior|then|yr ago|in (?:19|20)\d\d)\b)",
     re.IGNORECASE,
 )
+# What stands around the older and the newer of two amounts where the older comes first.
+OLDER = re.compile(r"\b(?:instead|expectations|forecasts?|consensus|estimates?) of $", re.IGNORECASE)
+NEWER = re.compile(r"[ ,]{0,2}(?:now|today)\b", re.IGNORECASE)
 # Words that give an amount a sign, or say that it is the newer one.
 SIGNED = re.compile(r"\b(?:loss|losses|deficit|profits?|surplus|actual|reported|posted)\b", re.IGNORECASE)
 GAP = 60  # characters between two amounts of one comparison, at most
@@ -117,7 +120,7 @@ class Comparison:
         return "".join([*pieces, text[done:]]) if pieces else text
 
     def describe(self) -> Any:
-        patterns = [each.pattern for each in (NUMBER, BEFORE, AFTER, DATE, REFERENCE, FOLLOWING, SIGNED)]
+        patterns = [each.pattern for each in (NUMBER, BEFORE, AFTER, DATE, REFERENCE, FOLLOWING, OLDER, NEWER, SIGNED)]
         return [
             "comparison",
             patterns,
@@ -167,7 +170,8 @@ def _compared(text: str, amounts: Sequence[_Amount], place: int) -> tuple[int, s
     if values is None:
         return None
     between = gap.strip().casefold()
-    if (before.endswith("from ") and between == "to") or before.endswith("instead of ") or between in ARROWS:
+    rises = (before.endswith("from ") and between == "to") or between in ARROWS
+    if rises or (OLDER.search(before) and not refers) or (refers and NEWER.match(text, second.end)):
         return second.start, _word(values[1], values[0])
     if refers or (between and between.strip(" ,;([") in TODAY and FOLLOWING.match(text, second.end)):
         start = first.start
