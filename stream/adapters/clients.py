@@ -38,6 +38,9 @@ DENIED = frozenset(
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
     }
 )
+# Of these, the ones about a connection: to a client that has worked they also come from a token that runs out while the
+# client authenticates again, or from a broker that starts.
+_CONNECTION = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED})
 UNREACHABLE = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE})
 # Errors of a commit during a rebalance or a move of the coordinator; the next commit repairs it.
 PASSING = frozenset(
@@ -161,9 +164,10 @@ class ClientLog:
         """Return whether this error lasts.
 
         Permissions on a group count only for a client that has one: librdkafka looks for the coordinator of its
-        `group.id` even if the group is never joined.
+        `group.id` even if the group is never joined. A connection that is refused after it worked is tried again.
         """
-        return error.code() in DENIED and not self._about_unused_group(error)
+        passing = self.worked and error.code() in _CONNECTION
+        return error.code() in DENIED and not passing and not self._about_unused_group(error)
 
     def _about_unused_group(self, error: KafkaError) -> bool:
         return self.group is None and error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED

@@ -14,7 +14,6 @@ from confluent_kafka import (
 )
 
 from earlybird.stream.adapters.clients import (
-    DENIED,
     MISSING,
     ClientLog,
     close_consumer,
@@ -22,6 +21,7 @@ from earlybird.stream.adapters.clients import (
     headers_of,
     open_consumer,
 )
+from earlybird.stream.adapters.credentials import PasswordFile
 from earlybird.stream.adapters.group import Membership
 from earlybird.stream.adapters.offsets import Offsets, assign, partition_of
 from earlybird.stream.adapters.options import KafkaOptions, Protocol, consumer_options
@@ -64,7 +64,9 @@ class KafkaSource:
         self.missing_topics = self._log.missing_topics
         settings = consumer_options(bootstrap_servers, group, protocol, options or {})
         callbacks = {"error_cb": self._log.error, "on_commit": self._committed, "logger": self._log}
-        self._consumer = open_consumer(settings | callbacks | statistics_into(self.statistics))
+        password = PasswordFile(options or {}, "source")
+        callbacks |= statistics_into(self.statistics, lambda: password.check(self._consumer))
+        self._consumer = open_consumer(settings | callbacks)
         self._topic_ids = TopicIds(bootstrap_servers, topics, options or {})
         self._offsets = Offsets(self._consumer, self._topic_ids, self._log, assignment_timeout_s, monotonic)
         self._membership = Membership(self._consumer, protocol, monotonic)
@@ -230,7 +232,7 @@ class KafkaSource:
             self._start_over(message, error)
         elif fatal(error):
             raise SourceError(f"Kafka has ended this member of the group for good: {error.str()}")
-        elif error.code() in DENIED:
+        elif self._log.denies(error):
             raise self._log.refusal(error, message.topic() or ", ".join(self.topics))
         elif error.code() in MISSING:
             self._log.missing(message.topic() or "")

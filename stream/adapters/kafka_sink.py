@@ -10,6 +10,7 @@ from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaExceptio
 from confluent_kafka.admin import TopicMetadata
 
 from earlybird.stream.adapters.clients import DENIED, MISSING, ClientLog, fatal
+from earlybird.stream.adapters.credentials import PasswordFile
 from earlybird.stream.adapters.options import KafkaOptions, producer_options
 from earlybird.stream.adapters.statistics import statistics_into
 from earlybird.stream.errors import RecordTooLarge, SettingsError, SinkError
@@ -54,7 +55,9 @@ class KafkaSink:
         self.statistics: dict[str, float] = {}
         self._log = ClientLog("sink", bootstrap_servers, monotonic)
         settings = producer_options(bootstrap_servers, options or {})
-        callbacks = {"error_cb": self._log.error, "logger": self._log, **statistics_into(self.statistics)}
+        password = PasswordFile(options or {}, "sink")
+        callbacks = {"error_cb": self._log.error, "logger": self._log}
+        callbacks |= statistics_into(self.statistics, lambda: password.check(self._producer))
         try:
             self._producer = Producer(settings | callbacks)
         except KafkaException as error:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
-from earlybird.stream.adapters.clients import DENIED, PASSING, ClientLog, call_with_timeout
+from earlybird.stream.adapters.clients import PASSING, ClientLog, call_with_timeout
 from earlybird.stream.adapters.group import commit_of, named_topic, offset_of
 from earlybird.stream.adapters.topic_ids import TopicIds
 from earlybird.stream.errors import SourceError
@@ -120,7 +120,7 @@ class Offsets:
                     self._stored[partition] = commit[:2]
             return True
         self.refused += 1
-        if fault.code() in DENIED:
+        if self._log.denies(fault):
             self._log.failure = f"offsets cannot be committed: {self._log.refusal(fault)}"
         if self._log.due(f"commit {fault.name()}"):
             say = log.info if fault.code() in PASSING else log.warning
@@ -173,7 +173,7 @@ class Offsets:
                 errors = [error.args[0]]
             if not errors:
                 return answer
-            if errors[0].code() in DENIED or self._monotonic() > deadline:
+            if self._log.denies(errors[0]) or self._monotonic() > deadline:
                 raise SourceError(f"committed offsets cannot be read: {self._log.refusal(errors[0])}")
             waiting()
             if self._log.due("committed"):

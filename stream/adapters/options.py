@@ -1,13 +1,14 @@
 """librdkafka options: owned by this project, its defaults, and a user's own."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
+from earlybird.stream.adapters import credentials
 from earlybird.stream.errors import SettingsError
 
-Options = dict[str, str | int | float | bool]
-KafkaOptions = Mapping[str, str | int | float | bool]
-"""librdkafka options that a user sets."""
+Options = dict[str, Any]
+KafkaOptions = Mapping[str, str | int | float | bool | credentials.TokenFunction]
+"""librdkafka options that a user sets, and oauth_cb."""
 
 Protocol = Literal["classic", "consumer"]
 
@@ -44,11 +45,12 @@ OWNED: Mapping[str, str] = {
 def kafka_options(overrides: KafkaOptions) -> Options:
     """Return a user's librdkafka options for any of our clients.
 
-    Raises SettingsError for each option that this project owns, with the reason.
+    Raises SettingsError for each option that this project owns, with the reason, and for a token function that is not
+    there.
     """
     if taken := owned(overrides):
         raise SettingsError("Kafka options that cannot be passed through:\n  " + "\n  ".join(taken))
-    return dict(overrides)
+    return credentials.resolved(overrides)
 
 
 def owned(overrides: KafkaOptions) -> list[str]:

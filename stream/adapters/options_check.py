@@ -8,6 +8,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
+from earlybird.stream.adapters import credentials
 from earlybird.stream.adapters.options import (
     OWNED,
     KafkaOptions,
@@ -18,6 +19,7 @@ from earlybird.stream.adapters.options import (
     owned,
     producer_options,
 )
+from earlybird.stream.errors import SettingsError
 
 _NOWHERE = ""  # placeholder for the brokers' addresses
 _CREATED = re.compile(r"^Failed to create [\w ]+: ")
@@ -26,6 +28,10 @@ _CREATED = re.compile(r"^Failed to create [\w ]+: ")
 def kafka_faults(group: str, protocol: Protocol, overrides: KafkaOptions) -> list[str]:
     """Return every option that cannot work, with the client's reason."""
     free = {name: value for name, value in overrides.items() if name not in OWNED}
+    try:
+        free = credentials.resolved(free)
+    except SettingsError as error:
+        return [f"kafka.options: {error}"]
     clients: list[tuple[Callable[[Any], object], Callable[[Options], Options]]] = [
         (Consumer, lambda given: consumer_options(_NOWHERE, group, protocol, given)),
         (Producer, lambda given: producer_options(_NOWHERE, given)),

@@ -15,7 +15,7 @@ from confluent_kafka import (
 )
 
 from earlybird.stream.adapters.broker_requests import partitions_of
-from earlybird.stream.adapters.clients import DENIED, ClientLog, close_consumer, open_consumer
+from earlybird.stream.adapters.clients import ClientLog, close_consumer, open_consumer
 from earlybird.stream.adapters.kafka import record_of
 from earlybird.stream.adapters.options import KafkaOptions, client_options
 from earlybird.stream.errors import SourceError
@@ -252,7 +252,7 @@ class Subscriber:
                 return request()
             except KafkaException as error:
                 fault: KafkaError = error.args[0]
-            if fault.fatal() or fault.code() in DENIED:
+            if fault.fatal() or self._log.denies(fault):
                 raise self._log.refusal(fault)
             if self._gives_up():
                 raise SourceError(f"{self._log.bootstrap_servers}: {fault.name()}: {fault.str()}")

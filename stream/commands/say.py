@@ -12,6 +12,7 @@ Exit status: 0 a signal came, 1 the stage refused the text, 2 no stage answered.
 import argparse
 import sys
 import time
+from contextlib import closing
 
 from rich.console import Console
 
@@ -92,9 +93,12 @@ def _answer(
 ) -> tuple[Signal | Rejection, bytes, float]:
     """Send the record; return its outcome, the outcome's bytes and the seconds."""
     signals, dlq = settings.topics.signals, settings.topics.dlq
-    tail = Tail(kafka.bootstrap_servers, [signals, dlq], start="end", options=kafka.options, timeout_s=timeout_s)
-    sink = KafkaSink(kafka.bootstrap_servers, options=kafka.options)
-    try:
+    brokers, options = kafka.bootstrap_servers, kafka.options
+    # The producer first: it gets its id, which takes half a second, while the tail finds its place.
+    with (
+        closing(KafkaSink(brokers, options=options)) as sink,
+        closing(Tail(brokers, [signals, dlq], start="end", options=options, timeout_s=timeout_s)) as tail,
+    ):
         began_s = time.monotonic()
         sink.send(outgoing, receipt=outgoing)
         sent = False
@@ -104,10 +108,7 @@ def _answer(
                 outcome = _outcome(record, dlq)
                 if outcome is not None and (outcome.item_key or "").encode() == outgoing.key:
                     return outcome, record.value or b"", time.monotonic() - began_s
-    finally:
-        sink.close()
-        tail.close()
-    place = f"{kafka.bootstrap_servers} after {took_s:.0f} s"
+    place = f"{brokers} after {took_s:.0f} s"
     if not sent:
         raise StreamError(f"{outgoing.topic}: the text was not acknowledged by {place}; is the topic there?")
     raise StreamError(

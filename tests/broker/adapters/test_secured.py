@@ -78,6 +78,14 @@ class Secured:
         for answer in admin.create_acls([AclBinding(kind, name, *rule)]).values():
             answer.result()
 
+    def let_in(self, user: str, password: str) -> None:
+        """A user with this password, or this password in place of the former."""
+        info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+        admin = AdminClient({"bootstrap.servers": self.kafka.bootstrap_servers})
+        change = UserScramCredentialUpsertion(user, info, password.encode())
+        for answer in admin.alter_user_scram_credentials([change]).values():
+            answer.result()
+
     def command(self, *words: str, **changed: str) -> "subprocess.CompletedProcess[str]":
         """`earlybird WORDS` under that environment."""
         names = {f"EARLYBIRD_{name}": value for name, value in self.environment(**changed).items()}
@@ -100,13 +108,9 @@ def secured(new_kafka: Callable[..., Any], tmp_path_factory: pytest.TempPathFact
     (folder / "ca.pem").write_text(shown.stdout)
     options = {name: value.replace("%d", str(port)) for name, value in LISTENERS.items()}
     kafka = new_kafka(**options, **{"listener.name.secured.ssl.keystore.location": str(store)})
-    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
-    user = UserScramCredentialUpsertion(
-        "earlybird", ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096), PASSWORD.encode()
-    )
-    for answer in admin.alter_user_scram_credentials([user]).values():
-        answer.result()
-    yield Secured(kafka, port, folder)
+    secured = Secured(kafka, port, folder)
+    secured.let_in("earlybird", PASSWORD)
+    yield secured
     kafka.stop()
 
 
@@ -114,24 +118,48 @@ def test_the_readmes_settings_open_a_guarded_broker(secured: Secured, start_stag
     """Topics are made and a text becomes a signal over TLS and SCRAM; the password comes from a file."""
     made = secured.command("topics", "create")
     assert made.returncode == 0, made.stderr
-    plain = secured.kafka.bootstrap_servers
-    tail = Tail(plain, ["signals"], start="beginning")
     stage = start_stage("", **secured.environment())
     stage.wait_for("partitions.assigned")
-    sink = KafkaSink(plain)
-    sink.send(Outgoing("news.raw", b"wire:1", json.dumps(ITEM).encode()), 1)
+    assert keys_after(secured, b"wire:1", 1) == ["wire:1"]
+    assert stage.end() == 0
+    assert PASSWORD not in stage.log.read_text()
+
+
+def test_a_stage_takes_up_a_changed_password(secured: Secured, start_stage: Callable[..., Any], tmp_path: Path) -> None:
+    """The connections of the former password are gone with the broker's restart; the process goes on."""
+    secured.let_in("rotated", "the former")
+    file = tmp_path / "password"
+    file.write_text("the former\n")
+    named = {"KAFKA__OPTIONS__SASL_USERNAME": "rotated", "KAFKA__OPTIONS__SASL_PASSWORD_FILE": str(file)}
+    stage = start_stage("", **secured.environment(**named), GROUP="rotated")
+    stage.wait_for("partitions.assigned")
+    secured.let_in("rotated", "the new one")
+    file.write_text("the new one\n")
+    stage.wait_for("password.changed", count=2)  # consumer and producer
+    secured.kafka.stop()
+    secured.kafka.start()
+    assert keys_after(secured, b"wire:1", 2)[-1] == "wire:1"
+    assert stage.process.poll() is None and stage.end() == 0
+    assert "the new one" not in stage.log.read_text()
+
+
+def keys_after(secured: Secured, key: bytes, count: int) -> list[str]:
+    """Item keys of the first signals of the topic, once there are so many after one more raw item."""
+    sink, tail = (
+        KafkaSink(secured.kafka.bootstrap_servers),
+        Tail(secured.kafka.bootstrap_servers, ["signals"], start="beginning"),
+    )
+    sink.send(Outgoing("news.raw", key, json.dumps(ITEM).encode()), 1)
     while sink.unacknowledged():
         sink.receipts(50)
     sink.close()
     signals: list[Any] = []
-    for _ in range(600):
+    for _ in range(1200):
         signals += tail.poll(50)
-        if signals:
+        if len(signals) >= count:
             break
     tail.close()
-    assert [json.loads(record.value)["item_key"] for record in signals] == ["wire:1"]
-    assert stage.end() == 0
-    assert PASSWORD not in stage.log.read_text()
+    return [json.loads(record.value)["item_key"] for record in signals]
 
 
 COMMANDS = {

@@ -94,8 +94,17 @@ def test_secrets_are_read_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyP
     address = tmp_path / "address"
     address.write_text("redis://user:hunter2@cache\n", encoding="utf-8")
     chosen = load(write(tmp_path, f'[redis]\nurl_file = "{address}"'))
-    assert chosen.kafka.options == {"sasl.password": "hunter2"}
+    assert chosen.kafka.options == {"sasl.password": "hunter2", "sasl.password.file": str(secret)}
     assert chosen.redis.url == "redis://user:hunter2@cache"
+
+
+def test_the_password_file_of_a_nested_file_is_followed_too(tmp_path: Path) -> None:
+    """Clients read it again; a key's password is not such a file."""
+    secret = tmp_path / "secret"
+    secret.write_text("hunter2", encoding="utf-8")
+    chosen = load(write(tmp_path, f'[kafka.options]\nsasl.password_file = "{secret}"\nssl.key.password_file = "{secret}"'))
+    options = {"sasl.password": "hunter2", "sasl.password.file": str(secret), "ssl.key.password": "hunter2"}
+    assert chosen.kafka.options == options
 
 
 def test_a_secret_file_that_is_not_there_names_its_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
