@@ -194,11 +194,10 @@ def read_parts(job: Job, encoder: TextEncoder, watch: Watch) -> Parts:
     sizes = {name: {"texts": len(part), "sha256": fingerprint(part)} for name, part in named.items()}
     (job.output / DATA).write_text(json.dumps(sizes, indent=2) + "\n", "utf-8")
     _keep(job.output / "calibration.jsonl", calibration)
-    texts = [*train, *new, *invented, *extra]
+    real, soft = [*train, *new], None
+    texts = [*real, *invented, *extra]
     run_folder.keep_seen(job.output, hashes([*texts, *dev]))
-    soft = None
     if job.teachers:
-        real = [*train, *new]
         names = [example.text for example in (*real, *extra)]
         cache = job.teacher_cache or job.output / "teachers"
         voices = soft_targets(job.teachers, names, cache, job.labels, watch.teacher, job.recipe.precision)

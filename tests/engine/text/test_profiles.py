@@ -286,6 +286,7 @@ def test_released_profiles_are_frozen() -> None:
 def test_unknown_profile_is_refused() -> None:
     """The error names what there is."""
     with pytest.raises(
-        ConfigError, match="natural-v1, natural-v2, natural-v3, paper-v1, paper-v2, finance-v1 required, was 'natural-v9'"
+        ConfigError,
+        match="natural-v1, natural-v2, natural-v3, paper-v1, paper-v2, finance-v1 required, was 'natural-v9'",
     ):
         profile("natural-v9")
