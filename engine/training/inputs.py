@@ -25,7 +25,7 @@ def _inputs(job: "Job") -> Iterator[Ingredient]:
     yield _ingredient(job.start, "starting weights")
     for teacher in job.teachers:
         yield _ingredient(teacher, "teacher, whose soft labels were learned")
-    for path in job.train:
+    for path in dict.fromkeys(job.train):  # a file that is named twice counts twice as much
         yield _ingredient(path, "labels")
     for path in job.unlabelled:
         yield _ingredient(path, "texts without labels")
