@@ -7,7 +7,7 @@ SIDE_BY_SIDE := -n 2 --dist worksteal
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check -c $(VENV)/constraints.txt
 SHELL := bash
 
-.PHONY: setup setup-all demo test lint types unit coverage broker faults kafka kafka-stop docs system-deps \
+.PHONY: setup setup-all demo test lint types unit coverage broker faults fuzz kafka kafka-stop docs system-deps \
         deploy-tools test-deploy wheelhouse image clean
 
 # What the stage needs; and what its tests, benches and optional parts need besides.
@@ -58,6 +58,10 @@ broker: setup-all
 
 faults: setup-all
 	$(PYTEST) -m faults
+
+# A million odd inputs through each parser; `make unit` runs the short form. EARLYBIRD_FUZZ_SEED=2 makes other inputs.
+fuzz: setup-all
+	EARLYBIRD_FUZZ=1000000 $(PYTEST) $(SIDE_BY_SIDE) tests/fuzz
 
 # A real Apache Kafka on 127.0.0.1:9092, without Docker: Java 17 and Maven are all it needs.
 kafka: setup

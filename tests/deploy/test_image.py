@@ -104,7 +104,7 @@ def images(tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory)
     images = Images(tool("buildah"), home)
     yield images
     images.close()
-    shutil.rmtree(home)
+    shutil.rmtree(home, ignore_errors=True)
 
 
 def variables(config: dict[str, Any]) -> dict[str, str]:

@@ -102,7 +102,9 @@ def test_the_password_file_of_a_nested_file_is_followed_too(tmp_path: Path) -> N
     """Clients read it again; a key's password is not such a file."""
     secret = tmp_path / "secret"
     secret.write_text("hunter2", encoding="utf-8")
-    chosen = load(write(tmp_path, f'[kafka.options]\nsasl.password_file = "{secret}"\nssl.key.password_file = "{secret}"'))
+    chosen = load(
+        write(tmp_path, f'[kafka.options]\nsasl.password_file = "{secret}"\nssl.key.password_file = "{secret}"')
+    )
     options = {"sasl.password": "hunter2", "sasl.password.file": str(secret), "ssl.key.password": "hunter2"}
     assert chosen.kafka.options == options
 
