@@ -188,18 +188,29 @@ def test_config_hash_of_the_bundled_model_is_pinned(engine: Engine) -> None:
     assert engine.config_hash == "08a9a0964a3f9e8e"
 
 
-def test_config_hash_of_recorded_signals_is_still_reached(tmp_path: Path) -> None:
-    """A folder that names the former profile, assembly rule, policy and depth has the hash that its signals have."""
-    former = {
-        "profile": TextProfile(name="natural-v1", hash=profile("natural-v1").hash),
-        "assembly": assembly("parts-v1").describe(),
-        "policy": "cwb:delta=0.3,window=2",
-        "temperature": 1.28,
-    }
+V1 = {
+    "profile": TextProfile(name="natural-v1", hash=profile("natural-v1").hash),
+    "assembly": assembly("parts-v1").describe(),
+    "policy": "cwb:delta=0.3,window=2",
+    "temperature": 1.28,
+}
+V2 = {
+    "profile": TextProfile(name="natural-v2", hash=profile("natural-v2").hash),
+    "policy": "cwb:delta=0.5,window=2",
+    "temperature": 1.0,
+    "temperatures": (),
+}
+
+
+@pytest.mark.parametrize(("former", "layers", "said"), [(V1, 8, "6e1262a393b91151"), (V2, 3, "08a9a0964a3f9e8e")])
+def test_config_hash_of_recorded_signals_is_still_reached(
+    tmp_path: Path, former: dict[str, object], layers: int, said: str
+) -> None:
+    """A folder that names a former profile, assembly rule, policy and depth has the hash that its signals have."""
     manifest = read(BUNDLED_FOLDER)
-    deeper = dataclasses.replace(manifest.geometry, layers=8)
-    folder = changed(tmp_path, manifest.model_copy(update={**former, "geometry": deeper}))
-    assert Engine.load(EngineConfig(model=str(folder))).config_hash == "6e1262a393b91151"
+    geometry = dataclasses.replace(manifest.geometry, layers=layers)
+    folder = changed(tmp_path, manifest.model_copy(update={**former, "geometry": geometry}))
+    assert Engine.load(EngineConfig(model=str(folder))).config_hash == said
 
 
 def test_numerics_name_the_arithmetic(engine: Engine) -> None:
