@@ -116,9 +116,9 @@ def test_a_taught_encoder_labels_texts_for_a_training(encoder: Path, tmp_path: P
 
 def test_a_taught_teacher_goes_on_under_another_profile(encoder: Path, tmp_path: Path) -> None:
     """The profile asked for is the one that the next teacher keeps, not that of the first."""
-    first = start_teacher(encoder, "natural-v2", 80, 0.0, 0)
-    save_teacher(tmp_path / "first", first)
-    assert load_teacher(tmp_path / "first").reader.profile.name == "natural-v2"
+    save_teacher(tmp_path / "first", start_teacher(encoder, "natural-v2", 80, 0.0, 0))
+    first = load_teacher(tmp_path / "first")
+    assert first.reader.profile.name == "natural-v2"
     assert start_teacher(tmp_path / "first", "natural-v3", 64, 0.0, 0).reader.describe() == {
         **first.reader.describe(),
         "profile": "natural-v3",
