@@ -1,4 +1,7 @@
-"""Comparison: a word that says which of two amounts is larger, for models that cannot compare numbers."""
+"""Comparison: a word that says which of two amounts is larger.
+
+Models of this size cannot compare numbers.
+"""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -134,7 +137,10 @@ class Comparison:
 
 
 def _amounts(text: str) -> Iterator[_Amount]:
-    """Yield the amounts of a text in order, without dates and the numbers of names such as Q3."""
+    """Yield the amounts of a text in order.
+
+    Dates, and the numbers of names such as Q3, are none.
+    """
     numbers = list(NUMBER.finditer(text))
     if len(numbers) < 2:
         return

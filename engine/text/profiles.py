@@ -74,7 +74,10 @@ def words(name: str) -> frozenset[str]:
 
 
 def emoji() -> Step:
-    """Return the replacement of common emoji by the words of the list emoji.txt, and of skin tones by nothing."""
+    """Return the replacement of common emoji by words.
+
+    The words are those of the list emoji.txt; skin tones become nothing.
+    """
     lines = resources.files("earlybird.engine.text").joinpath("words", "emoji.txt").read_text("utf-8").splitlines()
     table = {line[0]: f" {line[2:]} " for line in lines} | dict.fromkeys(map(chr, range(0x1F3FB, 0x1F400)), "")
     return BeyondAscii((Translate(re.compile(f"[{''.join(table)}]"), table),))

@@ -1,4 +1,4 @@
-"""Inputs of a training as the manifest names them: what each was used for, and its hash."""
+"""Inputs of a training as the manifest names them: use and hash."""
 
 import hashlib
 import json
@@ -43,7 +43,10 @@ def _ingredient(source: str | Path, use: str) -> Ingredient:
 
 
 def path_sha256(path: Path) -> str | None:
-    """Return 64 hex digits over a file, or over a folder's files by name; None where there is neither."""
+    """Return 64 hex digits over a file, or over a folder's files by name.
+
+    None where there is neither.
+    """
     if path.is_file():
         return file_sha256(path)
     if not path.is_dir():

@@ -151,7 +151,10 @@ def _move(frame: Frame, subject: Subject, rng: Random) -> Move | None:
 
 @cache
 def _moves(kinds: frozenset[str], sized: bool, plain: bool) -> list[Move]:
-    """Return the verbs of these kinds; `sized`: they go with a number; `plain`: they say nothing of strength."""
+    """Return the verbs of these kinds.
+
+    `sized`: they go with a number; `plain`: they say nothing of strength.
+    """
     found = [move for move in tables.moves() if move.kind in kinds and (move.sized or not sized)]
     return [move for move in found if move.strength == "normal" or not plain]
 
