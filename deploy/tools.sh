@@ -12,7 +12,7 @@ mkdir -p "$TOOLS"
 
 if [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null; then
   missing=()
-  for package in prometheus buildah mmdebstrap; do command -v "$package" > /dev/null || missing+=("$package"); done
+  for package in prometheus buildah mmdebstrap chromium; do command -v "$package" > /dev/null || missing+=("$package"); done
   if [ ${#missing[@]} -gt 0 ]; then
     apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
   fi

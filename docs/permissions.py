@@ -10,9 +10,19 @@ VIEWS = (
 
 PERMISSIONS: dict[str, tuple[dict[str, tuple[str, ...]], str]] = {
     "run": ({"Read": RAW, "Write": OUTPUTS, "Read on group": ("earlybird",)}, ""),
+    "run exactly_once": (
+        {
+            "Read": RAW,
+            "Write": OUTPUTS,
+            "Read on group": ("earlybird",),
+            "Write on transactionalId": ("earlybird-*",),
+        },
+        "`delivery` is `exactly_once`; the id is `group`-`instance`, here by prefix",
+    ),
     "topics create": ({"Create": (*RAW, *OUTPUTS), "Describe": (*RAW, *OUTPUTS)}, ""),
     "topics show": ({"Describe": (*RAW, *OUTPUTS), "DescribeConfigs": ("signals",)}, ""),
     "feed": ({"Write": RAW, "DescribeConfigs": RAW}, "DescribeConfigs: not with `--timestamps now`"),
+    "pull": ({"Write": RAW}, ""),
     "views": (
         {
             "Read": ("signals", *VIEWS),
@@ -35,4 +45,4 @@ PERMISSIONS: dict[str, tuple[dict[str, tuple[str, ...]], str]] = {
     ),
     "strategy": ({"Read": ("signals", "signals.control")}, "in a group: Read on the group"),
 }
-"""Command -> operation -> names, and a remark. Read and Write include Describe."""
+"""Command -> operation -> names, and a remark. Read and Write include Describe; `*` at the end: by prefix."""

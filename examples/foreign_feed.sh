@@ -8,5 +8,5 @@ earlybird feed foreign_feed.jsonl \
   --map published_us=story.released:iso \
   --map updated_us=story.edited:iso \
   --map ingested_us=received:ms \
-  --map symbols=instruments.*.ticker \
+  --map symbols='instruments[*].{symbol: ticker, relevance: weight}' \
   --map lang=story.language

@@ -24,6 +24,7 @@ COMMANDS = {
     "demo": "the whole path on this machine: embedded Kafka and Redis, bundled model and feed",
     "run": "the service: raw topics in, signals out",
     "feed": "publish files of texts to the raw topics",
+    "pull": "live news and posts of a vendor, or RSS feeds, to the raw topics",
     "views": "sentiment per symbol over windows, by HTTP and as a topic",
     "say": "send one text to a running stage and show its signal",
     "signals": "show signals as they appear",

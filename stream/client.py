@@ -9,12 +9,12 @@
 
 In an event loop: `async with Signals.live(...) as signals: async for signal in signals: ...`.
 
-Delivery is at least once: after a crash of the stage or of the strategy a signal may come twice, with the same
-`signal_id` and raw position (`distinct=True` drops those). In a group a signal is committed after it was handled: with
-`run` when its handlers have returned, in a loop of your own when the next one is requested. `Latest` keeps the signal
-of each `item_key` that stands, whatever the order of arrival; the rule is in schemas.order. `Windows` sums up the last
-minutes to days per symbol. The model reads whole
-texts, so all symbols of a text share one score. Symbols may be written in any spelling (schemas.symbols).
+Delivery is at least once: after a crash of the stage (unless its `delivery` is `exactly_once`) or of the strategy a
+signal may come twice, with the same `signal_id` and raw position (`distinct=True` drops those). In a group a signal is
+committed after it was handled: with `run` when its handlers have returned, in a loop of your own when the next one is
+requested. `Latest` keeps the signal of each `item_key` that stands, whatever the order of arrival; the rule is in
+schemas.order. `Windows` sums up the last minutes to days per symbol. The model reads whole texts, so all symbols of a
+text share one score. Symbols may be written in any spelling (schemas.symbols).
 """
 
 from collections.abc import Iterable, Mapping
@@ -113,7 +113,8 @@ class Signals(Iteration):
         them all, for the last `remember` item keys. A strategy that restarts names the item keys it still acts upon in
         `held`. `max_age_us`: older signals are skipped and counted, or raise StaleSignal; by default a minute when
         `start` is "now", else no limit. `slow_reader` decides what happens when `buffer` records wait for the strategy.
-        `read_committed` False shows signals of open and aborted transactions. `options` are librdkafka's (TLS, SASL).
+        `read_committed` False shows a stage's signals under exactly-once at their exit: those of aborted transactions,
+        too, which come again. `options` are librdkafka's (TLS, SASL).
 
         Returns when reading has begun, and raises SourceError when no broker or topic is found within 10 s. Inside an
         event loop it returns at once: `async with`, `with` or the first signal waits, and raises. SourceError when
@@ -138,7 +139,8 @@ class Signals(Iteration):
         reader = Reader(
             signals, control if control_topic else None, signal_filter, waiting, watch, clock, group=group is not None
         )
-        feed = Live(reader, waiting, Freshness(max_age_us, stale), clock, signal_filter.passed)
+        freshness = Freshness(max_age_us, stale)
+        feed = Live(reader, waiting, freshness, clock, signal_filter.passed, read_committed=read_committed)
         if not in_event_loop():
             feed.wait_open()
         return cls(feed)

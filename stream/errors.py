@@ -8,6 +8,7 @@ StreamError
 ├── SinkError         a message could not be delivered; the process must end rather than lose it
 │   └── RecordTooLarge   a record that does not fit into a message; only this one was not taken
 ├── FeedError         a file that cannot be published
+├── PullError         a vendor that refuses us (stream.pull)
 ├── StaleSignal       an old signal, for a strategy that refuses them (stream.subscription.live)
 ├── OutOfOrder        a recording that is not in the order of availability (stream.subscription.delay)
 ├── EngineGone        a consumer process lost its engine; unanswered records are read again
@@ -65,6 +66,10 @@ class RecordTooLarge(SinkError):
 
 class FeedError(StreamError):
     """A file that cannot be published."""
+
+
+class PullError(StreamError):
+    """A vendor that refuses us, or an answer that trying again cannot change."""
 
 
 class EngineGone(StreamError):

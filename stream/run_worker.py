@@ -2,13 +2,15 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import NamedTuple
 
 from earlybird.stream.adapters.clock import SystemClock
 from earlybird.stream.adapters.kafka import KafkaSource
 from earlybird.stream.adapters.kafka_sink import KafkaSink
+from earlybird.stream.adapters.kafka_transactions import KafkaTransactions
 from earlybird.stream.adapters.memory import NoCache
 from earlybird.stream.adapters.redis import RedisCache
 from earlybird.stream.config.settings import Settings
@@ -58,7 +60,7 @@ def run_worker(
         )
         topics = settings.topics
         outcomes = (topics.signals, topics.control, topics.dlq)
-        sink = KafkaSink(kafka.bootstrap_servers, topics=outcomes, append_dated=topics.signals, options=kafka.options)
+        sink = open_sink(settings, outcomes)
         cache = open_cache(settings, origin.max_layers, len(origin.rungs))
         stack.callback(cache.close)
         stage = Stage(
@@ -76,6 +78,15 @@ def run_worker(
         on_started(stage.worker, health)
         stage.run(stop)
     return RunSummary(stage.pipeline.finished_total, time.process_time() - before_s)
+
+
+def open_sink(settings: Settings, topics: Sequence[str] = ()) -> KafkaSink | KafkaTransactions:
+    """Create the sink that the delivery asks for; it waits for `topics`."""
+    kafka, place = settings.kafka, settings.transactional_id
+    sink: Callable[..., KafkaSink | KafkaTransactions] = KafkaSink
+    if place is not None:
+        sink = partial(KafkaTransactions, transactional_id=place, interval_ms=settings.timing.transaction_interval_ms)
+    return sink(kafka.bootstrap_servers, topics=topics, append_dated=settings.topics.signals, options=kafka.options)
 
 
 def open_cache(settings: Settings, max_layers: int = 1, rungs: int = 0) -> DuplicateCache:

@@ -24,10 +24,9 @@ def check(settings: Settings, faults: Sequence[str] = (), *, model: bool) -> Non
     `faults` are those of reading the settings. The model is loaded for the check if `model` is True, or if there are
     faults anyway.
     """
-    kafka = settings.kafka
     found = [
         *faults,
-        *kafka_faults(settings.group, kafka.group_protocol, kafka.options),
+        *_delivery_faults(settings),
         *_redis_faults(settings),
         *_engine_faults(settings),
         *_http_faults(settings),
@@ -53,6 +52,17 @@ def port_in_use(settings: Settings) -> bool:
     That is no fault of the settings, and likely a running worker.
     """
     return _bound(settings) == errno.EADDRINUSE
+
+
+def _delivery_faults(settings: Settings) -> Iterator[str]:
+    kafka, place = settings.kafka, None
+    try:
+        place = settings.transactional_id
+    except SettingsError as error:
+        yield str(error)
+    if place is not None and not settings.commit_map:
+        yield "commit_map: required with delivery exactly_once, was off"
+    yield from kafka_faults(settings.group, kafka.group_protocol, kafka.options, place)
 
 
 def _redis_faults(settings: Settings) -> Iterator[str]:

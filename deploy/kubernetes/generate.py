@@ -22,7 +22,7 @@ WRITTEN = "# Written by deploy/kubernetes/generate.py.\n"
 PARTITIONS, REPLICATION = 12, 3
 CLUSTER = {"strimzi.io/cluster": "kafka"}
 USERS = {
-    "earlybird": ("run", "The stage."),
+    "earlybird": ("run exactly_once", "The stage, with either delivery."),
     "earlybird-feed": ("feed", "Whatever publishes raw items."),
     "earlybird-strategy": ("strategy", "A strategy without a group of its own."),
 }
@@ -53,7 +53,7 @@ def _user(name: str, needed: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         for resource in resources:
             operations.setdefault((kind or "topic", resource), []).append(verb)
     acls = [
-        {"resource": {"type": kind, "name": resource, "patternType": "literal"}, "operations": verbs}
+        {"resource": {"type": kind, **_pattern(resource)}, "operations": verbs}
         for (kind, resource), verbs in operations.items()
     ]
     return {
@@ -65,6 +65,11 @@ def _user(name: str, needed: Mapping[str, Sequence[str]]) -> dict[str, Any]:
             "authorization": {"type": "simple", "acls": acls},
         },
     }
+
+
+def _pattern(name: str) -> dict[str, str]:
+    """A name, or with `*` at its end all names that begin so."""
+    return {"name": name.removesuffix("*"), "patternType": "prefix" if name.endswith("*") else "literal"}
 
 
 def topics() -> str:

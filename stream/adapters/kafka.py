@@ -107,6 +107,10 @@ class KafkaSource:
         """See Source.commit; metadata too long for a broker is a ValueError (the ledger bounds it)."""
         return self._offsets.store(commits, wait=wait, inside=self._inside)
 
+    def offsets_for(self, commits: Mapping[Partition, Commit]) -> tuple[list[TopicPartition], object]:
+        """See TransactionalSource.offsets_for."""
+        return self._offsets.of(commits), self._consumer.consumer_group_metadata()
+
     def pause(self, partitions: Sequence[Partition]) -> None:
         """See Source.pause; lasts until `resume` or revocation."""
         self._paused.update(partitions)

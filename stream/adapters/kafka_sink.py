@@ -211,19 +211,10 @@ class KafkaSink:
     def _acknowledged(self, outgoing: Outgoing, receipt: object | None, message: Message) -> None:
         self._log.worked, self._progress_at = True, self._monotonic()
         if self._append_dated == outgoing.topic:
-            self._check_timestamp_type(message)
+            warn_of_sender_dates(self._append_dated, message)
+            self._append_dated = None
         if receipt is not None:
             self._ready.append(receipt)
-
-    def _check_timestamp_type(self, message: Message) -> None:
-        """Warn unless the topic's records carry the broker's append time.
-
-        Availability is the broker's append time, one clock for all workers; a sender's time is the worker's clock.
-        """
-        if message.timestamp()[0] != TIMESTAMP_LOG_APPEND_TIME:
-            hint = "signals count as available by the worker's clock; set message.timestamp.type=LogAppendTime on it"
-            log.warning("topic.sender_dated", topic=self._append_dated, hint=hint)
-        self._append_dated = None
 
     def _failed(self, error: KafkaError, outgoing: Outgoing, receipt: object | None) -> None:
         self.errors += 1
@@ -256,3 +247,13 @@ class KafkaSink:
             raise self._failure
         if self._log.failure is not None:
             raise SinkError(f"not delivered: {self._log.failure}")
+
+
+def warn_of_sender_dates(topic: str, message: Message) -> None:
+    """Warn unless the topic's records carry the broker's append time.
+
+    Availability is the broker's append time, one clock for all workers; a sender's time is the worker's clock.
+    """
+    if message.timestamp()[0] != TIMESTAMP_LOG_APPEND_TIME:
+        hint = "signals count as available by the worker's clock; set message.timestamp.type=LogAppendTime on it"
+        log.warning("topic.sender_dated", topic=topic, hint=hint)

@@ -95,6 +95,10 @@ class MemorySource:
         self.committed.update(commits)
         return True
 
+    def offsets_for(self, commits: Mapping[Partition, Commit]) -> Callable[[], bool]:
+        """Return what a MemoryTransactions calls at its commit."""
+        return lambda: self.commit(commits, wait=True)
+
     def pause(self, partitions: Sequence[Partition]) -> None:
         self.paused.update(partitions)
 

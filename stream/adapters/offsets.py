@@ -103,6 +103,10 @@ class Offsets:
         except TimeoutError:
             return self.answered(KafkaError(KafkaError._TIMED_OUT), offsets)
 
+    def of(self, commits: Mapping[Partition, Commit]) -> list[TopicPartition]:
+        """Return commits in the client's form."""
+        return [offset_of(place, commit, self._topic_ids.get(place, "")) for place, commit in commits.items()]
+
     def answered(self, error: KafkaError | None, offsets: Sequence[TopicPartition]) -> bool:
         """Record a commit's result and return whether the broker stored it.
 

@@ -18,6 +18,7 @@ from earlybird.stream.adapters.options import (
     consumer_options,
     owned,
     producer_options,
+    transaction_options,
 )
 from earlybird.stream.errors import SettingsError
 
@@ -25,7 +26,9 @@ _NOWHERE = ""  # placeholder for the brokers' addresses
 _CREATED = re.compile(r"^Failed to create [\w ]+: ")
 
 
-def kafka_faults(group: str, protocol: Protocol, overrides: KafkaOptions) -> list[str]:
+def kafka_faults(
+    group: str, protocol: Protocol, overrides: KafkaOptions, transactional_id: str | None = None
+) -> list[str]:
     """Return every option that cannot work, with the client's reason."""
     free = {name: value for name, value in overrides.items() if name not in OWNED}
     try:
@@ -37,6 +40,8 @@ def kafka_faults(group: str, protocol: Protocol, overrides: KafkaOptions) -> lis
         (Producer, lambda given: producer_options(_NOWHERE, given)),
         (AdminClient, lambda given: client_options(_NOWHERE, given)),
     ]
+    if transactional_id is not None:
+        clients.append((Producer, lambda given: transaction_options(_NOWHERE, transactional_id, given)))
     found = [fault for make, options in clients for fault in _faults(make, options, free)]
     return [f"kafka.options: {fault}" for fault in dict.fromkeys([*owned(overrides), *found])]
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Literal
 
-from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
 
 from earlybird.stream.adapters.broker_requests import REQUEST_TIMEOUT_S, partitions_of, retried
 from earlybird.stream.adapters.clients import ClientLog, close_consumer, open_consumer
@@ -28,12 +28,14 @@ class Tail:
         topics: Sequence[str],
         *,
         start: Literal["beginning", "end"],
+        read_committed: bool = True,
         options: KafkaOptions | None = None,
         timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> None:
         """Wait up to `timeout_s` for a broker and the topics, else raise SourceError.
 
-        The end is that of now, not of the first poll. Raises SettingsError for options that users may not set.
+        The end is that of now, not of the first poll. `read_committed` False shows records of open and aborted
+        transactions. Raises SettingsError for options that users may not set.
         """
         self._log = ClientLog("tail", bootstrap_servers)
         settings = {
@@ -43,11 +45,13 @@ class Tail:
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "auto.offset.reset": "earliest",
-            "isolation.level": "read_committed",
+            "isolation.level": "read_committed" if read_committed else "read_uncommitted",
+            "enable.partition.eof": True,
             "logger": self._log,
             "error_cb": self._log.error,
         }
         self._consumer = open_consumer(settings)
+        self._ends_seen: dict[Partition, int] = {}  # transaction markers before an end are never returned
         give_up_at = time.monotonic() + timeout_s
         places = [
             TopicPartition(topic, number, OFFSET_BEGINNING)
@@ -76,7 +80,9 @@ class Tail:
         messages = [first, *self._consumer.consume(limit - 1, 0)]
         for message in messages:
             error = message.error()
-            if error is not None and (error.fatal() or self._log.denies(error)):
+            if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                self._ends_seen[Partition(message.topic() or "", message.partition() or 0)] = message.offset() or 0
+            elif error is not None and (error.fatal() or self._log.denies(error)):
                 raise self._log.refusal(error, message.topic())
         return [record_of(message) for message in messages if message.error() is None]
 
@@ -93,7 +99,8 @@ class Tail:
     def reached(self, ends: Mapping[Partition, int]) -> bool:
         """Return whether all records before these offsets were read or no longer exist."""
         tps = self._consumer.position([TopicPartition(*partition) for partition, end in ends.items() if end > 0])
-        return all(tp.offset >= ends[Partition(tp.topic, tp.partition)] for tp in tps)
+        read = {Partition(tp.topic, tp.partition): tp.offset for tp in tps}
+        return all(max(at, self._ends_seen.get(partition, 0)) >= ends[partition] for partition, at in read.items())
 
     def close(self) -> None:
         close_consumer(self._consumer, "tail")

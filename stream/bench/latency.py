@@ -35,18 +35,23 @@ class Latency:
     signal_p99: float
 
 
-def latency(target: BenchTarget, rate: float, seconds: float) -> Latency:
+def latency(
+    target: BenchTarget, rate: float, seconds: float, engine: str = "bundled", *, read_committed: bool = True
+) -> Latency:
     """Measure latency at `rate` texts per second for `seconds`.
+
+    `read_committed`: as a reader of committed records, else of all. The raw topic must be empty.
 
     Raises StreamError when signals are missing.
     """
     warm_up = round(rate * WARM_UP_S)
     texts = records(target.raw, warm_up + round(rate * seconds))
     sink = KafkaSink(target.bootstrap_servers)
-    tail = Tail(target.bootstrap_servers, [target.raw, target.signals], start="end", options=target.options)
+    topics = [target.raw, target.signals]
+    tail = Tail(target.bootstrap_servers, topics, start="end", read_committed=read_committed, options=target.options)
     sent_s: list[float] = []
     seen: dict[str, dict[bytes, float]] = {target.raw: {}, target.signals: {}}
-    with Workers(target, "bundled", tokenise=True, idle=False) as workers:
+    with Workers(target, engine, tokenise=True, idle=False) as workers:
         workers.go()
         start_s = time.perf_counter()
         while len(seen[target.signals]) < len(texts):

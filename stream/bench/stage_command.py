@@ -5,27 +5,31 @@ for comparison, shows how far the stage keeps a faster device fed, and measures 
 
 `--engine null:RATE` puts a simulated device of RATE texts per second behind the stage, with one process and with two.
 With `--consumer-processes 1,2` only this is measured: that many consumer processes around one device
-(`engine.consumer_processes`), and the gain of each further one.
+(`engine.consumer_processes`), and the gain of each further one. With `--delivery at_least_once,exactly_once` only the
+price of exactly-once is measured, on a real broker.
 """
 
 import argparse
 import contextlib
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from importlib.util import find_spec
+from typing import get_args
 
 from earlybird.stream.adapters.embedded import CLIENT_OPTIONS, EmbeddedBroker, EmbeddedRedis
 from earlybird.stream.adapters.topics import Topic, admin_client, create_topics
+from earlybird.stream.bench import delivery
 from earlybird.stream.bench.consumer_processes import conclusion, measure, table
 from earlybird.stream.bench.latency import latency
 from earlybird.stream.bench.load import fill
 from earlybird.stream.bench.null import rate_of
 from earlybird.stream.bench.report import Report, Whole, bench_console
 from earlybird.stream.bench.steps import steps
-from earlybird.stream.bench.workers import BenchTarget, Child, Workers
+from earlybird.stream.bench.workers import BenchTarget, Child, Delivery, Workers
 from earlybird.stream.config.settings import child_environment
+from earlybird.stream.errors import SettingsError
 from earlybird.stream.extras import install_hint
 from earlybird.stream.observability.logging import configure_logging
 
@@ -49,6 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--consumer-processes", metavar="1,2,...", type=_counts, help="how many share one device, one run each"
     )
+    parser.add_argument(
+        "--delivery", metavar="at_least_once,exactly_once", type=_deliveries, help="compare these, one run each"
+    )
     parser.add_argument("--texts", type=int, help=f"how many (default {TEXTS}, with --quick {QUICK_TEXTS})")
     parser.add_argument("--quick", action="store_true", help="a minute or so: fewer texts, shorter latency run")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout; the tables go to stderr")
@@ -58,9 +65,11 @@ def run(args: argparse.Namespace) -> int:
     """Measure and report; the exit status is 0."""
     configure_logging("error", "console")
     rate = rate_of(args.engine)
+    if "exactly_once" in (args.delivery or ()) and args.bootstrap is None:
+        raise SettingsError("--delivery exactly_once: --bootstrap required, the embedded broker has no transactions")
     count = args.texts or (QUICK_TEXTS if args.quick else TEXTS)
     console = bench_console(stderr=args.json)
-    with open_target(args.bootstrap) as target:
+    with open_target(args.bootstrap, args.delivery or ()) as target:
         report = Report(args.bootstrap or "embedded")
         with console.status("filling the raw topic"):
             fill(target.bootstrap_servers, target.raw, count)
@@ -70,6 +79,13 @@ def run(args: argparse.Namespace) -> int:
             console.print(table(runs), conclusion(runs, rate), sep="\n")
             if args.json:
                 print(json.dumps({"machine": report.machine, "consumer_processes": [asdict(run) for run in runs]}))
+            return 0
+        if args.delivery:
+            with console.status("measuring"):
+                compared = [delivery.measure(target, each, 5 if args.quick else 30) for each in args.delivery]
+            console.print(delivery.table(compared))
+            if args.json:
+                print(json.dumps({"machine": report.machine, "delivery": [asdict(run) for run in compared]}))
             return 0
         with console.status("measuring"):
             report.steps += steps(target, min(count, QUICK_TEXTS))
@@ -83,6 +99,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _deliveries(given: str) -> list[Delivery]:
+    """Parse `at_least_once,exactly_once`."""
+    known: tuple[Delivery, ...] = get_args(Delivery)
+    wanted = given.split(",")
+    if set(wanted) - set(known):
+        raise argparse.ArgumentTypeError(f"{' or '.join(known)} required, was {given}")
+    return [each for each in known if each in wanted]
+
+
 def _counts(given: str) -> list[int]:
     """Parse `1,2,3`, each at most the number of partitions of the raw topic."""
     counts = [int(count) for count in given.split(",")]
@@ -92,10 +117,11 @@ def _counts(given: str) -> list[int]:
 
 
 @contextlib.contextmanager
-def open_target(bootstrap: str | None) -> Iterator[BenchTarget]:
+def open_target(bootstrap: str | None, deliveries: Sequence[Delivery] = ()) -> Iterator[BenchTarget]:
     """Create topics for this run only, on a given or an embedded broker."""
     raw = f"earlybird-bench-{uuid.uuid4().hex[:8]}"
     topics = dict.fromkeys((raw, f"{raw}-paced", f"{raw}-signals", f"{raw}-latency", f"{raw}-peer"), PARTITIONS)
+    topics |= {delivery.paced_topic(raw, each, kind): PARTITIONS for each in deliveries for kind in (True, False)}
     topics |= dict.fromkeys(
         (f"{topic}{end}" for topic in (f"{raw}-signals", f"{raw}-latency") for end in (".control", ".dlq")), 1
     )

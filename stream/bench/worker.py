@@ -22,7 +22,6 @@ from earlybird.engine.config import EngineConfig
 from earlybird.engine.engine import Engine
 from earlybird.stream.adapters.clock import SystemClock
 from earlybird.stream.adapters.kafka import KafkaSource
-from earlybird.stream.adapters.kafka_sink import KafkaSink
 from earlybird.stream.bench import null
 from earlybird.stream.config.settings import Settings, load
 from earlybird.stream.consumer_processes.channel import Channel
@@ -30,7 +29,7 @@ from earlybird.stream.consumer_processes.remote_engine import RemoteEngine
 from earlybird.stream.observability.logging import configure_logging
 from earlybird.stream.observability.metrics import Metrics
 from earlybird.stream.ports import Partition
-from earlybird.stream.run_worker import open_cache
+from earlybird.stream.run_worker import open_cache, open_sink
 from earlybird.stream.service import load_engine, origin_of
 from earlybird.stream.stage.pipeline import Pipeline
 from earlybird.stream.stage.stage import Stage
@@ -114,7 +113,7 @@ def main() -> int:
     kafka, topic = settings.kafka, settings.topics.raw[0].name
     engine, origin = _engine(settings, args.engine, args.encoder)
     source = KafkaSource(kafka.bootstrap_servers, [topic], settings.group, options=kafka.options)
-    sink = KafkaSink(kafka.bootstrap_servers, options=kafka.options)
+    sink = open_sink(settings)
     race = Race(source, topic, until_idle=args.until_idle)
     with closing(open_cache(settings, origin.max_layers)) as cache:
         metrics = Metrics(origin.max_layers)

@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from earlybird.stream.config.settings import child_environment
 from earlybird.stream.consumer_processes.channel import Channel
 from earlybird.stream.errors import StreamError
+
+Delivery = Literal["at_least_once", "exactly_once"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,7 @@ class BenchTarget:
     partitions: int
     signals: str
     redis_url: str | None = None
+    delivery: Delivery = "at_least_once"
 
 
 class Child:
@@ -104,6 +107,7 @@ class Workers:
             "topics__signals": target.signals,
             "topics__control": f"{target.signals}.control",
             "topics__dlq": f"{target.signals}.dlq",
+            "delivery": target.delivery,
         }
         if engine != "bundled":
             variables["engine__threads"] = "1"
@@ -120,7 +124,7 @@ class Workers:
                 if self._channels:
                     command = [*command, "--channel", self._channels[number].argument()]
                     descriptors += self._channels[number].descriptors
-                child = Child(command, self._environment, descriptors)
+                child = Child(command, self._environment | {"EARLYBIRD_INSTANCE": str(number)}, descriptors)
                 starting.callback(child.close)
                 self._children.append(child)
             self._await_shares()

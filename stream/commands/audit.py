@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the audit; the exit status is 1 if it fails."""
     from earlybird.stream.adapters.topic_range import TopicHistory
     from earlybird.stream.monitor.account import Account, report
-    from earlybird.stream.stage.stage import limits_of
+    from earlybird.stream.stage.stage import reader_of
     from earlybird.stream.timeline.merge import Window, parse_bounds
 
     settings = settings_module.load(args.config)
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     history = TopicHistory(settings.kafka.bootstrap_servers, settings.kafka.options)
     window = Window(start_us, end_us, slack_us=0, first=first, last=last)
     raw = history.spans(wanted, window)
-    account = Account(raw, limits_of(settings), bounded=bool(args.start), aside=set(known) - set(wanted))
+    account = Account(raw, reader_of(settings), bounded=bool(args.start), aside=set(known) - set(wanted))
     for partition in history.read(raw, window):
         for stamped in partition:
             account.add_raw(stamped.record)

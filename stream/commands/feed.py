@@ -1,13 +1,16 @@
-"""Publish JSONL files (.gz, .zst, or - for stdin) to the raw topics.
+"""Publish files of texts to the raw topics.
 
-A line is a raw item in earlybird's format, or any JSON that --map or --preset converts to one:
+Files are JSON lines, CSV, Parquet or XML, also .gz and .zst; - is stdin. A line is a raw item in earlybird's format, a
+vendor's record (--preset alpaca), or any JSON that --map converts:
 
   earlybird feed --preset flat --assume-delay 60 news.jsonl.zst
-  earlybird feed --map headline=title --map published_us=ts:ms --map "source='wire'" --assume-delay 2 wire.jsonl
+  earlybird feed --map headline=title --map published_us=ts:ms --map "source='wire'" --assume-delay 2 wire.csv
+  vendor-client | earlybird feed --preset finnhub --ingested now -
 
-TARGET=PATH[:TIME] takes a field of the line, by a dotted path (`entities.cashtags.*.tag`); TIME is s, ms, us, ns, iso,
-iso-utc, rfc2822 or a strptime pattern. A time without a zone, or with an ambiguous one (ET, BST, ...), is refused.
-TARGET='text' is a constant.
+--map TARGET=EXPRESSION[:FORM] takes a field of the line by a JMESPath expression (`stocks[*].name`, `long || text`,
+`'constant'`). FORM of a time: s, ms, us, ns, iso, iso-utc, rfc2822 or a strptime pattern; of another field: a table
+VALUE=NEW,... A time without a zone, or with an ambiguous one (ET, BST, ...), is refused. --when EXPRESSION skips the
+lines for which it is false; --each EXPRESSION gives the items of a line, in which `line()` is the whole line.
 
 Records are sent in the order in which the texts became available (ingested_us), over all files. Lines that cannot be
 published are reported on stderr, and the exit status is 1. After an interruption (Ctrl-C, SIGTERM) or a failure the
@@ -16,11 +19,9 @@ signal ends it at once.
 """
 
 import argparse
-import os
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structlog
@@ -28,31 +29,25 @@ import structlog
 from earlybird.stream.commands.arguments import positive_float, positive_int, seconds, speed
 from earlybird.stream.config import settings as settings_module
 from earlybird.stream.errors import FeedError, StreamError
+from earlybird.stream.feeds import registry
 from earlybird.stream.observability.escape import escaped
 from earlybird.stream.observability.logging import configure_logging
 from earlybird.stream.publishing.field_map import FLAT, FieldMap
-from earlybird.stream.publishing.files import (
-    BACK_DATED_US,
-    BadLine,
-    FeedFile,
-    FeedItem,
-    LineFormat,
-    Pace,
-    merged,
-    publish,
-)
+from earlybird.stream.publishing.files import FeedFile, merged
+from earlybird.stream.publishing.interruption import Interruption
+from earlybird.stream.publishing.line_format import TOPICS, BadLine, FeedItem, Line, LineFormat, SkippedLine
+from earlybird.stream.publishing.publish import BACK_DATED_US, Pace, publish
+from earlybird.stream.publishing.queries import Queries, Selection
 from earlybird.stream.publishing.tally import Tally
 
 log = structlog.get_logger(__name__)
 
-Line = FeedItem | BadLine
 _MOST_COMPLAINTS = 20
-_SHOW_CURSOR = b"\x1b[?25h"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options: files, topics, pace, field map."""
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="JSONL, .jsonl.gz, .jsonl.zst, or -")
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="JSON, .csv, .parquet, .xml, or -")
     settings_module.add_config_option(parser)
     parser.add_argument("--topic", help="one topic for all (default: news.raw and tweets.raw, by item type)")
     parser.add_argument("--limit", type=positive_int, metavar="N", help="stop after N texts")
@@ -63,16 +58,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--timestamps", choices=["recorded", "now"], default="recorded",
         help="date Kafka records at ingested_us (default), or at the instant of sending",
     )  # fmt: skip
-    parser.add_argument("--preset", choices=["flat"], help="lines with kind, text, published_at, symbols, source, id")
     parser.add_argument(
-        "--map", action="append", default=[], metavar="TARGET=PATH", help="repeatable; wins over --preset"
+        "--preset", choices=["flat", *registry.names()],
+        help="flat: lines with kind, text, published_at, symbols, source, id; others: a vendor's records",
+    )  # fmt: skip
+    parser.add_argument(
+        "--map", action="append", default=[], metavar="TARGET=EXPRESSION", help="repeatable; wins over --preset"
     )
+    parser.add_argument("--when", metavar="EXPRESSION", help="lines to publish; the others are skipped")
+    parser.add_argument("--each", metavar="EXPRESSION", help="items of a line that holds several")
     ingest = parser.add_mutually_exclusive_group()
     ingest.add_argument(
         "--assume-delay", type=seconds, metavar="SECONDS", help="ingest time of lines without one: published + SECONDS"
     )
     ingest.add_argument(
-        "--arriving", action="store_true", help="from stdin: lines without an ingest time are ingested as they are read"
+        "--ingested", choices=["now"], help="ingest time of lines without one: when they are read, from stdin or a pipe"
     )
 
 
@@ -86,11 +86,8 @@ def run(args: argparse.Namespace) -> int:
 
     settings = settings_module.load(args.config)
     configure_logging(settings.log.level, settings.log.format)
-    specs = [*(FLAT if args.preset else ()), *args.map]
-    delay_us = None if args.assume_delay is None else round(args.assume_delay * 1e6)
-    if args.arriving and any(str(path) != "-" for path in args.files):
-        raise FeedError("--arriving: only what comes through stdin (-) arrives now; a file was there before")
-    form = LineFormat(FieldMap(specs) if specs else None, delay_us, args.topic, args.arriving)
+    check_formats(settings, args.topic)
+    form = line_format(args)
     files = [FeedFile(path) for path in args.files]
     known_topics(settings.kafka.bootstrap_servers, settings.kafka.options)  # reads nothing before a broker answers
     check = _Retention(settings) if args.timestamps == "recorded" else None
@@ -121,65 +118,39 @@ def run(args: argparse.Namespace) -> int:
     return interruption.status or (1 if tally.bad_lines else 0)
 
 
+def line_format(args: argparse.Namespace) -> LineFormat:
+    """Return the interpretation of lines that the options ask for. Raises FeedError."""
+    if args.ingested and any(str(path) != "-" and not path.is_fifo() for path in args.files):
+        raise FeedError("--ingested now: only what comes through a pipe (-) arrives now; a file was there before")
+    queries = Queries()
+    specs = [*(FLAT if args.preset == "flat" else ()), *args.map]
+    try:
+        parser = None if args.preset in (None, "flat") else registry.feed_parser(args.preset)
+    except ValueError as error:  # a house's own that cannot be loaded
+        raise FeedError(f"--preset: {error}") from None
+    selects = args.when is not None or args.each is not None or (specs and parser is None)
+    return LineFormat(
+        fields=FieldMap(specs, queries) if specs else None,
+        assume_delay_us=None if args.assume_delay is None else round(args.assume_delay * 1e6),
+        topic=args.topic,
+        ingested_now=args.ingested == "now",
+        selection=Selection(queries, args.when, args.each) if selects else None,
+        parser=parser,
+    )
+
+
+def check_formats(settings: settings_module.Settings, topic: str | None) -> None:
+    """Raise FeedError for a topic that a stage with these settings would read as a vendor's."""
+    named = {TOPICS["news"], TOPICS["tweet"]} if topic is None else {topic}
+    for raw in settings.topics.raw:
+        if raw.name in named and raw.format != registry.OWN:
+            raise FeedError(f"{raw.name}: read in the format {raw.format} (topics.raw); name another one with --topic")
+
+
 def account(tally: Tally, files: Sequence[FeedFile]) -> str:
     """Return the progress in one line, with the lines at which to go on."""
     places = ", ".join(tally.resume(file.name for file in files if not file.finished))
     return f"{tally}" + (f"; go on at {places}" if places else "")
-
-
-class Interruption:
-    """Context in which the first SIGINT or SIGTERM asks for an orderly end.
-
-    The second one ends the process. An exception breaks off only a wait for lines: one that is raised while the client
-    reports a delivery is swallowed by its C code.
-    """
-
-    def __init__(self) -> None:
-        self._number = 0
-        self._reading = False
-
-    def __enter__(self) -> "Interruption":
-        self._before = {number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    @property
-    def status(self) -> int:
-        """Exit status for the received signal; 0 without one."""
-        return 128 + self._number if self._number else 0
-
-    def came(self) -> bool:
-        """Return whether a signal was received."""
-        return self._number != 0
-
-    def until(self, lines: Iterable[Line]) -> Iterator[Line]:
-        """Yield lines until a signal is received."""
-        source = iter(lines)
-        try:
-            while True:
-                self._reading = True  # set before the check, so that a signal in between raises
-                line = None if self._number else next(source, None)
-                self._reading = False
-                if line is None:
-                    return
-                yield line
-        except KeyboardInterrupt:
-            return
-        finally:
-            self._reading = False
-
-    def _take(self, number: int, _frame: object) -> None:
-        if self._number:
-            if sys.stderr.isatty():
-                os.write(sys.stderr.fileno(), _SHOW_CURSOR)  # the progress bar hides the cursor
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        self._number = number
-        if self._reading:
-            raise KeyboardInterrupt
 
 
 class _Retention:
@@ -232,6 +203,8 @@ class _Progress:
             self._console.print(f"... and {self._complaints - _MOST_COMPLAINTS:,} more bad lines", markup=False)
 
     def __call__(self, line: Line) -> None:
+        if isinstance(line, SkippedLine):
+            return
         if isinstance(line, BadLine):
             self._complaints += 1
             if self._complaints <= _MOST_COMPLAINTS:

@@ -12,7 +12,7 @@ import argparse
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from rich.console import Console
 
@@ -23,9 +23,12 @@ from earlybird.schemas.symbols import canonical_symbol
 from earlybird.stream.adapters.tail import Tail
 from earlybird.stream.commands.arguments import seconds
 from earlybird.stream.config.settings import Settings, add_config_option, load
+from earlybird.stream.feeds.reader import Reader
+from earlybird.stream.feeds.registry import topic_parsers
 from earlybird.stream.monitor.tape import Row, heading, headline, line
-from earlybird.stream.observability.escape import escaped, json_line
+from earlybird.stream.observability.escape import escaped, json_line, plain
 from earlybird.stream.observability.logging import configure_logging
+from earlybird.stream.parsing.records import Element, Limits, Readable, Refusal, Skip, text_of
 from earlybird.stream.ports import Position, Record
 
 _HEADLINES_KEPT = 100_000
@@ -70,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _shown(tail: Tail, settings: Settings, args: argparse.Namespace) -> Iterator[tuple[bytes, Row]]:
     """Yield rows with the bytes of their outcomes, until a limit is reached."""
-    joined = _Join({topic.name for topic in settings.topics.raw}, settings.topics.dlq, wait=args.raw)
+    formats = {topic.name: topic.format for topic in settings.topics.raw}
+    joined = _Join(formats, settings.topics.dlq, wait=args.raw)
     shown, heard_s = 0, time.monotonic()
     while args.idle is None or time.monotonic() - heard_s < args.idle:
         records = tail.poll(200)
@@ -90,8 +94,9 @@ class _Join:
     Topics are read side by side, so an outcome may arrive before its record: with `wait` it is held back for a moment.
     """
 
-    def __init__(self, raw_topics: set[str], dlq: str, *, wait: bool) -> None:
-        self._raw_topics, self._dlq = raw_topics, dlq
+    def __init__(self, formats: Mapping[str, str], dlq: str, *, wait: bool) -> None:
+        self._formats, self._dlq = formats, dlq
+        self._read = Reader(Limits(languages=()), topic_parsers(formats))
         self._patience_s = _JOIN_S if wait else 0.0
         self._known: OrderedDict[Position, str] = OrderedDict()
         self._held: list[tuple[float, bytes, Signal | Rejection]] = []  # (arrival time, bytes, outcome)
@@ -99,19 +104,28 @@ class _Join:
     def take(self, records: list[Record], now_s: float) -> Iterator[tuple[bytes, Signal | Rejection, str]]:
         """Yield the outcomes that can be shown now, in order of arrival."""
         for record in records:
-            if record.topic in self._raw_topics:
-                self._known[Position(record.topic, record.partition, record.offset)] = headline(record.value)
+            if record.topic in self._formats:
+                self._known.update(_titles(self._read(record), record))
             elif record.value is not None and (outcome := _outcome(record, self._dlq)) is not None:
                 self._held.append((now_s, record.value, outcome))
         while len(self._known) > _HEADLINES_KEPT:
             self._known.popitem(last=False)
         held, self._held = self._held, []
         for came_s, value, outcome in held:
-            position = Position(outcome.raw.topic, outcome.raw.partition, outcome.raw.offset)
+            position = Position(outcome.raw.topic, outcome.raw.partition, outcome.raw.offset, outcome.raw.index)
             if position in self._known or now_s - came_s >= self._patience_s:
                 yield value, outcome, self._known.get(position, "")
             else:
                 self._held.append((came_s, value, outcome))
+
+
+def _titles(elements: list[Element | Skip], record: Record) -> Iterator[tuple[Position, str]]:
+    """Yield the title of each element, at its position."""
+    for element in elements:
+        if isinstance(element, Readable):
+            yield element.position, plain(next(filter(None, text_of(element.item).parts), ""))
+        elif isinstance(element, Refusal):
+            yield element.position, headline(element.part or record.value)
 
 
 def _outcome(record: Record, dlq: str) -> Signal | Rejection | None:

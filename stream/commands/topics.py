@@ -4,18 +4,20 @@
   earlybird topics create --views
   earlybird topics show
 
-`create` makes missing topics and changes none; it waits 30 s for a broker, `show` 10 s. `signals` is created with the
-broker's append time. Raw topics that will receive history need retention.ms=-1 (--keep-raw).
+`create` makes missing topics and changes none; it waits 30 s for a broker, `show` 10 s. `signals` and raw topics in a
+vendor's format are created with the broker's append time. Raw topics that will receive history need retention.ms=-1
+(--keep-raw).
 """
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from earlybird.stream.adapters.retention import sender_dated
 from earlybird.stream.adapters.topics import Seen, Topic, create_topics, look_at, stage_topics
 from earlybird.stream.config.settings import Settings, add_config_option, load
+from earlybird.stream.feeds.registry import OWN
 from earlybird.stream.observability.logging import configure_logging
 from earlybird.stream.views.topics import views_topics
 
@@ -57,8 +59,11 @@ def _create(settings: Settings, args: argparse.Namespace) -> int:
     )
     if args.views:
         topics += views_topics(settings.views, args.partitions)
+    vendors = {topic.name for topic in names.raw if topic.format != OWN}
+    stamped = {"message.timestamp.type": "LogAppendTime"}  # it becomes their items' ingest time
+    topics = [_with(topic, stamped) if topic.name in vendors else topic for topic in topics]
     if args.keep_raw:
-        topics = [_kept(topic) if topic.name in raw else topic for topic in topics]
+        topics = [_with(topic, {"retention.ms": "-1"}) if topic.name in raw else topic for topic in topics]
     done = create_topics(kafka.bootstrap_servers, topics, options=kafka.options, timeout_s=_CREATED_S)
     if args.json:
         rows = [{"name": made.topic.name, "outcome": made.outcome, "partitions": made.partitions} for made in done]
@@ -69,8 +74,8 @@ def _create(settings: Settings, args: argparse.Namespace) -> int:
     return 0
 
 
-def _kept(topic: Topic) -> Topic:
-    return Topic(topic.name, topic.partitions, topic.replication, {**topic.config, "retention.ms": "-1"})
+def _with(topic: Topic, config: Mapping[str, str]) -> Topic:
+    return Topic(topic.name, topic.partitions, topic.replication, {**topic.config, **config})
 
 
 def _show(settings: Settings, args: argparse.Namespace) -> int:

@@ -16,11 +16,13 @@ from pydantic_settings import SettingsError as UnreadableVariable
 
 from earlybird.stream.config.client_options import ClientOptions
 from earlybird.stream.config.cores import usable_cores
+from earlybird.stream.config.pull import Pull
 from earlybird.stream.config.report import as_message, explain, misspelt
 from earlybird.stream.config.secrets import tree_with_secrets, variables_with_secrets
 from earlybird.stream.config.tree import merged, without, without_unreadable
 from earlybird.stream.config.types import (
     Brokers,
+    FormatName,
     Group,
     GroupName,
     Milliseconds,
@@ -55,7 +57,7 @@ class RawTopic(Group):
     """A raw topic to consume."""
 
     name: TopicName
-    format: Literal["earlybird"] = "earlybird"
+    format: FormatName = "earlybird"
 
 
 class Topics(Group):
@@ -64,7 +66,8 @@ class Topics(Group):
     raw: tuple[RawTopic, ...] = Field(
         default=(RawTopic(name="news.raw"), RawTopic(name="tweets.raw")),
         min_length=1,
-        description="raw topics to consume, each with the format of its records",
+        description="raw topics to consume, each with the format of its records: earlybird, or a vendor's "
+        "(alpaca, benzinga, ...)",
     )
     signals: TopicName = Field(default="signals", description="topic of the signals")
     control: TopicName = Field(default="signals.control", description="topic of the heartbeats")
@@ -157,6 +160,9 @@ class Timing(Group):
 
     poll_timeout_ms: Milliseconds = Field(default=10, description="longest wait for records in one poll, in ms")
     commit_interval_ms: Milliseconds = Field(default=50, description="time between two commits of offsets, in ms")
+    transaction_interval_ms: Milliseconds = Field(
+        default=100, description="exactly_once: least time between two transactions, in ms"
+    )
     heartbeat_interval_ms: Milliseconds = Field(default=1_000, description="time between two heartbeats, in ms")
     drain_timeout_s: Annotated[float, Field(gt=0, le=86_400)] = Field(
         default=15.0, description="time for texts in flight at shutdown, in seconds; the next owner does the rest"
@@ -193,6 +199,15 @@ class Settings(Group):
         default=None, description="exit policy, e.g. cwb:delta=0.3,window=2; none: the model's own"
     )
     group: GroupName = Field(default="earlybird", description="consumer group")
+    delivery: Literal["at_least_once", "exactly_once"] = Field(
+        default="at_least_once",
+        description="exactly_once: outcomes and offsets in Kafka transactions; readers see them at the commit",
+    )
+    instance: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        default=None,
+        description="name of this worker, the same after a restart and no other's; exactly_once needs it. "
+        "none: that of kafka.options.group.instance.id",
+    )
     commit_map: bool = Field(
         default=True,
         description="commit metadata lists what is finished above the offset; off: it is repeated after a crash",
@@ -204,8 +219,20 @@ class Settings(Group):
     limits: Limits = Limits()
     timing: Timing = Timing()
     http: Http = Http()
+    pull: Pull = Pull()
     views: Views = Views()
     log: Log = Log()
+
+    @property
+    def transactional_id(self) -> str | None:
+        """Kafka's transactional.id of this worker; None under at-least-once. Raises SettingsError without a name."""
+        if self.delivery == "at_least_once":
+            return None
+        name = self.instance or self.kafka.options.get("group.instance.id")
+        if name is None:
+            needed = "a name of this worker that is the same after a restart and no other's"
+            raise SettingsError(f"instance: required with delivery exactly_once: {needed}; was none")
+        return f"{self.group}-{name}"
 
 
 def load(path: Path | None = None) -> Settings:

@@ -6,6 +6,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from earlybird.stream.feeds import registry
+
 _TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}", re.ASCII)
 _BROKER = re.compile(r"(?:(?i:(?:sasl_)?(?:plaintext|ssl))://)?(?:\[[0-9a-fA-F:.%]+\]|[^\s:/\[\],]+)(?::(\d{1,5}))?")
 _REDIS = ("redis://", "rediss://", "unix://")
@@ -47,6 +49,14 @@ def _redis(url: str) -> str:
     return url
 
 
+def _format(name: str) -> str:
+    if name != registry.OWN and name not in registry.names():
+        raise ValueError(f"one of {', '.join([registry.OWN, *registry.names()])} required")
+    if name != registry.OWN:
+        registry.parser(name)  # so that a broken entry point is a fault of the settings
+    return name
+
+
 class Group(BaseModel):
     """Base of the groups of settings: frozen; an unknown name is an error."""
 
@@ -58,6 +68,8 @@ DAY_MS = 86_400_000
 GroupName = Annotated[str, AfterValidator(group_name)]
 Milliseconds = Annotated[int, Field(gt=0, le=DAY_MS)]
 MillisecondsOrOff = Annotated[int, Field(ge=0, le=DAY_MS)]
+FormatName = Annotated[str, AfterValidator(_format)]
+"""Format of a raw topic's records: our own, or one of stream.feeds.registry."""
 TopicName = Annotated[str, AfterValidator(_topic)]
 Brokers = Annotated[str, AfterValidator(_brokers)]
 """Bootstrap servers: host:port, separated by commas; librdkafka also takes PROTOCOL://host:port."""

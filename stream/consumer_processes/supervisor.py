@@ -157,15 +157,17 @@ def serve_consumer_processes(
 
 
 def _settings_of(number: int, settings: Settings) -> Settings:
-    """Return one consumer's settings: a private health port and its own group.instance.id.
+    """Return one consumer's settings: a private health port, and its own instance and group.instance.id.
 
-    Its health is for this process alone, which merges it. Two members with one group.instance.id would fence each
-    other.
+    Its health is for this process alone, which merges it. Two members with one name would fence each other.
     """
     kafka, instance = settings.kafka, settings.kafka.options.get(INSTANCE)
     if instance is not None:
         kafka = kafka.model_copy(update={"options": {**kafka.options, INSTANCE: f"{instance}-{number}"}})
-    return settings.model_copy(update={"http": Http(host="127.0.0.1", port=0), "kafka": kafka})
+    own: dict[str, object] = {"http": Http(host="127.0.0.1", port=0), "kafka": kafka}
+    if settings.instance is not None:
+        own["instance"] = f"{settings.instance}-{number}"
+    return settings.model_copy(update=own)
 
 
 def _lifeline(process: "subprocess.Popen[bytes]") -> IO[bytes]:

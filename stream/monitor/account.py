@@ -9,21 +9,22 @@ import re
 from array import array
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import islice
 from zlib import crc32
 
 from earlybird.schemas.codec import DecodeError, decode
 from earlybird.schemas.rejection import Reason, Rejection
 from earlybird.schemas.signal import ExitReason, RawPosition, Signal
-from earlybird.stream.parsing.records import Limits, read
+from earlybird.stream.parsing.records import Element, Skip
 from earlybird.stream.ports import Partition, Position, Record
 from earlybird.stream.timeline.merge import Span
 
 MOST_NAMED = 1_000
 """Limit on the positions kept for the report; all are counted."""
 
-_SIGNALLED, _REJECTED, _TIMED = 1, 2, 4  # _TIMED: a deadline or shedding affected an outcome
+# _TIMED: a deadline or shedding affected an outcome. _SKIPPED: there is none to come.
+_SIGNALLED, _REJECTED, _TIMED, _SKIPPED = 1, 2, 4, 8
 _UNANSWERED = re.compile(rb"\x00+")
 
 
@@ -78,11 +79,16 @@ class Account:
     """
 
     def __init__(
-        self, spans: Mapping[Partition, Span], limits: Limits, *, bounded: bool = False, aside: Collection[str] = ()
+        self,
+        spans: Mapping[Partition, Span],
+        read: Callable[[Record], list[Element | Skip]],
+        *,
+        bounded: bool = False,
+        aside: Collection[str] = (),
     ) -> None:
         """Start an audit of `spans`.
 
-        `limits`: those of the stage. `bounded`: the user chose the starts of the spans; else they are the starts of the
+        `read`: the stage's reader. `bounded`: the user chose the starts of the spans; else they are the starts of the
         topics. `aside`: raw topics that are not audited.
         """
         self.actions: Counter[str] = Counter()  # of the first signal per element
@@ -92,14 +98,18 @@ class Account:
         self.stray_positions: list[Position] = []
         self.first_us: int | None = None  # append times of the first and the last outcome
         self.last_us: int | None = None
-        self._spans, self._limits, self._bounded, self._aside = spans, limits, bounded, frozenset(aside)
+        self._spans, self._read, self._bounded, self._aside = spans, read, bounded, frozenset(aside)
         self._elements = {partition: Elements() for partition in spans}
         self._differing: list[tuple[Partition, int]] = []  # signals that differ from the first one
 
     def add_raw(self, record: Record) -> None:
         """Add one record of a raw topic."""
-        count = len(read(record, self._limits))
-        self._elements[Partition(record.topic, record.partition)].add(record.offset, count)
+        found = self._read(record)
+        elements = self._elements[Partition(record.topic, record.partition)]
+        elements.add(record.offset, len(found))
+        for number, element in enumerate(found, elements.total - len(found)):
+            if isinstance(element, Skip):
+                elements.states[number] = _SKIPPED
 
     def add_signal(self, record: Record) -> None:
         """Add one record of the signals topic."""
@@ -148,6 +158,11 @@ class Account:
         return sum(elements.total for elements in self._elements.values())
 
     @property
+    def skipped(self) -> int:
+        """Number of elements that concern no item: control messages, keep-alives, ..."""
+        return sum(elements.states.count(_SKIPPED) for elements in self._elements.values())
+
+    @property
     def missing(self) -> int:
         """Number of elements without an outcome."""
         return sum(elements.states.count(0) for elements in self._elements.values())
@@ -160,7 +175,8 @@ class Account:
         """
         both = (_SIGNALLED | _REJECTED, _SIGNALLED | _REJECTED | _TIMED)
         states = [elements.states for elements in self._elements.values()]
-        return self.outcomes - sum(len(each) - each.count(0) + sum(map(each.count, both)) for each in states)
+        answered = sum(len(each) - each.count(0) - each.count(_SKIPPED) for each in states)
+        return self.outcomes - answered - sum(sum(map(each.count, both)) for each in states)
 
     @property
     def disagreeing(self) -> list[Position]:
@@ -221,6 +237,7 @@ def report(account: Account) -> dict[str, object]:
     stretches = account.missing_stretches()
     return {
         "records": account.elements,
+        "skipped": account.skipped,
         "signals": account.actions["new"] + account.actions["correct"],
         "corrections": account.actions["correct"],
         "retractions": account.actions["retract"],

@@ -64,6 +64,10 @@ FIGURES: Mapping[str, Figure] = {
     "ledger.maps_dropped": Figure("commit_maps_dropped", "commit maps too long to write or unusable"),
     "sink.errors": Figure("produce_errors", "failed deliveries"),
     "sink.produced_again": Figure("produce_retries", "retried deliveries"),
+    **_each(
+        "sink", "transactions", "transactions by end (exactly-once)", "result",
+        {"transactions_committed": "committed", "transactions_aborted": "aborted"},
+    ),
     **{
         f"{client}.brokers": Figure(
             "brokers_connected", "connected brokers by client", GaugeMetricFamily, "client", client

@@ -60,6 +60,9 @@ class Metrics:
 
         layers = tuple(float(layer) for layer in range(1, max_layers + 1))
         self._texts = counter("texts_consumed", "texts consumed", "topic", "item_type")
+        self._skipped = counter(
+            "elements_skipped", "elements of vendors' records that concern no item, by reason", "topic", "reason"
+        )
         self._retractions = counter("retractions", "acknowledged retractions")
         self._rejections = counter("dlq", "acknowledged dead letters by reason", "reason")
         self._each = _PerSignal(layers, rungs)
@@ -85,6 +88,10 @@ class Metrics:
     def consumed(self, topic: str, item_type: str, texts: int) -> None:
         """Count texts read from one topic; `item_type` is news, tweet or unknown."""
         self._texts.labels(topic, item_type).inc(texts)
+
+    def skipped(self, topic: str, reason: str) -> None:
+        """Count an element that has no outcome: a control message, a keep-alive, ..."""
+        self._skipped.labels(topic, reason).inc()
 
     def watch(self, read: Callable[[], Values]) -> None:
         """Export these values as well; `read` is called on the scraper's thread."""

@@ -1,29 +1,34 @@
-"""Conversion of foreign JSON to raw items by a map of fields and time formats.
+"""Conversion of foreign JSON to raw items by a map of JMESPath expressions.
 
-Pure functions, without I/O. A map is a list of `TARGET=PATH[:TIME]` or `TARGET='constant'`. TARGET is a field of
-RawNews or RawTweet. PATH is dotted; a number picks an element of a list and `*` takes all of them (`stocks.*.name`).
-TIME is the format of a target ending in `_us`: s, ms, us, ns (epoch), iso (with offset), iso-utc (UTC where none is
-given), rfc2822, or a strptime pattern (UTC where it has no %z or %Z). Without TIME a number is microseconds and a
-string is iso. Ambiguous zones are refused, see stream.timeline.instants.
+Pure functions, without I/O. A map is a list of `TARGET=EXPRESSION[:FORM]`. TARGET is a field of RawNews or RawTweet,
+EXPRESSION is JMESPath (`stocks[*].name`, `long.text || text`, `'constant'`). FORM is, for a target ending in `_us`, the
+format of its time: s, ms, us, ns (epoch), iso (with offset), iso-utc (UTC where none is given), rfc2822, or a strptime
+pattern (UTC where it has no %z or %Z); without one a number is microseconds and a string is iso. Ambiguous zones are
+refused, see stream.timeline.instants. For any other target FORM is a table `VALUE=NEW,...` in which `*` stands for the
+values that it does not name.
 """
 
 import difflib
 import hashlib
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
+from jmespath.parser import ParsedResult
+
 from earlybird.schemas.raw import RawNews, RawTweet
 from earlybird.stream.errors import FeedError
 from earlybird.stream.parsing.languages import named_language
+from earlybird.stream.publishing.queries import Queries, UnmappableError, suffixed
 from earlybird.stream.publishing.symbols import symbols_of
 from earlybird.stream.timeline.instants import check_feed_form, feed_us
 
 _LISTS = {"authors", "channels", "tags", "cashtags", "hashtags", "urls"}
 _ACTIONS = {"created": "create", "updated": "update", "deleted": "delete", "removed": "delete", "remove": "delete"}
-_NEWS_TEXT, _TWEET_TEXT = ("headline", "summary", "body"), ("text",)
 _TARGETS = sorted(RawNews.model_fields.keys() | RawTweet.model_fields.keys())
+_LONGEST_ID = 400  # a longer one, such as a link, is hashed: it has to fit into the key beside the source
 
 FLAT = (
     "item_type=kind",
@@ -38,48 +43,50 @@ FLAT = (
 """Map of flat research files: one object per line with kind (news|tweet), text, published_at, symbols, source, id."""
 
 
-class UnmappableError(ValueError):
-    """Record that does not fit the map; the message names the field."""
-
-
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Origin of one target field: a path or a constant, and its time format."""
+    """Origin of one target field: an expression, and its time format or table of values."""
 
     target: str
-    path: tuple[str, ...] = ()
-    constant: str | None = None
+    query: ParsedResult
     time: str | None = None
+    table: Mapping[str, str] | None = None
 
     @classmethod
-    def parse(cls, spec: str) -> "Rule":
-        """Parse `TARGET=PATH[:TIME]` or `TARGET='constant'`. Raises FeedError."""
-        target, equals, origin = (part.strip() for part in spec.partition("="))
-        if not equals or not origin:
-            raise FeedError(f"map {spec!r}: TARGET=PATH or TARGET='constant' expected")
+    def parse(cls, spec: str, queries: Queries) -> "Rule":
+        """Parse `TARGET=EXPRESSION[:FORM]`. Raises FeedError."""
+        target, equals, origin = spec.partition("=")
+        target = target.strip()
+        if not equals or not origin.strip():
+            raise FeedError(f"map {spec!r}: TARGET=EXPRESSION expected")
         if target not in _TARGETS:
             near = difflib.get_close_matches(target, _TARGETS, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(_TARGETS)}"
             raise FeedError(f"map {spec!r}: a raw item has no field {target!r}; {hint}")
-        if len(origin) >= 2 and origin[0] == origin[-1] and origin[0] in "'\"":
-            return cls(target, constant=origin[1:-1])
-        path, _, time = origin.partition(":")
-        if time and not target.endswith("_us"):
-            raise FeedError(f"map {spec!r}: only fields ending in _us are times")
-        if time:
-            try:
-                check_feed_form(time)
-            except ValueError as error:
-                raise FeedError(f"map {spec!r}: {error}") from None
-        return cls(target, path=tuple(path.split(".")), time=time or None)
+        expression, form = suffixed(origin)
+        query = queries.compiled(expression, spec)
+        if form is None:
+            return cls(target, query)
+        try:
+            if target.endswith("_us"):
+                check_feed_form(form.strip())
+                return cls(target, query, time=form.strip())
+            return cls(target, query, table=_table(form))
+        except ValueError as error:
+            raise FeedError(f"map {spec!r}: {error}") from None
 
-    def value(self, record: object) -> Any:
-        """Return the target's value in its own type, None if there is none."""
-        found = self.constant if self.constant is not None else _follow(record, self.path)
+    def shaped(self, found: Any) -> Any:
+        """Return a found value in the target's own type, None if there is none.
+
+        Raises UnmappableError.
+        """
         if found is None or found == "" or (found is False and self.target.endswith("_us")):  # Reddit: "edited": false
             return None
+        if self.table is not None:
+            text = found if isinstance(found, str) else json.dumps(found)
+            found = self.table.get(text, self.table.get("*", found))
         try:
-            return _shaped(self.target, found, self.time)
+            return feed_us(found, self.time) if self.target.endswith("_us") else _shape(self.target)(found)
         except (ValueError, OverflowError, TypeError) as error:
             raise UnmappableError(f"{self.target}: {error}") from None
 
@@ -90,72 +97,79 @@ class FieldMap:
     Of several rules for a target the last one wins.
     """
 
-    def __init__(self, specs: Sequence[str]) -> None:
-        self._rules = {rule.target: rule for rule in map(Rule.parse, specs)}
+    def __init__(self, specs: Sequence[str], queries: Queries | None = None) -> None:
+        self._queries = queries or Queries()
+        self._rules = {rule.target: rule for rule in (Rule.parse(spec, self._queries) for spec in specs)}
 
-    def maps(self, target: str) -> bool:
-        """Return whether the map has a rule for this field."""
-        return target in self._rules
+    @property
+    def targets(self) -> set[str]:
+        """Fields that have a rule."""
+        return set(self._rules)
 
-    def item(self, record: Mapping[str, Any]) -> dict[str, Any]:
+    def values(self, record: object) -> dict[str, Any]:
+        """Return the mapped fields that the record has. Raises UnmappableError."""
+        fields = {}
+        for name, rule in self._rules.items():
+            try:
+                found = self._queries.value(rule.query, record)
+            except UnmappableError as error:
+                raise UnmappableError(f"{name}: {error}") from None
+            if (value := rule.shaped(found)) is not None:
+                fields[name] = value
+        return fields
+
+    def item(self, record: object) -> dict[str, Any]:
         """Return the fields of a RawNews or RawTweet, including its key.
 
         `ingested_us` is present only if it was mapped. Without a type the item is news if the map has a rule for the
         headline, whatever the record holds there. A news item's `text` is its headline. A missing id is replaced by a
-        hash of the item's content. Raises UnmappableError.
+        hash of the item's content, a long one by its own hash. Raises UnmappableError.
         """
-        fields = {name: value for name, rule in self._rules.items() if (value := rule.value(record)) is not None}
-        kind = fields.setdefault("item_type", "news" if self.maps("headline") else "tweet")
+        fields = self.values(record)
+        kind = fields.setdefault("item_type", "news" if "headline" in self._rules else "tweet")
         if kind == "news" and "text" in fields:
             text = fields.pop("text")
             fields.setdefault("headline", text)
-        texts = [fields.get(name) for name in (_NEWS_TEXT if kind == "news" else _TWEET_TEXT)]
-        if not any(str(part).strip() for part in texts if part is not None) and fields.get("action") in (
-            None,
-            "create",
-        ):
-            raise UnmappableError(f"no text: nothing in {', '.join(_NEWS_TEXT if kind == 'news' else _TWEET_TEXT)}")
         if "source" not in fields:
             raise UnmappableError("source: none in the record; a constant can be mapped: source='reuters'")
-        if "source_item_id" not in fields:
-            texts = [fields.get(name) for name in ("published_us", "headline", "summary", "body", "text")]
-            fields["source_item_id"] = hashlib.sha256(repr(texts).encode("utf-8", "replace")).hexdigest()[:24]
+        fields["source_item_id"] = _id(fields)
         fields.setdefault("item_key", f"{fields['source']}:{fields['source_item_id']}")
         return fields
 
 
-def _follow(node: object, path: Sequence[str]) -> Any:
-    for depth, step in enumerate(path):
-        if step == "*":
-            parts = node if isinstance(node, list) else []
-            return [found for part in parts if (found := _follow(part, path[depth + 1 :])) is not None]
-        if isinstance(node, Mapping):
-            node = node.get(step)
-        elif isinstance(node, list) and step.isdecimal() and int(step) < len(node):
-            node = node[int(step)]
-        else:
-            return None
-    return node
+def _id(fields: Mapping[str, Any]) -> object:
+    given = fields.get("source_item_id")
+    if given is None:
+        content = [fields.get(name) for name in ("published_us", "headline", "summary", "body", "text")]
+        return _hash(repr(content))
+    return _hash(given) if isinstance(given, str) and len(given) > _LONGEST_ID else given
 
 
-def _shaped(target: str, found: Any, time: str | None) -> Any:
-    if target.endswith("_us"):
-        return feed_us(found, time)
-    if target == "symbols":
-        return symbols_of(found)
-    if target in _LISTS:
-        return [found] if isinstance(found, str) else found
-    if target == "action":
-        return _ACTIONS.get(str(found).lower(), str(found).lower())
-    if target == "lang":
-        return named_language(str(found))
-    if target == "vendor_sentiment":
-        return _number(found)
-    if target == "revision":
-        return int(found)
-    if isinstance(found, int) and not isinstance(found, bool):
-        return str(found)  # ids are strings in raw items
-    return found
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:24]
+
+
+def _table(text: str) -> dict[str, str]:
+    table = {}
+    for entry in text.split(","):
+        value, equals, new = entry.rpartition("=")
+        if not equals or not value.strip() or not new.strip():
+            raise ValueError(f"a time format is for fields ending in _us; a table VALUE=NEW,... expected, was {text!r}")
+        table[value.strip()] = new.strip()
+    return table
+
+
+def _text(found: Any) -> Any:
+    """Return a whole number as text, since ids are strings in raw items."""
+    return str(found) if isinstance(found, int) and not isinstance(found, bool) else found
+
+
+def _list(found: Any) -> Any:
+    return [found] if isinstance(found, str) else found
+
+
+def _action(found: Any) -> str:
+    return _ACTIONS.get(str(found).lower(), str(found).lower())
 
 
 def _number(found: Any) -> float | None:
@@ -168,3 +182,17 @@ def _number(found: Any) -> float | None:
     except (ValueError, TypeError):
         return None
     return number if isfinite(number) else None
+
+
+_SHAPES: Mapping[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(_LISTS, _list),
+    "symbols": symbols_of,
+    "action": _action,
+    "lang": lambda found: named_language(str(found)),
+    "vendor_sentiment": _number,
+    "revision": int,
+}
+
+
+def _shape(target: str) -> Callable[[Any], Any]:
+    return _SHAPES.get(target, _text)

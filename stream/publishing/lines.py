@@ -6,16 +6,30 @@ Each holds one JSON object; the objects of a pretty-printed document become one 
 import json
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain
+from typing import IO
 
-Numbered = tuple[int, bytes]
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A line of a file that holds no record, and the reason."""
+
+    why: str
+
+
+Numbered = tuple[int, bytes | Unreadable]
+"""A line's number, and its content."""
+
+_Line = tuple[int, bytes]
+
+LARGEST_DOCUMENT = 64 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 _OPENING = re.compile(rb"\s*[\[{][\[{\s]*")  # brackets only; an object on one line does not match
 _BETWEEN = re.compile(r"[\s,\[\]]*")  # separators between objects, in an array or without one
 
 
-def feed_lines(lines: Iterable[bytes]) -> Iterator[Numbered]:
+def feed_lines(lines: Iterable[bytes]) -> Iterator[_Line]:
     """Yield the number and content of each line.
 
     Blank lines and a UTF-8 byte order mark are left out. A file that begins with a line of brackets only is
@@ -35,12 +49,18 @@ def feed_lines(lines: Iterable[bytes]) -> Iterator[Numbered]:
         yield number, line.strip()
 
 
-def _document(lines: Iterator[Numbered]) -> Iterator[Numbered]:
+def whole(content: IO[bytes]) -> Iterator[Numbered]:
+    """Yield a document, such as XML, as one line."""
+    document = content.read(LARGEST_DOCUMENT + 1)
+    yield 1, document if len(document) <= LARGEST_DOCUMENT else Unreadable(f"more than {LARGEST_DOCUMENT:,} bytes")
+
+
+def _document(lines: Iterator[_Line]) -> Iterator[_Line]:
     """Yield the objects of a pretty-printed document.
 
     At invalid JSON it ends, after yielding the lines held back until then.
     """
-    held: list[Numbered] = []
+    held: list[_Line] = []
     enough = 1  # doubled within an object, so that a large one is not parsed again at each line
     for line in lines:
         held.append(line)
@@ -58,13 +78,13 @@ def _document(lines: Iterator[Numbered]) -> Iterator[Numbered]:
             yield number, content.strip()
 
 
-def _objects(held: list[Numbered]) -> tuple[list[Numbered], list[Numbered], bool]:
+def _objects(held: list[_Line]) -> tuple[list[_Line], list[_Line], bool]:
     """Return complete objects, the lines of the incomplete one, and whether it is broken.
 
     A broken object cannot become valid JSON by further lines.
     """
     text = b"".join(line for _, line in held).decode("utf-8", "surrogateescape")
-    found: list[Numbered] = []
+    found: list[_Line] = []
     at, number = 0, held[0][0] if held else 0
     while True:
         begin = _end_of(_BETWEEN.match(text, at), at)
@@ -87,6 +107,6 @@ def _end_of(match: re.Match[str] | None, otherwise: int) -> int:
     return otherwise if match is None else match.end()
 
 
-def _lines(text: str, first: int) -> list[Numbered]:
+def _lines(text: str, first: int) -> list[_Line]:
     lines = text.encode("utf-8", "surrogateescape").splitlines(keepends=True)
     return list(enumerate(lines, first))

@@ -1,9 +1,10 @@
 """Symbols of a foreign record.
 
-Names, lists of names in one text, or objects that hold a name. Blanks separate names only in a text that is the whole
-list: in an array or object, `BRK B` and `AAPL US Equity` are one name.
+Names, lists of names in one text, or objects that hold a name and perhaps its exchange and relevance (0 to 1). Blanks
+separate names only in a text that is the whole list: in an array or object, `BRK B` and `AAPL US Equity` are one name.
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -50,8 +51,21 @@ def _of_object(part: Mapping[str, Any]) -> list[Fields]:
             f"an object with {', '.join(_NAMES)} expected, was one with {', '.join(sorted(part)) or 'nothing'}"
         )
     exchange = next((str(part[key]) for key in _EXCHANGES if isinstance(part.get(key), str) and part[key]), None)
-    symbols = _symbols(name)
-    return [symbol | {"exchange": exchange} for symbol in symbols] if exchange else symbols
+    known = {"exchange": exchange, "relevance": _relevance(part.get("relevance"))}
+    known = {field: value for field, value in known.items() if value is not None}
+    return [symbol | known for symbol in _symbols(name)]
+
+
+def _relevance(given: object) -> float | None:
+    if given is None or given == "":
+        return None
+    try:
+        relevance = float(given) if isinstance(given, int | float | str) and not isinstance(given, bool) else math.nan
+    except ValueError:
+        relevance = math.nan
+    if not 0 <= relevance <= 1:
+        raise ValueError(f"relevance: 0 to 1 expected, was {given!r}")
+    return relevance
 
 
 def _name(text: str) -> str:

@@ -32,6 +32,7 @@ from earlybird.stream.timeline.availability import (
     Latency,
     Rule,
     StampedRecord,
+    TimesOf,
     date_raw,
     stage_latency_us,
 )
@@ -209,10 +210,10 @@ def play_recorded(plan: Plan, history: History, player: Player) -> None:
         log.info("replay.novelty_taken_back", signals=taken_back, hint="their first was not yet available")
 
 
-def raw_history(plan: Plan, history: History) -> Iterator[MergedRecord]:
-    """Yield the raw records of a plan in merged order."""
+def raw_history(plan: Plan, history: History, times_of: TimesOf) -> Iterator[MergedRecord]:
+    """Yield the raw records of a plan in merged order; `times_of` knows the vendors' formats."""
     partitions = history.read(plan.spans, plan.window)
-    return merge([(date_raw(stamped, plan.rule) for stamped in rows) for rows in partitions], plan.window)
+    return merge([(date_raw(stamped, plan.rule, times_of) for stamped in rows) for rows in partitions], plan.window)
 
 
 def recorded_signals(plan: Plan, history: History) -> Iterator[tuple[StampedRecord, Signal]]:

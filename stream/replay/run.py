@@ -31,6 +31,7 @@ from earlybird.stream.replay.player import (
     recorded_lateness,
 )
 from earlybird.stream.replay.recorded import report_cut
+from earlybird.stream.stage.stage import reader_of
 from earlybird.stream.timeline.availability import Constant, Latency, Rule
 from earlybird.stream.timeline.instants import duration_us
 from earlybird.stream.timeline.knowledge import UNKNOWN
@@ -214,7 +215,8 @@ def _recompute(settings: Settings, options: Options, history: History, plan: Pla
     rejections = LinesFile(options.output / REJECTIONS)
     try:
         player.rejected = lambda rejection: rejections.write(rejection.model_dump(mode="json"))
-        recompute(plan, raw_history(plan, history), player, engine, settings, verdict_log, lateness, comparison)
+        records = raw_history(plan, history, reader_of(settings).times)
+        recompute(plan, records, player, engine, settings, verdict_log, lateness, comparison)
     finally:
         rejections.close()
         verdict_log.close()

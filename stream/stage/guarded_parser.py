@@ -12,12 +12,14 @@ from earlybird.engine.text.assembly import Text
 from earlybird.engine.text.encoder import Encoded, TextEncoder
 from earlybird.schemas.rejection import Reason
 from earlybird.stream.observability.logging import failure
-from earlybird.stream.parsing import records as preprocess
-from earlybird.stream.parsing.records import Element, Limits, Readable, refused_record, text_of
+from earlybird.stream.parsing.records import Element, Readable, Skip, refused_record, text_of
 from earlybird.stream.ports import Partition, Position, Record
 from earlybird.stream.stage.messages import Entry
 
 log = structlog.get_logger(__name__)
+
+Read = Callable[[Record], list[Element | Skip]]
+"""Function from a record to its elements, at least one."""
 
 MOST_BYTES = 1_048_576  # of records per turn of the loop, so that no turn takes long
 
@@ -28,8 +30,8 @@ class GuardedParser:
     Not thread-safe: consumer thread only.
     """
 
-    def __init__(self, encoder: TextEncoder, limits: Limits) -> None:
-        self._encoder, self._limits = encoder, limits
+    def __init__(self, encoder: TextEncoder, read: Read) -> None:
+        self._encoder, self._read = encoder, read
         self._unread: deque[Record] = deque()
 
     @property
@@ -60,16 +62,16 @@ class GuardedParser:
         kept = (record for record in self._unread if Partition(record.topic, record.partition) not in partitions)
         self._unread = deque(kept)
 
-    def read(self, record: Record) -> list[Element]:
+    def read(self, record: Record) -> list[Element | Skip]:
         """Parse a record into its elements."""
         try:
-            return preprocess.read(record, self._limits)
+            return self._read(record)
         except Exception as error:
             position = Position(record.topic, record.partition, record.offset)
             log.error("record.failed", position=position, **failure(error))
             return [refused_record(record, Reason.POISON, f"{type(error).__name__}: {error}")]
 
-    def refuse(self, record: Record, attempts: int) -> list[Element]:
+    def refuse(self, record: Record, attempts: int) -> list[Element | Skip]:
         """Refuse a record that ended the process each time it was read."""
         detail = f"{attempts} processes ended without a word while they read this record, the last ones nothing else"
         log.error("record.killed", topic=record.topic, partition=record.partition, offset=record.offset)

@@ -2,6 +2,8 @@
 
 consumer --[Entries, Answers, Fence, Forget, Control, Stop]--> publisher --[finished entries, Fence]--> consumer
 consumer --[timed requests]--> engine threads --[Answers]--> publisher
+
+and under exactly-once consumer --[Prepare, CommitTransaction]--> publisher --[Prepared, Ended]--> consumer.
 """
 
 from collections.abc import Mapping
@@ -60,11 +62,17 @@ class Entry:
     answer: "Answer | None" = None
     produced: list[Fields | Rejection] = field(default_factory=list)  # outcomes produced, until all are acknowledged
     unacknowledged: int = 0  # number of its records that the broker has not acknowledged
+    siblings: "Siblings | None" = None  # entries that leave with it, if any
     fenced: bool = False  # its partition went to another member, which will compute it again
 
     @property
     def partition(self) -> Partition:
         return Partition(self.record.topic, self.record.partition)
+
+    @property
+    def answered(self) -> bool:
+        """Whether nothing is missing for its outcome."""
+        return self.ticket is None or self.answer is not None
 
     @property
     def outcome(self) -> list[Signal | Rejection]:
@@ -73,6 +81,20 @@ class Entry:
             outcome if isinstance(outcome, Rejection) else Signal.model_validate_json(to_json(outcome))
             for outcome in self.produced
         ]
+
+
+@dataclass(slots=True, eq=False)
+class Siblings:
+    """The entries of one record with several elements, which leave together."""
+
+    entries: list[Entry]
+    _known: int = 0  # the first of them that are answered: so that asking after each answer stays linear
+
+    def answered(self) -> bool:
+        """Return whether each of them has its answer, if it needs one."""
+        while self._known < len(self.entries) and self.entries[self._known].answered:
+            self._known += 1
+        return self._known == len(self.entries)
 
 
 def observed_us(element: Element) -> int | None:
@@ -114,10 +136,12 @@ class Answers:
 class Fence:
     """Fence for entries of these partitions up to these epochs: no more outcomes.
 
-    The publisher returns it once the broker has acknowledged everything sent before.
+    The publisher returns it once the broker has acknowledged everything sent before. `drop`: it takes back what no
+    transaction has committed; those entries come back fenced.
     """
 
     epochs: Mapping[Partition, int]
+    drop: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +159,33 @@ class Control:
 
 
 @dataclass(frozen=True, slots=True)
+class Prepare:
+    """Request to prepare a transaction now, even one of offsets alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A transaction whose records are all acknowledged.
+
+    Its entries came back before this message. The consumer answers each with one CommitTransaction.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class CommitTransaction:
+    """The offsets (TransactionalSource.offsets_for) with which to commit the prepared transaction."""
+
+    offsets: object
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The end of the prepared transaction; after an abort its records are in the next."""
+
+    committed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Request to publish nothing more and end when everything is acknowledged."""
 
@@ -146,8 +197,10 @@ class Failed:
     error: BaseException
 
 
-ToPublisher = Entries | Answers | Fence | Forget | Control | Stop
-FromPublisher = list[Entry] | Fence | Failed
+ToTransaction = Prepare | CommitTransaction
+FromTransaction = Prepared | Ended
+ToPublisher = Entries | Answers | Fence | Forget | Control | Stop | ToTransaction
+FromPublisher = list[Entry] | Fence | Failed | FromTransaction
 
 
 class Inference(Protocol):

@@ -53,6 +53,11 @@ class _PartitionOffsets:
             return min(self.attempts + 1, REFUSE_AFTER)
         return SUSPECT_AFTER if self.alone else 1
 
+    def finish(self, offset: int) -> None:
+        self.highest_finished = max(offset, self.highest_finished or 0)
+        self.changed = True
+        self.advance()
+
     def advance(self) -> None:
         while self.order and self.order[0] not in self.open:
             self.low_water = self.order.popleft() + 1  # Kafka wants the offset to read next, hence + 1
@@ -180,8 +185,8 @@ class OffsetTracker:
     ) -> bool:
         """Register a delivered record; return whether to produce its outcomes.
 
-        False for a record that an earlier owner finished, one of an unassigned partition, and one seen before (after a
-        seek back).
+        A record without outcomes is finished at once. False for a record that an earlier owner finished, one of an
+        unassigned partition, and one seen before (after a seek back).
         """
         track = self._tracks.get(partition)
         if track is None or offset in track.open or (track.low_water is not None and offset < track.low_water):
@@ -197,12 +202,13 @@ class OffsetTracker:
             track.leader_epoch = leader_epoch
         if offset in track.skip:
             self.skipped += 1
-            track.highest_finished = max(offset, track.highest_finished or 0)
-            track.changed = True
-            track.advance()
+            track.finish(offset)
             return False
-        track.open[offset] = outcomes
         track.alone = max(0, track.alone - 1)
+        if not outcomes:
+            track.finish(offset)
+            return True
+        track.open[offset] = outcomes
         if ingested_us is not None:
             track.ingested_us[offset] = ingested_us
         return True
@@ -221,9 +227,7 @@ class OffsetTracker:
             return
         del track.open[offset]
         track.ingested_us.pop(offset, None)
-        track.highest_finished = max(offset, track.highest_finished or 0)
-        track.changed = True
-        track.advance()
+        track.finish(offset)
 
     def commits(
         self, partitions: Iterable[Partition] | None = None, *, ending: bool = False
@@ -255,6 +259,11 @@ class OffsetTracker:
                 if not track.sent or track.sent[-1] != commit:
                     track.sent.append(commit)
                 track.changed = track.changed and not confirmed
+
+    def uncommitted(self, partitions: Iterable[Partition]) -> None:
+        """Offer the commits of these partitions again: their transaction was aborted."""
+        for partition in self._tracks.keys() & set(partitions):
+            self._tracks[partition].changed = True
 
     def span(self, partition: Partition) -> int:
         """Return the number of delivered records from the first unfinished one on.

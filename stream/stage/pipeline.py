@@ -20,13 +20,14 @@ from earlybird.engine.text.encoder import TextEncoder
 from earlybird.schemas.rejection import Reason
 from earlybird.stream.errors import SourceEnded
 from earlybird.stream.observability.metrics import Metrics
-from earlybird.stream.parsing.records import Limits, Refusal
+from earlybird.stream.parsing.records import Refusal, Skip
 from earlybird.stream.ports import Clock, Commit, Partition, Record, Source
 from earlybird.stream.stage.backpressure import Backpressure
 from earlybird.stream.stage.budget import Budget
+from earlybird.stream.stage.commits import Commits, OffsetCommits
 from earlybird.stream.stage.deadlines import ClockLateness, LatenessPolicy
 from earlybird.stream.stage.duplicates import Deduplicator
-from earlybird.stream.stage.guarded_parser import GuardedParser, waits_since
+from earlybird.stream.stage.guarded_parser import GuardedParser, Read, waits_since
 from earlybird.stream.stage.messages import (
     Entries,
     Entry,
@@ -38,6 +39,7 @@ from earlybird.stream.stage.messages import (
     ToPublisher,
 )
 from earlybird.stream.stage.offsets import OffsetTracker
+from earlybird.stream.stage.transactions import TransactionalSource, TransactionCommits
 
 log = structlog.get_logger(__name__)
 
@@ -57,11 +59,14 @@ class Pipeline:
         finished: "SimpleQueue[FromPublisher]",
         clock: Clock,
         metrics: Metrics,
-        limits: Limits,
+        read: Read,
         budget: Budget,
         lateness: LatenessPolicy | None = None,
+        *,
+        transactional: bool = False,
     ) -> None:
-        self._source, self._parser, self._duplicates = source, GuardedParser(encoder, limits), duplicates
+        """Create it. `transactional`: the publisher's sink is a TransactionalSink."""
+        self._source, self._parser, self._duplicates = source, GuardedParser(encoder, read), duplicates
         self._inference, self._publish, self._finished = inference, publish, finished
         self._clock, self._metrics, self._budget = clock, metrics, budget
         self._lateness = lateness or ClockLateness()
@@ -71,9 +76,13 @@ class Pipeline:
         self.finished_total = 0  # entries whose outcome the broker has acknowledged
         self.shed_total = 0  # entries that were too old when consumed
         self.last_loop_s = time.monotonic()  # when the loop last turned, for /healthz
+        self._commits: Commits = OffsetCommits(source, self.offsets, budget.commit_interval_ms)
+        if transactional:
+            assert isinstance(source, TransactionalSource), "a sink without its source. This is a bug."
+            interval_ms = budget.transaction_interval_ms
+            self._commits = TransactionCommits(source, self.offsets, publish, self._collect_until, interval_ms)
         self._ends: dict[Partition, int] = {}  # every readable record below was given to the parser
         self._fences: list[Fence] = []  # until their published outcomes are acknowledged
-        self._commit_due_s = 0.0
 
     # --- the loop -----------------------------------------------------------------------------------------------
 
@@ -90,12 +99,13 @@ class Pipeline:
     def run_once(self) -> None:
         """Run one turn: settle finished entries, read new records, and commit when due."""
         self._collect_finished(0.0)
-        if room := self._backpressure.room(self.in_flight):
+        full = self._commits.behind and not self.offsets.suspects
+        if room := self._backpressure.room(self._budget.max_in_flight if full else self.in_flight):
             self._poll_records(room)
         else:
             self._collect_finished(0.01)
         self._inference.submit(self._duplicates.recheck(self._clock.now_us()))
-        self._commit_when_due()
+        self._commits.when_due()
 
     def drain(self, after_loop: Callable[[], None] = lambda: None) -> None:
         """Finish what is in flight, then commit; the next owner repeats what is unfinished."""
@@ -108,7 +118,7 @@ class Pipeline:
         if self.in_flight:
             log.warning("drain.incomplete", in_flight=self.in_flight)
         deadline_s = time.monotonic() + LAST_COMMIT_S
-        while not self._commit(self.offsets.partitions()) and time.monotonic() < deadline_s:
+        while not self._commits.now(self.offsets.partitions()) and time.monotonic() < deadline_s:
             self._source.serve_group(50)
 
     # --- in: record -> elements -> requests ---------------------------------------------------------------------
@@ -155,17 +165,20 @@ class Pipeline:
             return []
         self._begin(record, partition)
         attempts = self.offsets.guilty(partition)
-        elements = self._parser.refuse(record, attempts) if attempts else self._parser.read(record)
+        found = self._parser.refuse(record, attempts) if attempts else self._parser.read(record)
+        elements = [element for element in found if not isinstance(element, Skip)]
         since_us = min([at for element in elements if (at := waits_since(element, now_us)) is not None], default=None)
         if not self.offsets.deliver(partition, record.offset, len(elements), since_us, record.leader_epoch):
             return []
+        for skip in found:
+            if isinstance(skip, Skip):
+                self._metrics.skipped(record.topic, skip.reason)
         return [Entry(element, record, epoch, now_us) for element in elements]
 
     def _begin(self, record: Record, partition: Partition) -> None:
         """Store the attempt before a record is read that might end this process."""
         if (commit := self.offsets.begin(partition, record.offset)) is not None:
-            stored = self._source.commit({partition: commit}, wait=True)
-            self.offsets.committed({partition: commit}, confirmed=stored)
+            self._commits.attempt({partition: commit})
 
     # --- out: finished entries -> offsets -> commit -------------------------------------------------------------
 
@@ -180,9 +193,17 @@ class Pipeline:
                     raise batch.error
                 if isinstance(batch, list):
                     finished.extend(batch)
-                else:
+                elif isinstance(batch, Fence):
                     self._fences = [fence for fence in self._fences if fence is not batch]
+                else:
+                    self._settle(finished)  # a snapshot of the tracker counts what came back before
+                    finished = []
+                    self._commits.received(batch)
                 batch = self._finished.get_nowait()
+        self._settle(finished)
+
+    def _settle(self, finished: list[Entry]) -> None:
+        """Count entries that came back, and let the cache share their results."""
         if not finished:
             return
         self.in_flight -= len(finished)
@@ -193,24 +214,6 @@ class Pipeline:
         forgotten = self._duplicates.on_acknowledged(finished)  # 2. only now may the cache share the result
         if forgotten:
             self._publish(Forget(forgotten))
-
-    def _commit_when_due(self) -> None:
-        now_s = time.monotonic()
-        if now_s < self._commit_due_s:
-            return
-        self._commit_due_s = now_s + self._budget.commit_interval_ms / 1000
-        commits = self.offsets.commits()
-        if commits:  # without waiting: an unreachable broker must not stop the loop
-            stored = self._source.commit(commits, wait=False)  # 3. the group need not repeat it
-            self.offsets.committed(commits, confirmed=stored)
-
-    def _commit(self, partitions: Sequence[Partition]) -> bool:
-        """Commit what is finished in these partitions; return whether the broker stored it."""
-        commits = self.offsets.commits(partitions, ending=True)
-        if commits and not self._source.commit(commits, wait=True):
-            return False
-        self.offsets.committed(commits, confirmed=True)
-        return True
 
     # --- rebalances: called inside source.poll ----------------------------------------------------------------------
 
@@ -237,13 +240,24 @@ class Pipeline:
         self._collect_until(lambda: not self.offsets.unfinished(partitions), self._budget.revoke_timeout_ms)
         self._fence(partitions)  # what was published is still committed: the next owner does not repeat it
         self._collect_until(lambda: not self._awaiting_acks(partitions), self._budget.acknowledge_timeout_ms)
-        self._commit(partitions)
+        if not self._commits.now(partitions) or self._awaiting_acks(partitions):
+            self._take_back(partitions)
         self._release_partitions(partitions, self.offsets.forget, "partitions.revoked")
 
     def lost(self, partitions: Sequence[Partition]) -> None:
         """Fence these without a commit: another member may own them already."""
+        if self._commits.transactional:
+            self._take_back(partitions)
+            self._release_partitions(partitions, self.offsets.forget, "partitions.lost")
+            return
         self._fence(partitions)  # outcomes acknowledged after this count if the partitions come back
         self._release_partitions(partitions, self.offsets.lose, "partitions.lost")
+
+    def _take_back(self, partitions: Sequence[Partition]) -> None:
+        """Have the transaction aborted that holds outcomes of these: their next owner publishes them."""
+        if self._commits.transactional:
+            self._fence(partitions, drop=True)
+            self._collect_until(lambda: not self._awaiting_acks(partitions), self._budget.acknowledge_timeout_ms)
 
     def _collect_until(self, condition: Callable[[], bool], timeout_ms: int) -> None:
         """Settle until the condition holds or the time is over: the group waits."""
@@ -252,9 +266,9 @@ class Pipeline:
             self._collect_finished(0.01)
             self._inference.submit(self._duplicates.recheck(self._clock.now_us()))
 
-    def _fence(self, partitions: Sequence[Partition]) -> None:
-        """Stop publishing outcomes of these partitions."""
-        fence = Fence({p: epoch for p in partitions if (epoch := self.offsets.epoch(p)) is not None})
+    def _fence(self, partitions: Sequence[Partition], *, drop: bool = False) -> None:
+        """Stop publishing outcomes of these partitions; `drop`: also those that no transaction has committed."""
+        fence = Fence({p: epoch for p in partitions if (epoch := self.offsets.epoch(p)) is not None}, drop)
         self._fences.append(fence)
         self._publish(fence)
 

@@ -5,9 +5,11 @@ acknowledged all its records. Outcomes of one item_key leave in raw order: a cor
 corrects. An outcome that is too large for its topic is replaced by a smaller one.
 """
 
-from collections import Counter, deque
+from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
+from typing import cast
 
 import structlog
 
@@ -19,10 +21,12 @@ from earlybird.stream.observability.logging import failure
 from earlybird.stream.observability.metrics import Metrics
 from earlybird.stream.parsing.records import Deletion, Readable, Refusal
 from earlybird.stream.ports import Clock, Outgoing, Partition, Sink
+from earlybird.stream.stage.chains import Chains, RecordChains
 from earlybird.stream.stage.dead_letter import fitted, poisoned, rejection_of
 from earlybird.stream.stage.messages import (
     Answer,
     Answers,
+    CommitTransaction,
     Control,
     Entries,
     Entry,
@@ -30,6 +34,7 @@ from earlybird.stream.stage.messages import (
     Fence,
     Forget,
     FromPublisher,
+    Prepare,
     Stop,
     ToPublisher,
     observed_us,
@@ -42,6 +47,7 @@ from earlybird.stream.stage.outcome import (
     signal_fields,
     signal_record,
 )
+from earlybird.stream.stage.transactions import TransactionalSink, TransactionSteps
 
 log = structlog.get_logger(__name__)
 
@@ -63,7 +69,8 @@ class Publisher:
         self._clock, self._metrics = clock, metrics
         self._answers: dict[int, Answer] = {}  # by ticket, until the consumer forgets it
         self._waiting: dict[int, list[Entry]] = {}  # ticket -> entries without an answer
-        self._chains: dict[str, deque[Entry]] = {}  # item_key -> entries not sent yet, in raw order
+        self._transactions = TransactionSteps(sink, self.finished.put) if isinstance(sink, TransactionalSink) else None
+        self._chains = Chains() if self._transactions is None else RecordChains()
         self._fenced_epochs: dict[Partition, int] = {}
         self._unacked = Counter[Partition]()  # entries that the broker has not acknowledged yet
         self._fences: list[Fence] = []  # with outcomes not acknowledged yet
@@ -93,6 +100,8 @@ class Publisher:
             self._finished = []
         if self._fences:
             self._return_fences()
+        if self._transactions is not None:
+            self._transactions.run_once()
 
     def _receipts(self) -> list[object]:
         try:
@@ -112,8 +121,7 @@ class Publisher:
     def _handle(self, message: ToPublisher) -> None:
         match message:
             case Entries(entries):
-                for entry in entries:
-                    self._accept(entry)
+                self._accept(entries)
             case Answers(answers):
                 for answer in answers:
                     self._answer(answer)
@@ -123,44 +131,56 @@ class Publisher:
             case Fence(epochs):
                 self._fenced_epochs.update(epochs)
                 self._fences.append(message)
+                if message.drop:
+                    self._drop(lambda entry: self._is_fenced(entry))
             case Control(heartbeat):
                 self._send(Outgoing(self._control_topic, heartbeat.worker.encode(), encode(heartbeat)))
+            case Prepare() | CommitTransaction():
+                assert self._transactions is not None, f"no transactions, was {message}. This is a bug."
+                self._transactions.handle(message)
             case Stop():
                 self._stopping = True
+                self._drop(lambda _: True)  # nobody commits it any more
 
-    def _accept(self, entry: Entry) -> None:
-        if entry.ticket is not None:
-            if entry.answer is not None:  # a cache hit
-                self._answers[entry.ticket] = entry.answer
-            entry.answer = self._answers.get(entry.ticket)
-            if entry.answer is None:
-                self._waiting.setdefault(entry.ticket, []).append(entry)
-        item_key = entry.element.item_key
-        if item_key is None:
-            self._publish(entry)
-            return
-        self._chains.setdefault(item_key, deque()).append(entry)
-        self._publish_ready(item_key)
+    def _accept(self, entries: list[Entry]) -> None:
+        self._chains.add(entries)
+        for entry in entries:
+            if entry.ticket is not None:
+                if entry.answer is not None:  # a cache hit
+                    self._answers[entry.ticket] = entry.answer
+                entry.answer = self._answers.get(entry.ticket)
+                if entry.answer is None:
+                    self._waiting.setdefault(entry.ticket, []).append(entry)
+            self._publish_leaving(entry)
 
     def _answer(self, answer: Answer) -> None:
         self._answers[answer.ticket] = answer
         for entry in self._waiting.pop(answer.ticket, ()):
             entry.answer = answer
-            item_key = entry.element.item_key
-            assert item_key is not None, "only readable entries wait. This is a bug."
-            self._publish_ready(item_key)
+            self._publish_leaving(entry)
 
-    def _publish_ready(self, item_key: str) -> None:
-        """Publish the head of this key's chain as long as its outcome is known."""
-        chain = self._chains.get(item_key)
-        while chain and (chain[0].ticket is None or chain[0].answer is not None):
-            self._publish(chain.popleft())
-        if not chain:
-            self._chains.pop(item_key, None)
+    def _publish_leaving(self, entry: Entry) -> None:
+        """Publish what can leave now that this entry was added or answered."""
+        for leaving in self._chains.leaving(entry):
+            self._publish(leaving)
+
+    def _is_fenced(self, entry: Entry) -> bool:
+        return entry.epoch <= self._fenced_epochs.get(entry.partition, -1)
+
+    def _drop(self, unwanted: Callable[[Entry], bool]) -> None:
+        """Take back what no transaction has committed of these entries; they come back fenced."""
+        if self._transactions is None:
+            return
+        for entry in self._transactions.drop(cast(Callable[[object], bool], unwanted)):
+            assert isinstance(entry, Entry), "receipts are entries. This is a bug."
+            if entry.unacknowledged:  # an entry may have two records
+                entry.unacknowledged, entry.fenced = 0, True
+                self._unacked[entry.partition] -= 1
+                self._finished.append(entry)
 
     def _publish(self, entry: Entry) -> None:
         partition = entry.partition
-        if entry.epoch <= self._fenced_epochs.get(partition, -1):
+        if self._is_fenced(entry):
             entry.fenced = True
             self._finished.append(entry)
             return

@@ -12,6 +12,8 @@ from earlybird.engine.runtime import tune_interpreter
 from earlybird.engine.text.encoder import TextEncoder
 from earlybird.engine.text.tokenizer import duplicate_key
 from earlybird.stream.config.settings import Settings
+from earlybird.stream.feeds.reader import Reader
+from earlybird.stream.feeds.registry import topic_parsers
 from earlybird.stream.observability.figures import Values
 from earlybird.stream.observability.health import Readiness
 from earlybird.stream.observability.logging import worker_name
@@ -28,6 +30,9 @@ from earlybird.stream.stage.messages import Answers, Failed, Inference, Stop
 from earlybird.stream.stage.outcome import Origin
 from earlybird.stream.stage.pipeline import Pipeline
 from earlybird.stream.stage.publisher import Publisher
+from earlybird.stream.stage.transactions import TransactionalSink
+
+SINK_COUNTERS = ("errors", "produced_again", "transactions_committed", "transactions_aborted")
 
 
 class TextSide(Protocol):
@@ -118,9 +123,10 @@ class Stage:
             self._publisher.finished,
             clock,
             metrics,
-            limits_of(settings, engine.languages),
+            reader_of(settings, engine.languages),
             _budget(settings),
             lateness or _lateness(settings),
+            transactional=isinstance(sink, TransactionalSink),
         )
         interval_ms = settings.timing.heartbeat_interval_ms
         self._max_in_flight = settings.limits.max_in_flight
@@ -197,7 +203,7 @@ class Stage:
             **_figures_of(
                 "source", self._source, "out_of_range", "topics_recreated", "commits_accepted", "commits_refused"
             ),
-            **_figures_of("sink", self._sink, "errors", "produced_again"),
+            **_figures_of("sink", self._sink, *SINK_COUNTERS),
             **{f"cache.{name}": value for name, value in getattr(self._cache, "figures", {}).items()},
         }
 
@@ -208,14 +214,15 @@ def _figures_of(name: str, client: object, *counters: str) -> Values:
     return {f"{name}.{key}": value for key, value in values.items()}
 
 
-def limits_of(settings: Settings, languages: Sequence[str] = ()) -> Limits:
-    """Build the limits for refusing records before the model, which reads these languages."""
+def reader_of(settings: Settings, languages: Sequence[str] = ()) -> Reader:
+    """Build the reader of the raw topics, for a model that reads these languages."""
     age_s = settings.limits.max_age_s
-    return Limits(
+    limits = Limits(
         max_record_bytes=settings.limits.max_record_bytes,
         max_age_us=None if age_s is None else round(age_s * 1_000_000),
         languages=tuple(languages),
     )
+    return Reader(limits, topic_parsers({topic.name: topic.format for topic in settings.topics.raw}))
 
 
 def _lateness(settings: Settings) -> ClockLateness:
@@ -230,6 +237,7 @@ def _budget(settings: Settings) -> Budget:
     return Budget(
         max_in_flight=settings.limits.max_in_flight,
         poll_timeout_ms=timing.poll_timeout_ms,
+        transaction_interval_ms=timing.transaction_interval_ms,
         commit_interval_ms=timing.commit_interval_ms,
         revoke_timeout_ms=timing.revoke_timeout_ms,
         shutdown_timeout_ms=round(timing.drain_timeout_s * 1000),

@@ -62,15 +62,23 @@ class Live:
     """A Feed from Kafka; the reading thread selects records, the strategy's decodes them."""
 
     def __init__(
-        self, reader: Reader, buffer: Buffer, freshness: Freshness, clock: Clock, held: LruSet | None = None
+        self,
+        reader: Reader,
+        buffer: Buffer,
+        freshness: Freshness,
+        clock: Clock,
+        held: LruSet | None = None,
+        *,
+        read_committed: bool = True,
     ) -> None:
-        """The reader fills this buffer.
+        """The reader fills this buffer. `read_committed`: it waits for the commits of transactions.
 
         `held`: items that the strategy acts upon; its size is the number of items to remember.
         """
         self.events = reader.events
         self._reader, self._buffer, self._freshness, self._clock = reader, buffer, freshness, clock
         self._delivered_items = LruSet(REMEMBERED) if held is None else LruSet(held.size, held)
+        self._read_committed = read_committed
         self._measured: deque[int] = deque(maxlen=_MEASURED)
         self._delivered = self._stale = self._unreadable = 0
         self._announced_caught_up = False
@@ -198,7 +206,7 @@ class Live:
             self._unreadable += 1
             log_unreadable(record, error)
             return None
-        return Received.of(signal, available_us(record, signal))
+        return Received.of(signal, available_us(record, signal, read_committed=self._read_committed))
 
     def _fresh(self, received: Received) -> bool:
         age_us, limit_us = self._clock.now_us() - received.available_us, self._freshness.max_age_us

@@ -18,8 +18,8 @@ class Received(Signal):
     WIRE: ClassVar[type[Message]] = Signal
 
     available_us: EpochUs
-    """The broker's append time (whole milliseconds, as Kafka keeps it), or the text's last edit if that is later. A
-    replay adds the latency that was asked for."""
+    """The broker's append time (whole milliseconds, as Kafka keeps it), or the text's last edit if that is later. Of a
+    signal in a transaction: not before that was due to be committed. A replay adds the latency that was asked for."""
 
     @classmethod
     def of(cls, signal: Signal, available_us: int) -> Self:

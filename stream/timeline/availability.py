@@ -8,7 +8,7 @@ by `updated_us`.
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -25,6 +25,8 @@ append time, else ingested_us; for signals the broker's."""
 
 QUANTILES = 1_000
 AVAILABLE = "available-us"  # header of a replay's records
+COMMITTED = "committed-us"
+"""Header of records in transactions: when theirs is due, the earliest instant at which it is committed."""
 _DIGITS = 16  # most digits of an instant until 2100
 _TIMES = re.compile(rb'"(ingested_us|updated_us)"[ \t\r\n]*+:[ \t\r\n]*+(\d{15,16})(?!\d)')
 
@@ -51,14 +53,18 @@ class DatedRecord:
     signal: Signal | None = None  # the record's signal, where that dated it
 
 
-def date_raw(stamped: StampedRecord, rule: Rule) -> DatedRecord:
-    """Date a record of a raw topic.
+TimesOf = Callable[[Record], list[dict[str, Any]] | None]
+"""Function that returns the times of a record's items, None for a record of our own format."""
+
+
+def date_raw(stamped: StampedRecord, rule: Rule, times_of: TimesOf = lambda _: None) -> DatedRecord:
+    """Date a record of a raw topic; `times_of` knows the vendors' formats.
 
     A record that holds several items is available when the last of them is. One without any time in it gets the
     broker's.
     """
     record = stamped.record
-    items = _items(record.value)
+    items = _items(record.value) if (times := times_of(record)) is None else times
     ingested = [at for item in items if (at := plausible_us(item.get("ingested_us"))) is not None]
     by_broker = rule == "appended" or (rule == "auto" and stamped.appended) or not ingested
     base_us = broker_us(record) if by_broker else max(ingested)
@@ -72,12 +78,14 @@ def date_raw(stamped: StampedRecord, rule: Rule) -> DatedRecord:
     )
 
 
-def available_us(record: Record, signal: Signal) -> int:
+def available_us(record: Record, signal: Signal, *, read_committed: bool = True) -> int:
     """Return when this signal could be known.
 
-    That is once the broker had it, and not before its text's last edit.
+    That is once the broker had it, and not before its text's last edit. With `read_committed`, a signal in a
+    transaction is not available before that is due.
     """
-    return max(appended_us(record) or signal.ts.emitted_us, signal.ts.updated_us or 0)
+    at_us = appended_us(record) if read_committed else broker_us(record)
+    return max(at_us or signal.ts.emitted_us, signal.ts.updated_us or 0)
 
 
 def date_signal(record: Record, signal: Signal, rule: Rule) -> DatedRecord:
@@ -89,16 +97,22 @@ def date_signal(record: Record, signal: Signal, rule: Rule) -> DatedRecord:
 
 
 def appended_us(record: Record) -> int | None:
-    """Return when the broker had this signal; None without a time.
+    """Return when readers of committed records could have this signal; None without a time.
 
-    A replay's record carries the instant in a header, because Kafka would round it. A foreign header of that name may
-    hold anything, and is ignored.
+    That is the broker's append time or, in a transaction, when that was due to be committed: the commit itself leaves
+    no record that a client can read. A replay's record carries the instant in a header, because Kafka would round it. A
+    foreign header of these names may hold anything, and is ignored.
     """
+    return _instant(record, AVAILABLE) or max(broker_us(record), _instant(record, COMMITTED)) or None
+
+
+def _instant(record: Record, header: str) -> int:
+    """Return the instant in a header; 0 without a plausible one."""
     for name, value in record.headers:
-        if name == AVAILABLE:
-            replayed_us = plausible_us(int(value)) if value and len(value) <= _DIGITS and value.isdigit() else None
-            return replayed_us or broker_us(record) or None
-    return broker_us(record) or None
+        if name == header:
+            at_us = plausible_us(int(value)) if value and len(value) <= _DIGITS and value.isdigit() else None
+            return at_us or 0
+    return 0
 
 
 def broker_us(record: Record) -> int:
@@ -164,11 +178,13 @@ class Empirical:
 
 
 def stage_latency_us(record: Record, signal: Signal) -> int | None:
-    """Return the live run's time from reading the raw record to the broker's append.
+    """Return the live run's time from raw record to availability of the signal.
 
     None without a timestamp.
     """
-    return None if record.timestamp_us is None else record.timestamp_us - signal.ts.consumed_us
+    if record.timestamp_us is None:
+        return None
+    return max(record.timestamp_us, _instant(record, COMMITTED)) - signal.ts.consumed_us
 
 
 def _items(value: bytes | None) -> list[dict[str, Any]]:

@@ -169,6 +169,11 @@ def test_systemd_takes_the_unit(tool: Callable[[str], str], tmp_path: Path) -> N
     assert ran.returncode == 0 and not ran.stderr, ran.stderr
 
 
+def _constant(name: str) -> str:
+    """transactionalId -> TRANSACTIONAL_ID."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).upper()
+
+
 class Cluster:
     """A real Kafka with the topics and users of the manifests, which refuses all else."""
 
@@ -216,12 +221,12 @@ class Cluster:
         for acl in user["spec"]["authorization"]["acls"]:
             for operation in acl["operations"]:
                 yield AclBinding(
-                    ResourceType[acl["resource"]["type"].upper()],
+                    ResourceType[_constant(acl["resource"]["type"])],
                     acl["resource"]["name"],
-                    ResourcePatternType[acl["resource"]["patternType"].upper()],
+                    ResourcePatternType[{"literal": "LITERAL", "prefix": "PREFIXED"}[acl["resource"]["patternType"]]],
                     f"User:{user['metadata']['name']}",
                     "*",
-                    AclOperation[re.sub(r"(?<!^)(?=[A-Z])", "_", operation).upper()],
+                    AclOperation[_constant(operation)],
                     AclPermissionType.ALLOW,
                 )
 

@@ -18,7 +18,7 @@ from earlybird.stream.adapters.topics import create_topics, stage_topics
 from earlybird.stream.config.settings import Settings
 from earlybird.stream.observability.metrics import Metrics
 from earlybird.stream.ports import Outgoing, Record
-from earlybird.stream.run_worker import open_cache
+from earlybird.stream.run_worker import open_cache, open_sink
 from earlybird.stream.service import load_engine, origin_of
 from earlybird.stream.stage.stage import Stage
 from whole_audit import Audit
@@ -85,23 +85,24 @@ class Ground:
             "KAFKA__OPTIONS__SESSION_TIMEOUT_MS": "1500",
         } | more
 
-    def publish(self, items: Sequence[dict[str, Any]]) -> None:
-        """All acknowledged when this returns."""
+    def publish(self, items: Sequence[dict[str, Any] | list[dict[str, Any]]]) -> None:
+        """Items, or arrays of them; all acknowledged when this returns."""
         sink = KafkaSink(self.bootstrap_servers)
         for one in items:
-            sink.send(Outgoing(self.news, one["item_key"].encode(), json.dumps(one).encode()))
+            first = one[0] if isinstance(one, list) else one
+            sink.send(Outgoing(self.news, first["item_key"].encode(), json.dumps(one).encode()))
         settle(sink)
         sink.close()
 
-    def watch(self) -> "Watch":
+    def watch(self, *, read_committed: bool = True) -> "Watch":
         """Reads what is published from now on back to the beginning."""
-        return Watch(self)
+        return Watch(self, read_committed=read_committed)
 
 
 class Watch:
     """The audit of one ground, read on as a test goes on. Use as a context manager."""
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, ground: Ground, *, read_committed: bool = True) -> None:
         self.audit = Audit()
         self.signals: list[Record] = []  # of the signals topic, in order per partition
         self._add = {
@@ -111,7 +112,11 @@ class Watch:
             ground.dlq: self.audit.add_rejection,
         }
         self._tail = Tail(
-            ground.bootstrap_servers, list(self._add), start="beginning", options={"fetch.wait.max.ms": 10}
+            ground.bootstrap_servers,
+            list(self._add),
+            start="beginning",
+            read_committed=read_committed,
+            options={"fetch.wait.max.ms": 10},
         )
 
     @property
@@ -209,7 +214,7 @@ class Worker:
             engine,
             origin_of(engine, settings),
             self._source,
-            KafkaSink(kafka.bootstrap_servers, options=kafka.options),
+            open_sink(settings),
             self.cache,
             SystemClock(),
             self.metrics,
@@ -258,6 +263,8 @@ QUICK = {
     "group.consumer.min.session.timeout.ms": "1000",
     "group.consumer.session.timeout.ms": "1500",
     "log.cleaner.backoff.ms": "100",
+    # A transaction that is too old is looked for this often, every 10 s by default.
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "200",
 }
 
 

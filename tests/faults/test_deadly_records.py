@@ -10,7 +10,7 @@ from earlybird.schemas.rejection import Reason, Rejection
 from earlybird.stream.adapters.tail import Tail
 from earlybird.stream.stage.offsets import REFUSE_AFTER, SUSPECT_AFTER
 
-pytestmark = [pytest.mark.faults, pytest.mark.broker, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.faults, pytest.mark.broker, pytest.mark.timeout(600)]
 
 TEXTS = 60
 DEADLY = (11, 40)
@@ -30,16 +30,18 @@ sys.exit(main(["run"]))
 """
 
 
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
 def test_deadly_texts_are_dead_letters_and_the_others_have_their_signals(
-    ground: Any, start_stage: Callable[..., Any], make_item: Callable[..., dict[str, Any]]
+    ground: Any, start_stage: Callable[..., Any], make_item: Callable[..., dict[str, Any]], delivery: str
 ) -> None:
     """The process is started again, as a supervisor does; the number of its deaths is bounded."""
+    settings = ground.environment(DELIVERY=delivery, INSTANCE="one")
     headlines = {number: f"Acme segfault {number}" for number in DEADLY}
     ground.publish([make_item(number, headlines.get(number)) for number in range(TEXTS)])
     deaths = 0
     with ground.watch() as watch:
         while True:
-            stage = start_stage(ground.bootstrap_servers, ["-c", CODE], **ground.environment())
+            stage = start_stage(ground.bootstrap_servers, ["-c", CODE], **settings)
             watch.until(lambda stage=stage: stage.process.poll() is not None or watch.answered == TEXTS)
             if watch.answered == TEXTS:
                 break
@@ -47,7 +49,7 @@ def test_deadly_texts_are_dead_letters_and_the_others_have_their_signals(
             assert deaths <= SUSPECT_AFTER + REFUSE_AFTER * len(DEADLY), "a crash loop"
         found = watch.until_answered(TEXTS)
         assert stage.end() == 0
-        assert found.balanced
+        assert found.balanced and (delivery == "at_least_once" or not found.repeated)
     tail = Tail(ground.bootstrap_servers, [ground.dlq], start="beginning", options={"fetch.wait.max.ms": 10})
     letters: list[Rejection] = []
     while len(letters) < len(DEADLY):

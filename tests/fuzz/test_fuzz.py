@@ -18,7 +18,7 @@ from mutation import Mutator, shrunk
 
 CRASHES = Path(__file__).parent / "crashes"
 COUNT = int(os.environ.get("EARLYBIRD_FUZZ", "20000"))
-SLOW = {"outcomes": 10}  # a target that takes so many times as long gets so many times fewer
+SLOW = {"outcomes": 10, "vendors": 20}  # a target that takes so many times as long gets so many times fewer
 SEED = os.environ.get("EARLYBIRD_FUZZ_SEED", "1")
 WARM = 500  # inputs after which tables and caches stand
 GROWTH_MB = 256  # of memory, for caches that are bounded

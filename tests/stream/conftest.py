@@ -22,6 +22,7 @@ from earlybird.stream.adapters.embedded import EmbeddedBroker
 from earlybird.stream.adapters.kafka_sink import KafkaSink
 from earlybird.stream.adapters.memory import MemoryCache, MemorySink, MemorySource
 from earlybird.stream.adapters.tail import Tail
+from earlybird.stream.feeds.reader import Reader
 from earlybird.stream.observability.metrics import Metrics
 from earlybird.stream.parsing.records import Limits
 from earlybird.stream.ports import Commit, DuplicateCache, Outgoing, Partition, Record
@@ -88,7 +89,7 @@ class World:
         committed: dict[Partition, Commit] | None = None,
         cache: DuplicateCache | None = None,
         budget: Budget | None = None,
-        limits: Limits | None = None,
+        read: Reader | None = None,
         lateness: LatenessPolicy | None = None,
         longest_wait_s: float = 600.0,
     ) -> None:
@@ -132,7 +133,7 @@ class World:
             self.publisher.finished,
             self.clock,
             metrics,
-            limits or Limits(),
+            read or Reader(Limits()),
             budget or Budget(commit_interval_ms=0, revoke_timeout_ms=1, acknowledge_timeout_ms=1),
             lateness,
         )

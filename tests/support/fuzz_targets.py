@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from hashlib import blake2b
+from pathlib import Path
 
 from earlybird.engine.engine import BUNDLED_FOLDER
 from earlybird.engine.text import tokenizer
@@ -18,7 +19,9 @@ from earlybird.schemas.signal import ExitReason, Signal
 from earlybird.schemas.symbols import canonical_symbol
 from earlybird.stream.adapters.cache_codec import EntryCodec
 from earlybird.stream.adapters.memory import MemorySink
-from earlybird.stream.parsing.records import Limits, Readable, Refusal
+from earlybird.stream.feeds import registry
+from earlybird.stream.feeds.reader import Reader
+from earlybird.stream.parsing.records import Limits, Readable, Refusal, Skip
 from earlybird.stream.ports import First, Position, Record
 from earlybird.stream.stage import commit_map
 from earlybird.stream.stage.guarded_parser import GuardedParser
@@ -26,12 +29,13 @@ from earlybird.stream.stage.messages import Entry
 from earlybird.stream.stage.trace_context import carried
 from earlybird.stream.timeline.instants import FEED_FORMS, feed_us
 from outcome_check import check, outcomes_of
+from project import ROOT
 from raw_records import NEWS, NOW_US, TWEET, written
 
 Target = Callable[[bytes], object]
 
 ENCODER = TextEncoder(NATURAL_2, assembly("parts-v2"), tokenizer.bundled(BUNDLED_FOLDER), max_tokens=80)
-_PARSER = GuardedParser(ENCODER, Limits())
+_PARSER = GuardedParser(ENCODER, Reader(Limits()))
 _CACHE = EntryCodec("secret", 8)
 _VERDICT = Verdict(0, 2, (0.1, 0.2, 0.7), (0.1, 0.2, 0.7), 8, ExitReason.LAST_LAYER, 0.5)
 _FIRST = First("wire:1", Position("news.raw", 0, 1), NOW_US, _VERDICT)
@@ -46,7 +50,7 @@ def outcomes(value: bytes) -> None:
 def token_ids(value: bytes) -> None:
     """Parsing and tokenising: no exception of ours is turned into a dead letter."""
     record = _record(value)
-    entries = [Entry(element, record, 1, NOW_US) for element in _PARSER.read(record)]
+    entries = [Entry(each, record, 1, NOW_US) for each in _PARSER.read(record) if not isinstance(each, Skip)]
     _PARSER.encode(entries)
     for entry in entries:
         refused = isinstance(entry.element, Refusal) and entry.element.reason is Reason.POISON
@@ -118,10 +122,26 @@ def headers(value: bytes) -> None:
         assert passed is not None and passed.isascii()
 
 
+def vendors(value: bytes) -> None:
+    """Every vendor's parser, alone and with a feed's memory: a result for any bytes, and for those of an element."""
+    for name in registry.names():
+        parse = registry.parser(name)
+        found = list(parse(value, NOW_US))
+        assert found and len(list(registry.feed_parser(name)(value, NOW_US))) >= len(found)
+        assert all(list(parse(parsed.part, NOW_US)) for parsed in found[:3] if parsed.part is not None)
+
+
 TARGETS: Mapping[str, Target] = {
     each.__name__: each
-    for each in (outcomes, token_ids, cleaned, messages, metadata, entries, instants, names, headers)
+    for each in (outcomes, token_ids, cleaned, messages, metadata, entries, instants, names, headers, vendors)
 }
+
+
+def _first_record(path: Path) -> bytes:
+    """The first record in a table of a vendor's cases."""
+    record = json.loads(path.read_text(encoding="utf-8"))[0]["record"]
+    return (record if isinstance(record, str) else json.dumps(record)).encode()
+
 
 _SIGNAL = outcomes_of(Record("news.raw", 0, 7, b"wire:1", written(NEWS), NOW_US), MemorySink())[0]
 _PAGE = '"<p>Acme &amp; Bolt <b>cut</b> 12% of jobs</p><script>x</script>"'
@@ -141,6 +161,7 @@ SEEDS: tuple[bytes, ...] = (
     b"2026-11-28T10:00:00.123+01:00",
     b"Sat, 28 Nov 2026 10:00:00 EST",
     b"1770000000.5",
+    *(_first_record(path) for path in sorted((ROOT / "tests" / "stream" / "feeds" / "fixtures").glob("*.json"))),
 )
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from earlybird.schemas.codec import DecodeError, decode
 from earlybird.schemas.rejection import Reason, Rejection
 from earlybird.schemas.signal import ExitReason, RawPosition, Signal
-from earlybird.stream.parsing.records import Limits, read
+from earlybird.stream.feeds.reader import Reader
+from earlybird.stream.parsing.records import Limits, Skip
 from earlybird.stream.ports import Position, Record
 
 
@@ -27,14 +28,14 @@ class Audit:
     first_us: int | None = None  # append times of the first and the last outcome
     last_us: int | None = None
     unreadable: int = 0  # records of the stage's topics that are not its messages
-    limits: Limits = field(default_factory=Limits)
+    read: Reader = field(default_factory=lambda: Reader(Limits()))
     _rejected: set[Position] = field(default_factory=set)
     _differing: list[Position] = field(default_factory=list)  # published twice with different digests
     _hurried: set[Position] = field(default_factory=set)  # a deadline or shedding affected an outcome
 
     def add_raw(self, record: Record) -> None:
         """Add one record of a raw topic."""
-        self.raw.update(element.position for element in read(record, self.limits))
+        self.raw.update(element.position for element in self.read(record) if not isinstance(element, Skip))
 
     def add_signal(self, record: Record) -> None:
         """Add one record of the signals topic."""

@@ -4,7 +4,10 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -37,6 +40,7 @@ OPERATIONS = {
     "Describe": (ResourceType.TOPIC, AclOperation.DESCRIBE),
     "DescribeConfigs": (ResourceType.TOPIC, AclOperation.DESCRIBE_CONFIGS),
     "Read on group": (ResourceType.GROUP, AclOperation.READ),
+    "Write on transactionalId": (ResourceType.TRANSACTIONAL_ID, AclOperation.WRITE),
 }
 ITEM = {
     "item_key": "wire:1", "source": "wire", "source_item_id": "1", "item_type": "news", "lang": "en",
@@ -89,6 +93,26 @@ def succeeded(command: Sequence[str], environment: dict[str, str]) -> str:
     return ended.stdout
 
 
+@contextmanager
+def served(content: bytes) -> Iterator[str]:
+    """Address of a server that answers every request with this."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/"
+    server.shutdown()
+    server.server_close()
+
+
 def user(command: str) -> str:
     return command.replace(" ", "-")
 
@@ -97,8 +121,9 @@ def acls(name: str, needed: dict[str, tuple[str, ...]]) -> Iterator[AclBinding]:
     for operation, resources in needed.items():
         kind, allowed = OPERATIONS[operation]
         for resource in resources:
+            pattern = ResourcePatternType.PREFIXED if resource.endswith("*") else ResourcePatternType.LITERAL
             yield AclBinding(
-                kind, resource, ResourcePatternType.LITERAL, f"User:{name}", "*", allowed, AclPermissionType.ALLOW
+                kind, resource.removesuffix("*"), pattern, f"User:{name}", "*", allowed, AclPermissionType.ALLOW
             )
 
 
@@ -138,6 +163,11 @@ def test_documented_permissions_suffice(guarded: Guarded, start_stage: Callable[
     assert "Norvex cuts outlook" in guarded.run("say", "Norvex cuts outlook", "--timeout", "60")
     assert stage.end() == 0
     assert "AUTHORIZATION" not in stage.log.read_text()
+    exact = {"DELIVERY": "exactly_once", "INSTANCE": "worker-1", "LOG__LEVEL": "info"}
+    stage = start_stage("", **guarded.settings("run exactly_once") | exact)
+    assert "Norvex opens a plant" in guarded.run("say", "Norvex opens a plant", "--timeout", "60")
+    assert stage.end() == 0
+    assert "AUTHORIZATION" not in stage.log.read_text()
     views = start_stage("", VIEWS, **guarded.settings("views") | {"LOG__LEVEL": "info"})
     views.wait_for("views.started", 60)
     tail = Tail(guarded.open, ["views.sentiment"], start="beginning")
@@ -153,3 +183,8 @@ def test_documented_permissions_suffice(guarded: Guarded, start_stage: Callable[
     guarded.run("replay recompute", "--compare", "--output", str(tmp_path / "anew"))
     assert "language" in guarded.run("dlq list")
     assert guarded.run("dlq redrive", "--reason", "language") == "redriven: 1 of 1\n"
+    with served(
+        b"<rss><channel><item><guid>u:1</guid><title>Norvex cuts outlook</title>"
+        b"<pubDate>Mon, 05 Jan 2026 10:00:00 GMT</pubDate></item></channel></rss>"
+    ) as url:
+        guarded.run("pull", "rss", url, "--since", "3650d", "--limit", "1")

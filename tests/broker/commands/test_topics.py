@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from earlybird.stream import cli
+from earlybird.stream.adapters.retention import sender_dated
 
 pytestmark = pytest.mark.broker
 
@@ -16,9 +17,9 @@ def test_topics_are_created_and_shown_as_json(
 ) -> None:
     """The second time they exist, with the broker's number of partitions; `show` finds them."""
     names = {name: unique(name) for name in ("signals", "control", "dlq")}
-    raw = unique("raw")
+    raw, vendor = unique("raw"), unique("vendor")
     monkeypatch.setenv("EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
-    monkeypatch.setenv("EARLYBIRD_TOPICS__RAW", json.dumps([{"name": raw}]))
+    monkeypatch.setenv("EARLYBIRD_TOPICS__RAW", json.dumps([{"name": raw}, {"name": vendor, "format": "alpaca"}]))
     for name, topic in names.items():
         monkeypatch.setenv(f"EARLYBIRD_TOPICS__{name.upper()}", topic)
 
@@ -27,7 +28,7 @@ def test_topics_are_created_and_shown_as_json(
         answer: dict[str, Any] = json.loads(capsys.readouterr().out)
         return answer
 
-    expected = {raw: 2, names["signals"]: 2, names["control"]: 1, names["dlq"]: 2}
+    expected = {raw: 2, vendor: 2, names["signals"]: 2, names["control"]: 1, names["dlq"]: 2}
     for partitions, outcome in (("2", "created"), ("3", "exists")):
         made = told("create", "--partitions", partitions)["topics"]
         assert {each["name"]: each["partitions"] for each in made} == expected
@@ -36,3 +37,5 @@ def test_topics_are_created_and_shown_as_json(
     assert {each["name"]: each["partitions"] for each in shown["topics"]} == expected
     assert {each["state"] for each in shown["topics"]} == {"there"}
     assert shown["signals_sender_dated"] is False
+    dated = {name: sender_dated(kafka.bootstrap_servers, name) for name in (raw, vendor)}
+    assert dated == {raw: True, vendor: False}  # where the broker's time is the items' ingest time

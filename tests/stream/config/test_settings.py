@@ -369,6 +369,7 @@ def test_what_a_missing_gpu_leaves_unused_is_said_once(monkeypatch: pytest.Monke
         ("POLICY", "fixed:99", "exit policy 'fixed:99': the model has"),
         ("MODEL", "/nope", "model: a folder required, was /nope"),
         ("HTTP__HOST", "203.0.113.7", "http: cannot listen on 203.0.113.7"),
+        ("DELIVERY", "exactly_once", "instance: required with delivery exactly_once: a name of this worker"),
     ],
 )
 @pytest.mark.parametrize("command", [["config", "check"], ["run"]], ids=["check", "run"])
@@ -421,6 +422,28 @@ def test_the_check_says_everything_at_once(
     ]  # fmt: skip
     assert [part for part in expected if part not in said] == []
     assert f"{len(expected)} settings cannot work" in said
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "complaint"),
+    [
+        ("COMMIT_MAP", "false", "commit_map: required with delivery exactly_once, was off"),
+        ("KAFKA__OPTIONS__TRANSACTION_TIMEOUT_MS", "soon", r"transaction\.timeout\.ms"),
+        ("KAFKA__OPTIONS__TRANSACTIONAL_ID", "one", r"transactional\.id: it is made of the group"),
+    ],
+)
+def test_exactly_once_has_needs_of_its_own(
+    variable: str, value: str, complaint: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Found by the check; a worker is named by its instance, or by its static membership."""
+    monkeypatch.setenv("EARLYBIRD_DELIVERY", "exactly_once")
+    monkeypatch.setenv("EARLYBIRD_KAFKA__OPTIONS__GROUP_INSTANCE_ID", "static")
+    assert load().transactional_id == "earlybird-static"
+    monkeypatch.setenv("EARLYBIRD_INSTANCE", "worker-1")
+    assert load().transactional_id == "earlybird-worker-1"
+    monkeypatch.setenv(f"EARLYBIRD_{variable}", value)
+    assert cli.main(["config", "check"]) == 2
+    assert re.search(complaint, capsys.readouterr().err)
 
 
 def test_a_port_in_use_is_noted_and_no_fault(

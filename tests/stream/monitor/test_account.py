@@ -12,6 +12,8 @@ from earlybird.schemas.rejection import Reason, Rejection
 from earlybird.schemas.signal import Model, RawPosition, Signal, SignalAction, Times
 from earlybird.stream import cli
 from earlybird.stream.adapters.kafka_sink import KafkaSink
+from earlybird.stream.feeds import registry
+from earlybird.stream.feeds.reader import Reader
 from earlybird.stream.monitor.account import Account, Elements, report
 from earlybird.stream.parsing.records import Limits
 from earlybird.stream.ports import Outgoing, Partition, Position, Record
@@ -40,7 +42,7 @@ def rejected(offset: int, index: int = 0, reason: Reason = Reason.MALFORMED, top
 
 def account(sizes: list[int], start: int = 0, **options: Any) -> Account:
     """Of a partition with records of these sizes."""
-    found = Account({RAW: Span(start, start + len(sizes))}, Limits(), **options)
+    found = Account({RAW: Span(start, start + len(sizes))}, Reader(Limits()), **options)
     for number, size in enumerate(sizes):
         found.add_raw(raw(start + number, size))
     return found
@@ -119,6 +121,21 @@ def test_repeats_that_agree_are_counted_and_those_that_differ_are_named() -> Non
     found.add_rejection(rejected(2, reason=Reason.SHED))
     assert (found.repeated, found.disagreeing) == (3, [Position("news.raw", 0, 1)])
     assert report(found)["disagreeing_at"] == ["news.raw/0/1/0"]
+
+
+def test_elements_that_concern_no_item_need_no_outcome() -> None:
+    """They are counted, keep their places, and are no repeats of what was answered."""
+    read = Reader(Limits(), {"news.raw": registry.parser("alpaca")})
+    found = Account({RAW: Span(0, 2)}, read)
+    control: dict[str, Any] = {"T": "success"}
+    for offset, value in enumerate(([control, {"T": "n", "id": 1}, control], [control])):
+        found.add_raw(record("news.raw", offset, json.dumps(value).encode()))
+    assert (report(found)["records"], report(found)["skipped"], found.missing, found.balanced) == (4, 3, 1, False)
+    assert list(found.missing_stretches()) == ["news.raw/0/0/1"]
+    found.add_rejection(rejected(0, 1))
+    assert (found.missing, found.repeated, found.balanced) == (0, 0, True)
+    found.add_rejection(rejected(0, 1))
+    assert found.repeated == 1
 
 
 def test_records_are_read_as_the_stage_reads_them(

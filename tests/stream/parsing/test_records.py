@@ -279,6 +279,13 @@ def test_a_refused_element_takes_back_the_earlier_text(
     assert language.retraction.refused == action
 
 
+@pytest.mark.parametrize("wrong", [{"updated_us": NOW_US // 1_000}, {"updated_us": "soon"}, {"revision": -1}])
+def test_a_refused_edit_that_does_not_tell_its_revision_is_no_original(wrong: dict[str, Any]) -> None:
+    """Its publication would make it older than every edit, and the text that it replaced would stand on."""
+    refused = only(news(published_us=NOW_US - 2, **wrong))
+    assert (refused.retraction.revision, refused.retraction.kind) == (0, RevisionKind.NONE)
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [

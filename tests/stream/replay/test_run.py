@@ -24,7 +24,7 @@ from earlybird.stream.archive.reader import ArchiveHistory, read_signals
 from earlybird.stream.archive.writer import Archiver
 from earlybird.stream.commands.replay import summary
 from earlybird.stream.config import settings as settings_module
-from earlybird.stream.config.settings import Settings
+from earlybird.stream.config.settings import RawTopic, Settings
 from earlybird.stream.errors import SettingsError, SourceError
 from earlybird.stream.observability.metrics import Metrics
 from earlybird.stream.ports import Commit, Outgoing, Partition, Position, Record
@@ -188,6 +188,27 @@ def test_every_record_has_its_outcome_in_order_of_availability(unbroken: Path) -
     assert manifest["counts"]["rejections"] == {"malformed": 1}
     assert {signal.run_id for signal, _ in replayed} == {"again"}
     assert len(manifest["models"]) == 1 and manifest["output"]["sha256"] and not (unbroken / ".replay").exists()
+
+
+def test_vendors_records_are_recomputed_on_any_layout(tmp_path: Path) -> None:
+    """Frames with articles, control messages, edits and garbage; what is skipped has no outcome and stops nothing."""
+
+    def article(number: int, headline: str, updated: str = "14:30:01") -> dict[str, Any]:
+        times = {"created_at": "2026-01-05T14:30:00Z", "updated_at": f"2026-01-05T{updated}Z"}
+        return {"T": "n", "id": number, "headline": headline, "symbols": ["NRVX"], **times}
+
+    values = [json.dumps([article(n, f"Norvex wins order {n}"), {"T": "success"}]).encode() for n in range(20)]
+    values += [b"\r\n", json.dumps([article(3, "Norvex loses order", "14:41:00")]).encode(), b"\xff", b"[]"]
+    records = [raw(n, NOW_US + n * SECOND_US, value=value) for n, value in enumerate(values)]
+    for name, different in (("one", {}), ("other", {"slots": 1, "max_in_flight": 4})):
+        using = settings(**different)
+        vendor = RawTopic(name="news.raw", format="alpaca")
+        using = using.model_copy(update={"topics": using.topics.model_copy(update={"raw": (vendor,)})})
+        counts = replay(tmp_path / name, records, using)["counts"]
+        assert (counts["actions"], counts["rejections"]) == ({"new": 21}, {"malformed": 1})
+    one, other = ((tmp_path / name / "signals.parquet").read_bytes() for name in ("one", "other"))
+    assert one == other
+    assert [at for _, at in signals(tmp_path / "one")] == [NOW_US + n * SECOND_US for n in (*range(20), 21)]
 
 
 def test_run_id_and_format_change_no_content(unbroken: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from earlybird.schemas.identity import digest
 from earlybird.schemas.rejection import Reason
 from earlybird.schemas.signal import SignalAction
 from earlybird.stream.errors import RecordTooLarge
+from earlybird.stream.feeds.reader import Reader
 from earlybird.stream.parsing.records import Limits
 from earlybird.stream.ports import Partition, Record
 from earlybird.stream.stage.budget import Budget
@@ -239,7 +240,7 @@ def test_the_largest_signal_fits(worlds: Worlds, make_news: News, make_record: M
     item = make_news(
         "0", None, item_type="tweet", text="Acme wins", symbols=symbols, cashtags=cashtags, revision=2**63 - 1
     )
-    world = worlds(limits=Limits(max_record_bytes=10_000_000, languages=()))
+    world = worlds(read=Reader(Limits(max_record_bytes=10_000_000, languages=())))
     world.source.append([make_record(0, item | {"lang": "x" * 35, "revision": 2**63 - 1})])
     finish(world)
     (signal,) = world.signals

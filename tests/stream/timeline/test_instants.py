@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from earlybird.stream import cli
 from earlybird.stream.commands.arguments import seconds
 from earlybird.stream.errors import FeedError, InvalidTime, SettingsError
-from earlybird.stream.publishing.field_map import FieldMap, Rule
-from earlybird.stream.publishing.files import BadLine, FeedFile, LineFormat, merged
+from earlybird.stream.publishing.field_map import FieldMap
+from earlybird.stream.publishing.files import FeedFile, merged
+from earlybird.stream.publishing.line_format import BadLine, LineFormat
 from earlybird.stream.timeline.instants import duration_us, feed_us, instant_us
 from earlybird.stream.timeline.merge import parse_bounds
 from project import ROOT
@@ -258,7 +259,7 @@ def test_what_is_no_date_is_refused_at_once(text: str) -> None:
 def test_a_pattern_that_hides_zone_or_time_is_refused_before_any_line(form: str) -> None:
     """strptime reads a zone in plain text, PM beside %H, and weeks without their day, and forgets them."""
     with pytest.raises(FeedError, match="map"):
-        Rule.parse(f"published_us=ts:{form}")
+        FieldMap([f"published_us=ts:{form}"])
 
 
 def test_zone_names_mean_the_same_on_every_machine() -> None:

@@ -1,0 +1,1 @@
+"""Parsers of vendors' records: one pure function per vendor. Read base.py first."""

@@ -1,0 +1,1 @@
+"""Live sources of vendors: streams and polled feeds to the raw topics."""

@@ -1,0 +1,192 @@
+"""Exactly-once on a real Kafka: after every fault a reader of committed records has each outcome exactly once.
+
+    KILLS=20 TEXTS=6000 .venv/bin/python -m pytest tests/faults/test_exactly_once.py -m faults -s
+
+is the longer run. What was produced twice, and aborted once, is counted beside it by a reader of all records.
+"""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.faults, pytest.mark.broker, pytest.mark.timeout(600)]
+
+KILLS = int(os.environ.get("KILLS", "2"))
+TEXTS = int(os.environ.get("TEXTS", "900"))
+Start = Callable[..., Any]
+MakeItem = Callable[..., Any]
+
+
+def settings(ground: Any, instance: str = "one", **more: str) -> dict[str, str]:
+    """Of a worker of this name."""
+    return ground.environment(DELIVERY="exactly_once", INSTANCE=instance, **more)  # type: ignore[no-any-return]
+
+
+def once(audit: Any) -> None:
+    """By raw position: nothing is missing, strange or there twice."""
+    twice = {str(position): count for position, count in audit.outcomes.items() if count > 1}
+    also_retracted = {str(position) for position in audit._rejected if position in audit.digests}
+    assert audit.balanced and not audit.strays and not twice.keys() - also_retracted, audit.report()
+    assert audit.repeated == 0
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_kills_repeat_nothing(ground: Any, start_stage: Start, make_item: MakeItem, seed: int) -> None:
+    """Killed at a random moment, again and again; the successor of the same name goes on at once."""
+    rng = random.Random(seed)
+    ground.publish([make_item(number) for number in range(TEXTS)])
+    with ground.watch() as watch, ground.watch(read_committed=False) as all_records:
+        for kill in range(1, KILLS + 1):
+            stage = start_stage(ground.bootstrap_servers, **settings(ground, TIMING__TRANSACTION_INTERVAL_MS="1000"))
+            goal = TEXTS * (kill - 1 + rng.random() * 0.8 + 0.1) / KILLS
+            all_records.until(lambda goal=goal: all_records.answered >= goal)
+            stage.end(signal.SIGKILL)
+        heir = start_stage(ground.bootstrap_servers, **settings(ground))
+        found = watch.until_answered(TEXTS)
+        assert heir.end() == 0
+        watch.until_read()
+        all_records.until_read()
+    print(f"seed {seed}: {KILLS} kills in {TEXTS} texts, aborted and produced again {all_records.audit.repeated}")
+    assert all_records.audit.repeated, "no transaction was open at a kill"
+    once(found)
+
+
+def test_zombie_changes_nothing(ground: Any, start_stage: Start, make_item: MakeItem) -> None:
+    """Stopped for longer than its session, with a transaction open, while another takes over; then it wakes up."""
+    ground.publish([make_item(number) for number in range(TEXTS)])
+    slow = {"TIMING__TRANSACTION_INTERVAL_MS": "1000"}
+    with ground.watch() as watch, ground.watch(read_committed=False) as all_records:
+        zombie = start_stage(ground.bootstrap_servers, **settings(ground, "one", **slow))
+        all_records.until(lambda: all_records.answered > TEXTS / 4)
+        zombie.process.send_signal(signal.SIGSTOP)
+        heir = start_stage(ground.bootstrap_servers, **settings(ground, "two"))
+        watch.until_answered(TEXTS)
+        zombie.process.send_signal(signal.SIGCONT)
+        ground.publish([make_item(number) for number in range(TEXTS, TEXTS + 100)])
+        found = watch.until_answered(TEXTS + 100)
+        assert zombie.end() in (0, 2)
+        assert heir.end() == 0
+        watch.until_read()
+        all_records.until_read()
+    print(f"zombie: produced again {all_records.audit.repeated}")
+    assert all_records.audit.repeated, "no transaction was open when it was stopped"
+    once(found)
+
+
+def test_transaction_that_the_broker_ended_for_its_age_is_produced_again(
+    ground: Any, start_stage: Start, make_item: MakeItem
+) -> None:
+    """Stopped for longer than transaction.timeout.ms, but not than the session: nobody takes over, it goes on."""
+    ages = {
+        "KAFKA__OPTIONS__TRANSACTION_TIMEOUT_MS": "2500",
+        "KAFKA__OPTIONS__SESSION_TIMEOUT_MS": "20000",
+        "TIMING__TRANSACTION_INTERVAL_MS": "1000",
+    }
+    ground.publish([make_item(number) for number in range(TEXTS)])
+    with ground.watch() as watch, ground.watch(read_committed=False) as all_records:
+        stage = start_stage(ground.bootstrap_servers, **settings(ground, **ages))
+        all_records.until(lambda: all_records.answered > TEXTS / 4)
+        stage.process.send_signal(signal.SIGSTOP)
+        time.sleep(4)
+        stage.process.send_signal(signal.SIGCONT)
+        found = watch.until_answered(TEXTS)
+        assert stage.end() == 0, stage.log.read_text()[-3000:]
+        watch.until_read()
+        all_records.until_read()
+    assert stage.events("transaction.expired"), stage.log.read_text()[-3000:]
+    assert all_records.audit.repeated, "no transaction was open when it was stopped"
+    once(found)
+
+
+def test_partitions_move_during_transactions(ground: Any, join: Callable[..., Any], feed: Callable[..., Any]) -> None:
+    """Workers join and leave under load; outcomes of a moved partition are committed or taken back before."""
+
+    def worker(instance: str) -> Any:
+        timing = {"transaction_interval_ms": 300, "revoke_timeout_ms": 20}
+        return join(ground, delivery="exactly_once", instance=instance, timing=timing)
+
+    with ground.watch() as watch, feed(ground) as source:
+        workers = [worker("one")]
+        watch.until(lambda: workers[0].finished)
+        for name in ("two", "three"):
+            workers.append(worker(name))
+            watch.until(lambda: workers[-1].partitions and workers[-1].finished)
+        before = watch.answered
+        workers[0].leave()
+        watch.until(lambda: watch.answered > before + 200)
+        found = watch.until_answered(source.stop())
+        for left in workers[1:]:
+            left.leave()
+        watch.until_read()
+    once(found)
+
+
+@pytest.mark.parametrize("how", ["killed", "paused"])
+def test_outage_of_the_broker_is_waited_out(
+    own_kafka: Any, make_ground: Callable[..., Any], start_stage: Start, make_item: MakeItem, how: str
+) -> None:
+    """For longer than a transaction may be open: the worker stays, or its supervisor starts it again."""
+    ground = make_ground(own_kafka)
+    ages = settings(ground, KAFKA__OPTIONS__TRANSACTION_TIMEOUT_MS="2500")
+    ground.publish([make_item(number) for number in range(TEXTS)])
+    with ground.watch() as watch:
+        stage = start_stage(ground.bootstrap_servers, **ages)
+        watch.until(lambda: watch.answered > TEXTS / 4)
+        own_kafka.kill() if how == "killed" else own_kafka.pause()
+        time.sleep(5)
+        own_kafka.start() if how == "killed" else own_kafka.resume()
+        watch.until(lambda: len(watch.audit.raw) == watch.answered or stage.process.poll() is not None)
+        if stage.process.poll() is not None:  # the outage met a commit, and nobody knew whether it had happened
+            assert stage.process.poll() == 2 and "is in doubt" in stage.log.read_text()
+            stage = start_stage(ground.bootstrap_servers, **ages)
+        found = watch.until_answered(TEXTS)
+        assert stage.end() == 0
+        watch.until_read()
+    once(found)
+
+
+def test_arrays_and_their_elements_come_once(ground: Any, start_stage: Start, make_item: MakeItem) -> None:
+    """A record with several elements may span many exits, and never two transactions."""
+    rng = random.Random(5)
+    arrays, elements = 60, 8
+    ground.publish([[make_item(array * elements + number) for number in range(elements)] for array in range(arrays)])
+    with ground.watch() as watch, ground.watch(read_committed=False) as all_records:
+        for part in (0.2, 0.5):
+            stage = start_stage(ground.bootstrap_servers, **settings(ground, TIMING__TRANSACTION_INTERVAL_MS="20"))
+            goal = arrays * elements * (part + rng.random() / 5)
+            all_records.until(lambda goal=goal: all_records.answered >= goal)
+            stage.end(signal.SIGKILL)
+        heir = start_stage(ground.bootstrap_servers, **settings(ground))
+        found = watch.until_answered(arrays * elements)
+        assert heir.end() == 0
+        watch.until_read()
+    once(found)
+
+
+def test_consumer_processes_have_each_their_transactions(ground: Any, start_stage: Start, make_item: MakeItem) -> None:
+    """Two processes around one engine, killed as a whole and started again under the same names."""
+    two = settings(ground, ENGINE__CONSUMER_PROCESSES="2", TIMING__TRANSACTION_INTERVAL_MS="1000")
+    ground.publish([make_item(number) for number in range(TEXTS)])
+    with ground.watch() as watch, ground.watch(read_committed=False) as all_records:
+        stage = start_stage(ground.bootstrap_servers, **two)
+        all_records.until(lambda: all_records.answered > TEXTS / 2)
+        stage.end(signal.SIGKILL)
+        heir = start_stage(ground.bootstrap_servers, **two)
+        found = watch.until_answered(TEXTS)
+        assert heir.end() == 0
+        watch.until_read()
+        all_records.until_read()
+    assert all_records.audit.repeated, "no transaction was open at the kill"
+    once(found)
+
+
+def test_worker_without_a_name_does_not_start(ground: Any, start_stage: Start) -> None:
+    """And says what it needs."""
+    stage = start_stage(ground.bootstrap_servers, **ground.environment(DELIVERY="exactly_once"))
+    assert stage.process.wait(60) == 2
+    assert "instance: required with delivery exactly_once" in stage.log.read_text()

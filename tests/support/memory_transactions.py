@@ -1,0 +1,91 @@
+"""A TransactionalSink in memory: what readers of committed records see, and what a broker may do to a transaction."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+from earlybird.stream.ports import Outgoing
+
+
+@dataclass(slots=True, eq=False)
+class _Kept:
+    outgoing: Outgoing
+    receipt: object
+    acknowledged: bool = False  # and its receipt returned
+    arrived: bool = False  # in the open transaction
+
+
+class MemoryTransactions:
+    """Commits into `visible`, which outlives it; aborts the next `faults` commits; is due whenever `ripe`."""
+
+    largest = 1_000_000
+    awaited: tuple[str, ...] = ()
+
+    def __init__(self, visible: list[Outgoing] | None = None) -> None:
+        self.visible: list[Outgoing] = [] if visible is None else visible
+        self.faults = self.aborted = self.committed = 0
+        self.ripe = True
+        self._open: list[_Kept] = []
+        self._later: list[_Kept] = []
+        self._held = False
+
+    def send(self, outgoing: Outgoing, receipt: object | None = None) -> None:
+        if receipt is not None:
+            self._later.append(_Kept(outgoing, receipt))
+            self._produce()
+
+    def acknowledge(self, count: int | None = None) -> None:
+        """The broker has the next records of the open transaction."""
+        for kept in [kept for kept in self._open if not kept.arrived][:count]:
+            kept.arrived = True
+
+    def receipts(self, timeout_ms: int = 0) -> list[object]:
+        self._produce()
+        new = [kept for kept in self._open if kept.arrived and not kept.acknowledged]
+        for kept in new:
+            kept.acknowledged = True
+        return [kept.receipt for kept in new]
+
+    def unacknowledged(self) -> int:
+        return len(self._open) + len(self._later)
+
+    @property
+    def due(self) -> bool:
+        return self.ripe and bool(self._open)
+
+    def hold(self) -> None:
+        self._held = True
+
+    @property
+    def settled(self) -> bool:
+        return self._held and all(kept.arrived and kept.acknowledged for kept in self._open)
+
+    def commit(self, offsets: object) -> bool:
+        if self.faults or not cast(Callable[[], bool], offsets)():
+            self.faults = max(0, self.faults - 1)
+            self._abort()
+            return False
+        self.committed += 1
+        self.visible += [kept.outgoing for kept in self._open]
+        self._open, self._held = [], False
+        return True
+
+    def drop(self, unwanted: Callable[[object], bool]) -> list[object]:
+        if any(unwanted(kept.receipt) for kept in self._open):
+            self._abort()
+        gone = [kept for kept in self._later if unwanted(kept.receipt)]
+        self._later = [kept for kept in self._later if kept not in gone]
+        return [kept.receipt for kept in gone if not kept.acknowledged]
+
+    def close(self) -> None:
+        self._open.clear()
+
+    def _abort(self) -> None:
+        self.aborted += 1
+        for kept in self._open:
+            kept.arrived = False
+        self._later, self._open, self._held = self._open + self._later, [], False
+
+    def _produce(self) -> None:
+        while self._later and not self._held:
+            self._open.append(self._later.pop(0))
