@@ -1,7 +1,7 @@
 """Table of the demo feed's odd items and their expected outcomes.
 
 Everything that a real feed does to a consumer happens once: copies, retweets, corrections, deletions, foreign text,
-garbage. The table is also the pipeline's golden test. Outcomes hold for the bundled model's text profile (natural-v2:
+garbage. The table is also the pipeline's golden test. Outcomes hold for the bundled model's text profile (natural-v3:
 case, white space, links, handles and RT marks do not count; agency prefixes do). A `hit` must have the result of the
 text that it repeats; whether the cache answers it or the model computes it again depends on timing.
 """
