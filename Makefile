@@ -25,7 +25,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.ready-all: $(VENV)/.ready
-	$(INSTALL) -e '.[engine,stream,views,pull,strategies,nautilus,bench,evaluate,docs,dev]'
+	$(INSTALL) -e '.[engine,stream,traces,registry,views,pull,strategies,nautilus,backtrader,bench,evaluate,docs,dev]'
 	@touch $@
 
 demo: setup

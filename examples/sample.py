@@ -14,7 +14,8 @@ from earlybird.testing import invented
 
 SYMBOLS = ("NRVX", "GRYF", "MERD", "QLBK", "TLMR", "CRBD", "SKYR", "FNTW", "ALTA", "BORE", "CYAN", "DELT")
 FIRST_DAY = datetime(2026, 3, 2, tzinfo=UTC)  # a Monday
-DAYS = [day for number in range(42) if (day := FIRST_DAY + timedelta(days=number)).weekday() < 5]
+GOOD_FRIDAY = datetime(2026, 4, 3, tzinfo=UTC)
+DAYS = [day for number in range(42) if (day := FIRST_DAY + timedelta(days=number)).weekday() < 5 and day != GOOD_FRIDAY]
 OPENING, CLOSING = timedelta(hours=13, minutes=30), timedelta(hours=20)  # New York, in UTC
 
 
@@ -44,3 +45,10 @@ def prices(seed: int = 7) -> pd.DataFrame:
             closing = last[symbol] = opening * (1 + 0.004 * score + random.gauss(0, 0.01))
             rows.append((symbol, pd.Timestamp(day.date()), opening, closing, closing))
     return pd.DataFrame(rows, columns=["symbol", "date", "open", "close", "adj_close"])
+
+
+def daily(symbol: str) -> pd.DataFrame:
+    """Daily bars of one symbol, by date: open, high, low, close, volume."""
+    table = prices()
+    bars = table[table["symbol"] == symbol].set_index("date")[["open", "close"]]
+    return bars.assign(high=bars.max(axis="columns"), low=bars.min(axis="columns"), volume=1_000_000)

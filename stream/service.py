@@ -67,7 +67,16 @@ def origin_of(engine: Engine, settings: Settings, run_id: str = "live") -> Origi
         knowledge_until_us=engine.knowledge_until_us,
     )
     topics = settings.topics
-    return Origin(model, engine.max_layers, engine.calibrated, run_id, topics.signals, topics.dlq, engine.rungs)
+    return Origin(
+        model,
+        engine.max_layers,
+        engine.calibrated,
+        run_id,
+        topics.signals,
+        topics.dlq,
+        engine.rungs,
+        headlines=settings.headlines,
+    )
 
 
 def _log_started(worker: str, health: HealthServer) -> None:

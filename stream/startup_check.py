@@ -14,6 +14,7 @@ from earlybird.stream.adapters.options_check import kafka_faults
 from earlybird.stream.config.report import as_message
 from earlybird.stream.config.settings import Settings
 from earlybird.stream.errors import SettingsError
+from earlybird.stream.linking.table import SymbolTable
 from earlybird.stream.observability.health import family_of
 from earlybird.stream.run_worker import open_cache
 
@@ -29,6 +30,7 @@ def check(settings: Settings, faults: Sequence[str] = (), *, model: bool) -> Non
         *_delivery_faults(settings),
         *_redis_faults(settings),
         *_engine_faults(settings),
+        *_symbol_faults(settings),
         *_http_faults(settings),
     ]
     if model or found:
@@ -70,6 +72,14 @@ def _redis_faults(settings: Settings) -> Iterator[str]:
         open_cache(settings).close()
     except SettingsError as error:
         yield str(error)
+
+
+def _symbol_faults(settings: Settings) -> Iterator[str]:
+    try:
+        if settings.symbols.table is not None:
+            SymbolTable.read(settings.symbols.table)
+    except SettingsError as error:
+        yield from str(error).splitlines()
 
 
 def _engine_faults(settings: Settings) -> Iterator[str]:

@@ -18,7 +18,7 @@ LAYERS = (
     {"timeline"},
     {"parsing", "config", "feeds"},
     {"adapters"},
-    {"publishing", "monitor", "archive"},
+    {"publishing", "monitor", "archive", "linking"},
     {"stage", "pull"},
     {"consumer_processes", "subscription", "run_worker"},
     {"service", "replay", "startup_check", "cli", "views"},
@@ -125,7 +125,10 @@ def test_package_init_files_hold_a_docstring_only() -> None:
         (("stream.ports", "stream.stage.offsets"), CLIENTS | {"torch", "transformers", "rich"}),
         (("stream.consumer_processes.consumer_process",), {"torch", "transformers"}),
         (("stream.cli",), CLIENTS | {"torch", "transformers", "rich", "pydantic_settings", "prometheus_client"}),
-        (("stream.client",), {"torch", "transformers", "redis", "pydantic_settings", "prometheus_client"}),
+        (
+            ("stream.client",),
+            {"torch", "transformers", "redis", "pydantic_settings", "prometheus_client", "opentelemetry"},
+        ),
     ],
 )
 def test_loads_without(modules: tuple[str, ...], absent: set[str]) -> None:

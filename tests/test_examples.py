@@ -1,5 +1,6 @@
 """The examples run as a user starts them."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -18,10 +19,10 @@ EXAMPLES = ROOT / "examples"
 NO_EXTRAS = "NO EXTRAS: pip install -e '.[strategies,nautilus,evaluate,dev]'"
 
 
-def run(*command: str, cwd: Path = ROOT, **environment: str) -> str:
+def run(*command: str, cwd: Path = ROOT, timeout_s: float = 100, **environment: str) -> str:
     """What a command prints. It must end well, and warn of nothing but the invented model."""
     ended = subprocess.run(
-        command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=100, check=False
+        command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=timeout_s, check=False
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert [line for line in ended.stderr.splitlines() if "replay.in_sample" not in line] == []
@@ -57,6 +58,20 @@ def test_nautilus_backtest() -> None:
     pytest.importorskip("nautilus_trader", reason=NO_EXTRAS)
     words = run(sys.executable, "examples/nautilus_backtest.py").split()
     assert words[1] == "signals," and int(words[2]) > 0
+
+
+@pytest.mark.timeout(400)  # numba compiles
+@pytest.mark.parametrize(
+    ("example", "library"),
+    [("backtrader_backtest", "backtrader"), ("vectorbt_backtest", "vectorbt"), ("zipline_pipeline", "zipline")],
+)
+def test_a_backtest_elsewhere(example: str, library: str) -> None:
+    """In the library itself, on scores of the invented recording."""
+    pytest.importorskip("exchange_calendars", reason=NO_EXTRAS)
+    if importlib.util.find_spec(library) is None:
+        pytest.skip(f"NO {library.upper()}: pip install -e '.[strategies,{library}]'")
+    words = run(sys.executable, f"examples/{example}.py", timeout_s=390, PYTHONWARNINGS="ignore").split()
+    assert int(words[0]) > 0 and words[1] == "scores,"
 
 
 def test_event_study_draws_a_picture(tmp_path: Path) -> None:
@@ -100,7 +115,10 @@ def test_a_foreign_feed_becomes_raw_items(broker: EmbeddedBroker, tmp_path: Path
     command.chmod(0o755)
     path = os.pathsep.join([str(tmp_path), os.environ["PATH"]])
     python = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    where = {"EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap_servers, "EARLYBIRD_LOG__LEVEL": "error"}
+    where: dict[str, Any] = {
+        "EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap_servers,
+        "EARLYBIRD_LOG__LEVEL": "error",
+    }
     shown = run("bash", "foreign_feed.sh", cwd=EXAMPLES, PATH=path, PYTHONPATH=python, **where)
     assert shown.startswith("published 3 texts")
     tail = Tail(broker.bootstrap_servers, ["news.raw"], start="beginning")

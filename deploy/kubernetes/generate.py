@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from earlybird.stream.adapters.topics import Topic, stage_topics
-from earlybird.stream.config.settings import Topics
+from earlybird.stream.config.topics import Topics
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

@@ -49,6 +49,10 @@ SIGNAL = {
     "emitted_us": "int64",
     "dup_of": "string",
     "model_id": "string",
+    "dup_count": "int64",
+    "relevance": "shares",
+    "headline": "string",
+    "url": "string",
 }
 FRAME = {
     "available_us": "instant",
@@ -69,6 +73,7 @@ def schema_of(pa: Any, kind: Literal["raw", "signals", "replayed", "frame"]) -> 
         "instant": pa.timestamp("us", "UTC"),
         "strings": pa.list_(pa.string()),
         "headers": pa.list_(pa.struct([("name", pa.string()), ("value", pa.binary())])),
+        "shares": pa.list_(pa.float64()),  # one per symbol
         "double": pa.float64(),
         "bool": pa.bool_(),
     }

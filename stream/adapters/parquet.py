@@ -107,6 +107,10 @@ def signal_row(signal: Signal | None) -> Row:
         "ingested_us": times.ingested_us,
         "emitted_us": times.emitted_us,
         "dup_of": None if signal.novelty is None else signal.novelty.dup_of,
+        "dup_count": None if signal.novelty is None else signal.novelty.dup_count,
+        "relevance": [symbol.relevance for symbol in signal.symbols],
+        "headline": signal.headline,
+        "url": signal.url,
         "model_id": signal.model.id,
     }
 

@@ -8,10 +8,13 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-from earlybird.stream.adapters.columns import SIGNAL
-from earlybird.stream.adapters.parquet import arrow, reading
+from earlybird.schemas.codec import DecodeError, decode
+from earlybird.schemas.signal import Signal
+from earlybird.stream.adapters.columns import SIGNAL, schema_of, table_of
+from earlybird.stream.adapters.parquet import arrow, reading, signal_row
+from earlybird.stream.adapters.signal_criteria import Criteria, matching
 from earlybird.stream.errors import SourceError
 from earlybird.stream.observability.logging import get_logger
 
@@ -23,26 +26,6 @@ _ORDER = ("available_us", "partition", "offset", "row")
 _REPEATING = ["model_sha256", "config_hash", "numerics", "model_id", "run_id"]
 _MESSAGES = 1_024  # messages read from a file at once
 _FOREVER = 2**63 - 1
-
-
-class Criteria(Protocol):
-    """Criteria of a selection that columns can decide; None means no restriction.
-
-    stream.subscription.selection.Selection is one.
-    """
-
-    @property
-    def symbols(self) -> Collection[str] | None: ...
-    @property
-    def labels(self) -> Collection[str] | None: ...
-    @property
-    def min_confidence(self) -> float: ...
-    @property
-    def sources(self) -> Collection[str] | None: ...
-    @property
-    def item_types(self) -> Collection[str] | None: ...
-    @property
-    def single_symbol(self) -> bool: ...
 
 
 class SignalFileStart(NamedTuple):
@@ -81,13 +64,16 @@ class SignalFile:
     def next_rows(self, columns: Sequence[str]) -> Any:
         """Return the next group's rows as an Arrow table, numbered in `row`.
 
-        Missing columns are null.
+        Columns that an older file lacks are read from its messages.
         """
         pa, first = self._pa, self._starts[self._group]
+        missing = [name for name in columns if name in SIGNAL and name not in self.names]
+        present = [name for name in columns if name in self.names]
         with reading(pa, self.path):
-            table = self._file.read_row_group(
-                self._group, [name for name in columns if name in self.names], use_threads=False
-            )
+            table = self._file.read_row_group(self._group, present, use_threads=False)
+            told = self._told(missing) if missing else ()
+        for column in told:
+            table = table.append_column(*column)
         self._group += 1
         return table.append_column("row", pa.array(range(first, first + table.num_rows), pa.int64()))
 
@@ -100,6 +86,13 @@ class SignalFile:
                 self._advance(row)
         value: bytes | None = self._values[row - self._values_from].as_py()
         return value
+
+    def _told(self, names: Sequence[str]) -> Iterator[tuple[str, Any]]:
+        """Yield columns of the next group as its messages tell them."""
+        (values,) = self._file.read_row_group(self._group, ["value"], use_threads=False).columns
+        schema = self._pa.schema([field for field in schema_of(self._pa, "replayed") if field.name in names])
+        table = table_of(self._pa, [signal_row(_signal(value.as_py())) for value in values], schema, str(self.path))
+        yield from zip(table.column_names, table.columns, strict=True)
 
     def _advance(self, row: int) -> None:
         group = bisect_right(self._starts, row) - 1
@@ -142,17 +135,12 @@ class Rows:
         return [chosen[name].to_pylist() for name in names]
 
     def whole(self, numbers: Sequence[int]) -> Any | None:
-        """Return these rows with all columns of a signal.
-
-        None where those columns were not read, or an older file has fewer.
-        """
+        """Return these rows with all columns of a signal; None where these were not read."""
         if not set(SIGNAL) <= set(self.table.column_names):
             return None
         if numbers[-1] - numbers[0] == len(numbers) - 1:  # contiguous, since they ascend
-            table = self.table.slice(numbers[0], len(numbers))
-        else:
-            table = self.table.take(arrow().array(numbers, "int64"))
-        return None if table["model_id"].null_count else table
+            return self.table.slice(numbers[0], len(numbers))
+        return self.table.take(arrow().array(numbers, "int64"))
 
     def message(self, number: int) -> bytes:
         """Return a row's message; fast where numbers ascend from call to call."""
@@ -183,34 +171,11 @@ def read_signal_rows(
         log.warning("archive.unreadable", path=str(places[0].path.parent), records=unreadable)
 
 
-def matching(table: Any, wanted: Criteria) -> Any:
-    """Return a boolean Arrow array of the wanted rows, like Selection.matches for each."""
-    pa = arrow()
-    pc = pa.compute
-    masks = [
-        _among(table[name].combine_chunks(), names)
-        for name, names in (("label", wanted.labels), ("source", wanted.sources), ("item_type", wanted.item_types))
-        if names is not None
-    ]
-    if wanted.min_confidence > 0.0:
-        masks.append(pc.greater_equal(table["confidence"].combine_chunks(), wanted.min_confidence))
-    symbols = table["symbols"].combine_chunks()
-    if wanted.symbols is not None:
-        # Before signal 1.1 every separator was written as a dot.
-        names = {*wanted.symbols, *(name.replace("/", ".").replace("-", ".") for name in wanted.symbols)}
-        hits = pc.list_parent_indices(symbols).filter(_among(pc.list_flatten(symbols), names))
-        masks.append(pc.is_in(pa.array(range(table.num_rows), hits.type), hits))
-    if wanted.single_symbol:
-        masks.append(pc.equal(pc.list_value_length(symbols), 1))
-    mask = pa.array([True] * table.num_rows, pa.bool_())
-    for each in masks:
-        mask = pc.and_(mask, pc.fill_null(each, False))
-    return mask
-
-
-def _among(column: Any, names: Collection[str]) -> Any:
-    pa = arrow()
-    return pa.compute.is_in(column, pa.array(sorted(names), column.type))
+def _signal(message: bytes | None) -> Signal | None:
+    try:
+        return decode(Signal, message or b"")
+    except DecodeError:
+        return None
 
 
 def _between(table: Any, start_us: int | None, end_us: int | None) -> Any:

@@ -23,6 +23,7 @@ from earlybird.stream.adapters.memory import NoCache
 from earlybird.stream.adapters.redis import RedisCache
 from earlybird.stream.bench import null
 from earlybird.stream.bench.peers import consume
+from earlybird.stream.bench.spans import span_steps
 from earlybird.stream.bench.workers import BenchTarget
 from earlybird.stream.observability.metrics import Metrics
 from earlybird.stream.parsing.records import Limits, Readable, read, text_of
@@ -42,7 +43,7 @@ T = TypeVar("T")
 class Step:
     """Measurement of one step.
 
-    Calibrations are not part of the stage: they show the upper bound of this machine.
+    Calibrations are not part of the stage, or not by default: they show what this machine can do.
     """
 
     name: str
@@ -155,7 +156,8 @@ def _outcomes(entries: list[Entry]) -> tuple[list[Outgoing], list[Step]]:
         return signals
 
     _, counted = _timed("count", count)
-    return outgoing, [built, encoded, counted]
+    traced = [_timed(name, work, True)[1] for name, work in span_steps(entries, signals)]
+    return outgoing, [built, encoded, counted, *traced]
 
 
 def _produced(target: BenchTarget, outgoing: list[Outgoing]) -> Step:

@@ -4,6 +4,7 @@
   burst    latency under a burst, with and without exits that follow the load
   flips    effect of a dtype on the labels, exit layers and probabilities of a file of texts
   stage    the whole stage, from records in to signals out
+  link     symbols linked by a table of names, per text
   replay   recomputed history, beside the live stage and a plain pipeline
 
 `earlybird bench WHAT --help` explains each.
@@ -20,6 +21,7 @@ MODULES = {
     "burst": "earlybird.engine.bench.burst_command",
     "flips": "earlybird.engine.bench.flips_command",
     "stage": "earlybird.stream.bench.stage_command",
+    "link": "earlybird.stream.bench.link_command",
     "replay": "earlybird.stream.bench.replay_command",
 }
 

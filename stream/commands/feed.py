@@ -140,7 +140,7 @@ def line_format(args: argparse.Namespace) -> LineFormat:
 
 
 def check_formats(settings: settings_module.Settings, topic: str | None) -> None:
-    """Raise FeedError for a topic that a stage with these settings would read as a vendor's."""
+    """Raise FeedError for a topic that these settings read as a vendor's."""
     named = {TOPICS["news"], TOPICS["tweet"]} if topic is None else {topic}
     for raw in settings.topics.raw:
         if raw.name in named and raw.format != registry.OWN:

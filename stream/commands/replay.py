@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--speed", type=speed, metavar="X", help="1, 10, ... times as fast as recorded; max (default)")
     parser.add_argument("--model", help="for recompute: another model")
     parser.add_argument("--policy", help="for recompute: another exit policy")
+    parser.add_argument("--symbols", type=Path, metavar="FILE", help="for recompute: another table of symbols")
     parser.add_argument("--compare", action="store_true", help="for recompute: hold every signal against the record")
     parser.add_argument("--strict", action="store_true", help="refuse in-sample, edited, cut and look-ahead replays")
     parser.add_argument("--run-id", metavar="ID", help="run_id of every signal (default: replay-TIME-RANDOM)")
@@ -63,7 +64,9 @@ def run(args: argparse.Namespace) -> int:
 
     settings = settings_module.load(args.config)
     configure_logging(settings.log.level, settings.log.format)
-    chosen = {name: value for name in ("model", "policy") if (value := getattr(args, name)) is not None}
+    chosen: dict[str, Any] = {name: value for name in ("model", "policy") if (value := getattr(args, name)) is not None}
+    if args.symbols is not None:
+        chosen["symbols"] = settings.symbols.model_copy(update={"table": args.symbols})
     if chosen and args.mode == "recorded":
         raise SettingsError(f"--{next(iter(chosen))}: recorded signals stay as they are; use it with recompute")
     settings = settings.model_copy(update=chosen)

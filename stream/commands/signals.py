@@ -156,5 +156,5 @@ def _row(outcome: Signal | Rejection, headline: str) -> Row:
         outcome,
         at_us=times.emitted_us,
         age_us=max(0, times.emitted_us - times.ingested_us),
-        headline=headline or outcome.item_key,
+        headline=headline or outcome.headline or outcome.item_key,
     )

@@ -2,11 +2,12 @@
 
   earlybird topics create --partitions 12 --replication 3
   earlybird topics create --views
+  earlybird topics create --register http://registry:8081
   earlybird topics show
 
 `create` makes missing topics and changes none; it waits 30 s for a broker, `show` 10 s. `signals` and raw topics in a
 vendor's format are created with the broker's append time. Raw topics that will receive history need retention.ms=-1
-(--keep-raw).
+(--keep-raw). --register also registers the released JSON Schemas in a schema registry, as TOPIC-value.
 """
 
 import argparse
@@ -14,7 +15,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
+from earlybird.schemas import release
+from earlybird.schemas.control import Heartbeat, ReplayComplete
+from earlybird.schemas.raw import RawNews, RawTweet
+from earlybird.schemas.rejection import Rejection
+from earlybird.schemas.signal import Signal
 from earlybird.stream.adapters.retention import sender_dated
+from earlybird.stream.adapters.schema_registry import TopicSchema, register
 from earlybird.stream.adapters.topics import Seen, Topic, create_topics, look_at, stage_topics
 from earlybird.stream.config.settings import Settings, add_config_option, load
 from earlybird.stream.feeds.registry import OWN
@@ -37,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--replication", type=int, default=1, help="copies of each partition (1)")
     parser.add_argument("--keep-raw", action="store_true", help="raw topics keep records for ever, back-dated ones too")
     parser.add_argument("--views", action="store_true", help="the topics of `earlybird views`, too")
+    parser.add_argument("--register", metavar="URL", help="a schema registry that gets the JSON Schemas of the topics")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
 
 
@@ -65,13 +73,27 @@ def _create(settings: Settings, args: argparse.Namespace) -> int:
     if args.keep_raw:
         topics = [_with(topic, {"retention.ms": "-1"}) if topic.name in raw else topic for topic in topics]
     done = create_topics(kafka.bootstrap_servers, topics, options=kafka.options, timeout_s=_CREATED_S)
+    ids = {} if args.register is None else register(args.register, _schemas(settings))
     if args.json:
         rows = [{"name": made.topic.name, "outcome": made.outcome, "partitions": made.partitions} for made in done]
-        print(json.dumps({"topics": rows}))
+        print(json.dumps({"topics": rows} | ({"schemas": ids} if args.register else {})))
         return 0
     for made in done:
         print(f"{made.outcome:<8} {made.topic.name}  {made.partitions} partitions")
+    for subject, identifier in ids.items():
+        print(f"schema   {subject}  id {identifier}")
     return 0
+
+
+def _schemas(settings: Settings) -> list[TopicSchema]:
+    """Return the schema of each topic in our formats; all but the raw ones are ours to change."""
+    topics, raw = settings.topics, release.union("RawItem", RawNews, RawTweet)
+    return [
+        *(TopicSchema(topic.name, raw) for topic in topics.raw if topic.format == OWN),
+        TopicSchema(topics.signals, release.latest(Signal), ours=True),
+        TopicSchema(topics.control, release.union("Control", Heartbeat, ReplayComplete), ours=True),
+        TopicSchema(topics.dlq, release.latest(Rejection), ours=True),
+    ]
 
 
 def _with(topic: Topic, config: Mapping[str, str]) -> Topic:

@@ -161,6 +161,8 @@ def _shown(value: Any) -> Any:
         return [_shown(content) for content in value]
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
+    if isinstance(value, Path):
+        return str(value)
     return _URL_SECRET.sub(_hidden, value) if isinstance(value, str) else value
 
 

@@ -8,27 +8,27 @@ import argparse
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import Field, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveInt, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource
 from pydantic_settings import SettingsError as UnreadableVariable
 
 from earlybird.stream.config.client_options import ClientOptions
-from earlybird.stream.config.cores import usable_cores
+from earlybird.stream.config.engine import Engine
 from earlybird.stream.config.pull import Pull
+from earlybird.stream.config.redis import Redis
 from earlybird.stream.config.report import as_message, explain, misspelt
 from earlybird.stream.config.secrets import tree_with_secrets, variables_with_secrets
+from earlybird.stream.config.symbols import Symbols
+from earlybird.stream.config.topics import Topics
 from earlybird.stream.config.tree import merged, without, without_unreadable
 from earlybird.stream.config.types import (
     Brokers,
-    FormatName,
     Group,
     GroupName,
     Milliseconds,
     MillisecondsOrOff,
-    RedisUrl,
-    TopicName,
 )
 from earlybird.stream.config.views import Views
 from earlybird.stream.errors import SettingsError
@@ -51,87 +51,6 @@ class Kafka(Group):
         description="librdkafka options (TLS, SASL, ...); in the environment `_` stands for `.`: "
         "EARLYBIRD_KAFKA__OPTIONS__SASL_MECHANISM",
     )
-
-
-class RawTopic(Group):
-    """A raw topic to consume."""
-
-    name: TopicName
-    format: FormatName = "earlybird"
-
-
-class Topics(Group):
-    """Names of the topics."""
-
-    raw: tuple[RawTopic, ...] = Field(
-        default=(RawTopic(name="news.raw"), RawTopic(name="tweets.raw")),
-        min_length=1,
-        description="raw topics to consume, each with the format of its records: earlybird, or a vendor's "
-        "(alpaca, benzinga, ...)",
-    )
-    signals: TopicName = Field(default="signals", description="topic of the signals")
-    control: TopicName = Field(default="signals.control", description="topic of the heartbeats")
-    dlq: TopicName = Field(default="raw.dlq", description="topic of the dead letters")
-
-    @model_validator(mode="after")
-    def _no_topic_twice(self) -> Self:
-        names = [topic.name for topic in self.raw] + [self.signals, self.control, self.dlq]
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:  # a stage that reads its own output never ends
-            raise ValueError(f"each topic has one use, used twice: {', '.join(repeated)}")
-        return self
-
-
-class Redis(Group):
-    """The duplicate cache; while it is absent or down, every text is computed."""
-
-    url: RedisUrl | None = Field(
-        default=None, repr=False, description="redis://[user:password@]host:port/db; none: no cache"
-    )
-    secret: Annotated[str, Field(min_length=16)] | None = Field(
-        default=None,
-        repr=False,
-        description="key that signs cached results, one for all workers; none: Redis is trusted",
-    )
-    ttl_s: Annotated[int, Field(gt=0, le=10**9)] = Field(
-        default=86_400, description="time to live of known texts, by recorded times, in s"
-    )
-    lease_ms: Milliseconds = Field(
-        default=2_000, description="how long other workers wait for the one that computes a text, in ms"
-    )
-    budget_ms: Milliseconds = Field(default=20, description="time-out of one call to the cache, in ms")
-
-
-class Engine(Group):
-    """How the model runs; only `dtype` can change a result beyond rounding."""
-
-    threads: Annotated[int, Field(gt=0, le=1_024)] = Field(
-        default_factory=usable_cores, description="engine threads; one per core that affinity and cgroup allow"
-    )
-    consumer_processes: Annotated[int, Field(ge=0)] = Field(
-        default=0,
-        description="consumer processes that share one engine (Linux); 0: one process does both",
-    )
-    slots: PositiveInt = Field(default=16, description="texts in the model at once, per thread; GPU: see tiers")
-    token_budget: PositiveInt = Field(
-        default=512, description="tokens in the model at once, per thread; on a GPU see tiers"
-    )
-    tiers: Annotated[tuple[tuple[PositiveInt, PositiveInt, PositiveInt], ...], Field(min_length=1)] | None = Field(
-        default=None,
-        description="GPU batch sizes, ascending: [[slots, tokens, steps per host sync], ...]; "
-        "the smallest that holds the queue is used",
-    )
-    compile: bool = Field(default=False, description="on a GPU: compile each step; slower start, faster steps")
-    dtype: Literal["float32", "float64", "bfloat16", "float16", "int8"] = Field(
-        default="float32",
-        description="arithmetic of the model; bfloat16 and float16 are fast on a GPU, int8 (matrix products) on a CPU",
-    )
-    deterministic: bool = Field(default=True, description="bits of a result do not depend on other texts")
-    runner: Literal["auto", "packed", "resident", "reference"] = Field(
-        default="auto",
-        description="packed slots (CPU), resident loop (GPU), reference (slow); auto: by device",
-    )
-    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: cuda if there is a GPU")
 
 
 class Limits(Group):
@@ -212,8 +131,13 @@ class Settings(Group):
         default=True,
         description="commit metadata lists what is finished above the offset; off: it is repeated after a crash",
     )
+    headlines: bool = Field(
+        default=False,
+        description="signals carry headline (its first 200 characters) and url; off: a feed's terms may forbid it",
+    )
     kafka: Kafka = Kafka()
     topics: Topics = Topics()
+    symbols: Symbols = Symbols()
     redis: Redis = Redis()
     engine: Engine = Field(default_factory=Engine)
     limits: Limits = Limits()

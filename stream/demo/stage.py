@@ -104,6 +104,7 @@ class DemoStage:
             kafka__bootstrap_servers=self.bootstrap_servers,
             kafka__options=json.dumps(dict(CLIENT_OPTIONS)),
             redis__url=self.redis_url,
+            symbols__table=str(Path(__file__).with_name("symbols.csv")),
             http__port=str(port),
             log__format="json",
             timing__drain_timeout_s="5",  # whoever interrupts the demo does not wait for slowed passes

@@ -14,7 +14,7 @@ from earlybird.stream.observability.escape import escaped
 from earlybird.stream.parsing.elements import NotAnArray, TooManyElements, is_array, split
 
 MOST_ELEMENTS = 4_096  # of a frame or page, as in our own format
-_WORDS = (b"ping", b"pong")  # keep-alives that are no JSON
+_WORDS = (b"ping", b"pong")  # keep-alive frames that are no JSON
 
 Read = Callable[[Fields, int], Result]
 """Function of one object of a vendor and `received_us`."""

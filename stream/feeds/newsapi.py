@@ -29,7 +29,7 @@ def article(fields: Fields, received_us: int) -> Result:
 
 
 def _uncut(content: str) -> str:
-    """Return the content without the mark of what was cut off, as in `… [+3185 chars]`."""
+    """Return the content without the mark of a cut, as in `… [+3185 chars]`."""
     before, mark, rest = content.rstrip().rpartition("[+")
     if mark and rest.removesuffix(" chars]").isdecimal():
         return before.rstrip().removesuffix("…").rstrip()

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from earlybird.schemas.framing import unframed
 from earlybird.schemas.raw import RawNews, RawTweet
 from earlybird.schemas.rejection import Reason
 from earlybird.stream.feeds.base import Parsed, Parser, Refused, Skipped
@@ -16,6 +17,7 @@ from earlybird.stream.parsing.records import (
     Deletion,
     Element,
     Limits,
+    Link,
     Readable,
     Skip,
     element_of,
@@ -23,6 +25,7 @@ from earlybird.stream.parsing.records import (
     refusal,
     refused_record,
     too_large,
+    unlinked,
 )
 from earlybird.stream.ports import Position, Record
 from earlybird.stream.timeline.instants import plausible_us
@@ -34,6 +37,7 @@ class Reader:
 
     limits: Limits
     parsers: Mapping[str, Parser] = field(default_factory=dict)  # by topic
+    link: Link = unlinked
 
     def __call__(self, record: Record) -> list[Element | Skip]:
         """Parse one record into elements, at least one, in order.
@@ -42,14 +46,14 @@ class Reader:
         """
         parser = self.parsers.get(record.topic)
         if parser is None or record.value is None:
-            return [*read(record, self.limits)]
+            return [*read(record, self.limits, self.link)]
         if (refused := too_large(record, self.limits)) is not None:
             return [refused]
         received_us = plausible_us(record.timestamp_us)
         if received_us is None:
             return [refused_record(record, Reason.BAD_TIME, f"timestamp: not usable, was {record.timestamp_us}")]
         try:
-            results = list(parser(record.value, received_us)) or [Parsed(Skipped("empty"))]
+            results = list(parser(unframed(record.value), received_us)) or [Parsed(Skipped("empty"))]
         except Exception as error:  # a house's own parser, which should not raise
             return [refused_record(record, Reason.POISON, f"{type(error).__name__}: {error}")]
         if len(results) > self.limits.max_elements:
@@ -77,4 +81,4 @@ class Reader:
             case Refused(reason, detail, fields):
                 return replace(refusal(position, reason, detail, record, fields), part=parsed.part)
             case RawNews() | RawTweet() as item:
-                return replace(element_of(item, position, self.limits), part=parsed.part)
+                return replace(element_of(self.link(item), position, self.limits), part=parsed.part)

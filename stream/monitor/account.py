@@ -159,7 +159,7 @@ class Account:
 
     @property
     def skipped(self) -> int:
-        """Number of elements that concern no item: control messages, keep-alives, ..."""
+        """Number of elements that concern no item: control and keep-alive messages, ..."""
         return sum(elements.states.count(_SKIPPED) for elements in self._elements.values())
 
     @property

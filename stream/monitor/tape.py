@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from rich.text import Text
 
+from earlybird.schemas.framing import unframed
 from earlybird.schemas.rejection import Rejection
 from earlybird.schemas.signal import Label, Signal, SignalAction
 from earlybird.stream.observability.escape import plain
@@ -116,7 +117,7 @@ def bar(score: float) -> str:
 def headline(value: bytes | None) -> str:
     """Return the record's headline or text, else the beginning of its bytes."""
     try:
-        fields = json.loads(value or b"null")
+        fields = json.loads(unframed(value or b"null"))
     except (ValueError, RecursionError):  # a raw topic may hold anything, and this is only a display
         fields = None
     if isinstance(fields, dict):

@@ -62,6 +62,7 @@ FIGURES: Mapping[str, Figure] = {
     "source.rebalances": Figure("rebalances", "rebalances of the consumer group"),
     "ledger.skipped": Figure("records_skipped", "records skipped because a commit map lists them as finished"),
     "ledger.maps_dropped": Figure("commit_maps_dropped", "commit maps too long to write or unusable"),
+    "linked": Figure("texts_linked", "texts to which the table of symbols linked one"),
     "sink.errors": Figure("produce_errors", "failed deliveries"),
     "sink.produced_again": Figure("produce_retries", "retried deliveries"),
     **_each(

@@ -5,7 +5,7 @@ known item_key also retracts the item's earlier text, because its source has rep
 This module does not know what was published before, so it does this for every refusal.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import ValidationError
 
 from earlybird.engine.text.assembly import Text
+from earlybird.schemas.framing import unframed
 from earlybird.schemas.raw import RAW, Action, RawNews, RawTweet, RevisionKind, Symbol
 from earlybird.schemas.rejection import Reason
 from earlybird.schemas.symbols import canonical_symbol
@@ -22,6 +23,9 @@ from earlybird.stream.parsing.recovery import LONGEST_ITEM_KEY, item_key_of, key
 from earlybird.stream.parsing.validation import explain, fields_of, quoted
 from earlybird.stream.ports import Position, Record
 from earlybird.stream.timeline.instants import plausible_us
+
+Link = Callable[[RawNews | RawTweet], RawNews | RawTweet]
+"""Adds to an item the symbols that its text names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,17 +135,27 @@ class Limits:
     languages: tuple[str, ...] = ("en",)  # primary subtags the model was trained on; empty: any
 
 
-def read(record: Record, limits: Limits) -> list[Element]:
-    """Parse one raw record in the `earlybird` format into elements, at least one, in order."""
+def unlinked(item: RawNews | RawTweet) -> RawNews | RawTweet:
+    """Return the item as it is; the Link without a table of names."""
+    return item
+
+
+def read(record: Record, limits: Limits, link: Link = unlinked) -> list[Element]:
+    """Parse one raw record in the `earlybird` format into elements, at least one, in order.
+
+    The JSON may be in a schema registry's frame. Every outcome of an item, a refusal's retraction as well, has the
+    symbols that `link` gave it.
+    """
     position = Position(record.topic, record.partition, record.offset)
     value = record.value
     if value is None:
         return [_tombstone(record, position)]
     if (refused := too_large(record, limits)) is not None:
         return [refused]
+    value = unframed(value)
     if is_array(value):
-        return _read_array(value, position, limits, record)
-    return [_read_element(value, position, limits, record)]
+        return _read_array(value, position, limits, record, link)
+    return [_read_element(value, position, limits, record, link)]
 
 
 def too_large(record: Record, limits: Limits) -> Refusal | None:
@@ -160,7 +174,7 @@ def refused_record(record: Record, reason: Reason, detail: str) -> Refusal:
     return refusal(Position(record.topic, record.partition, record.offset), reason, detail, record, {})
 
 
-def _read_array(value: bytes, position: Position, limits: Limits, record: Record) -> list[Element]:
+def _read_array(value: bytes, position: Position, limits: Limits, record: Record, link: Link) -> list[Element]:
     try:
         parts = split(value, limits.max_elements)
     except NotAnArray as error:
@@ -170,15 +184,15 @@ def _read_array(value: bytes, position: Position, limits: Limits, record: Record
     unkeyed = replace(record, key=None)  # the record's key need not be that of a faulty element
     places = (replace(position, index=index) for index in range(len(parts)))
     return [
-        replace(_read_element(part, place, limits, unkeyed), part=part)
+        replace(_read_element(part, place, limits, unkeyed, link), part=part)
         for part, place in zip(parts, places, strict=True)
     ]
 
 
-def _read_element(value: bytes, position: Position, limits: Limits, record: Record) -> Element:
+def _read_element(value: bytes, position: Position, limits: Limits, record: Record, link: Link) -> Element:
     """Parse one JSON object into one element."""
     try:
-        item = RAW.validate_json(value)
+        item = link(RAW.validate_json(value))
     except ValidationError as error:
         fields = fields_of(value)
         return refusal(position, *explain(error, value, fields), record, fields)

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from earlybird.schemas.signal import ExitReason, Label, Model, Signal, SignalAction
+from earlybird.schemas.signal import ExitReason, Label, Signal, SignalAction
 
 TOLERANCE = 1e-4
 """Largest difference of a probability that different arithmetic can explain."""
 
 _Key = tuple[str, int, int, int]
+_Model = tuple[str, str, str, str | None]  # sha256, config_hash, numerics, table of symbols
 
 
 class ComparedSignal(NamedTuple):
@@ -64,8 +65,8 @@ class Comparison:
     deterministic: bool
     write: Callable[[dict[str, Any]], None] = lambda _: None  # gets a row per differing or unpaired signal
     recorded: dict[_Key, ComparedSignal] = field(default_factory=dict)
-    models: set[tuple[str, str, str]] = field(default_factory=set)  # sha256, config_hash, numerics of the record
-    model: tuple[str, str, str] | None = None
+    models: set[_Model] = field(default_factory=set)  # of the record
+    model: _Model | None = None
     equal: int = 0
     differing: int = 0
     label_flips: int = 0
@@ -88,14 +89,14 @@ class Comparison:
         key, recorded = _key(signal), ComparedSignal.of(signal)
         if self.recorded.setdefault(key, recorded).retraction:
             self.recorded[key] = recorded
-        self.models.add(_model(signal.model))
+        self.models.add(_model(signal))
 
     def cover(self, topic: str, partition: int, offset: int) -> None:
         """Mark a raw record as recomputed: the record should hold its signals."""
         self.covered.add((topic, partition, offset))
 
     def add(self, signal: Signal) -> None:
-        self.model = _model(signal.model)
+        self.model = _model(signal)
         key, now = _key(signal), ComparedSignal.of(signal)
         before = self.recorded.pop(key, None)
         if before is None:
@@ -146,6 +147,8 @@ class Comparison:
             return "nothing", "there is nothing to compare"
         if {known[:2] for known in self.models} != {self.model[:2]}:
             return "nothing", "another model or configuration made the record"
+        if {known[3] for known in self.models} != {self.model[3]}:
+            return "nothing", "another table of symbols made the record"
         if {known[2] for known in self.models} != {self.model[2]}:
             return "tolerance", "the record was made by other arithmetic (numerics differ)"
         if not self.deterministic:
@@ -215,5 +218,6 @@ def _key(signal: Signal) -> _Key:
     return raw.topic, raw.partition, raw.offset, raw.index
 
 
-def _model(model: Model) -> tuple[str, str, str]:
-    return model.sha256, model.config_hash, model.numerics
+def _model(signal: Signal) -> _Model:
+    model = signal.model
+    return model.sha256, model.config_hash, model.numerics, signal.symbol_table

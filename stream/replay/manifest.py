@@ -24,6 +24,7 @@ def manifest_of(plan: Plan, player: Player, latency: str, output: dict[str, Any]
         "signals_over_an_hour_behind": player.behind,
         "ingest_times_assumed": player.assumed if plan.mode == "recompute" else None,
         "models": list(summary.models.values()),
+        "symbol_tables": sorted(summary.symbol_tables),
         "counts": summary.report(),
         "output": output,
         "code_version": version(),

@@ -94,7 +94,7 @@ class TopicOutput:
 
 
 class ReplaySummary:
-    """Counts of a replay, and a hash over everything but `ts` and `run_id`."""
+    """Counts of a replay, and a hash over everything but `ts`, `run_id`, `headline` and `url`."""
 
     def __init__(self) -> None:
         self.labels: Counter[str] = Counter()
@@ -102,6 +102,7 @@ class ReplaySummary:
         self.rejections: Counter[str] = Counter()
         self.exit_layers: Counter[int] = Counter()
         self.models: dict[str, dict[str, Any]] = {}  # by sha256, configuration and numerics
+        self.symbol_tables: set[str] = set()
         self.first_us: int | None = None
         self.last_us: int | None = None
         self._content = hashlib.sha256()
@@ -119,6 +120,7 @@ class ReplaySummary:
     def signal(self, signal: Signal, available_us: int) -> None:
         model = signal.model
         self.models.setdefault(f"{model.sha256}:{model.config_hash}:{model.numerics}", model.model_dump(mode="json"))
+        self.symbol_tables.update([signal.symbol_table] if signal.symbol_table else ())
         self.actions[signal.action.value] += 1
         if signal.label is not None and signal.exit is not None:
             self.labels[signal.label.value] += 1
@@ -126,7 +128,7 @@ class ReplaySummary:
         self.first_us = available_us if self.first_us is None else min(self.first_us, available_us)
         self.last_us = available_us if self.last_us is None else max(self.last_us, available_us)
         self._content.update(b"%d " % available_us)
-        self._content.update(signal.model_dump_json(exclude={"ts", "run_id"}).encode() + b"\n")
+        self._content.update(signal.model_dump_json(exclude={"ts", "run_id", "headline", "url"}).encode() + b"\n")
 
     def rejection(self, rejection: Rejection) -> None:
         """Count a dead letter: a text without a signal."""

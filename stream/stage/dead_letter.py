@@ -15,7 +15,7 @@ from earlybird.stream.ports import Outgoing
 from earlybird.stream.publishing.redrive import REDRIVEN
 from earlybird.stream.stage.messages import Entry
 from earlybird.stream.stage.outcome import Origin
-from earlybird.stream.stage.trace_context import Headers, carried
+from earlybird.stream.stage.trace_context import Headers
 
 _LONGEST_DETAIL = 500
 _LAST_DETAIL = 120  # characters in a dead letter without its original
@@ -59,7 +59,7 @@ def rejection_of(refusal: Refusal, entry: Entry, origin: Origin, now_us: int, at
 def rejection_record(rejection: Rejection, entry: Entry, topic: str) -> Outgoing:
     """Build a dead letter's record, keyed like its raw record."""
     key = entry.record.key
-    headers = carried(entry.record.headers) + redriven(entry.record.headers)
+    headers = entry.trace_context + redriven(entry.record.headers)
     return _record(rejection, topic, key and key[:LARGEST_KEY_BYTES], headers)
 
 

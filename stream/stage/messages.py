@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from opentelemetry.trace import Span
 from pydantic_core import to_json
 
 from earlybird.engine.text.encoder import Encoded
@@ -19,6 +20,7 @@ from earlybird.schemas.rejection import Rejection
 from earlybird.schemas.signal import Signal
 from earlybird.stream.parsing.records import Element, Refusal
 from earlybird.stream.ports import Partition, Record
+from earlybird.stream.stage.trace_context import Headers, carried
 
 Fields = dict[str, Any]
 """A signal as its JSON values, in the schema's order."""
@@ -63,6 +65,8 @@ class Entry:
     produced: list[Fields | Rejection] = field(default_factory=list)  # outcomes produced, until all are acknowledged
     unacknowledged: int = 0  # number of its records that the broker has not acknowledged
     siblings: "Siblings | None" = None  # entries that leave with it, if any
+    span: Span | None = None  # with traces: the publisher's, from production to acknowledgement
+    trace: Headers | None = None  # trace context of its span
     fenced: bool = False  # its partition went to another member, which will compute it again
 
     @property
@@ -73,6 +77,11 @@ class Entry:
     def answered(self) -> bool:
         """Whether nothing is missing for its outcome."""
         return self.ticket is None or self.answer is not None
+
+    @property
+    def trace_context(self) -> Headers:
+        """Trace context for its outcomes: that of its span, or the raw record's."""
+        return carried(self.record.headers) if self.trace is None else self.trace
 
     @property
     def outcome(self) -> list[Signal | Rejection]:

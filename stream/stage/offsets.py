@@ -53,12 +53,9 @@ class _PartitionOffsets:
             return min(self.attempts + 1, REFUSE_AFTER)
         return SUSPECT_AFTER if self.alone else 1
 
-    def finish(self, offset: int) -> None:
-        self.highest_finished = max(offset, self.highest_finished or 0)
-        self.changed = True
-        self.advance()
-
-    def advance(self) -> None:
+    def advance(self, finished: int | None = None) -> None:
+        if finished is not None:
+            self.highest_finished, self.changed = max(finished, self.highest_finished or 0), True
         while self.order and self.order[0] not in self.open:
             self.low_water = self.order.popleft() + 1  # Kafka wants the offset to read next, hence + 1
         if not self.order and self.read_to > (self.low_water or 0):
@@ -185,8 +182,7 @@ class OffsetTracker:
     ) -> bool:
         """Register a delivered record; return whether to produce its outcomes.
 
-        A record without outcomes is finished at once. False for a record that an earlier owner finished, one of an
-        unassigned partition, and one seen before (after a seek back).
+        Without any it is finished at once. False if it was finished or seen before, or the partition is not ours.
         """
         track = self._tracks.get(partition)
         if track is None or offset in track.open or (track.low_water is not None and offset < track.low_water):
@@ -202,11 +198,11 @@ class OffsetTracker:
             track.leader_epoch = leader_epoch
         if offset in track.skip:
             self.skipped += 1
-            track.finish(offset)
+            track.advance(offset)
             return False
         track.alone = max(0, track.alone - 1)
         if not outcomes:
-            track.finish(offset)
+            track.advance(offset)
             return True
         track.open[offset] = outcomes
         if ingested_us is not None:
@@ -227,7 +223,7 @@ class OffsetTracker:
             return
         del track.open[offset]
         track.ingested_us.pop(offset, None)
-        track.finish(offset)
+        track.advance(offset)
 
     def commits(
         self, partitions: Iterable[Partition] | None = None, *, ending: bool = False
@@ -249,10 +245,7 @@ class OffsetTracker:
         return commits
 
     def committed(self, commits: Mapping[Partition, Commit], *, confirmed: bool) -> None:
-        """Record that these results of `commits` were sent to the group.
-
-        Unless the broker confirmed them, they are offered again: a lost asynchronous commit repairs itself.
-        """
+        """Record that these were sent; unless the broker confirmed them, they are offered again."""
         for partition, commit in commits.items():
             if (track := self._tracks.get(partition)) is not None:
                 track.committed = commit
@@ -266,10 +259,7 @@ class OffsetTracker:
             self._tracks[partition].changed = True
 
     def span(self, partition: Partition) -> int:
-        """Return the number of delivered records from the first unfinished one on.
-
-        The pipeline pauses the partition to bound it.
-        """
+        """Return the number of delivered records from the first unfinished one on."""
         track = self._tracks.get(partition)
         return 0 if track is None else len(track.order)
 

@@ -1,5 +1,6 @@
 """Verdict -> Signal, Deletion -> retraction, and the records that carry them. Pure."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import isnan
 
@@ -7,12 +8,21 @@ from pydantic_core import to_json
 
 from earlybird.schemas.base import EARLIEST_US, LATEST_US
 from earlybird.schemas.identity import digest, digest_of_values, signal_id
-from earlybird.schemas.raw import Action
-from earlybird.schemas.signal import Label, Model, RawPosition, Signal, SignalAction, Times
+from earlybird.schemas.raw import Action, RawNews, RawTweet
+from earlybird.schemas.signal import (
+    LONGEST_HEADLINE,
+    LONGEST_URL,
+    Label,
+    Model,
+    RawPosition,
+    Signal,
+    SignalAction,
+    Times,
+)
 from earlybird.stream.parsing.records import Deletion, Readable, symbols_of
 from earlybird.stream.ports import Outgoing
 from earlybird.stream.stage.messages import Answer, Entry, Fields
-from earlybird.stream.stage.trace_context import Headers, carried
+from earlybird.stream.stage.trace_context import Headers
 
 # Plain strings, because pydantic serialises enum members five times slower.
 LABELS = (Label.NEGATIVE.value, Label.NEUTRAL.value, Label.POSITIVE.value)  # in the order of a verdict's probabilities
@@ -31,6 +41,8 @@ class Origin:
     signals_topic: str = "signals"
     dead_letter_topic: str = "raw.dlq"
     rungs: tuple[str, ...] = ()  # policies of a load-following one, by Verdict.rung
+    headlines: bool = False  # signals carry headline and url
+    symbol_table: str | None = None  # hash of the table that links symbols, see Linker.hash
 
 
 def signal_fields(entry: Entry, answer: Answer, origin: Origin, now_us: int) -> Fields:
@@ -65,8 +77,11 @@ def signal_fields(entry: Entry, answer: Answer, origin: Origin, now_us: int) -> 
         "source": item.source,
         "item_type": item.item_type,
         "lang": item.lang,
+        "headline": _headline(item) if origin.headlines else None,
+        "url": item.url if origin.headlines and len(item.url or "") <= LONGEST_URL else None,
         "symbols": [vars(symbol) for symbol in symbols],
         "primary_symbol": names[0] if names else None,
+        "symbol_table": origin.symbol_table,
         "label": label,
         "probs": probs,
         "score": round(verdict.probs[2] - verdict.probs[0], 6),
@@ -121,6 +136,7 @@ def retraction_of(deletion: Deletion, entry: Entry, origin: Origin, now_us: int)
         lang=None if item is None else item.lang,
         symbols=symbols,
         primary_symbol=symbols[0].symbol if symbols else None,
+        symbol_table=origin.symbol_table,
         model=model,
         digest=digest(identifier, None, None, None, symbols),
         raw=RawPosition(**asdict(deletion.position)),
@@ -148,7 +164,7 @@ def signal_record(signal: Signal, entry: Entry, topic: str) -> Outgoing:
 
 def fields_record(signal: Fields, entry: Entry, topic: str) -> Outgoing:
     """Build a signal's record; key and headers allow routing and filtering without decoding."""
-    headers = signal_headers(signal) + carried(entry.record.headers)
+    headers = signal_headers(signal) + entry.trace_context
     return Outgoing(topic, signal["item_key"].encode(), to_json(signal), headers)
 
 
@@ -166,7 +182,23 @@ def signal_headers(signal: Fields) -> Headers:
         ("run", signal["run_id"].encode()),
         ("schema", _SCHEMA),
         ("raw", "{topic}/{partition}/{offset}/{index}".format_map(signal["raw"]).encode()),
+        ("relevance", _relevance(signal["symbols"])),
+        ("dup-count", b"" if signal["novelty"] is None else b"%d" % signal["novelty"]["dup_count"]),
     )
+
+
+def _relevance(symbols: Sequence[Fields]) -> bytes:
+    """Return one number per symbol, empty where it is unknown."""
+    weights = [symbol["relevance"] for symbol in symbols]
+    return ",".join(["" if weight is None else repr(weight) for weight in weights]).encode()
+
+
+def _headline(item: RawNews | RawTweet) -> str | None:
+    """Return the headline, or the text of a post, cut with an ellipsis."""
+    text = item.headline if isinstance(item, RawNews) else item.text
+    if text is None or len(text) <= LONGEST_HEADLINE:
+        return text
+    return text[: LONGEST_HEADLINE - 1] + "…"
 
 
 def _share(value: float) -> float:

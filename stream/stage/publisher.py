@@ -14,15 +14,13 @@ from typing import cast
 import structlog
 
 from earlybird.schemas.codec import encode
-from earlybird.schemas.rejection import Reason, Rejection
-from earlybird.schemas.signal import SignalAction
+from earlybird.schemas.rejection import Rejection
 from earlybird.stream.errors import RecordTooLarge
 from earlybird.stream.observability.logging import failure
 from earlybird.stream.observability.metrics import Metrics
-from earlybird.stream.parsing.records import Deletion, Readable, Refusal
 from earlybird.stream.ports import Clock, Outgoing, Partition, Sink
 from earlybird.stream.stage.chains import Chains, RecordChains
-from earlybird.stream.stage.dead_letter import fitted, poisoned, rejection_of
+from earlybird.stream.stage.dead_letter import poisoned
 from earlybird.stream.stage.messages import (
     Answer,
     Answers,
@@ -41,12 +39,9 @@ from earlybird.stream.stage.messages import (
 )
 from earlybird.stream.stage.outcome import (
     Origin,
-    bare_retraction,
-    fields_record,
-    retraction_of,
-    signal_fields,
-    signal_record,
 )
+from earlybird.stream.stage.outcome_records import OutcomeRecords
+from earlybird.stream.stage.spans import Spans
 from earlybird.stream.stage.transactions import TransactionalSink, TransactionSteps
 
 log = structlog.get_logger(__name__)
@@ -62,11 +57,20 @@ class Publisher:
     Not thread-safe. Other threads use only the queues `inbox` and `finished`, and may read `loops`.
     """
 
-    def __init__(self, sink: Sink, origin: Origin, control_topic: str, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        origin: Origin,
+        control_topic: str,
+        clock: Clock,
+        metrics: Metrics,
+        spans: Spans | None = None,
+    ) -> None:
         self.inbox: SimpleQueue[ToPublisher] = SimpleQueue()
         self.finished: SimpleQueue[FromPublisher] = SimpleQueue()
-        self._sink, self._origin, self._control_topic = sink, origin, control_topic
-        self._clock, self._metrics = clock, metrics
+        self._sink, self._control_topic = sink, control_topic
+        self._records = OutcomeRecords(origin, clock, sink.largest)
+        self._metrics, self._spans = metrics, spans
         self._answers: dict[int, Answer] = {}  # by ticket, until the consumer forgets it
         self._waiting: dict[int, list[Entry]] = {}  # ticket -> entries without an answer
         self._transactions = TransactionSteps(sink, self.finished.put) if isinstance(sink, TransactionalSink) else None
@@ -75,7 +79,6 @@ class Publisher:
         self._unacked = Counter[Partition]()  # entries that the broker has not acknowledged yet
         self._fences: list[Fence] = []  # with outcomes not acknowledged yet
         self._finished: list[Entry] = []  # finished in this turn
-        self._largest_letter = sink.largest  # bytes that the dead-letter topic is assumed to take
         self._stopping = False
         self.loops = 0  # turns of the loop so far, for the watchdog
 
@@ -184,11 +187,13 @@ class Publisher:
             entry.fenced = True
             self._finished.append(entry)
             return
+        if self._spans:
+            self._spans.start(entry)
         try:
-            records = self._records(entry)
+            records = self._records.of(entry)
         except Exception as error:  # a text that breaks our code must not stop the others
             log.error("outcome.failed", position=entry.element.position, **failure(error))
-            records = self._dead_letter(entry, poisoned(entry, error))
+            records = self._records.dead_letter(entry, poisoned(entry, error))
         entry.unacknowledged = len(records)
         self._unacked[partition] += 1
         for record in records:
@@ -207,69 +212,10 @@ class Publisher:
         if not isinstance(entry, Entry):
             return  # a heartbeat, which may be lost
         entry.unacknowledged -= 1
-        records = self._smaller(entry, refused)
+        records = self._records.smaller(entry, refused)
         entry.unacknowledged += len(records)
         for record in records:
             self._send(record, entry)
-
-    def _smaller(self, entry: Entry, refused: RecordTooLarge) -> list[Outgoing]:
-        """Return smaller records in place of the refused one.
-
-        For a dead letter: one of at most half the size, since the broker does not report its limit. For a retraction:
-        one without symbols. For any other signal: a dead letter with that reason.
-        """
-        letters = refused.topic == self._origin.dead_letter_topic
-        (number,) = (
-            number for number, outcome in enumerate(entry.produced) if isinstance(outcome, Rejection) is letters
-        )
-        outcome = entry.produced[number]
-        if isinstance(outcome, Rejection):
-            self._largest_letter = min(self._largest_letter, refused.size // 2)
-            entry.produced[number], record = fitted(outcome, entry, refused.topic, self._largest_letter)
-        elif outcome["action"] == SignalAction.RETRACT:
-            entry.produced[number] = bare = bare_retraction(outcome)
-            record = fields_record(bare, entry, refused.topic)
-        else:
-            assert isinstance(entry.element, Readable), "a signal of what was not read. This is a bug."
-            detail = f"its signal of {refused.size:,} bytes is larger than the topic {refused.topic} takes"
-            return self._dead_letter(entry, entry.element.refused(Reason.TOO_LARGE, detail))
-        if record.size >= refused.size:
-            raise refused
-        return [record]
-
-    def _records(self, entry: Entry) -> list[Outgoing]:
-        now_us, origin, element = self._clock.now_us(), self._origin, entry.element
-        if isinstance(element, Refusal):
-            return self._dead_letter(entry, element)
-        if isinstance(element, Deletion):
-            retraction = retraction_of(element, entry, origin, now_us)
-            entry.produced.append(retraction.model_dump(mode="json"))
-            return [signal_record(retraction, entry, origin.signals_topic)]
-        answer = entry.answer
-        assert answer is not None, "published before its answer. This is a bug."
-        if answer.verdict is None:
-            return self._dead_letter(entry, poisoned(entry, RuntimeError(answer.error)), attempt=2)
-        fields = signal_fields(entry, answer, origin, now_us)
-        entry.produced.append(fields)
-        return [fields_record(fields, entry, origin.signals_topic)]
-
-    def _dead_letter(self, entry: Entry, refusal: Refusal, attempt: int = 1) -> list[Outgoing]:
-        now_us, origin = self._clock.now_us(), self._origin
-        rejection, letter = fitted(
-            rejection_of(refusal, entry, origin, now_us, attempt), entry, origin.dead_letter_topic, self._largest_letter
-        )
-        entry.produced = [rejection]
-        # Logging each shed text would lengthen a backlog, and a replay writes its dead letters to a file.
-        report = log.debug if refusal.reason is Reason.SHED or origin.run_id != "live" else log.info
-        poison = refusal.reason is Reason.POISON  # its detail is an exception's text, which may quote the item
-        detail = refusal.detail.partition(":")[0] if poison else refusal.detail
-        report("text.rejected", reason=refusal.reason.value, detail=detail, position=refusal.position)
-        records = [letter]
-        if refusal.retraction is not None:
-            retraction = retraction_of(refusal.retraction, entry, origin, now_us)
-            entry.produced.append(retraction.model_dump(mode="json"))
-            records.append(signal_record(retraction, entry, origin.signals_topic))
-        return records
 
     def _acknowledge(self, entry: Entry) -> None:
         entry.unacknowledged -= 1
@@ -277,6 +223,8 @@ class Publisher:
             return
         self._unacked[entry.partition] -= 1
         self._finished.append(entry)
+        if self._spans:
+            self._spans.end(entry)
         for outcome in entry.produced:
             if isinstance(outcome, Rejection):
                 self._metrics.rejected(outcome.reason)

@@ -5,8 +5,11 @@ Needs only the engine's text side, so that a process without torch can be a memb
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
+
+from opentelemetry.trace import Tracer
 
 from earlybird.engine.runtime import tune_interpreter
 from earlybird.engine.text.encoder import TextEncoder
@@ -14,6 +17,7 @@ from earlybird.engine.text.tokenizer import duplicate_key
 from earlybird.stream.config.settings import Settings
 from earlybird.stream.feeds.reader import Reader
 from earlybird.stream.feeds.registry import topic_parsers
+from earlybird.stream.linking.load import load_linker
 from earlybird.stream.observability.figures import Values
 from earlybird.stream.observability.health import Readiness
 from earlybird.stream.observability.logging import worker_name
@@ -30,6 +34,7 @@ from earlybird.stream.stage.messages import Answers, Failed, Inference, Stop
 from earlybird.stream.stage.outcome import Origin
 from earlybird.stream.stage.pipeline import Pipeline
 from earlybird.stream.stage.publisher import Publisher
+from earlybird.stream.stage.spans import Spans
 from earlybird.stream.stage.transactions import TransactionalSink
 
 SINK_COUNTERS = ("errors", "produced_again", "transactions_committed", "transactions_aborted")
@@ -87,15 +92,24 @@ class Stage:
         metrics: Metrics,
         lateness: LatenessPolicy | None = None,
         make_inference: InferenceFactory | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """Create it. `lateness` and `make_inference` replace the defaults.
 
         `lateness` replaces the clock-based policy (replay); `make_inference` replaces the engine threads (tests,
-        consumer processes).
+        consumer processes). With a `tracer` each text gets a span. Raises SettingsError for a table of symbols that
+        cannot be used.
         """
         self.worker = worker_name()
         self._source, self._sink, self._cache = source, sink, cache
-        self._publisher = Publisher(sink, origin, settings.topics.control, clock, metrics)
+        # Loaded here, so that each process stamps the table that it uses.
+        self._linker = load_linker(settings.symbols)
+        origin = replace(origin, symbol_table=None if self._linker is None else self._linker.hash)
+        read = reader_of(settings, engine.languages)
+        if self._linker is not None:
+            read = replace(read, link=self._linker.linked)
+        spans = None if tracer is None else Spans(tracer, clock, settings.group)
+        self._publisher = Publisher(sink, origin, settings.topics.control, clock, metrics, spans)
         publish = self._publisher.inbox.put
         if make_inference is None:
             assert isinstance(engine, EngineBackend), f"nothing computes, was {engine!r}. This is a bug."
@@ -123,7 +137,7 @@ class Stage:
             self._publisher.finished,
             clock,
             metrics,
-            reader_of(settings, engine.languages),
+            read,
             _budget(settings),
             lateness or _lateness(settings),
             transactional=isinstance(sink, TransactionalSink),
@@ -198,6 +212,7 @@ class Stage:
             "in_flight_limit": self._max_in_flight,
             "partitions": len(offsets.partitions()),
             "ledger.skipped": offsets.skipped,
+            **({} if self._linker is None else {"linked": self._linker.texts}),
             "ledger.maps_dropped": sum(list(offsets.maps_dropped.values())),
             **self._inference.figures,
             **_figures_of(

@@ -4,6 +4,7 @@ Signals.replay([(invented("1", at_us, score=0.9, symbols=["NVDA"]), at_us)])
 """
 
 from collections.abc import Sequence
+from itertools import chain, repeat
 from typing import Literal
 
 from earlybird.schemas.identity import digest, sha256_hex, signal_id
@@ -48,11 +49,14 @@ def invented(
     offset: int | None = None,
     kind: RevisionKind | None = RevisionKind.COUNTER,
     refused: Literal["create", "update"] | None = None,
+    relevance: Sequence[float | None] = (),
+    dup_count: int = 0,
 ) -> Signal:
     """Return a complete, valid signal of an item published and emitted at `at_us`.
 
     The score's sign decides the label (0: neutral), its size the confidence. A retraction has no score. `offset` is its
-    place in the raw topic; by default versions are ordered there by revision, a retraction last.
+    place in the raw topic; by default versions are ordered there by revision, a retraction last. `relevance` is that of
+    the symbols, in their order; it is unknown for the others.
     """
     action = SignalAction(action)
     gone = action is SignalAction.RETRACT
@@ -64,7 +68,10 @@ def invented(
     identifier = signal_id(
         f"{source}:{item}", revision, action, None if gone else text, MODEL.sha256, MODEL.config_hash
     )
-    named = tuple(Symbol(symbol=symbol, origin="provider") for symbol in symbols)
+    named = tuple(
+        Symbol(symbol=symbol, origin="provider", relevance=weight)
+        for symbol, weight in zip(symbols, chain(relevance, repeat(None)), strict=False)
+    )
     exited = Exit(layer=1, max_layers=12, reason=ExitReason.FIXED, puzzlement=0.5)
     return Signal(
         signal_id=identifier,
@@ -84,7 +91,7 @@ def invented(
         calibrated=None if gone else False,
         exit=None if gone else exited,
         input=None if gone else Input(n_tokens=8, truncated=False, text_sha256=text),
-        novelty=None if gone else Novelty(cache_hit=False),
+        novelty=None if gone else Novelty(cache_hit=dup_count > 0, dup_count=dup_count),
         model=MODEL,
         digest=digest(identifier, None if gone else label, None if gone else probs, None if gone else exited, named),
         raw=RawPosition(topic="news.raw", partition=0, offset=2 * revision + gone if offset is None else offset),

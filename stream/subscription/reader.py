@@ -14,7 +14,8 @@ from earlybird.stream.observability.logging import get_logger
 from earlybird.stream.ports import Clock, Partition, Record
 from earlybird.stream.subscription.buffer import CAUGHT_UP, Buffer, Waiting
 from earlybird.stream.subscription.catch_up import CatchUp
-from earlybird.stream.subscription.selection import SignalFilter, SignalHeaders
+from earlybird.stream.subscription.selection import SignalFilter
+from earlybird.stream.subscription.signal_headers import SignalHeaders
 from earlybird.stream.subscription.source import CaughtUp
 from earlybird.stream.subscription.stage_monitor import Condition, HealthChange, StageMonitor
 
@@ -174,7 +175,7 @@ class Reader:
         if self.signal_filter.open and self._buffer.policy == "block":
             return Waiting(record, opens=True)
         try:
-            headers = SignalHeaders.of_record(record)
+            headers = SignalHeaders.of_record(record, self.signal_filter.selection.needed)
         except ValueError as error:
             self.unreadable += 1
             log_unreadable(record, error)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from earlybird.schemas.codec import DecodeError, decode
 from earlybird.schemas.signal import Signal
-from earlybird.stream.subscription.selection import SignalFilter, SignalHeaders, raw_position
+from earlybird.stream.subscription.selection import SignalFilter
+from earlybird.stream.subscription.signal_headers import SignalHeaders, raw_position
 
 if TYPE_CHECKING:
     from earlybird.stream.adapters.signal_files import Rows
@@ -101,7 +102,7 @@ class Archived:
         from earlybird.stream.adapters.signal_files import FACTS, read_signal_rows
         from earlybird.stream.archive.reader import signal_files
 
-        columns = tuple(SIGNAL) if self.whole else FACTS
+        columns = tuple(SIGNAL) if self.whole else (*FACTS, *signal_filter.selection.needed)
         for rows in read_signal_rows(
             signal_files(self.path, self.start_us, self.end_us), columns, self.start_us, self.end_us
         ):
@@ -142,9 +143,12 @@ def _admitted(rows: "Rows", signal_filter: SignalFilter) -> Iterator[Item]:
 
     numbers = rows.candidates(signal_filter.selection, list(signal_filter.passed))
     signal_filter.filtered += len(rows) - len(numbers)
-    columns = rows.columns(["available_us", *FACTS], numbers)
+    further = signal_filter.selection.needed
+    columns = rows.columns(["available_us", *FACTS, *further], numbers)
     for number, available_us, *values in zip(numbers, *columns, strict=True):
-        headers = SignalHeaders.of_columns(*values)
+        headers = SignalHeaders.of_columns(
+            *values[: len(FACTS)], **dict(zip(further, values[len(FACTS) :], strict=True))
+        )
         if signal_filter.distinct:
             headers = headers._replace(raw=_raw_position(rows.message(number)))
         if signal_filter.admits(headers):

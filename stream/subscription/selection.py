@@ -1,113 +1,16 @@
 """Selects the signals that a strategy wants by record headers, before decoding."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple, Self, TypedDict, Unpack
+from typing import Self, TypedDict, Unpack
 
-from earlybird.schemas.codec import decode
-from earlybird.schemas.signal import Label, Signal
+from earlybird.schemas.signal import Label
 from earlybird.schemas.symbols import canonical_symbol
 from earlybird.stream.ports import Record
 from earlybird.stream.subscription.lru import LruSet
+from earlybird.stream.subscription.signal_headers import SignalHeaders
 
 REMEMBERED = 100_000  # item keys; about 20 MB at most
-
-
-class SignalHeaders(NamedTuple):
-    """Facts about a signal from its record's key and headers."""
-
-    signal_id: str
-    item_key: str
-    symbols: tuple[str, ...]
-    label: str  # empty in a retraction
-    confidence: float | None
-    source: str
-    item_type: str
-    raw: str = ""  # the raw position; empty where only the message has it
-
-    @classmethod
-    def of_signal(cls, signal: Signal) -> Self:
-        """Return the same facts from a decoded signal, where there is no record."""
-        return cls(
-            signal.signal_id,
-            signal.item_key,
-            _symbols(",".join([symbol.symbol for symbol in signal.symbols])),  # like the header, whatever they hold
-            signal.label.value if signal.label else "",
-            signal.confidence,
-            signal.source,
-            signal.item_type or "",
-            raw_position(signal),
-        )
-
-    @classmethod
-    def of_columns(
-        cls,
-        signal_id: str,
-        item_key: str,
-        symbols: Sequence[str],
-        label: str | None,
-        confidence: float | None,
-        source: str,
-        item_type: str | None,
-    ) -> Self:
-        """Return the same facts from the columns of an archive."""
-        return cls(signal_id, item_key, _symbols(",".join(symbols)), label or "", confidence, source, item_type or "")
-
-    @classmethod
-    def of_record(cls, record: Record) -> Self:
-        """Return the facts from key and headers, or from the message where these are incomplete.
-
-        A bridge may have dropped, doubled or recoded headers. Other headers are not looked at, and may hold anything.
-        Raises DecodeError.
-        """
-        return cls._from_headers(record) or cls.of_signal(decode(Signal, record.value or b""))
-
-    @classmethod
-    def _from_headers(cls, record: Record) -> Self | None:
-        values: dict[str, str] = {}
-        try:
-            for name, value in record.headers:
-                if (
-                    name in _HEADERS
-                    and value is not None
-                    and values.setdefault(name, text := value.decode()) is not text
-                ):
-                    return None
-            if record.key is None or not values.keys() >= _REQUIRED:
-                return None
-            confidence = float(values["confidence"]) if values["confidence"] else None
-            key = record.key.decode()
-        except ValueError:
-            return None
-        raw = values.get("raw", "")
-        symbols, label = _symbols(values["symbols"], old=not raw), values["label"]
-        return cls(values["signal-id"], key, symbols, label, confidence, values["source"], values["item-type"], raw)
-
-
-def raw_position(signal: Signal) -> str:
-    """Return the raw position, as in the header `raw`."""
-    raw = signal.raw
-    return f"{raw.topic}/{raw.partition}/{raw.offset}/{raw.index}"
-
-
-def _symbols(joined: str, *, old: bool = True) -> tuple[str, ...]:
-    """Split joined symbols; `old` ones may predate signal 1.1, which renamed pairs.
-
-    BTC/USD was written BTC.USD before.
-    """
-    names = joined.split(",") if joined else []
-    return tuple(map(_current_name, names) if old else names)
-
-
-def _current_name(name: str) -> str:
-    try:
-        return canonical_symbol(name)
-    except ValueError:
-        return name
-
-
-_REQUIRED = frozenset(("signal-id", "symbols", "label", "confidence", "source", "item-type"))
-_HEADERS = _REQUIRED | {"raw"}  # `raw` exists since signal 1.1
 
 
 class Wanted(TypedDict, total=False):
@@ -116,6 +19,8 @@ class Wanted(TypedDict, total=False):
     symbols: Collection[str] | None
     labels: Collection[str] | None
     min_confidence: float
+    max_duplicates: int | None
+    min_relevance: float
     sources: Collection[str] | None
     item_types: Collection[str] | None
     single_symbol: bool
@@ -133,14 +38,18 @@ class Filters(Wanted, total=False):
 class Selection:
     """Conditions that a signal must meet; None sets no condition.
 
-    Symbols are canonical (`of` takes any spelling). `symbols`: about at least one of them. `min_confidence` and
-    `labels` are never met by a retraction, which carries neither. `single_symbol`: about exactly one instrument, so
-    that the score belongs to it alone.
+    Symbols are canonical (`of` takes any spelling). `symbols`: about at least one of them. `min_relevance`: at least
+    one of them (without `symbols`: any) has at least this relevance; an unknown one never has. `max_duplicates`: so
+    many earlier items of the whole feed, wanted or not, may have had the text; 0: new texts only. `single_symbol`:
+    about exactly one instrument, so that the score belongs to it alone. A retraction carries neither label nor
+    confidence nor novelty, and meets no condition on these.
     """
 
     symbols: frozenset[str] | None = None
     labels: frozenset[str] | None = None
     min_confidence: float = 0.0
+    max_duplicates: int | None = None
+    min_relevance: float = 0.0
     sources: frozenset[str] | None = None
     item_types: frozenset[str] | None = None
     single_symbol: bool = False
@@ -153,14 +62,19 @@ class Selection:
         """
         if unknown := wanted.keys() - Wanted.__annotations__.keys():
             raise TypeError(f"filters: of {', '.join(Wanted.__annotations__)}, was {', '.join(sorted(unknown))}")
-        min_confidence = wanted.get("min_confidence", 0.0)
-        if not 0.0 <= min_confidence <= 1.0:
-            raise ValueError(f"min_confidence: 0 to 1, was {min_confidence}")
+        min_confidence, min_relevance = wanted.get("min_confidence", 0.0), wanted.get("min_relevance", 0.0)
+        for name, share in (("min_confidence", min_confidence), ("min_relevance", min_relevance)):
+            if not 0.0 <= share <= 1.0:
+                raise ValueError(f"{name}: 0 to 1, was {share}")
+        if (max_duplicates := wanted.get("max_duplicates")) is not None and max_duplicates < 0:
+            raise ValueError(f"max_duplicates: 0 or more, was {max_duplicates}")
         symbols, sources = _names("symbols", wanted.get("symbols")), _names("sources", wanted.get("sources"))
         return cls(
             None if symbols is None else frozenset(map(_symbol, symbols)),
             _known("labels", wanted.get("labels"), {label.value for label in Label}),
             min_confidence,
+            max_duplicates,
+            min_relevance,
             None if sources is None else frozenset(map(_source, sources)),
             _known("item_types", wanted.get("item_types"), {"news", "tweet"}),
             wanted.get("single_symbol", False),
@@ -170,12 +84,25 @@ class Selection:
     def everything(self) -> bool:
         return self == type(self)()
 
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Facts that decide, of those that earlier stages and archives have in messages only."""
+        decides = {"relevance": self.min_relevance > 0.0, "dup_count": self.max_duplicates is not None}
+        return tuple(name for name, needed in decides.items() if needed)
+
     def matches(self, headers: SignalHeaders) -> bool:
         """Return whether this signal by itself is wanted."""
+        symbols = headers.symbols
+        if self.min_relevance > 0.0:
+            weighed = zip(symbols, headers.relevance, strict=False)  # a name with a comma counts as two in the header
+            symbols = tuple(name for name, weight in weighed if (weight or 0.0) >= self.min_relevance)
+            if not symbols:
+                return False
         return (
-            (self.symbols is None or not self.symbols.isdisjoint(headers.symbols))
+            (self.symbols is None or not self.symbols.isdisjoint(symbols))
             and (self.labels is None or headers.label in self.labels)
             and (self.min_confidence == 0.0 or (headers.confidence or 0.0) >= self.min_confidence)
+            and (self.max_duplicates is None or _at_most(headers.dup_count, self.max_duplicates))
             and (self.sources is None or headers.source in self.sources)
             and (self.item_types is None or headers.item_type in self.item_types)
             and (not self.single_symbol or len(headers.symbols) == 1)
@@ -240,7 +167,7 @@ class SignalFilter:
 
         def wanted(record: Record) -> bool:
             try:
-                admitted = signal_filter.admits(SignalHeaders.of_record(record))
+                admitted = signal_filter.admits(SignalHeaders.of_record(record, self.selection.needed))
             except ValueError:  # the decoder reports it
                 return True
             self.filtered += not admitted
@@ -263,6 +190,10 @@ class SignalFilter:
             return False
         self._passed.add(headers.item_key)
         return True
+
+
+def _at_most(count: int | None, most: int) -> bool:
+    return count is not None and count <= most
 
 
 def _names(field: str, given: Collection[str] | None) -> frozenset[str] | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
 from earlybird.schemas.base import LATEST_US
+from earlybird.schemas.framing import unframed
 from earlybird.schemas.raw import Action
 from earlybird.schemas.signal import Signal, SignalAction
 from earlybird.stream.errors import SettingsError
@@ -194,7 +195,7 @@ def _items(value: bytes | None) -> list[dict[str, Any]]:
     instead. Times that belong to no item can only make it available later.
     """
     try:
-        content = json.loads(value or b"null")
+        content = json.loads(unframed(value or b"null"))
     except (ValueError, RecursionError):
         return [{name.decode(): int(number)} for name, number in _TIMES.findall(value or b"")]
     return [item for item in (content if isinstance(content, list) else [content]) if isinstance(item, dict)]

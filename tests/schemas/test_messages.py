@@ -206,6 +206,21 @@ def test_readers_of_the_second_signal_read_the_third() -> None:
     assert [each and each.policy for each in exits] == [None, "fixed:1"]
 
 
+def test_readers_of_the_third_signal_read_the_fourth() -> None:
+    """Three fields more, which they ignore; today's reader takes what lacks them."""
+    old, new = (json.loads(release.released(f"signal-{version}")) for version in ("1.2", "1.3"))
+    for added in ("headline", "url", "symbol_table"):
+        assert new["properties"].pop(added)["default"] is None
+    assert new == old
+    told = decode(Signal, as_json(SIGNAL | {"headline": "Norvex lifts outlook", "url": "https://n.example/1"}))
+    assert (told.headline, told.url) == ("Norvex lifts outlook", "https://n.example/1")
+    assert decode(Signal, as_json(SIGNAL)).headline is None
+    with pytest.raises(DecodeError, match="headline"):
+        decode(Signal, as_json(SIGNAL | {"headline": "x" * 201}))
+    signals = [decode(Signal, as_json(each)) for each in (SIGNAL, SIGNAL | {"symbol_table": "0" * 16})]
+    assert [signal.symbol_table for signal in signals] == [None, "0" * 16]
+
+
 def test_the_check_of_published_messages_finds_what_is_wrong(
     released_faults: Callable[[str, bytes], list[str]],
 ) -> None:

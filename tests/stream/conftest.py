@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from opentelemetry.trace import Tracer
 
 from earlybird.engine.config import EngineConfig
 from earlybird.engine.engine import Engine
@@ -33,6 +34,7 @@ from earlybird.stream.stage.messages import Answer, Answers, TimedRequest, ToPub
 from earlybird.stream.stage.outcome import Origin
 from earlybird.stream.stage.pipeline import Pipeline
 from earlybird.stream.stage.publisher import Publisher
+from earlybird.stream.stage.spans import Spans
 from whole_audit import Audit
 
 NOW_US = 1_770_000_000_000_000
@@ -92,6 +94,7 @@ class World:
         read: Reader | None = None,
         lateness: LatenessPolicy | None = None,
         longest_wait_s: float = 600.0,
+        tracer: Tracer | None = None,
     ) -> None:
         self.clock = ManualClock(NOW_US)
         self.source = MemorySource(committed)
@@ -109,7 +112,8 @@ class World:
         )
         self.metrics = metrics = Metrics(engine.max_layers)
         origin = Origin(model, engine.max_layers, engine.calibrated, rungs=engine.rungs)
-        self.publisher = Publisher(self.sink, origin, "signals.control", self.clock, metrics)
+        spans = None if tracer is None else Spans(tracer, self.clock, "earlybird")
+        self.publisher = Publisher(self.sink, origin, "signals.control", self.clock, metrics, spans)
         self.said: list[ToPublisher] = []  # to the publisher, by the pipeline and the model
 
         def publish(message: ToPublisher) -> None:

@@ -40,7 +40,8 @@ from earlybird.stream.stage.outcome import signal_record
 from earlybird.stream.strategies.invented import invented
 from earlybird.stream.subscription.buffer import Buffer, Waiting
 from earlybird.stream.subscription.recording import Recording
-from earlybird.stream.subscription.selection import Selection, SignalFilter, SignalHeaders
+from earlybird.stream.subscription.selection import Selection, SignalFilter
+from earlybird.stream.subscription.signal_headers import SignalHeaders
 from earlybird.stream.subscription.stage_monitor import HealthTimeouts, StageMonitor
 from earlybird.stream.timeline.availability import StampedRecord, appended_us
 from project import ROOT
@@ -172,13 +173,22 @@ def test_a_received_signal_is_the_signal_and_its_instant() -> None:
     symbols=st.lists(st.sampled_from(["NVDA", "AMD", "BRK.B"]), unique=True),
     action=st.sampled_from(SignalAction),
     item_type=st.sampled_from(["news", "tweet"]),
+    relevance=st.lists(st.none() | st.floats(0, 1), max_size=3),
+    dup_count=st.integers(0, 1_000),
 )
 def test_headers_tell_what_the_signal_tells(
-    score: float, symbols: list[str], action: SignalAction, item_type: Literal["news", "tweet"]
+    score: float,
+    symbols: list[str],
+    action: SignalAction,
+    item_type: Literal["news", "tweet"],
+    relevance: list[float | None],
+    dup_count: int,
 ) -> None:
     """So a live filter, which sees headers, and a replayed one, which sees signals, decide alike."""
-    signal = invented("1", T0, score, symbols=symbols, action=action, item_type=item_type)
-    assert SignalHeaders.of_record(as_record(signal)) == SignalHeaders.of_signal(signal)
+    signal = invented(
+        "1", T0, score, symbols=symbols, action=action, item_type=item_type, relevance=relevance, dup_count=dup_count
+    )
+    assert SignalHeaders.of_record(as_record(signal), ["relevance", "dup_count"]) == SignalHeaders.of_signal(signal)
 
 
 def test_a_record_is_judged_before_it_is_decoded() -> None:
@@ -194,6 +204,24 @@ def test_a_record_that_lost_its_headers_is_read_instead() -> None:
     assert SignalHeaders.of_record(bare) == SignalHeaders.of_signal(signal)
 
 
+@pytest.mark.parametrize("wanted", [{"min_relevance": 0.5}, {"max_duplicates": 0}])
+@pytest.mark.parametrize("odd", [None, b"much"])
+def test_a_record_of_an_earlier_stage_is_read_where_its_message_decides(wanted: Filters, odd: bytes | None) -> None:
+    """Stages before signal 1.3 wrote neither header; other filters need no message."""
+    fit, unfit = invented("1", T0, relevance=[0.9]), invented("2", T0, relevance=[0.1], dup_count=1)
+
+    def older(signal: Signal) -> Record:
+        record = as_record(signal)
+        headers = [(name, odd) if name in ("relevance", "dup-count") else (name, old) for name, old in record.headers]
+        return replace(record, headers=tuple((name, value) for name, value in headers if value is not None))
+
+    passes = SignalFilter.of(**wanted).record_filter()
+    assert passes is not None and [passes(older(signal)) for signal in (fit, unfit)] == [True, False]
+    if odd is None:
+        unread = replace(older(fit), value=b"not read")
+        assert SignalHeaders.of_record(unread).signal_id == fit.signal_id
+
+
 @pytest.mark.parametrize(
     ("wanted", "passing"),
     [
@@ -206,14 +234,19 @@ def test_a_record_that_lost_its_headers_is_read_instead() -> None:
         ({"item_types": ["tweet"]}, {"d"}),
         ({"single_symbol": True}, {"a", "c"}),
         ({"symbols": ["NVDA"], "single_symbol": True}, {"a"}),
+        ({"max_duplicates": 0}, {"a", "d"}),
+        ({"max_duplicates": 2}, {"a", "b", "d"}),
+        ({"min_relevance": 0.5}, {"b", "c"}),
+        ({"min_relevance": 0.5, "symbols": ["NVDA"]}, set()),  # b is relevant to AMD only
+        ({"min_relevance": 0.2, "symbols": ["NVDA"]}, {"b"}),
     ],
 )
 def test_filters_let_through_what_they_name(wanted: dict[str, object], passing: set[str]) -> None:
     """Each filter narrows; together they must all agree."""
     recorded = tape(
         invented("a", T0, 0.9),
-        invented("b", T0, -0.8, symbols=["NVDA", "AMD"]),
-        invented("c", T0, 0.6, symbols=["AMD"]),
+        invented("b", T0, -0.8, symbols=["NVDA", "AMD"], relevance=[0.2, 0.5], dup_count=2),
+        invented("c", T0, 0.6, symbols=["AMD"], relevance=[1.0], dup_count=3),
         invented("d", T0, 0.0, symbols=[], source="x", item_type="tweet"),
     )
     received = list(Signals.replay(recorded, **wanted))  # type: ignore[arg-type]
@@ -222,7 +255,15 @@ def test_filters_let_through_what_they_name(wanted: dict[str, object], passing: 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"labels": ["good"]}, {"min_confidence": 80}, {"symbols": "NVDA"}, {"item_types": ["blog"]}, {"remember": 0}],
+    [
+        {"labels": ["good"]},
+        {"min_confidence": 80},
+        {"symbols": "NVDA"},
+        {"item_types": ["blog"]},
+        {"remember": 0},
+        {"min_relevance": 90},
+        {"max_duplicates": -1},
+    ],
 )
 def test_a_filter_that_nothing_can_pass_is_refused(wrong: dict[str, object]) -> None:
     """A typing error must not look like a quiet market."""
@@ -236,18 +277,23 @@ def test_a_filter_that_nothing_can_pass_is_refused(wrong: dict[str, object]) -> 
         invented("1", T0, -0.9, revision=1, action=CORRECT),
         invented("1", T0, 0.9, symbols=["AMD"], revision=1, action=CORRECT),
         invented("1", T0, 0.55, revision=1, action=CORRECT),
+        invented("1", T0, 0.9, revision=1, action=CORRECT, relevance=[0.1]),
+        invented("1", T0, 0.9, revision=1, action=CORRECT, dup_count=4),
         invented("1", T0, revision=1, action=RETRACT),
         invented("1", T0, symbols=[], revision=1, action=RETRACT),
     ],
-    ids=["label", "symbols", "confidence", "retracted", "retracted without symbols"],
+    ids=["label", "symbols", "confidence", "relevance", "repeated", "retracted", "retracted without symbols"],
 )
 def test_what_follows_on_a_delivered_item_passes_every_filter(flipped: Signal) -> None:
     """Whoever bought on the first revision must hear that it was wrong; whoever never saw it need not."""
-    wanted = {"symbols": ["NVDA"], "labels": ["positive"], "min_confidence": 0.8}
-    recorded = tape(invented("1", T0, 0.9), flipped)
-    assert [signal.action for signal in Signals.replay(recorded, **wanted)] == ["new", flipped.action]  # type: ignore[arg-type]
-    assert list(Signals.replay(tape(flipped), **wanted)) == []  # type: ignore[arg-type]
-    held = Signals.replay(tape(flipped), held=["wire:1"], **wanted)  # type: ignore[arg-type]
+    wanted: Filters = {
+        "symbols": ["NVDA"], "labels": ["positive"], "min_confidence": 0.8, "min_relevance": 0.5, "max_duplicates": 0,
+    }  # fmt: skip
+    recorded = tape(invented("1", T0, 0.9, relevance=[1.0]), flipped)
+    assert [signal.action for signal in Signals.replay(recorded, **wanted)] == ["new", flipped.action]
+    assert list(Signals.replay(tape(flipped), **wanted)) == []
+    wanted["held"] = ["wire:1"]
+    held = Signals.replay(tape(flipped), **wanted)
     assert [signal.item_key for signal in held] == ["wire:1"]
 
 
@@ -638,9 +684,11 @@ def test_batches_hold_one_row_a_signal() -> None:
         "symbols": ["NVDA"], "label": "negative", "score": -0.9, "confidence": 0.9, "p_negative": 0.9, "p_neutral": 0.1,
         "p_positive": 0.0, "exit_layer": 1, "exit_reason": "fixed", "cache_hit": False, "dup_of": None,
         "model_id": "invented", "model_sha256": "0" * 64, "config_hash": "0" * 16, "numerics": "none",
-        "digest": recorded[0][0].digest, "run_id": "live",
+        "digest": recorded[0][0].digest, "run_id": "live", "dup_count": 0, "relevance": [None], "headline": None,
+        "url": None,
     }  # fmt: skip
-    assert {name for name, value in retraction.items() if value is None} - {"updated_us", "cache_hit", "dup_of"} == {
+    missing = {name for name, value in retraction.items() if value is None}
+    assert missing - {name for name, value in first.items() if value is None} - {"cache_hit", "dup_count"} == {
         "label", "score", "confidence", "p_negative", "p_neutral", "p_positive", "exit_layer", "exit_reason",
     }  # fmt: skip
     assert (retraction["available_us"], retraction["action"]) == (instant(T0 + SECOND + 7), "retract")

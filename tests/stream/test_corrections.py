@@ -14,6 +14,7 @@ from earlybird.stream.client import Latest, Received, Signals
 from earlybird.stream.commands import signals as signals_command
 from earlybird.stream.ports import Record
 from earlybird.stream.stage.deadlines import ClockLateness
+from earlybird.stream.strategies.invented import invented
 
 Worlds = Callable[..., Any]
 
@@ -198,3 +199,11 @@ def test_the_command_takes_any_spelling_and_refuses_what_can_never_match(capsys:
     with pytest.raises(SystemExit):
         parser.parse_args(["--symbol", " "])
     assert "--symbol: ' ' matches no signal" in capsys.readouterr().err
+
+
+def test_the_command_shows_a_signals_own_headline() -> None:
+    """Where the stage was allowed to write it; else the item key, and what is known of the raw record goes first."""
+    plain = invented("1", NOW_US)
+    told = plain.model_copy(update={"headline": "Norvex lifts outlook"})
+    shown = [signals_command._row(signal, known).headline for signal, known in ((plain, ""), (told, ""), (told, "Raw"))]
+    assert shown == ["wire:1", "Norvex lifts outlook", "Raw"]

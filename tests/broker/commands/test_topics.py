@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from earlybird.schemas import release
 from earlybird.stream import cli
 from earlybird.stream.adapters.retention import sender_dated
+from registry import serving
 
 pytestmark = pytest.mark.broker
 
@@ -39,3 +41,23 @@ def test_topics_are_created_and_shown_as_json(
     assert shown["signals_sender_dated"] is False
     dated = {name: sender_dated(kafka.bootstrap_servers, name) for name in (raw, vendor)}
     assert dated == {raw: True, vendor: False}  # where the broker's time is the items' ingest time
+
+
+def test_released_schemas_are_registered(
+    kafka: Any, unique: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each topic's own, once the topics are there; a raw topic takes both kinds of items."""
+    topics = {name: unique(name) for name in ("raw", "signals", "control", "dlq")}
+    monkeypatch.setenv("EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
+    monkeypatch.setenv("EARLYBIRD_TOPICS__RAW", json.dumps([{"name": topics["raw"]}]))
+    for name in ("signals", "control", "dlq"):
+        monkeypatch.setenv(f"EARLYBIRD_TOPICS__{name.upper()}", topics[name])
+    with serving() as registry:
+        assert cli.main(["topics", "create", "--partitions", "1", "--register", registry.url, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["schemas"].keys() == {f"{topic}-value" for topic in topics.values()} and len(told["topics"]) == 4
+    sent = {path.split("/")[2]: json.loads(body["schema"]) for _, path, body in registry.requests if "schema" in body}
+    assert sent[f"{topics['signals']}-value"] == json.loads(release.released("signal-1.2"))
+    assert sent[f"{topics['dlq']}-value"] == json.loads(release.released("rejection-1.2"))
+    for name, kinds in (("raw", ("RawNews", "RawTweet")), ("control", ("Heartbeat", "ReplayComplete"))):
+        assert sent[f"{topics[name]}-value"]["oneOf"] == [{"$ref": f"#/$defs/{kind}"} for kind in kinds]

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from earlybird.schemas.codec import decode
 from earlybird.schemas.signal import Signal, SignalAction
-from earlybird.stream.client import Empirical, Signals
+from earlybird.stream.client import Empirical, Filters, Signals
 from earlybird.stream.parsing.records import Refusal
 from earlybird.stream.ports import Position, Record
 from earlybird.stream.stage.messages import Entry
 from earlybird.stream.stage.outcome import signal_record
 from earlybird.stream.strategies.invented import invented
-from earlybird.stream.subscription.selection import Selection, SignalHeaders
+from earlybird.stream.subscription.selection import Selection
+from earlybird.stream.subscription.signal_headers import SignalHeaders
 from earlybird.stream.timeline.availability import StampedRecord
 from project import ROOT
 
@@ -45,8 +46,16 @@ def archive(root: Path, recorded: list[tuple[Signal, int]], partitions: int = 3)
 
 
 SIGNALS = st.builds(
-    lambda item, score, symbols, action, kind, source: invented(
-        item, T0, score, symbols=symbols, action=action, item_type=kind, source=source
+    lambda item, score, symbols, action, kind, source, relevance, dup_count: invented(
+        item,
+        T0,
+        score,
+        symbols=symbols,
+        action=action,
+        item_type=kind,
+        source=source,
+        relevance=relevance,
+        dup_count=dup_count,
     ),
     st.sampled_from("abcdefgh"),
     st.floats(-1, 1).map(lambda score: round(score, 6)),
@@ -54,6 +63,8 @@ SIGNALS = st.builds(
     st.sampled_from(SignalAction),
     st.sampled_from(["news", "tweet"]),
     st.sampled_from(["wire", "x"]),
+    st.lists(st.none() | st.sampled_from([0.0, 0.4, 0.9, 1.0]), min_size=3, max_size=3),
+    st.integers(0, 3),
 )
 WANTED = st.fixed_dictionaries(
     {},
@@ -64,6 +75,8 @@ WANTED = st.fixed_dictionaries(
         "sources": st.lists(st.sampled_from(["wire", "y"]), max_size=2),
         "item_types": st.lists(st.sampled_from(["news", "tweet"]), max_size=2),
         "single_symbol": st.booleans(),
+        "max_duplicates": st.sampled_from([None, 0, 1]),
+        "min_relevance": st.sampled_from([0.0, 0.4, 0.95]),
     },
 )
 
@@ -73,12 +86,13 @@ WANTED = st.fixed_dictionaries(
 def test_columns_decide_as_headers_do(signals: list[Signal], wanted: dict[str, object]) -> None:
     """Filter by filter, and all together."""
     from earlybird.stream.adapters.parquet import signal_row
-    from earlybird.stream.adapters.signal_files import matching
+    from earlybird.stream.adapters.signal_criteria import matching
 
     selection = Selection.of(**wanted)  # type: ignore[arg-type]
     schema = pa.schema(
         [(name, pa.string()) for name in ("label", "source", "item_type")]
         + [("confidence", pa.float64()), ("symbols", pa.list_(pa.string()))]
+        + [("dup_count", pa.int64()), ("relevance", pa.list_(pa.float64()))]
     )
     table = pa.Table.from_pylist([signal_row(signal) for signal in signals], schema=schema)
     assert matching(table, selection).to_pylist() == [selection.matches(SignalHeaders.of_signal(s)) for s in signals]
@@ -92,7 +106,11 @@ def tape(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[Sig
         at_us, item = T0 + number * 7 * SECOND, str(number % 800)
         action = SignalAction.NEW if number < 800 else SignalAction.RETRACT if number % 7 == 0 else SignalAction.CORRECT
         score = ((number * 37) % 200 - 100) / 100
-        signal = invented(item, at_us, score, symbols=[symbols[number % 4]], revision=number // 800, action=action)
+        named = [symbols[number % 4], *(["GM"] if number % 5 == 0 else [])]
+        signal = invented(
+            item, at_us, score, symbols=named, revision=number // 800, action=action, relevance=[number % 10 / 10],
+            dup_count=number % 3,
+        )  # fmt: skip
         recorded.append((signal, at_us))
     root = tmp_path_factory.mktemp("archive")
     archive(root, recorded)
@@ -106,11 +124,13 @@ def tape(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[Sig
         {"symbols": ["NVDA"]},
         {"labels": ["positive"], "min_confidence": 0.8},
         {"min_confidence": 0.9, "distinct": True, "remember": 20},
+        {"min_relevance": 0.5, "symbols": ["TSLA", "GM"]},
+        {"max_duplicates": 0, "min_confidence": 0.2},
         {"symbols": ["IBM"], "held": ["wire:5", "wire:6"]},
         {"symbols": ["AMD"], "start": T0 + 5_000 * SECOND, "end": T0 + 12_000 * SECOND, "latency": "250ms"},
         {"labels": ["negative"], "latency": Empirical.measured([1_000, 900 * SECOND, 40 * SECOND])},
     ],
-    ids=["all", "symbol", "sure", "distinct", "held", "range", "measured latency"],
+    ids=["all", "symbol", "sure", "distinct", "relevant", "novel", "held", "range", "measured latency"],
 )
 def test_an_archive_gives_what_the_signals_give(
     tape: tuple[Path, list[tuple[Signal, int]]], about: dict[str, object]
@@ -179,15 +199,19 @@ def test_a_table_of_messages_is_made_piece_by_piece() -> None:
 def test_columns_of_an_older_archive_come_from_its_messages(
     tape: tuple[Path, list[tuple[Signal, int]]], tmp_path: Path
 ) -> None:
-    """One without the columns that were added since."""
+    """One without the columns that were added since; filters on them decide alike."""
     import pyarrow.parquet as pq
 
     for path in tape[0].rglob("*.parquet"):
         older = tmp_path / path.relative_to(tape[0])
         older.parent.mkdir(parents=True, exist_ok=True)
         table = pq.read_table(path, partitioning=None)
-        pq.write_table(table.drop_columns(["dup_of", "model_id"]), older)
+        added = ["dup_of", "model_id", "dup_count", "relevance", "headline", "url"]
+        pq.write_table(table.drop_columns(added), older)
     assert Signals.replay(tmp_path).to_arrow(3_000).equals(Signals.replay(tape[0]).to_arrow(3_000))
+    wanted: Filters = {"max_duplicates": 1, "min_relevance": 0.3}
+    received = list(Signals.replay(tmp_path, **wanted))
+    assert received == list(Signals.replay(tape[0], **wanted)) and 0 < len(received) < 3_000
 
 
 def test_a_table_of_nothing_has_its_columns(tmp_path: Path) -> None:
@@ -208,11 +232,11 @@ def test_a_file_out_of_order_shows_no_future(tmp_path: Path) -> None:
     assert [signal.available_us - T0 for signal in Signals.replay(tmp_path)] == list(range(10))
 
 
-def test_the_example_of_bars_runs(tape: tuple[Path, list[tuple[Signal, int]]]) -> None:
+def test_the_example_of_aligned_rows_runs(tape: tuple[Path, list[tuple[Signal, int]]]) -> None:
     """As its docstring has it: one frame on the bars of the other."""
     code = (
-        "import doctest, sys, earlybird.stream.strategies.bars as bars;"
-        "outcome = doctest.testmod(bars); print(outcome.attempted, outcome.failed);"
+        "import doctest, sys, earlybird.stream.strategies.alignment as module;"
+        "outcome = doctest.testmod(module); print(outcome.attempted, outcome.failed);"
         "sys.exit(outcome.failed or not outcome.attempted)"
     )
     pytest.importorskip("exchange_calendars", reason="NO EXCHANGE_CALENDARS: pip install -e '.[strategies]'")

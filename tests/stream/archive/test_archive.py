@@ -372,7 +372,7 @@ def test_enormous_headers_fill_no_memory(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_an_archive_of_the_first_version_is_read(tmp_path: Path) -> None:
-    """Its columns are as they were; two of signals were added since."""
+    """Its columns are as they were; six of signals were added since."""
     archive(tmp_path, [a_signal(0, BEGIN_US), raw(0, BEGIN_US)])
     kinds = {path.parts[-3]: pq.read_schema(path) for path in tmp_path.rglob("*.parquet")}
     assert {str(field.type) for field in kinds["signals"] if field.name.endswith("_us")} == {"int64"}
@@ -380,8 +380,8 @@ def test_an_archive_of_the_first_version_is_read(tmp_path: Path) -> None:
         "available_us", "signal_id", "item_key", "revision", "action", "source", "item_type", "symbols", "label",
         "p_negative", "p_neutral", "p_positive", "score", "confidence", "exit_layer", "exit_reason", "cache_hit",
         "model_sha256", "config_hash", "numerics", "digest", "run_id", "published_us", "updated_us", "ingested_us",
-        "emitted_us", "dup_of", "model_id", "topic", "partition", "offset", "timestamp_us", "appended", "key", "value",
-        "headers",
+        "emitted_us", "dup_of", "model_id", "dup_count", "relevance", "headline", "url", "topic", "partition", "offset",
+        "timestamp_us", "appended", "key", "value", "headers",
     ]  # fmt: skip
     assert kinds["news.raw"].names == ["available_us", *kinds["signals"].names[-8:]]
 

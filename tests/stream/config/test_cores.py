@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from earlybird.stream.config.cores import usable_cores
-from earlybird.stream.config.settings import Engine
+from earlybird.stream.config.engine import Engine
 
 QUOTA, PERIOD = "cpu.cfs_quota_us", "cpu.cfs_period_us"
 

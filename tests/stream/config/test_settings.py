@@ -18,10 +18,13 @@ from earlybird.engine.engine import Engine as LoadedEngine
 from earlybird.stream import cli, service
 from earlybird.stream.client import Signals
 from earlybird.stream.config import settings
+from earlybird.stream.config.engine import Engine
+from earlybird.stream.config.redis import Redis
 from earlybird.stream.config.report import HIDDEN, effective, fields
-from earlybird.stream.config.settings import Engine, Redis, Settings, load
+from earlybird.stream.config.settings import Settings, load
 from earlybird.stream.config.tree import without_unreadable
 from earlybird.stream.errors import SettingsError
+from earlybird.stream.feeds import registry
 from earlybird.stream.observability.health import HealthServer, Readiness
 from earlybird.stream.startup_check import check
 
@@ -120,13 +123,14 @@ def test_every_fault_is_named_once_with_its_place(tmp_path: Path, monkeypatch: p
     """One start tells all mistakes: where, what, and what was probably meant."""
     path = write(tmp_path, 'polcy = "full"\n[kafka]\nbootstrap_server = "x"\n[http]\nport = 70000')
     monkeypatch.setenv("EARLYBIRD_REDIS__TTL_S", "-1")
-    monkeypatch.setenv("EARLYBIRD_TOPICS__RAW", '[{"name": "wire", "format": "alpaca"}]')
+    monkeypatch.setenv("EARLYBIRD_TOPICS__RAW", '[{"name": "wire", "format": "alpaka"}]')
+    formats = ", ".join(["earlybird", *registry.names()])
     with pytest.raises(SettingsError) as caught:
         load(path)
     assert str(caught.value).splitlines() == [
         "5 settings cannot work:",
         f"  kafka.bootstrap_server: no such setting; did you mean kafka.bootstrap_servers? ({path})",
-        "  topics.raw.0.format: must be 'earlybird', was 'alpaca' (EARLYBIRD_TOPICS__RAW)",
+        f"  topics.raw.0.format: one of {formats} required, was 'alpaka' (EARLYBIRD_TOPICS__RAW)",
         "  redis.ttl_s: must be greater than 0, was '-1' (EARLYBIRD_REDIS__TTL_S)",
         f"  http.port: must be less than or equal to 65535, was 70000 ({path})",
         f"  polcy: no such setting; did you mean policy? ({path})",

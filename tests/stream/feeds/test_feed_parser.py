@@ -192,7 +192,7 @@ def test_fragments_take_no_more_room_than_allowed() -> None:
 
 
 def test_whole_stories_pass_through_the_assembler() -> None:
-    """A feed may bring stories, messages and keep-alives, whatever its bridge does."""
+    """A feed may bring stories, messages and keep-alive lines, whatever its bridge does."""
     parse = registry.feed_parser("mrn")
     plain = gzip.decompress(story("n1"))
     found = results(parse, plain, story("n2"), frame(*messages("g", story("n3"), 1), {"Type": "Ping"}), b"\n")

@@ -8,7 +8,7 @@ import pytest
 
 from earlybird.schemas.rejection import Reason
 from earlybird.stream.config import settings as settings_module
-from earlybird.stream.config.settings import RawTopic
+from earlybird.stream.config.topics import RawTopic
 from earlybird.stream.errors import SettingsError
 from earlybird.stream.feeds import registry
 from earlybird.stream.feeds.base import Parsed

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from collector import collecting
 from earlybird.engine.engine import Engine
 from earlybird.schemas.codec import decode, encode
 from earlybird.schemas.control import Heartbeat
@@ -24,7 +25,9 @@ from earlybird.stream.archive.reader import ArchiveHistory, read_signals
 from earlybird.stream.archive.writer import Archiver
 from earlybird.stream.commands.replay import summary
 from earlybird.stream.config import settings as settings_module
-from earlybird.stream.config.settings import RawTopic, Settings
+from earlybird.stream.config.settings import Settings
+from earlybird.stream.config.topics import RawTopic
+from earlybird.stream.config.traces import trace_exporters
 from earlybird.stream.errors import SettingsError, SourceError
 from earlybird.stream.observability.metrics import Metrics
 from earlybird.stream.ports import Commit, Outgoing, Partition, Position, Record
@@ -209,6 +212,15 @@ def test_vendors_records_are_recomputed_on_any_layout(tmp_path: Path) -> None:
     one, other = ((tmp_path / name / "signals.parquet").read_bytes() for name in ("one", "other"))
     assert one == other
     assert [at for _, at in signals(tmp_path / "one")] == [NOW_US + n * SECOND_US for n in (*range(20), 21)]
+
+
+def test_a_replay_makes_no_spans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the environment asks of a live stage: history must not look like news in a tracing system."""
+    with collecting() as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
+        assert trace_exporters()
+        replay(tmp_path, history(3))
+        assert collector.spans == []
 
 
 def test_run_id_and_format_change_no_content(unbroken: Path, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def audited(world: Any, read: Reader, records: list[Record]) -> Audit:
 
 
 def test_frames_are_read_to_their_last_element(worlds: Worlds, make_record: MakeRecord) -> None:
-    """Each article has its outcome at its place in the frame; control messages and keep-alives have none."""
+    """Each article has its outcome at its place in the frame; control and keep-alive messages have none."""
     values: list[Any] = [
         [{"T": "success", "msg": "connected"}],
         [alpaca("Norvex lifts full-year outlook"), {"T": "subscription", "news": ["*"]}, alpaca("", 2)],

@@ -16,7 +16,8 @@ from earlybird.stream.strategies.invented import invented
 pd = pytest.importorskip("pandas", reason="NO PANDAS: pip install -e '.[strategies]'")
 pytest.importorskip("exchange_calendars", reason="NO CALENDARS: pip install -e '.[strategies]'")
 
-from earlybird.stream.strategies.bars import Hours, to_bars  # noqa: E402
+from earlybird.stream.strategies.bars import to_bars  # noqa: E402
+from earlybird.stream.strategies.calendars import Hours  # noqa: E402
 
 NEW_YORK = "America/New_York"
 CORRECT, RETRACT = SignalAction.CORRECT, SignalAction.RETRACT
@@ -31,7 +32,7 @@ def seen(*signals: Signal) -> Signals:
     return Signals.replay(sorted(((signal, signal.ts.ingested_us) for signal in signals), key=lambda pair: pair[1]))
 
 
-def bar_of(local: str, freq: str, calendar: object = "XNYS", lag_us: int = 0, tz: str = NEW_YORK) -> str:
+def bar_of(local: str, freq: str, calendar: Any = "XNYS", lag_us: int = 0, tz: str = NEW_YORK) -> str:
     """The local name of the bar in which something known at this instant lands."""
     frame = to_bars(seen(invented("1", us(local, tz))), calendar, freq, lag_us=lag_us)
     (label,) = frame.index
@@ -103,14 +104,19 @@ def test_a_market_may_never_close() -> None:
     assert bar_of("2024-01-06 23:40", "1h", hours, tz="UTC") == "2024-01-07 00:00:00"
 
 
-def test_bars_of_a_price_frame_may_be_given() -> None:
-    """What lands behind the last of them is left out rather than guessed."""
-    opens = pd.DatetimeIndex(["2024-01-05 09:30", "2024-01-05 12:00"], tz=NEW_YORK)
-    frame = to_bars(seen(invented("1", us("2024-01-05 10:00"), 0.4), invented("2", us("2024-01-05 13:00"))), opens)
-    assert list(frame.index) == [opens[1]]
-    assert frame.loc[opens[1], "NVDA"] == 0.4
-    with pytest.raises(ValueError, match="time zone"):
-        to_bars(seen(invented("1", us("2024-01-05 10:00"))), opens.tz_localize(None))
+def test_a_signal_lands_in_the_bar_that_closes_next() -> None:
+    """Known while a bar runs, it may be traded at that bar's close; the bars keep their labels."""
+    signals = [
+        invented("1", us("2024-07-03 12:59"), 0.4),
+        invented("2", us("2024-07-03 13:00"), 0.8),
+    ]  # closes at 13:00
+    sessions = to_bars(seen(*signals), at="close")
+    assert {str(day.date()): score for day, score in sessions["NVDA"].items()} == {"2024-07-03": 0.4, "2024-07-05": 0.8}
+    hours = to_bars(seen(*signals), freq="1h", at="close")["NVDA"].dropna()
+    local = [str(label.tz_convert(NEW_YORK).tz_localize(None)) for label in hours.index]
+    assert local == ["2024-07-03 12:30:00", "2024-07-05 09:30:00"]  # the last bar of a half day is half an hour long
+    own = Hours(NEW_YORK, time(9, 30), time(13))
+    assert to_bars(seen(*signals), own, "1h", at="close")["NVDA"].dropna().index[0] == hours.index[0]
 
 
 def test_signals_of_a_bar_are_put_together_by_symbol() -> None:

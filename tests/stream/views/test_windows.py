@@ -112,12 +112,13 @@ def test_windows_agree_with_bars(signals: list[Received], length: int) -> None:
     """A bar that opens just after a window's end holds the same items."""
     pd = pytest.importorskip("pandas", reason="NO PANDAS: pip install -e '.[strategies]'")
     pytest.importorskip("exchange_calendars", reason="NO CALENDARS: pip install -e '.[strategies]'")
-    from earlybird.stream.strategies.bars import to_bars
+    from earlybird.stream.strategies.alignment import How, aligned
 
     signals = sorted({one.available_us: one for one in signals}.values(), key=lambda one: one.available_us)
     opens = pd.date_range("2024-05-01 13:00", "2024-05-01 15:00", freq=f"{length}min", tz="UTC").as_unit("us")
     played = [(one, one.available_us) for one in signals]
-    frames = {how: to_bars(Signals.replay(played), opens, how=how) for how in ("count", "mean", "last")}
+    hows: tuple[How, ...] = ("count", "mean", "last")
+    frames = {how: aligned(Signals.replay(played), opens, None, how=how) for how in hows}
     windows = Windows()
     for one in Signals.replay(played):
         windows.apply(one)

@@ -1,0 +1,1 @@
+"""Symbols for texts that have none, by a user's table of names."""
