@@ -40,6 +40,7 @@ class Ingredient(_Part):
     name: str
     use: str
     licence: str
+    sha256: str | None = None  # of the file, of a folder's files by name, or of texts; None: not known
 
 
 class DepthTemperatures(_Part):

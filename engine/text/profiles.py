@@ -5,7 +5,9 @@ profile and the hash it was trained under, so an edited rule cannot pass for the
 
 natural-v1  entities, a leading RT, links and handles; every word stays.
 natural-v2  as natural-v1, with feed damage repaired: nested escapes, mojibake, styled letters, invisible characters,
-            minus signs. Equal to natural-v1 on undamaged text. Profile of the bundled model.
+            minus signs. Equal to natural-v1 on undamaged text.
+natural-v3  as natural-v2, with words for common emoji and for which of two compared amounts is larger. Profile of the
+            bundled model.
 paper-v1    the cleaning behind Table I of the ELBERT paper, for text with spaces around its punctuation: lower case,
             no NLTK stop words, no bare punctuation.
 paper-v2    as paper-v1, for any text: punctuation at the edges of words is removed, too.
@@ -22,13 +24,16 @@ from types import MappingProxyType
 
 from earlybird.engine.errors import ConfigError
 from earlybird.engine.text.characters import CHARACTERS
+from earlybird.engine.text.comparison import Comparison
 from earlybird.engine.text.steps import (
     BareTokens,
+    BeyondAscii,
     Lower,
     Step,
     Strip,
     Tokens,
     Trailing,
+    Translate,
     Unescape,
     UnescapeJson,
     UnescapeNested,
@@ -68,6 +73,16 @@ def words(name: str) -> frozenset[str]:
     return frozenset(resources.files("earlybird.engine.text").joinpath("words", name).read_text("utf-8").split())
 
 
+def emoji() -> Step:
+    """Return the replacement of common emoji by words.
+
+    The words are those of the list emoji.txt; skin tones become nothing.
+    """
+    lines = resources.files("earlybird.engine.text").joinpath("words", "emoji.txt").read_text("utf-8").splitlines()
+    table = {line[0]: f" {line[2:]} " for line in lines} | dict.fromkeys(map(chr, range(0x1F3FB, 0x1F400)), "")
+    return BeyondAscii((Translate(re.compile(f"[{''.join(table)}]"), table),))
+
+
 LINKS = replace(r"https?://\S*|https?…|\bhttp…|www\.\S+|\bpic\.twitter\.com\S*")
 SPACES = replace(r"\s+")
 RETWEET = replace(r"^RT\s+(@\w+:?)?\s*", "", re.IGNORECASE)
@@ -94,6 +109,8 @@ NATURAL_2 = Profile(
     "natural-v2",
     (UnescapeJson(), UnescapeNested(3), CHARACTERS, Strip(), RETWEET, LINKS, HANDLES, SPACES, Strip()),
 )
+
+NATURAL_3 = Profile("natural-v3", (*NATURAL_2.steps, emoji(), SPACES, Strip(), Comparison()))
 
 PAPER = Profile(
     "paper-v1",
@@ -137,5 +154,5 @@ FINANCE = Profile(
 )
 
 PROFILES: Mapping[str, Profile] = MappingProxyType(
-    {each.name: each for each in (NATURAL, NATURAL_2, PAPER, PAPER_2, FINANCE)}
+    {each.name: each for each in (NATURAL, NATURAL_2, NATURAL_3, PAPER, PAPER_2, FINANCE)}
 )

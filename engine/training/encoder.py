@@ -5,7 +5,7 @@ Letters: S texts, L longest text, H hidden size, C classes.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -64,7 +64,8 @@ def start_teacher(source: Path, profile_name: str, max_tokens: int, dropout: flo
     NAME-tokenizer.json.
     """
     if (source / ABOUT).exists():
-        return load_teacher(source, dropout)
+        teacher = load_teacher(source, dropout)
+        return replace(teacher, reader=replace(teacher.reader, profile=profile(profile_name), max_tokens=max_tokens))
     torch.manual_seed(seed)  # the classifier is drawn
     if source.suffix == ".onnx":
         own = source.with_name(f"{source.stem}-tokenizer.json")

@@ -31,6 +31,7 @@ from earlybird.engine.training.data import (
     stratified,
     without,
 )
+from earlybird.engine.training.inputs import DATA, inputs
 from earlybird.engine.training.invented.invent import invented_examples
 from earlybird.engine.training.loop import Dataset, Epoch, Recipe, Training
 from earlybird.engine.training.network import Network
@@ -65,7 +66,8 @@ class Job:
     learned_exits: LearnedExits | None = None
     adapters: AdapterConfig | None = None
     teachers: tuple[str, ...] = ()
-    profile: str = "natural-v2"
+    teacher_cache: Path | None = None  # None: the run folder
+    profile: str = "natural-v3"
     assembly: str = "parts-v2"
     max_tokens: int | None = None
     texts: int | None = None  # upper limit, labels in proportion
@@ -190,15 +192,15 @@ def read_parts(job: Job, encoder: TextEncoder, watch: Watch) -> Parts:
     named |= {"dev": dev, "calibration": calibration}
     watch.data({name: len(part) for name, part in named.items()})
     sizes = {name: {"texts": len(part), "sha256": fingerprint(part)} for name, part in named.items()}
-    (job.output / "data.json").write_text(json.dumps(sizes, indent=2) + "\n", "utf-8")
+    (job.output / DATA).write_text(json.dumps(sizes, indent=2) + "\n", "utf-8")
     _keep(job.output / "calibration.jsonl", calibration)
-    texts = [*train, *new, *invented, *extra]
+    real, soft = [*train, *new], None
+    texts = [*real, *invented, *extra]
     run_folder.keep_seen(job.output, hashes([*texts, *dev]))
-    soft = None
     if job.teachers:
-        real = [*train, *new]
         names = [example.text for example in (*real, *extra)]
-        voices = soft_targets(job.teachers, names, job.output / "teachers", job.labels, watch.teacher)
+        cache = job.teacher_cache or job.output / "teachers"
+        voices = soft_targets(job.teachers, names, cache, job.labels, watch.teacher, job.recipe.precision)
         soft = torch.cat([voices[: len(real)], _own_targets(invented), voices[len(real) :]])
     return Parts(_tokenised(texts, encoder, soft), _tokenised(dev, encoder), calibration)
 
@@ -269,6 +271,7 @@ def _export(
         assembly=job.assembly,
         max_tokens=encoder.max_tokens,
         trained_for_exits=job.strategy != "last",
+        ingredients=inputs(job),
         strategy=job.strategy,
         loss_weights=None if weights is None else tuple(weights().tolist()),
     )

@@ -21,6 +21,8 @@ from earlybird.engine.training.network import Batch, Network
 from earlybird.engine.training.strategies import Phase
 from earlybird.engine.training.targets import Distillation, Targets
 
+PRECISIONS = ("float32", "bfloat16")
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -34,6 +36,7 @@ class Recipe:
     weight_decay: float = 0.01  # for matrices only, not for biases and norms
     clip: float = 1.0  # largest norm of the gradient
     dropout: float = 0.1
+    precision: str = "float32"  # of the forward and backward passes; weights and their updates are always float32
     seed: int = 0
     patience: int | None = None  # epochs without a better one before a phase ends; None: all epochs
     distillation: Distillation = field(default_factory=Distillation)
@@ -42,6 +45,8 @@ class Recipe:
         for name, least in (("epochs", 1), ("batch_size", 1), ("learning_rate", 0.0), ("clip", 0.0), ("dropout", 0.0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name}: at least {least} required, was {getattr(self, name)}")
+        if self.precision not in PRECISIONS:
+            raise ConfigError(f"precision: one of {', '.join(PRECISIONS)} required, was {self.precision!r}")
 
 
 @dataclass(frozen=True)
@@ -176,9 +181,9 @@ class Training:
         batches = list(self._batches(f"{recipe.seed}/{state.phase}/{state.epoch}"))
         total = 0.0
         for step, rows in enumerate(batches):
-            values = phase.losses[step % len(phase.losses)](
-                self._heads(rows, stored), self._train.targets(rows), recipe.distillation
-            )
+            with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+                heads = self._heads(rows, stored)
+            values = phase.losses[step % len(phase.losses)](heads, self._train.targets(rows), recipe.distillation)
             loss = values.mean()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -197,7 +202,7 @@ class Training:
     def _heads(self, rows: Sequence[int], stored: Tensor | None) -> list[Heads]:
         if stored is None:
             heads: list[Heads] = self.network(Batch.of([self._train.token_ids[row] for row in rows]))
-            return heads
+            return [each._replace(logits=each.logits.float()) for each in heads]
         pooled = stored[torch.tensor(rows)]  # (S, D, H)
         return [self.network.heads(states, number) for number, states in enumerate(pooled.unbind(dim=1))]
 

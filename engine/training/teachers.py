@@ -27,7 +27,12 @@ Progress = Callable[[str, int, int], None]
 
 
 def soft_targets(
-    teachers: Sequence[str], texts: Sequence[str], cache: Path, labels: Mapping[str, str] | None, progress: Progress
+    teachers: Sequence[str],
+    texts: Sequence[str],
+    cache: Path,
+    labels: Mapping[str, str] | None,
+    progress: Progress,
+    precision: str = "float32",
 ) -> Tensor:
     """Return the probabilities (n, C) of the mean of the teachers' logits.
 
@@ -35,7 +40,8 @@ def soft_targets(
     mapped by `labels`) or a model folder of ours at full depth. Each teacher's logits are kept in `cache` under a hash
     of teacher and texts. Raises NotAModel.
     """
-    return mean_of_teachers([_cached(name, texts, cache, labels, progress) for name in teachers])
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        return mean_of_teachers([_cached(name, texts, cache, labels, progress) for name in teachers])
 
 
 def _cached(

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 STRATEGIES = ("last", "joint", "elbert", "two_stage", "deebert", "fastbert", "alternating", "berxit", "pf_berxit")
 
+PRECISIONS = ("float32", "bfloat16")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `earlybird train`."""
@@ -57,11 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--adapters", type=_adapters, metavar="rank=32,placement=ffn,module=identity", help="PF-BERxiT's"
     )
-    model.add_argument("--profile", default="natural-v2", help="text profile (default: %(default)s)")
+    model.add_argument("--profile", default="natural-v3", help="text profile (default: %(default)s)")
     model.add_argument("--max-tokens", type=int, metavar="N", help="default: the start's positions")
     how = parser.add_argument_group("training")
     how.add_argument("--strategy", choices=STRATEGIES, default="elbert", help="default: %(default)s")
     how.add_argument("--teacher", nargs="+", default=[], metavar="MODEL", help="classifiers whose mean is distilled")
+    how.add_argument("--teacher-cache", type=Path, metavar="FOLDER", help="default: in the run folder")
     how.add_argument(
         "--teacher-share", type=float, default=0.5, metavar="S", help="of a labelled text's loss (default: %(default)s)"
     )
@@ -73,6 +76,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--learning-rate", type=float, default=3e-5, metavar="R", help="default: %(default)s")
     how.add_argument("--head-learning-rate", type=float, metavar="R", help="of heads and adapters (default: the same)")
     how.add_argument("--dropout", type=float, default=0.1, metavar="P", help="default: %(default)s")
+    how.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="float32",
+        help="of the passes: bfloat16 is faster on CPUs that have it",
+    )
     how.add_argument("--patience", type=int, metavar="N", help="stop a phase after N epochs without a better one")
     how.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N", help="one run each (default: 0)")
     how.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default: %(default)s)")
@@ -120,6 +129,7 @@ def _job(args: argparse.Namespace) -> Any:
         learning_rate=args.learning_rate,
         head_learning_rate=args.head_learning_rate,
         dropout=args.dropout,
+        precision=args.precision,
         seed=args.seeds[0],
         patience=args.patience,
         distillation=Distillation(args.teacher_share, args.temperature),
@@ -144,6 +154,7 @@ def _job(args: argparse.Namespace) -> Any:
         learned_exits=args.learned_exits,
         adapters=args.adapters,
         teachers=tuple(args.teacher),
+        teacher_cache=args.teacher_cache,
         profile=args.profile,
         max_tokens=args.max_tokens,
         texts=args.texts,

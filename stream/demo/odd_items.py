@@ -1,7 +1,7 @@
 """Table of the demo feed's odd items and their expected outcomes.
 
 Everything that a real feed does to a consumer happens once: copies, retweets, corrections, deletions, foreign text,
-garbage. The table is also the pipeline's golden test. Outcomes hold for the bundled model's text profile (natural-v2:
+garbage. The table is also the pipeline's golden test. Outcomes hold for the bundled model's text profile (natural-v3:
 case, white space, links, handles and RT marks do not count; agency prefixes do). A `hit` must have the result of the
 text that it repeats; whether the cache answers it or the model computes it again depends on timing.
 """
@@ -62,7 +62,7 @@ def _copies(build: "_Builder") -> list[Odd]:
     syndicated = (
         (14.1, "Ordane Motors recalls 61,000 vans over faulty brakes"),
         (16.3, "Norvex raises full-year revenue outlook to $4.2 bln from $3.9 bln"),
-        (17.0, "Pelluxa Mining halts Corvada copper mine after tunnel wall collapse"),
+        (17.0, "Pelluxa Mining shuts Corvada copper mine after tunnel wall collapse"),
         (61.6, "Norvex Q1 adjusted EPS $1.42 beats $1.19 expected"),
         (62.0, "Norvex Q1 revenue $1.08 bln, up 24 pct from a year ago"),
         (63.9, "Norvex shares jump 13 pct to all-time high"),

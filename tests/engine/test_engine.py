@@ -24,99 +24,93 @@ FROZEN = [
         "positive",
         1,
         "confidence",
-        (0.00902, 0.00139, 0.98959),
+        (0.00978, 0.00309, 0.98713),
     ),
-    ("$VLTX smashes earnings, revenue up 41% year over year", "positive", 1, "confidence", (0.00287, 0.00084, 0.9963)),
+    ("$VLTX smashes earnings, revenue up 41% year over year", "positive", 1, "confidence", (0.00209, 0.00304, 0.99488)),
     (
         "Norwind Energy cuts dividend and warns of weaker demand",
         "negative",
         1,
         "confidence",
-        (0.98501, 0.00674, 0.00825),
+        (0.96944, 0.02262, 0.00794),
     ),
     (
         "Harbour & Pike files for bankruptcy protection, shares halted",
         "negative",
-        1,
+        2,
         "confidence",
-        (0.93286, 0.04003, 0.02711),
+        (0.85658, 0.12068, 0.02275),
     ),
-    ("Norwind to report third-quarter results on 12 November", "neutral", 1, "confidence", (0.00631, 0.98845, 0.00523)),
-    ("Veltrix appoints Maria Lund as chief financial officer", "neutral", 1, "confidence", (0.00352, 0.99385, 0.00263)),
+    ("Norwind to report third-quarter results on 12 November", "neutral", 1, "confidence", (0.0552, 0.91091, 0.03389)),
+    ("Veltrix appoints Maria Lund as chief financial officer", "neutral", 1, "confidence", (0.00762, 0.98648, 0.0059)),
     (
         "Regulator fines Quillbank EUR 120 million over money laundering failures",
         "negative",
         1,
         "confidence",
-        (0.83565, 0.02746, 0.13689),
+        (0.98835, 0.00567, 0.00597),
     ),
-    ("Quillbank shares slip 2 % in thin trading", "negative", 1, "confidence", (0.95705, 0.03197, 0.01098)),
+    ("Quillbank shares slip 2 % in thin trading", "negative", 1, "confidence", (0.98908, 0.0102, 0.00072)),
     (
         "RT @tapewatch: $QLB downgraded to sell at Marlowe Securities https://t.co/abc123",
         "negative",
         1,
         "confidence",
-        (0.97789, 0.01329, 0.00882),
+        (0.98229, 0.01442, 0.0033),
     ),
     (
         "Analysts at Marlowe lift Orrin Foods price target to $58 from $49",
         "positive",
         1,
         "confidence",
-        (0.02158, 0.08534, 0.89308),
+        (0.0063, 0.01327, 0.98043),
     ),
-    ("Orrin Foods recalls 40,000 packs of soup", "negative", 2, "confidence", (0.87112, 0.05789, 0.07099)),
+    ("Orrin Foods recalls 40,000 packs of soup", "negative", 1, "confidence", (0.85615, 0.08447, 0.05938)),
     (
         "Profit before taxes was EUR 4.0 mn, down from EUR 4.9 mn a year earlier",
         "negative",
         1,
         "confidence",
-        (0.8568, 0.00394, 0.13926),
+        (0.96749, 0.00975, 0.02277),
     ),
     (
         "Operating loss narrowed to $3 million from $11 million",
         "positive",
-        3,
-        "last_layer",
-        (0.37659, 0.01889, 0.60451),
+        1,
+        "confidence",
+        (0.03733, 0.02862, 0.93405),
     ),
-    ("Not a good day for $ORRN holders", "negative", 2, "confidence", (0.98867, 0.00685, 0.00448)),
-    ("The company operates 212 stores in nine countries.", "neutral", 1, "confidence", (0.01253, 0.98283, 0.00464)),
-    ("Castellan Pharma's heart drug fails late-stage trial", "negative", 1, "confidence", (0.93365, 0.03181, 0.03454)),
-    ("Castellan Pharma wins approval for heart drug", "positive", 1, "confidence", (0.00103, 0.01457, 0.9844)),
+    ("Not a good day for $ORRN holders", "negative", 1, "confidence", (0.96849, 0.00519, 0.02632)),
+    ("The company operates 212 stores in nine countries.", "neutral", 1, "confidence", (0.01653, 0.97281, 0.01067)),
+    ("Castellan Pharma's heart drug fails late-stage trial", "negative", 1, "confidence", (0.89616, 0.08071, 0.02313)),
+    ("Castellan Pharma wins approval for heart drug", "positive", 1, "confidence", (0.00463, 0.07048, 0.92489)),
     (
         "Castellan Pharma to present heart drug data at conference",
         "neutral",
         1,
         "confidence",
-        (0.00428, 0.98725, 0.00848),
+        (0.0097, 0.96839, 0.02191),
     ),
-    (
-        "Merger talks between Harbour & Pike and Sundial called off",
-        "neutral",
-        1,
-        "confidence",
-        (0.01814, 0.93775, 0.04411),
-    ),
-    ("Sundial Media buys back shares worth $500 million", "positive", 3, "window", (0.02342, 0.245, 0.73158)),
-    ("Copper little changed ahead of inventory data", "neutral", 1, "confidence", (0.0056, 0.98115, 0.01325)),
-    ("@bob is $SDL still a buy here?", "neutral", 3, "window", (0.02428, 0.60309, 0.37263)),
-    ("Strike at Orrin's largest plant ends after wage deal", "negative", 2, "window", (0.64129, 0.03232, 0.32639)),
+    ("Merger talks between Harbour & Pike and Sundial called off", "neutral", 2, "window", (0.16267, 0.79407, 0.04325)),
+    ("Sundial Media buys back shares worth $500 million", "neutral", 3, "last_layer", (0.01632, 0.50254, 0.48114)),
+    ("Copper little changed ahead of inventory data", "neutral", 1, "confidence", (0.00483, 0.98928, 0.00588)),
+    ("@bob is $SDL still a buy here?", "neutral", 2, "window", (0.03879, 0.52402, 0.43719)),
+    ("Strike at Orrin's largest plant ends after wage deal", "negative", 2, "confidence", (0.91699, 0.03819, 0.04482)),
     (
         "Turnover rose but margins fell, and the board kept its outlook unchanged &amp; cautious",
         "neutral",
         3,
-        "window",
-        (0.30236, 0.44237, 0.25527),
+        "last_layer",
+        (0.35569, 0.57943, 0.06488),
     ),
     (
         "Tenbrook Chips says it expects no material impact from the export rules",
         "neutral",
-        2,
+        1,
         "confidence",
-        (0.03944, 0.89877, 0.06179),
+        (0.0223, 0.90731, 0.07039),
     ),
-    ("Tenbrook surges 18% premarket after buyout offer", "positive", 1, "confidence", (0.00827, 0.00855, 0.98318)),
+    ("Tenbrook surges 18% premarket after buyout offer", "positive", 1, "confidence", (0.00275, 0.01784, 0.97941)),
 ]
 
 
@@ -161,7 +155,7 @@ def test_engine_says_who_it_is(engine: Engine) -> None:
     """What a signal's `model` part is filled from."""
     manifest = read(BUNDLED_FOLDER)
     assert (engine.model_id, engine.model_sha256) == (manifest.id, manifest.weights_sha256)
-    assert (engine.profile, engine.policy.spec) == ("natural-v2", "cwb:delta=0.5,window=2")
+    assert (engine.profile, engine.policy.spec) == ("natural-v3", "cwb:delta=0.5,window=2")
     assert (engine.labels, engine.languages) == (("negative", "neutral", "positive"), ("en",))
     assert (engine.max_layers, engine.max_tokens, engine.calibrated) == (3, 80, True)
     assert (engine.dtype, engine.device) == ("float32", "cpu")
@@ -185,21 +179,32 @@ def test_config_hash_moves_with_what_changes_a_verdict(engine: Engine) -> None:
 
 def test_config_hash_of_the_bundled_model_is_pinned(engine: Engine) -> None:
     """Every recorded signal names it: whoever changes what the model is fed must mean to."""
-    assert engine.config_hash == "08a9a0964a3f9e8e"
+    assert engine.config_hash == "1317f4609bc8f6f1"
 
 
-def test_config_hash_of_recorded_signals_is_still_reached(tmp_path: Path) -> None:
-    """A folder that names the former profile, assembly rule, policy and depth has the hash that its signals have."""
-    former = {
-        "profile": TextProfile(name="natural-v1", hash=profile("natural-v1").hash),
-        "assembly": assembly("parts-v1").describe(),
-        "policy": "cwb:delta=0.3,window=2",
-        "temperature": 1.28,
-    }
+V1 = {
+    "profile": TextProfile(name="natural-v1", hash=profile("natural-v1").hash),
+    "assembly": assembly("parts-v1").describe(),
+    "policy": "cwb:delta=0.3,window=2",
+    "temperature": 1.28,
+}
+V2 = {
+    "profile": TextProfile(name="natural-v2", hash=profile("natural-v2").hash),
+    "policy": "cwb:delta=0.5,window=2",
+    "temperature": 1.0,
+    "temperatures": (),
+}
+
+
+@pytest.mark.parametrize(("former", "layers", "said"), [(V1, 8, "6e1262a393b91151"), (V2, 3, "08a9a0964a3f9e8e")])
+def test_config_hash_of_recorded_signals_is_still_reached(
+    tmp_path: Path, former: dict[str, object], layers: int, said: str
+) -> None:
+    """A folder that names a former profile, assembly rule, policy and depth has the hash that its signals have."""
     manifest = read(BUNDLED_FOLDER)
-    deeper = dataclasses.replace(manifest.geometry, layers=8)
-    folder = changed(tmp_path, manifest.model_copy(update={**former, "geometry": deeper}))
-    assert Engine.load(EngineConfig(model=str(folder))).config_hash == "6e1262a393b91151"
+    geometry = dataclasses.replace(manifest.geometry, layers=layers)
+    folder = changed(tmp_path, manifest.model_copy(update={**former, "geometry": geometry}))
+    assert Engine.load(EngineConfig(model=str(folder))).config_hash == said
 
 
 def test_numerics_name_the_arithmetic(engine: Engine) -> None:

@@ -30,7 +30,8 @@ _GROUPS = {  # share of each group of subjects among directional texts
     "commodity": 3,
     "crypto": 3,
 }
-_KINDS = {"direction": 38, "negation": 6, "event": 36, "tweet": 11, "neutral": 44}
+_KINDS = {"direction": 38, "negation": 12, "event": 56, "tweet": 18, "neutral": 54}
+_MAIN = 4  # weight of the subjects that most texts speak of
 _NEUTRAL = LABELS.index("neutral")
 
 
@@ -96,15 +97,16 @@ def _direction(table: str, key: int, rng: Random) -> list[Invented]:
     frame, subjects = rng.choice(fitting)
     subject = rng.choice(subjects)
     move = _move(frame, subject, rng)
-    strength = move.strength if move else rng.choice(("slight", "normal", "normal", "strong"))
-    kind = {"keep": f"{group}/{frame.verbs}", "flip": "negation", "none": "question"}[frame.effect]
+    strengths = ("normal",) if frame.effect == "flip" else ("slight", "normal", "normal", "strong")
+    strength = move.strength if move else rng.choice(strengths)
+    kind = {"keep": f"{group}/{frame.verbs}", "flip": "negation", "none": "question", "level": "level"}[frame.effect]
     source = "company" if group in COMPANY | {"price", "short"} else "wire"
     found = []
     for sign in (1, -1):
         sentiment = sign if frame.verbs == "quality" else sign * subject.polarity
         scene = Scene(key, sign, sentiment, subject, move, strength)
         text = scene.fill(frame.template)
-        sentiment *= {"keep": 1, "flip": -1, "none": 0}[frame.effect]
+        sentiment *= {"keep": 1, "flip": -1}.get(frame.effect, 0)
         found.append(Invented(styled(text, replace(scene, sentiment=sentiment), source), _NEUTRAL + sentiment, kind))
     return found
 
@@ -112,32 +114,49 @@ def _direction(table: str, key: int, rng: Random) -> list[Invented]:
 @cache
 def _fitting(table: str, group: str) -> list[tuple[Frame, list[Subject]]]:
     """Return the frames of a group of subjects, each with the subjects that it fits."""
-    name = "company" if group in COMPANY else group
-    found = []
-    for frame in tables.frames(table):
-        subjects = [each for each in tables.subjects() if each.group == group and _speaks_of(frame, each)]
-        if frame.group == name and subjects:
-            found.append((frame, subjects))
-    return found
+    names = {group, "company"} if group in COMPANY else {group}
+    frames = [frame for frame in tables.frames(table) if frame.group in names]
+    return [(frame, subjects) for frame in frames if (subjects := _subjects(group, frame.verbs))]
 
 
-def _speaks_of(frame: Frame, subject: Subject) -> bool:
-    if frame.verbs in ("gap", "own"):
-        return frame.verbs in subject.tags
-    return frame.verbs != "quality" or subject.polarity != 0
+@cache
+def _subjects(group: str, verbs: str) -> list[Subject]:
+    """Return a group's subjects that frames with these verbs fit, the main ones several times."""
+    often = [each for each in tables.subjects() for _ in range(_MAIN if "main" in each.tags else 1)]
+    return [each for each in often if each.group == group and _speaks_of(verbs, each)]
+
+
+def _speaks_of(verbs: str, subject: Subject) -> bool:
+    if verbs in tables.TAGGED:
+        return verbs in subject.tags
+    if verbs in ("beat", "please"):
+        return subject.polarity > 0
+    return verbs != "quality" or subject.polarity != 0
 
 
 def _move(frame: Frame, subject: Subject, rng: Random) -> Move | None:
-    figures = {"figure"} if frame.group in ("company", "macro") else set[str]()
+    figures = {"figure"} if subject.group in COMPANY | {"macro"} else set[str]()
     gaps = {"gap"} if "gap" in subject.tags else set[str]()
     kinds = {
         "move": {"move"} | figures,
+        "profit": {"move"} | figures,
         "any": {"move"} | figures | gaps,
         "quality": {"quality", "please"} if subject.polarity > 0 else {"quality"},
         "anyprice": {"move", "price"} if subject.unit in PRICES else {"move"},
     }.get(frame.verbs, {frame.verbs})
-    fitting = [move for move in tables.moves() if move.kind in kinds and (move.sized or not frame.sized)]
+    plain = frame.effect == "flip"  # "not to rise sharply" leaves open a rise
+    fitting = _moves(frozenset(kinds), frame.sized, plain)
     return rng.choices(fitting, [move.weight for move in fitting])[0] if fitting else None
+
+
+@cache
+def _moves(kinds: frozenset[str], sized: bool, plain: bool) -> list[Move]:
+    """Return the verbs of these kinds.
+
+    `sized`: they go with a number; `plain`: they say nothing of strength.
+    """
+    found = [move for move in tables.moves() if move.kind in kinds and (move.sized or not sized)]
+    return [move for move in found if move.strength == "normal" or not plain]
 
 
 def _event(event: Event, key: int, source: str) -> list[Invented]:
@@ -151,10 +170,14 @@ def _event(event: Event, key: int, source: str) -> list[Invented]:
 
 def _neutral(key: int, rng: Random) -> Invented:
     kind, template = rng.choice(tables.neutral())
-    subject = rng.choice([each for each in tables.subjects() if each.group in COMPANY])
-    scene = Scene(key, 1, 0, subject)
+    scene = Scene(key, 1, 0, rng.choice(_company_subjects()))
     source = "tweet" if kind == "tweet_neutral" else "company"
     return Invented(styled(scene.fill(template), scene, source), _NEUTRAL, kind)
+
+
+@cache
+def _company_subjects() -> list[Subject]:
+    return [each for each in tables.subjects() if each.group in COMPANY]
 
 
 def _weighted(shares: dict[str, int], rng: Random) -> str:

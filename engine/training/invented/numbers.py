@@ -33,6 +33,23 @@ _MILLIONS: tuple[Style, ...] = (
     lambda x: f"{x / 10:,.1f} billion yen",
     lambda x: f"Rs {x * 8:,.0f} crore",
     lambda x: f"HK${_short(x)}{_scale(x, 'm', 'bn')}",
+    lambda x: f"EUR {_short(x)} {_scale(x, 'mn', 'bn')}",
+    lambda x: f"EUR {_short(x)}{_scale(x, 'm', 'bn')}",
+    lambda x: f"{_short(x)} {_scale(x, 'mn', 'bn')} euros",
+    lambda x: f"€{_short(x)} {_scale(x, 'million', 'billion')}",
+    lambda x: f"£{_short(x)} {_scale(x, 'million', 'billion')}",
+    lambda x: f"US${_short(x)} {_scale(x, 'million', 'billion')}",
+    lambda x: f"${_short(x)} {_scale(x, 'mln', 'bln')}",
+    lambda x: f"GBP {_short(x)} {_scale(x, 'mln', 'bln')}",
+    lambda x: f"SEK {x * 10:,.0f} mln",
+    lambda x: f"SEK {x * 10:,.0f}m",
+    lambda x: f"{x * 10:,.0f} million crowns",
+    lambda x: f"NOK {x * 10:,.0f} million",
+    lambda x: f"PLN {x * 4:,.1f} million",
+    lambda x: f"{x / 10:,.2f} bln yen",
+    lambda x: f"₹{x * 8:,.0f} crore",
+    lambda x: f"S${_short(x)} {_scale(x, 'million', 'billion')}",
+    lambda x: f"CHF {_short(x)}{_scale(x, 'm', 'bn')}",
 )
 _STYLES: dict[str, tuple[Style, ...]] = {
     "eps": (
@@ -45,6 +62,11 @@ _STYLES: dict[str, tuple[Style, ...]] = {
         lambda x: f"{x * 20:.1f}p",
         lambda x: f"${x:.2f} per share",
         lambda x: f"{x:.2f} euros",
+        lambda x: f"€{x:.2f}",
+        lambda x: f"EUR {x:.2f} per share",
+        lambda x: f"{x * 100:.0f} cents a share",
+        lambda x: f"SEK {x * 10:.2f}",
+        lambda x: f"{x:.2f}",
     ),
     "pct": (lambda x: f"{x:.1f}%", lambda x: f"{x:.1f} percent", lambda x: f"{x:.1f} pct", lambda x: f"{x:.1f} %"),
     "count": (lambda x: f"{x:,.0f}", lambda x: f"{x / 1000:,.1f}k", lambda x: f"{x / 100:,.2f} million"),
@@ -83,6 +105,8 @@ class Change:
     then: str
     now: str
     size: str  # bare: "8%"
+    est: str  # what analysts expected: `now` is above it for a rise and below it for a fall
+    ago: str  # of an earlier period, on either side of `then`
 
 
 def change(unit: str, strength: str, sign: int, rng: Random) -> Change:
@@ -105,7 +129,14 @@ def change(unit: str, strength: str, sign: int, rng: Random) -> Change:
     while style(now) == style(then):  # a small change must show in the rounded figures
         then *= 3.0
         now *= 3.0
-    return Change(style(then), style(now), words)
+    step, drift = rng.uniform(least, most), rng.uniform(-1.0, 1.0)
+    step = max(round(step, 1), 0.1) if points else step
+    est = now - sign * step * (1.0 if points else now)
+    while style(est) == style(now):
+        step *= 2.0
+        est = now - sign * step * now
+    ago = then + drift * (1.0 if points else 0.2 * then)
+    return Change(style(then), style(now), words, style(est), style(ago))
 
 
 def percent(value: float, rng: Random) -> str:

@@ -17,6 +17,7 @@ _BY_DIRECTION = re.compile(r"<([^<>|]*)\|([^<>|]*)>")
 _SLOT = re.compile(r"\{([A-Za-z_.0-9]+)\}")
 _ARTICLE = re.compile(r"\ba\(n\) (?=([\w$€£]*))")
 _AN = re.compile(r"([aeio]|u(?!n|s)|8|11\b|18\b)", re.IGNORECASE)
+_PROFIT = re.compile(r"profit|income|earnings")
 _SENTIMENTS = {1: "good", 0: "neutral", -1: "bad"}
 
 
@@ -99,6 +100,11 @@ class Scene:
         _, up, down = rng.choice(fitting)
         return up if self.direction > 0 else down
 
+    def result(self, sign: int) -> str:
+        """Return the subject, a kind of profit, or the loss of that kind."""
+        assert self.subject is not None
+        return self.subject.name if sign > 0 else _PROFIT.sub("loss", self.subject.name)
+
     def by_direction(self, rng: Random, *pairs: tuple[str, str]) -> str:
         """Return one of several words for a rise, or its mirror for a fall."""
         return rng.choice(pairs)[0 if self.direction > 0 else 1]
@@ -120,6 +126,10 @@ _MADE: dict[str, Callable[[Scene, Random], str]] = {
     "size0": lambda scene, _: scene.change().size,
     "now": lambda scene, _: scene.change().now,
     "then": lambda scene, _: scene.change().then,
+    "est": lambda scene, _: scene.change().est,
+    "ago": lambda scene, _: scene.change().ago,
+    "result": lambda scene, _: scene.result(scene.direction),
+    "unresult": lambda scene, _: scene.result(-scene.direction),
     "noun": lambda scene, rng: scene.noun(rng),
     "noun1": lambda scene, rng: scene.noun(rng, single=True),
     "sizeadj": lambda scene, _: scene.change().size.removesuffix("s"),
@@ -148,6 +158,7 @@ _MADE: dict[str, Callable[[Scene, Random], str]] = {
     "agency": lambda _, rng: names.house("agency", rng),
     "handle": lambda _, rng: names.handle(rng),
     "kind_cap": lambda scene, _: scene.fill("{kind}").capitalize(),
+    "driver_cap": lambda scene, _: scene.fill("{driver}"),
     "amount": lambda scene, rng: numbers.amount(rng, scene.rng("currency")),
     "count": lambda _, rng: f"{10 * round(10.0 * 90.0 ** rng.random()):,}",
     "smallcount": lambda _, rng: str(rng.randint(3, 60)),

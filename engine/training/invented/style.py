@@ -7,7 +7,7 @@ from random import Random
 from earlybird.engine.training.invented.scene import Scene
 from earlybird.engine.training.invented.tables import contexts
 
-_PLAIN = 0.5
+_PLACES: dict[tuple[str, ...], int] = {(): 50, ("before",): 20, ("after",): 23, ("before", "after"): 7}
 _CASES: tuple[tuple[float, Callable[[str], str]], ...] = (
     (0.04, str.upper),
     (0.05, lambda text: " ".join(word[:1].upper() + word[1:] for word in text.split(" "))),
@@ -22,8 +22,8 @@ def styled(text: str, scene: Scene, source: str) -> str:
     `source` is company, wire (the text names no company) or tweet.
     """
     rng = Random(scene.key + 1)
-    if rng.random() >= _PLAIN:
-        text = _surround(text, scene, source, rng)
+    for place in rng.choices(list(_PLACES), list(_PLACES.values()))[0]:
+        text = _surround(text, scene, source, place, rng)
     drawn = rng.random()
     for share, changed in _CASES:
         if drawn < share and (source != "tweet" or changed is not _CASES[1][1]):
@@ -32,9 +32,9 @@ def styled(text: str, scene: Scene, source: str) -> str:
     return text
 
 
-def _surround(text: str, scene: Scene, source: str, rng: Random) -> str:
-    fitting = [row for row in contexts() if _fits(row, scene, source)]
-    place, style, template = rng.choice(fitting)
+def _surround(text: str, scene: Scene, source: str, place: str, rng: Random) -> str:
+    fitting = [row for row in contexts() if row[0] == place and _fits(row, scene, source)]
+    _, style, template = rng.choice(fitting)
     around = scene.fill(template, capital=style != "tweet")
     if place == "before":
         if style == "contrast" and text.startswith(scene.company("1")):

@@ -9,6 +9,15 @@ from earlybird.engine.training.invented.verbs import Verb, verb
 
 FOLDER = Path(__file__).parent / "tables"
 _POLARITY = {"up_good": 1, "neutral": 0, "up_bad": -1}
+TAGGED = frozenset(
+    {  # verbs that fit only the subjects of this tag
+        "gap",  # narrows and widens
+        "own",  # the company itself raises or cuts it
+        "profit",  # outweighs sales, costs and volumes named beside it
+        "swing",  # a profit with a loss of the same name
+        "loss",
+    }
+)
 COMPANY = frozenset({"figures", "balance", "operations"})  # groups that the frames of group `company` fit
 
 
@@ -24,7 +33,7 @@ class Subject:
     polarity: int
     group: str
     unit: str
-    tags: frozenset[str]  # gap: narrows and widens; own: the company itself raises or cuts it
+    tags: frozenset[str]  # see TAGGED; main: drawn more often
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +50,10 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A template for subjects of some group; `effect` flips or removes the sign."""
+    """A template for subjects of some group.
+
+    `effect` is keep, flip (a negation), none (a question) or level (no change); the last two take the sign away.
+    """
 
     group: str
     verbs: str

@@ -1,6 +1,9 @@
 """Verb forms for headlines: `rise/rose/risen/rising`, `jump`, `edge up`."""
 
+import re
 from dataclasses import dataclass
+
+_ADVERB = re.compile(r"(more than|almost|just|\w+ly) ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +32,9 @@ def verb(text: str) -> Verb:
 
 
 def _singular(base: str) -> str:
-    """Inflect a phrase's verb, which `more than` may precede."""
-    lead = "more than " if base.startswith("more than ") else ""
+    """Inflect a phrase's verb, which an adverb may precede."""
+    found = _ADVERB.match(base)
+    lead = found[0] if found else ""
     first, space, rest = base.removeprefix(lead).partition(" ")
     if first.endswith(("s", "sh", "ch", "x", "o")):
         first += "es"

@@ -133,20 +133,21 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_fresh_set_is_apart_from_the_challenge_set() -> None:
-    """Wire headlines and posts, at least 30 of each label, no text in both sets."""
+    """Two sets of wire headlines and posts, and plain news; at least 30 of each label, no text in both sets."""
     fresh, known = read_challenge(module.FRESH), {normal_form(item.text) for item in read_challenge()}
     counts = Counter((item.phenomenon, item.label) for item in fresh)
-    assert set(counts) == {(source, label) for source in ("wire", "posts") for label in (NEGATIVE, NEUTRAL, POSITIVE)}
-    assert min(counts.values()) >= 30 and len(fresh) == 300
+    sources = ("wire", "posts", "second_wire", "second_posts", "second_plain")
+    assert set(counts) == {(source, label) for source in sources for label in (NEGATIVE, NEUTRAL, POSITIVE)}
+    assert min(counts.values()) >= 30 and len(fresh) == len({normal_form(item.text) for item in fresh})
     assert not known & {normal_form(item.text) for item in fresh}
 
 
 def test_the_command_scores_the_fresh_set_by_source(capsys: pytest.CaptureFixture[str]) -> None:
-    """Of all 300 texts, with a table named after it."""
+    """Of all texts, with a table named after it."""
     assert main(["evaluate", "--fresh", "--policies", "fixed:1"]) == 0
     shown = capsys.readouterr().out
     assert "fresh set, fixed:1" in shown and "pairs" not in shown
-    assert re.search(r"wire\D+170\b", shown) and re.search(r"posts\D+130\b", shown)
+    assert re.search(r"wire\D+170\b", shown) and re.search(r"second plain\D+\d+\b", shown)
 
 
 def test_the_command_scores_the_bundled_model(

@@ -276,6 +276,7 @@ def test_released_profiles_are_frozen() -> None:
     assert {name: each.hash[:16] for name, each in PROFILES.items()} == {
         "natural-v1": "af01afbb228d8cfa",
         "natural-v2": "3fdb08e506634807",
+        "natural-v3": "dd107d8e454c0351",
         "paper-v1": "6d87902f02c9beb6",
         "paper-v2": "6f95fca3c69c4b84",
         "finance-v1": "258eee8af8e40d72",
@@ -285,6 +286,7 @@ def test_released_profiles_are_frozen() -> None:
 def test_unknown_profile_is_refused() -> None:
     """The error names what there is."""
     with pytest.raises(
-        ConfigError, match="natural-v1, natural-v2, paper-v1, paper-v2, finance-v1 required, was 'natural-v9'"
+        ConfigError,
+        match="natural-v1, natural-v2, natural-v3, paper-v1, paper-v2, finance-v1 required, was 'natural-v9'",
     ):
         profile("natural-v9")

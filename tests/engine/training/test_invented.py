@@ -12,9 +12,7 @@ from earlybird.engine.errors import ConfigError
 from earlybird.engine.manifest import LABELS
 from earlybird.engine.training.data import normal_form, read_examples
 from earlybird.engine.training.invented import tables
-from earlybird.engine.training.invented.invent import Invented, invent
-from earlybird.engine.training.invented.numbers import change
-from earlybird.engine.training.invented.verbs import verb
+from earlybird.engine.training.invented.invent import Invented, _event, invent
 from earlybird.engine.training.job import Job, Watch, train
 from earlybird.engine.training.loop import Recipe
 from earlybird.stream.cli import main
@@ -24,10 +22,20 @@ NEGATIVE, NEUTRAL, POSITIVE = range(3)
 
 @pytest.fixture(scope="module")
 def drawn() -> list[Invented]:
-    return list(invent(20_000, seed=3))
+    return list(invent(80_000, seed=3))
 
 
-UNEXPECTED = r"(?i)(no longer expects|does not expect|does not foresee) (its )?[\w&' -]*"
+@pytest.fixture(scope="module")
+def by_kind(drawn: list[Invented]) -> dict[str, list[Invented]]:
+    """Return the drawn texts and each row of events eight times, so that a long table leaves no row untold."""
+    found: dict[str, list[Invented]] = {}
+    rows = [told for event in tables.events("events") for key in range(8) for told in _event(event, key, "company")]
+    for each in drawn + rows:
+        found.setdefault(each.kind, []).append(each)
+    return found
+
+
+UNEXPECTED = r"(?i)(no longer expects|does not expect|does not foresee) (?!(its )?share of)(its )?[\w&' -]*"
 GOOD = (
     r"(profit|sales|revenue|revenues|income|earnings|margin|cash flow|orders|users|customers|ebitda|deposits|equity) to"
 )
@@ -55,12 +63,12 @@ BY_HAND = [
     # kind, what the text says, label
     (
         "figures/(any|move)",
-        r"(profit|sales|revenue|EBITDA|earnings) (rose|jumped|climbed|surged|soared|picked up)\b",
+        r"(?<!cost of )(profit|sales|revenue|EBITDA|earnings) (rose|jumped|climbed|surged|soared|picked up)\b",
         POSITIVE,
     ),
     (
         "figures/(any|move)",
-        r"(profit|sales|revenue|EBITDA|earnings) (fell|dropped|slid|tumbled|plunged|sank)\b",
+        r"(?<!cost of )(profit|sales|revenue|EBITDA|earnings) (fell|dropped|slid|tumbled|plunged|sank)\b",
         NEGATIVE,
     ),
     ("figures/move", r"(costs|losses|expenses|provisions) (rose|jumped|climbed|surged|soared)\b", NEGATIVE),
@@ -76,15 +84,16 @@ BY_HAND = [
     ),
     ("balance/own", r"\b(cut|reduce|trim|slash|lower)s? (its )?" + OWED, POSITIVE),
     ("balance/own", r"\b(raise|increase|lift|expand)s? (its )?" + OWED, NEGATIVE),
-    ("operations/adj", r"\b(churn|complaints|cancellations|defects) up\b", NEGATIVE),
+    ("operations/adj", r"(?i)\b(churn|complaints|cancellations|defects|outages|accidents|vacancies) up\b", NEGATIVE),
     (
         "operations/adj",
-        r"\b(subscribers|customers|users|deliveries|shipments|bookings|sales volumes|output|traffic) up\b",
+        r"\b(?<!missed )(?<!late )(?<!lost )"
+        r"(subscribers|customers|users|deliveries|shipments|bookings|sales volumes|output|traffic) up\b",
         POSITIVE,
     ),
     ("operations/move", r"\b(headcount|staff numbers|capex)\b", NEUTRAL),
-    ("figures/quality", r"\b(worsened|deteriorated)\b", NEGATIVE),
-    ("short/any", r"(?i)short interest in .* (rises|jumps|climbs)\b", NEGATIVE),
+    ("figures/quality", r"(?i)\b(worse|worsen\w*|deteriorat\w+)\b", NEGATIVE),
+    ("short/any", r"(?i)short interest in .* (rises|jumps|climbs|increases|surges|soars)\b", NEGATIVE),
     ("price/adj", r"\bshares up\b", POSITIVE),
     ("macro/(any|move)", f"(?i){ILLS}{ROSE}", NEGATIVE),
     ("macro/(any|move)", f"(?i){ILLS}{FELL}", POSITIVE),
@@ -92,13 +101,21 @@ BY_HAND = [
     ("macro/(any|move)", f"(?i){BLESSINGS}{FELL}", NEGATIVE),
     ("market/anyprice", r"(?i)\b(yields|rates) \w+", NEUTRAL),
     ("commodity/adj", r"(?i)\b(oil|crude|natural gas|wheat) (up|down)\b", NEUTRAL),
-    ("commodity/adj", r"(?i)\b(gold|copper|silver) down\b", NEUTRAL),
+    ("commodity/adj", r"(?i)\b(gold|copper|silver|metal|ore|nickel|zinc)\b", NEUTRAL),
     ("crypto/adj", r"(?i)\b(bitcoin|ether) up\b", POSITIVE),
     ("negation", UNEXPECTED + GOOD + RISE, NEGATIVE),
     ("negation", UNEXPECTED + GOOD + FALL, POSITIVE),
     ("negation", UNEXPECTED + BAD + RISE, POSITIVE),
     ("negation", UNEXPECTED + BAD + FALL, NEGATIVE),
     ("question", r".", NEUTRAL),
+    ("level", r".", NEUTRAL),
+    ("figures/compare", r"(?i)(?<!cost of )\b(revenues?|net sales|EBITDA) above\b", POSITIVE),
+    ("figures/swing", r"(?i)\bfirst (pretax|operating|net) loss\b", NEGATIVE),
+    ("figures/swing", r"(?i)\bfirst (pretax|operating|net) profit\b", POSITIVE),
+    ("figures/loss", r"(?i)\bnarrower than\b", POSITIVE),
+    ("figures/loss", r"(?i)\bwider than\b", NEGATIVE),
+    ("figures/profit", r"(?i)\bmisses\b", NEGATIVE),
+    ("figures/beat", r"(?i)\b(beats?|beaten|tops|topped|exceeds?)\b", POSITIVE),
     ("contract", r"\b(wins|lands|secures|clinches)\b", POSITIVE),
     ("approval", r"(?i)clinical hold on .* lifted", POSITIVE),
     ("approval", r"(misses|fails to meet|falls short of) main goal", NEGATIVE),
@@ -123,6 +140,8 @@ BY_HAND = [
     ("swing", r"\b(swings|returns) to (profit|a profit|net profit)\b", POSITIVE),
     ("swing", r"\b(swings|slips) to (loss|a loss|net loss)\b", NEGATIVE),
     ("irony", r"(?i)another (dilution|guidance cut|profit warning)", NEGATIVE),
+    ("irony", r"(?i)(shorts, (you will be missed|thanks for the fuel)|who said \$\w+ was dead)", POSITIVE),
+    ("irony", r"(?i)(love losing|nothing to see here|said no one)", NEGATIVE),
     ("tweet", r"(🚀|📈|🐂)", POSITIVE),
     ("tweet", r"(📉|🩸|🐻)", NEGATIVE),
     ("acquirer_neutral", r".", NEUTRAL),
@@ -130,14 +149,17 @@ BY_HAND = [
     ("flat", r".", NEUTRAL),
     ("stays", r".", NEUTRAL),
     ("notice", r".", NEUTRAL),
+    ("lookalike", r".", NEUTRAL),
+    ("mixed", r".", NEUTRAL),
     ("tweet_neutral", r".", NEUTRAL),
 ]
 
 
 @pytest.mark.parametrize(("kind", "says", "label"), BY_HAND)
-def test_labels_are_those_of_a_trader(drawn: list[Invented], kind: str, says: str, label: int) -> None:
+def test_labels_are_those_of_a_trader(by_kind: dict[str, list[Invented]], kind: str, says: str, label: int) -> None:
     """Every text of a kind that says this has this label, and there is one."""
-    found = [each for each in drawn if re.fullmatch(kind, each.kind) and re.search(says, each.text)]
+    texts = [each for name, told in by_kind.items() if re.fullmatch(kind, name) for each in told]
+    found = [each for each in texts if re.search(says, each.text)]
     assert found
     assert not [each.text for each in found if each.label != label]
 
@@ -145,7 +167,7 @@ def test_labels_are_those_of_a_trader(drawn: list[Invented], kind: str, says: st
 def test_directional_texts_stand_beside_their_mirror(drawn: list[Invented]) -> None:
     """Same company and frame, opposite label; a neutral subject stays neutral."""
     pairs = [each for each in drawn if "/" in each.kind or each.kind == "negation"]
-    assert len(pairs) > 7_000
+    assert len(pairs) > 20_000
     for one, other in zip(pairs[::2], pairs[1::2], strict=True):
         assert one.kind == other.kind
         assert one.label + other.label == 2 * NEUTRAL
@@ -164,7 +186,7 @@ def test_a_seed_gives_the_same_texts() -> None:
 
 def test_texts_are_distinct_and_varied(drawn: list[Invented]) -> None:
     """No normal form twice; no few shapes that make up most of them."""
-    assert len({normal_form(each.text) for each in drawn}) == len(drawn) == 20_000
+    assert len({normal_form(each.text) for each in drawn}) == len(drawn) == 80_000
     starts = Counter(re.sub(r"\d+", "0", normal_form(each.text))[-24:] for each in drawn)
     assert starts.most_common(1)[0][1] < 0.03 * len(drawn)
     assert min(Counter(each.label for each in drawn).values()) > 0.2 * len(drawn)
@@ -193,12 +215,12 @@ def test_nothing_of_the_templates_is_left(drawn: list[Invented]) -> None:
 def test_tables_hold_what_they_promise() -> None:
     """Enough subjects and verbs, each subject once, every row in use."""
     names = [each.name for each in tables.subjects()]
-    assert len(names) == len(set(names)) >= 250
-    assert len({form.base for move in tables.moves() for form in (move.up, move.down)}) >= 150
-    known = {move.kind for move in tables.moves()} | {"any", "anyprice", "noun", "adj", "compare"}
+    assert len(names) == len(set(names)) >= 1500
+    assert len({form.base for move in tables.moves() for form in (move.up, move.down)}) >= 250
+    known = {move.kind for move in tables.moves()} | {"any", "anyprice", "noun", "adj", "compare"} | tables.TAGGED
     assert {frame.verbs for name in ("frames", "negations") for frame in tables.frames(name)} <= known
     groups = {each.group for each in tables.subjects()} - tables.COMPANY | {"company"}
-    assert {frame.group for frame in tables.frames("frames")} == groups
+    assert {frame.group for frame in tables.frames("frames")} - tables.COMPANY == groups
 
 
 def test_every_slot_of_every_template_is_known() -> None:
@@ -217,49 +239,6 @@ def test_every_slot_of_every_template_is_known() -> None:
             for sentiment in (1, 0, -1):
                 if slot != "{contrast}" or sentiment:
                     Scene(1, 1, sentiment, subject, move).fill(slot)
-
-
-@pytest.mark.parametrize(
-    ("cell", "forms"),
-    [
-        ("rise/rose/risen/rising", ("rises", "rose", "risen", "rising")),
-        ("jump", ("jumps", "jumped", "jumped", "jumping")),
-        ("edge up", ("edges up", "edged up", "edged up", "edging up")),
-        ("crash", ("crashes", "crashed", "crashed", "crashing")),
-        ("rally/rallied/rallied/rallying", ("rallies", "rallied", "rallied", "rallying")),
-        ("more than double/more than doubled/more than doubled/more than doubling", ("more than doubles",)),
-    ],
-)
-def test_verb_forms(cell: str, forms: tuple[str, ...]) -> None:
-    """Regular forms need not stand in the table."""
-    found = verb(cell)
-    assert (found.s, found.past, found.perf, found.ing)[: len(forms)] == forms
-
-
-def test_figures_agree_with_their_direction() -> None:
-    """The later figure is above the earlier one for a rise, in every unit, also after rounding."""
-    from random import Random
-
-    def value(text: str) -> float:
-        found = re.search(r"[\d,]+(\.\d+)?", text)
-        assert found is not None
-        scale = 1000 if re.search(r"(billion|bln|bn|B)\b", text) else 1
-        return float(found[0].replace(",", "")) * scale
-
-    for unit in sorted({each.unit for each in tables.subjects()}):
-        for strength in ("slight", "normal", "strong"):
-            for seed in range(60):
-                up, down = (change(unit, strength, sign, Random(seed)) for sign in (1, -1))
-                assert value(up.now) > value(up.then), (unit, up)
-                assert value(down.now) < value(down.then), (unit, down)
-                assert value(down.now) >= 0, (unit, down)
-
-
-def test_verb_tables_agree_with_themselves() -> None:
-    """Every verb has one direction: none is a rise in one row and a fall in another."""
-    ups = {move.up.base for move in tables.moves() if move.kind not in ("quality", "please")}
-    downs = {move.down.base for move in tables.moves() if move.kind not in ("quality", "please")}
-    assert not ups & downs
 
 
 def write(path: Path, count: int = 60) -> Path:

@@ -14,9 +14,10 @@ from earlybird.engine.engine import BUNDLED_FOLDER
 from earlybird.engine.errors import ConfigError, NotAModel
 from earlybird.engine.evaluation.challenge import held_out
 from earlybird.engine.manifest import LABELS
+from earlybird.engine.text.profiles import profile
 from earlybird.engine.training import job as job_module
 from earlybird.engine.training.data import Example, read_examples
-from earlybird.engine.training.encoder import ABOUT, load_teacher, start_teacher
+from earlybird.engine.training.encoder import ABOUT, load_teacher, save_teacher, start_teacher
 from earlybird.engine.training.job import UNSURE, Job, Watch, train
 from earlybird.engine.training.loop import Recipe
 from earlybird.engine.training.onnx_encoder import read_bert
@@ -111,6 +112,19 @@ def test_a_taught_encoder_labels_texts_for_a_training(encoder: Path, tmp_path: P
     assert [int(row.argmax()) for row in soft] == [each.label for each in examples]
     taught = ["train", "--start", "bundled", "--train", str(file), "--layers", "2", "--epochs", "1", "--invented", "6"]
     assert main([*taught, "--teacher", str(folder), "--output", str(tmp_path / "run")]) == 0
+
+
+def test_a_taught_teacher_goes_on_under_another_profile(encoder: Path, tmp_path: Path) -> None:
+    """The profile asked for is the one that the next teacher keeps, not that of the first."""
+    save_teacher(tmp_path / "first", start_teacher(encoder, "natural-v2", 80, 0.0, 0))
+    first = load_teacher(tmp_path / "first")
+    assert first.reader.profile.name == "natural-v2"
+    assert start_teacher(tmp_path / "first", "natural-v3", 64, 0.0, 0).reader.describe() == {
+        **first.reader.describe(),
+        "profile": "natural-v3",
+        "profile_hash": profile("natural-v3").hash,
+        "max_tokens": 64,
+    }
 
 
 def test_a_share_of_the_start_can_be_kept(encoder: Path, tmp_path: Path) -> None:

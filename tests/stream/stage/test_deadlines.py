@@ -23,7 +23,7 @@ from earlybird.stream.stage.messages import Answers, Failed, TimedRequest
 SECOND_US = 1_000_000
 DAY_US = 86_400 * SECOND_US
 OLDER_US = 3 * SECOND_US
-HEADLINE = "Operating loss narrowed to $3 million from $11 million"
+HEADLINE = "Sundial Media buys back shares worth $500 million"
 
 
 def left(signal: Signal) -> tuple[int, ExitReason]:
