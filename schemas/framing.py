@@ -13,4 +13,4 @@ def unframed(value: bytes) -> bytes:
 
     JSON never begins with a zero byte.
     """
-    return value[_BYTES:] if value.startswith(b"\0") else value
+    return value[_BYTES:] if value.startswith(b"\0") and len(value) >= _BYTES else value

@@ -14,11 +14,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from earlybird.stream.errors import SettingsError
+from earlybird.stream.observability.logging import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 TokenFunction = Callable[[str], tuple[Any, ...]]
 """Function from sasl.oauthbearer.config to token and expiry in epoch seconds."""

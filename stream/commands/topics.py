@@ -86,7 +86,7 @@ def _create(settings: Settings, args: argparse.Namespace) -> int:
 
 
 def _schemas(settings: Settings) -> list[TopicSchema]:
-    """Return the schema of each topic in our formats; all but the raw ones are ours to change."""
+    """Return the schemas of topics in our formats; all but raw ones are ours."""
     topics, raw = settings.topics, release.union("RawItem", RawNews, RawTweet)
     return [
         *(TopicSchema(topic.name, raw) for topic in topics.raw if topic.format == OWN),

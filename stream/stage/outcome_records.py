@@ -1,4 +1,4 @@
-"""Outcome of an entry -> the records to produce, and smaller ones where a topic takes less."""
+"""Outcome of an entry -> records to produce, and smaller ones where a topic takes less."""
 
 import structlog
 
@@ -25,11 +25,11 @@ class OutcomeRecords:
     """Maker of records; notes in `entry.produced` what it made. Not thread-safe: publisher thread only."""
 
     def __init__(self, origin: Origin, clock: Clock, largest: int) -> None:
-        """`largest`: bytes that the dead-letter topic is assumed to take, until the broker refuses such a record."""
+        """`largest`: bytes that the dead-letter topic takes, as long as no broker refuses them."""
         self._origin, self._clock, self._largest_letter = origin, clock, largest
 
     def of(self, entry: Entry) -> list[Outgoing]:
-        """Return the records of an entry that has its answer: a signal, a retraction or a dead letter."""
+        """Return the records of an answered entry: a signal, a retraction or a dead letter."""
         now_us, origin, element = self._clock.now_us(), self._origin, entry.element
         if isinstance(element, Refusal):
             return self.dead_letter(entry, element)
@@ -46,7 +46,7 @@ class OutcomeRecords:
         return [fields_record(fields, entry, origin.signals_topic)]
 
     def dead_letter(self, entry: Entry, refusal: Refusal, attempt: int = 1) -> list[Outgoing]:
-        """Return the dead letter of a refusal, and the retraction of its item's earlier signals if it has one."""
+        """Return the dead letter of a refusal, and the retraction of its item if any."""
         now_us, origin = self._clock.now_us(), self._origin
         rejection, letter = fitted(
             rejection_of(refusal, entry, origin, now_us, attempt), entry, origin.dead_letter_topic, self._largest_letter

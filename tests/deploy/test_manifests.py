@@ -48,7 +48,11 @@ def test_users_have_exactly_the_documented_permissions() -> None:
     table = module(ROOT / "docs" / "permissions.py").PERMISSIONS
     users = {user["metadata"]["name"]: user for user in documents(COMPONENTS / "strimzi" / "users.yaml")}
     assert users.keys() == {"earlybird", "earlybird-feed", "earlybird-strategy"}
-    for name, command in (("earlybird", "run"), ("earlybird-feed", "feed"), ("earlybird-strategy", "strategy")):
+    for name, command in (
+        ("earlybird", "run exactly_once"),
+        ("earlybird-feed", "feed"),
+        ("earlybird-strategy", "strategy"),
+    ):
         granted = {
             (operation, acl["resource"]["type"], acl["resource"]["name"])
             for acl in users[name]["spec"]["authorization"]["acls"]
@@ -59,8 +63,8 @@ def test_users_have_exactly_the_documented_permissions() -> None:
 
 def needed(permissions: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[str, str, str]]:
     for operation, names in permissions.items():
-        kind = "group" if operation == "Read on group" else "topic"
-        yield from ((operation.removesuffix(" on group"), kind, name) for name in names)
+        what, _, kind = operation.partition(" on ")
+        yield from ((what, kind or "topic", name.removesuffix("*")) for name in names)
 
 
 def test_a_pod_may_drain_before_it_is_killed(deployment: dict[str, Any]) -> None:

@@ -149,8 +149,8 @@ class Mutator:
 
 def shrunk(value: bytes, fails: Callable[[bytes], bool]) -> bytes:
     """Return a smaller input that fails as well: pieces are cut out, from halves down to bytes."""
-    size = len(value) // 2
-    while size:
+    halves = (len(value) >> power for power in range(1, len(value).bit_length()))
+    for size in (*halves, 4, 3, 2, 1):  # three: a character of UTF-8
         at = 0
         while at < len(value):
             shorter = value[:at] + value[at + size :]
@@ -158,7 +158,6 @@ def shrunk(value: bytes, fails: Callable[[bytes], bool]) -> bytes:
                 value = shorter
             else:
                 at += size
-        size //= 2
     return value
 
 

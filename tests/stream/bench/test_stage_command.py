@@ -69,6 +69,8 @@ def test_every_step_sees_every_text(place: BenchTarget) -> None:
         "consume(500) alone",
         "validate_json alone",
         "tokenise",
+        "trace, not sampled",
+        "trace, sampled",
     ]
 
 

@@ -48,7 +48,7 @@ def lines(*values: object) -> bytes:
 
 def test_more_lines_than_the_window_come_back_in_order(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Texts exit out of order; lines do not. Memory holds a window, the file may be longer."""
-    texts = ["Acme rises", "Not a good day for $ORRN holders, says the board of Orrin Foods", "Acme cuts its dividend"]
+    texts = ["Acme rises", "Sundial Media buys back shares worth $500 million", "Acme cuts its dividend"]
     monkeypatch.setattr(classify, "WINDOW", 7)
     count = 100
     status, said, stderr = run(lines(*({"id": number, "text": texts[number % 3]} for number in range(count))))

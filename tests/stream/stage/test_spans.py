@@ -90,7 +90,9 @@ def test_a_span_tells_the_life_of_a_text(
     assert (format_trace_id(span.context.trace_id), format_span_id(span.parent.span_id)) == (TRACE, PARENT)
     assert parent_of(sent) == f"00-{TRACE}-{format_span_id(span.context.span_id)}-01" and STATE in sent.headers
     assert (span.name, span.kind, span.status.status_code) == ("process news.raw", SpanKind.CONSUMER, StatusCode.UNSET)
-    exit_ = {"earlybird.exit.layer": signal.exit.layer, "earlybird.exit.reason": "confidence"} if signal.exit else {}
+    exit_ = (
+        {"earlybird.exit.layer": signal.exit.layer, "earlybird.exit.reason": signal.exit.reason} if signal.exit else {}
+    )
     assert events(span) == [
         ("read", times.consumed_us, {}),
         ("admitted", times.engine_in_us, {}),

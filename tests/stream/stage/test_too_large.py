@@ -255,7 +255,7 @@ def test_what_our_own_code_fails_on_is_told_to_the_dead_letter_alone(
     def broken(*_: object) -> None:
         raise ValueError("Acme wins")
 
-    monkeypatch.setattr("earlybird.stream.stage.publisher.signal_fields", broken)
+    monkeypatch.setattr("earlybird.stream.stage.outcome_records.signal_fields", broken)
     world = worlds()
     world.source.append([make_record(0, [make_news("0", "Acme wins")], key="k")])
     with capture_logs() as lines:
