@@ -1,4 +1,4 @@
-"""Outcome of an entry -> records to produce, or smaller ones where a topic takes less."""
+"""Outcome of an entry -> records to produce, smaller where a topic takes less."""
 
 import structlog
 
