@@ -57,7 +57,8 @@ class OffsetCommits:
         return True
 
     def attempt(self, commits: Mapping[Partition, Commit]) -> None:
-        self._store(commits, wait=True)
+        # With what has finished elsewhere: else a death would count at records that are done.
+        self._store({**self._offsets.commits(), **commits}, wait=True)
 
     def received(self, message: FromTransaction) -> None:
         raise AssertionError(f"no transactions, was {message}. This is a bug.")

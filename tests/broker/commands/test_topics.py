@@ -57,7 +57,7 @@ def test_released_schemas_are_registered(
     told = json.loads(capsys.readouterr().out)
     assert told["schemas"].keys() == {f"{topic}-value" for topic in topics.values()} and len(told["topics"]) == 4
     sent = {path.split("/")[2]: json.loads(body["schema"]) for _, path, body in registry.requests if "schema" in body}
-    assert sent[f"{topics['signals']}-value"] == json.loads(release.released("signal-1.2"))
+    assert sent[f"{topics['signals']}-value"] == json.loads(release.released("signal-1.3"))
     assert sent[f"{topics['dlq']}-value"] == json.loads(release.released("rejection-1.2"))
     for name, kinds in (("raw", ("RawNews", "RawTweet")), ("control", ("Heartbeat", "ReplayComplete"))):
         assert sent[f"{topics[name]}-value"]["oneOf"] == [{"$ref": f"#/$defs/{kind}"} for kind in kinds]

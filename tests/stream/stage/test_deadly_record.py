@@ -157,3 +157,26 @@ def test_nothing_that_came_after_the_deaths_is_suspected() -> None:
     offsets.finish(P0, 5, offsets.epoch(P0) or 0)
     assert offsets.suspects == []
     assert attempts(offsets.begin(P0, 6)) == 1
+
+
+@pytest.mark.usefixtures("deadly")
+@pytest.mark.parametrize("first", [0, 1])
+def test_what_is_done_elsewhere_is_not_counted(
+    worlds: Worlds, make_news: News, make_record: MakeRecord, first: int
+) -> None:
+    """A partition whose only record is finished, but not committed yet, when a record of another one kills."""
+    records = [make_record(offset, make_news(str(offset), "the kill"), partition=1 - first) for offset in range(3)]
+    other = [make_record(0, make_news("other", "Bolt Corp warns on profit"), partition=first)]
+    committed: dict[Partition, Commit] = {}
+    for _ in range(SUSPECT_AFTER + REFUSE_AFTER * len(records) + 1):
+        world = worlds([0, 1], committed=committed, budget=Budget(commit_interval_ms=1_000_000))
+        world.source.append([*other, *records] if first == 0 else [*records, *other])
+        try:
+            for _ in range(40):
+                world.finish()
+        except Death:
+            continue
+        break
+    else:
+        pytest.fail("a crash loop")
+    assert {letter.raw.partition for letter in world.rejections} <= {1 - first}
