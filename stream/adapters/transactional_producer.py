@@ -63,7 +63,7 @@ class TransactionalProducer:
 
     def serve(self) -> None:
         """Handle delivery reports; take our place if that is still to be done."""
-        self._producer.poll(0)
+        self._try(partial(self._producer.poll, 0))
         self._raise_failure()
         if not self.started:
             self._start()
@@ -86,7 +86,7 @@ class TransactionalProducer:
                     outgoing.topic, outgoing.value, outgoing.key, headers=headers, on_delivery=report
                 )
             except BufferError:
-                self._producer.poll(FULL_POLL_S)
+                self._try(partial(self._producer.poll, FULL_POLL_S))
             except KafkaException as failure:
                 error: KafkaError = failure.args[0]
                 if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
@@ -156,7 +156,7 @@ class TransactionalProducer:
         self.progress_at = self._monotonic()
         return True
 
-    def _try(self, request: Callable[[], None]) -> KafkaError | None:
+    def _try(self, request: Callable[[], object]) -> KafkaError | None:
         try:
             request()
         except KafkaException as failure:
@@ -167,12 +167,13 @@ class TransactionalProducer:
         return None
 
     def _start_anew(self, error: KafkaError, begun_s: float | None) -> None:
-        """Go on with a new producer if the transaction was ended for its age.
+        """Go on with a new producer if the transaction was ended for its age, or its records were miscounted.
 
-        It says so in several ways; within that age it means that another process has our place.
+        The broker says the first in several ways; within that age they mean that another process has our place. The
+        second comes after an outage; the start of the new producer aborts what the former one left.
         """
         aged = begun_s is not None and self._monotonic() - begun_s > self._timeout_s
-        if not aged:
+        if not aged and error.code() != KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER:
             log.error("transactions.fenced", transactional_id=self._id, reason=error.str())
             raise SinkError(f"Kafka has ended this process's transactional id {self._id}: {error.str()}")
         log.warning("transaction.expired", transactional_id=self._id, reason=error.str())
