@@ -167,10 +167,10 @@ class TransactionalProducer:
         return None
 
     def _start_anew(self, error: KafkaError, begun_s: float | None) -> None:
-        """Go on with a new producer if the transaction was ended for its age, or its records were miscounted.
+        """Go on with a new producer, unless another process has our place.
 
-        The broker says the first in several ways; within that age they mean that another process has our place. The
-        second comes after an outage; the start of the new producer aborts what the former one left.
+        A transaction that was ended for its age is reported in several ways; within that age they mean another process.
+        After an outage the broker may have lost count of the records; the start of the new producer aborts them.
         """
         aged = begun_s is not None and self._monotonic() - begun_s > self._timeout_s
         if not aged and error.code() != KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER:
