@@ -71,9 +71,8 @@ class SignalFile:
         present = [name for name in columns if name in self.names]
         with reading(pa, self.path):
             table = self._file.read_row_group(self._group, present, use_threads=False)
-            told = self._told(missing) if missing else ()
-        for column in told:
-            table = table.append_column(*column)
+            for column in self._columns_of_messages(missing) if missing else ():
+                table = table.append_column(*column)
         self._group += 1
         return table.append_column("row", pa.array(range(first, first + table.num_rows), pa.int64()))
 
@@ -87,8 +86,8 @@ class SignalFile:
         value: bytes | None = self._values[row - self._values_from].as_py()
         return value
 
-    def _told(self, names: Sequence[str]) -> Iterator[tuple[str, Any]]:
-        """Yield columns of the next group as its messages tell them."""
+    def _columns_of_messages(self, names: Sequence[str]) -> Iterator[tuple[str, Any]]:
+        """Yield these columns of the next group, made from its messages."""
         (values,) = self._file.read_row_group(self._group, ["value"], use_threads=False).columns
         schema = self._pa.schema([field for field in schema_of(self._pa, "replayed") if field.name in names])
         table = table_of(self._pa, [signal_row(_signal(value.as_py())) for value in values], schema, str(self.path))

@@ -48,7 +48,7 @@ class Timed(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the sizes."""
+    """Declare how many names and texts are measured."""
     parser.add_argument("--names", type=positive_int, default=100_000, help="names in the table (default 100,000)")
     parser.add_argument("--texts", type=positive_int, default=5_000, help="texts (default 5,000)")
     parser.add_argument("--file", type=Path, help="texts of your own, one per line")

@@ -88,7 +88,7 @@ class Http:
             raise Disconnected(f"{host(url)}: {type(error).__name__}") from None
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections to the vendor; nothing is fetched any more."""
         self._client.close()
 
 

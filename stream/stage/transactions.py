@@ -184,7 +184,7 @@ class TransactionSteps:
             self._reply(Prepared())
 
     def drop(self, unwanted: Callable[[object], bool]) -> list[object]:
-        """See TransactionalSink.drop."""
+        """Drop uncommitted records; offsets that are on their way then find no transaction."""
         dropped = self._sink.drop(unwanted)
         self._void = self._prepared and not self._sink.settled
         return dropped

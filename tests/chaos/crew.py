@@ -81,7 +81,7 @@ class Crew:
                 self.workers[place] = self._start(worker.slot)
 
     def add(self) -> Worker:
-        """One more member."""
+        """Start one more worker of the group."""
         self.workers.append(self._start(max(worker.slot for worker in self.workers) + 1))
         return self.workers[-1]
 

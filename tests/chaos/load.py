@@ -140,6 +140,6 @@ def metric(worker: Worker, name: str) -> int:
 
 
 def resident_mb(worker: Worker) -> int:
-    """Of the process."""
+    """Resident memory of the process, in MB."""
     (line,) = [each for each in Path(f"/proc/{worker.pid}/status").read_text().splitlines() if each[:5] == "VmRSS"]
     return int(line.split()[1]) // 1024

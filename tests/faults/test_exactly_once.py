@@ -127,7 +127,6 @@ def test_partitions_move_during_transactions(ground: Any, join: Callable[..., An
     once(found)
 
 
-@pytest.mark.xfail(strict=False, reason="KNOWN DEFECT: after an outage some committed outcomes come a second time")
 @pytest.mark.parametrize("how", ["killed", "paused"])
 def test_outage_of_the_broker_is_waited_out(
     own_kafka: Any, make_ground: Callable[..., Any], start_stage: Start, make_item: MakeItem, how: str
@@ -149,6 +148,9 @@ def test_outage_of_the_broker_is_waited_out(
         found = watch.until_answered(TEXTS)
         assert stage.end() == 0
         watch.until_read()
+    assert found.balanced
+    if found.repeated:
+        pytest.xfail(f"KNOWN DEFECT: after an outage {found.repeated} committed outcomes come a second time")
     once(found)
 
 

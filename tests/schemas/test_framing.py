@@ -43,7 +43,7 @@ def test_what_their_serialiser_writes_is_read() -> None:
 
 
 def test_an_id_in_a_header_frames_nothing() -> None:
-    """Their newer way."""
+    """Serialisers may put the schema's id into a header; then the value is plain JSON."""
     content, headers = framed(NEWS, **{"schema.id.serializer": header_schema_id_serializer})
     assert json.loads(content) == NEWS and headers
 

@@ -72,7 +72,7 @@ class Tokens:
 
     @property
     def given(self) -> int:
-        """Tokens so far."""
+        """Number of tokens that the user's function has given."""
         return len((self.folder / "given").read_text())
 
 
