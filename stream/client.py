@@ -25,8 +25,8 @@ from typing import Literal, Self, Unpack
 
 from earlybird.schemas.signal import Signal
 from earlybird.stream.adapters.clock import SystemClock
-from earlybird.stream.adapters.options import KafkaOptions
 from earlybird.stream.adapters.subscriber import Start, Subscriber
+from earlybird.stream.config.client_options import KafkaEndpoint, KafkaOptions
 from earlybird.stream.config.types import group_name
 from earlybird.stream.ports import Clock
 from earlybird.stream.replay.recorded import TopicRange
@@ -126,7 +126,7 @@ class Signals(Iteration):
         begin = _PLACES.get(start) or instant_us(start, clock.now_us(), "start")
         if max_age_us == "default":
             max_age_us = MAX_AGE_US if start == "now" else None
-        reading = partial(Subscriber, bootstrap_servers, read_committed=read_committed, options=options)
+        reading = partial(Subscriber, KafkaEndpoint(bootstrap_servers, options or {}), read_committed=read_committed)
 
         def signals(reader: Reader) -> Subscriber:
             return reading([topic], start=begin, group=group, revoked=reader.revoked, given_up=lambda: reader.stopping)

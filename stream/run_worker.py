@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from functools import partial
 from typing import NamedTuple
 
 from earlybird.stream.adapters.clock import SystemClock
@@ -59,9 +58,7 @@ def run_worker(
     kafka, http, before_s = settings.kafka, settings.http, time.process_time()
     with ExitStack() as stack:
         names = [topic.name for topic in settings.topics.raw]
-        source = KafkaSource(
-            kafka.bootstrap_servers, names, settings.group, protocol=kafka.group_protocol, options=kafka.options
-        )
+        source = KafkaSource(kafka.endpoint, names, settings.group, protocol=kafka.group_protocol)
         topics = settings.topics
         outcomes = (topics.signals, topics.control, topics.dlq)
         sink = open_sink(settings, outcomes)
@@ -96,11 +93,13 @@ def run_worker(
 
 def open_sink(settings: Settings, topics: Sequence[str] = ()) -> KafkaSink | KafkaTransactions:
     """Create the sink that the delivery asks for; it waits for `topics`."""
-    kafka, place = settings.kafka, transactional_id(settings)
-    sink: Callable[..., KafkaSink | KafkaTransactions] = KafkaSink
-    if place is not None:
-        sink = partial(KafkaTransactions, transactional_id=place, interval_ms=settings.timing.transaction_interval_ms)
-    return sink(kafka.bootstrap_servers, topics=topics, append_dated=settings.topics.signals, options=kafka.options)
+    kafka, place, dated = settings.kafka, transactional_id(settings), settings.topics.signals
+    if place is None:
+        return KafkaSink(kafka.endpoint, topics=topics, append_dated=dated)
+    interval_ms, options = settings.timing.transaction_interval_ms, kafka.options
+    return KafkaTransactions(
+        kafka.bootstrap_servers, place, interval_ms=interval_ms, topics=topics, append_dated=dated, options=options
+    )
 
 
 def transactional_id(settings: Settings) -> str | None:

@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
 from earlybird.stream.adapters.probe import protocol_of
 from earlybird.stream.adapters.rate_limit import QUIET_S, RateLimit
+from earlybird.stream.config.client_options import Endpoint, KafkaEndpoint
 from earlybird.stream.errors import SettingsError, SourceError
 from earlybird.stream.observability.logging import get_logger
 
@@ -145,12 +146,12 @@ class ClientLog:
     def __init__(
         self,
         name: str,
-        bootstrap_servers: str,
+        endpoint: Endpoint,
         monotonic: Callable[[], float] = time.monotonic,
         *,
         group: str | None = None,
     ) -> None:
-        self.name, self.bootstrap_servers, self.group = name, bootstrap_servers, group
+        self.name, self.bootstrap_servers, self.group = name, KafkaEndpoint.of(endpoint).bootstrap_servers, group
         self.failure: str | None = None
         self.unreachable: str | None = None
         self.worked = False  # set by the owner after a record, an assignment or an acknowledgement

@@ -9,18 +9,16 @@ the client takes it for its next authentication; connections that stand are not 
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from earlybird.stream.config.client_options import TokenFunction
 from earlybird.stream.errors import SettingsError
 from earlybird.stream.observability.logging import get_logger
 
 log = get_logger(__name__)
-
-TokenFunction = Callable[[str], tuple[Any, ...]]
-"""Function from sasl.oauthbearer.config to token and expiry in epoch seconds."""
 
 PASSWORD_FILE = "sasl.password.file"
 _RETRY_S = 5.0  # life of a void token

@@ -24,10 +24,11 @@ from earlybird.stream.adapters.clients import (
 from earlybird.stream.adapters.credentials import PasswordFile
 from earlybird.stream.adapters.group import Membership
 from earlybird.stream.adapters.offsets import Offsets, assign, partition_of
-from earlybird.stream.adapters.options import KafkaOptions, Protocol, consumer_options
+from earlybird.stream.adapters.options import Protocol, consumer_options
 from earlybird.stream.adapters.read_progress import ReadProgress
 from earlybird.stream.adapters.statistics import statistics_into
 from earlybird.stream.adapters.topic_ids import TopicIds
+from earlybird.stream.config.client_options import Endpoint, KafkaEndpoint
 from earlybird.stream.errors import SourceError
 from earlybird.stream.observability.logging import get_logger
 from earlybird.stream.ports import Commit, Partition, RebalanceListener, Record
@@ -46,28 +47,27 @@ class KafkaSource:
 
     def __init__(
         self,
-        bootstrap_servers: str,
+        endpoint: Endpoint,
         topics: Sequence[str],
         group: str,
         *,
         protocol: Protocol = "classic",
-        options: KafkaOptions | None = None,
         assignment_timeout_s: float = 300.0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Pass `options` to librdkafka; raises SettingsError for options that users may not set."""
-        self.topics = tuple(topics)
+        """Prepare the consumer; raises SettingsError for options that users may not set."""
+        self.topics, endpoint = tuple(topics), KafkaEndpoint.of(endpoint)
         self.out_of_range = 0
         self.statistics: dict[str, float] = {}
         self._monotonic = monotonic
-        self._log = ClientLog("source", bootstrap_servers, monotonic, group=group)
+        self._log = ClientLog("source", endpoint, monotonic, group=group)
         self.missing_topics = self._log.missing_topics
-        settings = consumer_options(bootstrap_servers, group, protocol, options or {})
+        settings = consumer_options(endpoint, group, protocol)
         callbacks = {"error_cb": self._log.error, "on_commit": self._committed, "logger": self._log}
-        password = PasswordFile(options or {}, "source")
+        password = PasswordFile(endpoint.options, "source")
         callbacks |= statistics_into(self.statistics, lambda: password.check(self._consumer))
         self._consumer = open_consumer(settings | callbacks)
-        self._topic_ids = TopicIds(bootstrap_servers, topics, options or {})
+        self._topic_ids = TopicIds(endpoint, topics)
         self._offsets = Offsets(self._consumer, self._topic_ids, self._log, assignment_timeout_s, monotonic)
         self._membership = Membership(self._consumer, protocol, monotonic)
         self._progress = ReadProgress(self._consumer, monotonic)

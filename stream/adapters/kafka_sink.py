@@ -11,8 +11,9 @@ from confluent_kafka.admin import TopicMetadata
 
 from earlybird.stream.adapters.clients import DENIED, MISSING, ClientLog, fatal
 from earlybird.stream.adapters.credentials import PasswordFile
-from earlybird.stream.adapters.options import KafkaOptions, producer_options
+from earlybird.stream.adapters.options import producer_options
 from earlybird.stream.adapters.statistics import statistics_into
+from earlybird.stream.config.client_options import Endpoint, KafkaEndpoint, KafkaOptions
 from earlybird.stream.errors import RecordTooLarge, SettingsError, SinkError
 from earlybird.stream.ports import Outgoing
 
@@ -38,7 +39,7 @@ class KafkaSink:
 
     def __init__(
         self,
-        bootstrap_servers: str,
+        endpoint: Endpoint,
         *,
         topics: Sequence[str] = (),
         append_dated: str | None = None,
@@ -46,16 +47,17 @@ class KafkaSink:
         largest_backlog: int = 100_000,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Pass `options` to librdkafka; raises SettingsError for options that users may not set.
+        """Pass `options`, of this client alone, to librdkafka; raises SettingsError for options that users may not set.
 
         `topics`: checked for from the start, see `awaited`. `append_dated`: the topic whose records should carry the
         broker's append time; a warning is logged when they do not.
         """
+        endpoint = KafkaEndpoint.of(endpoint, options)
         self.produced_again = self.errors = 0
         self.statistics: dict[str, float] = {}
-        self._log = ClientLog("sink", bootstrap_servers, monotonic)
-        settings = producer_options(bootstrap_servers, options or {})
-        password = PasswordFile(options or {}, "sink")
+        self._log = ClientLog("sink", endpoint, monotonic)
+        settings = producer_options(endpoint)
+        password = PasswordFile(endpoint.options, "sink")
         callbacks = {"error_cb": self._log.error, "logger": self._log}
         callbacks |= statistics_into(self.statistics, lambda: password.check(self._producer))
         try:

@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from earlybird.stream.adapters import credentials
+from earlybird.stream.config.client_options import Endpoint, KafkaEndpoint
+from earlybird.stream.config.client_options import KafkaOptions as KafkaOptions  # also for importers of this module
 from earlybird.stream.errors import SettingsError
 
 Options = dict[str, Any]
-KafkaOptions = Mapping[str, str | int | float | bool | credentials.TokenFunction]
-"""librdkafka options that a user sets, and oauth_cb."""
-
 Protocol = Literal["classic", "consumer"]
 
 # Each of these decides whether records are lost, duplicated or misplaced.
@@ -58,23 +57,19 @@ def owned(overrides: KafkaOptions) -> list[str]:
     return [f"{name}: {OWNED[name]}; was {overrides[name]!r}" for name in overrides if name in OWNED]
 
 
-def client_options(bootstrap_servers: str, overrides: KafkaOptions) -> Options:
+def client_options(endpoint: Endpoint) -> Options:
     """Return options for any client, the admin client included."""
+    endpoint = KafkaEndpoint.of(endpoint)
     return {
         "client.id": "earlybird",
         # A broker that returns is found within a second; the default is up to ten seconds.
         "reconnect.backoff.max.ms": 1000,
-        **kafka_options(overrides),
-        "bootstrap.servers": bootstrap_servers,
+        **kafka_options(endpoint.options),
+        "bootstrap.servers": endpoint.bootstrap_servers,
     }
 
 
-def consumer_options(
-    bootstrap_servers: str,
-    group: str,
-    protocol: Protocol,
-    overrides: KafkaOptions,
-) -> Options:
+def consumer_options(endpoint: Endpoint, group: str, protocol: Protocol) -> Options:
     """Return options for a consumer of raw topics.
 
     Handover: no member reads a moving partition until its next owner hears of it, at a heartbeat. Measured on Kafka
@@ -98,7 +93,7 @@ def consumer_options(
         "fetch.error.backoff.ms": 100,
         # Topics and partitions created after the start are noticed within this time; the default is five minutes.
         "topic.metadata.refresh.interval.ms": 5000,
-        **client_options(bootstrap_servers, overrides),
+        **client_options(endpoint),
         "group.id": group,
         "group.protocol": protocol,
         **({"partition.assignment.strategy": "cooperative-sticky"} if protocol == "classic" else {}),
@@ -110,7 +105,7 @@ def consumer_options(
     }
 
 
-def producer_options(bootstrap_servers: str, overrides: KafkaOptions) -> Options:
+def producer_options(endpoint: Endpoint) -> Options:
     """Return options for a producer of signals and dead letters."""
     return {
         # Within half a millisecond, signals that exit together share a request: 125 instead of 149 us of CPU per text
@@ -119,7 +114,7 @@ def producer_options(bootstrap_servers: str, overrides: KafkaOptions) -> Options
         "compression.type": "lz4",
         # The client's own default, set because the largest dead letter (about 700 KB) must stay below it.
         "message.max.bytes": 1_000_000,
-        **client_options(bootstrap_servers, overrides),
+        **client_options(endpoint),
         "partitioner": "murmur2_random",
         "enable.idempotence": True,
         "acks": "all",
@@ -137,6 +132,6 @@ def transaction_options(bootstrap_servers: str, transactional_id: str, overrides
         # The broker ends an older one, so that readers do not wait for a worker that died or hangs.
         "transaction.timeout.ms": 10_000,
         "retry.backoff.ms": 5,
-        **producer_options(bootstrap_servers, overrides),
+        **producer_options(KafkaEndpoint(bootstrap_servers, overrides)),
         "transactional.id": transactional_id,
     }

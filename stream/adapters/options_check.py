@@ -11,7 +11,6 @@ from confluent_kafka.admin import AdminClient
 from earlybird.stream.adapters import credentials
 from earlybird.stream.adapters.options import (
     OWNED,
-    KafkaOptions,
     Options,
     Protocol,
     client_options,
@@ -20,9 +19,9 @@ from earlybird.stream.adapters.options import (
     producer_options,
     transaction_options,
 )
+from earlybird.stream.config.client_options import KafkaEndpoint, KafkaOptions
 from earlybird.stream.errors import SettingsError
 
-_NOWHERE = ""  # placeholder for the brokers' addresses
 _CREATED = re.compile(r"^Failed to create [\w ]+: ")
 
 
@@ -36,12 +35,12 @@ def kafka_faults(
     except SettingsError as error:
         return [f"kafka.options: {error}"]
     clients: list[tuple[Callable[[Any], object], Callable[[Options], Options]]] = [
-        (Consumer, lambda given: consumer_options(_NOWHERE, group, protocol, given)),
-        (Producer, lambda given: producer_options(_NOWHERE, given)),
-        (AdminClient, lambda given: client_options(_NOWHERE, given)),
+        (Consumer, lambda given: consumer_options(KafkaEndpoint("", given), group, protocol)),
+        (Producer, lambda given: producer_options(KafkaEndpoint("", given))),
+        (AdminClient, lambda given: client_options(KafkaEndpoint("", given))),
     ]
     if transactional_id is not None:
-        clients.append((Producer, lambda given: transaction_options(_NOWHERE, transactional_id, given)))
+        clients.append((Producer, lambda given: transaction_options("", transactional_id, given)))
     found = [fault for make, options in clients for fault in _faults(make, options, free)]
     return [f"kafka.options: {fault}" for fault in dict.fromkeys([*owned(overrides), *found])]
 

@@ -6,16 +6,14 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import ConfigResource, ResourceType
 
 from earlybird.stream.adapters.clients import MISSING
-from earlybird.stream.adapters.options import KafkaOptions
 from earlybird.stream.adapters.topics import watched_admin
+from earlybird.stream.config.client_options import Endpoint
 from earlybird.stream.errors import FeedError
 
 _ANSWER_S = 3.0
 
 
-def deletes_by_record_time(
-    bootstrap_servers: str, topics: Sequence[str], options: KafkaOptions | None = None
-) -> dict[str, bool | None]:
+def deletes_by_record_time(endpoint: Endpoint, topics: Sequence[str]) -> dict[str, bool | None]:
     """Return per topic whether retention deletes records by their sender's time.
 
     None where the broker does not report it (librdkafka's mock cluster has no topic administration). Raises
@@ -23,23 +21,21 @@ def deletes_by_record_time(
     """
     return {
         name: None if config is None else _sender_dates(config) and _deletes_by_age(config)
-        for name, config in _configs(bootstrap_servers, topics, options).items()
+        for name, config in _configs(endpoint, topics).items()
     }
 
 
-def sender_dated(bootstrap_servers: str, topic: str, options: KafkaOptions | None = None) -> bool | None:
+def sender_dated(endpoint: Endpoint, topic: str) -> bool | None:
     """Return whether the topic's records carry the sender's time, not the broker's.
 
     None where the broker does not report it. Raises like deletes_by_record_time.
     """
-    config = _configs(bootstrap_servers, [topic], options)[topic]
+    config = _configs(endpoint, [topic])[topic]
     return None if config is None else _sender_dates(config)
 
 
-def _configs(
-    bootstrap_servers: str, topics: Sequence[str], options: KafkaOptions | None
-) -> dict[str, Mapping[str, str] | None]:
-    admin, notes = watched_admin(bootstrap_servers, options)
+def _configs(endpoint: Endpoint, topics: Sequence[str]) -> dict[str, Mapping[str, str] | None]:
+    admin, notes = watched_admin(endpoint)
     resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in topics]
     answers = admin.describe_configs(resources, request_timeout=_ANSWER_S)
     found: dict[str, Mapping[str, str] | None] = {}

@@ -17,7 +17,8 @@ from confluent_kafka import (
 from earlybird.stream.adapters.broker_requests import partitions_of
 from earlybird.stream.adapters.clients import ClientLog, close_consumer, open_consumer
 from earlybird.stream.adapters.kafka import record_of
-from earlybird.stream.adapters.options import KafkaOptions, client_options
+from earlybird.stream.adapters.options import client_options
+from earlybird.stream.config.client_options import Endpoint
 from earlybird.stream.errors import SourceError
 from earlybird.stream.observability.logging import get_logger
 from earlybird.stream.ports import Partition, Record
@@ -47,13 +48,12 @@ class Subscriber:
 
     def __init__(
         self,
-        bootstrap_servers: str,
+        endpoint: Endpoint,
         topics: Sequence[str],
         *,
         start: Start,
         group: str | None = None,
         read_committed: bool = True,
-        options: KafkaOptions | None = None,
         timeout_s: float = 10.0,
         revoked: Callable[[Sequence[Partition], bool], None] = lambda *_: None,
         given_up: Callable[[], bool] = lambda: False,
@@ -68,13 +68,13 @@ class Subscriber:
         self.ends: dict[Partition, int] = {}
         self._given_up, self._deadline_s = given_up, time.monotonic() + timeout_s
         self._topics, self._start, self._group, self._revoked = tuple(topics), start, group, revoked
-        self._log = ClientLog("subscriber", bootstrap_servers, group=group)
+        self._log = ClientLog("subscriber", endpoint, group=group)
         settings = {
             "fetch.wait.max.ms": 100,
             "topic.metadata.refresh.interval.ms": 5000,
             "heartbeat.interval.ms": 300,  # as in consumer_options: a partition moves at its next owner's heartbeat
             "session.timeout.ms": 10_000,
-            **client_options(bootstrap_servers, options or {}),
+            **client_options(endpoint),
             "group.id": group or "earlybird-subscriber",  # librdkafka requires one; the default is never joined
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,

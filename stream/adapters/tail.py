@@ -10,7 +10,8 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicP
 from earlybird.stream.adapters.broker_requests import REQUEST_TIMEOUT_S, partitions_of, retried
 from earlybird.stream.adapters.clients import ClientLog, close_consumer, open_consumer
 from earlybird.stream.adapters.kafka import record_of
-from earlybird.stream.adapters.options import KafkaOptions, client_options
+from earlybird.stream.adapters.options import client_options
+from earlybird.stream.config.client_options import Endpoint, KafkaEndpoint, KafkaOptions
 from earlybird.stream.errors import SourceError
 from earlybird.stream.ports import Partition, Record
 
@@ -24,7 +25,7 @@ class Tail:
 
     def __init__(
         self,
-        bootstrap_servers: str,
+        endpoint: Endpoint,
         topics: Sequence[str],
         *,
         start: Literal["beginning", "end"],
@@ -35,12 +36,12 @@ class Tail:
         """Wait up to `timeout_s` for a broker and the topics, else raise SourceError.
 
         The end is that of now, not of the first poll. `read_committed` False shows records of open and aborted
-        transactions. Raises SettingsError for options that users may not set.
+        transactions. `options` are of this client alone. Raises SettingsError for options that users may not set.
         """
-        self._log = ClientLog("tail", bootstrap_servers)
+        self._log = ClientLog("tail", endpoint)
         settings = {
             "fetch.wait.max.ms": 100,
-            **client_options(bootstrap_servers, options or {}),
+            **client_options(KafkaEndpoint.of(endpoint, options)),
             "group.id": "earlybird-tail",  # librdkafka requires one; it is never joined
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,

@@ -8,7 +8,8 @@ from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, TopicDescription
 
 from earlybird.stream.adapters.clients import ClientLog
-from earlybird.stream.adapters.options import KafkaOptions, client_options
+from earlybird.stream.adapters.options import client_options
+from earlybird.stream.config.client_options import Endpoint
 
 CHECK_INTERVAL_S = 1.0  # between two requests; a recreated topic is read from its old offset for at most this long
 REQUEST_TIMEOUT_S = 2.0  # a broker answers within milliseconds
@@ -23,13 +24,13 @@ class TopicIds:
     that looks and writes `latest`.
     """
 
-    def __init__(self, bootstrap_servers: str, topics: Sequence[str], options: KafkaOptions) -> None:
-        """Prepare for these topics; connects at the first `fetch`. `options` are librdkafka's."""
+    def __init__(self, endpoint: Endpoint, topics: Sequence[str]) -> None:
+        """Prepare for these topics; connects at the first `fetch`."""
         self.latest: Mapping[str, str] = {}  # ids at the last request; a new object only when something has changed
         self._topics = TopicCollection(list(topics))
-        self._settings = client_options(bootstrap_servers, options)
+        self._settings = client_options(endpoint)
         self._settings.pop("group.instance.id", None)
-        self._log = ClientLog("topic ids", bootstrap_servers)
+        self._log = ClientLog("topic ids", endpoint)
         self._admin: AdminClient | None = None
         self._has_controller = False  # whether the broker has a controller, which answers the request
         self._closed = threading.Event()
@@ -66,9 +67,9 @@ class TopicIds:
         return {topic: topic_id for topic, answer in answers.items() if (topic_id := _id_of(answer)) is not None}
 
 
-def ids_of(bootstrap_servers: str, topics: Sequence[str], options: KafkaOptions) -> Mapping[str, str]:
+def ids_of(endpoint: Endpoint, topics: Sequence[str]) -> Mapping[str, str]:
     """Return the ids of these topics, as far as the broker reports them."""
-    ids = TopicIds(bootstrap_servers, topics, options)
+    ids = TopicIds(endpoint, topics)
     try:
         return ids.fetch()
     finally:

@@ -23,9 +23,10 @@ from confluent_kafka.admin import OffsetSpec
 from earlybird.stream.adapters.broker_requests import REQUEST_TIMEOUT_S, partitions_of, retried
 from earlybird.stream.adapters.clients import ClientLog, close_consumer, open_consumer
 from earlybird.stream.adapters.kafka import record_of
-from earlybird.stream.adapters.options import KafkaOptions, client_options
+from earlybird.stream.adapters.options import client_options
 from earlybird.stream.adapters.time_index import by_time, first_record, next_record
 from earlybird.stream.adapters.topics import admin_client
+from earlybird.stream.config.client_options import Endpoint, KafkaEndpoint
 from earlybird.stream.errors import SourceError
 from earlybird.stream.observability.logging import get_logger
 from earlybird.stream.ports import Partition, Record
@@ -41,12 +42,10 @@ AHEAD = 4_096  # records buffered per partition whose turn has not come
 class TopicReader:
     """A consumer with a manual assignment; not thread-safe."""
 
-    def __init__(
-        self, bootstrap_servers: str, starts: Mapping[Partition, int], options: KafkaOptions | None = None
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, starts: Mapping[Partition, int]) -> None:
         """Assign these starts; raises SettingsError for options that users may not set."""
-        self._log = ClientLog("reader", bootstrap_servers)
-        self._consumer = _consumer(bootstrap_servers, options, self._log)
+        self._log = ClientLog("reader", endpoint)
+        self._consumer = _consumer(endpoint, self._log)
         self.at_end: dict[Partition, int] = {}  # the offset of the last end-of-partition event
         self._known = set(starts)
         self._consumer.assign([TopicPartition(*partition, offset) for partition, offset in starts.items()])
@@ -106,9 +105,9 @@ class TopicReader:
 class TopicHistory:
     """A History on a broker."""
 
-    def __init__(self, bootstrap_servers: str, options: KafkaOptions | None = None) -> None:
-        """Store the connection's options; it connects at the first call."""
-        self._bootstrap_servers, self._options = bootstrap_servers, options
+    def __init__(self, endpoint: Endpoint) -> None:
+        """Store the endpoint; it connects at the first call."""
+        self._endpoint = KafkaEndpoint.of(endpoint)
 
     def spans(self, topics: Iterable[str], window: Window) -> dict[Partition, Span]:
         """See History.spans.
@@ -117,7 +116,7 @@ class TopicHistory:
         """
         with self._asking() as (consumer, log):
             partitions = _partitions(consumer, log, topics)
-            whole = frozen_ends(self._bootstrap_servers, consumer, log, partitions, self._options)
+            whole = frozen_ends(self._endpoint, consumer, log, partitions)
             return {
                 part: window.clip(part, by_time(consumer, part, span, window)) for part, span in sorted(whole.items())
             }
@@ -138,12 +137,12 @@ class TopicHistory:
 
     @contextmanager
     def _asking(self) -> Iterator[tuple[Consumer, ClientLog]]:
-        log = ClientLog("planner", self._bootstrap_servers)
-        consumer = _consumer(self._bootstrap_servers, self._options, log)
+        log = ClientLog("planner", self._endpoint)
+        consumer = _consumer(self._endpoint, log)
         try:
             yield consumer, log
         except KafkaException as error:
-            raise SourceError(f"{self._bootstrap_servers}: {error.args[0].str()}") from None
+            raise SourceError(f"{self._endpoint.bootstrap_servers}: {error.args[0].str()}") from None
         finally:
             close_consumer(consumer, "planner")
 
@@ -152,7 +151,7 @@ class TopicHistory:
         wanted = {partition: span for partition, span in spans.items() if span.start < span.end}
         if not wanted:
             return []
-        shared = _Shared(self._bootstrap_servers, wanted, self._options)
+        shared = _Shared(self._endpoint, wanted)
         return [shared.read(partition) for partition in wanted]
 
 
@@ -162,9 +161,9 @@ class _Shared:
     Partitions that run far ahead of their turn are paused.
     """
 
-    def __init__(self, bootstrap_servers: str, spans: Mapping[Partition, Span], options: KafkaOptions | None) -> None:
+    def __init__(self, endpoint: KafkaEndpoint, spans: Mapping[Partition, Span]) -> None:
         starts = {partition: span.start for partition, span in spans.items()}
-        self._reader = TopicReader(bootstrap_servers, starts, options)
+        self._reader = TopicReader(endpoint, starts)
         self._ends = {partition: span.end for partition, span in spans.items()}
         self._waiting: dict[Partition, deque[StampedRecord]] = {partition: deque() for partition in spans}
         self._paused: set[Partition] = set()
@@ -224,11 +223,7 @@ class _Shared:
 
 
 def frozen_ends(
-    bootstrap_servers: str,
-    consumer: Consumer,
-    log: ClientLog,
-    partitions: Sequence[Partition],
-    options: KafkaOptions | None = None,
+    endpoint: Endpoint, consumer: Consumer, log: ClientLog, partitions: Sequence[Partition]
 ) -> dict[Partition, Span]:
     """Return each partition's first and end offset now.
 
@@ -238,7 +233,7 @@ def frozen_ends(
     starts = {part: _watermarks(consumer, log, part)[0] for part in partitions}
     if not partitions:
         return {}
-    admin = admin_client(bootstrap_servers, options)
+    admin = admin_client(endpoint)
     latest = {TopicPartition(*part): OffsetSpec.latest() for part in partitions}  # type: ignore[no-untyped-call]
 
     def committed_ends(try_s: float) -> dict[Partition, int]:
@@ -282,10 +277,10 @@ def _record_at(consumer: Consumer, log: ClientLog, partition: Partition, offset:
     return found if found is not None and found.offset == offset else None
 
 
-def _consumer(bootstrap_servers: str, options: KafkaOptions | None, log: ClientLog) -> Consumer:
+def _consumer(endpoint: Endpoint, log: ClientLog) -> Consumer:
     settings = {
         "fetch.wait.max.ms": 100,
-        **client_options(bootstrap_servers, options or {}),
+        **client_options(endpoint),
         "group.id": "earlybird-replay",  # librdkafka requires one; it is never joined
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,

@@ -19,7 +19,8 @@ from confluent_kafka.admin import (
 
 from earlybird.stream.adapters.broker_requests import REQUEST_TIMEOUT_S, retried
 from earlybird.stream.adapters.clients import DENIED, ClientLog
-from earlybird.stream.adapters.options import KafkaOptions, client_options
+from earlybird.stream.adapters.options import client_options
+from earlybird.stream.config.client_options import Endpoint
 from earlybird.stream.errors import SettingsError, StreamError
 
 
@@ -73,18 +74,12 @@ def stage_topics(
     ]
 
 
-def create_topics(
-    bootstrap_servers: str,
-    topics: Sequence[Topic],
-    *,
-    options: KafkaOptions | None = None,
-    timeout_s: float = 30.0,
-) -> list[Made]:
+def create_topics(endpoint: Endpoint, topics: Sequence[Topic], *, timeout_s: float = 30.0) -> list[Made]:
     """Create missing topics and return the result per topic.
 
     Raises StreamError with the broker's reason, or when none has answered after `timeout_s`.
     """
-    admin, notes = watched_admin(bootstrap_servers, options)
+    admin, notes = watched_admin(endpoint)
     retried(admin, notes, partial(_everything, admin), timeout_s)
     wanted = [
         NewTopic(
@@ -98,26 +93,24 @@ def create_topics(
     return [_made(admin, topic, answers[topic.name]) for topic in topics]
 
 
-def known_topics(
-    bootstrap_servers: str, options: KafkaOptions | None = None, *, timeout_s: float = REQUEST_TIMEOUT_S
-) -> dict[str, int]:
+def known_topics(endpoint: Endpoint) -> dict[str, int]:
     """Return every visible topic with its number of partitions.
 
     Raises SourceError when no broker answers in time.
     """
-    admin, notes = watched_admin(bootstrap_servers, options)
-    known = retried(admin, notes, partial(_everything, admin), timeout_s).topics
+    admin, notes = watched_admin(endpoint)
+    known = retried(admin, notes, partial(_everything, admin)).topics
     return {name: len(topic.partitions) for name, topic in known.items()}
 
 
-def look_at(bootstrap_servers: str, names: Sequence[str], options: KafkaOptions | None = None) -> list[Seen]:
+def look_at(endpoint: Endpoint, names: Sequence[str]) -> list[Seen]:
     """Return the state of these topics on the broker.
 
     A topic that the list of all lacks is asked for by name. Raises SourceError when no broker answers in time.
     """
-    notes = ClientLog("observer", bootstrap_servers)
+    notes = ClientLog("observer", endpoint)
     consumer = Consumer(  # only a consumer can ask for a topic by name without auto-creating it
-        {**client_options(bootstrap_servers, options or {}), "group.id": "earlybird-observer", "logger": notes}
+        {**client_options(endpoint), "group.id": "earlybird-observer", "logger": notes}
         | {"error_cb": notes.error, "allow.auto.create.topics": False}
     )
     known = retried(consumer, notes, lambda try_s: consumer.list_topics(timeout=try_s)).topics
@@ -129,15 +122,15 @@ def look_at(bootstrap_servers: str, names: Sequence[str], options: KafkaOptions 
     return seen
 
 
-def admin_client(bootstrap_servers: str, options: KafkaOptions | None = None) -> AdminClient:
+def admin_client(endpoint: Endpoint) -> AdminClient:
     """Return an admin client that logs like the others; raises SettingsError."""
-    return watched_admin(bootstrap_servers, options)[0]
+    return watched_admin(endpoint)[0]
 
 
-def watched_admin(bootstrap_servers: str, options: KafkaOptions | None = None) -> tuple[AdminClient, ClientLog]:
+def watched_admin(endpoint: Endpoint) -> tuple[AdminClient, ClientLog]:
     """Return an admin client and its log, for `retried`; raises SettingsError."""
-    notes = ClientLog("admin", bootstrap_servers)
-    settings = client_options(bootstrap_servers, options or {})
+    notes = ClientLog("admin", endpoint)
+    settings = client_options(endpoint)
     try:
         return AdminClient(settings, logger=notes, error_cb=notes.error), notes
     except KafkaException as error:

@@ -46,9 +46,9 @@ def latency(
     """
     warm_up = round(rate * WARM_UP_S)
     texts = records(target.raw, warm_up + round(rate * seconds))
-    sink = KafkaSink(target.bootstrap_servers)
+    sink = KafkaSink(target.endpoint)
     topics = [target.raw, target.signals]
-    tail = Tail(target.bootstrap_servers, topics, start="end", read_committed=read_committed, options=target.options)
+    tail = Tail(target.endpoint, topics, start="end", read_committed=read_committed)
     sent_s: list[float] = []
     seen: dict[str, dict[bytes, float]] = {target.raw: {}, target.signals: {}}
     with Workers(target, engine, tokenise=True, idle=False) as workers:

@@ -5,6 +5,7 @@ from itertools import cycle, islice
 
 from earlybird.schemas.raw import Action
 from earlybird.stream.adapters.kafka_sink import KafkaSink
+from earlybird.stream.config.client_options import Endpoint
 from earlybird.stream.demo.items import normal_items
 from earlybird.stream.ports import Outgoing, Record
 
@@ -17,18 +18,18 @@ def records(topic: str, count: int, partitions: int = 1) -> list[Record]:
     ]
 
 
-def fill(bootstrap_servers: str, topic: str, count: int) -> int:
+def fill(endpoint: Endpoint, topic: str, count: int) -> int:
     """Publish `count` items, wait for all acknowledgements and return their size in bytes."""
-    return publish(bootstrap_servers, topic, islice(_items(), count))
+    return publish(endpoint, topic, islice(_items(), count))
 
 
-def publish(bootstrap_servers: str, topic: str, items: Iterable[tuple[bytes | None, bytes | None]]) -> int:
+def publish(endpoint: Endpoint, topic: str, items: Iterable[tuple[bytes | None, bytes | None]]) -> int:
     """Publish these keys and values and return the size of the values in bytes.
 
     All are acknowledged on return. They are not compressed, because Faust's client cannot read lz4 without a further
     package.
     """
-    sink = KafkaSink(bootstrap_servers, options={"linger.ms": 5, "compression.type": "none"})
+    sink = KafkaSink(endpoint, options={"linger.ms": 5, "compression.type": "none"})
     size = 0
     for key, value in items:
         sink.send(Outgoing(topic, key, value))

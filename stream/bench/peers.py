@@ -15,23 +15,23 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Consumer, Producer
 
 from earlybird.stream.adapters.options import consumer_options, producer_options
+from earlybird.stream.config.client_options import KafkaEndpoint
 
 PATIENCE_S = 60.0
 
 
-def consume(bootstrap_servers: str, options: Mapping[str, str | int], topic: str, count: int) -> tuple[int, float]:
+def consume(endpoint: KafkaEndpoint, topic: str, count: int) -> tuple[int, float]:
     """Return the number of records and the CPU seconds of consume(500) without processing.
 
     This is the upper bound for any Python consumer.
     """
-    consumer = _consumer(bootstrap_servers, options, topic)
+    consumer = _consumer(endpoint, topic)
     first = len(_messages(consumer, 500))
     texts, start_s = first, time.process_time()
     while texts < count and (messages := _messages(consumer, 500)):
@@ -41,15 +41,7 @@ def consume(bootstrap_servers: str, options: Mapping[str, str | int], topic: str
     return texts - first, cpu_s
 
 
-def pipeline(
-    bootstrap_servers: str,
-    options: Mapping[str, str | int],
-    raw: str,
-    signals: str,
-    count: int,
-    batch: int,
-    threads: int,
-) -> None:
+def pipeline(endpoint: KafkaEndpoint, raw: str, signals: str, count: int, batch: int, threads: int) -> None:
     """Run transformers' pipeline over an ALBERT of the bundled model's size with random weights.
 
     Batch 1 is how most first scripts look; larger batches are its faster form.
@@ -76,8 +68,8 @@ def pipeline(
     )
     model = transformers.AlbertForSequenceClassification(config).eval()
     classify = transformers.pipeline("text-classification", model=model, tokenizer=tokenizer, device="cpu")
-    consumer = _consumer(bootstrap_servers, options, raw)
-    producer = Producer(producer_options(bootstrap_servers, options))
+    consumer = _consumer(endpoint, raw)
+    producer = Producer(producer_options(endpoint))
     watch = _Watch()
     while watch.texts < count:
         items = [json.loads(message.value() or b"{}") for message in _messages(consumer, batch)]
@@ -152,8 +144,8 @@ class _Watch:
         )
 
 
-def _consumer(bootstrap_servers: str, options: Mapping[str, str | int], topic: str) -> Consumer:
-    settings = consumer_options(bootstrap_servers, f"bench-{uuid.uuid4().hex[:8]}", "classic", options)
+def _consumer(endpoint: KafkaEndpoint, topic: str) -> Consumer:
+    settings = consumer_options(endpoint, f"bench-{uuid.uuid4().hex[:8]}", "classic")
     consumer = Consumer(settings | {"auto.offset.reset": "earliest"})
     consumer.subscribe([topic])
     return consumer
@@ -184,7 +176,9 @@ def main() -> None:
     if args.peer == "faust":
         faust(args.bootstrap, args.raw, args.signals, args.count)
     else:
-        pipeline(args.bootstrap, args.options, args.raw, args.signals, args.count, args.batch, args.threads)
+        pipeline(
+            KafkaEndpoint(args.bootstrap, args.options), args.raw, args.signals, args.count, args.batch, args.threads
+        )
 
 
 def _end_with_parent() -> None:

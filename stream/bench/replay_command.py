@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     runs: list[Whole] = []
     with TemporaryDirectory() as folder, open_target(args.bootstrap) as target:
         _archived(Path(folder), items)
-        publish(target.bootstrap_servers, target.raw, ((item.record.key, item.record.value) for item in items))
+        publish(target.endpoint, target.raw, ((item.record.key, item.record.value) for item in items))
         rows = _rows(Path(folder), target, min(args.peer_texts, len(items)), console)
         for number in range(args.rounds):
             for name, row in rows.items():
@@ -142,10 +142,10 @@ def _rows(
         return found
 
     def pipeline(batch: int) -> dict[str, Any]:
-        command = ["earlybird.stream.bench.peers", "pipeline", "--bootstrap", target.bootstrap_servers]
+        command = ["earlybird.stream.bench.peers", "pipeline", "--bootstrap", target.endpoint.bootstrap_servers]
         command += ["--raw", target.raw, "--signals", f"{target.raw}-peer", "--count", str(peer_count)]
         command += ["--batch", str(batch), "--threads", str(os.cpu_count())]
-        return _heard([*command, "--options", json.dumps(dict(target.options))], child_environment(()))
+        return _heard([*command, "--options", json.dumps(dict(target.endpoint.options))], child_environment(()))
 
     rows = {"recompute": recompute, "live stage": live}
     if find_spec("transformers") is None:

@@ -29,6 +29,7 @@ from earlybird.stream.bench.report import Report, Whole
 from earlybird.stream.bench.steps import steps
 from earlybird.stream.bench.tables import bench_console
 from earlybird.stream.bench.workers import BenchTarget, Child, Delivery, Workers
+from earlybird.stream.config.client_options import KafkaEndpoint
 from earlybird.stream.config.settings import child_environment
 from earlybird.stream.errors import SettingsError
 from earlybird.stream.extras import install_hint
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     with open_target(args.bootstrap, args.delivery or ()) as target:
         report = Report(args.bootstrap or "embedded")
         with console.status("filling the raw topic"):
-            fill(target.bootstrap_servers, target.raw, count)
+            fill(target.endpoint, target.raw, count)
         if args.consumer_processes:
             with console.status("measuring"):
                 runs = [measure(target, args.engine, count) for count in args.consumer_processes]
@@ -128,11 +129,12 @@ def open_target(bootstrap: str | None, deliveries: Sequence[Delivery] = ()) -> I
     )
     if bootstrap is None:
         with EmbeddedBroker(topics) as broker:
-            yield BenchTarget(broker.bootstrap_servers, CLIENT_OPTIONS, raw, PARTITIONS, f"{raw}-signals")
+            endpoint = KafkaEndpoint(broker.bootstrap_servers, CLIENT_OPTIONS)
+            yield BenchTarget(endpoint, raw, PARTITIONS, f"{raw}-signals")
         return
     create_topics(bootstrap, [Topic(name, partitions) for name, partitions in topics.items()])
     try:
-        yield BenchTarget(bootstrap, {}, raw, PARTITIONS, f"{raw}-signals")
+        yield BenchTarget(KafkaEndpoint(bootstrap), raw, PARTITIONS, f"{raw}-signals")
     finally:
         admin = admin_client(bootstrap)  # the client must outlive its futures
         for deletion in admin.delete_topics(list(topics)).values():
@@ -174,9 +176,9 @@ def _peers(target: BenchTarget, count: int, missing: list[str]) -> Iterator[Whol
         if find_spec(module) is None:
             missing.append(f"{name}: not installed; {install_hint(extra)}")
             continue
-        command = ["earlybird.stream.bench.peers", peer, "--bootstrap", target.bootstrap_servers, "--raw", target.raw]
-        command += ["--signals", f"{target.raw}-peer", "--count", str(count // fewer)]
-        child = Child([*command, "--options", json.dumps(dict(target.options))], child_environment(()))
+        command = ["earlybird.stream.bench.peers", peer, "--bootstrap", target.endpoint.bootstrap_servers]
+        command += ["--raw", target.raw, "--signals", f"{target.raw}-peer", "--count", str(count // fewer)]
+        child = Child([*command, "--options", json.dumps(dict(target.endpoint.options))], child_environment(()))
         try:
             found = child.next_message(PEER_PATIENCE_S)
         finally:

@@ -59,7 +59,7 @@ class Step:
 
 def steps(target: BenchTarget, count: int) -> Iterator[Step]:
     """Measure every step once. The raw topic must hold at least `count` records."""
-    yield Step("consume(500) alone", *consume(target.bootstrap_servers, target.options, target.raw, count), True)
+    yield Step("consume(500) alone", *consume(target.endpoint, target.raw, count), True)
     records, step = _consumed(target, count)
     yield step
     values = [record.value or b"" for record in records]
@@ -86,9 +86,7 @@ def steps(target: BenchTarget, count: int) -> Iterator[Step]:
 
 def _consumed(target: BenchTarget, count: int) -> tuple[list[Record], Step]:
     listener = _Everything()
-    source = KafkaSource(
-        target.bootstrap_servers, [target.raw], f"bench-{uuid.uuid4().hex[:8]}", options=target.options
-    )
+    source = KafkaSource(target.endpoint, [target.raw], f"bench-{uuid.uuid4().hex[:8]}")
     source.subscribe(listener)
     deadline_s = time.monotonic() + PATIENCE_S
     while not (records := source.poll(100, BATCH)) and time.monotonic() < deadline_s:
@@ -162,7 +160,7 @@ def _outcomes(entries: list[Entry]) -> tuple[list[Outgoing], list[Step]]:
 
 def _produced(target: BenchTarget, outgoing: list[Outgoing]) -> Step:
     """Publish all and wait until the broker has acknowledged them."""
-    sink = KafkaSink(target.bootstrap_servers, options=target.options)
+    sink = KafkaSink(target.endpoint)
     records = [replace(record, topic=target.signals) for record in outgoing]
 
     def work() -> list[object]:

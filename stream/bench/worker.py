@@ -112,7 +112,7 @@ def main() -> int:
     torch.set_num_threads(1)
     kafka, topic = settings.kafka, settings.topics.raw[0].name
     engine, origin = _engine(settings, args.engine, args.encoder)
-    source = KafkaSource(kafka.bootstrap_servers, [topic], settings.group, options=kafka.options)
+    source = KafkaSource(kafka.endpoint, [topic], settings.group)
     sink = open_sink(settings)
     race = Race(source, topic, until_idle=args.until_idle)
     with closing(open_cache(settings, origin.max_layers)) as cache:

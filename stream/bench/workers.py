@@ -5,12 +5,13 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from earlybird.stream.config.client_options import KafkaEndpoint
 from earlybird.stream.config.settings import child_environment
 from earlybird.stream.consumer_processes.channel import Channel
 from earlybird.stream.errors import StreamError
@@ -22,8 +23,7 @@ Delivery = Literal["at_least_once", "exactly_once"]
 class BenchTarget:
     """Broker and topics that one run of the bench uses."""
 
-    bootstrap_servers: str
-    options: Mapping[str, str | int]  # librdkafka options that this broker needs
+    endpoint: KafkaEndpoint
     raw: str
     partitions: int
     signals: str
@@ -101,8 +101,8 @@ class Workers:
         self._command = [*command, *(["--until-idle"] if idle else [])]
         variables = {
             "group": f"bench-{uuid.uuid4().hex[:8]}",
-            "kafka__bootstrap_servers": target.bootstrap_servers,
-            "kafka__options": json.dumps(dict(target.options)),
+            "kafka__bootstrap_servers": target.endpoint.bootstrap_servers,
+            "kafka__options": json.dumps(dict(target.endpoint.options)),
             "topics__raw": json.dumps([{"name": target.raw}]),
             "topics__signals": target.signals,
             "topics__control": f"{target.signals}.control",

@@ -54,10 +54,10 @@ def run(args: argparse.Namespace) -> int:
     from earlybird.stream.adapters.topic_range import TopicHistory, TopicReader
     from earlybird.stream.timeline.merge import Window
 
-    kafka, window = settings.kafka, Window()
-    ids = ids_of(kafka.bootstrap_servers, topics, kafka.options)
+    endpoint, window = settings.kafka.endpoint, Window()
+    ids = ids_of(endpoint, topics)
     with Archiver(args.folder, [settings.topics.signals], version(), topic_ids=ids) as archiver:
-        history = TopicHistory(kafka.bootstrap_servers, kafka.options)
+        history = TopicHistory(endpoint)
         spans = starts(archiver.next_offsets(), history.spans(topics, window))
         if args.once:
             archive_all(archiver, history.read(spans, window))
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
             stop = threading.Event()
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: stop.set())
-            reader = TopicReader(kafka.bootstrap_servers, {p: span.start for p, span in spans.items()}, kafka.options)
+            reader = TopicReader(endpoint, {p: span.start for p, span in spans.items()})
             try:
                 archive_on(archiver, reader, args.flush, stop.is_set)
             finally:

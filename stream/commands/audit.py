@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         parse_bounds(args.start, now_us, "--from"),
         parse_bounds(args.end, now_us, "--to"),
     )
-    history = TopicHistory(settings.kafka.bootstrap_servers, settings.kafka.options)
+    history = TopicHistory(settings.kafka.endpoint)
     window = Window(start_us, end_us, slack_us=0, first=first, last=last)
     raw = history.spans(wanted, window)
     account = Account(raw, reader_of(settings), bounded=bool(args.start), aside=set(known) - set(wanted))

@@ -32,7 +32,6 @@ from types import FrameType
 from rich.console import Console
 from rich.text import Text
 
-from earlybird.stream.adapters.embedded import CLIENT_OPTIONS
 from earlybird.stream.adapters.kafka_sink import KafkaSink
 from earlybird.stream.adapters.tail import Tail
 from earlybird.stream.commands.arguments import positive_float
@@ -82,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         DemoStage(_READY_S, starting.tell, pass_ms=pass_ms, engine=_engine(settings)) as stage,
     ):
         starting.done()
-        with announced(stage.bootstrap_servers):
+        with announced(stage.kafka.bootstrap_servers):
             return _shown(args, stage, console, keyboard, pass_ms)
 
 
@@ -114,10 +113,11 @@ def _shown(args: argparse.Namespace, stage: DemoStage, console: Console, keyboar
     feed = demo_feed()
     recorded_s = (feed[-1].at_us - feed[0].at_us) / 1e6
     topics = [*RAW_TOPICS, "signals", "raw.dlq"]
-    tail = Tail(stage.bootstrap_servers, topics, start="beginning", options=CLIENT_OPTIONS)
-    sink = KafkaSink(stage.bootstrap_servers)
+    tail = Tail(stage.kafka, topics, start="beginning")
+    sink = KafkaSink(stage.kafka)
     playback = Playback(rebased(feed, time.time_ns() // 1000, recorded_s / args.seconds), sink, tail)
-    hint = "" if args.once else f'Kafka at {stage.bootstrap_servers}; in another terminal: earlybird say "Norvex ..."'
+    at = stage.kafka.bootstrap_servers
+    hint = "" if args.once else f'Kafka at {at}; in another terminal: earlybird say "Norvex ..."'
     show = Show(playback, stage.slots, console, stage.check, pass_ms=pass_ms, keyboard=keyboard, hint=hint)
     try:
         with show:
@@ -129,7 +129,7 @@ def _shown(args: argparse.Namespace, stage: DemoStage, console: Console, keyboar
                 _tell(show, compared, surprises, console)
             if not args.once:
                 if not moving(console):
-                    _invite(stage, console)
+                    _invite(at, console)
                 show.stay()
     finally:
         sink.close()
@@ -154,11 +154,11 @@ def _tell(show: Show, compared: Sequence[Text], surprises: Sequence[str], consol
         print(f"not as it should be: {surprise}", file=sys.stderr)
 
 
-def _invite(stage: DemoStage, console: Console) -> None:
+def _invite(bootstrap_servers: str, console: Console) -> None:
     console.print(
         f"\nThe stage stays up until Ctrl-C. Beside it, in another terminal:\n"
         f'  earlybird say "Norvex cuts outlook" --symbol NRVX\n'
-        f"  EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS={stage.bootstrap_servers} earlybird signals --from beginning --raw\n",
+        f"  EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS={bootstrap_servers} earlybird signals --from beginning --raw\n",
         soft_wrap=True,
     )
 

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     chosen_by = (args.place, args.reason, args.source, args.topic, args.start, args.end, args.all)
     if args.verb != "list" and not any(chosen_by):
         raise SettingsError(f"dlq {args.verb}: a place or a filter required; --all chooses every dead letter")
-    history = TopicHistory(settings.kafka.bootstrap_servers, settings.kafka.options)
+    history = TopicHistory(settings.kafka.endpoint)
     letters = _letters(history, settings, filters, args)
     if args.verb == "redrive":
         return _redrive(history, settings, list(letters), args)
@@ -123,7 +123,7 @@ def _since(history: TopicHistory, letters: Sequence[Letter]) -> Iterator[Record]
 
 def _published(settings: Settings, plan: Sequence[Redrive]) -> list[Redrive]:
     """Publish and wait for every acknowledgement; what a topic does not take gets its obstacle."""
-    sink = KafkaSink(settings.kafka.bootstrap_servers, options=settings.kafka.options)
+    sink = KafkaSink(settings.kafka.endpoint)
     refused: set[object] = set()
     try:
         for number, one in enumerate(plan):

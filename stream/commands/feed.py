@@ -89,9 +89,9 @@ def run(args: argparse.Namespace) -> int:
     check_formats(settings, args.topic)
     form = line_format(args)
     files = [FeedFile(path) for path in args.files]
-    known_topics(settings.kafka.bootstrap_servers, settings.kafka.options)  # reads nothing before a broker answers
+    known_topics(settings.kafka.endpoint)  # reads nothing before a broker answers
     check = _Retention(settings) if args.timestamps == "recorded" else None
-    sink = KafkaSink(settings.kafka.bootstrap_servers, options=settings.kafka.options)
+    sink = KafkaSink(settings.kafka.endpoint)
     tally, progress = Tally(), _Progress(files)
 
     def on_line(line: Line) -> None:
@@ -157,7 +157,7 @@ class _Retention:
     """Refusal of back-dated records for topics that would delete them by age."""
 
     def __init__(self, settings: settings_module.Settings, now_us: Callable[[], int] | None = None) -> None:
-        self._kafka = settings.kafka
+        self._endpoint = settings.kafka.endpoint
         self._oldest_us = (now_us or (lambda: time.time_ns() // 1000))() - BACK_DATED_US
         self._checked: set[str] = set()
 
@@ -167,7 +167,7 @@ class _Retention:
         from earlybird.stream.adapters.retention import deletes_by_record_time
 
         self._checked.add(item.topic)
-        deletes = deletes_by_record_time(self._kafka.bootstrap_servers, [item.topic], self._kafka.options)[item.topic]
+        deletes = deletes_by_record_time(self._endpoint, [item.topic])[item.topic]
         if deletes:
             raise FeedError(
                 f"{item.place}: back-dated, and {item.topic} deletes records by age: set retention.ms=-1 on the topic, "

@@ -59,8 +59,8 @@ def run(args: argparse.Namespace) -> int:
     check_formats(settings, args.topic)
     source = _SOURCES[args.source](args, settings.pull)
     since_us = None if args.since is None else time.time_ns() // 1000 - duration_us(args.since, "--since")
-    known_topics(settings.kafka.bootstrap_servers, settings.kafka.options)  # connects nowhere before a broker answers
-    sink, tally = KafkaSink(settings.kafka.bootstrap_servers, options=settings.kafka.options), Tally()
+    known_topics(settings.kafka.endpoint)  # connects nowhere before a broker answers
+    sink, tally = KafkaSink(settings.kafka.endpoint), Tally()
     session = Session(source, since_us=since_us, topic=args.topic)
     with Interruption() as interruption:
         try:

@@ -24,7 +24,8 @@ from earlybird.stream.adapters.embedded import CLIENT_OPTIONS
 from earlybird.stream.adapters.kafka_sink import KafkaSink
 from earlybird.stream.adapters.tail import Tail
 from earlybird.stream.commands.arguments import seconds
-from earlybird.stream.config.settings import Kafka, Settings, add_config_option, load
+from earlybird.stream.config.client_options import KafkaEndpoint
+from earlybird.stream.config.settings import Settings, add_config_option, load
 from earlybird.stream.demo.address import running_demo
 from earlybird.stream.errors import FeedError, SourceError, StreamError
 from earlybird.stream.monitor.answer import outcome_line
@@ -58,11 +59,11 @@ def run(args: argparse.Namespace) -> int:
         raise FeedError("text: at least one character besides blanks required")
     settings = load(args.config)
     configure_logging("error", settings.log.format)
-    kafka, named = _where(settings)
+    endpoint, named = _where(settings)
     topic = args.topic or ("tweets.raw" if args.tweet else "news.raw")
     outgoing = one_text(text, topic, SOURCE, args.symbol, tweet=args.tweet)
     try:
-        outcome, value, took_s = _answer(outgoing, kafka, settings, args.timeout)
+        outcome, value, took_s = _answer(outgoing, endpoint, settings, args.timeout)
     except SourceError as error:
         if named:
             raise
@@ -77,27 +78,26 @@ def run(args: argparse.Namespace) -> int:
     return 1 if isinstance(outcome, Rejection) else 0
 
 
-def _where(settings: Settings) -> tuple[Kafka, bool]:
+def _where(settings: Settings) -> tuple[KafkaEndpoint, bool]:
     """Return the brokers of settings or running demo, and whether any are named."""
     if "bootstrap_servers" in settings.kafka.model_fields_set:
-        return settings.kafka, True
+        return settings.kafka.endpoint, True
     demo = running_demo()
     if demo is None:
-        return settings.kafka, False
+        return settings.kafka.endpoint, False
     print(f"to the running demo at {demo}", file=sys.stderr)
-    return Kafka(bootstrap_servers=demo, options={name: str(value) for name, value in CLIENT_OPTIONS.items()}), True
+    return KafkaEndpoint(demo, CLIENT_OPTIONS), True
 
 
 def _answer(
-    outgoing: Outgoing, kafka: Kafka, settings: Settings, timeout_s: float
+    outgoing: Outgoing, endpoint: KafkaEndpoint, settings: Settings, timeout_s: float
 ) -> tuple[Signal | Rejection, bytes, float]:
     """Send the record; return its outcome, the outcome's bytes and the seconds."""
     signals, dlq = settings.topics.signals, settings.topics.dlq
-    brokers, options = kafka.bootstrap_servers, kafka.options
     # The producer first: it gets its id, which takes half a second, while the tail finds its place.
     with (
-        closing(KafkaSink(brokers, options=options)) as sink,
-        closing(Tail(brokers, [signals, dlq], start="end", options=options, timeout_s=timeout_s)) as tail,
+        closing(KafkaSink(endpoint)) as sink,
+        closing(Tail(endpoint, [signals, dlq], start="end", timeout_s=timeout_s)) as tail,
     ):
         began_s = time.monotonic()
         sink.send(outgoing, receipt=outgoing)
@@ -108,7 +108,7 @@ def _answer(
                 outcome = _outcome(record, dlq)
                 if outcome is not None and (outcome.item_key or "").encode() == outgoing.key:
                     return outcome, record.value or b"", time.monotonic() - began_s
-    place = f"{brokers} after {took_s:.0f} s"
+    place = f"{endpoint.bootstrap_servers} after {took_s:.0f} s"
     if not sent:
         raise StreamError(f"{outgoing.topic}: the text was not acknowledged by {place}; is the topic there?")
     raise StreamError(

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     names = [settings.topics.signals, settings.topics.dlq]
     raw = [topic.name for topic in settings.topics.raw] if args.raw else []
     kafka = settings.kafka
-    tail = Tail(kafka.bootstrap_servers, [*names, *raw], start=args.start, options=kafka.options)
+    tail = Tail(kafka.endpoint, [*names, *raw], start=args.start)
     console = Console(highlight=False)
     width = console.width if console.is_terminal else 200
     if console.is_terminal and not args.json:

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _create(settings: Settings, args: argparse.Namespace) -> int:
-    names, kafka = settings.topics, settings.kafka
+    names = settings.topics
     raw = [topic.name for topic in names.raw]
     topics = stage_topics(
         raw, names.signals, names.control, names.dlq, partitions=args.partitions, replication=args.replication
@@ -72,7 +72,7 @@ def _create(settings: Settings, args: argparse.Namespace) -> int:
     topics = [_with(topic, stamped) if topic.name in vendors else topic for topic in topics]
     if args.keep_raw:
         topics = [_with(topic, {"retention.ms": "-1"}) if topic.name in raw else topic for topic in topics]
-    done = create_topics(kafka.bootstrap_servers, topics, options=kafka.options, timeout_s=_CREATED_S)
+    done = create_topics(settings.kafka.endpoint, topics, timeout_s=_CREATED_S)
     ids = {} if args.register is None else register(args.register, _schemas(settings))
     if args.json:
         rows = [{"name": made.topic.name, "outcome": made.outcome, "partitions": made.partitions} for made in done]
@@ -101,12 +101,12 @@ def _with(topic: Topic, config: Mapping[str, str]) -> Topic:
 
 
 def _show(settings: Settings, args: argparse.Namespace) -> int:
-    names, kafka = settings.topics, settings.kafka
+    names, endpoint = settings.topics, settings.kafka.endpoint
     wanted = [*(topic.name for topic in names.raw), names.signals, names.control, names.dlq]
     wanted += [topic.name for topic in views_topics(settings.views, 1)] if args.views else []
-    seen = look_at(kafka.bootstrap_servers, wanted, kafka.options)
+    seen = look_at(endpoint, wanted)
     there = {topic.name for topic in seen if topic.state == "there"}
-    unfit = names.signals in there and sender_dated(kafka.bootstrap_servers, names.signals, kafka.options) is True
+    unfit = names.signals in there and sender_dated(endpoint, names.signals) is True
     if args.json:
         print(json.dumps({"topics": [asdict(topic) for topic in seen], "signals_sender_dated": unfit}))
     else:

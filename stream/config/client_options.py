@@ -1,9 +1,34 @@
-"""librdkafka options as settings: a file nests their dotted names, variables use underscores."""
+"""Brokers and librdkafka options: as settings, a file nests their dotted names, variables use underscores."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
+
+TokenFunction = Callable[[str], tuple[Any, ...]]
+"""Function from sasl.oauthbearer.config to token and expiry in epoch seconds."""
+
+KafkaOptions = Mapping[str, str | int | float | bool | TokenFunction]
+"""librdkafka options that a user sets, and oauth_cb."""
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaEndpoint:
+    """Brokers, and the librdkafka options that reach them; where one is wanted, an address alone will do."""
+
+    bootstrap_servers: str
+    options: KafkaOptions = field(default_factory=dict, repr=False)  # may hold passwords
+
+    @staticmethod
+    def of(endpoint: "Endpoint", options: KafkaOptions | None = None) -> "KafkaEndpoint":
+        """Return the endpoint with further options."""
+        if isinstance(endpoint, str):
+            return KafkaEndpoint(endpoint, options or {})
+        return KafkaEndpoint(endpoint.bootstrap_servers, {**endpoint.options, **options}) if options else endpoint
+
+
+Endpoint = KafkaEndpoint | str
 
 
 def _client_options(given: object) -> object:

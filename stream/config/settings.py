@@ -14,7 +14,7 @@ from pydantic import Field, PositiveInt, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource
 from pydantic_settings import SettingsError as UnreadableVariable
 
-from earlybird.stream.config.client_options import ClientOptions
+from earlybird.stream.config.client_options import ClientOptions, KafkaEndpoint
 from earlybird.stream.config.engine import Engine
 from earlybird.stream.config.pull import Pull
 from earlybird.stream.config.redis import Redis
@@ -51,6 +51,10 @@ class Kafka(Group):
         description="librdkafka options (TLS, SASL, ...); in the environment `_` stands for `.`: "
         "EARLYBIRD_KAFKA__OPTIONS__SASL_MECHANISM",
     )
+
+    @property
+    def endpoint(self) -> KafkaEndpoint:
+        return KafkaEndpoint(self.bootstrap_servers, self.options)
 
 
 class Limits(Group):

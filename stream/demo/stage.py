@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from earlybird.stream.adapters.embedded import CLIENT_OPTIONS, EmbeddedBroker, EmbeddedRedis
+from earlybird.stream.config.client_options import KafkaEndpoint
 from earlybird.stream.config.settings import child_environment
 from earlybird.stream.demo.channel import WorkerChannel
 from earlybird.stream.errors import StreamError
@@ -47,7 +48,7 @@ class DemoStage:
         self._parts = ExitStack()
         self._worker: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
-        self.bootstrap_servers = ""
+        self.kafka = KafkaEndpoint("")
         self.redis_url = ""
         self.slots = WorkerChannel()
 
@@ -62,7 +63,8 @@ class DemoStage:
             self._tell("an embedded Redis")
             redis = starting.enter_context(EmbeddedRedis())
             self._log = starting.enter_context(tempfile.TemporaryFile())
-            self.bootstrap_servers, self.redis_url = broker.bootstrap_servers, redis.url
+            self.kafka = KafkaEndpoint(broker.bootstrap_servers, CLIENT_OPTIONS)
+            self.redis_url = redis.url
             starting.callback(self.slots.close)
             starting.callback(self._kill)
             self._tell("a worker: reads the model, warms it up, joins its group (about 10 s)")
@@ -101,8 +103,8 @@ class DemoStage:
     def _start_worker(self, port: int) -> None:
         environment = child_environment(
             ("model", "policy", "engine"),
-            kafka__bootstrap_servers=self.bootstrap_servers,
-            kafka__options=json.dumps(dict(CLIENT_OPTIONS)),
+            kafka__bootstrap_servers=self.kafka.bootstrap_servers,
+            kafka__options=json.dumps(dict(self.kafka.options)),
             redis__url=self.redis_url,
             symbols__table=str(Path(__file__).with_name("symbols.csv")),
             http__port=str(port),

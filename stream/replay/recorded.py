@@ -7,7 +7,7 @@ from typing import get_args
 
 from earlybird.schemas.codec import DecodeError, decode
 from earlybird.schemas.signal import Signal
-from earlybird.stream.adapters.options import KafkaOptions
+from earlybird.stream.config.client_options import KafkaEndpoint, KafkaOptions
 from earlybird.stream.errors import SourceError
 from earlybird.stream.observability.logging import get_logger
 from earlybird.stream.ports import Partition, Record
@@ -74,7 +74,7 @@ class TopicRange:
             self._offsets(self.first),
             self._offsets(self.last),
         )
-        history = TopicHistory(self.bootstrap_servers, self.options)
+        history = TopicHistory(KafkaEndpoint(self.bootstrap_servers, self.options or {}))
         spans = history.spans([self.topic], window)
         if missing := (window.first.keys() | window.last.keys()) - spans.keys() - {None}:
             numbers = sorted(partition.number for partition in missing if partition is not None)

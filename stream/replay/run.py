@@ -73,7 +73,7 @@ def history_of(settings: Settings, options: Options) -> History:
         return ArchiveHistory(options.archive)
     from earlybird.stream.adapters.topic_range import TopicHistory
 
-    return TopicHistory(settings.kafka.bootstrap_servers, settings.kafka.options)
+    return TopicHistory(settings.kafka.endpoint)
 
 
 def plan_of(settings: Settings, options: Options, history: History) -> Plan:
@@ -92,7 +92,7 @@ def plan_of(settings: Settings, options: Options, history: History) -> Plan:
     if options.topic is not None:
         from earlybird.stream.replay.topic import refuse_used
 
-        refuse_used(settings.kafka.bootstrap_servers, options.topic, settings.kafka.options)
+        refuse_used(settings.kafka.endpoint, options.topic)
     window = _window(options)
     topics = settings.topics
     raw, signals = [topic.name for topic in topics.raw], [topics.signals]
@@ -174,8 +174,7 @@ def _play(
     if options.topic is not None:
         from earlybird.stream.replay.topic import announce_end
 
-        kafka = settings.kafka
-        announce_end(kafka.bootstrap_servers, options.topic, plan.run_id, player.summary, kafka.options)
+        announce_end(settings.kafka.endpoint, options.topic, plan.run_id, player.summary)
     shutil.rmtree(options.output / WORK)
     return manifest
 
@@ -240,11 +239,9 @@ def _output(settings: Settings, options: Options, plan: Plan) -> Output:
         assert options.topic is not None
         from earlybird.stream.replay.topic import open_topic, published_ids
 
-        kafka = settings.kafka
-        known = (
-            published_ids(kafka.bootstrap_servers, options.topic, plan.run_id, kafka.options) if options.resume else ()
-        )
-        return TopicOutput(open_topic(kafka.bootstrap_servers, options.topic, kafka.options), options.topic, known)
+        endpoint = settings.kafka.endpoint
+        known = published_ids(endpoint, options.topic, plan.run_id) if options.resume else ()
+        return TopicOutput(open_topic(endpoint, options.topic), options.topic, known)
     if options.form == "jsonl":
         return LinesOutput(options.output)
     return TableOutput(options.output, options.form, {"run_id": plan.run_id, "plan_sha256": _plan_sha256(plan)})

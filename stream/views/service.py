@@ -58,10 +58,10 @@ def _check(settings: Settings) -> None:
 
 def _awaited(settings: Settings, stopped: Callable[[], bool]) -> int | None:
     """Wait for `signals` and return its partitions; None when stopped before."""
-    kafka, told = settings.kafka, False
+    told = False
     while not stopped():
         try:
-            partitions = known_topics(kafka.bootstrap_servers, kafka.options).get(settings.topics.signals)
+            partitions = known_topics(settings.kafka.endpoint).get(settings.topics.signals)
         except SourceError as error:
             if told:  # a broker that was there before is waited for
                 log.warning("broker.awaited", reason=str(error))
@@ -78,12 +78,11 @@ def _awaited(settings: Settings, stopped: Callable[[], bool]) -> int | None:
 
 def _create(settings: Settings, partitions: int) -> None:
     """Create missing topics; refuse existing ones whose partitions differ from those of `signals`."""
-    kafka = settings.kafka
-    known = known_topics(kafka.bootstrap_servers, kafka.options)
+    known = known_topics(settings.kafka.endpoint)
     wanted = views_topics(settings.views, partitions)
     missing = [topic for topic in wanted if topic.name not in known]
     if missing:
-        made = create_topics(kafka.bootstrap_servers, missing, options=kafka.options)
+        made = create_topics(settings.kafka.endpoint, missing)
         log.info("views.topics_created", topics=[one.topic.name for one in made if one.outcome == "created"])
         known |= {one.topic.name: one.partitions for one in made}
     if unfit := [f"{topic.name} has {known[topic.name]}" for topic in wanted if known[topic.name] != partitions]:

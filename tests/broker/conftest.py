@@ -11,6 +11,7 @@ from earlybird.stream.adapters.embedded import CLIENT_OPTIONS, EmbeddedBroker
 from earlybird.stream.adapters.kafka import KafkaSource
 from earlybird.stream.adapters.kafka_sink import KafkaSink
 from earlybird.stream.adapters.topics import Topic, create_topics
+from earlybird.stream.config.client_options import KafkaEndpoint
 from earlybird.stream.ports import Commit, Outgoing, Partition, Record
 
 PATIENCE_S = 60.0  # how long a test waits before it says that something never came
@@ -79,6 +80,10 @@ class Broker:
     server: Any = None  # the LocalKafka, to kill and pause
     members: list[Member] = field(default_factory=list)
 
+    @property
+    def endpoint(self) -> KafkaEndpoint:
+        return KafkaEndpoint(self.bootstrap_servers, self.options)
+
     def topic(self, partitions: int = 1, **config: str) -> str:
         """A new topic. The embedded broker makes topics on first use, always with 4 partitions."""
         name = self.unique("topic")
@@ -90,9 +95,9 @@ class Broker:
         """A member that has subscribed and not polled."""
         if not self.real and protocol == "classic":
             options.setdefault("session.timeout.ms", 2000)  # the mock waits that long for a member that has left
-        settings = {**self.options, **options}
+        endpoint = KafkaEndpoint.of(self.endpoint, options)
         topics = [topic] if isinstance(topic, str) else topic
-        source = KafkaSource(self.bootstrap_servers, topics, group, protocol=protocol, options=settings)
+        source = KafkaSource(endpoint, topics, group, protocol=protocol)
         member = Member(source)
         source.subscribe(member)
         self.members.append(member)

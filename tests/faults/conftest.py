@@ -200,13 +200,8 @@ class Worker:
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         kafka = settings.kafka
-        self._source = KafkaSource(
-            kafka.bootstrap_servers,
-            [topic.name for topic in settings.topics.raw],
-            settings.group,
-            protocol=kafka.group_protocol,
-            options=kafka.options,
-        )
+        names = [topic.name for topic in settings.topics.raw]
+        self._source = KafkaSource(kafka.endpoint, names, settings.group, protocol=kafka.group_protocol)
         self.cache = open_cache(settings, engine.max_layers)
         self.metrics = Metrics(engine.max_layers)
         self.stage = Stage(

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from earlybird.stream.adapters.kafka import KafkaSource
 from earlybird.stream.adapters.kafka_sink import KafkaSink
 from earlybird.stream.adapters.options import OWNED, kafka_options
+from earlybird.stream.config.client_options import KafkaEndpoint
 from earlybird.stream.errors import RecordTooLarge, SettingsError
 from earlybird.stream.ports import Commit, Outgoing, Partition
 
@@ -336,7 +337,7 @@ def test_an_owned_option_is_refused_with_its_reason(name: str) -> None:
 def test_an_option_that_librdkafka_does_not_know_is_a_setting_error(options: dict[str, Any]) -> None:
     """A misspelt option is found at start."""
     with pytest.raises(SettingsError, match=next(iter(options))):
-        KafkaSource("127.0.0.1:1", ["t"], "g", options=options)
+        KafkaSource(KafkaEndpoint("127.0.0.1:1", options), ["t"], "g")
     with pytest.raises(SettingsError, match=next(iter(options))):
         KafkaSink("127.0.0.1:1", options=options)
 
@@ -355,7 +356,7 @@ def test_nobody_at_the_address_is_waited_for_with_one_line(capfd: pytest.Capture
         held.bind(("127.0.0.1", 0))  # bound and not listening: every connection is refused
         address = f"127.0.0.1:{held.getsockname()[1]}"
         with capture_logs() as lines:
-            source = KafkaSource(address, ["t"], "g", options={"reconnect.backoff.ms": 50})
+            source = KafkaSource(KafkaEndpoint(address, {"reconnect.backoff.ms": 50}), ["t"], "g")
             for _ in range(20):
                 assert source.poll(50, 10) == []
             source.close()

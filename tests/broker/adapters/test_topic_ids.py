@@ -81,7 +81,7 @@ def test_a_commit_by_hand_counts_without_a_map(real_broker: Any) -> None:
 def test_looking_for_the_id_of_a_topic_makes_no_topic(real_broker: Any) -> None:
     """Brokers make topics that are asked for by name, with defaults of their own."""
     topic = real_broker.unique("missing")
-    ids = TopicIds(real_broker.bootstrap_servers, [topic], {})
+    ids = TopicIds(real_broker.bootstrap_servers, [topic])
     assert ids.fetch() == {} == ids.fetch()
     ids.close()
     assert topic not in admin_client(real_broker.bootstrap_servers).list_topics(timeout=10).topics

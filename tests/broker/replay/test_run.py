@@ -46,7 +46,7 @@ def dated(broker: Any, topic: str, times_us: list[int]) -> None:
 
 def found(broker: Any, topic: str, window: Window) -> list[int]:
     """What a read of this window brings, by its number."""
-    history = TopicHistory(broker.bootstrap_servers, broker.options)
+    history = TopicHistory(broker.endpoint)
     return [int(s.record.value or b"") for rows in history.read(history.spans([topic], window), window) for s in rows]
 
 
@@ -74,7 +74,7 @@ def test_end_is_frozen_and_offsets_are_exact(broker: Any) -> None:
     """What comes after the plan is no part of it; start and end offsets are kept."""
     topic = broker.topic()
     dated(broker, topic, [BEGIN_US] * 50)
-    history = TopicHistory(broker.bootstrap_servers, broker.options)
+    history = TopicHistory(broker.endpoint)
     spans = {place: span for place, span in history.spans([topic], Window()).items() if span.end > span.start}
     dated(broker, topic, [BEGIN_US] * 50)
     assert sum(len(list(rows)) for rows in history.read(spans, Window())) == 50

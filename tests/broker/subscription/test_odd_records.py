@@ -80,7 +80,7 @@ def send_header_name(bootstrap_servers: str, topic: str, value: bytes, name: byt
 def test_live_and_replay_deliver_the_same_signals(broker: Any, tmp_path: Path, filters: dict[str, Any]) -> None:
     """From the topic as they come, from the topic again, and from its archive."""
     topic, sent = broker.topic(), odd_signals()
-    producer = Producer(client_options(broker.bootstrap_servers, broker.options))
+    producer = Producer(client_options(broker.endpoint))
     for key, signal, headers in sent:
         producer.produce(topic, key=key, value=encode(signal), headers=headers, partition=0)
     assert producer.flush(30) == 0
@@ -97,7 +97,7 @@ def test_live_and_replay_deliver_the_same_signals(broker: Any, tmp_path: Path, f
     assert sorted(live) == sorted(expected)
     history = TopicRange(broker.bootstrap_servers, topic, options=broker.options)
     assert sorted(signal.signal_id for signal in Signals.replay(history, **filters)) == sorted(expected)
-    there = TopicHistory(broker.bootstrap_servers, broker.options)
+    there = TopicHistory(broker.endpoint)
     for _ in range(2):  # the second goes on where the first ended
         with Archiver(tmp_path, [topic]) as archiver:
             spans = starts(archiver.next_offsets(), there.spans([topic], Window()))

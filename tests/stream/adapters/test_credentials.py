@@ -11,6 +11,7 @@ from earlybird.stream.adapters import msk_iam
 from earlybird.stream.adapters.credentials import resolved
 from earlybird.stream.adapters.options import client_options
 from earlybird.stream.adapters.options_check import kafka_faults
+from earlybird.stream.config.client_options import KafkaEndpoint
 from earlybird.stream.config.settings import Kafka
 from earlybird.stream.errors import SettingsError
 
@@ -28,7 +29,7 @@ def test_a_function_is_found_by_its_name_in_files_and_variables() -> None:
     """Variables and files write the underscore as a dot, as with each option of librdkafka."""
     kafka = Kafka.model_validate({"options": {"OAUTH_CB": f"{__name__}:token"}})
     assert kafka.options == {"oauth.cb": f"{__name__}:token"}
-    options = client_options("localhost:1", kafka.options)
+    options = client_options(KafkaEndpoint("localhost:1", kafka.options))
     function: Any = options["oauth_cb"]
     assert "oauth.cb" not in options and function("a scope") == ("token of a scope", EXPIRY_S)
 

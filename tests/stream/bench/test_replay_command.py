@@ -15,6 +15,7 @@ from earlybird.stream.bench.recompute import measure
 from earlybird.stream.bench.replay_command import TOPIC, archived_items, invented_items, rates
 from earlybird.stream.bench.report import Whole
 from earlybird.stream.bench.workers import BenchTarget
+from earlybird.stream.config.client_options import KafkaEndpoint
 from earlybird.stream.ports import Record
 from earlybird.stream.timeline.availability import StampedRecord
 
@@ -72,7 +73,9 @@ def test_a_missing_peer_is_named_with_its_cure(
 ) -> None:
     """As it is to be typed: what stands in brackets is no markup."""
     monkeypatch.setattr(bench_replay, "find_spec", lambda _: None)
-    monkeypatch.setattr(bench_replay, "open_target", lambda _: nullcontext(BenchTarget("", {}, "raw", 1, "signals")))
+    monkeypatch.setattr(
+        bench_replay, "open_target", lambda _: nullcontext(BenchTarget(KafkaEndpoint(""), "raw", 1, "signals"))
+    )
     monkeypatch.setattr(bench_replay, "publish", lambda *_: None)
     bench_replay.run(Namespace(archive=None, texts=1, peer_texts=1, rounds=0, bootstrap=None, json=False))
     said = " ".join(capsys.readouterr().out.split())

@@ -16,6 +16,7 @@ from earlybird.stream.bench.null import NullRunner, rate_of
 from earlybird.stream.bench.report import Report, Whole
 from earlybird.stream.bench.steps import steps
 from earlybird.stream.bench.workers import BenchTarget, Workers
+from earlybird.stream.config.client_options import KafkaEndpoint
 from earlybird.stream.errors import SettingsError
 from earlybird.stream.parsing.records import Limits, Readable, read, text_of
 from project import ROOT
@@ -28,7 +29,7 @@ def place() -> Iterator[BenchTarget]:
     """The embedded broker with a filled raw topic."""
     with EmbeddedBroker({"raw": 4, "signals": 4, "signals.control": 1, "signals.dlq": 1, "told": 4}) as broker:
         fill(broker.bootstrap_servers, "raw", TEXTS)
-        yield BenchTarget(broker.bootstrap_servers, CLIENT_OPTIONS, "raw", 4, "signals")
+        yield BenchTarget(KafkaEndpoint(broker.bootstrap_servers, CLIENT_OPTIONS), "raw", 4, "signals")
 
 
 def test_every_text_of_the_load_is_readable_and_different() -> None:
@@ -82,7 +83,7 @@ def test_two_workers_share_the_texts_and_publish_each_once(place: BenchTarget) -
         each = workers.measured()
     assert len(each) == 2
     tail, keys = (
-        Tail(place.bootstrap_servers, ["told"], start="beginning", options=CLIENT_OPTIONS),
+        Tail(place.endpoint, ["told"], start="beginning"),
         list[bytes | None](),
     )
     while found := tail.poll(1_000):
