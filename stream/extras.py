@@ -23,6 +23,9 @@ MODULES_BY_EXTRA = {
     "pull": {"httpx", "websockets"},
     "registry": {"attr", "authlib", "cachetools", "httpx", "httpx2"},
     "views": {"aiohttp", "aiokafka", "faust", "mode"},
+    "evaluate": {"matplotlib"},
+    "bench": {"onnx", "onnxruntime"},
+    "strategies": {"exchange_calendars", "pandas"},
 }
 """Extra -> its modules, which a command may find missing."""
 

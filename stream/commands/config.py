@@ -18,7 +18,7 @@ from earlybird.stream.config.report import effective, table
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb and the settings file."""
-    parser.add_argument("verb", choices=["show", "check", "table"])
+    parser.add_argument("verb", choices=["show", "check", "table"], metavar="{show,check,table}")
     settings_module.add_config_option(parser)
     parser.add_argument("--json", action="store_true", help="show: one JSON object")
 

@@ -37,7 +37,7 @@ _LONGEST_SHOWN = 4_096
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb and what chooses dead letters."""
-    parser.add_argument("verb", choices=["list", "show", "redrive"])
+    parser.add_argument("verb", choices=["list", "show", "redrive"], metavar="{list,show,redrive}")
     parser.add_argument("place", nargs="*", metavar="PARTITION/OFFSET", help="these dead letters (default: all)")
     add_config_option(parser)
     reasons = [reason.value for reason in Reason]

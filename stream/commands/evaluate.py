@@ -16,6 +16,7 @@ texts. --challenge scores the model's own policy, or those of --policies, on inv
 """
 
 import argparse
+import importlib
 import json
 import sys
 from collections.abc import Sequence
@@ -72,6 +73,8 @@ def run(args: argparse.Namespace) -> int:
     from earlybird.engine.evaluation.compare import trained_point
     from earlybird.engine.evaluation.sweep import at_accuracy, at_cost, sweep
 
+    if args.svg or args.html:
+        importlib.import_module("matplotlib")  # missed before the model has run, not after
     torch.set_num_threads(1)
     if args.challenge or args.fresh:
         return run_challenge(args)

@@ -36,7 +36,7 @@ from earlybird.stream.timeline.instants import instant_us, written
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb, its inputs and the table."""
-    parser.add_argument("verb", choices=["build", "check", "link", "evaluate"])
+    parser.add_argument("verb", choices=["build", "check", "link", "evaluate"], metavar="{build,check,link,evaluate}")
     parser.add_argument("inputs", nargs="*", metavar="INPUT", help="check: tables; link: texts; evaluate: files")
     parser.add_argument("--table", type=Path, metavar="FILE", help="link, evaluate: the table")
     parser.add_argument("--sec", type=Path, metavar="FILE", help="build: company_tickers.json or ..._exchange.json")

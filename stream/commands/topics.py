@@ -38,7 +38,7 @@ _SENDER_DATED = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb, partitions, replication and retention."""
-    parser.add_argument("verb", choices=["create", "show"])
+    parser.add_argument("verb", choices=["create", "show"], metavar="{create,show}")
     add_config_option(parser)
     parser.add_argument("--partitions", type=int, default=12, help="of raw topics, signals and dead letters (12)")
     parser.add_argument("--replication", type=int, default=1, help="copies of each partition (1)")

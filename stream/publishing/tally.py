@@ -75,7 +75,7 @@ class Tally:
         bad = f"; {self.bad_lines:,} bad lines left out" if self.bad_lines else ""
         skipped = f"; {self.skipped_lines:,} lines without an item skipped" if self.skipped_lines else ""
         done = f"published {self.acknowledged:,} texts ({topics})"
-        return f"{done} in {self.seconds:.1f} s, {rate:,.0f} texts/s{under_way}{bad}{skipped}"
+        return f"{done} in {self.seconds:.1f} s, {rate:,.{0 if rate >= 10 else 1}f} texts/s{under_way}{bad}{skipped}"
 
 
 def _parts(place: str) -> tuple[str, int]:

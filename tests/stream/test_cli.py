@@ -46,6 +46,23 @@ def test_a_missing_package_names_its_extra() -> None:
     assert done.stderr == f"earlybird: `earlybird config` needs pydantic_settings: {install_hint}\n"
 
 
+def test_a_missing_package_of_one_option_is_named_before_the_work(tmp_path: Path) -> None:
+    """`evaluate --html` runs a model for minutes, and draws at the end."""
+    done = fresh(
+        "import sys; sys.modules['matplotlib'] = None; from stream import cli;"
+        f"sys.exit(cli.main(['evaluate', '--from', {str(tmp_path)!r}, '--html', 'page.html']))"
+    )
+    install_hint = "install the extra, in a checkout pip install -e '.[evaluate]'"
+    assert done.stderr == f"earlybird: `earlybird evaluate` needs matplotlib: {install_hint}\n"
+
+
+def test_a_missing_verb_is_answered_with_the_verbs(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not with the name of an argument."""
+    with pytest.raises(SystemExit):
+        cli.main(["topics"])
+    assert "arguments are required: {create,show}" in capsys.readouterr().err
+
+
 def test_a_missing_module_of_our_own_stays_a_traceback() -> None:
     """An extra would not cure it."""
     done = fresh(
