@@ -11,13 +11,14 @@ import argparse
 import importlib
 import json
 import os
+import resource
 import select
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol
+from timeit import timeit
+from typing import Any
 
 from pydantic_core import to_json
 
@@ -26,7 +27,6 @@ from earlybird.schemas.signal import ExitReason
 from earlybird.stream.bench.tables import bench_console, figures
 from earlybird.stream.commands.arguments import positive_int
 from earlybird.stream.consumer_processes.channel import AnswerCodec, Channel, RequestCodec, TicketMap
-from earlybird.stream.consumer_processes.shared_ring import MessageCodec
 from earlybird.stream.stage.messages import Answer, TimedRequest
 from earlybird.stream.strategies.invented import invented
 
@@ -38,81 +38,32 @@ _VERDICT = Verdict(0, 1, (0.1, 0.2, 0.7), (0.1, 0.2, 0.3), 2, ExitReason.CONFIDE
 
 Send = Callable[[Sequence[Any]], object]
 Receive = Callable[[], Sequence[Any]]
+Join = Callable[[], tuple[Send, Receive]]
+"""Joins a link, in the process that uses it."""
 
 
-class Link(Protocol):
-    """A way between a consumer's process and the engine's."""
+def rings() -> tuple[Join, Join]:
+    """Return the stage's own link: how a consumer's process joins it, and how the engine's does."""
+    channel = Channel.create(1_024, _LONGEST)
 
-    name: str
+    def consumer() -> tuple[Send, Receive]:
+        end = channel.consumer_end()
+        return end.requests.put, partial(_awaited, channel.answered, end.answers.take)
 
-    def consumer(self) -> tuple[Send, Receive]:
-        """Return what sends requests, and what waits for answers."""
+    def engine() -> tuple[Send, Receive]:
+        end = channel.engine_end(TicketMap())
+        return end.answers.put, partial(_awaited, channel.requested, end.requests.take)
 
-    def engine(self) -> tuple[Send, Receive]:
-        """Return what sends answers, and what waits for requests."""
-
-
-class Rings:
-    """The stage's own link."""
-
-    name = "shared rings"
-
-    def __init__(self) -> None:
-        self._channel = Channel.create(1_024, _LONGEST)
-
-    def consumer(self) -> tuple[Send, Receive]:
-        end = self._channel.consumer_end()
-        return end.requests.put, _waiting(self._channel.answered, end.answers.take)
-
-    def engine(self) -> tuple[Send, Receive]:
-        end = self._channel.engine_end(TicketMap())
-        return end.answers.put, _waiting(self._channel.requested, end.requests.take)
+    return consumer, engine
 
 
-class Sockets:
-    """Messages of pyzmq; each process makes its own context."""
-
-    name = "pyzmq"
-
-    def __init__(self) -> None:
-        # The at sign: a name without a file, which nothing leaves behind.
-        self._requests, self._answers = (f"ipc://@earlybird-{uuid.uuid4().hex}" for _ in range(2))
-
-    def consumer(self) -> tuple[Send, Receive]:
-        return self._pair("bind", self._requests, RequestCodec(_LONGEST), self._answers, AnswerCodec())
-
-    def engine(self) -> tuple[Send, Receive]:
-        return self._pair("connect", self._answers, AnswerCodec(), self._requests, RequestCodec(_LONGEST))
-
-    @staticmethod
-    def _pair(
-        join: str, to: str, sent: MessageCodec[Any], source: str, received: MessageCodec[Any]
-    ) -> tuple[Send, Receive]:
-        zmq = importlib.import_module("zmq")
-        context = zmq.Context()
-        out, into = context.socket(zmq.PUSH), context.socket(zmq.PULL)
-        getattr(out, join)(to)
-        getattr(into, join)(source)
-
-        def packed(message: object) -> bytearray:
-            frame = bytearray(sent.size)
-            sent.pack(memoryview(frame), 0, 0, message)
-            return frame
-
-        def receive() -> list[Any]:
-            return [received.unpack(memoryview(frame), 0)[1] for frame in into.recv_multipart()]
-
-        return lambda messages: out.send_multipart([packed(message) for message in messages]), receive
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """CPU time per text of one way, and how many times the first way's it is."""
-
-    job: str
-    way: str
-    us: float
-    ratio: float
+def sockets() -> tuple[Join, Join]:
+    """Return the same over pyzmq; each process makes its own context."""
+    # The at sign: a name without a file, which nothing leaves behind.
+    requests, answers = (
+        (f"ipc://@earlybird-{uuid.uuid4().hex}", codec) for codec in (RequestCodec(_LONGEST), AnswerCodec())
+    )
+    return partial(_pair, "bind", requests, answers), partial(_pair, "connect", answers, requests)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -123,90 +74,91 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print; the exit status is 0."""
-    rows = [*between_processes(args.texts), *to_text(args.texts)]
+    links = {"shared rings": rings, "pyzmq": sockets}
+    jobs: dict[str, Mapping[str, Callable[[], float]]] = {
+        f"to the engine's process and back, {batch} per message": {
+            name: partial(_exchanged_s, link, args.texts, batch) for name, link in links.items()
+        }
+        for batch in BATCHES
+    }
+    jobs["a signal to JSON"] = encoders(args.texts)
+    found = {job: _best_us(ways, args.texts) for job, ways in jobs.items()}
     table = figures("own code and libraries", "job", "way", "us of CPU per text", "times the first")
-    for row in rows:
-        table.add_row(row.job, row.way, f"{row.us:.1f}", f"{row.ratio:.2f}")
+    for job, ways_us in found.items():
+        for way, us in ways_us.items():
+            table.add_row(job, way, f"{us:.1f}", f"{us / next(iter(ways_us.values())):.2f}")
     bench_console(stderr=args.json).print(table)
     if args.json:
-        print(json.dumps({"rows": [{"job": row.job, "way": row.way, "us": row.us} for row in rows]}))
+        print(json.dumps(found))
     return 0
 
 
-def between_processes(texts: int) -> Iterator[Row]:
-    """Yield the rows of the links, by texts per message."""
-    for batch in BATCHES:
-        ways = {kind.name: partial(_exchanged_s, kind, texts, batch) for kind in (Rings, Sockets)}
-        yield from _rows(f"to the engine's process and back, {batch} per message", ways, texts)
-
-
-def to_text(texts: int) -> Iterator[Row]:
-    """Yield the rows of a signal's way to JSON."""
+def encoders(texts: int) -> dict[str, Callable[[], float]]:
+    """Return what encodes one signal so many times, and returns the seconds."""
     msgspec = importlib.import_module("msgspec")
     fields = invented("1", 1_770_000_000_000_000).model_dump(mode="json")
     encode, struct = msgspec.json.Encoder().encode, _struct(msgspec.defstruct, "Signal", fields)
-    ways = {
-        "dict, pydantic-core": lambda: _spent_s(lambda: to_json(fields), texts),
-        "Struct, msgspec": lambda: _spent_s(lambda: encode(struct), texts),
-    }
-    yield from _rows("a signal to JSON", ways, texts)
+    ways = {"dict, pydantic-core": partial(to_json, fields), "Struct, msgspec": partial(encode, struct)}
+    return {name: partial(timeit, way, timer=time.process_time, number=texts) for name, way in ways.items()}
 
 
-def _rows(job: str, ways: Mapping[str, Callable[[], float]], texts: int) -> Iterator[Row]:
-    best = dict.fromkeys(ways, float("inf"))
-    for _ in range(ROUNDS):
-        for name, way in ways.items():
-            best[name] = min(best[name], way())
-    first_s = next(iter(best.values()))
-    for name, seconds in best.items():
-        yield Row(job, name, seconds / texts * 1e6, seconds / first_s)
+def _best_us(ways: Mapping[str, Callable[[], float]], texts: int) -> dict[str, float]:
+    rounds = [{name: way() for name, way in ways.items()} for _ in range(ROUNDS)]
+    return {name: min(seconds[name] for seconds in rounds) / texts * 1e6 for name in ways}
 
 
-def _exchanged_s(kind: Callable[[], Link], texts: int, batch: int) -> float:
+def _exchanged_s(link: Callable[[], tuple[Join, Join]], texts: int, batch: int) -> float:
     """Return the CPU seconds of both processes for so many texts, each sent and answered."""
-    link = kind()
+    consumer, engine = link()
     child = os.fork()
     if child == 0:
-        left = texts
-        send, receive = link.engine()
+        (send, receive), left = engine(), texts
         while left > 0:
             requests = receive()
             left -= len(requests)
             send([Answer(request.ticket, _VERDICT, 1, 2) for request in requests])
-        select.select([], [], [], 0.2)  # the last answers leave
+        time.sleep(0.2)  # the last answers leave
         os._exit(0)
-    send, receive = link.consumer()
-    before, before_s = os.times(), time.process_time()
+    before_s = _cpu_s()
+    send, receive = consumer()
     for ticket in range(0, texts, batch):
         left = min(batch, texts - ticket)
         send([TimedRequest(ticket + number, _TOKENS) for number in range(left)])
         while left:
             left -= len(receive())
-    own_s = time.process_time() - before_s
     os.waitpid(child, 0)
-    after = os.times()
-    return own_s + after.children_user + after.children_system - before.children_user - before.children_system
+    return _cpu_s() - before_s
 
 
-def _waiting(count: int, take: Receive) -> Receive:
-    poll = select.poll()
-    poll.register(count, select.POLLIN)
+def _cpu_s() -> float:
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + ended.ru_utime + ended.ru_stime
 
-    def receive() -> Sequence[Any]:
-        poll.poll()
-        return take()
 
-    return receive
+def _awaited(count: int, take: Receive) -> Sequence[Any]:
+    select.select([count], [], [])
+    return take()
+
+
+def _pair(join: str, sent: tuple[str, Any], received: tuple[str, Any]) -> tuple[Send, Receive]:
+    zmq = importlib.import_module("zmq")
+    context = zmq.Context()
+    out, into = context.socket(zmq.PUSH), context.socket(zmq.PULL)
+    getattr(out, join)(sent[0])
+    getattr(into, join)(received[0])
+
+    def packed(message: object) -> bytearray:
+        frame = bytearray(sent[1].size)
+        sent[1].pack(memoryview(frame), 0, 0, message)
+        return frame
+
+    def receive() -> list[Any]:
+        return [received[1].unpack(memoryview(frame), 0)[1] for frame in into.recv_multipart()]
+
+    return lambda messages: out.send_multipart([packed(message) for message in messages]), receive
 
 
 def _struct(define: Callable[..., Any], name: str, fields: dict[str, Any]) -> object:
     """Return the fields as a Struct, objects within as Structs of their own."""
     values = {key: _struct(define, key, value) if isinstance(value, dict) else value for key, value in fields.items()}
     return define(name, [(key, object) for key in fields])(**values)
-
-
-def _spent_s(way: Callable[[], object], times: int) -> float:
-    before_s = time.process_time()
-    for _ in range(times):
-        way()
-    return time.process_time() - before_s
