@@ -85,13 +85,6 @@ def from_layer(source: str, layer: int, embedding_size: int, layers: int) -> Sta
     return Start(f"{source}#{layer}", config, tensors, _tokenizer(source))
 
 
-def from_scratch(config: ModelConfig, tokenizer: str, seed: int) -> Start:
-    """Start from random weights with a folder's tokenizer; raises NotAModel."""
-    pieces = _tokenizer(tokenizer)
-    config = dataclasses.replace(config, vocab_size=pieces.size)
-    return Start("scratch", config, initial_tensors(config, torch.Generator().manual_seed(seed)), pieces)
-
-
 def reshaped(start: Start, seed: int, **changes: Any) -> Start:
     """Change settings of a start: layers, classifiers, learned_exits, adapters.
 

@@ -7,8 +7,7 @@ revisions decide (schemas.order).
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
-from typing import Protocol
+from collections.abc import Iterator
 
 from earlybird.schemas.raw import Action, RawNews, RawTweet
 from earlybird.stream.feeds.base import Parsed, Parser, Refused, Skipped
@@ -18,23 +17,12 @@ MOST_ITEMS = 100_000
 """Items remembered, about 30 MB of them; the one not seen for longest is forgotten."""
 
 
-class Assembling(Protocol):
-    """A parser that holds fragments."""
-
-    @property
-    def held(self) -> int:
-        """Number of records whose content waits for more."""
-
-    def rest(self) -> Iterable[Parsed]:
-        """Return a refusal for each story that was never completed."""
-
-
 class FeedParser:
     """Parser of one feed, from its first record to its last. Not thread-safe.
 
-    A record whose result is Skipped("fragment") is held here until its story is complete. While `held` is not 0, a feed
-    that acknowledges or notes where to resume must not go beyond the last point at which it was 0: fragments held at a
-    crash have to be read again.
+    A record whose result is Skipped("fragment") is held until its story is complete, by a parser with `held` and
+    `rest`. While `held` is not 0, a feed that acknowledges or notes where to resume must not go beyond the last point
+    at which it was 0: fragments held at a crash have to be read again.
     """
 
     def __init__(self, parse: Parser, most: int = MOST_ITEMS) -> None:

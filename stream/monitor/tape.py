@@ -125,15 +125,6 @@ def headline(value: bytes | None) -> str:
     return "" if value is None else plain(value[:80].decode("utf-8", "replace"))
 
 
-def most_active(rows: list[Row], count: int) -> list[Row]:
-    """Return the `count` consecutive rows with the most kinds and symbols.
-
-    For a still picture.
-    """
-    windows = [rows[start : start + count] for start in range(max(1, len(rows) - count + 1))]
-    return max(windows, key=lambda window: (len({row.kind for row in window}), len({row.symbol for row in window})))
-
-
 def legend(width: int) -> Text:
     """Return the meaning of the marks, in rows and in the status line."""
     text = Text("≡ answered by the cache  ✎ correction  ✕ retraction  ! dead letter  ▰ layer used", "dim")

@@ -6,7 +6,7 @@ import pytest
 
 from earlybird.schemas.signal import Label
 from earlybird.stream.monitor.summary import TapeTally
-from earlybird.stream.monitor.tape import Kind, Row, bar, depth, heading, headline, line, most_active
+from earlybird.stream.monitor.tape import Kind, Row, bar, depth, heading, headline, line
 
 T0 = 1_700_000_000_000_000
 
@@ -104,10 +104,3 @@ def test_a_raw_records_headline_is_found_whatever_it_holds() -> None:
 def test_a_raw_record_that_no_parser_takes_is_shown_all_the_same() -> None:
     """It is in the topic, and whoever looks at the topic must not fall over it."""
     assert headline(b"[" * 100_000) == "[" * 80
-
-
-def test_the_still_picture_shows_the_liveliest_stretch() -> None:
-    """Consecutive rows with as many kinds as can be had."""
-    rows = [row()] * 10 + [row(kind) for kind in Kind] + [row()] * 10
-    assert {one.kind for one in most_active(rows, 5)} == set(Kind)
-    assert most_active(rows[:2], 5) == rows[:2]
