@@ -47,10 +47,10 @@ class KafkaSink:
         largest_backlog: int = 100_000,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Pass `options`, of this client alone, to librdkafka; raises SettingsError for options that users may not set.
+        """Prepare the producer; raises SettingsError for options that users may not set.
 
-        `topics`: checked for from the start, see `awaited`. `append_dated`: the topic whose records should carry the
-        broker's append time; a warning is logged when they do not.
+        `options`: of this client alone. `topics`: checked for from the start, see `awaited`. `append_dated`: the topic
+        whose records should carry the broker's append time; a warning is logged when they do not.
         """
         endpoint = KafkaEndpoint.of(endpoint, options)
         self.produced_again = self.errors = 0

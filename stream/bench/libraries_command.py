@@ -1,4 +1,4 @@
-"""Measure own code beside the library that could do its job, in CPU time per text.
+"""Measure own code beside the library that could do its job: CPU time per text.
 
   texts between processes   a request to the engine's process and its answer: shared rings, and pyzmq (PUSH/PULL over
                             ipc) with the same codecs; of both processes, by texts per message
@@ -43,7 +43,7 @@ Join = Callable[[], tuple[Send, Receive]]
 
 
 def rings() -> tuple[Join, Join]:
-    """Return the stage's own link: how a consumer's process joins it, and how the engine's does."""
+    """Return how a consumer's process and the engine's join the stage's own link."""
     channel = Channel.create(1_024, _LONGEST)
 
     def consumer() -> tuple[Send, Receive]:

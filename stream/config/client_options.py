@@ -15,7 +15,10 @@ KafkaOptions = Mapping[str, str | int | float | bool | TokenFunction]
 
 @dataclass(frozen=True, slots=True)
 class KafkaEndpoint:
-    """Brokers, and the librdkafka options that reach them; where one is wanted, an address alone will do."""
+    """Brokers, and the librdkafka options that reach them.
+
+    Where one is wanted, an address alone will do.
+    """
 
     bootstrap_servers: str
     options: KafkaOptions = field(default_factory=dict, repr=False)  # may hold passwords
