@@ -56,20 +56,19 @@ def address() -> Iterator[str]:
         sink.close()
 
 
-def test_the_example_runs_on_a_broker(address: str) -> None:
-    """As a user starts it."""
-    with subprocess.Popen(
-        [sys.executable, str(EXAMPLE), address],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    ) as process:
+def decided(*command: str, cwd: Path, env: dict[str, str] | None = None) -> list[str]:
+    """The first decisions that a strategy prints, without their times."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=cwd, env=env) as process:
         assert process.stdout is not None
         try:
-            decided = [process.stdout.readline().split(maxsplit=1)[1].strip() for _ in DECISIONS]
+            return [process.stdout.readline().split(maxsplit=1)[1].strip() for _ in DECISIONS]
         finally:
             process.terminate()
-    assert decided == DECISIONS
+
+
+def test_the_example_runs_on_a_broker(address: str) -> None:
+    """As a user starts it."""
+    assert decided(sys.executable, str(EXAMPLE), address, cwd=ROOT) == DECISIONS
 
 
 def test_the_example_runs_over_history(capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,13 +144,5 @@ def test_the_wheel_runs_beside_modules_of_these_names(address: str, bare_python:
     shutil.copy(EXAMPLE, tmp_path / "strategy.py")
     (tmp_path / "schemas").mkdir()
     for name in ("engine.py", "stream.py", "schemas/__init__.py"):
-        (tmp_path / name).write_text("raise AssertionError('this is the strategy's own module')\n", encoding="utf-8")
-    with subprocess.Popen(
-        [str(bare_python), "strategy.py", address], stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=clean()
-    ) as process:
-        assert process.stdout is not None
-        try:
-            decided = [process.stdout.readline().split(maxsplit=1)[1].strip() for _ in DECISIONS]
-        finally:
-            process.terminate()
-    assert decided == DECISIONS
+        (tmp_path / name).write_text("raise AssertionError('a module of the strategy itself')\n", encoding="utf-8")
+    assert decided(str(bare_python), "strategy.py", address, cwd=tmp_path, env=clean()) == DECISIONS

@@ -431,19 +431,24 @@ class Strategy:
             self.inside.set()
             assert self.go_on.wait(PATIENCE_S)
 
+    def close_amid_a_signal(self) -> None:
+        """Close the feed from outside while the third signal is handled."""
+        assert self.inside.wait(PATIENCE_S)
+        closing = threading.Thread(target=self.signals.close)
+        closing.start()
+        wait_for(lambda: self.signals._feed.stopped)
+        self.go_on.set()
+        self.thread.join(PATIENCE_S)
+        closing.join(PATIENCE_S)
+        assert not self.thread.is_alive() and not closing.is_alive()
+
 
 def test_closing_ends_the_loop_with_the_signal_in_hand(stage: Stage) -> None:
     """What waits in the buffer reaches nobody."""
     stage.publish(*named(*range(300)))
     strategy = Strategy(stage.live(start="beginning"))
-    assert strategy.inside.wait(PATIENCE_S)
-    closing = threading.Thread(target=strategy.signals.close)
-    closing.start()
-    wait_for(lambda: strategy.signals._feed.stopped)
-    strategy.go_on.set()
-    strategy.thread.join(PATIENCE_S)
-    closing.join(PATIENCE_S)
-    assert strategy.seen == ["0", "1", "2"] and not strategy.thread.is_alive() and not closing.is_alive()
+    strategy.close_amid_a_signal()
+    assert strategy.seen == ["0", "1", "2"]
     strategy.signals.close()
     assert list(strategy.signals) == []
 
@@ -455,13 +460,7 @@ def test_what_was_handled_is_committed_and_nothing_else(stage: Stage, unique: Ca
     group = unique("strategy")
     stage.publish(*named(*range(300)))
     strategy = Strategy(stage.live(group=group, start="beginning"))
-    assert strategy.inside.wait(PATIENCE_S)
-    closing = threading.Thread(target=strategy.signals.close)
-    closing.start()
-    wait_for(lambda: strategy.signals._feed.stopped)
-    strategy.go_on.set()
-    strategy.thread.join(PATIENCE_S)
-    closing.join(PATIENCE_S)
+    strategy.close_amid_a_signal()
     seen: list[str] = []
     with stage.live(group=group, start="beginning") as second:
 
