@@ -16,6 +16,7 @@ from confluent_kafka import (
 
 from earlybird.stream.adapters.broker_requests import partitions_of
 from earlybird.stream.adapters.clients import ClientLog, close_consumer, open_consumer
+from earlybird.stream.adapters.framed_values import SignalValues
 from earlybird.stream.adapters.kafka import record_of
 from earlybird.stream.adapters.options import KafkaOptions, client_options
 from earlybird.stream.errors import SourceError
@@ -69,6 +70,7 @@ class Subscriber:
         self._given_up, self._deadline_s = given_up, time.monotonic() + timeout_s
         self._topics, self._start, self._group, self._revoked = tuple(topics), start, group, revoked
         self._log = ClientLog("subscriber", bootstrap_servers, group=group)
+        self._values = SignalValues.of_options(options, given_up)
         settings = {
             "fetch.wait.max.ms": 100,
             "topic.metadata.refresh.interval.ms": 5000,
@@ -114,7 +116,7 @@ class Subscriber:
         messages = [] if first is None else self._consumer.consume(limit - 1, 0)
         if first is not None and _partition_of(first) not in self._left:  # else its next owner reads it
             messages = [first, *messages]
-        records = [record_of(message) for message in messages if not self._fault(message)]
+        records = [self._values.plain(record_of(message)) for message in messages if not self._fault(message)]
         if isinstance(self._start, int):  # create times may be out of order, and not every broker can search by time
             return [record for record in records if (record.timestamp_us or self._start) >= self._start]
         return records
