@@ -28,6 +28,9 @@ class FrameReader(Protocol):
         Raises UnreadableFrame, and RegistryAway where it was not `ready`.
         """
 
+    def close(self) -> None:
+        """Close the connection to the registry."""
+
 
 class FrameWriter(Protocol):
     """Writer of one topic's values in a schema registry's frame."""
@@ -45,3 +48,6 @@ class FrameWriter(Protocol):
 
     def framed(self, value: bytes) -> bytes:
         """Return JSON in its frame; only once `ready` was True."""
+
+    def close(self) -> None:
+        """Close the connection to the registry."""

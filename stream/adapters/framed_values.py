@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from earlybird.schemas.framing import unframed
@@ -42,9 +43,12 @@ class FramedValues:
         from confluent_kafka.schema_registry import topic_subject_name_strategy
         from confluent_kafka.schema_registry.avro import AvroDeserializer
 
-        self._client, self._patience, self._patient = client, Patience(url, monotonic), patient
-        self._read_avro = AvroDeserializer(client, conf={"subject.name.strategy": topic_subject_name_strategy})
+        self._patience, self._patient, self._close = Patience(url, monotonic), patient, client.close
+        self._client = asked = _Asked(client, self._patience)
+        self._read_avro = AvroDeserializer(asked, conf={"subject.name.strategy": topic_subject_name_strategy})
         self._schemas: dict[_Key, Schema] = {}
+        self._tried: Record | None = None  # the record that was read last
+        self._found: bytes | UnreadableFrame = b""  # and what it is
 
     @classmethod
     def of_options(cls, options: Mapping[str, Any], *, patient: bool) -> "FramedValues":
@@ -59,12 +63,16 @@ class FramedValues:
         return self._patience.awaited
 
     def ready(self, record: Record) -> bool:
+        """See FrameReader.ready. It reads the record, since Avro may refer to further schemas."""
+        if record is self._tried:
+            return True
         try:
-            self._schema(record)
+            self._found = self._read(record)
         except RegistryAway:
             return False
-        except UnreadableFrame:
-            return True
+        except UnreadableFrame as error:
+            self._found = error
+        self._tried = record
         return True
 
     def wait(self, record: Record, given_up: Callable[[], bool] = lambda: False) -> None:
@@ -75,8 +83,26 @@ class FramedValues:
     def to_json(self, record: Record) -> bytes:
         if self._patient:
             self.wait(record)
-        value = record.value or b""
+        if not self.ready(record):
+            raise RegistryAway(self.awaited)
+        if isinstance(self._found, UnreadableFrame):
+            raise self._found
+        return self._found
+
+    def close(self) -> None:
+        """Close the connection to the registry."""
+        self._close()
+
+    def name(self, record: Record) -> str:
+        """Return the full name of the record's Avro schema; empty for another kind of value."""
         schema = self._schema(record)
+        if schema is None or schema.schema_type != "AVRO":
+            return ""
+        content = json.loads(schema.schema_str or "null")
+        return f"{content.get('namespace')}.{content.get('name')}" if isinstance(content, dict) else ""
+
+    def _read(self, record: Record) -> bytes:
+        value, schema = record.value or b"", self._schema(record)
         if schema is None:
             return value
         if schema.schema_type == "JSON":
@@ -86,16 +112,10 @@ class FramedValues:
         try:
             content = self._read_avro(value, _context(record))
             return json.dumps(content, default=_plain, ensure_ascii=False).encode()
+        except RegistryAway:
+            raise
         except Exception as error:  # of many types, as of any bytes that a schema does not describe
             raise UnreadableFrame(f"Avro: {type(error).__name__}: {error}") from None
-
-    def name(self, record: Record) -> str:
-        """Return the full name of the record's Avro schema; empty for another kind of value."""
-        schema = self._schema(record)
-        if schema is None or schema.schema_type != "AVRO":
-            return ""
-        content = json.loads(schema.schema_str or "null")
-        return f"{content.get('namespace')}.{content.get('name')}" if isinstance(content, dict) else ""
 
     def _schema(self, record: Record) -> "Schema | None":
         """Return the schema of a value, None without a frame; raises RegistryAway, UnreadableFrame."""
@@ -106,13 +126,23 @@ class FramedValues:
         topic, number = key
         subject = f"{topic}-value"
         try:
-            if isinstance(number, int):
-                found = self._patience.ask(lambda: self._client.get_schema(number, subject))
-            else:
-                found = self._patience.ask(lambda: self._client.get_schema_by_guid(number))
+            by_id = isinstance(number, int)
+            found = self._client.get_schema(number, subject) if by_id else self._client.get_schema_by_guid(number)
         except NotRegistered as error:
             raise UnreadableFrame(f"schema id {number}: {error}") from None
-        return self._schemas.setdefault(key, found)
+        schema: Schema = self._schemas.setdefault(key, found)
+        return schema
+
+
+class _Asked:
+    """A client each of whose answers is asked for with patience."""
+
+    def __init__(self, client: "SchemaRegistryClient", patience: Patience) -> None:
+        self._client, self._patience = client, patience
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+        return lambda *words, **more: self._patience.ask(partial(method, *words, **more))
 
 
 class SignalValues:
@@ -132,6 +162,11 @@ class SignalValues:
         """Open the registry that the Kafka options name, if they do. Raises SettingsError."""
         named = options is not None and URL in options
         return cls(FramedValues.of_options(options or {}, patient=False) if named else None, given_up)
+
+    def close(self) -> None:
+        """Close the connection to the registry."""
+        if self._values is not None:
+            self._values.close()
 
     def plain(self, record: Record) -> Record:
         """Return the record, with JSON if it is a signal in Avro."""

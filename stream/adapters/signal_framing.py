@@ -71,6 +71,9 @@ class SignalFraming:
             self._registered = True
         return True
 
+    def close(self) -> None:
+        self._client.close()
+
     def framed(self, value: bytes) -> bytes:
         framed: bytes = self._serialize(value, self._context)
         return framed

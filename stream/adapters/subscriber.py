@@ -175,6 +175,7 @@ class Subscriber:
 
     def close(self) -> None:
         """Leave the group and close the connections, within seconds whatever the broker does."""
+        self._values.close()
         close_consumer(self._consumer, "subscriber")
 
     def _open(self, topics: Sequence[str]) -> None:

@@ -104,4 +104,5 @@ class Tail:
         return all(max(at, self._ends_seen.get(partition, 0)) >= ends[partition] for partition, at in read.items())
 
     def close(self) -> None:
+        self._values.close()
         close_consumer(self._consumer, "tail")

@@ -86,6 +86,7 @@ class TopicReader:
         self._consumer.resume([TopicPartition(*partition) for partition in partitions])
 
     def close(self) -> None:
+        self._values.close()
         close_consumer(self._consumer, "reader")
 
     def _stamped(self, message: Message) -> StampedRecord | None:

@@ -168,6 +168,9 @@ class Stage:
             self._publisher.inbox.put(Stop())
             publisher.join(timeout=SHUTDOWN_GRACE_S)
             self._sink.close()
+            for part in (self._frames, self._framing):
+                if part is not None:
+                    part.close()
 
     def watched(self, stop: threading.Event, end_s: float) -> Watchdog:
         """Return the watchdog that ends this process if it hangs or stops too late.
