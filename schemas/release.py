@@ -27,6 +27,9 @@ MESSAGES: dict[str, type[Message]] = {
 }
 
 
+DRAFT = "http://json-schema.org/draft-07/schema#"
+"""The draft whose keywords the schemas keep to. Some registries refuse a union that names none, or a later one."""
+
 Kind = Literal["json", "avsc"]
 """Suffix of a schema's file."""
 
@@ -65,7 +68,8 @@ def union(title: str, *messages: type[Message]) -> str:
             assert shared.setdefault(name, definition) == definition, f"two definitions of {name}. This is a bug."
     own = {schema["title"]: schema for schema in schemas}
     choice = [{"$ref": f"#/$defs/{name}"} for name in own]
-    return json.dumps({"title": title, "oneOf": choice, "$defs": shared | own}, sort_keys=True)
+    whole = {"$schema": DRAFT, "title": title, "oneOf": choice, "$defs": shared | own}
+    return json.dumps(whole, sort_keys=True)
 
 
 if __name__ == "__main__":  # for a new version: run python -m earlybird.schemas.release, commit the file

@@ -7,6 +7,7 @@ schema.registry. (basic.auth.user.info, ssl.ca.location, ...).
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from earlybird.stream import extras
@@ -22,8 +23,11 @@ log = get_logger(__name__)
 
 URL = SCHEMA_REGISTRY + "url"
 SchemaType = Literal["JSON", "AVRO"]
+Compatibility = Literal["FORWARD", "NONE"]
+"""FORWARD: a version adds optional fields, which readers of older ones ignore. NONE: it may also add values."""
 T = TypeVar("T")
 
+_REGISTRY = "schema registry"
 _TRY_S = 1.0  # the consumer's thread waits for an answer, and the group for the consumer
 _AGAIN_S = 1.0
 _NOT_THERE = range(40400, 40500)  # subject, version or schema; a wrong URL answers 404 without such a code
@@ -38,7 +42,7 @@ class TopicSchema(NamedTuple):
 
     topic: str
     schema: str
-    ours: bool = False  # only we write to it
+    compatibility: Compatibility | None = None  # None: the registry's own, for topics that others write to
     kind: SchemaType = "JSON"
 
 
@@ -103,7 +107,7 @@ class Patience:
         except SchemaRegistryError as error:
             if error.error_code not in _NOT_THERE:
                 raise self._away(str(error)) from None
-            self._back()
+            self._back(to="" if self.awaited == _REGISTRY else self.awaited)
             raise NotRegistered(error.error_message) from None
         except Exception as error:  # those of the HTTP client and of a proxy's page
             raise self._away(f"{type(error).__name__}: {error}") from None
@@ -117,21 +121,20 @@ class Patience:
             log.warning(event, url=self._url, reason=reason)
 
     def _away(self, reason: str) -> RegistryAway:
-        self.wait("schema registry", reason)
+        self.wait(_REGISTRY, reason)
         return RegistryAway(f"{self._url}: {reason}")
 
-    def _back(self) -> None:
-        if self.awaited:
+    def _back(self, to: str = "") -> None:
+        if self.awaited == _REGISTRY:
             log.info("registry.back", url=self._url)
-        self.awaited = ""
+        self.awaited = to
 
 
 def register(options: Mapping[str, Any], schemas: Sequence[TopicSchema]) -> dict[str, int]:
     """Register the schemas as TOPIC-value; return the id of each subject.
 
-    Subjects of our own messages are set to FORWARD first: a version adds optional fields, which readers of older ones
-    ignore. A schema that is already registered keeps its id. Raises StreamError where the registry refuses or does not
-    answer.
+    The compatibility of a subject is set first. A schema that is already registered keeps its id. Raises StreamError
+    where the registry refuses or does not answer.
     """
     client = open_client({**options, SCHEMA_REGISTRY + "timeout": 10.0})
     assert client is not None, "no URL. This is a bug."
@@ -141,11 +144,23 @@ def register(options: Mapping[str, Any], schemas: Sequence[TopicSchema]) -> dict
     subject = ""
     try:
         with client:
-            for topic, schema, ours, kind in schemas:
+            for topic, schema, compatibility, kind in schemas:
                 subject = f"{topic}-value"
-                if ours:
-                    client.set_config(subject, ServerConfig(compatibility=ConfigCompatibilityLevel.FORWARD))
+                if compatibility is not None:
+                    level = ServerConfig(compatibility=ConfigCompatibilityLevel[compatibility])
+                    _set_level(partial(client.set_config, subject, level))
                 ids[subject] = client.register_schema(subject, Schema(schema, kind))
     except Exception as error:  # theirs, and those of the HTTP client below
         raise StreamError(f"schema registry: {subject}: {type(error).__name__}: {error}") from error
     return ids
+
+
+def _set_level(request: Callable[[], object]) -> None:
+    """Make the request; some registries know no subject before its first schema, which any level allows."""
+    from confluent_kafka.schema_registry.error import SchemaRegistryError
+
+    try:
+        request()
+    except SchemaRegistryError as error:
+        if error.error_code not in _NOT_THERE:
+            raise

@@ -8,7 +8,7 @@
 `create` makes missing topics and changes none; it waits 30 s for a broker, `show` 10 s. `signals` and raw topics in a
 vendor's format are created with the broker's append time. Raw topics that will receive history need retention.ms=-1
 (--keep-raw). --register also registers the released schemas in a schema registry, as TOPIC-value: Avro for signals if
-topics.signals_format says so, else JSON Schema. A raw topic in Avro has its producer's schema.
+topics.signals_format says so, else JSON Schema. Raw topics of other formats than ours get none.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from earlybird.stream.adapters.signal_framing import KINDS
 from earlybird.stream.adapters.topics import Seen, Topic, create_topics, look_at, stage_topics
 from earlybird.stream.config.settings import Settings, add_config_option, load
 from earlybird.stream.errors import SettingsError
-from earlybird.stream.feeds.registry import OURS
+from earlybird.stream.feeds.registry import OURS, OWN
 from earlybird.stream.observability.logging import configure_logging
 from earlybird.stream.views.topics import views_topics
 
@@ -97,10 +97,10 @@ def _schemas(settings: Settings) -> list[TopicSchema]:
     topics, raw = settings.topics, release.union("RawItem", RawNews, RawTweet)
     kind, suffix = KINDS.get(topics.signals_format, KINDS["json-schema"])
     return [
-        *(TopicSchema(topic.name, raw) for topic in topics.raw if topic.format in OURS),
-        TopicSchema(topics.signals, release.latest(Signal, suffix), ours=True, kind=kind),
-        TopicSchema(topics.control, release.union("Control", Heartbeat, ReplayComplete), ours=True),
-        TopicSchema(topics.dlq, release.latest(Rejection), ours=True),
+        *(TopicSchema(topic.name, raw) for topic in topics.raw if topic.format == OWN),
+        TopicSchema(topics.signals, release.latest(Signal, suffix), "FORWARD", kind),
+        TopicSchema(topics.control, release.union("Control", Heartbeat, ReplayComplete), "FORWARD"),
+        TopicSchema(topics.dlq, release.latest(Rejection), "NONE"),  # a version may add reasons
     ]
 
 

@@ -8,7 +8,7 @@ from earlybird.stream.adapters.schema_registry import URL, TopicSchema, register
 from earlybird.stream.errors import StreamError
 from registry import Registry, serving
 
-SCHEMAS = [TopicSchema("raw", '{"title": "Raw"}'), TopicSchema("signals", '{"title": "Signal"}', ours=True)]
+SCHEMAS = [TopicSchema("raw", '{"title": "Raw"}'), TopicSchema("signals", '{"title": "Signal"}', "FORWARD")]
 
 
 @pytest.fixture
