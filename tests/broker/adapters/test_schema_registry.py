@@ -139,7 +139,7 @@ class Desk:
 
     def avro(self, *items: dict[str, Any], extra: str = "extra") -> Iterator[bytes]:
         """Items as a house's own Avro, which has fewer fields than ours, and one more."""
-        fields = [{"name": name, "type": "string"} for name in items[0] if name != "ingested_us"]
+        fields: list[dict[str, Any]] = [{"name": name, "type": "string"} for name in items[0] if name != "ingested_us"]
         fields += [{"name": "ingested_us", "type": {"type": "long", "logicalType": "timestamp-micros"}}]
         fields += [{"name": extra, "type": ["null", "string"], "default": None}]
         house = json.dumps({"type": "record", "name": "Item", "namespace": "house", "fields": fields})

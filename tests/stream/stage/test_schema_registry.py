@@ -32,6 +32,8 @@ class Frames:
         self.awaited = "schema registry" if self.away and (record.value or b"")[:1] == b"a" else ""
         return not self.awaited
 
+    def close(self) -> None: ...
+
     def to_json(self, record: Record) -> bytes:
         if not self.ready(record):
             raise RegistryAway("not asked whether it is ready")
