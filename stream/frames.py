@@ -6,7 +6,7 @@ from earlybird.stream.ports import Record
 
 
 class UnreadableFrame(ValueError):
-    """A value whose schema the registry does not have, or that its schema does not describe."""
+    """A value without a known schema, or that its schema does not describe."""
 
 
 class FrameReader(Protocol):
@@ -17,7 +17,7 @@ class FrameReader(Protocol):
         """What is waited for; empty: nothing. May be read on any thread."""
 
     def ready(self, record: Record) -> bool:
-        """Return whether the record can be read now; False while the registry does not answer for its schema.
+        """Return whether the record can be read now, or waits for the registry's answer.
 
         Asks at most once per second, and returns within about a second.
         """

@@ -185,7 +185,7 @@ class SignalValues:
 def framed_topics(
     formats: Mapping[str, str], options: Mapping[str, Any], *, patient: bool = False
 ) -> tuple[frozenset[str], FramedValues | None]:
-    """Return the raw topics in a registry's frame, and the reader of their values if there are any.
+    """Return the raw topics in a registry's frame, and the reader of their values if any.
 
     `formats`: by topic. Raises SettingsError for options that cannot work.
     """
@@ -215,7 +215,10 @@ def _context(record: Record) -> Any:
 
 
 def _plain(value: object) -> object:
-    """Return what JSON has no type for: an instant as epoch microseconds, bytes as text, a decimal as a number."""
+    """Return what JSON has no type for as one that it has.
+
+    An instant becomes epoch microseconds, bytes text, a decimal a number.
+    """
     if isinstance(value, datetime):
         return (value - _EPOCH) // _EPOCH.resolution
     if isinstance(value, bytes):

@@ -83,7 +83,7 @@ def open_client(options: Mapping[str, Any]) -> "SchemaRegistryClient | None":
 
 
 class Patience:
-    """Requests to a registry that may be away: shown, logged, and repeated at most once per second.
+    """Requests to a registry that may be away, made at most once per second then.
 
     Not thread-safe.
     """
@@ -114,14 +114,14 @@ class Patience:
         self._back()
         return answer
 
-    def wait(self, awaited: str, reason: str, event: str = "registry.awaited") -> None:
-        """Show and log what is waited for, and ask again in a second."""
+    def wait(self, awaited: str) -> bool:
+        """Show what is waited for until the next request; return whether to log it."""
         self.awaited, self._again_s = awaited, self._monotonic() + _AGAIN_S
-        if self._log.allows(event):
-            log.warning(event, url=self._url, reason=reason)
+        return self._log.allows(awaited)
 
     def _away(self, reason: str) -> RegistryAway:
-        self.wait(_REGISTRY, reason)
+        if self.wait(_REGISTRY):
+            log.warning("registry.awaited", url=self._url, reason=reason)
         return RegistryAway(f"{self._url}: {reason}")
 
     def _back(self, to: str = "") -> None:
@@ -156,7 +156,10 @@ def register(options: Mapping[str, Any], schemas: Sequence[TopicSchema]) -> dict
 
 
 def _set_level(request: Callable[[], object]) -> None:
-    """Make the request; some registries know no subject before its first schema, which any level allows."""
+    """Make the request, unless the subject is not there yet.
+
+    Some registries know none before its first schema, which any level allows.
+    """
     from confluent_kafka.schema_registry.error import SchemaRegistryError
 
     try:

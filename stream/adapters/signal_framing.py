@@ -9,6 +9,9 @@ from earlybird.schemas import release
 from earlybird.schemas.signal import Signal
 from earlybird.stream.adapters.schema_registry import URL, NotRegistered, Patience, SchemaType, open_client
 from earlybird.stream.errors import RegistryAway, SettingsError
+from earlybird.stream.observability.logging import get_logger
+
+log = get_logger(__name__)
 
 if TYPE_CHECKING:
     from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
@@ -58,15 +61,19 @@ class SignalFraming:
         return self._patience.awaited
 
     def ready(self) -> bool:
-        """Return whether the registry has the schema; asks at most once per second, and never again once it has."""
+        """Return whether the registry has the schema.
+
+        Asks at most once per second, and never again once it has.
+        """
         if not self._registered:
             try:
                 self._patience.ask(lambda: self._client.lookup_schema(self._subject, self._schema))
             except RegistryAway:
                 return False
             except NotRegistered as error:
-                hint = f"{self._subject}: {error}; register it: earlybird topics create --register"
-                self._patience.wait(f"schema {self._subject}", hint, "schema.awaited")
+                if self._patience.wait(f"schema {self._subject}"):
+                    hint = "earlybird topics create --register"
+                    log.warning("schema.awaited", subject=self._subject, reason=str(error), hint=hint)
                 return False
             self._registered = True
         return True
