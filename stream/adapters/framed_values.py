@@ -185,7 +185,7 @@ class SignalValues:
 def framed_topics(
     formats: Mapping[str, str], options: Mapping[str, Any], *, patient: bool = False
 ) -> tuple[frozenset[str], FramedValues | None]:
-    """Return the raw topics in a registry's frame, and the reader of their values if any.
+    """Return the raw topics in a registry's frame, and the reader of their values.
 
     `formats`: by topic. Raises SettingsError for options that cannot work.
     """
