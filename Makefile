@@ -91,10 +91,12 @@ test-deploy: setup-all deploy-tools
 	$(INSTALL) -e '.[deploy]'
 	$(PYTEST) -m deploy tests/deploy
 
-# Builds the images `client` and `cpu` without a network and runs both: root, buildah and 20 GB of disk are needed.
+# Builds the images without a network and runs them: root, buildah, 20 GB of disk and half an hour are needed.
+# IMAGES="client cpu gpu" adds the GPU's, and as much again.
+IMAGES ?= client cpu
+
 wheelhouse: setup
-	PYTHON=$(BIN)/python bash deploy/image/wheelhouse.sh client
-	PYTHON=$(BIN)/python bash deploy/image/wheelhouse.sh cpu
+	@set -e; for image in $(IMAGES); do PYTHON=$(BIN)/python bash deploy/image/wheelhouse.sh $$image; done
 
 image: setup-all deploy-tools wheelhouse
 	$(PYTEST) -m image tests/deploy

@@ -27,7 +27,8 @@ def decode(kind: type[M], content: bytes) -> M:
     try:
         return kind.model_validate_json(unframed(content))
     except ValidationError as error:
-        raise DecodeError(describe(error)) from None
+        hint = "in a schema registry's frame, and not JSON: " if content.startswith(b"\0") else ""
+        raise DecodeError(hint + describe(error)) from None
 
 
 def describe(error: ValidationError) -> str:

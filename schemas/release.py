@@ -1,12 +1,13 @@
-"""The JSON Schemas for readers in other languages.
+"""The JSON and Avro Schemas for readers in other languages.
 
-There is one frozen file per version of a message.
+There is one frozen file of each kind per version of a message.
 """
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from earlybird.schemas import avro
 from earlybird.schemas.base import Message
 from earlybird.schemas.control import Heartbeat, ReplayComplete
 from earlybird.schemas.raw import RawNews, RawTweet
@@ -26,6 +27,13 @@ MESSAGES: dict[str, type[Message]] = {
 }
 
 
+DRAFT = "http://json-schema.org/draft-07/schema#"
+"""The draft whose keywords the schemas keep to. Some registries refuse a union that names none, or a later one."""
+
+Kind = Literal["json", "avsc"]
+"""Suffix of a schema's file."""
+
+
 def schema(name: str) -> dict[str, Any]:
     """Return a message's JSON Schema from the current models. Raises KeyError."""
     return MESSAGES[name].model_json_schema(mode="validation")
@@ -36,31 +44,40 @@ def text(name: str) -> str:
     return json.dumps(schema(name), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def released(name: str) -> str:
+def released(name: str, kind: Kind = "json") -> str:
     """Return the frozen file's content. Raises FileNotFoundError."""
-    return (FOLDER / f"{name}.json").read_text(encoding="utf-8")
+    return (FOLDER / f"{name}.{kind}").read_text(encoding="utf-8")
 
 
-def latest(kind: type[Message]) -> str:
+def latest(message: type[Message], kind: Kind = "json") -> str:
     """Return the content of the frozen file of a message's latest version."""
-    return released(next(name for name, message in MESSAGES.items() if message is kind))
+    return released(next(name for name, each in MESSAGES.items() if each is message), kind)
 
 
-def union(title: str, *kinds: type[Message]) -> str:
-    """Return one schema of the latest versions of several messages, for their common topic."""
-    schemas = [json.loads(latest(kind)) for kind in kinds]
+def avro_union(*messages: type[Message]) -> str:
+    """Return one Avro schema of the latest versions of several messages, for their common topic."""
+    return avro.text(avro.avro_union(*(json.loads(latest(message)) for message in messages)))
+
+
+def union(title: str, *messages: type[Message]) -> str:
+    """Return one JSON Schema of the latest versions of several messages, for their common topic."""
+    schemas = [json.loads(latest(message)) for message in messages]
     shared: dict[str, Any] = {}
     for schema in schemas:
         for name, definition in schema.pop("$defs", {}).items():
             assert shared.setdefault(name, definition) == definition, f"two definitions of {name}. This is a bug."
     own = {schema["title"]: schema for schema in schemas}
     choice = [{"$ref": f"#/$defs/{name}"} for name in own]
-    return json.dumps({"title": title, "oneOf": choice, "$defs": shared | own}, sort_keys=True)
+    whole = {"$schema": DRAFT, "title": title, "oneOf": choice, "$defs": shared | own}
+    return json.dumps(whole, sort_keys=True)
 
 
 if __name__ == "__main__":  # for a new version: run python -m earlybird.schemas.release, commit the file
     for new in sorted(MESSAGES):
-        path = FOLDER / f"{new}.json"
-        if not path.exists():
-            path.write_text(text(new), encoding="utf-8")
-            print(f"released {path.name}")
+        for path, content in (
+            (FOLDER / f"{new}.json", text(new)),
+            (FOLDER / f"{new}.avsc", avro.text(avro.avro(json.loads(text(new))))),
+        ):
+            if not path.exists():
+                path.write_text(content, encoding="utf-8")
+                print(f"released {path.name}")

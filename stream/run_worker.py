@@ -12,6 +12,7 @@ from earlybird.stream.adapters.kafka_sink import KafkaSink
 from earlybird.stream.adapters.kafka_transactions import KafkaTransactions
 from earlybird.stream.adapters.memory import NoCache
 from earlybird.stream.adapters.redis import RedisCache
+from earlybird.stream.adapters.signal_framing import SignalFraming
 from earlybird.stream.config.settings import Settings
 from earlybird.stream.config.traces import trace_exporters
 from earlybird.stream.errors import SettingsError
@@ -76,6 +77,7 @@ def run_worker(
             metrics,
             make_inference=make_inference,
             tracer=tracer,
+            framing=SignalFraming.of_options(kafka.options, topics.signals, topics.signals_format),
         )
         health = HealthServer(
             http.host,

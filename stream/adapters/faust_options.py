@@ -6,6 +6,7 @@ from typing import Any
 
 from faust import SASLCredentials, SSLCredentials
 
+from earlybird.stream.adapters.credentials import PASSWORD_FILE
 from earlybird.stream.errors import SettingsError
 
 _MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
@@ -14,7 +15,7 @@ TRANSLATED = frozenset(
     {
         "security.protocol", "sasl.mechanism", "sasl.mechanisms", "sasl.username", "sasl.password", "ssl.ca.location",
         "ssl.certificate.location", "ssl.key.location", "ssl.key.password", "ssl.endpoint.identification.algorithm",
-        "enable.ssl.certificate.verification",
+        "enable.ssl.certificate.verification", PASSWORD_FILE,  # of the password, which was read
     }
 )  # fmt: skip
 

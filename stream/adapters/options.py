@@ -9,6 +9,9 @@ from earlybird.stream.config.client_options import KafkaOptions as KafkaOptions 
 from earlybird.stream.errors import SettingsError
 
 Options = dict[str, Any]
+SCHEMA_REGISTRY = "schema.registry."
+"""Beginning of the options that are a schema registry's, and not librdkafka's."""
+
 Protocol = Literal["classic", "consumer"]
 
 # Each of these decides whether records are lost, duplicated or misplaced.
@@ -49,7 +52,8 @@ def kafka_options(overrides: KafkaOptions) -> Options:
     """
     if taken := owned(overrides):
         raise SettingsError("Kafka options that cannot be passed through:\n  " + "\n  ".join(taken))
-    return credentials.resolved(overrides)
+    ours = {name: value for name, value in overrides.items() if not name.startswith(SCHEMA_REGISTRY)}
+    return credentials.resolved(ours)
 
 
 def owned(overrides: KafkaOptions) -> list[str]:

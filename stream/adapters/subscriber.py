@@ -16,6 +16,7 @@ from confluent_kafka import (
 
 from earlybird.stream.adapters.broker_requests import partitions_of
 from earlybird.stream.adapters.clients import ClientLog, close_consumer, open_consumer
+from earlybird.stream.adapters.framed_values import SignalValues
 from earlybird.stream.adapters.kafka import record_of
 from earlybird.stream.adapters.options import client_options
 from earlybird.stream.config.client_options import Endpoint
@@ -69,6 +70,7 @@ class Subscriber:
         self._given_up, self._deadline_s = given_up, time.monotonic() + timeout_s
         self._topics, self._start, self._group, self._revoked = tuple(topics), start, group, revoked
         self._log = ClientLog("subscriber", endpoint, group=group)
+        self._values = SignalValues.of(endpoint, given_up)
         settings = {
             "fetch.wait.max.ms": 100,
             "topic.metadata.refresh.interval.ms": 5000,
@@ -114,7 +116,7 @@ class Subscriber:
         messages = [] if first is None else self._consumer.consume(limit - 1, 0)
         if first is not None and _partition_of(first) not in self._left:  # else its next owner reads it
             messages = [first, *messages]
-        records = [record_of(message) for message in messages if not self._fault(message)]
+        records = [self._values.plain(record_of(message)) for message in messages if not self._fault(message)]
         if isinstance(self._start, int):  # create times may be out of order, and not every broker can search by time
             return [record for record in records if (record.timestamp_us or self._start) >= self._start]
         return records
@@ -173,6 +175,7 @@ class Subscriber:
 
     def close(self) -> None:
         """Leave the group and close the connections, within seconds whatever the broker does."""
+        self._values.close()
         close_consumer(self._consumer, "subscriber")
 
     def _open(self, topics: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicP
 
 from earlybird.stream.adapters.broker_requests import REQUEST_TIMEOUT_S, partitions_of, retried
 from earlybird.stream.adapters.clients import ClientLog, close_consumer, open_consumer
+from earlybird.stream.adapters.framed_values import SignalValues
 from earlybird.stream.adapters.kafka import record_of
 from earlybird.stream.adapters.options import client_options
 from earlybird.stream.config.client_options import Endpoint, KafkaEndpoint, KafkaOptions
@@ -38,7 +39,7 @@ class Tail:
         The end is that of now, not of the first poll. `read_committed` False shows records of open and aborted
         transactions. `options` are of this client alone. Raises SettingsError for options that users may not set.
         """
-        self._log = ClientLog("tail", endpoint)
+        self._log, self._values = ClientLog("tail", endpoint), SignalValues.of(endpoint)
         settings = {
             "fetch.wait.max.ms": 100,
             **client_options(KafkaEndpoint.of(endpoint, options)),
@@ -85,7 +86,7 @@ class Tail:
                 self._ends_seen[Partition(message.topic() or "", message.partition() or 0)] = message.offset() or 0
             elif error is not None and (error.fatal() or self._log.denies(error)):
                 raise self._log.refusal(error, message.topic())
-        return [record_of(message) for message in messages if message.error() is None]
+        return [self._values.plain(record_of(message)) for message in messages if message.error() is None]
 
     def ends(self) -> dict[Partition, int]:
         """Return every partition's current end offset from the broker; raises SourceError."""
@@ -104,4 +105,5 @@ class Tail:
         return all(max(at, self._ends_seen.get(partition, 0)) >= ends[partition] for partition, at in read.items())
 
     def close(self) -> None:
+        self._values.close()
         close_consumer(self._consumer, "tail")

@@ -22,6 +22,7 @@ from confluent_kafka.admin import OffsetSpec
 
 from earlybird.stream.adapters.broker_requests import REQUEST_TIMEOUT_S, partitions_of, retried
 from earlybird.stream.adapters.clients import ClientLog, close_consumer, open_consumer
+from earlybird.stream.adapters.framed_values import SignalValues
 from earlybird.stream.adapters.kafka import record_of
 from earlybird.stream.adapters.options import client_options
 from earlybird.stream.adapters.time_index import by_time, first_record, next_record
@@ -44,7 +45,7 @@ class TopicReader:
 
     def __init__(self, endpoint: Endpoint, starts: Mapping[Partition, int]) -> None:
         """Assign these starts; raises SettingsError for options that users may not set."""
-        self._log = ClientLog("reader", endpoint)
+        self._log, self._values = ClientLog("reader", endpoint), SignalValues.of(endpoint)
         self._consumer = _consumer(endpoint, self._log)
         self.at_end: dict[Partition, int] = {}  # the offset of the last end-of-partition event
         self._known = set(starts)
@@ -68,10 +69,7 @@ class TopicReader:
             self._log.error(error.args[0])
 
     def poll(self, timeout_ms: int, limit: int = 1_000) -> list[StampedRecord]:
-        """Return up to `limit` records as the broker sends them; empty on timeout.
-
-        Raises SourceError.
-        """
+        """Return up to `limit` records; empty on timeout. Raises SourceError."""
         first = self._consumer.poll(timeout_ms / 1000)
         self._log.raise_failure()
         if first is None:
@@ -87,12 +85,14 @@ class TopicReader:
         self._consumer.resume([TopicPartition(*partition) for partition in partitions])
 
     def close(self) -> None:
+        self._values.close()
         close_consumer(self._consumer, "reader")
 
     def _stamped(self, message: Message) -> StampedRecord | None:
         error = message.error()
         if error is None:
-            return StampedRecord(record_of(message), message.timestamp()[0] == TIMESTAMP_LOG_APPEND_TIME)
+            appended = message.timestamp()[0] == TIMESTAMP_LOG_APPEND_TIME
+            return StampedRecord(self._values.plain(record_of(message)), appended)
         if error.code() == KafkaError._PARTITION_EOF:
             topic, number, offset = message.topic(), message.partition(), message.offset()
             assert topic is not None and number is not None and offset is not None

@@ -143,7 +143,7 @@ def check_formats(settings: settings_module.Settings, topic: str | None) -> None
     """Raise FeedError for a topic that these settings read as a vendor's."""
     named = {TOPICS["news"], TOPICS["tweet"]} if topic is None else {topic}
     for raw in settings.topics.raw:
-        if raw.name in named and raw.format != registry.OWN:
+        if raw.name in named and raw.format not in registry.OURS:
             raise FeedError(f"{raw.name}: read in the format {raw.format} (topics.raw); name another one with --topic")
 
 

@@ -17,9 +17,12 @@ from collections.abc import Iterator, Mapping
 from rich.console import Console
 
 from earlybird.schemas.codec import DecodeError, decode
+from earlybird.schemas.framing import unframed
 from earlybird.schemas.rejection import Rejection
 from earlybird.schemas.signal import Signal
 from earlybird.schemas.symbols import canonical_symbol
+from earlybird.stream.adapters.framed_values import framed_topics
+from earlybird.stream.adapters.options import KafkaOptions
 from earlybird.stream.adapters.tail import Tail
 from earlybird.stream.commands.arguments import seconds
 from earlybird.stream.config.settings import Settings, add_config_option, load
@@ -62,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         for value, row in _shown(tail, settings, args):
             if args.json:
-                sys.stdout.write(json_line(value.decode("utf-8", "replace")) + "\n")
+                sys.stdout.write(json_line(unframed(value).decode("utf-8", "replace")) + "\n")
                 sys.stdout.flush()
             else:
                 console.print(line(row, width), soft_wrap=True)
@@ -74,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 def _shown(tail: Tail, settings: Settings, args: argparse.Namespace) -> Iterator[tuple[bytes, Row]]:
     """Yield rows with the bytes of their outcomes, until a limit is reached."""
     formats = {topic.name: topic.format for topic in settings.topics.raw}
-    joined = _Join(formats, settings.topics.dlq, wait=args.raw)
+    joined = _Join(formats, settings.topics.dlq, settings.kafka.options, wait=args.raw)
     shown, heard_s = 0, time.monotonic()
     while args.idle is None or time.monotonic() - heard_s < args.idle:
         records = tail.poll(200)
@@ -94,9 +97,10 @@ class _Join:
     Topics are read side by side, so an outcome may arrive before its record: with `wait` it is held back for a moment.
     """
 
-    def __init__(self, formats: Mapping[str, str], dlq: str, *, wait: bool) -> None:
+    def __init__(self, formats: Mapping[str, str], dlq: str, options: KafkaOptions, *, wait: bool) -> None:
         self._formats, self._dlq = formats, dlq
-        self._read = Reader(Limits(languages=()), topic_parsers(formats))
+        framed, frames = framed_topics(formats, options, patient=True)
+        self._read = Reader(Limits(languages=()), topic_parsers(formats), framed=framed, frames=frames)
         self._patience_s = _JOIN_S if wait else 0.0
         self._known: OrderedDict[Position, str] = OrderedDict()
         self._held: list[tuple[float, bytes, Signal | Rejection]] = []  # (arrival time, bytes, outcome)

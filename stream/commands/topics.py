@@ -2,12 +2,13 @@
 
   earlybird topics create --partitions 12 --replication 3
   earlybird topics create --views
-  earlybird topics create --register http://registry:8081
+  earlybird topics create --register
   earlybird topics show
 
 `create` makes missing topics and changes none; it waits 30 s for a broker, `show` 10 s. `signals` and raw topics in a
 vendor's format are created with the broker's append time. Raw topics that will receive history need retention.ms=-1
-(--keep-raw). --register also registers the released JSON Schemas in a schema registry, as TOPIC-value.
+(--keep-raw). --register also registers the released schemas in a schema registry, as TOPIC-value: Avro for signals if
+topics.signals_format says so, else JSON Schema. Raw topics of other formats than ours get none.
 """
 
 import argparse
@@ -21,10 +22,12 @@ from earlybird.schemas.raw import RawNews, RawTweet
 from earlybird.schemas.rejection import Rejection
 from earlybird.schemas.signal import Signal
 from earlybird.stream.adapters.retention import sender_dated
-from earlybird.stream.adapters.schema_registry import TopicSchema, register
+from earlybird.stream.adapters.schema_registry import URL, TopicSchema, register
+from earlybird.stream.adapters.signal_framing import KINDS
 from earlybird.stream.adapters.topics import Seen, Topic, create_topics, look_at, stage_topics
 from earlybird.stream.config.settings import Settings, add_config_option, load
-from earlybird.stream.feeds.registry import OWN
+from earlybird.stream.errors import SettingsError
+from earlybird.stream.feeds.registry import OURS, OWN
 from earlybird.stream.observability.logging import configure_logging
 from earlybird.stream.views.topics import views_topics
 
@@ -44,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--replication", type=int, default=1, help="copies of each partition (1)")
     parser.add_argument("--keep-raw", action="store_true", help="raw topics keep records for ever, back-dated ones too")
     parser.add_argument("--views", action="store_true", help="the topics of `earlybird views`, too")
-    parser.add_argument("--register", metavar="URL", help="a schema registry that gets the JSON Schemas of the topics")
+    about = "register the topics' schemas in this schema registry (default: kafka.options.schema.registry.url)"
+    parser.add_argument("--register", nargs="?", const="", metavar="URL", help=about)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
 
 
@@ -67,13 +71,17 @@ def _create(settings: Settings, args: argparse.Namespace) -> int:
     )
     if args.views:
         topics += views_topics(settings.views, args.partitions)
-    vendors = {topic.name for topic in names.raw if topic.format != OWN}
+    vendors = {topic.name for topic in names.raw if topic.format not in OURS}
     stamped = {"message.timestamp.type": "LogAppendTime"}  # it becomes their items' ingest time
     topics = [_with(topic, stamped) if topic.name in vendors else topic for topic in topics]
     if args.keep_raw:
         topics = [_with(topic, {"retention.ms": "-1"}) if topic.name in raw else topic for topic in topics]
-    done = create_topics(settings.kafka.endpoint, topics, timeout_s=_CREATED_S)
-    ids = {} if args.register is None else register(args.register, _schemas(settings))
+    kafka = settings.kafka
+    options = kafka.options | ({URL: args.register} if args.register else {})
+    if args.register == "" and URL not in options:
+        raise SettingsError(f"--register: a URL, or kafka.options.{URL} required")
+    done = create_topics(kafka.endpoint, topics, timeout_s=_CREATED_S)
+    ids = {} if args.register is None else register(options, _schemas(settings))
     if args.json:
         rows = [{"name": made.topic.name, "outcome": made.outcome, "partitions": made.partitions} for made in done]
         print(json.dumps({"topics": rows} | ({"schemas": ids} if args.register else {})))
@@ -88,11 +96,12 @@ def _create(settings: Settings, args: argparse.Namespace) -> int:
 def _schemas(settings: Settings) -> list[TopicSchema]:
     """Return the schemas of topics in our formats; all but raw ones are ours."""
     topics, raw = settings.topics, release.union("RawItem", RawNews, RawTweet)
+    kind, suffix = KINDS.get(topics.signals_format, KINDS["json-schema"])
     return [
         *(TopicSchema(topic.name, raw) for topic in topics.raw if topic.format == OWN),
-        TopicSchema(topics.signals, release.latest(Signal), ours=True),
-        TopicSchema(topics.control, release.union("Control", Heartbeat, ReplayComplete), ours=True),
-        TopicSchema(topics.dlq, release.latest(Rejection), ours=True),
+        TopicSchema(topics.signals, release.latest(Signal, suffix), "FORWARD", kind),
+        TopicSchema(topics.control, release.union("Control", Heartbeat, ReplayComplete), "FORWARD"),
+        TopicSchema(topics.dlq, release.latest(Rejection), "NONE"),  # a version may add reasons
     ]
 
 

@@ -1,6 +1,6 @@
 """Settings of the topics: names, and the format of the raw ones."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -20,10 +20,15 @@ class Topics(Group):
     raw: tuple[RawTopic, ...] = Field(
         default=(RawTopic(name="news.raw"), RawTopic(name="tweets.raw")),
         min_length=1,
-        description="raw topics to consume, each with the format of its records: earlybird, or a vendor's "
-        "(alpaca, benzinga, ...)",
+        description="raw topics to consume, each with the format of its records: earlybird, "
+        "schema-registry (ours in a registry's frame, as JSON or Avro), or a vendor's (alpaca, benzinga, ...)",
     )
     signals: TopicName = Field(default="signals", description="topic of the signals")
+    signals_format: Literal["json", "json-schema", "avro"] = Field(
+        default="json",
+        description="json, or in a schema registry's frame: json-schema, avro; "
+        "kafka.options.schema.registry.url names it",
+    )
     control: TopicName = Field(default="signals.control", description="topic of the heartbeats")
     dlq: TopicName = Field(default="raw.dlq", description="topic of the dead letters")
 

@@ -50,9 +50,9 @@ def _redis(url: str) -> str:
 
 
 def _format(name: str) -> str:
-    if name != registry.OWN and name not in registry.names():
-        raise ValueError(f"one of {', '.join([registry.OWN, *registry.names()])} required")
-    if name != registry.OWN:
+    if name not in (*registry.OURS, *registry.names()):
+        raise ValueError(f"one of {', '.join([*registry.OURS, *registry.names()])} required")
+    if name not in registry.OURS:
         registry.parser(name)  # so that a broken entry point is a fault of the settings
     return name
 

@@ -5,7 +5,7 @@ that is the record's timestamp at the broker: the append time of a topic with Lo
 producer set.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from earlybird.schemas.framing import unframed
 from earlybird.schemas.raw import RawNews, RawTweet
 from earlybird.schemas.rejection import Reason
 from earlybird.stream.feeds.base import Parsed, Parser, Refused, Skipped
+from earlybird.stream.frames import FrameReader, UnreadableFrame
 from earlybird.stream.parsing.records import (
     Deletion,
     Element,
@@ -30,6 +31,8 @@ from earlybird.stream.parsing.records import (
 from earlybird.stream.ports import Position, Record
 from earlybird.stream.timeline.instants import plausible_us
 
+_TIMES = {"ingested_us", "ingested_origin", "updated_us", "action"}
+
 
 @dataclass(frozen=True, slots=True)
 class Reader:
@@ -38,6 +41,8 @@ class Reader:
     limits: Limits
     parsers: Mapping[str, Parser] = field(default_factory=dict)  # by topic
     link: Link = unlinked
+    framed: Collection[str] = ()  # topics in a registry's frame
+    frames: FrameReader | None = None  # reads these
 
     def __call__(self, record: Record) -> list[Element | Skip]:
         """Parse one record into elements, at least one, in order.
@@ -45,6 +50,8 @@ class Reader:
         A null record is a delete in every format.
         """
         parser = self.parsers.get(record.topic)
+        if record.topic in self.framed and record.value is not None:
+            return self._framed(record)
         if parser is None or record.value is None:
             return [*read(record, self.limits, self.link)]
         if (refused := too_large(record, self.limits)) is not None:
@@ -64,15 +71,31 @@ class Reader:
         places = (replace(position, index=index) for index in range(len(results)))
         return [self._element(parsed, place, unkeyed) for parsed, place in zip(results, places, strict=True)]
 
+    def ready(self, record: Record) -> bool:
+        """Return whether the record can be read now; False while a schema registry is awaited."""
+        return self.frames is None or record.topic not in self.framed or self.frames.ready(record)
+
     def times(self, record: Record) -> list[dict[str, Any]] | None:
         """Return the times of a record's items, None for our own format.
 
         See timeline.availability.
         """
-        if record.topic not in self.parsers:
+        framed = record.topic in self.framed
+        if record.topic not in self.parsers and not framed:
             return None
         items = [element.item for element in self(record) if isinstance(element, Readable | Deletion) and element.item]
+        if framed:  # these say themselves when they were ingested
+            return [item.model_dump(include=_TIMES) for item in items]
         return [{"updated_us": item.updated_us, "action": item.action} for item in items]
+
+    def _framed(self, record: Record) -> list[Element | Skip]:
+        assert self.frames is not None, "a framed topic without a registry. This is a bug."
+        if (refused := too_large(record, self.limits)) is not None:
+            return [refused]
+        try:
+            return [*read(replace(record, value=self.frames.to_json(record)), self.limits, self.link)]
+        except UnreadableFrame as error:
+            return [refused_record(record, Reason.MALFORMED, str(error))]
 
     def _element(self, parsed: Parsed, position: Position, record: Record) -> Element | Skip:
         match parsed.result:

@@ -18,6 +18,10 @@ GROUP = "earlybird.feeds"
 OWN = "earlybird"
 """Name of our own format, which has no parser here: see stream.parsing.records."""
 
+FRAMED = "schema-registry"
+"""Name of our own format in a schema registry's frame, as JSON or Avro; it has no parser here either."""
+OURS = (OWN, FRAMED)
+
 _BUILT_IN: Mapping[str, str] = {
     "alpaca": "alpaca:parse",
     "benzinga": "benzinga:parse",
@@ -56,8 +60,8 @@ def parser(name: str) -> Parser:
 
 
 def topic_parsers(formats: Mapping[str, str]) -> dict[str, Parser]:
-    """Return the parsers of topics; those of our own format have none."""
-    return {topic: parser(name) for topic, name in formats.items() if name != OWN}
+    """Return the parsers of topics; those of our own formats have none."""
+    return {topic: parser(name) for topic, name in formats.items() if name not in OURS}
 
 
 def feed_parser(name: str) -> FeedParser:

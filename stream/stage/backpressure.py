@@ -24,7 +24,7 @@ class Backpressure:
 
     def room(self, in_flight: int) -> int:
         """Return how many records to poll for; 0: not now, and the group was served."""
-        if self._offsets.suspects:
+        if self._offsets.suspects and in_flight < self._budget.max_in_flight:
             return self._room_for_a_suspect(in_flight)
         if not self._has_room(in_flight):
             return 0

@@ -21,7 +21,15 @@ log = structlog.get_logger(__name__)
 Read = Callable[[Record], list[Element | Skip]]
 """Function from a record to its elements, at least one."""
 
+Ready = Callable[[Record], bool]
+"""Function that tells whether a record can be read now. A record that cannot holds up those behind it."""
+
 MOST_BYTES = 1_048_576  # of records per turn of the loop, so that no turn takes long
+
+
+def always_ready(_: Record) -> bool:
+    """Return True; the Ready of a stage without a schema registry."""
+    return True
 
 
 class GuardedParser:
@@ -30,14 +38,19 @@ class GuardedParser:
     Not thread-safe: consumer thread only.
     """
 
-    def __init__(self, encoder: TextEncoder, read: Read) -> None:
-        self._encoder, self._read = encoder, read
+    def __init__(self, encoder: TextEncoder, read: Read, ready: Ready = always_ready) -> None:
+        self._encoder, self._read, self._ready = encoder, read, ready
         self._unread: deque[Record] = deque()
 
     @property
     def unread(self) -> int:
         """Number of records that wait for `take`."""
         return len(self._unread)
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the next record cannot be read yet."""
+        return bool(self._unread) and not self._ready(self._unread[0])
 
     def add(self, records: Sequence[Record]) -> None:
         """Queue consumed records."""
@@ -46,12 +59,12 @@ class GuardedParser:
     def take(self, room: int, entries_of: Callable[[Record], list[Entry]]) -> list[Entry]:
         """Return entries of the next records, about `room` of them.
 
-        Reads at least one record, and stops once there are `room` entries or 1 MiB was read. There may be more entries
-        than `room`: one record may hold thousands of elements.
+        Reads at least one record, and stops once there are `room` entries, 1 MiB was read or the next is blocked. There
+        may be more entries than `room`: one record may hold thousands of elements.
         """
         entries: list[Entry] = []
         size = 0
-        while self._unread and (not size or (len(entries) < room and size < MOST_BYTES)):
+        while self._unread and (not size or (len(entries) < room and size < MOST_BYTES)) and not self.blocked:
             record = self._unread.popleft()
             size += max(1, len(record.value or b""))
             entries += entries_of(record)

@@ -27,7 +27,7 @@ from earlybird.stream.stage.budget import Budget
 from earlybird.stream.stage.commits import Commits, OffsetCommits
 from earlybird.stream.stage.deadlines import ClockLateness, LatenessPolicy
 from earlybird.stream.stage.duplicates import Deduplicator
-from earlybird.stream.stage.guarded_parser import GuardedParser, Read, waits_since
+from earlybird.stream.stage.guarded_parser import GuardedParser, Read, Ready, always_ready, waits_since
 from earlybird.stream.stage.messages import (
     Entries,
     Entry,
@@ -64,9 +64,10 @@ class Pipeline:
         lateness: LatenessPolicy | None = None,
         *,
         transactional: bool = False,
+        ready: Ready = always_ready,
     ) -> None:
-        """Create it. `transactional`: the publisher's sink is a TransactionalSink."""
-        self._source, self._parser, self._duplicates = source, GuardedParser(encoder, read), duplicates
+        """Create it. `transactional`: the publisher's sink is a TransactionalSink. `ready`: see GuardedParser."""
+        self._source, self._parser, self._duplicates = source, GuardedParser(encoder, read, ready), duplicates
         self._inference, self._publish, self._finished = inference, publish, finished
         self._clock, self._metrics, self._budget = clock, metrics, budget
         self._lateness = lateness or ClockLateness()
@@ -99,7 +100,7 @@ class Pipeline:
     def run_once(self) -> None:
         """Run one turn: settle finished entries, read new records, and commit when due."""
         self._collect_finished(0.0)
-        full = self._commits.behind and not self.offsets.suspects
+        full = (self._commits.behind and not self.offsets.suspects) or self._parser.blocked
         if room := self._backpressure.room(self._budget.max_in_flight if full else self.in_flight):
             self._poll_records(room)
         else:
@@ -222,7 +223,8 @@ class Pipeline:
 
     def assigned(self, committed: Mapping[Partition, Commit | None]) -> None:
         """Begin these at their committed offsets."""
-        while self._parser.unread and not set(self.offsets.partitions()).isdisjoint(committed):
+        ours = not set(self.offsets.partitions()).isdisjoint(committed)
+        while ours and self._parser.unread and not self._parser.blocked:
             self._admit_next(self._budget.batch)  # records before a new beginning, which the broker may no longer have
         # Wait for acknowledgements of partitions lost before, so that their outcomes are not published again.
         self._collect_until(lambda: not self._awaiting_acks(committed), self._budget.acknowledge_timeout_ms)

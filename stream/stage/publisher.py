@@ -8,6 +8,7 @@ corrects. An outcome that is too large for its topic is replaced by a smaller on
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import cast
 
@@ -16,6 +17,7 @@ import structlog
 from earlybird.schemas.codec import encode
 from earlybird.schemas.rejection import Rejection
 from earlybird.stream.errors import RecordTooLarge
+from earlybird.stream.frames import FrameWriter
 from earlybird.stream.observability.logging import failure
 from earlybird.stream.observability.metrics import Metrics
 from earlybird.stream.ports import Clock, Outgoing, Partition, Sink
@@ -65,12 +67,13 @@ class Publisher:
         clock: Clock,
         metrics: Metrics,
         spans: Spans | None = None,
+        framing: FrameWriter | None = None,
     ) -> None:
         self.inbox: SimpleQueue[ToPublisher] = SimpleQueue()
         self.finished: SimpleQueue[FromPublisher] = SimpleQueue()
         self._sink, self._control_topic = sink, control_topic
         self._records = OutcomeRecords(origin, clock, sink.largest)
-        self._metrics, self._spans = metrics, spans
+        self._metrics, self._spans, self._framing = metrics, spans, framing
         self._answers: dict[int, Answer] = {}  # by ticket, until the consumer forgets it
         self._waiting: dict[int, list[Entry]] = {}  # ticket -> entries without an answer
         self._transactions = TransactionSteps(sink, self.finished.put) if isinstance(sink, TransactionalSink) else None
@@ -200,6 +203,8 @@ class Publisher:
             self._send(record, entry)
 
     def _send(self, record: Outgoing, entry: Entry | None = None) -> None:
+        if self._framing is not None and record.topic == self._framing.topic and record.value is not None:
+            record = replace(record, value=self._framing.framed(record.value))
         try:
             self._sink.send(record, entry)
         except RecordTooLarge as refused:

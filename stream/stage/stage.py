@@ -14,9 +14,11 @@ from opentelemetry.trace import Tracer
 from earlybird.engine.runtime import tune_interpreter
 from earlybird.engine.text.encoder import TextEncoder
 from earlybird.engine.text.tokenizer import duplicate_key
+from earlybird.stream.adapters.framed_values import framed_topics
 from earlybird.stream.config.settings import Settings
 from earlybird.stream.feeds.reader import Reader
 from earlybird.stream.feeds.registry import topic_parsers
+from earlybird.stream.frames import FrameWriter
 from earlybird.stream.linking.load import load_linker
 from earlybird.stream.observability.figures import Values
 from earlybird.stream.observability.health import Readiness
@@ -93,23 +95,25 @@ class Stage:
         lateness: LatenessPolicy | None = None,
         make_inference: InferenceFactory | None = None,
         tracer: Tracer | None = None,
+        framing: FrameWriter | None = None,
     ) -> None:
         """Create it. `lateness` and `make_inference` replace the defaults.
 
         `lateness` replaces the clock-based policy (replay); `make_inference` replaces the engine threads (tests,
-        consumer processes). With a `tracer` each text gets a span. Raises SettingsError for a table of symbols that
-        cannot be used.
+        consumer processes). With a `tracer` each text gets a span, with `framing` each signal its frame. Raises
+        SettingsError for a table of symbols or a schema registry that cannot be used.
         """
         self.worker = worker_name()
         self._source, self._sink, self._cache = source, sink, cache
         # Loaded here, so that each process stamps the table that it uses.
         self._linker = load_linker(settings.symbols)
         origin = replace(origin, symbol_table=None if self._linker is None else self._linker.hash)
-        read = reader_of(settings, engine.languages)
+        read = reader_of(settings, engine.languages, patient=False)
         if self._linker is not None:
             read = replace(read, link=self._linker.linked)
         spans = None if tracer is None else Spans(tracer, clock, settings.group)
-        self._publisher = Publisher(sink, origin, settings.topics.control, clock, metrics, spans)
+        self._publisher = Publisher(sink, origin, settings.topics.control, clock, metrics, spans, framing)
+        self._frames, self._framing = read.frames, framing
         publish = self._publisher.inbox.put
         if make_inference is None:
             assert isinstance(engine, EngineBackend), f"nothing computes, was {engine!r}. This is a bug."
@@ -141,6 +145,7 @@ class Stage:
             _budget(settings),
             lateness or _lateness(settings),
             transactional=isinstance(sink, TransactionalSink),
+            ready=read.ready if framing is None else lambda record: framing.ready() and read.ready(record),
         )
         interval_ms = settings.timing.heartbeat_interval_ms
         self._max_in_flight = settings.limits.max_in_flight
@@ -163,6 +168,9 @@ class Stage:
             self._publisher.inbox.put(Stop())
             publisher.join(timeout=SHUTDOWN_GRACE_S)
             self._sink.close()
+            for part in (self._frames, self._framing):
+                if part is not None:
+                    part.close()
 
     def watched(self, stop: threading.Event, end_s: float) -> Watchdog:
         """Return the watchdog that ends this process if it hangs or stops too late.
@@ -199,6 +207,7 @@ class Stage:
         waiting = ["broker"] if brokers == 0 else []  # None: unknown so far
         waiting += [] if self._source.member else ["assignment"]
         waiting += [*self._sink.awaited, *self._stalled()]
+        waiting += sorted({part.awaited for part in (self._frames, self._framing) if part is not None} - {""})
         degraded = ["redis"] if not getattr(self._cache, "available", True) else []
         degraded += [f"topic {topic}" for topic in sorted(getattr(self._source, "missing_topics", ()))]
         degraded += ["redis writes"] if not getattr(self._cache, "writable", True) else []
@@ -229,15 +238,20 @@ def _figures_of(name: str, client: object, *counters: str) -> Values:
     return {f"{name}.{key}": value for key, value in values.items()}
 
 
-def reader_of(settings: Settings, languages: Sequence[str] = ()) -> Reader:
-    """Build the reader of the raw topics, for a model that reads these languages."""
+def reader_of(settings: Settings, languages: Sequence[str] = (), *, patient: bool = True) -> Reader:
+    """Build the reader of the raw topics, for a model that reads these languages.
+
+    `patient`: it waits for a schema registry that is away, instead of being not `ready`. Raises SettingsError.
+    """
     age_s = settings.limits.max_age_s
     limits = Limits(
         max_record_bytes=settings.limits.max_record_bytes,
         max_age_us=None if age_s is None else round(age_s * 1_000_000),
         languages=tuple(languages),
     )
-    return Reader(limits, topic_parsers({topic.name: topic.format for topic in settings.topics.raw}))
+    formats = {topic.name: topic.format for topic in settings.topics.raw}
+    framed, frames = framed_topics(formats, settings.kafka.options, patient=patient)
+    return Reader(limits, topic_parsers(formats), framed=framed, frames=frames)
 
 
 def _lateness(settings: Settings) -> ClockLateness:

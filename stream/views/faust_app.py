@@ -9,6 +9,7 @@ Faust gives the group, the assignment and the restoring of tables. Tables are pl
 whose values cannot be taken back; and Faust's own routing of keys would hash a key in its JSON form.
 """
 
+import asyncio
 import io
 import logging
 import tempfile
@@ -25,6 +26,7 @@ from earlybird.schemas.signal import Signal
 from earlybird.stream.adapters.clock import SystemClock
 from earlybird.stream.adapters.faust_changes import committed, drop_nothing, keep_queues, pass_gap, watch_heartbeats
 from earlybird.stream.adapters.faust_options import broker_urls, credentials
+from earlybird.stream.adapters.framed_values import SignalValues
 from earlybird.stream.config.settings import Settings
 from earlybird.stream.ports import Record
 from earlybird.stream.timeline.availability import available_us
@@ -84,6 +86,7 @@ class Topology:
 
     def __init__(self, app: Any, settings: Settings, state: State) -> None:
         self._app, self._settings, self._state, self._clock = app, settings, state, SystemClock()
+        self._values = SignalValues.of(settings.kafka.endpoint, lambda: bool(app.should_stop))
         self._continuity = Continuity()
         self._fan_out_acks, self._gather_acks = Acks(self._failed), Acks(self._failed)
         raw = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw", "value_serializer": "raw"}
@@ -146,8 +149,10 @@ class Topology:
         state = self._state
         if record.value is None:
             return []
+        if record.value[:1] != b"{":  # in a frame: a schema registry may have to be asked, and waited for
+            record = await asyncio.to_thread(self._values.plain, record)
         try:
-            signal = decode(Signal, record.value)
+            signal = decode(Signal, record.value or b"")
         except DecodeError as error:
             state.counters.unreadable += 1
             log.warning("signal.unreadable", place=f"{record.topic}/{record.partition}@{record.offset}", why=str(error))

@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 
+from apicurio import Apicurio, RegistryUnavailable
 from earlybird.stream.adapters.embedded import CLIENT_OPTIONS, EmbeddedBroker
 from earlybird.stream.adapters.kafka import KafkaSource
 from earlybird.stream.adapters.kafka_sink import KafkaSink
 from earlybird.stream.adapters.topics import Topic, create_topics
 from earlybird.stream.config.client_options import KafkaEndpoint
 from earlybird.stream.ports import Commit, Outgoing, Partition, Record
+from secured import Secured
+from secured import start as start_secured
 
 PATIENCE_S = 60.0  # how long a test waits before it says that something never came
 
@@ -164,3 +167,22 @@ def own_broker(new_kafka: Callable[[], Any], unique: Callable[[str], str]) -> It
     for member in broker.members:
         member.source.close()
     server.stop()
+
+
+@pytest.fixture(scope="module")
+def secured(new_kafka: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    """A broker behind TLS and SCRAM with one user."""
+    secured = start_secured(new_kafka, tmp_path_factory.mktemp("secured"))
+    yield secured
+    secured.kafka.stop()
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Apicurio]:
+    """A schema registry that all tests share: use topics from `unique`, and leave it running."""
+    try:
+        running = Apicurio(tmp_path_factory.mktemp("registry")).start()
+    except RegistryUnavailable as error:
+        pytest.skip(f"NO REGISTRY: {error}")
+    yield running
+    running.close()

@@ -2,9 +2,10 @@
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +56,78 @@ def test_what_is_mounted_exists_and_workers_may_drain(services: dict[str, Any]) 
     config = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
     targets = config["scrape_configs"][0]["static_configs"][0]["targets"]
     assert targets == [f"{name}:9464" for name in WORKERS]
-    assert (FOLDER / services["grafana"]["volumes"][1].split(":")[0]).name == "earlybird.json"
+
+
+def test_grafana_finds_prometheus_and_the_dashboard(services: dict[str, Any]) -> None:
+    """Its files of provisioning name the service, its port, and the folder into which the dashboard is mounted."""
+    folder = ROOT / "deploy" / "grafana" / "provisioning"
+    files = {path.parent.name: yaml.safe_load(path.read_text(encoding="utf-8")) for path in folder.rglob("*.yaml")}
+    assert {name: each["apiVersion"] for name, each in files.items()} == {"datasources": 1, "dashboards": 1}
+    (source,), (provider,) = files["datasources"]["datasources"], files["dashboards"]["providers"]
+    assert (source["type"], source["isDefault"]) == ("prometheus", True)
+    host, _, port = source["url"].removeprefix("http://").partition(":")
+    assert host in services and services[host]["ports"] == [f"127.0.0.1:{port}:{port}"]
+    grafana = services["grafana"]
+    mounted = dict(volume.split(":")[:2] for volume in grafana["volumes"])
+    assert mounted["../grafana/provisioning"] == "/etc/grafana/provisioning"
+    place = Path(mounted["../grafana/earlybird.json"])
+    assert str(place.parent) == provider["options"]["path"] and provider["type"] == "file"
+    assert grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] == str(place)
+    board = json.loads((ROOT / "deploy" / "grafana" / "earlybird.json").read_text(encoding="utf-8"))
+    variables = {variable["name"]: variable for variable in board["templating"]["list"]}
+    assert variables["source"]["query"] == source["type"]  # the dashboard takes the default one of this type
+    uids = {panel["datasource"]["uid"] for panel in board["panels"] if panel.get("datasource")}
+    assert uids <= {"$source", "${source}"}, uids
+
+
+class Prometheus:
+    """The service's command and files; only addresses and folders are this machine's."""
+
+    def __init__(self, program: str, service: dict[str, Any], targets: list[str], home: Path) -> None:
+        from kafka_node import free_port
+
+        shutil.copytree(ROOT / "deploy" / "prometheus", home / "etc")
+        config = home / "etc" / "prometheus.yml"
+        services = ", ".join(f"{name}:9464" for name in WORKERS)
+        text = config.read_text(encoding="utf-8")
+        assert services in text
+        config.write_text(text.replace(services, ", ".join(targets)), encoding="utf-8")
+        places = {"/etc/prometheus": str(home / "etc"), "=/prometheus": f"={home / 'data'}"}
+        words: list[str] = list(service["command"])
+        for place, here in places.items():
+            words = [word.replace(place, here) for word in words]
+        self.address = f"127.0.0.1:{free_port()}"
+        self._log = (home / "prometheus.log").open("wb")
+        command = [program, *words, f"--web.listen-address={self.address}"]
+        self._process = subprocess.Popen(command, stdout=self._log, stderr=self._log)
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait(30)
+        self._log.close()
+
+
+@pytest.fixture
+def prometheus(
+    tool: Callable[[str], str], services: dict[str, Any], tmp_path: Path
+) -> Iterator[Callable[[list[str]], str]]:
+    """Starts the service on these targets; its address."""
+    started: list[Prometheus] = []
+
+    def start(targets: list[str]) -> str:
+        started.append(Prometheus(tool("prometheus"), services["prometheus"], targets, tmp_path))
+        return started[-1].address
+
+    yield start
+    for each in started:
+        each.close()
 
 
 @pytest.mark.timeout(400)
 def test_the_same_commands_and_settings_serve(
     services: dict[str, Any],
+    prometheus: Callable[[list[str]], str],
+    rules: dict[str, Any],
     new_kafka: Callable[..., Any],
     start_stage: Callable[..., Any],
     environment: dict[str, str],
@@ -68,7 +135,7 @@ def test_the_same_commands_and_settings_serve(
     get: Any,
     until: Any,
 ) -> None:
-    """On a real Kafka with the service's options and a real Valkey; only addresses are this machine's."""
+    """On a real Kafka, a real Valkey and a real Prometheus with their services' options; only addresses differ."""
     from kafka_node import free_port
 
     options = {
@@ -106,4 +173,19 @@ def test_the_same_commands_and_settings_serve(
         until(lambda: all(of(url, "earlybird_unfinished_texts") == 0 for url in urls), "all acknowledged")
         assert all(of(url, "earlybird_cache_up") == 1 for url in urls)
         assert sum(of(url, "earlybird_dedup_hits_total") for url in urls) > 0  # 50 different headlines
+        address = prometheus([url.removeprefix("http://") for url in urls])
+
+        def ask(path: str) -> Any:
+            try:
+                return json.loads(get(f"http://{address}/api/v1/{path}"))["data"]
+            except OSError:  # it starts
+                return {"result": [], "groups": []}
+
+        def counted() -> dict[str, float]:
+            found = ask("query?query=earlybird_texts_consumed_total%7Bjob%3D%22earlybird%22%7D")["result"]
+            return {one["metric"]["instance"]: float(one["value"][1]) for one in found}
+
+        until(lambda: len(counted()) == 2, "two targets")
+        assert {rule["name"] for group in ask("rules")["groups"] for rule in group["rules"]} == set(rules)
+        assert not [alert for alert in ask("alerts")["alerts"] if alert["state"] == "firing"]
         assert [stage.end() for stage in stages.values()] == [0, 0]

@@ -165,3 +165,25 @@ def test_the_stage_runs_in_the_cpu_image(images: Images, publish: Any, get: Any,
         finally:
             stage.kill()
             stage.wait()
+
+
+@pytest.mark.image
+@pytest.mark.timeout(3_600)
+def test_the_gpu_image_has_cuda_and_names_a_missing_gpu(images: Images) -> None:
+    """Its torch is a CUDA build, and asks for a GPU unless it is told otherwise."""
+    config = images.built("gpu")
+    root, environment = images.mounted("gpu"), variables(config)
+    assert environment["EARLYBIRD_ENGINE__DEVICE"] == "cuda"
+
+    def ran(command: list[str], **changed: str) -> "subprocess.CompletedProcess[str]":
+        inside = confined(root, config, command)
+        return subprocess.run(inside, env=environment | changed, capture_output=True, text=True, check=False)
+
+    built = ran(["python3", "-c", "import torch; print(torch.version.cuda, torch.cuda.is_available())"])
+    cuda, _, available = built.stdout.strip().partition(" ")
+    assert cuda[:1].isdigit(), built.stdout + built.stderr
+    if available == "False":
+        without = ran([*config["Entrypoint"], "config", "check"])
+        assert without.returncode == 2 and "cuda" in without.stderr, without.stderr
+    on_cpu = ran([*config["Entrypoint"], "classify", "Norvex lifts its outlook"], EARLYBIRD_ENGINE__DEVICE="cpu")
+    assert on_cpu.returncode == 0 and '"label"' in on_cpu.stdout, on_cpu.stderr

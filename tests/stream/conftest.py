@@ -110,6 +110,7 @@ class World:
             device=engine.device,
             code_version="test",
         )
+        read = read or Reader(Limits())
         self.metrics = metrics = Metrics(engine.max_layers)
         origin = Origin(model, engine.max_layers, engine.calibrated, rungs=engine.rungs)
         spans = None if tracer is None else Spans(tracer, self.clock, "earlybird")
@@ -137,9 +138,10 @@ class World:
             self.publisher.finished,
             self.clock,
             metrics,
-            read or Reader(Limits()),
+            read,
             budget or Budget(commit_interval_ms=0, revoke_timeout_ms=1, acknowledge_timeout_ms=1),
             lateness,
+            ready=read.ready,
         )
         self.source.subscribe(self.pipeline)
 

@@ -1,24 +1,13 @@
 """A broker behind TLS and SCRAM, with the settings as README and the pages name them."""
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from confluent_kafka.admin import (
-    AclBinding,
-    AclOperation,
-    AclPermissionType,
-    AdminClient,
-    ResourcePatternType,
     ResourceType,
-    ScramCredentialInfo,
-    ScramMechanism,
-    UserScramCredentialUpsertion,
 )
 
 from earlybird.stream.adapters.kafka_sink import KafkaSink
@@ -27,91 +16,14 @@ from earlybird.stream.adapters.topics import Topic, create_topics
 from earlybird.stream.client import Signals
 from earlybird.stream.errors import SourceError
 from earlybird.stream.ports import Outgoing
+from secured import PASSWORD, Secured
 
 pytestmark = pytest.mark.broker
 
-PASSWORD = "correct horse"
 ITEM = {
     "item_key": "wire:1", "source": "wire", "source_item_id": "1", "item_type": "news",
     "ingested_us": 1_770_000_000_000_000, "headline": "Acme wins the order of the year",
 }  # fmt: skip
-LISTENERS = {
-    "listeners": "PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controller_port},SECURED://127.0.0.1:%d",
-    "advertised.listeners": "PLAINTEXT://127.0.0.1:${port},SECURED://127.0.0.1:%d",
-    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURED:SASL_SSL",
-    "listener.name.secured.sasl.enabled.mechanisms": "SCRAM-SHA-512",
-    "listener.name.secured.scram-sha-512.sasl.jaas.config": (
-        "org.apache.kafka.common.security.scram.ScramLoginModule required;"
-    ),
-    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-    "super.users": "User:ANONYMOUS",
-    "allow.everyone.if.no.acl.found": "true",
-    "listener.name.secured.ssl.keystore.password": "changeit",
-    "listener.name.secured.ssl.keystore.type": "PKCS12",
-}
-
-
-class Secured:
-    """The broker's guarded door, and what a user writes to pass it."""
-
-    def __init__(self, kafka: Any, port: int, folder: Path) -> None:
-        self.kafka, self.address = kafka, f"localhost:{port}"
-        self.folder = folder
-        (folder / "password").write_text(PASSWORD + "\n")
-
-    def environment(self, **changed: str) -> dict[str, str]:
-        """As the README's first deployment."""
-        names = {
-            "KAFKA__BOOTSTRAP_SERVERS": self.address,
-            "KAFKA__OPTIONS__SECURITY_PROTOCOL": "SASL_SSL",
-            "KAFKA__OPTIONS__SASL_MECHANISM": "SCRAM-SHA-512",
-            "KAFKA__OPTIONS__SASL_USERNAME": "earlybird",
-            "KAFKA__OPTIONS__SASL_PASSWORD_FILE": str(self.folder / "password"),
-            "KAFKA__OPTIONS__SSL_CA_LOCATION": str(self.folder / "ca.pem"),
-        }
-        return names | changed
-
-    def reserve(self, kind: ResourceType, name: str) -> None:
-        """A topic or a group for nobody but its owner, whom we are not."""
-        rule = (ResourcePatternType.LITERAL, "User:owner", "*", AclOperation.ALL, AclPermissionType.ALLOW)
-        admin = AdminClient({"bootstrap.servers": self.kafka.bootstrap_servers})
-        for answer in admin.create_acls([AclBinding(kind, name, *rule)]).values():
-            answer.result()
-
-    def let_in(self, user: str, password: str) -> None:
-        """A user with this password, or this password in place of the former."""
-        info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
-        admin = AdminClient({"bootstrap.servers": self.kafka.bootstrap_servers})
-        change = UserScramCredentialUpsertion(user, info, password.encode())
-        for answer in admin.alter_user_scram_credentials([change]).values():
-            answer.result()
-
-    def command(self, *words: str, **changed: str) -> "subprocess.CompletedProcess[str]":
-        """`earlybird WORDS` under that environment."""
-        names = {f"EARLYBIRD_{name}": value for name, value in self.environment(**changed).items()}
-        command = [sys.executable, "-m", "earlybird.stream.cli", *words]
-        return subprocess.run(command, env=os.environ | names, capture_output=True, text=True, timeout=60)
-
-
-@pytest.fixture(scope="module")
-def secured(new_kafka: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
-    """A broker with a certificate of its own making and one user."""
-    from kafka_node import free_port
-
-    folder, port = tmp_path_factory.mktemp("secured"), free_port()
-    store = folder / "broker.p12"
-    common = ["-keystore", str(store), "-storepass", "changeit", "-alias", "broker"]
-    subject = ["-dname", "CN=localhost", "-ext", "SAN=dns:localhost,ip:127.0.0.1", "-validity", "2"]
-    made = ["keytool", "-genkeypair", "-keyalg", "EC", "-storetype", "PKCS12", *common, *subject]
-    subprocess.run(made, check=True, capture_output=True)
-    shown = subprocess.run(["keytool", "-exportcert", "-rfc", *common], check=True, capture_output=True, text=True)
-    (folder / "ca.pem").write_text(shown.stdout)
-    options = {name: value.replace("%d", str(port)) for name, value in LISTENERS.items()}
-    kafka = new_kafka(**options, **{"listener.name.secured.ssl.keystore.location": str(store)})
-    secured = Secured(kafka, port, folder)
-    secured.let_in("earlybird", PASSWORD)
-    yield secured
-    kafka.stop()
 
 
 def test_the_readmes_settings_open_a_guarded_broker(secured: Secured, start_stage: Callable[..., Any]) -> None:

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from earlybird.stream.adapters.schema_registry import TopicSchema, register
+from earlybird.stream.adapters.schema_registry import URL, TopicSchema, register
 from earlybird.stream.errors import StreamError
 from registry import Registry, serving
 
-SCHEMAS = [TopicSchema("raw", '{"title": "Raw"}'), TopicSchema("signals", '{"title": "Signal"}', ours=True)]
+SCHEMAS = [TopicSchema("raw", '{"title": "Raw"}'), TopicSchema("signals", '{"title": "Signal"}', "FORWARD")]
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def registry() -> Iterator[Registry]:
 
 def test_subjects_are_named_after_topics(registry: Registry) -> None:
     """Those of our own messages are forward compatible before they are registered; the others are not ours to set."""
-    assert register(registry.url, SCHEMAS) == {"raw-value": 1, "signals-value": 3}
+    assert register({URL: registry.url}, SCHEMAS) == {"raw-value": 1, "signals-value": 3}
     assert [(method, path) for method, path, _ in registry.requests] == [
         ("POST", "/subjects/raw-value/versions"),
         ("PUT", "/config/signals-value"),
@@ -34,4 +34,4 @@ def test_a_refusal_names_the_subject(registry: Registry) -> None:
     """With the registry's own words."""
     registry.refused = "raw-value"
     with pytest.raises(StreamError, match=r"raw-value.*incompatible with an earlier schema"):
-        register(registry.url, SCHEMAS)
+        register({URL: registry.url}, SCHEMAS)
