@@ -112,12 +112,12 @@ class StaticElbert:
         placement = self.config.adapters.placement if self.config.adapters else None
         attended = self._linear("layer.attended", self._attention(hidden, spread))
         if placement in ("attention", "sequential"):
-            attended = attended + self._adapted(hidden if placement == "attention" else attended, spread)
+            attended = attended + self.adapted(hidden if placement == "attention" else attended, spread)
         hidden = self._norm("layer.attended_norm", hidden + attended)
         wide = F.gelu(self._linear("layer.widen", hidden), approximate=_APPROXIMATION[self.config.activation])
         narrow = self._linear("layer.narrow", wide)
         if placement == "ffn":
-            narrow = narrow + self._adapted(hidden, spread)
+            narrow = narrow + self.adapted(hidden, spread)
         return self._norm("layer.norm", narrow + hidden)
 
     def classify(self, hidden: Tensor, spread: Spread) -> Heads:
@@ -142,7 +142,7 @@ class StaticElbert:
         query, key, value = triples.unbind(dim=1)  # each (T, heads, size)
         return self._attend(query, key, value, spread).reshape(-1, heads * size)
 
-    def _adapted(self, states: Tensor, spread: Spread) -> Tensor:
+    def adapted(self, states: Tensor, spread: Spread) -> Tensor:
         """Compute the adapters' addend: (T, H) -> (T, H)."""
         assert self.config.adapters is not None
         number = (spread.depth - 1).clamp_min(0).index_select(0, spread.slot)  # (T,)
