@@ -71,7 +71,10 @@ def main() -> None:
     torch.set_num_threads(1)
     for name, geometry in GEOMETRIES.items():
         with torch.inference_mode():
-            times = {form: spent(work, least=0.1) for form, work in forms(replace(geometry, adapters=AdapterConfig())).items()}
+            times = {
+                form: spent(work, least=0.1)
+                for form, work in forms(replace(geometry, adapters=AdapterConfig())).items()
+            }
         layer = next(iter(times.values()))
         for form, seconds in times.items():
             print(f"{name:6}{form:48}{seconds * 1e3:8.2f} ms {seconds / layer:6.0%}")

@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--start", required=True, metavar="MODEL", help="bundled, a model folder, an ALBERT folder or hub name"
     )
+    model.add_argument("--scratch", action="store_true", help="draw the weights: only --start's sizes and tokenizer")
     model.add_argument(
         "--layer", type=int, metavar="K", help="--start is a BERT-like encoder: share its layer K (from 0)"
     )
@@ -148,6 +149,7 @@ def _job(args: argparse.Namespace) -> Any:
         labels=args.labels,
         columns=Columns(args.text_column, args.label_column),
         layer=args.layer,
+        scratch=args.scratch,
         embedding_size=args.embedding_size,
         layers=args.layers,
         classifiers=args.classifiers,
