@@ -108,6 +108,26 @@ def test_the_command_compares_stored_outputs(tmp_path: Path, capsys: pytest.Capt
     assert main([*words, "--html", str(tmp_path / "x.html")]) == 2
 
 
+def test_tables_are_written_as_markdown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Figures are those of the JSON; with several seeds the spread stands beside the median."""
+    seeds = [synthetic(200, seed=1, model=f"joint-seed-{seed}", noise=seed) for seed in range(3)]
+    for outputs in seeds:
+        outputs.save(tmp_path / f"{outputs.model}.safetensors")
+    page, names = tmp_path / "tables.md", [str(tmp_path / f"{outputs.model}.safetensors") for outputs in seeds]
+    assert main(["evaluate", "--from", *names, "--markdown", str(page), "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["comparisons"][0]["rows"]
+    lines = page.read_text("utf-8").splitlines()
+    full, exits = row["full"], row["exits"]["0.5"]
+    assert full["spread"] > 0, "seeds alike: this test says nothing"
+    (figures,) = [line for line in lines if line.startswith("| `joint` | 3 |")]
+    assert f"| {full['accuracy']:.3f} (0%; {full['spread']:.3f}) |" in figures
+    assert f"| {exits['accuracy']:.3f} ({exits['saved']:.0%}; {exits['spread']:.3f}) |" in figures
+    (settings,) = [line for line in lines if line.startswith("| `joint` | `")]
+    assert f"| `{exits['policies'][0]}` |" in settings
+    assert main(["evaluate", "--from", names[0], "--markdown", str(page)]) == 2
+    assert "several models" in capsys.readouterr().err
+
+
 def test_a_baseline_is_a_row_beside_fixed_depths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Of one model on one file, from stored outputs; another model would need texts."""
     stored(tmp_path)
