@@ -266,6 +266,17 @@ def test_a_resumed_run_has_the_weights_of_an_uninterrupted_one(tmp_path: Path) -
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
+def test_a_phase_ends_after_epochs_without_a_better_one() -> None:
+    """At a rate of 0 the first epoch stays the best one; without patience all epochs run."""
+    data = dataset(12)
+    for patience, epochs in ((None, 6), (2, 3)):
+        recipe, seen = Recipe(epochs=6, learning_rate=0.0, patience=patience), list[int]()
+        network = Network(SMALL, initial_tensors(SMALL, torch.Generator().manual_seed(0)))
+        training = Training(network, phases("joint", SMALL), data, data, recipe)
+        training.run(lambda epoch, seen=seen: seen.append(epoch.number), lambda *_: None)  # type: ignore[misc]
+        assert seen == list(range(1, epochs + 1))
+
+
 def write(path: Path, count: int = 90) -> Path:
     phrases = ("cuts outlook", "names chairman", "lifts outlook")
     lines = [
@@ -301,7 +312,9 @@ def test_a_job_ends_with_a_model_that_the_engine_loads(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "seed-1" / "curves.svg").read_text().startswith("<svg")
     with pytest.raises(ConfigError, match="--resume"):
         train(job, Watch())
+    manifests = [(folder / "manifest.json").read_text() for folder in outcome.folders]
     assert train(job, Watch(), resume=True).chosen == outcome.chosen
+    assert [(folder / "manifest.json").read_text() for folder in outcome.folders] == manifests
     with pytest.raises(ConfigError, match="strategy"):
         train(dataclasses.replace(job, strategy="joint"), Watch(), resume=True)
 
