@@ -10,12 +10,10 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import AlbertConfig, AlbertForSequenceClassification, BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import AlbertForSequenceClassification, BertConfig, BertModel
 
 from earlybird.engine.config import EngineConfig
 from earlybird.engine.engine import BUNDLED_FOLDER, Engine
@@ -26,37 +24,14 @@ from earlybird.engine.training.loop import Recipe
 from earlybird.engine.training.network import Batch, Network
 from earlybird.engine.training.start import from_layer, from_model
 from earlybird.engine.weights import load
+from small_albert import SIZES, WORDS, save_albert, save_tokenizer
 
-WORDS = ("<pad>", "<unk>", "[CLS]", "[SEP]", "firm", "cuts", "names", "lifts", "outlook")
-SIZES: dict[str, Any] = {
-    "hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32,
-    "max_position_embeddings": 16, "initializer_range": 0.3,
-}  # fmt: skip
 IDS = [[2, 4, 7, 8, 3], [2, 5, 3]]
-
-
-def save_tokenizer(folder: Path) -> None:
-    pieces = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="<unk>"))
-    pieces.pre_tokenizer = pre_tokenizers.Whitespace()
-    pieces.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    PreTrainedTokenizerFast(
-        tokenizer_object=pieces, unk_token="<unk>", pad_token="<pad>", cls_token="[CLS]", sep_token="[SEP]"
-    ).save_pretrained(folder)
 
 
 @pytest.fixture(scope="module")
 def albert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small ALBERT whose labels are in another order than ours."""
-    folder = tmp_path_factory.mktemp("albert")
-    torch.manual_seed(0)
-    config = AlbertConfig(
-        vocab_size=len(WORDS), embedding_size=8, id2label={0: "Positive", 1: "negative", 2: "neutral"}, **SIZES
-    )
-    AlbertForSequenceClassification(config).eval().save_pretrained(folder)
-    save_tokenizer(folder)
-    return folder
+    return save_albert(tmp_path_factory.mktemp("albert"))
 
 
 def texts(path: Path) -> Path:
