@@ -65,10 +65,16 @@ def sheets(found: "Comparison", targets: Sequence[float]) -> list[Sheet]:
         for row in found.rows
     ]
     trained = [(name, str(len(cell.policies)), _accuracy(cell)) for name, cell in found.baselines]
+    families = [
+        (name, *(text for target in targets for text in _family(cells[target])))
+        for name, cells in found.families.items()
+    ]
+    by_target = [name for target in targets for name in (f"saves {target:.0%}", "models")]
     saved = [f"saves {target:.0%}" for target in targets]
     named = [
         Sheet(title, ("model", "seeds", "full depth", *pairs), accuracies),
         Sheet(f"{found.texts}: trained at a smaller depth, all passes", ("model", "seeds", "accuracy"), trained),
+        Sheet(f"{found.texts}: the median model, by family of exits", ("family", *by_target), families),
         Sheet(f"{found.texts}: exit settings of the first seed", ("model", *saved), settings),
     ]
     return [sheet for sheet in named if sheet.rows]
@@ -116,6 +122,10 @@ def _table(sheet: Sheet) -> "Table":
 
 def _cells(row: "Row", targets: Sequence[float]) -> "list[Cell | None]":
     return [cells[target] for target in targets for cells in (row.exits, row.fixed)]
+
+
+def _family(cell: "Cell | None") -> tuple[str, str]:
+    return ("none", "0") if cell is None else (f"{cell.accuracy:.3f} ({cell.saved:.0%})", str(len(cell.policies)))
 
 
 def _accuracy(cell: "Cell | None") -> str:

@@ -30,6 +30,23 @@ def test_a_row_is_the_median_over_the_seeds_of_one_run() -> None:
     assert not any(policy.startswith(("fixed", "full")) for policy in cell.policies)
 
 
+def test_families_are_compared_over_all_models() -> None:
+    """The best entropy threshold of each of three models, by search; only one of them has learned exits."""
+    models = [synthetic(300, seed=1, noise=noise, model=f"joint-seed-{noise}") for noise in range(2)]
+    learned = synthetic(300, seed=1, noise=5, model="berxit-seed-0", strategy="berxit")
+    found = compare([*models, learned], [], [], TARGETS).families
+    whole = float(learned.costs[:, -1].mean())
+    tops = []
+    for each in (*models, learned):
+        points = [point for point in sweep(each) if point.family == "entropy"]
+        tops.append(max(p.accuracy for p in points if 1 - p.gflops * 1e9 / whole >= 0.5 - TOLERANCE))
+    cell, own = found["entropy"][0.5], found["learned"][0.5]
+    assert cell is not None and own is not None
+    assert cell.accuracy == sorted(tops)[1]
+    assert (len(cell.policies), len(own.policies)) == (3, 1)
+    assert "full" not in found and "fixed" in found
+
+
 def test_settings_chosen_elsewhere_are_judged_here() -> None:
     """The chosen policy is the best of the other texts, its accuracy that of these."""
     here, there = synthetic(300, seed=1), synthetic(300, seed=2)
