@@ -4,6 +4,8 @@ Letters: ... rows of any shape, H hidden size, r rank.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
@@ -35,26 +37,43 @@ def adapter_shapes(config: AdapterConfig, hidden: int) -> dict[str, tuple[int, .
     return found
 
 
-def adapt(config: AdapterConfig, weights: Mapping[str, Tensor], states: Tensor, eps: float, attend: Attend) -> Tensor:
-    """Apply one depth's adapter to states (..., H); return the layer output's addend (..., H).
+class Maps(Protocol):
+    """The tensors of adapters, as maps of rows by name."""
+
+    def linear(self, name: str, rows: Tensor) -> Tensor:
+        """Apply a linear map with its bias: (..., in) -> (..., out)."""
+
+    def norm(self, name: str, rows: Tensor) -> Tensor:
+        """Apply a layer norm over the last dimension."""
+
+
+@dataclass(frozen=True, slots=True)
+class OneDepth:
+    """Maps of one depth's adapter, `weights` as in adapter_shapes."""
+
+    weights: Mapping[str, Tensor]
+    eps: float
+
+    def linear(self, name: str, rows: Tensor) -> Tensor:
+        return F.linear(rows, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"])
+
+    def norm(self, name: str, rows: Tensor) -> Tensor:
+        weight, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
+        return F.layer_norm(rows, weight.shape, weight, bias, self.eps)
+
+
+def adapt(config: AdapterConfig, maps: Maps, states: Tensor, attend: Attend) -> Tensor:
+    """Apply adapters to states (..., H); return the layer output's addend (..., H).
 
     Source: PF-BERxiT, equation 1, f(g(h W_down)) W_up, with g = ReLU and f one of identity, self-attention,
     convolution, MLP; the layer norm over H stands before W_down.
     """
-
-    def linear(name: str, rows: Tensor) -> Tensor:
-        return F.linear(rows, weights[f"{name}.weight"], weights[f"{name}.bias"])
-
-    def norm(name: str, rows: Tensor) -> Tensor:
-        weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
-        return F.layer_norm(rows, weight.shape, weight, bias, eps)
-
-    small = F.relu(linear("down", norm("norm", states)))
+    small = F.relu(maps.linear("down", maps.norm("norm", states)))
     if config.module == "attention":
-        mixed = attend(*(linear(f"module.{name}", small) for name in ("query", "key", "value")))
-        small = F.relu(norm("module.norm", linear("module.out", mixed)))
+        mixed = attend(*(maps.linear(f"module.{name}", small) for name in ("query", "key", "value")))
+        small = F.relu(maps.norm("module.norm", maps.linear("module.out", mixed)))
     elif config.module == "convolution":
-        small = F.relu(norm("module.norm", linear("module.map", small)))
+        small = F.relu(maps.norm("module.norm", maps.linear("module.map", small)))
     elif config.module == "mlp":
-        small = F.relu(linear("module.map", small))
-    return linear("up", small)
+        small = F.relu(maps.linear("module.map", small))
+    return maps.linear("up", small)

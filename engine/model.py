@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (the usual name in torch code)
 from torch import Tensor
 
-from earlybird.engine.adapters import adapt, adapter_shapes
+from earlybird.engine.adapters import OneDepth, adapt, adapter_shapes
 from earlybird.engine.config import ModelConfig
 from earlybird.engine.exits.policy import Heads
 from earlybird.engine.slots.cpu_linear import Linear, LinearFactory, linears
@@ -64,7 +64,10 @@ class Elbert:
         learned = {"none": 0, "shared": 1, "per_layer": config.layers}[config.learned_exits]
         self.learned_exits = heads("learned_exit", learned)
         names = adapter_shapes(config.adapters, config.hidden_size) if config.adapters else ()
-        self.adapters = [{name: tensors[f"adapter.{depth}.{name}"] for name in names} for depth in range(config.layers)]
+        self.adapters = [
+            OneDepth({name: tensors[f"adapter.{depth}.{name}"] for name in names}, config.layer_norm_eps)
+            for depth in range(config.layers)
+        ]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -140,8 +143,7 @@ class Elbert:
             return F.scaled_dot_product_attention(query[None], key[None], value[None])[0]
 
         texts = zip(torch.split(states, list(lengths)), depths, strict=True)
-        eps = self.config.layer_norm_eps
-        return torch.cat([adapt(config, self.adapters[depth - 1], text, eps, attend) for text, depth in texts])
+        return torch.cat([adapt(config, self.adapters[depth - 1], text, attend) for text, depth in texts])
 
     def _pooled(self, hidden: Tensor, lengths: Sequence[int]) -> Tensor:
         """Pool each text's rows into one: (T, H) -> (S, H)."""

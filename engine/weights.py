@@ -94,7 +94,7 @@ def _ours(folder: Path) -> Checkpoint:
     manifests.check_weights(manifest, sha256)
     _check_shapes(folder, manifest.geometry, tensors, tokenizer)
     rows = manifests.canonical_rows(manifest.labels, manifest.geometry.n_labels)
-    return Checkpoint(manifest.id, manifest.geometry, _in_label_order(tensors, rows), sha256, tokenizer, manifest)
+    return Checkpoint(manifest.id, manifest.geometry, in_label_order(tensors, rows), sha256, tokenizer, manifest)
 
 
 def _hugging_face(folder: Path) -> Checkpoint:
@@ -105,7 +105,7 @@ def _hugging_face(folder: Path) -> Checkpoint:
     tensors = renamed(folder, found)
     tokenizer = tokenizers.hugging_face(folder)
     _check_shapes(folder, config, tensors, tokenizer)
-    return Checkpoint(folder.resolve().name, config, _in_label_order(tensors, rows), sha256, tokenizer, manifest=None)
+    return Checkpoint(folder.resolve().name, config, in_label_order(tensors, rows), sha256, tokenizer, manifest=None)
 
 
 def _read(folder: Path) -> tuple[dict[str, Tensor], str]:
@@ -146,7 +146,8 @@ def _check_shapes(folder: Path, config: ModelConfig, tensors: Mapping[str, Tenso
         )
 
 
-def _in_label_order(tensors: Mapping[str, Tensor], rows: list[int]) -> dict[str, Tensor]:
+def in_label_order(tensors: Mapping[str, Tensor], rows: list[int]) -> dict[str, Tensor]:
+    """Return tensors whose classifiers have these rows, see manifest.canonical_rows."""
     return {name: tensor[rows] if name.startswith("classifier.") else tensor for name, tensor in tensors.items()}
 
 

@@ -19,7 +19,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from earlybird.engine.adapters import adapt
 from earlybird.engine.config import ModelConfig
+from earlybird.engine.device.adapters import OwnDepth, side_by_side
 from earlybird.engine.errors import ConfigError
 from earlybird.engine.exits.policy import Heads
 
@@ -73,8 +75,6 @@ class StaticElbert:
         tiles: Tiles | None = None,
         longest: int | None = None,
     ) -> None:
-        if config.adapters:
-            raise ConfigError("runner: packed or reference required for a model with adapters, was resident")
         self.config, self.temperature, self.tiles = config, temperature, tiles
         self.longest = longest or config.max_positions
         self.dtype, self.where = tensors["embedding.words"].dtype, tensors["embedding.words"].device
@@ -82,7 +82,7 @@ class StaticElbert:
         self.varlen = self.where.type == "cuda" and self.dtype in (torch.float16, torch.bfloat16)
         if self.varlen:
             _require_varlen()
-        self._tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        self._tensors = {name: tensor.contiguous() for name, tensor in tensors.items()} | side_by_side(config, tensors)
         self._classifier = self._stacked("classifier", config.classifiers == "per_layer")
         learned = config.learned_exits
         self._learned_exit = None if learned == "none" else self._stacked("learned_exit", learned == "per_layer")
@@ -109,10 +109,16 @@ class StaticElbert:
 
         Rows without a text return arbitrary values.
         """
+        placement = self.config.adapters.placement if self.config.adapters else None
         attended = self._linear("layer.attended", self._attention(hidden, spread))
+        if placement in ("attention", "sequential"):
+            attended = attended + self.adapted(hidden if placement == "attention" else attended, spread)
         hidden = self._norm("layer.attended_norm", hidden + attended)
         wide = F.gelu(self._linear("layer.widen", hidden), approximate=_APPROXIMATION[self.config.activation])
-        return self._norm("layer.norm", self._linear("layer.narrow", wide) + hidden)
+        narrow = self._linear("layer.narrow", wide)
+        if placement == "ffn":
+            narrow = narrow + self.adapted(hidden, spread)
+        return self._norm("layer.norm", narrow + hidden)
 
     def classify(self, hidden: Tensor, spread: Spread) -> Heads:
         """Compute the heads (N, ...) of texts after `spread.depth` passes; arbitrary for empty slots."""
@@ -134,8 +140,23 @@ class StaticElbert:
         heads, size = self.config.heads, self.config.hidden_size // self.config.heads
         triples = self._linear("layer.query_key_value", hidden).view(-1, 3, heads, size)
         query, key, value = triples.unbind(dim=1)  # each (T, heads, size)
-        attend = self._varlen if self.varlen else self._laid_out
-        return attend(query, key, value, spread).reshape(-1, heads * size)
+        return self._attend(query, key, value, spread).reshape(-1, heads * size)
+
+    def adapted(self, states: Tensor, spread: Spread) -> Tensor:
+        """Compute the adapters' addend: (T, H) -> (T, H)."""
+        assert self.config.adapters is not None
+        number = (spread.depth - 1).clamp_min(0).index_select(0, spread.slot)  # (T,)
+
+        def attend(*parts: Tensor) -> Tensor:
+            query, key, value = (part[:, None].contiguous() for part in parts)  # one head
+            return self._attend(query, key, value, spread)[:, 0]
+
+        maps = OwnDepth(self._tensors, number, self.config.layer_norm_eps, self._linear)
+        return adapt(self.config.adapters, maps, states, attend)
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, spread: Spread) -> Tensor:
+        """Compute attention within each text: (T, heads, size) -> (T, heads, size)."""
+        return (self._varlen if self.varlen else self._laid_out)(query, key, value, spread)
 
     def _varlen(self, query: Tensor, key: Tensor, value: Tensor, spread: Spread) -> Tensor:
         """Compute attention with torch's varlen kernel (FlashAttention).

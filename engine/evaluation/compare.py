@@ -67,6 +67,9 @@ class Comparison:
     rows: tuple[Row, ...]
     baselines: tuple[tuple[str, Cell], ...]  # models at their own full depth
     trained: Mapping[float, Cell | None]  # by target: the best baseline that saves this share
+    families: Mapping[
+        str, Mapping[float, Cell | None]
+    ]  # the best setting of each family, over all models that have one
 
 
 def run_name(outputs: Outputs) -> str:
@@ -103,11 +106,12 @@ def compare(
         for outputs in models:
             if outputs.model_sha256 not in elsewhere:
                 raise ConfigError(f"choose: outputs of {outputs.model or outputs.model_sha256} required, was none")
-    rows = []
+    rows, pairs = [], list[tuple[list[Point], list[Point]]]()
     for name, seeds in by_run(models).items():
         judged = [_rebased(sweep(outputs), whole) for outputs in seeds]
         chosen = [_elsewhere(outputs, elsewhere, reference) for outputs in seeds] if choose else judged
         rows.append(_row(name, judged, chosen, targets))
+        pairs += zip(judged, chosen, strict=True)
     return Comparison(
         first.texts,
         len(first),
@@ -116,6 +120,7 @@ def compare(
         tuple(rows),
         tuple((name, Cell.of(_full(seeds, whole))) for name, seeds in by_run(baselines).items()),
         _trained(baselines, whole, targets),
+        {family: {target: _of_family(family, pairs, target) for target in targets} for family in _families(pairs)},
     )
 
 
@@ -169,6 +174,18 @@ def _cell(
     if any(point is None for point in found):
         return None
     return Cell.of([_named(points, point.policy) for points, point in zip(judged, found, strict=True) if point])
+
+
+def _families(pairs: Sequence[tuple[Sequence[Point], Sequence[Point]]]) -> list[str]:
+    families = dict.fromkeys(point.family for judged, _ in pairs for point in judged)
+    return [family for family in families if family != "full"]
+
+
+def _of_family(family: str, pairs: Sequence[tuple[Sequence[Point], Sequence[Point]]], target: float) -> Cell | None:
+    """Choose each model's best setting of a family and judge it; None where no model has one."""
+    found = [(judged, best(chosen, target, lambda p: p.family == family)) for judged, chosen in pairs]
+    points = [_named(judged, point.policy) for judged, point in found if point]
+    return Cell.of(points) if points else None
 
 
 def _named(points: Sequence[Point], policy: str) -> Point:

@@ -12,7 +12,18 @@ from torch import Tensor
 
 from earlybird.engine.engine import Engine
 from earlybird.engine.errors import ConfigError
-from earlybird.engine.exits.policy import REASONS, at_last_layer, classifier_output
+from earlybird.engine.exits.any_of import AnyOf
+from earlybird.engine.exits.cwb import ConfidenceWindow
+from earlybird.engine.exits.patience import Patience
+from earlybird.engine.exits.policy import (
+    REASONS,
+    ClassifierOutput,
+    ExitPolicy,
+    State,
+    at_last_layer,
+    classifier_output,
+)
+from earlybird.engine.exits.similarity import Similarity
 from earlybird.engine.temperatures import reported
 from earlybird.engine.text.assembly import Text
 
@@ -26,6 +37,7 @@ class Pass:
     label: str
     entropy: float  # normalised, ELBERT's puzzlement
     distance: float  # of the exit decision from another one, see ExitPolicy.distance_to_flip
+    window: str  # what the policy has counted in a row, of what it needs, as "1/2"; empty: it counts nothing
     exits: bool  # the policy exits here (later passes are computed for comparison)
     reason: str  # exit reason; empty elsewhere
     attention: tuple[float, ...]  # per word, summed over the passes so far; sums to 1
@@ -83,6 +95,7 @@ def explain(engine: Engine, text: str) -> Explanation:
                 engine.labels[int(output.label)],
                 float(output.entropy),
                 float(distance),
+                _window(policy, output, state),
                 exits,
                 REASONS[int(decision.reason)].value if exits else "",
                 tuple((total / total.sum().clamp_min(1e-12)).tolist()),
@@ -90,6 +103,17 @@ def explain(engine: Engine, text: str) -> Explanation:
         )
     pooling = engine.checkpoint.config.pool
     return Explanation(cleaned, tuple(words), policy.spec, pooling, exit_layer, tuple(passes), said)
+
+
+def _window(policy: ExitPolicy, output: ClassifierOutput, state: State) -> str:
+    """Return the count that a policy's state holds, of the count that it needs."""
+    if isinstance(policy, AnyOf):
+        return " | ".join(filter(None, (_window(each, output, part) for each, part in policy.parts(output, state))))
+    if isinstance(policy, ConfidenceWindow) and policy.window and policy.criterion != "range":
+        return f"{min(int(state[-1]), policy.window)}/{policy.window}"
+    if isinstance(policy, Patience) or (isinstance(policy, Similarity) and policy.version < 3):
+        return f"{min(int(state[-1]), policy.count)}/{policy.count}"
+    return ""
 
 
 def _attention(engine: Engine, hidden: Tensor) -> Tensor:

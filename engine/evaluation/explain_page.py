@@ -18,8 +18,9 @@ def page(found: Explanation) -> str:
 <html lang="en"><meta charset="utf-8"><title>{escape(found.text[:80])}</title><style>{_STYLE}</style>
 <h1>{escape(found.text)}</h1>
 <p>Exit after pass {found.exit_layer} of {len(found.passes)} under <code>{escape(found.policy)}</code>. Faded passes are
-never computed in the stage; they show what would have come. Words are shaded by the attention they got so far.</p>
-<table><tr><th>pass<th>negative, neutral, positive<th>entropy<th>margin<th>words<th></tr>
+never computed in the stage; they show what would have come. Margin: how far the decision is from another one. Window:
+what the rule has counted in a row, of what it needs. Words are shaded by the attention they got so far.</p>
+<table><tr><th>pass<th>negative, neutral, positive<th>entropy<th>margin<th>window<th>words<th></tr>
 {rows}
 </table></html>
 """
@@ -38,5 +39,6 @@ def _row(found: Explanation, each: Pass) -> str:
     )
     return (
         f'<tr class="{kind}"><td class="n">{each.layer}<td><div class="bar" title="{numbers}">{bar}</div>{numbers}'
-        f'<td class="n">{each.entropy:.3f}<td class="n">{margin}<td class="words">{words}<td>{escape(each.reason)}</tr>'
+        f'<td class="n">{each.entropy:.3f}<td class="n">{margin}<td class="n">{each.window}'
+        f'<td class="words">{words}<td>{escape(each.reason)}</tr>'
     )

@@ -91,18 +91,19 @@ def reliability(outputs: Outputs, probs: Tensor) -> str:
 
 
 def losses(epochs: Sequence[dict[str, object]]) -> str:
-    """Plot a training by epoch: mean loss, macro-F1 of the best and worst exit."""
+    """Plot a training by epoch: loss, and macro-F1 of the first and the last exit on the dev set."""
     figure, axes = _figure(7.5, 2.6, 2)
     numbers = range(1, len(epochs) + 1)
-    axes[0].plot(numbers, [epoch["loss"] for epoch in epochs], color=_COLOURS[0], marker="o", markersize=3)
+    axes[0].plot(
+        numbers, [epoch["loss"] for epoch in epochs], color="#999999", label="training", marker="o", markersize=3
+    )
+    for panel, value in zip(axes, ("loss", "macro_f1"), strict=True):
+        by_exit = [[score[value] for score in epoch["dev"]] for epoch in epochs]  # type: ignore[attr-defined]
+        for colour, place, name in ((_COLOURS[0], -1, "last exit"), (_COLOURS[1], 0, "first exit")):
+            panel.plot(numbers, [row[place] for row in by_exit], color=colour, label=name, marker="o", markersize=3)
     axes[0].set_xlabel("epoch")
-    axes[0].set_ylabel("loss")
-    scores = [[score["macro_f1"] for score in epoch["dev"]] for epoch in epochs]  # type: ignore[attr-defined]
-    for colour, values, name in (
-        (_COLOURS[0], [row[-1] for row in scores], "last exit"),
-        (_COLOURS[1], [row[0] for row in scores], "first exit"),
-    ):
-        axes[1].plot(numbers, values, color=colour, label=name, marker="o", markersize=3)
+    axes[0].set_ylabel("loss, of exits on dev")
+    axes[0].legend(frameon=False, fontsize=8)
     axes[1].set_xlabel("epoch")
     axes[1].set_ylabel("dev macro-F1")
     axes[1].legend(frameon=False, fontsize=8)

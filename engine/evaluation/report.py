@@ -9,10 +9,10 @@ from earlybird.engine.evaluation.sweep import Matched, Point
 from earlybird.engine.exits.spec import parse
 from earlybird.engine.exits.walk import walk
 
-_STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:76rem;margin:2rem auto;padding:0 1rem;color:#222}
+_STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:80rem;margin:2rem auto;padding:0 1rem;color:#222}
 table{border-collapse:collapse;margin:1rem 0;width:100%}
-td,th{padding:.25rem .6rem;border-bottom:1px solid #ddd;text-align:right}
-td:first-child,th:first-child,td.t,th.t{text-align:left;white-space:nowrap}code{font-size:.9em}svg{max-width:100%;height:auto}"""
+td,th{padding:.25rem .4rem;border-bottom:1px solid #ddd;text-align:right}
+td:first-child,th:first-child,td.t,th.t{text-align:left;white-space:nowrap}code{font-size:.85em}svg{max-width:100%;height:auto}"""
 _NAMES = ("policy", "accuracy", "macro-F1", "ECE", "mean depth", "GFLOP", "saved", "lost", "won")
 
 

@@ -34,7 +34,7 @@ class AnyOf:
         return tuple(memory for member in self.members for memory in member.initial_state(slots, like))
 
     def decide(self, output: ClassifierOutput, depth: Tensor, state: State) -> Decision:
-        decisions = [member.decide(output, depth, part) for member, part in self._parts(output, state)]
+        decisions = [member.decide(output, depth, part) for member, part in self.parts(output, state)]
         leaving, reason = decisions[0].leaving, decisions[0].reason
         for decision in decisions[1:]:
             reason = torch.where(leaving, reason, decision.reason)
@@ -42,9 +42,10 @@ class AnyOf:
         return Decision(leaving, reason, tuple(memory for decision in decisions for memory in decision.state))
 
     def distance_to_flip(self, output: ClassifierOutput, depth: Tensor, state: State) -> Tensor:
-        return nearest(*(member.distance_to_flip(output, depth, part) for member, part in self._parts(output, state)))
+        return nearest(*(member.distance_to_flip(output, depth, part) for member, part in self.parts(output, state)))
 
-    def _parts(self, output: ClassifierOutput, state: State) -> list[tuple[ExitPolicy, State]]:
+    def parts(self, output: ClassifierOutput, state: State) -> list[tuple[ExitPolicy, State]]:
+        """Return each member with its part of the state."""
         parts, taken = [], 0
         for member in self.members:
             size = len(member.initial_state(0, torch.empty(0, output.logits.shape[-1])))

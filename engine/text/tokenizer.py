@@ -65,16 +65,16 @@ def bundled(folder: Path, name: str = "tokenizer.json") -> Tokenizer:
     return Tokenizer(_plain(pieces), hashlib.sha256(content).hexdigest())
 
 
-def hugging_face(folder: Path) -> Tokenizer:
+def hugging_face(folder: Path, *, download: bool = False) -> Tokenizer:
     """Load the tokenizer that transformers' AutoTokenizer builds for a folder; raises NotAModel.
 
-    No other tokenizer is tried: the fast and the SentencePiece tokenizer of one ALBERT folder give different ids for
-    most real lines.
+    `download`: the folder may be a hub name. No other tokenizer is tried: the fast and the SentencePiece tokenizer of
+    one ALBERT folder give different ids for most real lines.
     """
     from transformers import AutoTokenizer  # takes seconds to import; only such folders need it
 
     try:
-        found = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        found = AutoTokenizer.from_pretrained(folder, local_files_only=not download, trust_remote_code=False)
     except Exception as error:  # OSError, ValueError, ImportError and others, depending on the version
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         if (folder / "spiece.model").exists() and not (folder / "tokenizer.json").exists():
@@ -83,6 +83,8 @@ def hugging_face(folder: Path) -> Tokenizer:
     pieces = getattr(found, "backend_tokenizer", None)
     if pieces is None:
         raise NotAModel(f"{folder}: a tokenizer of the tokenizers library is required, was {type(found).__name__}")
+    if pieces.get_vocab_size() <= len(pieces.get_added_tokens_decoder()):  # transformers makes one up without files
+        raise NotAModel(f"{folder}: a tokenizer with pieces is required, was none; is its tokenizer.json missing?")
     pieces = _plain(pieces)
     return Tokenizer(pieces, hashlib.sha256(pieces.to_str().encode()).hexdigest())
 

@@ -22,7 +22,7 @@ def inputs(job: "Job") -> tuple[Ingredient, ...]:
 
 
 def _inputs(job: "Job") -> Iterator[Ingredient]:
-    yield _ingredient(job.start, "starting weights")
+    yield _ingredient(job.start, "geometry and tokenizer" if job.scratch else "starting weights")
     for teacher in job.teachers:
         yield _ingredient(teacher, "teacher, whose soft labels were learned")
     for path in dict.fromkeys(job.train):  # a file that is named twice counts twice as much
@@ -39,7 +39,9 @@ def _inputs(job: "Job") -> Iterator[Ingredient]:
 
 def _ingredient(source: str | Path, use: str) -> Ingredient:
     path = Path(source)
-    return Ingredient(name=path.name, use=use, licence=UNKNOWN, sha256=path_sha256(path))
+    return Ingredient(
+        name=path.name if path.exists() else str(source), use=use, licence=UNKNOWN, sha256=path_sha256(path)
+    )
 
 
 def path_sha256(path: Path) -> str | None:

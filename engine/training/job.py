@@ -9,38 +9,21 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from earlybird.engine.config import AdapterConfig, Classifiers, LearnedExits, ModelConfig
-from earlybird.engine.errors import ConfigError, DataError
-from earlybird.engine.evaluation.challenge import held_out
-from earlybird.engine.manifest import LABELS
-from earlybird.engine.text.assembly import Text, assembly
+from earlybird.engine.text.assembly import assembly
 from earlybird.engine.text.encoder import TextEncoder
 from earlybird.engine.text.profiles import profile
 from earlybird.engine.training import run_folder
-from earlybird.engine.training.augmentation import augmentation, augmented
-from earlybird.engine.training.data import (
-    Columns,
-    Example,
-    fingerprint,
-    hashes,
-    read_examples,
-    split,
-    stratified,
-    without,
-)
-from earlybird.engine.training.inputs import DATA, inputs
-from earlybird.engine.training.invented.invent import invented_examples
-from earlybird.engine.training.loop import Dataset, Epoch, Recipe, Training
+from earlybird.engine.training.augmentation import augmentation
+from earlybird.engine.training.data import Columns
+from earlybird.engine.training.inputs import inputs
+from earlybird.engine.training.loop import Epoch, Recipe, Training
 from earlybird.engine.training.network import Network
-from earlybird.engine.training.start import Start, from_layer, from_model, reshaped
+from earlybird.engine.training.parts import Parts, read_parts
+from earlybird.engine.training.start import Start, from_layer, from_model, from_scratch, reshaped
 from earlybird.engine.training.strategies import Phase, phases
-from earlybird.engine.training.teachers import soft_targets
-
-UNSURE = 0.06  # probability that the soft target of an invented text spreads over all labels
-SHARES = (0.8, 0.1, 0.1)  # shares of one file: train, dev, calibration
 
 
 @dataclass(frozen=True)
@@ -51,7 +34,7 @@ class Job:
     train: tuple[Path, ...]
     output: Path
     strategy: str = "elbert"
-    dev: Path | None = None  # None: 10 % of train, with another 10 % kept for calibration
+    dev: Path | None = None  # None: a tenth of train, with another tenth kept for calibration
     calibration: float = 0.0  # with `dev`: share of train that is kept for calibration
     unlabelled: tuple[Path, ...] = ()  # texts for the teachers
     invented: int | None = None  # number of invented texts added to the training part
@@ -61,6 +44,7 @@ class Job:
     columns: Columns = field(default_factory=Columns)
     layer: int | None = None  # start the shared layer from this layer of a BERT-like encoder
     embedding_size: int = 128
+    scratch: bool = False  # draw the weights; geometry and tokenizer are the start's
     layers: int | None = None  # None: same as the start
     classifiers: Classifiers | None = None
     learned_exits: LearnedExits | None = None
@@ -108,15 +92,6 @@ class Outcome:
     qualities: tuple[float, ...]  # mean macro-F1 of the exits on the dev set
 
 
-@dataclass(frozen=True)
-class Parts:
-    """Texts of a training by use."""
-
-    train: Dataset
-    dev: Dataset
-    calibration: list[Example]
-
-
 def train(job: Job, watch: Watch, *, resume: bool = False) -> Outcome:
     """Run a job; raises ConfigError, DataError, NotAModel."""
     source = _source(job)
@@ -143,9 +118,9 @@ def train(job: Job, watch: Watch, *, resume: bool = False) -> Outcome:
 
 
 def _source(job: Job) -> Start:
-    if job.layer is not None:
-        return from_layer(job.start, job.layer, job.embedding_size, job.layers or 8)
-    return from_model(job.start)
+    if job.layer is None:
+        return from_scratch(job.start) if job.scratch else from_model(job.start)
+    return from_layer(job.start, job.layer, job.embedding_size, job.layers or 8)
 
 
 def _changes(job: Job, config: ModelConfig) -> dict[str, Any]:
@@ -162,82 +137,6 @@ def _changes(job: Job, config: ModelConfig) -> dict[str, Any]:
     if job.strategy in ("two_stage", "deebert", "fastbert", "pf_berxit"):
         changes.setdefault("classifiers", "per_layer")
     return changes
-
-
-def read_parts(job: Job, encoder: TextEncoder, watch: Watch) -> Parts:
-    """Read and tokenise a job's texts, with the teachers' soft targets; raises DataError, ConfigError."""
-    labelled = [example for path in job.train for example in read_examples(path, job.labels, job.columns)]
-    if job.texts is not None and job.dev is None:
-        labelled = stratified(labelled, job.texts, job.recipe.seed)
-    if job.dev is None:
-        train, dev, calibration = split(labelled, SHARES, job.recipe.seed)
-    else:
-        dev = read_examples(job.dev, job.labels, job.columns)
-        shares = (1.0 - job.calibration, job.calibration)
-        train, calibration = split(without(labelled, dev), shares, job.recipe.seed)
-        if job.texts is not None:  # cut last, so that fewer texts leave the same ones out
-            train = stratified(train, job.texts, job.recipe.seed)
-    extra = [
-        example for path in job.unlabelled for example in read_examples(path, job.labels, job.columns, unlabelled=True)
-    ]
-    extra = without(extra, [*dev, *calibration])
-    if extra and not job.teachers:
-        raise ConfigError("unlabelled: a teacher required, was none")
-    if not train or not dev:
-        raise DataError(f"train and dev: texts required on both sides, was {len(train)} and {len(dev)}")
-    invented = [] if job.invented is None else invented_examples(job.invented, job.recipe.seed)
-    invented = without(invented, [*dev, *calibration, *held_out()])
-    new = _augmented(job, train, [*dev, *calibration], watch)
-    named = {"train": train, "augmented": new, "invented": invented, "unlabelled": extra}
-    named |= {"dev": dev, "calibration": calibration}
-    watch.data({name: len(part) for name, part in named.items()})
-    sizes = {name: {"texts": len(part), "sha256": fingerprint(part)} for name, part in named.items()}
-    (job.output / DATA).write_text(json.dumps(sizes, indent=2) + "\n", "utf-8")
-    _keep(job.output / "calibration.jsonl", calibration)
-    real, soft = [*train, *new], None
-    texts = [*real, *invented, *extra]
-    run_folder.keep_seen(job.output, hashes([*texts, *dev]))
-    if job.teachers:
-        names = [example.text for example in (*real, *extra)]
-        cache = job.teacher_cache or job.output / "teachers"
-        voices = soft_targets(job.teachers, names, cache, job.labels, watch.teacher, job.recipe.precision)
-        soft = torch.cat([voices[: len(real)], _own_targets(invented), voices[len(real) :]])
-    return Parts(_tokenised(texts, encoder, soft), _tokenised(dev, encoder), calibration)
-
-
-def _own_targets(invented: Sequence[Example]) -> Tensor:
-    """Return invented texts' labels as soft targets (n, C).
-
-    The tables know them better than a teacher does.
-    """
-    rest = UNSURE / len(LABELS)
-    labels = torch.tensor([example.label for example in invented], dtype=torch.int64)
-    return torch.full((len(invented), len(LABELS)), rest).scatter_(1, labels[:, None], 1.0 - UNSURE + rest)
-
-
-def _augmented(job: Job, train: Sequence[Example], held_out: Sequence[Example], watch: Watch) -> list[Example]:
-    """Return new texts made from the training part, without any that a held-out part has."""
-    if job.augment is None:
-        return []
-    cache = job.augment_cache or job.output / "augmented"
-    return without(augmented(augmentation(job.augment), train, cache, watch.augmentation), held_out)
-
-
-def _keep(path: Path, examples: Sequence[Example]) -> None:
-    """Write the texts held back from training, for `earlybird calibrate`."""
-    lines = (json.dumps({"text": e.text, "label": LABELS[e.label]}, ensure_ascii=False) for e in examples)
-    path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
-
-
-def _tokenised(examples: Sequence[Example], encoder: TextEncoder, soft: Tensor | None = None) -> Dataset:
-    """Tokenise texts, without those that cleaning leaves empty."""
-    encoded = encoder.encode([Text((example.text,)) for example in examples])
-    kept = [row for row, item in enumerate(encoded) if item is not None]
-    return Dataset(
-        [item.token_ids for item in encoded if item is not None],
-        torch.tensor([examples[row].label for row in kept]),
-        None if soft is None else soft[torch.tensor(kept)],
-    )
 
 
 def _one_seed(

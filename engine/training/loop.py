@@ -111,6 +111,8 @@ class Training:
     ) -> None:
         self.network, self.recipe, self.state = network, recipe, state or State()
         self._phases, self._train, self._dev = phases, train, dev
+        if self.state.losses:  # also of a finished run, whose loss weights are exported again
+            torch.nn.ModuleList(phases[self.state.phase].losses).load_state_dict(self.state.losses)
 
     def run(self, each_epoch: Callable[[Epoch], None], each_step: Callable[[str, int, int, float], None]) -> None:
         """Train to the end.
@@ -131,8 +133,6 @@ class Training:
     def _phase(self, phase: Phase, each_epoch: Callable[[Epoch], None], each_step: Callable[..., None]) -> None:
         state, recipe = self.state, self.recipe
         losses = torch.nn.ModuleList(phase.losses)
-        if state.losses:
-            losses.load_state_dict(state.losses)
         optimizer, schedule = self._optimizer(phase, losses)
         stored = self._stored_states() if phase.heads_only else None
         while state.epoch < recipe.epochs and (recipe.patience is None or state.since_best < recipe.patience):

@@ -6,12 +6,14 @@ Letters: n texts, C classes.
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 
 class Scores(NamedTuple):
     """Scores of predictions against labels."""
 
+    loss: float  # mean cross-entropy
     accuracy: float
     macro_f1: float
     calibration_error: float
@@ -22,6 +24,7 @@ def scores(logits: Tensor, label: Tensor) -> Scores:
     probs = logits.softmax(dim=-1)
     found = probs.argmax(dim=-1)
     return Scores(
+        float(F.cross_entropy(logits, label)),
         float((found == label).float().mean()),
         macro_f1(found, label, logits.shape[-1]),
         calibration_error(probs, label),

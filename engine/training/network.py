@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from earlybird.engine.adapters import adapt, adapter_shapes
+from earlybird.engine.adapters import OneDepth, adapt, adapter_shapes
 from earlybird.engine.config import ModelConfig
 from earlybird.engine.exits.policy import Heads
 from earlybird.engine.weights import shapes
@@ -56,7 +56,8 @@ class Network(nn.Module):
         self._by_name = dict(self.named_parameters())
         names = adapter_shapes(config.adapters, config.hidden_size) if config.adapters else ()
         self._adapters = [
-            {name: self._by_name[f"adapter.{depth}.{name}"] for name in names} for depth in range(config.layers)
+            OneDepth({name: self._by_name[f"adapter.{depth}.{name}"] for name in names}, config.layer_norm_eps)
+            for depth in range(config.layers)
         ]
 
     def tensors(self) -> dict[str, Tensor]:
@@ -123,12 +124,11 @@ class Network(nn.Module):
 
     def _adapt(self, states: Tensor, real: Tensor, number: int) -> Tensor:
         assert self.config.adapters is not None
-        weights, eps = self._adapters[number], self.config.layer_norm_eps
 
         def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             return F.scaled_dot_product_attention(query, key, value, attn_mask=real[:, None])
 
-        return adapt(self.config.adapters, weights, states, eps, attend)
+        return adapt(self.config.adapters, self._adapters[number], states, attend)
 
     def _pool(self, hidden: Tensor, real: Tensor) -> Tensor:
         if self.config.pool == "first":

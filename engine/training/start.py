@@ -7,6 +7,7 @@ Letters: V pieces, E embedding size, H hidden size, P positions.
 
 import dataclasses
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ from torch import Tensor
 
 from earlybird.engine.config import ModelConfig
 from earlybird.engine.errors import ConfigError, NotAModel
-from earlybird.engine.manifest import LABELS, MANIFEST
+from earlybird.engine.manifest import LABELS, MANIFEST, canonical_rows
 from earlybird.engine.text import tokenizer as tokenizers
 from earlybird.engine.text.tokenizer import Tokenizer
 from earlybird.engine.training.network import initial_tensors
-from earlybird.engine.weights import load, renamed, shapes
+from earlybird.engine.weights import in_label_order, load, renamed, shapes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +86,14 @@ def from_layer(source: str, layer: int, embedding_size: int, layers: int) -> Sta
     return Start(f"{source}#{layer}", config, tensors, _tokenizer(source))
 
 
+def from_scratch(source: str) -> Start:
+    """Start from the geometry and the tokenizer of a model, without its weights: `reshaped` draws all.
+
+    The model is what from_model reads. Raises NotAModel.
+    """
+    return dataclasses.replace(from_model(source), name="scratch", tensors={})
+
+
 def reshaped(start: Start, seed: int, **changes: Any) -> Start:
     """Change settings of a start: layers, classifiers, learned_exits, adapters.
 
@@ -107,10 +116,9 @@ def factorised(words: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
     words = first @ second.T, optimal in the least squares sense.
     """
-    _, values, rows = torch.linalg.svd(words.double(), full_matrices=False)
+    left, values, rows = torch.linalg.svd(words.double(), full_matrices=False)
     root = values[:size].sqrt()
-    project = (rows[:size].T * root).float()
-    return (words.double() @ rows[:size].T / root).float(), project
+    return (left[:, :size] * root).float(), (rows[:size].T * root).float()
 
 
 _BERT = {
@@ -145,6 +153,9 @@ def _albert(source: str) -> Start:
     tensors = renamed(Path(source), {name: tensor.detach() for name, tensor in model.state_dict().items()})
     missing = shapes(config).keys() - tensors.keys()
     assert not missing, f"tensors {sorted(missing)}. This is a bug."
+    names = tuple(str(theirs.id2label[number]).strip().lower() for number in range(len(LABELS)))
+    with suppress(ValueError):  # other labels: the classifier learns ours anew
+        tensors = in_label_order(tensors, canonical_rows(names, len(LABELS)))
     return Start(source, config, tensors, _tokenizer(source))
 
 
@@ -163,4 +174,4 @@ def _tokenizer(source: str) -> Tokenizer:
     folder = Path(source)
     if (folder / MANIFEST).exists():
         return tokenizers.bundled(folder)
-    return tokenizers.hugging_face(folder)
+    return tokenizers.hugging_face(folder, download=not folder.is_dir())

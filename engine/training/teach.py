@@ -9,9 +9,10 @@ import torch
 from earlybird.engine.errors import ConfigError
 from earlybird.engine.training import run_folder
 from earlybird.engine.training.encoder import save_teacher, start_teacher, trains
-from earlybird.engine.training.job import Job, Watch, read_parts
+from earlybird.engine.training.job import Job, Watch
 from earlybird.engine.training.loop import Epoch, Training
 from earlybird.engine.training.network import Network
+from earlybird.engine.training.parts import read_parts
 from earlybird.engine.training.strategies import LastExit, Phase
 
 TEACHER = "teacher"

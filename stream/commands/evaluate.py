@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from earlybird.engine.config import BUNDLED
+from earlybird.engine.errors import ConfigError
 from earlybird.stream.commands import model_outputs
 from earlybird.stream.commands.challenge import run_challenge
 from earlybird.stream.commands.compare import run_compare
@@ -63,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_options(parser)
     parser.add_argument("--html", type=Path, metavar="FILE", help="write one page with curves (needs matplotlib)")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="write accuracy against cost as a picture")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables of several models as Markdown")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
@@ -82,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
         return run_paper(args)
     if args.choose or max(len(args.texts), len(args.model or []), len(args.stored or [])) > 1:
         return run_compare(args, SAVED)
+    if args.markdown is not None:
+        raise ConfigError("evaluate: --markdown is for several models or files, or for --choose")
     outputs = _one(args)
     if args.keep is not None:
         outputs.save(args.keep)

@@ -4,7 +4,7 @@
   earlybird explain "Norvex cuts full-year outlook" --html way.html
 
 All passes are shown, those after the exit too. Per pass: probabilities, normalised entropy, how near the exit rule was
-to another decision, and the words with the most attention (summed over the passes so far).
+to another decision, what it has counted in a row, and the words with the most attention, summed over the passes so far.
 """
 
 import argparse
@@ -63,11 +63,12 @@ def _show(found: "Explanation") -> None:
 
     console = Console()
     console.print(Text(found.text, style="bold"))
-    table = Table(title=f"policy {found.policy}", title_justify="left", box=SIMPLE_HEAD)
+    table = Table(title=f"policy {found.policy}", title_justify="left", box=SIMPLE_HEAD, collapse_padding=True)
     for name in ("pass", "neg.", "neu.", "pos.", "entropy", "margin"):
-        table.add_column(name, justify="right", no_wrap=True, min_width=max(4, len(name)))
-    table.add_column("exit", no_wrap=True, min_width=10)
-    table.add_column("attention so far", no_wrap=True, overflow="ellipsis")
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("window", no_wrap=True)
+    table.add_column("exit", no_wrap=True)
+    table.add_column("attention so far", min_width=16)
     for each in found.passes:
         late = each.layer > found.exit_layer
         table.add_row(
@@ -75,6 +76,7 @@ def _show(found: "Explanation") -> None:
             *(f"{share:.2f}" for share in each.probs),
             f"{each.entropy:.3f}",
             "-" if each.distance == float("inf") else f"{each.distance:.3f}",
+            each.window,
             each.reason,
             _top_words(found, each),
             style="dim" if late else "bold" if each.exits else None,
@@ -93,4 +95,4 @@ def _top_words(found: "Explanation", each: "Pass") -> Any:
     from rich.text import Text
 
     order = sorted(range(len(found.words)), key=lambda place: -each.attention[place])[:SHOWN]
-    return Text(" ".join(f"{found.words[place]} {each.attention[place]:.2f}" for place in order))
+    return Text(" ".join(f"{found.words[place]}\u00a0{each.attention[place]:.2f}" for place in order))

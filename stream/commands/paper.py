@@ -22,7 +22,13 @@ def run_paper(args: argparse.Namespace) -> int:
     from earlybird.engine.evaluation import paper_berxit, paper_elbert
     from earlybird.engine.evaluation.paper import Models
 
-    given = {"--policies": args.policies, "--html": args.html, "--svg": args.svg, "--baseline": args.baseline}
+    given = {
+        "--policies": args.policies,
+        "--html": args.html,
+        "--svg": args.svg,
+        "--baseline": args.baseline,
+        "--markdown": args.markdown,
+    }
     for option, value in given.items():
         if value:
             raise ConfigError(f"paper: models and texts only, was {option}")

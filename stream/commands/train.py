@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--start", required=True, metavar="MODEL", help="bundled, a model folder, an ALBERT folder or hub name"
     )
+    model.add_argument("--scratch", action="store_true", help="draw the weights: only --start's sizes and tokenizer")
     model.add_argument(
         "--layer", type=int, metavar="K", help="--start is a BERT-like encoder: share its layer K (from 0)"
     )
@@ -148,6 +149,7 @@ def _job(args: argparse.Namespace) -> Any:
         labels=args.labels,
         columns=Columns(args.text_column, args.label_column),
         layer=args.layer,
+        scratch=args.scratch,
         embedding_size=args.embedding_size,
         layers=args.layers,
         classifiers=args.classifiers,
@@ -167,7 +169,7 @@ def _job(args: argparse.Namespace) -> Any:
 def display() -> Iterator["Watch"]:
     """Show progress on stderr.
 
-    A bar per phase shows the time left, a line per epoch the score of every exit.
+    A bar per phase shows the time left, a line per epoch the loss and the score of every exit.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -191,10 +193,11 @@ def display() -> Iterator["Watch"]:
             self._show(f"seed {seed}: {phase}", step, steps, f" loss {loss:.3f}")
 
         def epoch(self, seed: int, epoch: "Epoch") -> None:
+            losses = " ".join(f"{score.loss:.2f}" for score in epoch.dev)
             exits = " ".join(f"{score.macro_f1:.3f}" for score in epoch.dev)
             done = f"seed {seed}: {epoch.phase}, epoch {epoch.number}"
             best = " best" if epoch.best else ""
-            progress.print(f"{done}: loss {epoch.loss:.3f}, dev macro-F1 by exit {exits}{best}")
+            progress.print(f"{done}: loss {epoch.loss:.3f}; dev by exit: loss {losses}, macro-F1 {exits}{best}")
 
         def _show(self, name: str, done: int, total: int, more: str = "") -> None:
             if name not in tasks:

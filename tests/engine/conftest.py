@@ -1,14 +1,14 @@
 """A tiny shared-layer model with random weights, and hostile requests for it."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from earlybird.engine.config import ModelConfig
+from earlybird.engine.config import AdapterConfig, ModelConfig
 from earlybird.engine.device.layer import StaticElbert, Tiles
 from earlybird.engine.exits.policy import Heads
 from earlybird.engine.model import Elbert
@@ -144,14 +144,22 @@ GEOMETRIES = {
         97, 24, 48, 4, 96, 6, 40, "project_then_norm", "mean", "gelu", 1e-12, 3, "per_layer", "per_layer"
     ),
 }
+GEOMETRIES["adapters"] = replace(GEOMETRIES["late-norm"], adapters=AdapterConfig(8, "ffn", "attention"))
 
 
 @pytest.fixture
 def pair() -> Callable[..., Pair]:
-    """pair("albert" | "late-norm", dtype=float64, tiles=None): weights wide enough for answers that differ."""
+    """pair("albert" | "late-norm" | "adapters", dtype=float64, tiles=None, adapters=None): weights wide enough for
+    answers that differ; `adapters` in place of the geometry's."""
 
-    def build(name: str, dtype: torch.dtype = torch.float64, tiles: Tiles | None = None) -> Pair:
+    def build(
+        name: str,
+        dtype: torch.dtype = torch.float64,
+        tiles: Tiles | None = None,
+        adapters: AdapterConfig | None = None,
+    ) -> Pair:
         config, rng = GEOMETRIES[name], torch.Generator().manual_seed(1)
+        config = replace(config, adapters=adapters or config.adapters)
         tensors = {}
         for tensor, shape in shapes(config).items():
             middle = 1.0 if tensor.endswith("norm.weight") else 0.0

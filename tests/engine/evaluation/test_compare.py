@@ -30,6 +30,23 @@ def test_a_row_is_the_median_over_the_seeds_of_one_run() -> None:
     assert not any(policy.startswith(("fixed", "full")) for policy in cell.policies)
 
 
+def test_families_are_compared_over_all_models() -> None:
+    """The best entropy threshold of each of three models, by search; only one of them has learned exits."""
+    models = [synthetic(300, seed=1, noise=noise, model=f"joint-seed-{noise}") for noise in range(2)]
+    learned = synthetic(300, seed=1, noise=5, model="berxit-seed-0", strategy="berxit")
+    found = compare([*models, learned], [], [], TARGETS).families
+    whole = float(learned.costs[:, -1].mean())
+    tops = []
+    for each in (*models, learned):
+        points = [point for point in sweep(each) if point.family == "entropy"]
+        tops.append(max(p.accuracy for p in points if 1 - p.gflops * 1e9 / whole >= 0.5 - TOLERANCE))
+    cell, own = found["entropy"][0.5], found["learned"][0.5]
+    assert cell is not None and own is not None
+    assert cell.accuracy == sorted(tops)[1]
+    assert (len(cell.policies), len(own.policies)) == (3, 1)
+    assert "full" not in found and "fixed" in found
+
+
 def test_settings_chosen_elsewhere_are_judged_here() -> None:
     """The chosen policy is the best of the other texts, its accuracy that of these."""
     here, there = synthetic(300, seed=1), synthetic(300, seed=2)
@@ -106,6 +123,26 @@ def test_the_command_compares_stored_outputs(tmp_path: Path, capsys: pytest.Capt
     shown = capsys.readouterr().out
     assert "news, 120 texts: accuracy" in shown and "chosen on other texts" in shown
     assert main([*words, "--html", str(tmp_path / "x.html")]) == 2
+
+
+def test_tables_are_written_as_markdown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Figures are those of the JSON; with several seeds the spread stands beside the median."""
+    seeds = [synthetic(200, seed=1, model=f"joint-seed-{seed}", noise=seed) for seed in range(3)]
+    for outputs in seeds:
+        outputs.save(tmp_path / f"{outputs.model}.safetensors")
+    page, names = tmp_path / "tables.md", [str(tmp_path / f"{outputs.model}.safetensors") for outputs in seeds]
+    assert main(["evaluate", "--from", *names, "--markdown", str(page), "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["comparisons"][0]["rows"]
+    lines = page.read_text("utf-8").splitlines()
+    full, exits = row["full"], row["exits"]["0.5"]
+    assert full["spread"] > 0, "seeds alike: this test says nothing"
+    (figures,) = [line for line in lines if line.startswith("| `joint` | 3 |")]
+    assert f"| {full['accuracy']:.3f} (0%; {full['spread']:.3f}) |" in figures
+    assert f"| {exits['accuracy']:.3f} ({exits['saved']:.0%}; {exits['spread']:.3f}) |" in figures
+    (settings,) = [line for line in lines if line.startswith("| `joint` | `")]
+    assert f"| `{exits['policies'][0]}` |" in settings
+    assert main(["evaluate", "--from", names[0], "--markdown", str(page)]) == 2
+    assert "several models" in capsys.readouterr().err
 
 
 def test_a_baseline_is_a_row_beside_fixed_depths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

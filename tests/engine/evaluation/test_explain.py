@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from earlybird.engine.config import EngineConfig
-from earlybird.engine.engine import Engine
+from earlybird.engine.engine import BUNDLED_FOLDER, Engine
 from earlybird.engine.errors import ConfigError
 from earlybird.engine.evaluation.explain import explain, runs
 from earlybird.engine.evaluation.explain_page import page
@@ -37,6 +37,43 @@ def test_passes_are_those_of_the_oracle(engine: Engine) -> None:
         assert each.probs == pytest.approx(logits.softmax(dim=-1).tolist(), abs=1e-5)
     assert len(found.passes) == engine.max_layers
     assert sum(last - first + 1 for _, first, last in runs(found)) == engine.max_layers
+
+
+def by_hand(rule: str, labels: list[str], tops: list[float]) -> list[str]:
+    """Counts in a row after each pass, of three needed, as the rule's definition has them."""
+    found, held = list[str](), 0
+    for layer, label in enumerate(labels):
+        same = layer > 0 and label == labels[layer - 1]
+        if rule == "patience":
+            held = held + 1 if same else 0
+        else:
+            held = held + 1 if same and tops[layer] >= tops[layer - 1] else 1
+        found.append(f"{min(held, 3)}/3")
+    return found
+
+
+@pytest.mark.parametrize(("spec", "rules"), [
+    ("cwb:delta=0.1,window=3", ["cwb"]),
+    ("patience:count=3|entropy:threshold=0.1|cwb:delta=0,window=3", ["patience", "cwb"]),
+    ("fixed:2", []),
+])  # fmt: skip
+def test_the_window_is_what_the_rule_has_counted(tmp_path: Path, spec: str, rules: list[str]) -> None:
+    """Over five passes of a model whose answers change."""
+    checkpoint = json.loads((BUNDLED_FOLDER / "manifest.json").read_text())
+    checkpoint["geometry"]["layers"], checkpoint["policy"] = 5, "full"
+    for file in BUNDLED_FOLDER.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "manifest.json").write_text(json.dumps(checkpoint))
+    engine = Engine.load(EngineConfig(model=str(tmp_path), policy=spec, runner="reference", device="cpu"))
+    seen = set[str]()
+    for text in (TEXT, "Norvex cuts outlook as costs fall", "Oil falls 3 pct"):
+        passes = explain(engine, text).passes
+        labels, tops = [each.label for each in passes], [max(each.probs) for each in passes]
+        columns = [by_hand(rule, labels, tops) for rule in rules]
+        expected = [" | ".join(row) for row in zip(*columns, strict=True)] or [""] * 5
+        assert [each.window for each in passes] == expected
+        seen.update(each.window for each in passes)
+    assert len(seen) > 1 or not rules, "the counts never move: this test says nothing"
 
 
 def test_attention_is_shared_out_among_the_words(engine: Engine) -> None:

@@ -167,15 +167,15 @@ def test_any_of_takes_the_first_member_that_fires() -> None:
     assert {REASONS[code] for code in turned.reason[tied].tolist()} == {ExitReason.CONFIDENCE}
 
 
-REFILLED = [*(spec for spec in RULES if "learned" not in spec), "patience:count=2|entropy:threshold=0.3"]
+REFILLED = [*RULES, "cwb:delta=0.2,window=3", "patience:count=2|learned:threshold=0.6", "fixed:3", "full"]
 
 
 @pytest.mark.parametrize("spec", REFILLED)
 def test_a_slot_refilled_never_changes_the_next_verdict(
-    spec: str, tiny: Callable[..., Any], hostile: Callable[..., Any], drain: Callable[..., Any]
+    spec: str, pair: Callable[..., Any], hostile: Callable[..., Any], drain: Callable[..., Any]
 ) -> None:
     """Two slots, forty texts through them: each exits as it does alone in a new runner."""
-    model, policy = tiny(torch.float64, deterministic=True), parse(spec, 8)
+    model, policy = pair("late-norm").oracle, parse(spec, LAYERS, learned_exits=True)
     requests: list[Request] = hostile("mixed", 40)
     together = {verdict.ticket: verdict for verdict in drain(Packed(model, policy, 2, 80), requests)}
     for request in requests:

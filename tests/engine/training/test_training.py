@@ -23,7 +23,7 @@ from earlybird.engine.slots.reference import trace
 from earlybird.engine.training.data import Columns, Example, normal_form, read_examples, split, stratified, without
 from earlybird.engine.training.job import Job, Watch, train
 from earlybird.engine.training.loop import Dataset, Epoch, Recipe, Training
-from earlybird.engine.training.metrics import calibration_error, macro_f1
+from earlybird.engine.training.metrics import calibration_error, macro_f1, scores
 from earlybird.engine.training.network import Batch, Network, initial_tensors
 from earlybird.engine.training.start import factorised, from_model, reshaped
 from earlybird.engine.training.strategies import STRATEGIES, ElbertWeights, SelfDistillation, phases
@@ -266,6 +266,17 @@ def test_a_resumed_run_has_the_weights_of_an_uninterrupted_one(tmp_path: Path) -
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
+def test_a_phase_ends_after_epochs_without_a_better_one() -> None:
+    """At a rate of 0 the first epoch stays the best one; without patience all epochs run."""
+    data = dataset(12)
+    for patience, epochs in ((None, 6), (2, 3)):
+        recipe, seen = Recipe(epochs=6, learning_rate=0.0, patience=patience), list[int]()
+        network = Network(SMALL, initial_tensors(SMALL, torch.Generator().manual_seed(0)))
+        training = Training(network, phases("joint", SMALL), data, data, recipe)
+        training.run(lambda epoch, seen=seen: seen.append(epoch.number), lambda *_: None)  # type: ignore[misc]
+        assert seen == list(range(1, epochs + 1))
+
+
 def write(path: Path, count: int = 90) -> Path:
     phrases = ("cuts outlook", "names chairman", "lifts outlook")
     lines = [
@@ -299,9 +310,13 @@ def test_a_job_ends_with_a_model_that_the_engine_loads(tmp_path: Path) -> None:
     sizes = json.loads((tmp_path / "run" / "data.json").read_text())
     assert (len(kept), sizes["train"]["texts"]) == (9, 72)
     assert (tmp_path / "run" / "seed-1" / "curves.svg").read_text().startswith("<svg")
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert all(score["loss"] > 0 for line in log for score in line["dev"])
     with pytest.raises(ConfigError, match="--resume"):
         train(job, Watch())
+    manifests = [(folder / "manifest.json").read_text() for folder in outcome.folders]
     assert train(job, Watch(), resume=True).chosen == outcome.chosen
+    assert [(folder / "manifest.json").read_text() for folder in outcome.folders] == manifests
     with pytest.raises(ConfigError, match="strategy"):
         train(dataclasses.replace(job, strategy="joint"), Watch(), resume=True)
 
@@ -358,7 +373,10 @@ def test_splits_share_no_text_and_keep_the_proportions() -> None:
 
 
 def test_scores_by_hand() -> None:
-    """Macro-F1 and calibration error of six predictions."""
+    """Macro-F1, calibration error and loss of a few predictions."""
+    found_scores = scores(torch.tensor([[0.0, 0.0, 0.0], [math.log(8), 0.0, 0.0]]), torch.tensor([1, 0]))
+    assert found_scores.loss == pytest.approx((math.log(3) + math.log(10 / 8)) / 2)
+    assert found_scores.accuracy == 0.5
     label, found = torch.tensor([0, 0, 1, 1, 2, 2]), torch.tensor([0, 1, 1, 1, 2, 0])
     assert macro_f1(found, label, 3) == pytest.approx((2 / 4 + 4 / 5 + 2 / 3) / 3)
     probs = torch.tensor([[0.9, 0.1, 0.0], [0.9, 0.05, 0.05], [0.3, 0.6, 0.1], [0.2, 0.6, 0.2]])
