@@ -13,6 +13,7 @@ from earlybird.stream.adapters.kafka_sink import KafkaSink
 from earlybird.stream.adapters.kafka_transactions import KafkaTransactions
 from earlybird.stream.adapters.memory import NoCache
 from earlybird.stream.adapters.redis import RedisCache
+from earlybird.stream.adapters.undecided import Undecided
 from earlybird.stream.config.settings import Settings
 from earlybird.stream.config.traces import trace_exporters
 from earlybird.stream.errors import SettingsError
@@ -99,7 +100,13 @@ def open_sink(settings: Settings, topics: Sequence[str] = ()) -> KafkaSink | Kaf
     kafka, place = settings.kafka, transactional_id(settings)
     sink: Callable[..., KafkaSink | KafkaTransactions] = KafkaSink
     if place is not None:
-        sink = partial(KafkaTransactions, transactional_id=place, interval_ms=settings.timing.transaction_interval_ms)
+        written, raw = (settings.topics.signals, settings.topics.dlq), settings.topics.raw[0].name
+        sink = partial(
+            KafkaTransactions,
+            transactional_id=place,
+            interval_ms=settings.timing.transaction_interval_ms,
+            undecided=Undecided(kafka.bootstrap_servers, written, raw, settings.group, kafka.options),
+        )
     return sink(kafka.bootstrap_servers, topics=topics, append_dated=settings.topics.signals, options=kafka.options)
 
 
