@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 import structlog
@@ -12,7 +13,7 @@ from earlybird.stream.adapters.credentials import PasswordFile
 from earlybird.stream.adapters.kafka_sink import FULL_POLL_S
 from earlybird.stream.adapters.options import KafkaOptions, transaction_options
 from earlybird.stream.adapters.statistics import statistics_into
-from earlybird.stream.adapters.undecided import Undecided
+from earlybird.stream.adapters.undecided import Found, Undecided
 from earlybird.stream.errors import SettingsError, SinkError
 from earlybird.stream.ports import Outgoing
 
@@ -135,12 +136,15 @@ class TransactionalProducer:
             self._try(partial(self._producer.abort_transaction, CLOSE_S))
 
     def _start(self) -> None:
-        """Take our place: the broker first ends what a predecessor left open, then we what it left undecided."""
+        """Take our place.
+
+        The broker first ends what a predecessor left open, then we end what it left undecided.
+        """
         try:
             if not self._initialized:
                 self._producer.init_transactions(TRY_S)
                 self._initialized = True
-            undecided = [] if self._undecided is None else self._undecided.partitions()
+            found = None if self._undecided is None else self._undecided.find()
         except KafkaException as failure:
             error: KafkaError = failure.args[0]
             if not error.retriable() and (not self._initialized or self.log.denies(error)):
@@ -148,15 +152,18 @@ class TransactionalProducer:
             if self.log.due("start"):
                 log.info("transactions.awaited", transactional_id=self._id, reason=error.str())
             return
-        if self._undecided is None or self._abort_undecided(self._undecided, undecided):
+        if found is None or self._abort_undecided(found):
             self.started, self.progress_at = True, self._monotonic()
 
-    def _abort_undecided(self, found: Undecided, partitions: Sequence[TopicPartition]) -> bool:
-        """Abort a transaction in these partitions and at the group's coordinator; return whether it reached all."""
-        if partitions:
-            log.info("transactions.undecided", partitions=[f"{tp.topic}/{tp.partition}" for tp in partitions])
+    def _abort_undecided(self, found: Found) -> bool:
+        """Abort a transaction where something was found undecided, and at the group's coordinator.
+
+        Returns whether it reached them all.
+        """
+        if found.partitions:
+            log.info("transactions.undecided", partitions=[f"{tp.topic}/{tp.partition}" for tp in found.partitions])
         self.begin()
-        for tp in partitions:
+        for tp in found.partitions:
             self._producer.produce(tp.topic, partition=tp.partition, on_delivery=self._reached)
         while self.broken is None and self._producer.flush(TRY_S):
             pass
@@ -216,7 +223,8 @@ class TransactionalProducer:
         former = self._producer
         former.purge()
         self._connect()
-        former.poll(0)  # its delivery reports, which concern nobody any more, would keep it and its threads
+        with suppress(KafkaException):  # its fatal error once more
+            former.poll(0)  # its delivery reports, which concern nobody any more, would keep it and its threads
 
     def _delivered(
         self,

@@ -7,6 +7,7 @@ wait until then. So whoever takes an id's place first aborts a transaction of it
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from confluent_kafka import Consumer, IsolationLevel, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
@@ -17,6 +18,14 @@ from earlybird.stream.adapters.options import KafkaOptions, client_options
 REQUEST_TIMEOUT_S = 2.0  # time-out per request; requests are repeated
 
 
+class Found(NamedTuple):
+    """What a transaction must reach, to be aborted."""
+
+    partitions: list[TopicPartition]  # where records of a transaction, whosesoever it is, are undecided
+    offsets: list[TopicPartition]  # some that the group may commit
+    group: object  # group metadata of no member: the broker then asks for no standing in the group
+
+
 class Undecided:
     """Finder of what is undecided in the topics of outcomes. Not thread-safe: publisher thread only."""
 
@@ -24,29 +33,24 @@ class Undecided:
         self, bootstrap_servers: str, outcomes: Sequence[str], raw_topic: str, group: str, options: KafkaOptions
     ) -> None:
         """Connect at the first request. Offsets of `raw_topic` may be committed by the group."""
-        self._outcomes, self._group = frozenset(outcomes), group
-        self.offsets = [TopicPartition(raw_topic, 0, 0)]  # for a transaction that is aborted
+        self._outcomes, self._raw_topic, self._group = frozenset(outcomes), raw_topic, group
         self._settings = client_options(bootstrap_servers, options)
         self._settings.pop("group.instance.id", None)
         self._log = ClientLog("undecided", bootstrap_servers)
         self._admin: AdminClient | None = None
 
-    @property
-    def group(self) -> object:
-        """Group metadata of no member: the broker then asks for no standing in the group."""
-        consumer = Consumer(self._settings | {"group.id": self._group}, logger=self._log)
-        try:
-            return consumer.consumer_group_metadata()
-        finally:
-            consumer.close()
-
-    def partitions(self) -> list[TopicPartition]:
-        """Return where records of a transaction, whosesoever it is, are undecided. Raises KafkaException."""
+    def find(self) -> Found:
+        """Return where something is undecided. Raises KafkaException."""
         admin = self._admin = self._admin or AdminClient(self._settings, logger=self._log)
         known = admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics
         places = [(topic, number) for topic in self._outcomes & known.keys() for number in known[topic].partitions]
         stable, ends = (self._ends(admin, places, level) for level in _LEVELS)
-        return [TopicPartition(*place) for place in places if stable[place] < ends[place]]
+        partitions = [TopicPartition(*place) for place in places if stable[place] < ends[place]]
+        consumer = Consumer(self._settings | {"group.id": self._group}, logger=self._log)
+        try:
+            return Found(partitions, [TopicPartition(self._raw_topic, 0, 0)], consumer.consumer_group_metadata())
+        finally:
+            consumer.close()
 
     def _ends(
         self, admin: AdminClient, places: Sequence[tuple[str, int]], level: IsolationLevel

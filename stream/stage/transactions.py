@@ -79,9 +79,10 @@ class TransactionalSink(Sink, Protocol):
         """
 
     def renew(self) -> None:
-        """Begin anew under the same name, as after a restart; records of an open transaction wait for the next one.
+        """Begin anew under the same name, as after a restart.
 
-        What a broker left undecided of earlier transactions, records or offsets, is aborted before.
+        Records of an open transaction wait for the next one. What a broker left undecided of earlier transactions,
+        records or offsets, is aborted before.
         """
 
 
