@@ -23,6 +23,7 @@ from earlybird.stream.observability.metrics import Metrics
 from earlybird.stream.observability.traces import exporting
 from earlybird.stream.observability.watchdog import END_S
 from earlybird.stream.ports import DuplicateCache
+from earlybird.stream.stage import commit_map
 from earlybird.stream.stage.outcome import Origin
 from earlybird.stream.stage.stage import InferenceFactory, Stage, TextSide
 
@@ -105,7 +106,9 @@ def open_sink(settings: Settings, topics: Sequence[str] = ()) -> KafkaSink | Kaf
             KafkaTransactions,
             transactional_id=place,
             interval_ms=settings.timing.transaction_interval_ms,
-            undecided=Undecided(kafka.bootstrap_servers, written, raw, settings.group, kafka.options),
+            undecided=Undecided(
+                kafka.bootstrap_servers, written, raw, settings.group, commit_map.finished_above, kafka.options
+            ),
         )
     return sink(kafka.bootstrap_servers, topics=topics, append_dated=settings.topics.signals, options=kafka.options)
 

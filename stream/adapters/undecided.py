@@ -4,18 +4,27 @@ A coordinator that ends a transaction while one of its partitions has no leader,
 leaves that partition out (Kafka 4.3.1 logs "likely deleted already"). The records there stay undecided, and the next
 transaction of the same transactional id decides them: aborted outcomes would be committed with its own, and offsets
 wait until then. So whoever takes an id's place first aborts a transaction of its own wherever something is undecided.
+
+Only where an undecided outcome is among the offsets that the group has committed, its transaction was committed, and
+aborting would lose it: there the next transaction must decide.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
-from confluent_kafka import Consumer, IsolationLevel, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from earlybird.stream.adapters.clients import ClientLog
+from earlybird.stream.adapters.clients import ClientLog, close_consumer
+from earlybird.stream.adapters.group import commit_of, named_topic
 from earlybird.stream.adapters.options import KafkaOptions, client_options
+from earlybird.stream.ports import Commit, Partition
 
-REQUEST_TIMEOUT_S = 2.0  # time-out per request; requests are repeated
+REQUEST_TIMEOUT_S = 2.0  # time-out per request; all are repeated
+
+Ends = dict[tuple[str, int], int]
 
 
 class Found(NamedTuple):
@@ -30,37 +39,75 @@ class Undecided:
     """Finder of what is undecided in the topics of outcomes. Not thread-safe: publisher thread only."""
 
     def __init__(
-        self, bootstrap_servers: str, outcomes: Sequence[str], raw_topic: str, group: str, options: KafkaOptions
+        self,
+        bootstrap_servers: str,
+        outcomes: Sequence[str],
+        raw_topic: str,
+        group: str,
+        finished_above: Callable[[Commit], frozenset[int]],
+        options: KafkaOptions,
     ) -> None:
-        """Connect at the first request. Offsets of `raw_topic` may be committed by the group."""
-        self._outcomes, self._raw_topic, self._group = frozenset(outcomes), raw_topic, group
-        self._settings = client_options(bootstrap_servers, options)
+        """Connect at each `find`. `finished_above` are the offsets in a commit's map."""
+        self._outcomes, self._raw_topic, self._finished_above = frozenset(outcomes), raw_topic, finished_above
+        self._settings = client_options(bootstrap_servers, options) | {"group.id": group, "enable.auto.commit": False}
         self._settings.pop("group.instance.id", None)
         self._log = ClientLog("undecided", bootstrap_servers)
-        self._admin: AdminClient | None = None
 
     def find(self) -> Found:
-        """Return where something is undecided. Raises KafkaException."""
-        admin = self._admin = self._admin or AdminClient(self._settings, logger=self._log)
+        """Return where something is undecided, to be aborted. Raises KafkaException, then to be repeated."""
+        admin = AdminClient(self._settings, logger=self._log)
         known = admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics
         places = [(topic, number) for topic in self._outcomes & known.keys() for number in known[topic].partitions]
-        stable, ends = (self._ends(admin, places, level) for level in _LEVELS)
-        partitions = [TopicPartition(*place) for place in places if stable[place] < ends[place]]
-        consumer = Consumer(self._settings | {"group.id": self._group}, logger=self._log)
-        try:
-            return Found(partitions, [TopicPartition(self._raw_topic, 0, 0)], consumer.consumer_group_metadata())
-        finally:
-            consumer.close()
+        stable, ends = (_ends(admin, places, level) for level in _LEVELS)
+        with self._consumer("read_committed") as members, self._consumer("read_uncommitted") as reader:
+            undecided = [
+                TopicPartition(*place)
+                for place in places
+                if stable[place] < ends[place]
+                and not self._committed(members, _sources(reader, place, stable[place], ends[place]))
+            ]
+            return Found(undecided, [TopicPartition(self._raw_topic, 0, 0)], members.consumer_group_metadata())
 
-    def _ends(
-        self, admin: AdminClient, places: Sequence[tuple[str, int]], level: IsolationLevel
-    ) -> dict[tuple[str, int], int]:
-        """Return the ends as readers of this isolation level see them."""
-        if not places:
-            return {}
-        wanted = {TopicPartition(*place): OffsetSpec.latest() for place in places}
-        answers = admin.list_offsets(wanted, isolation_level=level, request_timeout=REQUEST_TIMEOUT_S)
-        return {(tp.topic, tp.partition): answer.result().offset for tp, answer in answers.items()}
+    @contextmanager
+    def _consumer(self, isolation_level: str) -> Iterator[Consumer]:
+        consumer = Consumer(self._settings | {"isolation.level": isolation_level}, logger=self._log)
+        try:
+            yield consumer
+        finally:
+            close_consumer(consumer, "undecided")
+
+    def _committed(self, members: Consumer, sources: Collection[tuple[Partition, int]]) -> bool:
+        """Return whether the group has committed any of these raw offsets."""
+        wanted = [TopicPartition(*partition) for partition in {partition for partition, _ in sources}]
+        for tp in members.committed(wanted, timeout=REQUEST_TIMEOUT_S) if wanted else ():
+            commit = None if tp.error is not None else commit_of(tp, named_topic(tp))  # an error: undecided, too
+            offsets = {offset for partition, offset in sources if partition == (tp.topic, tp.partition)}
+            if commit is not None and (min(offsets) < commit.offset or offsets & self._finished_above(commit)):
+                return True
+        return False
+
+
+def _ends(admin: AdminClient, places: Sequence[tuple[str, int]], level: IsolationLevel) -> Ends:
+    """Return the ends as readers of this isolation level see them."""
+    if not places:
+        return {}
+    wanted = {TopicPartition(*place): OffsetSpec.latest() for place in places}
+    answers = admin.list_offsets(wanted, isolation_level=level, request_timeout=REQUEST_TIMEOUT_S)
+    return {(tp.topic, tp.partition): answer.result().offset for tp, answer in answers.items()}
+
+
+def _sources(reader: Consumer, place: tuple[str, int], start: int, end: int) -> set[tuple[Partition, int]]:
+    """Return the raw offsets whose outcomes lie there."""
+    found: set[tuple[Partition, int]] = set()
+    reader.assign([TopicPartition(*place, start)])
+    while reader.position([TopicPartition(*place)])[0].offset < end:
+        message = reader.poll(REQUEST_TIMEOUT_S)
+        if message is None or message.error() is not None:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        raw = json.loads(message.value() or b"{}").get("raw")
+        if raw is not None:
+            found.add((Partition(raw["topic"], raw["partition"]), raw["offset"]))
+    return found
 
 
 _LEVELS = (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED)

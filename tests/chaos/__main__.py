@@ -37,7 +37,7 @@ from tests.chaos.setting import Delivery, Setting
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="about four minutes, fixed seeds")
+    parser.add_argument("--short", action="store_true", help="some minutes, fixed seeds")
     parser.add_argument("--delivery", action="append", choices=get_args(Delivery), help="repeatable; default: both")
     parser.add_argument("--only", action="append", metavar="FAULT", choices=sorted(FAULTS), help="repeatable")
     parser.add_argument("--session", action="append", metavar="NAME", help="only this; repeatable; `loads`: those")
