@@ -101,7 +101,7 @@ def open_sink(settings: Settings, topics: Sequence[str] = ()) -> KafkaSink | Kaf
     kafka, place = settings.kafka, transactional_id(settings)
     sink: Callable[..., KafkaSink | KafkaTransactions] = KafkaSink
     if place is not None:
-        written, raw = (settings.topics.signals, settings.topics.dlq), settings.topics.raw[0].name
+        written, raw = (settings.topics.signals, settings.topics.dlq), [topic.name for topic in settings.topics.raw]
         sink = partial(
             KafkaTransactions,
             transactional_id=place,

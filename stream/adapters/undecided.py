@@ -42,14 +42,15 @@ class Undecided:
         self,
         bootstrap_servers: str,
         outcomes: Sequence[str],
-        raw_topic: str,
+        raw_topics: Sequence[str],
         group: str,
         finished_above: Callable[[Commit], frozenset[int]],
         options: KafkaOptions,
     ) -> None:
-        """Connect at each `find`. `finished_above` are the offsets in a commit's map."""
-        self._outcomes, self._raw_topic, self._finished_above = frozenset(outcomes), raw_topic, finished_above
-        self._settings = client_options(bootstrap_servers, options) | {"group.id": group, "enable.auto.commit": False}
+        """Connect at each `find`. The group commits offsets of `raw_topics`; `finished_above` reads a commit's map."""
+        self._outcomes, self._raw_topics, self._finished_above = frozenset(outcomes), raw_topics, finished_above
+        settings = {"group.id": group, "enable.auto.commit": False, "enable.partition.eof": True}
+        self._settings = client_options(bootstrap_servers, options) | settings
         self._settings.pop("group.instance.id", None)
         self._log = ClientLog("undecided", bootstrap_servers)
 
@@ -64,9 +65,9 @@ class Undecided:
                 TopicPartition(*place)
                 for place in places
                 if stable[place] < ends[place]
-                and not self._committed(members, _sources(reader, place, stable[place], ends[place]))
+                and not self._committed(members, self._sources(reader, place, stable[place], ends[place]))
             ]
-            return Found(undecided, [TopicPartition(self._raw_topic, 0, 0)], members.consumer_group_metadata())
+            return Found(undecided, [TopicPartition(self._raw_topics[0], 0, 0)], members.consumer_group_metadata())
 
     @contextmanager
     def _consumer(self, isolation_level: str) -> Iterator[Consumer]:
@@ -86,6 +87,25 @@ class Undecided:
                 return True
         return False
 
+    def _sources(self, reader: Consumer, place: tuple[str, int], start: int, end: int) -> set[tuple[Partition, int]]:
+        """Return the raw offsets whose outcomes lie there."""
+        found: set[tuple[Partition, int]] = set()
+        reader.assign([TopicPartition(*place, start)])
+        while (message := reader.poll(REQUEST_TIMEOUT_S)) is not None:
+            error, offset = message.error(), message.offset()
+            if (
+                offset is not None
+                and offset >= end
+                or (error is not None and error.code() == KafkaError._PARTITION_EOF)
+            ):
+                return found
+            if error is not None:
+                raise KafkaException(error)
+            source = _source(message.value())
+            if source is not None and source[0].topic in self._raw_topics:
+                found.add(source)
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+
 
 def _ends(admin: AdminClient, places: Sequence[tuple[str, int]], level: IsolationLevel) -> Ends:
     """Return the ends as readers of this isolation level see them."""
@@ -96,18 +116,13 @@ def _ends(admin: AdminClient, places: Sequence[tuple[str, int]], level: Isolatio
     return {(tp.topic, tp.partition): answer.result().offset for tp, answer in answers.items()}
 
 
-def _sources(reader: Consumer, place: tuple[str, int], start: int, end: int) -> set[tuple[Partition, int]]:
-    """Return the raw offsets whose outcomes lie there."""
-    found: set[tuple[Partition, int]] = set()
-    reader.assign([TopicPartition(*place, start)])
-    while reader.position([TopicPartition(*place)])[0].offset < end:
-        message = reader.poll(REQUEST_TIMEOUT_S)
-        if message is None or message.error() is not None:
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
-        raw = json.loads(message.value() or b"{}").get("raw")
-        if raw is not None:
-            found.add((Partition(raw["topic"], raw["partition"]), raw["offset"]))
-    return found
+def _source(value: bytes | None) -> tuple[Partition, int] | None:
+    """Return the raw offset whose outcome this is; None for a record that is no outcome."""
+    try:
+        raw = json.loads(value or b"")["raw"]
+        return Partition(str(raw["topic"]), int(raw["partition"])), int(raw["offset"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
 
 
 _LEVELS = (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED)
