@@ -92,15 +92,11 @@ class Undecided:
         found: set[tuple[Partition, int]] = set()
         reader.assign([TopicPartition(*place, start)])
         while (message := reader.poll(REQUEST_TIMEOUT_S)) is not None:
-            error, offset = message.error(), message.offset()
-            if (
-                offset is not None
-                and offset >= end
-                or (error is not None and error.code() == KafkaError._PARTITION_EOF)
-            ):
-                return found
-            if error is not None:
+            error = message.error()
+            if error is not None and error.code() != KafkaError._PARTITION_EOF:
                 raise KafkaException(error)
+            if error is not None or (message.offset() or 0) >= end:
+                return found
             source = _source(message.value())
             if source is not None and source[0].topic in self._raw_topics:
                 found.add(source)
