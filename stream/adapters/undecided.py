@@ -107,7 +107,7 @@ def _ends(admin: AdminClient, places: Sequence[tuple[str, int]], level: Isolatio
     """Return the ends as readers of this isolation level see them."""
     if not places:
         return {}
-    wanted = {TopicPartition(*place): OffsetSpec.latest() for place in places}
+    wanted = {TopicPartition(*place): OffsetSpec.latest() for place in places}  # type: ignore[no-untyped-call]
     answers = admin.list_offsets(wanted, isolation_level=level, request_timeout=REQUEST_TIMEOUT_S)
     return {(tp.topic, tp.partition): answer.result().offset for tp, answer in answers.items()}
 

@@ -116,8 +116,9 @@ def test_transaction_that_the_broker_ended_for_its_age_is_produced_again(
         "TIMING__TRANSACTION_INTERVAL_MS": "1000",
     }
     start = partial(start_stage, ground.bootstrap_servers, **settings(ground, **ages))
+    stage = start()
+    stage.wait_for("partitions.assigned")
     with ground.watch() as watch, ground.watch(read_committed=False) as all_records, feed(ground, burst=5) as source:
-        stage = start()
         stop_in_a_transaction(stage, watch, all_records)
         time.sleep(4)
         stage.process.send_signal(signal.SIGCONT)
