@@ -7,7 +7,7 @@ SIDE_BY_SIDE := -n 2 --dist worksteal
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check -c $(VENV)/constraints.txt
 SHELL := bash
 
-.PHONY: setup setup-all demo test lint types unit coverage broker faults fuzz chaos kafka kafka-stop docs system-deps \
+.PHONY: setup setup-all demo test lint types unit coverage broker faults chaos-short fuzz chaos kafka kafka-stop docs system-deps \
         deploy-tools test-deploy wheelhouse image clean
 
 # What the stage needs; and what its tests, benches and optional parts need besides.
@@ -34,7 +34,7 @@ demo: setup
 # Each part is timed, so that the whole stays under 30 minutes on 2 cores. Tests that wait for processes and brokers
 # more than they compute run two at a time; those of faults have the machine to themselves.
 test: setup-all
-	@set -e; for part in lint types unit broker faults; do \
+	@set -e; for part in lint types unit broker faults chaos-short; do \
 	  start=$$SECONDS; $(MAKE) --no-print-directory $$part; echo "== $$part: $$((SECONDS - start)) s"; done
 
 lint: setup-all
@@ -62,6 +62,10 @@ faults: setup-all
 # A million odd inputs through each parser; `make unit` runs the short form. EARLYBIRD_FUZZ_SEED=2 makes other inputs.
 fuzz: setup-all
 	EARLYBIRD_FUZZ=1000000 $(PYTEST) $(SIDE_BY_SIDE) tests/fuzz
+
+# One fault of each kind and delivery under load, fixed seeds: what `make chaos CHAOS=--short` makes, side by side.
+chaos-short: setup-all
+	$(PYTEST) $(SIDE_BY_SIDE) -m chaos
 
 # Hundreds of faults under load, each counted: an hour and a half, with CHAOS=--short some minutes. See docs/faults.md.
 chaos: setup-all

@@ -13,6 +13,7 @@ from earlybird.stream.adapters.kafka_transactions import KafkaTransactions
 from earlybird.stream.adapters.memory import NoCache
 from earlybird.stream.adapters.redis import RedisCache
 from earlybird.stream.adapters.signal_framing import SignalFraming
+from earlybird.stream.adapters.undecided import Undecided
 from earlybird.stream.config.settings import Settings
 from earlybird.stream.config.traces import trace_exporters
 from earlybird.stream.errors import SettingsError
@@ -22,6 +23,7 @@ from earlybird.stream.observability.metrics import Metrics
 from earlybird.stream.observability.traces import exporting
 from earlybird.stream.observability.watchdog import END_S
 from earlybird.stream.ports import DuplicateCache
+from earlybird.stream.stage import commit_map
 from earlybird.stream.stage.outcome import Origin
 from earlybird.stream.stage.stage import InferenceFactory, Stage, TextSide
 
@@ -98,9 +100,16 @@ def open_sink(settings: Settings, topics: Sequence[str] = ()) -> KafkaSink | Kaf
     kafka, place, dated = settings.kafka, transactional_id(settings), settings.topics.signals
     if place is None:
         return KafkaSink(kafka.endpoint, topics=topics, append_dated=dated)
-    interval_ms, options = settings.timing.transaction_interval_ms, kafka.options
+    servers, options = kafka.bootstrap_servers, kafka.options
+    written, raw = (settings.topics.signals, settings.topics.dlq), [topic.name for topic in settings.topics.raw]
     return KafkaTransactions(
-        kafka.bootstrap_servers, place, interval_ms=interval_ms, topics=topics, append_dated=dated, options=options
+        servers,
+        place,
+        interval_ms=settings.timing.transaction_interval_ms,
+        topics=topics,
+        append_dated=dated,
+        options=options,
+        undecided=Undecided(servers, written, raw, settings.group, commit_map.finished_above, options),
     )
 
 

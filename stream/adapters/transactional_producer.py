@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 import structlog
@@ -12,6 +13,7 @@ from earlybird.stream.adapters.credentials import PasswordFile
 from earlybird.stream.adapters.kafka_sink import FULL_POLL_S
 from earlybird.stream.adapters.options import KafkaOptions, transaction_options
 from earlybird.stream.adapters.statistics import statistics_into
+from earlybird.stream.adapters.undecided import Found, Undecided
 from earlybird.stream.errors import SettingsError, SinkError
 from earlybird.stream.ports import Outgoing
 
@@ -38,13 +40,15 @@ class TransactionalProducer:
         transactional_id: str,
         options: KafkaOptions,
         monotonic: Callable[[], float] = time.monotonic,
+        undecided: Undecided | None = None,
     ) -> None:
+        """Connect; what is `undecided` is aborted before the first transaction."""
         self.errors = 0
         self.statistics: dict[str, float] = {}
         self.begun_s: float | None = None  # begin of the open transaction, if there is one
         self.progress_at = monotonic()  # time of the last answer of the broker
         self.log = ClientLog("transactions", bootstrap_servers, monotonic)
-        self._id, self._monotonic = transactional_id, monotonic
+        self._id, self._monotonic, self._undecided = transactional_id, monotonic, undecided
         self._password = PasswordFile(options, "transactions")
         self._options = transaction_options(bootstrap_servers, transactional_id, options)
         self._timeout_s = int(self._options["transaction.timeout.ms"]) / 1000
@@ -53,6 +57,7 @@ class TransactionalProducer:
 
     def _connect(self) -> None:
         self.started, self.in_flight = False, 0
+        self._initialized = False  # our place is taken
         self.broken: KafkaError | None = None  # why the open transaction must be aborted
         callbacks = {"error_cb": self._error, "logger": self.log}
         callbacks |= statistics_into(self.statistics, lambda: self._password.check(self._producer))
@@ -114,10 +119,16 @@ class TransactionalProducer:
         self._raise_failure()
         begun_s, self.begun_s = self.begun_s, None
         if begun_s is not None and not (self.broken and fatal(self.broken)):
+            self.broken = None  # that was the reason; from here on it tells how the abort went
             self._ask(partial(self._producer.abort_transaction, TRY_S))
         if self.broken is not None and fatal(self.broken):
             self._start_anew(self.broken, begun_s)
         self.broken, self.in_flight = None, 0
+
+    def renew(self) -> None:
+        """Take our place anew, as after a restart; what is open is aborted."""
+        self.abort()
+        self._reconnect()
 
     def close(self) -> None:
         """Abort what is open, so that readers need not wait for it."""
@@ -125,17 +136,46 @@ class TransactionalProducer:
             self._try(partial(self._producer.abort_transaction, CLOSE_S))
 
     def _start(self) -> None:
-        """Take our place: the broker first ends what a predecessor left open."""
+        """Take our place.
+
+        The broker first ends what a predecessor left open, then we end what it left undecided.
+        """
         try:
-            self._producer.init_transactions(TRY_S)
+            if not self._initialized:
+                self._producer.init_transactions(TRY_S)
+                self._initialized = True
+            found = None if self._undecided is None else self._undecided.find()
         except KafkaException as failure:
             error: KafkaError = failure.args[0]
-            if not error.retriable():
+            if not error.retriable() and (not self._initialized or self.log.denies(error)):
                 raise self._refused(error) from None
             if self.log.due("start"):
                 log.info("transactions.awaited", transactional_id=self._id, reason=error.str())
-        else:
+            return
+        if found is None or self._abort_undecided(found):
             self.started, self.progress_at = True, self._monotonic()
+
+    def _abort_undecided(self, found: Found) -> bool:
+        """Abort a transaction where something was found undecided, and at the group's coordinator.
+
+        Returns whether it reached them all.
+        """
+        if found.partitions:
+            log.info("transactions.undecided", partitions=[f"{tp.topic}/{tp.partition}" for tp in found.partitions])
+        self.begin()
+        for tp in found.partitions:
+            self._producer.produce(tp.topic, partition=tp.partition, on_delivery=self._reached)
+        while self.broken is None and self._producer.flush(TRY_S):
+            pass
+        reached = self.broken is None
+        if reached:  # a refusal of these offsets matters as little as they do: the coordinator knows the group by then
+            self._ask(partial(self._producer.send_offsets_to_transaction, found.offsets, found.group, TRY_S))
+        self.abort()
+        return reached and self._initialized
+
+    def _reached(self, error: KafkaError | None, _: Message) -> None:
+        if error is not None:
+            self._fail(error)
 
     def _ask(self, request: Callable[[], None], *, in_doubt: bool = False) -> bool:
         """Repeat a request until the broker has answered; return False if the transaction is broken.
@@ -149,7 +189,7 @@ class TransactionalProducer:
             if self.broken is not None:
                 return False
             self._raise_failure()
-            if not error.retriable():
+            if not error.retriable() or error.code() == KafkaError._CONFLICT:  # of a call that nobody will resume
                 raise self._refused(error)
             if self.log.due("request"):
                 log.warning("transactions.awaited", transactional_id=self._id, reason=error.str())
@@ -177,8 +217,14 @@ class TransactionalProducer:
             log.error("transactions.fenced", transactional_id=self._id, reason=error.str())
             raise SinkError(f"Kafka has ended this process's transactional id {self._id}: {error.str()}")
         log.warning("transaction.expired", transactional_id=self._id, reason=error.str())
-        self._producer.purge()
+        self._reconnect()
+
+    def _reconnect(self) -> None:
+        former = self._producer
+        former.purge()
         self._connect()
+        with suppress(KafkaException):  # its fatal error once more
+            former.poll(0)  # its delivery reports, which concern nobody any more, would keep it and its threads
 
     def _delivered(
         self,

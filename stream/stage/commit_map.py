@@ -11,6 +11,8 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from earlybird.stream.ports import Commit
+
 LONGEST_TEXT = 4_095 - 29  # the rest of the metadata names the topic
 WIDEST_SPAN = 1 << 20  # far above what Budget.max_span allows; bounds the memory a corrupt map can claim
 
@@ -76,6 +78,14 @@ def decode(base: int, text: str) -> Metadata:
         return Metadata(frozenset(base + offset for offset in relative if offset < WIDEST_SPAN), attempts)
     except (zlib.error, LookupError, ValueError):
         raise UnusableMap("corrupt") from None
+
+
+def finished_above(commit: Commit) -> frozenset[int]:
+    """Return the offsets in a commit's map; none where it is unusable."""
+    try:
+        return decode(commit.offset, commit.metadata).finished
+    except UnusableMap:
+        return frozenset()
 
 
 def _checksum(base: int, attempts: int, body: bytes) -> bytes:

@@ -138,7 +138,7 @@ class Publisher:
                 self._fenced_epochs.update(epochs)
                 self._fences.append(message)
                 if message.drop:
-                    self._drop(lambda entry: self._is_fenced(entry))
+                    self._drop(lambda entry: self._is_fenced(entry), ending=False)
             case Control(heartbeat):
                 self._send(Outgoing(self._control_topic, heartbeat.worker.encode(), encode(heartbeat)))
             case Prepare() | CommitTransaction():
@@ -146,7 +146,7 @@ class Publisher:
                 self._transactions.handle(message)
             case Stop():
                 self._stopping = True
-                self._drop(lambda _: True)  # nobody commits it any more
+                self._drop(lambda _: True, ending=True)  # nobody commits it any more
 
     def _accept(self, entries: list[Entry]) -> None:
         self._chains.add(entries)
@@ -173,11 +173,11 @@ class Publisher:
     def _is_fenced(self, entry: Entry) -> bool:
         return entry.epoch <= self._fenced_epochs.get(entry.partition, -1)
 
-    def _drop(self, unwanted: Callable[[Entry], bool]) -> None:
+    def _drop(self, unwanted: Callable[[Entry], bool], *, ending: bool) -> None:
         """Take back what no transaction has committed of these entries; they come back fenced."""
         if self._transactions is None:
             return
-        for entry in self._transactions.drop(cast(Callable[[object], bool], unwanted)):
+        for entry in self._transactions.drop(cast(Callable[[object], bool], unwanted), ending=ending):
             assert isinstance(entry, Entry), "receipts are entries. This is a bug."
             if entry.unacknowledged:  # an entry may have two records
                 entry.unacknowledged, entry.fenced = 0, True

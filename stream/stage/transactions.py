@@ -78,6 +78,13 @@ class TransactionalSink(Sink, Protocol):
         Returns those of the receipts that `receipts` has not returned.
         """
 
+    def renew(self) -> None:
+        """Begin anew under the same name, as after a restart.
+
+        Records of an open transaction wait for the next one. What a broker left undecided of earlier transactions,
+        records or offsets, is aborted before.
+        """
+
 
 class TransactionCommits:
     """The consumer's part: snapshots of the tracker. Not thread-safe: consumer thread only."""
@@ -161,7 +168,6 @@ class TransactionSteps:
         self._sink, self._reply = sink, reply
         self._asked = False
         self._prepared = False  # until its offsets come
-        self._void = False  # it was aborted meanwhile, because a partition left
 
     def handle(self, message: ToTransaction) -> None:
         """Note the request, or commit the prepared transaction."""
@@ -169,8 +175,10 @@ class TransactionSteps:
             self._asked = True
             return
         assert self._prepared, "offsets of no transaction. This is a bug."
-        committed = not self._void and self._sink.commit(message.offsets)
-        self._prepared = self._void = self._asked = False
+        # Not settled: it was aborted meanwhile, since a partition left or the broker ended it. Then its outcomes are
+        # in the next transaction, or gone, and these offsets must not be committed without them.
+        committed = self._sink.settled and self._sink.commit(message.offsets)
+        self._prepared = self._asked = False
         self._reply(Ended(committed))
 
     def run_once(self) -> None:
@@ -183,8 +191,13 @@ class TransactionSteps:
             self._prepared = True
             self._reply(Prepared())
 
-    def drop(self, unwanted: Callable[[object], bool]) -> list[object]:
-        """Drop uncommitted records; offsets that are on their way then find no transaction."""
+    def drop(self, unwanted: Callable[[object], bool], *, ending: bool) -> list[object]:
+        """Drop uncommitted records; offsets that are on their way then find no transaction.
+
+        Unless all is `ending`, the sink begins anew: a commit that was answered may be undecided all the same, and who
+        reads the offsets next would wait for it.
+        """
         dropped = self._sink.drop(unwanted)
-        self._void = self._prepared and not self._sink.settled
+        if not ending:
+            self._sink.renew()
         return dropped

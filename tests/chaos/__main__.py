@@ -37,10 +37,12 @@ from tests.chaos.setting import Delivery, Setting
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="about four minutes, fixed seeds")
+    parser.add_argument("--short", action="store_true", help="some minutes, fixed seeds")
     parser.add_argument("--delivery", action="append", choices=get_args(Delivery), help="repeatable; default: both")
     parser.add_argument("--only", action="append", metavar="FAULT", choices=sorted(FAULTS), help="repeatable")
-    parser.add_argument("--session", action="append", metavar="NAME", help="only this; repeatable; `loads`: those")
+    parser.add_argument(
+        "--session", action="append", metavar="NAME", help="only this, or a load: overload, 100000; repeatable"
+    )
     parser.add_argument("--most", type=int, metavar="N", help="so many faults per session at most")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--patience", type=float, default=240.0, metavar="S", help="then a record counts as lost")

@@ -44,7 +44,7 @@ def deadly(runs: int) -> Setting:
 
 
 def short() -> Iterator[Part]:
-    """Each kind once, in about four minutes."""
+    """Each kind once, in some minutes."""
     yield Part((
         Setting("classic", [*KILLED, *GROUP, "engine raised", *BROKER, "Redis slow", "Redis with garbage"], redis=True),
         Setting("consumer protocol", ["worker killed", "worker paused, then resumed", "partitions added"], "consumer"),
@@ -55,7 +55,7 @@ def short() -> Iterator[Part]:
         Setting("consumer protocol", ["worker killed", "worker joined and left"], "consumer"),
     ), deliveries=("exactly_once",))  # fmt: skip
     yield Part((Setting("three nodes", ["leader of three killed"], workers=2),), 3, deliveries=("exactly_once",))
-    yield Part(overload_minutes=1, deliveries=("at_least_once",))
+    yield Part(overload_minutes=0.25, deliveries=("at_least_once",))
 
 
 def long() -> Iterator[Part]:
@@ -86,12 +86,20 @@ def long() -> Iterator[Part]:
 
 
 def only(part: Part, faults: Collection[str], names: Collection[str] | None, most: int | None) -> Part:
-    """The part with these faults, sessions and loads alone, and at most so many faults per session."""
+    """The part with these faults, sessions and loads alone, and at most so many faults per session.
+
+    A load's name is `overload` or the size of its burst; `loads` are all of them.
+    """
     kept = [
         replace(each, faults=[fault for fault in each.faults if fault in faults][:most])
         for each in part.settings
         if names is None or each.name in names
     ]
-    part = replace(part, settings=tuple(each for each in kept if each.faults))
-    loads = "loads" in names if names is not None else len(faults) == len(FAULTS)
-    return part if loads else replace(part, overload_minutes=0.0, bursts=())
+    wanted = {"loads"} if names is None and len(faults) == len(FAULTS) else set(names or ())
+    loads = "loads" in wanted
+    return replace(
+        part,
+        settings=tuple(each for each in kept if each.faults),
+        overload_minutes=part.overload_minutes if loads or "overload" in wanted else 0.0,
+        bursts=tuple(size for size in part.bursts if loads or str(size) in wanted),
+    )

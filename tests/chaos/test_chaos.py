@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from kafka_node import KafkaUnavailable, libraries
 from project import ROOT
+from tests.chaos import plan
+from tests.chaos.setting import Delivery
 
 pytestmark = [pytest.mark.chaos, pytest.mark.faults, pytest.mark.broker, pytest.mark.timeout(1_800)]
 
@@ -34,11 +36,15 @@ def chaos(out: Path, *options: str, **variables: str) -> tuple[int, dict[str, An
     return status, json.loads(out.read_text())
 
 
-def test_nothing_is_lost_by_any_fault(tmp_path: Path) -> None:
+@pytest.mark.parametrize("delivery", get_args(Delivery))
+def test_nothing_is_lost_by_any_fault(tmp_path: Path, delivery: Delivery) -> None:
     """Every record has its outcome after each fault, and what is repeated says the same."""
-    status, report = chaos(tmp_path / "report.json")
+    status, report = chaos(tmp_path / "report.json", "--delivery", delivery)
     assert report["broken"] == [] and status == 0
-    assert len(report["strikes"]) > 20 and all(strike["inputs"] for strike in report["strikes"])
+    parts = [part for part in plan.short() if delivery in part.deliveries]
+    planned = [fault for part in parts for setting in part.settings for fault in setting.faults]
+    assert sorted(strike["fault"] for strike in report["strikes"]) == sorted(planned)
+    assert all(strike["inputs"] for strike in report["strikes"]) and report["kills"] > 3
 
 
 def test_what_a_careless_worker_loses_is_found(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -33,6 +34,20 @@ def once(audit: Any) -> None:
     also_retracted = {str(position) for position in audit._rejected if position in audit.digests}
     assert audit.balanced and not audit.strays and not twice.keys() - also_retracted, audit.report()
     assert audit.repeated == 0
+
+
+def all_answered(watch: Any, records: int, stage: Any, start: Callable[[], Any]) -> Any:
+    """Wait for so many outcomes; a worker that ended as in doubt is started again, as its supervisor would do.
+
+    Its commit was not answered, and nobody knew whether it had happened. Returns the worker that serves.
+    """
+    audit, ended = watch.audit, stage.process.poll
+    watch.until(lambda: (len(audit.raw) >= records == len(audit.outcomes)) or ended() is not None)
+    if ended() is not None:
+        assert ended() == 2 and "is in doubt" in stage.log.read_text(), stage.log.read_text()[-3000:]
+        stage = start()
+    watch.until_answered(records)
+    return stage
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -78,9 +93,21 @@ def test_zombie_changes_nothing(ground: Any, start_stage: Start, make_item: Make
     once(found)
 
 
-@pytest.mark.xfail(strict=False, reason="KNOWN DEFECT: under load the worker sometimes stands still afterwards")
+def stop_in_a_transaction(stage: Any, watch: Any, all_records: Any) -> None:
+    """Stop the process when it has produced outcomes that are not committed."""
+    while True:
+        before = all_records.answered
+        all_records.until(lambda before=before: all_records.answered > before)
+        stage.process.send_signal(signal.SIGSTOP)
+        watch.until_read()
+        all_records.until_read()
+        if all_records.answered > watch.answered:
+            return
+        stage.process.send_signal(signal.SIGCONT)
+
+
 def test_transaction_that_the_broker_ended_for_its_age_is_produced_again(
-    ground: Any, start_stage: Start, make_item: MakeItem
+    ground: Any, start_stage: Start, feed: Callable[..., Any]
 ) -> None:
     """Stopped for longer than transaction.timeout.ms, but not than the session: nobody takes over, it goes on."""
     ages = {
@@ -88,20 +115,20 @@ def test_transaction_that_the_broker_ended_for_its_age_is_produced_again(
         "KAFKA__OPTIONS__SESSION_TIMEOUT_MS": "20000",
         "TIMING__TRANSACTION_INTERVAL_MS": "1000",
     }
-    ground.publish([make_item(number) for number in range(TEXTS)])
-    with ground.watch() as watch, ground.watch(read_committed=False) as all_records:
-        stage = start_stage(ground.bootstrap_servers, **settings(ground, **ages))
-        all_records.until(lambda: all_records.answered > TEXTS / 4)
-        stage.process.send_signal(signal.SIGSTOP)
+    start = partial(start_stage, ground.bootstrap_servers, **settings(ground, **ages))
+    stage = start()
+    stage.wait_for("partitions.assigned")
+    with ground.watch() as watch, ground.watch(read_committed=False) as all_records, feed(ground, burst=5) as source:
+        stop_in_a_transaction(stage, watch, all_records)
         time.sleep(4)
         stage.process.send_signal(signal.SIGCONT)
-        found = watch.until_answered(TEXTS)
-        assert stage.end() == 0, stage.log.read_text()[-3000:]
+        heir = all_answered(watch, source.stop(), stage, start)
+        assert heir.end() == 0, heir.log.read_text()[-3000:]
         watch.until_read()
         all_records.until_read()
-    assert stage.events("transaction.expired"), stage.log.read_text()[-3000:]
-    assert all_records.audit.repeated, "no transaction was open when it was stopped"
-    once(found)
+    assert heir is not stage or stage.events("transaction.expired"), stage.log.read_text()[-3000:]
+    assert all_records.audit.repeated
+    once(watch.audit)
 
 
 def test_partitions_move_during_transactions(ground: Any, join: Callable[..., Any], feed: Callable[..., Any]) -> None:
@@ -134,24 +161,17 @@ def test_outage_of_the_broker_is_waited_out(
     """For longer than a transaction may be open: the worker stays, or its supervisor starts it again."""
     ground = make_ground(own_kafka)
     ages = settings(ground, KAFKA__OPTIONS__TRANSACTION_TIMEOUT_MS="2500")
+    start = partial(start_stage, ground.bootstrap_servers, **ages)
     ground.publish([make_item(number) for number in range(TEXTS)])
     with ground.watch() as watch:
-        stage = start_stage(ground.bootstrap_servers, **ages)
+        stage = start()
         watch.until(lambda: watch.answered > TEXTS / 4)
         own_kafka.kill() if how == "killed" else own_kafka.pause()
         time.sleep(5)
         own_kafka.start() if how == "killed" else own_kafka.resume()
-        watch.until(lambda: len(watch.audit.raw) == watch.answered or stage.process.poll() is not None)
-        if stage.process.poll() is not None:  # the outage met a commit, and nobody knew whether it had happened
-            assert stage.process.poll() == 2 and "is in doubt" in stage.log.read_text()
-            stage = start_stage(ground.bootstrap_servers, **ages)
-        found = watch.until_answered(TEXTS)
-        assert stage.end() == 0
+        assert all_answered(watch, TEXTS, stage, start).end() == 0
         watch.until_read()
-    assert found.balanced
-    if found.repeated:
-        pytest.xfail(f"KNOWN DEFECT: after an outage {found.repeated} committed outcomes come a second time")
-    once(found)
+    once(watch.audit)
 
 
 def test_arrays_and_their_elements_come_once(ground: Any, start_stage: Start, make_item: MakeItem) -> None:

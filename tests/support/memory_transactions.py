@@ -77,6 +77,13 @@ class MemoryTransactions:
         self._later = [kept for kept in self._later if kept not in gone]
         return [kept.receipt for kept in gone if not kept.acknowledged]
 
+    def expire(self) -> None:
+        """The broker has ended the open transaction for its age."""
+        if self._open:
+            self._abort()
+
+    renew = expire
+
     def close(self) -> None:
         self._open.clear()
 

@@ -29,7 +29,16 @@ from earlybird.stream.stage import backpressure, commit_map, duplicates, pipelin
 from earlybird.stream.stage.budget import Budget
 from earlybird.stream.stage.chains import Chains
 from earlybird.stream.stage.duplicates import Deduplicator
-from earlybird.stream.stage.messages import Answer, Answers, FromPublisher, Prepared, TimedRequest
+from earlybird.stream.stage.messages import (
+    Answer,
+    Answers,
+    Ended,
+    FromPublisher,
+    Prepare,
+    Prepared,
+    TimedRequest,
+    ToTransaction,
+)
 from earlybird.stream.stage.pipeline import Pipeline
 from earlybird.stream.stage.publisher import Publisher
 from earlybird.stream.stage.transactions import TransactionSteps
@@ -164,6 +173,11 @@ class Delivery(RuleBasedStateMachine):
         else:
             self.worker.sink.faults = 1
 
+    @rule()
+    def transaction_expires(self) -> None:
+        """The broker ends what is open, at any moment: before it is prepared, or while its offsets are on their way."""
+        self.worker.sink.expire()
+
     @rule(partition=st.sampled_from(PARTITIONS), lost=st.booleans(), alive=st.booleans())
     def partition_leaves(self, partition: Partition, lost: bool, alive: bool) -> None:
         if partition not in self.away:
@@ -264,9 +278,19 @@ def prepare_before_flush(steps: TransactionSteps) -> None:
         steps._reply(Prepared())
 
 
-def keep_on_loss(steps: TransactionSteps, unwanted: Any) -> list[object]:
+def keep_on_loss(steps: TransactionSteps, unwanted: Any, *, ending: bool) -> list[object]:
     """As `drop`, and nothing is dropped."""
     return []
+
+
+def commit_unsettled(steps: TransactionSteps, message: ToTransaction) -> None:
+    """As `handle`, without a look at what has become of the transaction since it was prepared."""
+    if isinstance(message, Prepare):
+        steps._asked = True
+        return
+    committed = steps._sink.commit(message.offsets)
+    steps._prepared = steps._asked = False
+    steps._reply(Ended(committed))
 
 
 def one_element_before_a_death(delivery: Delivery) -> None:
@@ -324,7 +348,8 @@ def test_a_step_that_is_missing_shows(step: str) -> None:
         broken.teardown()
 
 
-def test_the_search_finds_a_missing_flush() -> None:
-    """Offsets before the last acknowledgement: found without being told where to look."""
-    with patch.object(TransactionSteps, "run_once", prepare_before_flush), pytest.raises(AssertionError):
+@pytest.mark.parametrize(("step", "instead"), [("run_once", prepare_before_flush), ("handle", commit_unsettled)])
+def test_the_search_finds_a_missing_step(step: str, instead: object) -> None:
+    """Offsets before the last acknowledgement, or after an abort: found without being told where to look."""
+    with patch.object(TransactionSteps, step, instead), pytest.raises(AssertionError):
         run_state_machine_as_test(Delivery, settings=HUNT)

@@ -1,0 +1,125 @@
+"""Records and offsets that a broker left undecided when it ended a transaction.
+
+A coordinator that ends a transaction while one of its partitions has no leader, as when the only broker starts again,
+leaves that partition out (Kafka 4.3.1 logs "likely deleted already"). The records there stay undecided, and the next
+transaction of the same transactional id decides them: aborted outcomes would be committed with its own, and offsets
+wait until then. So whoever takes an id's place first aborts a transaction of its own wherever something is undecided.
+
+Only where an undecided outcome is among the offsets that the group has committed, its transaction was committed, and
+aborting would lose it: there the next transaction must decide.
+"""
+
+import json
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from earlybird.stream.adapters.clients import ClientLog, close_consumer
+from earlybird.stream.adapters.group import commit_of, named_topic
+from earlybird.stream.adapters.options import client_options
+from earlybird.stream.config.client_options import KafkaEndpoint, KafkaOptions
+from earlybird.stream.ports import Commit, Partition
+
+REQUEST_TIMEOUT_S = 2.0  # time-out per request; all are repeated
+
+Ends = dict[tuple[str, int], int]
+
+
+class Found(NamedTuple):
+    """What a transaction must reach, to be aborted."""
+
+    partitions: list[TopicPartition]  # where records of a transaction, whosesoever it is, are undecided
+    offsets: list[TopicPartition]  # some that the group may commit
+    group: object  # group metadata of no member: the broker then asks for no standing in the group
+
+
+class Undecided:
+    """Finder of what is undecided in the topics of outcomes. Not thread-safe: publisher thread only."""
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        outcomes: Sequence[str],
+        raw_topics: Sequence[str],
+        group: str,
+        finished_above: Callable[[Commit], frozenset[int]],
+        options: KafkaOptions,
+    ) -> None:
+        """Connect at each `find`. The group commits offsets of `raw_topics`; `finished_above` reads a commit's map."""
+        self._outcomes, self._raw_topics, self._finished_above = frozenset(outcomes), raw_topics, finished_above
+        settings = {"group.id": group, "enable.auto.commit": False, "enable.partition.eof": True}
+        self._settings = client_options(KafkaEndpoint(bootstrap_servers, options)) | settings
+        self._settings.pop("group.instance.id", None)
+        self._log = ClientLog("undecided", bootstrap_servers)
+
+    def find(self) -> Found:
+        """Return where something is undecided, to be aborted. Raises KafkaException, then to be repeated."""
+        admin = AdminClient(self._settings, logger=self._log)
+        known = admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics
+        places = [(topic, number) for topic in self._outcomes & known.keys() for number in known[topic].partitions]
+        stable, ends = (_ends(admin, places, level) for level in _LEVELS)
+        with self._consumer("read_committed") as members, self._consumer("read_uncommitted") as reader:
+            undecided = [
+                TopicPartition(*place)
+                for place in places
+                if stable[place] < ends[place]
+                and not self._committed(members, self._sources(reader, place, stable[place], ends[place]))
+            ]
+            return Found(undecided, [TopicPartition(self._raw_topics[0], 0, 0)], members.consumer_group_metadata())
+
+    @contextmanager
+    def _consumer(self, isolation_level: str) -> Iterator[Consumer]:
+        consumer = Consumer(self._settings | {"isolation.level": isolation_level}, logger=self._log)
+        try:
+            yield consumer
+        finally:
+            close_consumer(consumer, "undecided")
+
+    def _committed(self, members: Consumer, sources: Collection[tuple[Partition, int]]) -> bool:
+        """Return whether the group has committed any of these raw offsets."""
+        wanted = [TopicPartition(*partition) for partition in {partition for partition, _ in sources}]
+        for tp in members.committed(wanted, timeout=REQUEST_TIMEOUT_S) if wanted else ():
+            commit = None if tp.error is not None else commit_of(tp, named_topic(tp))  # an error: undecided, too
+            offsets = {offset for partition, offset in sources if partition == (tp.topic, tp.partition)}
+            if commit is not None and (min(offsets) < commit.offset or offsets & self._finished_above(commit)):
+                return True
+        return False
+
+    def _sources(self, reader: Consumer, place: tuple[str, int], start: int, end: int) -> set[tuple[Partition, int]]:
+        """Return the raw offsets whose outcomes lie there."""
+        found: set[tuple[Partition, int]] = set()
+        reader.assign([TopicPartition(*place, start)])
+        while (message := reader.poll(REQUEST_TIMEOUT_S)) is not None:
+            error = message.error()
+            if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                raise KafkaException(error)
+            if error is not None or (message.offset() or 0) >= end:
+                return found
+            source = _source(message.value())
+            if source is not None and source[0].topic in self._raw_topics:
+                found.add(source)
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+
+
+def _ends(admin: AdminClient, places: Sequence[tuple[str, int]], level: IsolationLevel) -> Ends:
+    """Return the ends as readers of this isolation level see them."""
+    if not places:
+        return {}
+    wanted = {TopicPartition(*place): OffsetSpec.latest() for place in places}  # type: ignore[no-untyped-call]
+    answers = admin.list_offsets(wanted, isolation_level=level, request_timeout=REQUEST_TIMEOUT_S)
+    return {(tp.topic, tp.partition): answer.result().offset for tp, answer in answers.items()}
+
+
+def _source(value: bytes | None) -> tuple[Partition, int] | None:
+    """Return the raw offset whose outcome this is; None for a record that is no outcome."""
+    try:
+        raw = json.loads(value or b"")["raw"]
+        return Partition(str(raw["topic"]), int(raw["partition"])), int(raw["offset"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+
+
+_LEVELS = (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED)
