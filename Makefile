@@ -49,7 +49,7 @@ types: setup-all
 unit: setup-all
 	$(PYTEST) $(SIDE_BY_SIDE) -m "not broker and not faults and not deploy and not image"
 
-# The unit part once more, traced: on its own, since tracing costs time. The floor is in pyproject.toml.
+# The unit part once more, traced: on its own, since tracing costs time.
 coverage: setup-all
 	$(PYTEST) $(SIDE_BY_SIDE) -m "not broker and not faults and not deploy and not image" --cov --cov-report=term:skip-covered
 

@@ -24,7 +24,7 @@ MODULES_BY_EXTRA = {
     "registry": {"attr", "attrs", "authlib", "cachetools", "fastavro", "httpx", "httpx2", "jsonschema", "referencing"},
     "views": {"aiohttp", "aiokafka", "faust", "mode"},
     "evaluate": {"matplotlib"},
-    "bench": {"msgspec", "onnx", "onnxruntime", "zmq"},
+    "bench": {"onnx", "onnxruntime"},
     "strategies": {"exchange_calendars", "pandas"},
 }
 """Extra -> its modules, which a command may find missing."""

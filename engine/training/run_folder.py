@@ -152,24 +152,17 @@ def export(folder: Path, config: ModelConfig, tensors: Mapping[str, Tensor], tok
     save_file({name: tensor.contiguous() for name, tensor in half.items()}, folder / WEIGHTS)
     (folder / "tokenizer.json").write_text(tokenizer.pieces.to_str(), "utf-8")
     text = profile(card.profile)
+    about = _fields(card) | {
+        "profile": TextProfile(name=text.name, hash=text.hash),
+        "assembly": assembly(card.assembly).describe(),
+        "ingredients": tuple(card.ingredients),
+    }
     manifest = Manifest(
-        id=card.id,
         geometry=config,
         labels=LABELS,
-        trained_for_exits=card.trained_for_exits,
-        policy=card.policy,
-        temperature=card.temperature,
-        profile=TextProfile(name=text.name, hash=text.hash),
-        assembly=assembly(card.assembly).describe(),
         tokenizer_sha256=file_sha256(folder / "tokenizer.json"),
         weights_sha256=file_sha256(folder / WEIGHTS),
-        max_tokens=card.max_tokens,
-        languages=card.languages,
-        knowledge_until_us=card.knowledge_until_us,
-        licence=card.licence,
-        ingredients=tuple(card.ingredients),
-        strategy=card.strategy,
-        loss_weights=card.loss_weights,
+        **about,
     )
     left_out = {name for name in ("strategy", "loss_weights", "temperatures") if not getattr(manifest, name)}
     (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2, exclude=left_out) + "\n", "utf-8")

@@ -6,7 +6,6 @@
   stage    the whole stage, from records in to signals out
   link     symbols linked by a table of names, per text
   replay   recomputed history, beside the live stage and a plain pipeline
-  libraries  own code beside the library that could do its job
 
 `earlybird bench WHAT --help` explains each.
 """
@@ -24,7 +23,6 @@ MODULES = {
     "stage": "earlybird.stream.bench.stage_command",
     "link": "earlybird.stream.bench.link_command",
     "replay": "earlybird.stream.bench.replay_command",
-    "libraries": "earlybird.stream.bench.libraries_command",
 }
 
 

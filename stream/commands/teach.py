@@ -11,7 +11,7 @@ it needs the package onnx), a Hugging Face BERT folder with a tokenizer.json, or
 import argparse
 from pathlib import Path
 
-from earlybird.stream.commands.train import PRECISIONS, add_data_options, display
+from earlybird.stream.commands.train import PRECISIONS, add_data_options, display, named_like
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,31 +59,9 @@ def run(args: argparse.Namespace) -> int:
     from earlybird.engine.training.teach import TEACHER, teach
 
     torch.set_num_threads(args.threads)
-    recipe = Recipe(
-        epochs=args.epochs,
-        batch_size=args.batch_size,
-        learning_rate=args.learning_rate,
-        head_learning_rate=args.head_learning_rate,
-        dropout=args.dropout,
-        precision=args.precision,
-        seed=args.seed,
-    )
-    job = Job(
-        start=args.start,
-        train=tuple(args.train),
-        output=args.output,
-        strategy=TEACHER,
-        dev=args.dev,
-        calibration=args.calibration,
-        invented=args.invented,
-        labels=args.labels,
-        columns=Columns(args.text_column, args.label_column),
-        profile=args.profile,
-        max_tokens=args.max_tokens,
-        texts=args.texts,
-        seeds=(args.seed,),
-        recipe=recipe,
-    )
+    columns = Columns(args.text_column, args.label_column)
+    recipe = Recipe(**named_like(Recipe, args))
+    job = Job(**named_like(Job, args), strategy=TEACHER, columns=columns, seeds=(args.seed,), recipe=recipe)
     with display() as watch:
         folder = teach(job, args.first_layer, args.keep_start, watch)
     print(folder)

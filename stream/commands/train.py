@@ -12,6 +12,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -124,45 +125,20 @@ def _job(args: argparse.Namespace) -> Any:
     from earlybird.engine.training.loop import Recipe
     from earlybird.engine.training.targets import Distillation
 
-    recipe = Recipe(
-        epochs=args.epochs,
-        batch_size=args.batch_size,
-        learning_rate=args.learning_rate,
-        head_learning_rate=args.head_learning_rate,
-        dropout=args.dropout,
-        precision=args.precision,
-        seed=args.seeds[0],
-        patience=args.patience,
-        distillation=Distillation(args.teacher_share, args.temperature),
-    )
-    return Job(
-        start=str(BUNDLED_FOLDER) if args.start == BUNDLED else args.start,
-        train=tuple(args.train),
-        output=args.output,
-        strategy=args.strategy,
-        dev=args.dev,
-        calibration=args.calibration,
-        unlabelled=tuple(args.unlabelled),
-        invented=args.invented,
-        augment=args.augment,
-        augment_cache=args.augment_cache,
-        labels=args.labels,
-        columns=Columns(args.text_column, args.label_column),
-        layer=args.layer,
-        scratch=args.scratch,
-        embedding_size=args.embedding_size,
-        layers=args.layers,
-        classifiers=args.classifiers,
-        learned_exits=args.learned_exits,
-        adapters=args.adapters,
-        teachers=tuple(args.teacher),
-        teacher_cache=args.teacher_cache,
-        profile=args.profile,
-        max_tokens=args.max_tokens,
-        texts=args.texts,
-        seeds=tuple(args.seeds),
-        recipe=recipe,
-    )
+    chosen: dict[str, Any] = {
+        "start": str(BUNDLED_FOLDER) if args.start == BUNDLED else args.start,
+        "columns": Columns(args.text_column, args.label_column),
+        "teachers": tuple(args.teacher),
+    }
+    distillation = Distillation(args.teacher_share, args.temperature)
+    recipe = Recipe(**named_like(Recipe, args), seed=args.seeds[0], distillation=distillation)
+    return Job(**named_like(Job, args) | chosen, recipe=recipe)
+
+
+def named_like(kind: type[Any], args: argparse.Namespace) -> dict[str, Any]:
+    """Return the options that are named like fields of this dataclass; lists become tuples."""
+    found = {field.name: getattr(args, field.name) for field in fields(kind) if hasattr(args, field.name)}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
 
 @contextmanager

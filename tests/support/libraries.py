@@ -4,7 +4,7 @@
                             ipc) with the same codecs; of both processes, by texts per message
   signals to JSON           the stage's dict through pydantic-core, and Structs through msgspec
 
-The ways take turns; each row is the best of its rounds.
+Run as `python tests/support/libraries.py`. The ways take turns; each row is the best of its rounds.
 """
 
 import argparse
@@ -66,14 +66,12 @@ def sockets() -> tuple[Join, Join]:
     return partial(_pair, "bind", requests, answers), partial(_pair, "connect", answers, requests)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare how many texts each row takes."""
-    parser.add_argument("--texts", type=positive_int, default=20_000, help="texts per row (default 20,000)")
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--texts", type=positive_int, default=10_000, help="texts per row (default 10,000)")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout; the table goes to stderr")
-
-
-def run(args: argparse.Namespace) -> int:
-    """Measure and print; the exit status is 0."""
+    args = parser.parse_args()
     links = {"shared rings": rings, "pyzmq": sockets}
     jobs: dict[str, Mapping[str, Callable[[], float]]] = {
         f"to the engine's process and back, {batch} per message": {
@@ -90,7 +88,6 @@ def run(args: argparse.Namespace) -> int:
     bench_console(stderr=args.json).print(table)
     if args.json:
         print(json.dumps(found))
-    return 0
 
 
 def encoders(texts: int) -> dict[str, Callable[[], float]]:
@@ -162,3 +159,7 @@ def _struct(define: Callable[..., Any], name: str, fields: dict[str, Any]) -> ob
     """Return the fields as a Struct, objects within as Structs of their own."""
     values = {key: _struct(define, key, value) if isinstance(value, dict) else value for key, value in fields.items()}
     return define(name, [(key, object) for key in fields])(**values)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""The bench of own code beside libraries: each way carries every text, and says what it took."""
+"""The measurement of own code beside libraries: each way carries every text, and says what it took."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ def test_every_way_is_measured() -> None:
     """In a process of its own, since it forks."""
     for module in ("zmq", "msgspec"):
         pytest.importorskip(module)
-    command = [sys.executable, "-m", "earlybird.stream.cli", "bench", "libraries", "--texts", "65", "--json"]
+    command = [sys.executable, "tests/support/libraries.py", "--texts", "65", "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     found = list(json.loads(done.stdout).values())
     assert [list(ways) for ways in found] == [["shared rings", "pyzmq"]] * 3 + [
