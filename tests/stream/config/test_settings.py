@@ -125,7 +125,7 @@ def test_every_fault_is_named_once_with_its_place(tmp_path: Path, monkeypatch: p
     path = write(tmp_path, 'polcy = "full"\n[kafka]\nbootstrap_server = "x"\n[http]\nport = 70000')
     monkeypatch.setenv("EARLYBIRD_REDIS__TTL_S", "-1")
     monkeypatch.setenv("EARLYBIRD_TOPICS__RAW", '[{"name": "wire", "format": "alpaka"}]')
-    formats = ", ".join(["earlybird", *registry.names()])
+    formats = ", ".join([*registry.OURS, *registry.names()])
     with pytest.raises(SettingsError) as caught:
         load(path)
     assert str(caught.value).splitlines() == [
