@@ -21,12 +21,6 @@ def avro(schema: Mapping[str, Any]) -> Schema:
     return {"namespace": NAMESPACE, **made}
 
 
-def avro_union(*schemas: Mapping[str, Any]) -> list[Any]:
-    """Return one schema for a topic of several messages; what they share is defined once."""
-    types = _Types({name: each for schema in schemas for name, each in schema.get("$defs", {}).items()})
-    return [{"namespace": NAMESPACE, **types.record(schema)} for schema in schemas]
-
-
 def text(schema: object) -> str:
     """Return the content of a schema file."""
     return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"

@@ -54,11 +54,6 @@ def latest(message: type[Message], kind: Kind = "json") -> str:
     return released(next(name for name, each in MESSAGES.items() if each is message), kind)
 
 
-def avro_union(*messages: type[Message]) -> str:
-    """Return one Avro schema of the latest versions of several messages, for their common topic."""
-    return avro.text(avro.avro_union(*(json.loads(latest(message)) for message in messages)))
-
-
 def union(title: str, *messages: type[Message]) -> str:
     """Return one JSON Schema of the latest versions of several messages, for their common topic."""
     schemas = [json.loads(latest(message)) for message in messages]

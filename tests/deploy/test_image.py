@@ -184,6 +184,6 @@ def test_the_gpu_image_has_cuda_and_names_a_missing_gpu(images: Images) -> None:
     assert cuda[:1].isdigit(), built.stdout + built.stderr
     if available == "False":
         without = ran([*config["Entrypoint"], "config", "check"])
-        assert without.returncode == 2 and "cuda" in without.stderr, without.stderr
+        assert without.returncode == 2 and "no CUDA device" in without.stderr, without.stderr
     on_cpu = ran([*config["Entrypoint"], "classify", "Norvex lifts its outlook"], EARLYBIRD_ENGINE__DEVICE="cpu")
     assert on_cpu.returncode == 0 and '"label"' in on_cpu.stdout, on_cpu.stderr

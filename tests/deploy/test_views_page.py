@@ -89,6 +89,7 @@ def browser(tmp_path: Path) -> Iterator[Callable[[str], Browser]]:
         each.close()
 
 
+@pytest.mark.timeout(400)
 def test_a_browser_shows_the_board_and_says_when_it_is_old(
     browser: Callable[[str], Browser], new_kafka: Callable[..., Any], start_stage: Callable[..., Any]
 ) -> None:

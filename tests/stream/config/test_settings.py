@@ -125,7 +125,7 @@ def test_every_fault_is_named_once_with_its_place(tmp_path: Path, monkeypatch: p
     path = write(tmp_path, 'polcy = "full"\n[kafka]\nbootstrap_server = "x"\n[http]\nport = 70000')
     monkeypatch.setenv("EARLYBIRD_REDIS__TTL_S", "-1")
     monkeypatch.setenv("EARLYBIRD_TOPICS__RAW", '[{"name": "wire", "format": "alpaka"}]')
-    formats = ", ".join(["earlybird", *registry.names()])
+    formats = ", ".join([*registry.OURS, *registry.names()])
     with pytest.raises(SettingsError) as caught:
         load(path)
     assert str(caught.value).splitlines() == [
@@ -375,6 +375,13 @@ def test_what_a_missing_gpu_leaves_unused_is_said_once(monkeypatch: pytest.Monke
         ("MODEL", "/nope", "model: a folder required, was /nope"),
         ("HTTP__HOST", "203.0.113.7", "http: cannot listen on 203.0.113.7"),
         ("DELIVERY", "exactly_once", "instance: required with delivery exactly_once: a name of this worker"),
+        (
+            "TOPICS__SIGNALS_FORMAT",
+            "avro",
+            r"registry\.url: required by topics\.signals_format: avro",
+        ),
+        ("TOPICS__RAW", '[{"name": "n", "format": "schema-registry"}]', r"registry\.url: required by topics\.raw, n: "),
+        ("KAFKA__OPTIONS__SCHEMA_REGISTRY_URL", "registry", r"kafka\.options\.schema\.registry\.\*: "),
     ],
 )
 @pytest.mark.parametrize("command", [["config", "check"], ["run"]], ids=["check", "run"])

@@ -165,7 +165,7 @@ def test_a_house_adds_its_own_format(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("alpaka", "one of earlybird, acme, alpaca, benzinga"),
+        ("alpaka", "one of earlybird, schema-registry, acme, alpaca, benzinga"),
         ("gone", "acme_wire:missing cannot be loaded: AttributeError"),
         ("none", "acme_wire:__name__ is no function"),
     ],
