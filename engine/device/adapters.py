@@ -1,6 +1,6 @@
-"""Adapters in static shapes: one product covers the maps of all depths, and each row uses those of its own depth.
+"""Adapters in static shapes, for rows of several depths.
 
-No row is sorted or gathered by depth, so no shape depends on a value, and a row's bits on no other row.
+One product covers the maps of all depths, and each row keeps what those of its own depth give. No row is sorted or gathered by depth, so no shape depends on a value, and a row's bits on no other row.
 
 Letters: T token rows, D depths, H hidden size, r rank.
 """
@@ -51,7 +51,7 @@ class OwnDepth:
             mine = self._depths() == self.number[:, None]  # (T, D)
             spread = (rows[:, None] * mine[:, :, None]).flatten(1)  # (T, D r): zeros but for the row's own depth
             return self.apply("adapters.up", spread) + self._own("up_bias")
-        product = self.apply(f"adapters.{name}", rows).unflatten(1, (len(self._depths()), -1))  # (T, D, out)
+        product = self.apply(f"adapters.{name}", rows).view(len(rows), len(self._depths()), -1)  # (T, D, out)
         return torch.take_along_dim(product, self.number[:, None, None], dim=1)[:, 0]
 
     def norm(self, name: str, rows: Tensor) -> Tensor:
