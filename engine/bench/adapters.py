@@ -45,7 +45,7 @@ def forms(config: ModelConfig, seed: int = 0) -> dict[str, Work]:
     down, up = (blocks[f"{name}.weight"].transpose(1, 2).contiguous() for name in ("down", "up"))
 
     def by_text() -> Tensor:
-        pairs = zip(states.split(LENGTH), texts.depth.tolist(), strict=True)
+        pairs = zip(torch.split(states, LENGTH), texts.depth.tolist(), strict=True)
         return torch.cat([adapt(adapters, one[depth - 1], text, alone) for text, depth in pairs])
 
     def grouped() -> Tensor:
