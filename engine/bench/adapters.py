@@ -1,6 +1,7 @@
-"""Adapters of every depth in one table: what each static form costs beside a pass of the shared layer.
+"""Cost of adapters of all depths at once, in each form.
 
-`python -m earlybird.engine.bench.adapters`: one thread, CPU time, 16 texts of 32 tokens, spread over all depths.
+`python -m earlybird.engine.bench.adapters`: time beside a pass of the shared layer. One thread, CPU time, 16 texts of
+32 tokens, spread over all depths.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,7 @@
-"""Adapters in static shapes: one product covers the maps of all depths, and each row uses those of its own depth.
+"""Adapters in static shapes, for rows of several depths.
 
-No row is sorted or gathered by depth, so no shape depends on a value, and a row's bits on no other row.
+One product covers the maps of all depths, and each row keeps what those of its own depth give. No row is sorted or
+gathered by depth, so no shape depends on a value, and a row's bits on no other row.
 
 Letters: T token rows, D depths, H hidden size, r rank.
 """

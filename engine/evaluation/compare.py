@@ -182,7 +182,7 @@ def _families(pairs: Sequence[tuple[Sequence[Point], Sequence[Point]]]) -> list[
 
 
 def _of_family(family: str, pairs: Sequence[tuple[Sequence[Point], Sequence[Point]]], target: float) -> Cell | None:
-    """Choose each model's best setting of a family and judge it; None where no model has one."""
+    """Choose and judge each model's best setting of a family; None: no model has one."""
     found = [(judged, best(chosen, target, lambda p: p.family == family)) for judged, chosen in pairs]
     points = [_named(judged, point.policy) for judged, point in found if point]
     return Cell.of(points) if points else None

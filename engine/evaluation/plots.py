@@ -91,7 +91,7 @@ def reliability(outputs: Outputs, probs: Tensor) -> str:
 
 
 def losses(epochs: Sequence[dict[str, object]]) -> str:
-    """Plot a training by epoch: loss, and macro-F1 of the first and the last exit on the dev set."""
+    """Plot a training by epoch: losses, and macro-F1 of the first and the last exit."""
     figure, axes = _figure(7.5, 2.6, 2)
     numbers = range(1, len(epochs) + 1)
     axes[0].plot(

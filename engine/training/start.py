@@ -87,9 +87,9 @@ def from_layer(source: str, layer: int, embedding_size: int, layers: int) -> Sta
 
 
 def from_scratch(source: str) -> Start:
-    """Start from the geometry and the tokenizer of a model, without its weights: `reshaped` draws all.
+    """Start from a model's geometry and tokenizer, without its weights.
 
-    The model is what from_model reads. Raises NotAModel.
+    `reshaped` draws all tensors. The model is what from_model reads. Raises NotAModel.
     """
     return dataclasses.replace(from_model(source), name="scratch", tensors={})
 

@@ -32,7 +32,7 @@ def run_compare(args: argparse.Namespace, targets: Sequence[float]) -> int:
 
         args.svg.write_text(accuracy_of_models(comparisons), "utf-8")
     if args.markdown is not None:
-        tables = [markdown(sheet) for each in comparisons for sheet in sheets(each, targets)]
+        tables = map(markdown, dict.fromkeys(sheet for each in comparisons for sheet in sheets(each, targets)))
         args.markdown.write_text("\n".join([legend(comparisons[0]), "", *tables]), "utf-8")
     if args.json:
         print(json.dumps({"comparisons": [asdict(each) for each in comparisons]}))
@@ -45,15 +45,15 @@ class Sheet(NamedTuple):
     """One table, to be shown on a terminal or written as Markdown."""
 
     title: str
-    columns: Sequence[str]  # the first is a name, the others are figures or settings
-    rows: Sequence[Sequence[str]]
+    columns: tuple[str, ...]  # the first is a name, the others are figures or settings
+    rows: tuple[tuple[str, ...], ...]
 
 
 def sheets(found: "Comparison", targets: Sequence[float]) -> list[Sheet]:
-    """Return the tables of one file of texts: accuracy at equal cost, models trained at a depth, exit settings."""
+    """Return the tables of one file of texts: accuracies at equal cost, and exit settings."""
     title = f"{found.texts}, {found.count:,} texts: accuracy"
     pairs = [name for target in targets for name in (f"saves {target:.0%}: exits", "fixed depth")]
-    accuracies: list[Sequence[str]] = [
+    accuracies: list[tuple[str, ...]] = [
         (row.name, str(row.seeds), *(_accuracy(cell) for cell in (row.full, *_cells(row, targets))))
         for row in found.rows
     ]
@@ -70,12 +70,13 @@ def sheets(found: "Comparison", targets: Sequence[float]) -> list[Sheet]:
         for name, cells in found.families.items()
     ]
     by_target = [name for target in targets for name in (f"saves {target:.0%}", "models")]
+    whose = "" if found.chosen_elsewhere else f"{found.texts}: "
     saved = [f"saves {target:.0%}" for target in targets]
     named = [
-        Sheet(title, ("model", "seeds", "full depth", *pairs), accuracies),
-        Sheet(f"{found.texts}: trained at a smaller depth, all passes", ("model", "seeds", "accuracy"), trained),
-        Sheet(f"{found.texts}: the median model, by family of exits", ("family", *by_target), families),
-        Sheet(f"{found.texts}: exit settings of the first seed", ("model", *saved), settings),
+        Sheet(title, ("model", "seeds", "full depth", *pairs), tuple(accuracies)),
+        Sheet(f"{found.texts}: trained at a smaller depth, all passes", ("model", "seeds", "accuracy"), tuple(trained)),
+        Sheet(f"{found.texts}: the median model, by family of exits", ("family", *by_target), tuple(families)),
+        Sheet(f"{whose}exit settings of the first seed", ("model", *saved), tuple(settings)),
     ]
     return [sheet for sheet in named if sheet.rows]
 
@@ -94,7 +95,10 @@ def markdown(sheet: Sheet) -> str:
     code = "settings" in sheet.title
     rows = [[name, *(f"`{text}`" if code else text for text in texts)] for name, *texts in sheet.rows]
     rule = ["---", *["---" if code else "---:"] * (len(sheet.columns) - 1)]
-    lines = [f"| {' | '.join(row)} |" for row in (sheet.columns, rule, *([f"`{r[0]}`", *r[1:]] for r in rows))]
+    lines = [
+        f"| {' | '.join(row)} |"
+        for row in (sheet.columns, rule, *([r[0] if " " in r[0] else f"`{r[0]}`", *r[1:]] for r in rows))
+    ]
     return "\n".join([f"**{sheet.title}**", "", *lines, ""])
 
 
@@ -132,4 +136,4 @@ def _accuracy(cell: "Cell | None") -> str:
     if cell is None:
         return "none"
     spread = f"; {cell.spread:.3f}" if len(cell.policies) > 1 else ""
-    return f"{cell.accuracy:.3f} ({cell.saved:.0%}{spread})"
+    return f"{cell.accuracy:.3f} ({round(cell.saved, 2) + 0.0:.0%}{spread})"  # + 0.0: no -0%
