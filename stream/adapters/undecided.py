@@ -114,7 +114,7 @@ def _ends(admin: AdminClient, places: Sequence[tuple[str, int]], level: Isolatio
 
 
 def _source(value: bytes | None) -> tuple[Partition, int] | None:
-    """Return the raw offset whose outcome this is; None for a record that is no outcome."""
+    """Return the raw offset whose outcome this is, if it is one."""
     try:
         raw = json.loads(value or b"")["raw"]
         return Partition(str(raw["topic"]), int(raw["partition"])), int(raw["offset"])

@@ -44,7 +44,7 @@ def outcome(offset: int) -> bytes:
 @pytest.mark.parametrize("committed", [False, True])
 def test_partition_without_a_leader_gets_its_end_later(cluster: LocalCluster, committed: bool) -> None:
     """The coordinator skips it; a successor under the same name must not commit what was aborted, nor the reverse."""
-    own = {"bootstrap.servers": cluster.bootstrap_servers, "log_level": 0}
+    own: dict[str, str | int | float | bool] = {"bootstrap.servers": cluster.bootstrap_servers, "log_level": 0}
     admin, former = AdminClient(own), Producer(own | {"transactional.id": "one"})
     former.init_transactions(60)
 
