@@ -233,7 +233,7 @@ def test_every_slot_of_every_template_is_known() -> None:
     templates += [
         text for name in ("events", "tweets") for each in tables.events(name) for text in (each.good, each.bad)
     ]
-    templates += [template for _, template in tables.neutral()] + [template for *_, template in tables.contexts()]
+    templates += [template for *_, template in tables.neutral() + tables.written() + tables.contexts()]
     for template in templates:
         for slot in re.findall(r"\{[^{}]*\}", template):
             for sentiment in (1, 0, -1):
