@@ -75,7 +75,7 @@ BY_HAND = [
     ("figures/move", r"(costs|losses|expenses|provisions) (fell|dropped|slid|tumbled|eased)\b", POSITIVE),
     ("figures/gap", r"\bloss narrows\b", POSITIVE),
     ("figures/gap", r"\bloss widens\b", NEGATIVE),
-    ("figures/gap", r"\bmargin narrows\b", NEGATIVE),
+    ("figures/gap", r"\bmargins? narrows?\b", NEGATIVE),
     ("balance/move", r"[Dd]ebt (rose|jumped|climbed|surged)\b", NEGATIVE),
     (
         "balance/move",
