@@ -22,6 +22,11 @@ def shares(stage: Any) -> list[set[str]]:
     return [set[str]().union(*given[:1]) - set[str]().union(*gone), last]
 
 
+def answered(watch: Any, partitions: set[str]) -> int:
+    """Outcomes so far of records of these partitions."""
+    return sum(f"{position.topic}/{position.partition}" in partitions for position in watch.audit.outcomes)
+
+
 class Field(NamedTuple):
     """A crew in the middle of its work."""
 
@@ -32,13 +37,13 @@ class Field(NamedTuple):
 
 @contextmanager
 def busy(ground: Any, start_stage: Callable[..., Any], make_item: Callable[[int], Any], **more: str) -> Iterator[Field]:
-    """Two feeders, each with its share, and a fifth of the texts answered."""
+    """Two feeders, each with its share, and a tenth of the texts answered by each."""
     settings = ground.environment(ENGINE__CONSUMER_PROCESSES="2", **more)
     crew = start_stage(ground.bootstrap_servers, **settings)
     with ground.watch() as watch:
         watch.until(lambda: [len(each) for each in shares(crew)] == [3, 3])
         ground.publish([make_item(number) for number in range(TEXTS)])
-        watch.until(lambda: watch.answered >= TEXTS // 5)
+        watch.until(lambda: all(answered(watch, share) >= TEXTS // 10 for share in shares(crew)))
         yield Field(crew, watch, settings)
 
 

@@ -30,7 +30,7 @@ _GROUPS = {  # share of each group of subjects among directional texts
     "commodity": 3,
     "crypto": 3,
 }
-_KINDS = {"direction": 38, "negation": 12, "event": 56, "tweet": 18, "neutral": 54, "written": 110}
+_KINDS = {"direction": 38, "negation": 12, "event": 56, "tweet": 18, "neutral": 54, "written": 150}
 _MAIN = 4  # weight of the subjects that most texts speak of
 _NEUTRAL = LABELS.index("neutral")
 
@@ -174,7 +174,7 @@ def _written(row: tuple[str, str, str], key: int) -> Invented:
     kind, label, template = row
     sentiment = LABELS.index(label) - _NEUTRAL
     scene = Scene(key, 1, sentiment)
-    source = "tweet" if kind.startswith("post") else "company" if "{co" in template else "wire"
+    source = "tweet" if kind.startswith("post") else "company" if "{co}" in template else "wire"
     text = styled(scene.fill(template), scene, source)
     return Invented(text.upper() if kind == "flash" else text, _NEUTRAL + sentiment, f"written_{kind}")
 
