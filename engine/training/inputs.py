@@ -23,8 +23,6 @@ def inputs(job: "Job") -> tuple[Ingredient, ...]:
 
 def _inputs(job: "Job") -> Iterator[Ingredient]:
     yield _ingredient(job.start, "starting weights")
-    if job.words is not None:
-        yield _ingredient(job.words, "word embeddings, the start of new columns")
     for teacher in job.teachers:
         yield _ingredient(teacher, "teacher, whose soft labels were learned")
     for path in dict.fromkeys(job.train):  # a file that is named twice counts twice as much

@@ -37,10 +37,9 @@ from earlybird.engine.training.loop import Dataset, Epoch, Recipe, Training
 from earlybird.engine.training.network import Network
 from earlybird.engine.training.start import Start, from_layer, from_model, reshaped
 from earlybird.engine.training.strategies import Phase, phases
-from earlybird.engine.training.targets import own_targets
 from earlybird.engine.training.teachers import soft_targets
-from earlybird.engine.training.widening import widened
 
+UNSURE = 0.06  # probability that the soft target of an invented text spreads over all labels
 SHARES = (0.8, 0.1, 0.1)  # shares of one file: train, dev, calibration
 
 
@@ -61,8 +60,7 @@ class Job:
     labels: Mapping[str, str] | None = None
     columns: Columns = field(default_factory=Columns)
     layer: int | None = None  # start the shared layer from this layer of a BERT-like encoder
-    embedding_size: int | None = None  # None: 128 with `layer`, else the start's
-    words: str | None = None  # encoder whose words fill the new columns of a wider embedding
+    embedding_size: int = 128
     layers: int | None = None  # None: same as the start
     classifiers: Classifiers | None = None
     learned_exits: LearnedExits | None = None
@@ -146,13 +144,8 @@ def train(job: Job, watch: Watch, *, resume: bool = False) -> Outcome:
 
 def _source(job: Job) -> Start:
     if job.layer is not None:
-        return from_layer(job.start, job.layer, job.embedding_size or 128, job.layers or 8)
-    start = from_model(job.start)
-    if job.embedding_size is None:
-        return start
-    if job.words is None:
-        raise ConfigError("embedding-size: an encoder for the new columns required (words), was none")
-    return widened(start, job.embedding_size, job.words)
+        return from_layer(job.start, job.layer, job.embedding_size, job.layers or 8)
+    return from_model(job.start)
 
 
 def _changes(job: Job, config: ModelConfig) -> dict[str, Any]:
@@ -208,10 +201,18 @@ def read_parts(job: Job, encoder: TextEncoder, watch: Watch) -> Parts:
         names = [example.text for example in (*real, *extra)]
         cache = job.teacher_cache or job.output / "teachers"
         voices = soft_targets(job.teachers, names, cache, job.labels, watch.teacher, job.recipe.precision)
-        soft = torch.cat(
-            [voices[: len(real)], own_targets([example.label for example in invented]), voices[len(real) :]]
-        )
+        soft = torch.cat([voices[: len(real)], _own_targets(invented), voices[len(real) :]])
     return Parts(_tokenised(texts, encoder, soft), _tokenised(dev, encoder), calibration)
+
+
+def _own_targets(invented: Sequence[Example]) -> Tensor:
+    """Return invented texts' labels as soft targets (n, C).
+
+    The tables know them better than a teacher does.
+    """
+    rest = UNSURE / len(LABELS)
+    labels = torch.tensor([example.label for example in invented], dtype=torch.int64)
+    return torch.full((len(invented), len(LABELS)), rest).scatter_(1, labels[:, None], 1.0 - UNSURE + rest)
 
 
 def _augmented(job: Job, train: Sequence[Example], held_out: Sequence[Example], watch: Watch) -> list[Example]:

@@ -51,10 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--layer", type=int, metavar="K", help="--start is a BERT-like encoder: share its layer K (from 0)"
     )
     model.add_argument(
-        "--embedding-size", type=int, metavar="E", help="with --layer (default: 128), or a wider start with --words"
-    )
-    model.add_argument(
-        "--words", metavar="ENCODER", help="encoder (as for `teach`) whose words fill the columns of a wider start"
+        "--embedding-size", type=int, default=128, metavar="E", help="with --layer; default: %(default)s"
     )
     model.add_argument("--layers", type=int, metavar="D", help="passes at most (default: as the start has them)")
     model.add_argument("--classifiers", choices=get_args(Classifiers), help="default: as the strategy needs them")
@@ -152,7 +149,6 @@ def _job(args: argparse.Namespace) -> Any:
         columns=Columns(args.text_column, args.label_column),
         layer=args.layer,
         embedding_size=args.embedding_size,
-        words=args.words,
         layers=args.layers,
         classifiers=args.classifiers,
         learned_exits=args.learned_exits,
