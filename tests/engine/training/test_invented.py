@@ -41,8 +41,8 @@ def by_kind(drawn: list[Invented]) -> dict[str, list[Invented]]:
 
 UNEXPECTED = r"(?i)(no longer expects|does not expect|does not foresee) (?!(its )?share of)(its )?[\w&' -]*"
 GOOD = (
-    r"(profit|sales|revenues?|income|earnings|margin|cash flow|orders|users|customers|(?<!debt to )ebitda|deposits|equity)"
-    r" to"
+    r"(profit|sales|revenues?|income|earnings|margin|cash flow|orders|users|customers|(?<!debt to )ebitda|deposits|"
+    r"equity) to"
 )
 BAD = r"(costs|losses|debt|expenses|provisions|churn|complaints|burn|outflows|loans|cancellations) to"
 RISE = r" (rise|grow|climb|increase|advance|jump|surge|soar|leap|gain|edge up|tick up|go up|move up|push|expand)"
