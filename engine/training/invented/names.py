@@ -43,9 +43,9 @@ def handle(rng: Random) -> str:
 
 
 def _stem(rng: Random) -> str:
-    """Return the core of a name; many kinds, so that a model does not learn the names.
+    """Return the core of a name: two fixed parts, free syllables, or two plain words.
 
-    Two fixed parts, free syllables, or two plain words.
+    A model learns few names by heart, and then answers by the name.
     """
     kind = rng.random()
     while True:
