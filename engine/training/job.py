@@ -35,11 +35,11 @@ from earlybird.engine.training.inputs import DATA, inputs
 from earlybird.engine.training.invented.invent import invented_examples
 from earlybird.engine.training.loop import Dataset, Epoch, Recipe, Training
 from earlybird.engine.training.network import Network
-from earlybird.engine.training.start import Start, from_layer, from_model, reshaped
+from earlybird.engine.training.start import Start, from_layer, from_model, mixed, reshaped
 from earlybird.engine.training.strategies import Phase, phases
+from earlybird.engine.training.targets import own_targets
 from earlybird.engine.training.teachers import soft_targets
 
-UNSURE = 0.06  # probability that the soft target of an invented text spreads over all labels
 SHARES = (0.8, 0.1, 0.1)  # shares of one file: train, dev, calibration
 
 
@@ -65,6 +65,7 @@ class Job:
     classifiers: Classifiers | None = None
     learned_exits: LearnedExits | None = None
     adapters: AdapterConfig | None = None
+    mix: tuple[str, float] | None = None  # a model of the same shapes, and the share of its weights in the result
     teachers: tuple[str, ...] = ()
     teacher_cache: Path | None = None  # None: the run folder
     profile: str = "natural-v3"
@@ -123,6 +124,8 @@ def train(job: Job, watch: Watch, *, resume: bool = False) -> Outcome:
     changes = _changes(job, source.config)
     start = reshaped(source, job.recipe.seed, **changes)
     plan = phases(job.strategy, start.config)  # refused before anything is written
+    if job.mix is not None:
+        mixed(start.tensors, *job.mix)
     if job.augment is not None:
         augmentation(job.augment)
     run_folder.begin(job.output, job.asked(), resume=resume)
@@ -201,18 +204,9 @@ def read_parts(job: Job, encoder: TextEncoder, watch: Watch) -> Parts:
         names = [example.text for example in (*real, *extra)]
         cache = job.teacher_cache or job.output / "teachers"
         voices = soft_targets(job.teachers, names, cache, job.labels, watch.teacher, job.recipe.precision)
-        soft = torch.cat([voices[: len(real)], _own_targets(invented), voices[len(real) :]])
+        own = own_targets([example.label for example in invented])
+        soft = torch.cat([voices[: len(real)], own, voices[len(real) :]])
     return Parts(_tokenised(texts, encoder, soft), _tokenised(dev, encoder), calibration)
-
-
-def _own_targets(invented: Sequence[Example]) -> Tensor:
-    """Return invented texts' labels as soft targets (n, C).
-
-    The tables know them better than a teacher does.
-    """
-    rest = UNSURE / len(LABELS)
-    labels = torch.tensor([example.label for example in invented], dtype=torch.int64)
-    return torch.full((len(invented), len(LABELS)), rest).scatter_(1, labels[:, None], 1.0 - UNSURE + rest)
 
 
 def _augmented(job: Job, train: Sequence[Example], held_out: Sequence[Example], watch: Watch) -> list[Example]:
@@ -258,6 +252,8 @@ def _one_seed(
 
     training.run(each_epoch, lambda *told: watch.step(seed, *told))
     run_folder.save_checkpoint(folder, network.tensors(), training.state)
+    if job.mix is not None:
+        network.load_state_dict(mixed(network.tensors(), *job.mix))
     return network, plan
 
 
