@@ -20,12 +20,12 @@ from earlybird.engine.training.data import Example, fingerprint, hashes, read_ex
 from earlybird.engine.training.inputs import DATA
 from earlybird.engine.training.invented.invent import invented_examples
 from earlybird.engine.training.loop import Dataset
+from earlybird.engine.training.targets import own_targets
 from earlybird.engine.training.teachers import soft_targets
 
 if TYPE_CHECKING:
     from earlybird.engine.training.job import Job, Watch
 
-UNSURE = 0.06  # probability that the soft target of an invented text spreads over all labels
 SHARES = (0.8, 0.1, 0.1)  # shares of one file: train, dev, calibration
 
 
@@ -75,21 +75,12 @@ def read_parts(job: "Job", encoder: TextEncoder, watch: "Watch") -> Parts:
         names = [example.text for example in (*real, *extra)]
         cache = job.teacher_cache or job.output / "teachers"
         voices = soft_targets(job.teachers, names, cache, job.labels, watch.teacher, job.recipe.precision)
-        soft = torch.cat([voices[: len(real)], _own_targets(invented), voices[len(real) :]])
+        own = own_targets([example.label for example in invented])
+        soft = torch.cat([voices[: len(real)], own, voices[len(real) :]])
     parts = Parts(_tokenised(texts, encoder, soft), _tokenised(dev, encoder), calibration)
     if not (len(parts.train) and len(parts.dev)):
         raise DataError(f"train and dev: a word in some text of both required after profile {job.profile}, was none")
     return parts
-
-
-def _own_targets(invented: Sequence[Example]) -> Tensor:
-    """Return invented texts' labels as soft targets (n, C).
-
-    The tables know them better than a teacher does.
-    """
-    rest = UNSURE / len(LABELS)
-    labels = torch.tensor([example.label for example in invented], dtype=torch.int64)
-    return torch.full((len(invented), len(LABELS)), rest).scatter_(1, labels[:, None], 1.0 - UNSURE + rest)
 
 
 def _augmented(job: "Job", train: Sequence[Example], held_out: Sequence[Example], watch: "Watch") -> list[Example]:

@@ -111,6 +111,19 @@ def reshaped(start: Start, seed: int, **changes: Any) -> Start:
     return dataclasses.replace(start, config=config, tensors=tensors)
 
 
+def mixed(tensors: Mapping[str, Tensor], model: str, share: float) -> dict[str, Tensor]:
+    """Mix a model's weights into others of the same shapes (WiSE-FT, arXiv 2109.01903).
+
+    `share` is the model's. Raises ConfigError, NotAModel.
+    """
+    if not 0.0 < share < 1.0:
+        raise ConfigError(f"mix: a share between 0 and 1 required, was {share}")
+    others = from_model(model).tensors
+    if {name: each.shape for name, each in others.items()} != {name: each.shape for name, each in tensors.items()}:
+        raise ConfigError(f"mix: a model of the same shapes required, was {model}")
+    return {name: torch.lerp(tensor.float(), others[name].float(), share) for name, tensor in tensors.items()}
+
+
 def factorised(words: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Factorise words (V, H) by SVD into (V, size) and (H, size).
 

@@ -73,6 +73,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--temperature", type=float, default=1.0, metavar="T", help="of distillation (default: %(default)s)"
     )
+    how.add_argument(
+        "--mix", type=_mix, metavar="MODEL=SHARE", help="this share of another model's weights in the result"
+    )
     how.add_argument("--epochs", type=int, default=3, metavar="N", help="of each phase (default: %(default)s)")
     how.add_argument("--batch-size", type=int, default=32, metavar="N", help="default: %(default)s")
     how.add_argument("--learning-rate", type=float, default=3e-5, metavar="R", help="default: %(default)s")
@@ -189,6 +192,14 @@ def _labels(text: str) -> dict[str, str]:
     if not all(theirs and ours for theirs, _, ours in pairs):
         raise argparse.ArgumentTypeError(f"THEIRS=OURS,... expected, was {text!r}")
     return {theirs: ours for theirs, _, ours in pairs}
+
+
+def _mix(text: str) -> tuple[str, float]:
+    model, _, share = text.rpartition("=")
+    try:
+        return model, float(share)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"MODEL=SHARE expected, was {text!r}") from None
 
 
 def _adapters(text: str) -> AdapterConfig:

@@ -1,7 +1,7 @@
 """Invented labelled texts: a subject's polarity times a verb's direction is the label.
 
-Directional frames and events come with their mirror, the same text with the opposite sign. Everything is a function of
-the seed and the tables. Companies, people and towns do not exist.
+Directional frames and events come with their mirror, the same text with the opposite sign; freely worded rows carry
+their label. Everything is a function of the seed and the tables. Companies, people and towns do not exist.
 """
 
 from collections import Counter
@@ -30,7 +30,7 @@ _GROUPS = {  # share of each group of subjects among directional texts
     "commodity": 3,
     "crypto": 3,
 }
-_KINDS = {"direction": 38, "negation": 12, "event": 56, "tweet": 18, "neutral": 54}
+_KINDS = {"direction": 38, "negation": 12, "event": 56, "tweet": 18, "neutral": 54, "written": 150}
 _MAIN = 4  # weight of the subjects that most texts speak of
 _NEUTRAL = LABELS.index("neutral")
 
@@ -85,6 +85,8 @@ def _unit(rng: Random) -> list[Invented]:
             return _event(rng.choice(tables.events("events")), key, "company")
         case "tweet":
             return _event(rng.choice(tables.events("tweets")), key, "tweet")
+        case "written":
+            return [_written(rng.choice(tables.written()), key)]
         case _:
             return [_neutral(key, rng)]
 
@@ -166,6 +168,15 @@ def _event(event: Event, key: int, source: str) -> list[Invented]:
             scene = Scene(key, sign, sign)
             found.append(Invented(styled(scene.fill(template), scene, source), _NEUTRAL + sign, event.kind))
     return found
+
+
+def _written(row: tuple[str, str, str], key: int) -> Invented:
+    kind, label, template = row
+    sentiment = LABELS.index(label) - _NEUTRAL
+    scene = Scene(key, 1, sentiment)
+    source = "tweet" if kind.startswith("post") else "company" if "{co}" in template else "wire"
+    text = styled(scene.fill(template), scene, source)
+    return Invented(text.upper() if kind == "flash" else text, _NEUTRAL + sentiment, f"written_{kind}")
 
 
 def _neutral(key: int, rng: Random) -> Invented:

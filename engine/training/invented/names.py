@@ -7,7 +7,7 @@ from earlybird.engine.training.invented.tables import words
 
 
 def company(rng: Random) -> str:
-    """Return a name such as `Norvex`, `Norvex Energy` or `Kessdale Foods plc`."""
+    """Return a name such as `Norvex`, `Telari Energy` or `Copper Quay Foods plc`."""
     stem, kind = _stem(rng), rng.random()
     if kind < 0.45:
         return stem
@@ -39,11 +39,26 @@ def house(kind: str, rng: Random) -> str:
 
 def handle(rng: Random) -> str:
     """Return a user name of a tweet."""
-    return f"{_stem(rng).lower()}{rng.choice(words()['handlelast'])}"
+    return f"{_stem(rng).lower().replace(' ', '')}{rng.choice(words()['handlelast'])}"
 
 
 def _stem(rng: Random) -> str:
+    """Return the core of a name: two fixed parts, free syllables, or two plain words.
+
+    A model learns few names by heart, and then answers by the name.
+    """
+    kind = rng.random()
     while True:
-        stem = rng.choice(words()["first"]) + rng.choice(words()["last"])
+        if kind < 0.4:
+            stem = rng.choice(words()["first"]) + rng.choice(words()["last"])
+        elif kind < 0.8:
+            stem = "".join(_syllable(rng) for _ in range(rng.choice((2, 2, 3)))).capitalize()
+        else:
+            second = rng.choice(words()["wordend"])
+            stem = rng.choice(words()["wordstart"]) + (second if kind < 0.9 else f" {second.capitalize()}")
         if stem not in words()["avoid"]:  # names that exist
             return re.sub(r"(.)\1\1", r"\1\1", stem)
+
+
+def _syllable(rng: Random) -> str:
+    return rng.choice(words()["onset"]) + rng.choice("aeiouaeioy") + rng.choice(words()["coda"])

@@ -132,6 +132,13 @@ def neutral() -> tuple[tuple[str, str], ...]:
 
 
 @cache
+def written() -> tuple[tuple[str, str, str], ...]:
+    """Return kind, label and template of the freely worded rows, those of all tables written_*.tsv."""
+    names = sorted(path.stem for path in FOLDER.glob("written_*.tsv"))
+    return tuple((row["kind"], row["label"], row["text"]) for name in names for row in _rows(name))
+
+
+@cache
 def contexts() -> tuple[tuple[str, str, str], ...]:
     """Return place, style and template of the surroundings of a text."""
     return tuple((row["place"], row["style"], row["template"]) for row in _rows("contexts"))

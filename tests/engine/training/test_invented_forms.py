@@ -4,7 +4,9 @@ import re
 
 import pytest
 
+from earlybird.engine.manifest import LABELS
 from earlybird.engine.training.invented import tables
+from earlybird.engine.training.invented.invent import _written
 from earlybird.engine.training.invented.numbers import change
 from earlybird.engine.training.invented.verbs import verb
 
@@ -53,3 +55,15 @@ def test_verb_tables_agree_with_themselves() -> None:
     ups = {move.up.base for move in tables.moves() if move.kind not in ("quality", "please")}
     downs = {move.down.base for move in tables.moves() if move.kind not in ("quality", "please")}
     assert not ups & downs
+
+
+def test_every_written_row_fills_and_keeps_its_label() -> None:
+    """Each row is told with several keys; no two rows say the same."""
+    rows = tables.written()
+    assert len({text.lower() for *_, text in rows}) == len(rows) > 700
+    assert {label for _, label, _ in rows} == set(LABELS)
+    for row in rows:
+        for key in range(5):
+            told = _written(row, key)
+            assert LABELS[told.label] == row[1]
+            assert not re.search(r"[{}\[\]<>|]", told.text.replace("->", "")), row

@@ -21,7 +21,7 @@ from earlybird.engine.training.encoder import ABOUT, load_teacher, save_teacher,
 from earlybird.engine.training.job import Job, Watch, train
 from earlybird.engine.training.loop import Recipe
 from earlybird.engine.training.onnx_encoder import read_bert
-from earlybird.engine.training.parts import UNSURE
+from earlybird.engine.training.targets import UNSURE, own_targets
 from earlybird.engine.training.teach import teach
 from earlybird.engine.training.teachers import soft_targets
 from earlybird.stream.cli import main
@@ -163,7 +163,7 @@ def test_no_held_out_text_is_invented_into_a_training(tmp_path: Path, monkeypatc
     )
     train(job, Watch())
     assert json.loads((tmp_path / "run" / "data.json").read_text())["invented"]["texts"] == 5
-    targets = parts._own_targets(drawn)
+    targets = own_targets([each.label for each in drawn])
     assert targets.sum(dim=1).tolist() == pytest.approx([1.0] * 6)
     assert float(targets[1, 2]) == pytest.approx(1 - UNSURE * 2 / 3)
 

@@ -1,0 +1,49 @@
+"""A share of another model's weights in the result of a training."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from earlybird.engine.config import ModelConfig
+from earlybird.engine.engine import BUNDLED_FOLDER
+from earlybird.engine.errors import ConfigError
+from earlybird.engine.training.network import initial_tensors
+from earlybird.engine.training.start import from_model, mixed
+from earlybird.engine.weights import load
+from earlybird.stream.cli import main
+
+SMALL = ModelConfig(97, 16, 32, 2, 64, 2, 40, "norm_then_project", "first", "gelu_new", 1e-12)
+
+
+def test_the_result_lies_between_both_models(tmp_path: Path) -> None:
+    """The manifest names the other model, and a resumed run is not mixed twice."""
+    file = tmp_path / "texts.jsonl"
+    lines = [json.dumps({"text": f"Firm{n} lifts outlook", "label": "positive"}) for n in range(30)]
+    file.write_text("\n".join(lines), "utf-8")
+    options = ["--start", "bundled", "--train", str(file), "--epochs", "1", "--learning-rate", "1e-2"]
+    assert main(["train", *options, "--output", str(tmp_path / "own")]) == 0
+    mixing = ["train", *options, "--output", str(tmp_path / "mix"), "--mix", f"{BUNDLED_FOLDER}=0.25"]
+    assert main(mixing) == 0
+    own = load(tmp_path / "own" / "seed-0" / "model").tensors
+    start = from_model(str(BUNDLED_FOLDER)).tensors
+    for _ in range(2):
+        found = load(tmp_path / "mix" / "seed-0" / "model").tensors
+        for name, tensor in found.items():
+            wanted = 0.75 * own[name].float() + 0.25 * start[name].float()
+            torch.testing.assert_close(tensor.float(), wanted, atol=5e-4, rtol=1e-3)
+        assert main([*mixing, "--resume"]) == 0
+    assert any((own[name].float() - start[name].float()).abs().max() > 0.005 for name in own)
+    manifest = json.loads((tmp_path / "mix" / "seed-0" / "model" / "manifest.json").read_text("utf-8"))
+    assert {"a share of 0.25 of the weights"} <= {each["use"] for each in manifest["ingredients"]}
+
+
+def test_a_mix_that_makes_no_sense_is_refused() -> None:
+    """A share outside 0 to 1, or a model of other shapes."""
+    own = from_model(str(BUNDLED_FOLDER)).tensors
+    for share in (0.0, 1.0, -0.2):
+        with pytest.raises(ConfigError, match="mix: a share"):
+            mixed(own, str(BUNDLED_FOLDER), share)
+    with pytest.raises(ConfigError, match="mix: a model of the same shapes"):
+        mixed(initial_tensors(SMALL, torch.Generator()), str(BUNDLED_FOLDER), 0.5)
