@@ -39,10 +39,11 @@ class Tail:
         The end is that of now, not of the first poll. `read_committed` False shows records of open and aborted
         transactions. `options` are of this client alone. Raises SettingsError for options that users may not set.
         """
+        endpoint = KafkaEndpoint.of(endpoint, options)
         self._log, self._values = ClientLog("tail", endpoint), SignalValues.of(endpoint)
         settings = {
             "fetch.wait.max.ms": 100,
-            **client_options(KafkaEndpoint.of(endpoint, options)),
+            **client_options(endpoint),
             "group.id": "earlybird-tail",  # librdkafka requires one; it is never joined
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
