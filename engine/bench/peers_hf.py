@@ -161,21 +161,21 @@ class AlgorithmOne(HuggingFace):
 
     def __init__(self, setting: Setting, slots: int | None = None, stream: bool = False) -> None:
         super().__init__(setting, slots or 1)
-        self._width = setting.config.max_positions if stream else 0
+        self._allowed = setting.config.max_positions if stream else 0
         self._choose = slots is None
 
     @torch.inference_mode()
     def run(self, texts: Sequence[BenchText]) -> Sequence[RowResult]:
-        self._width = self._width or max(len(text.ids) for text in texts)
+        width = self._allowed or max(len(text.ids) for text in texts)
         if self._choose:
-            self._choose, self.slots = False, self._best(texts)
+            self._choose, self.slots = False, self._best(texts, width)
         waiting, found = list(reversed(texts)), list[PeerResult]()
         inside, depths = list[BenchText](), list[int]()
         hidden, mask, state = torch.empty(0), torch.empty(0), self._exits.initial_state(0)
         while waiting or inside:
             new_texts = [waiting.pop() for _ in range(min(len(waiting), self.slots - len(inside)))]
             if new_texts:
-                ids, real = self.padded(new_texts, self._width)
+                ids, real = self.padded(new_texts, width)
                 added, memory = self.embed(ids), self._exits.initial_state(len(new_texts))
                 hidden = torch.cat([hidden, added]) if inside else added
                 mask = torch.cat([mask, real]) if inside else real
@@ -193,14 +193,14 @@ class AlgorithmOne(HuggingFace):
                 inside, depths = [inside[row] for row in rows], [depths[row] for row in rows]
         return found
 
-    def _best(self, texts: Sequence[BenchText]) -> int:
+    def _best(self, texts: Sequence[BenchText], width: int) -> int:
         """Return the slot count with the least time per slot and pass.
 
         Each count is measured with all slots filled.
         """
         costs = {}
         for count in SLOT_COUNTS:
-            ids, mask = self.padded((list(texts) * count)[:count], self._width)
+            ids, mask = self.padded((list(texts) * count)[:count], width)
             hidden = self.embed(ids)
             costs[count] = spent(partial(self.advance, hidden, mask), device=self._device) / count
         return min(costs, key=lambda count: costs[count])
