@@ -100,16 +100,14 @@ def open_sink(settings: Settings, topics: Sequence[str] = ()) -> KafkaSink | Kaf
     kafka, place, dated = settings.kafka, transactional_id(settings), settings.topics.signals
     if place is None:
         return KafkaSink(kafka.endpoint, topics=topics, append_dated=dated)
-    servers, options = kafka.bootstrap_servers, kafka.options
     written, raw = (settings.topics.signals, settings.topics.dlq), [topic.name for topic in settings.topics.raw]
     return KafkaTransactions(
-        servers,
+        kafka.endpoint,
         place,
         interval_ms=settings.timing.transaction_interval_ms,
         topics=topics,
         append_dated=dated,
-        options=options,
-        undecided=Undecided(servers, written, raw, settings.group, commit_map.finished_above, options),
+        undecided=Undecided(kafka.endpoint, written, raw, settings.group, commit_map.finished_above),
     )
 
 

@@ -13,9 +13,9 @@ from confluent_kafka import KafkaError, Message, TopicPartition
 
 from earlybird.stream.adapters.clock import SystemClock
 from earlybird.stream.adapters.kafka_sink import RETRY_PAUSE_S, STALLED_S, KafkaSink, warn_of_sender_dates
-from earlybird.stream.adapters.options import KafkaOptions
 from earlybird.stream.adapters.transactional_producer import TransactionalProducer
 from earlybird.stream.adapters.undecided import Undecided
+from earlybird.stream.config.client_options import Endpoint
 from earlybird.stream.errors import RecordTooLarge
 from earlybird.stream.ports import Outgoing
 from earlybird.stream.timeline.availability import COMMITTED
@@ -43,20 +43,19 @@ class KafkaTransactions:
 
     def __init__(
         self,
-        bootstrap_servers: str,
+        endpoint: Endpoint,
         transactional_id: str,
         *,
         interval_ms: int = 100,
         topics: Sequence[str] = (),
         append_dated: str | None = None,
-        options: KafkaOptions | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         undecided: Undecided | None = None,
     ) -> None:
         """See KafkaSink and TransactionalProducer; `interval_ms` lies at least between two commits."""
         self.produced_again = self.transactions_committed = self.transactions_aborted = 0
-        self._plain = KafkaSink(bootstrap_servers, topics=topics, options=options, monotonic=monotonic)
-        self._producer = TransactionalProducer(bootstrap_servers, transactional_id, options or {}, monotonic, undecided)
+        self._plain = KafkaSink(endpoint, topics=topics, monotonic=monotonic)
+        self._producer = TransactionalProducer(endpoint, transactional_id, monotonic, undecided)
         self.largest, self.statistics = self._producer.largest, self._producer.statistics
         self._append_dated = append_dated  # None once one of its records was checked
         self._interval_s, self._clock, self._monotonic = interval_ms / 1000, SystemClock(), monotonic

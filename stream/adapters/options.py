@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from earlybird.stream.adapters import credentials
-from earlybird.stream.config.client_options import Endpoint, KafkaEndpoint
-from earlybird.stream.config.client_options import KafkaOptions as KafkaOptions  # also for importers of this module
+from earlybird.stream.config.client_options import Endpoint, KafkaEndpoint, KafkaOptions
 from earlybird.stream.errors import SettingsError
 
 Options = dict[str, Any]
@@ -126,7 +125,7 @@ def producer_options(endpoint: Endpoint) -> Options:
     }
 
 
-def transaction_options(bootstrap_servers: str, transactional_id: str, overrides: KafkaOptions) -> Options:
+def transaction_options(endpoint: Endpoint, transactional_id: str) -> Options:
     """Return options for a producer whose outcomes and offsets are committed together.
 
     Between two transactions in quick succession the client waits retry.backoff.ms for the markers of the first: 97 ms
@@ -136,6 +135,6 @@ def transaction_options(bootstrap_servers: str, transactional_id: str, overrides
         # The broker ends an older one, so that readers do not wait for a worker that died or hangs.
         "transaction.timeout.ms": 10_000,
         "retry.backoff.ms": 5,
-        **producer_options(KafkaEndpoint(bootstrap_servers, overrides)),
+        **producer_options(endpoint),
         "transactional.id": transactional_id,
     }

@@ -40,7 +40,7 @@ def kafka_faults(
         (AdminClient, lambda given: client_options(KafkaEndpoint("", given))),
     ]
     if transactional_id is not None:
-        clients.append((Producer, lambda given: transaction_options("", transactional_id, given)))
+        clients.append((Producer, lambda given: transaction_options(KafkaEndpoint("", given), transactional_id)))
     found = [fault for make, options in clients for fault in _faults(make, options, free)]
     return [f"kafka.options: {fault}" for fault in dict.fromkeys([*owned(overrides), *found])]
 

@@ -11,9 +11,10 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer, Topic
 from earlybird.stream.adapters.clients import ClientLog, fatal
 from earlybird.stream.adapters.credentials import PasswordFile
 from earlybird.stream.adapters.kafka_sink import FULL_POLL_S
-from earlybird.stream.adapters.options import KafkaOptions, transaction_options
+from earlybird.stream.adapters.options import transaction_options
 from earlybird.stream.adapters.statistics import statistics_into
 from earlybird.stream.adapters.undecided import Found, Undecided
+from earlybird.stream.config.client_options import Endpoint, KafkaEndpoint
 from earlybird.stream.errors import SettingsError, SinkError
 from earlybird.stream.ports import Outgoing
 
@@ -36,9 +37,8 @@ class TransactionalProducer:
 
     def __init__(
         self,
-        bootstrap_servers: str,
+        endpoint: Endpoint,
         transactional_id: str,
-        options: KafkaOptions,
         monotonic: Callable[[], float] = time.monotonic,
         undecided: Undecided | None = None,
     ) -> None:
@@ -47,10 +47,10 @@ class TransactionalProducer:
         self.statistics: dict[str, float] = {}
         self.begun_s: float | None = None  # begin of the open transaction, if there is one
         self.progress_at = monotonic()  # time of the last answer of the broker
-        self.log = ClientLog("transactions", bootstrap_servers, monotonic)
+        self.log = ClientLog("transactions", endpoint, monotonic)
         self._id, self._monotonic, self._undecided = transactional_id, monotonic, undecided
-        self._password = PasswordFile(options, "transactions")
-        self._options = transaction_options(bootstrap_servers, transactional_id, options)
+        self._password = PasswordFile(KafkaEndpoint.of(endpoint).options, "transactions")
+        self._options = transaction_options(endpoint, transactional_id)
         self._timeout_s = int(self._options["transaction.timeout.ms"]) / 1000
         self.largest = int(self._options["message.max.bytes"])
         self._connect()

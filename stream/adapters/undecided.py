@@ -20,7 +20,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from earlybird.stream.adapters.clients import ClientLog, close_consumer
 from earlybird.stream.adapters.group import commit_of, named_topic
 from earlybird.stream.adapters.options import client_options
-from earlybird.stream.config.client_options import KafkaEndpoint, KafkaOptions
+from earlybird.stream.config.client_options import Endpoint
 from earlybird.stream.ports import Commit, Partition
 
 REQUEST_TIMEOUT_S = 2.0  # time-out per request; all are repeated
@@ -41,19 +41,18 @@ class Undecided:
 
     def __init__(
         self,
-        bootstrap_servers: str,
+        endpoint: Endpoint,
         outcomes: Sequence[str],
         raw_topics: Sequence[str],
         group: str,
         finished_above: Callable[[Commit], frozenset[int]],
-        options: KafkaOptions,
     ) -> None:
         """Connect at each `find`. The group commits offsets of `raw_topics`; `finished_above` reads a commit's map."""
         self._outcomes, self._raw_topics, self._finished_above = frozenset(outcomes), raw_topics, finished_above
         settings = {"group.id": group, "enable.auto.commit": False, "enable.partition.eof": True}
-        self._settings = client_options(KafkaEndpoint(bootstrap_servers, options)) | settings
+        self._settings = client_options(endpoint) | settings
         self._settings.pop("group.instance.id", None)
-        self._log = ClientLog("undecided", bootstrap_servers)
+        self._log = ClientLog("undecided", endpoint)
 
     def find(self) -> Found:
         """Return where something is undecided, to be aborted. Raises KafkaException, then to be repeated."""

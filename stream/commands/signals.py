@@ -22,9 +22,9 @@ from earlybird.schemas.rejection import Rejection
 from earlybird.schemas.signal import Signal
 from earlybird.schemas.symbols import canonical_symbol
 from earlybird.stream.adapters.framed_values import framed_topics
-from earlybird.stream.adapters.options import KafkaOptions
 from earlybird.stream.adapters.tail import Tail
 from earlybird.stream.commands.arguments import seconds
+from earlybird.stream.config.client_options import KafkaOptions
 from earlybird.stream.config.settings import Settings, add_config_option, load
 from earlybird.stream.feeds.reader import Reader
 from earlybird.stream.feeds.registry import topic_parsers

@@ -69,7 +69,7 @@ def test_partition_without_a_leader_gets_its_end_later(cluster: LocalCluster, co
     until(lambda: leader("signals") == node.node)
 
     undecided = Undecided(
-        cluster.bootstrap_servers, ["signals", "missing"], ["raw"], "group", commit_map.finished_above, {}
+        cluster.bootstrap_servers, ["signals", "missing"], ["raw"], "group", commit_map.finished_above
     )
     found = [(tp.topic, tp.partition) for tp in undecided.find().partitions]
     assert found == ([] if committed else [("signals", 0)])

@@ -8,6 +8,7 @@ import pytest
 
 from earlybird.stream.adapters.kafka_transactions import KafkaTransactions
 from earlybird.stream.adapters.tail import Tail
+from earlybird.stream.config.client_options import KafkaEndpoint
 from earlybird.stream.errors import RecordTooLarge, SinkError
 from earlybird.stream.ports import Commit, Outgoing, Partition
 from earlybird.stream.timeline.availability import COMMITTED
@@ -23,8 +24,9 @@ def open_sink(real_broker: Any) -> Iterator[Open]:
     """open_sink(transactional_id, ...) on the broker; all are closed at the end."""
     opened: list[KafkaTransactions] = []
 
-    def make(transactional_id: str, **more: Any) -> KafkaTransactions:
-        opened.append(KafkaTransactions(real_broker.bootstrap_servers, transactional_id, interval_ms=0, **more))
+    def make(transactional_id: str, **options: Any) -> KafkaTransactions:
+        endpoint = KafkaEndpoint(real_broker.bootstrap_servers, options)
+        opened.append(KafkaTransactions(endpoint, transactional_id, interval_ms=0))
         return opened[-1]
 
     yield make
@@ -119,7 +121,7 @@ def test_newer_worker_of_the_same_name_ends_the_older(real_broker: Any, open_sin
 def test_record_too_large_for_its_topic_is_found_alone(real_broker: Any, open_sink: Open) -> None:
     """The broker refuses the batch and the transaction with it; all but that record are there once."""
     signals = real_broker.topic(**{"max.message.bytes": "2000"})
-    sink = open_sink(real_broker.unique("worker"), options={"linger.ms": 50, "compression.type": "none"})
+    sink = open_sink(real_broker.unique("worker"), **{"linger.ms": 50, "compression.type": "none"})
     for number in range(6):
         value = b"%d" % number if number != 3 else b"x" * 4000
         sink.send(Outgoing(signals, b"k", value), number)
@@ -156,7 +158,7 @@ def test_heartbeats_are_seen_while_a_transaction_is_open(real_broker: Any, open_
 def test_transaction_that_is_too_old_is_produced_again(real_broker: Any, open_sink: Open) -> None:
     """The broker has ended it, and the worker goes on under a new epoch."""
     signals = real_broker.topic()
-    sink = open_sink(real_broker.unique("worker"), options={"transaction.timeout.ms": 1500})
+    sink = open_sink(real_broker.unique("worker"), **{"transaction.timeout.ms": 1500})
     sink.send(Outgoing(signals, b"k", b"1"), 1)
     assert settled(real_broker, sink) == [1]
     tail = Tail(real_broker.bootstrap_servers, [signals], start="beginning")
