@@ -16,6 +16,7 @@ from earlybird.engine.errors import NotAModel
 from earlybird.engine.manifest import LABELS, MANIFEST
 from earlybird.engine.text.assembly import Text
 from earlybird.engine.training.encoder import ABOUT, load_teacher
+from earlybird.engine.training.inputs import path_sha256
 from earlybird.engine.training.loop import by_length
 from earlybird.engine.training.network import Batch
 from earlybird.engine.training.targets import mean_of_teachers
@@ -38,7 +39,7 @@ def soft_targets(
 
     A teacher is a folder of `earlybird teach`, a Hugging Face classifier (folder or hub name; its labels are ours or
     mapped by `labels`) or a model folder of ours at full depth. Each teacher's logits are kept in `cache` under a hash
-    of teacher and texts. Raises NotAModel.
+    of the teacher's files (a hub's: of its name) and the texts. Raises NotAModel.
     """
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
         return mean_of_teachers([_cached(name, texts, cache, labels, progress) for name in teachers])
@@ -47,7 +48,8 @@ def soft_targets(
 def _cached(
     name: str, texts: Sequence[str], cache: Path, labels: Mapping[str, str] | None, progress: Progress
 ) -> Tensor:
-    key = hashlib.sha256("\0".join([name, str(sorted((labels or {}).items())), *texts]).encode("utf-8", "replace"))
+    content = path_sha256(Path(name)) or name
+    key = hashlib.sha256("\0".join([content, str(sorted((labels or {}).items())), *texts]).encode("utf-8", "replace"))
     path = cache / f"teacher-{key.hexdigest()[:16]}.safetensors"
     if not path.exists():
         ours = (Path(name) / MANIFEST).exists()

@@ -35,6 +35,15 @@ def test_several_classifiers_are_one_teacher(tmp_path: Path) -> None:
     assert told == [3, 3]
 
 
+def test_a_teacher_that_was_trained_again_is_asked_again(tmp_path: Path) -> None:
+    """Its path is the same, its files are not."""
+    folder, cache = tmp_path / "teacher", tmp_path / "cache"
+    first = soft_targets([str(save_albert(folder, 1))], TEXTS, cache, None, lambda *_: None)
+    second = soft_targets([str(save_albert(folder, 2))], TEXTS, cache, None, lambda *_: None)
+    assert not torch.equal(first, second)
+    assert torch.allclose(second, theirs(folder).softmax(dim=-1), atol=1e-5)
+
+
 def test_a_classifiers_own_labels_are_mapped_or_refused(tmp_path: Path) -> None:
     """Before a text is computed."""
     folder = save_albert(tmp_path / "moods", 3, ("Bullish", "Bearish", "flat"))
