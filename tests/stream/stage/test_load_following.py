@@ -99,8 +99,8 @@ def test_a_number_that_no_queue_can_reach_is_warned_about(ladder: Engine) -> Non
 
 
 def test_a_policy_that_lets_nothing_out_early_is_warned_about() -> None:
-    """A window longer than the model is deep: every text would take all passes."""
-    engine = Engine.load(EngineConfig(policy="cwb:delta=0.0,window=8", runner="packed", device="cpu", slots=1))
+    ""X""
+    engine = Engine.load(EngineConfig(policy="cwb:delta=0.0,window=3", runner="packed", device="cpu", slots=1))
     with capture_logs() as lines:
         warn_of_exits(engine, settings_module.load())
     assert [line["event"] for line in lines] == ["policy.never_early"]
