@@ -99,7 +99,7 @@ def test_a_number_that_no_queue_can_reach_is_warned_about(ladder: Engine) -> Non
 
 
 def test_a_policy_that_lets_nothing_out_early_is_warned_about() -> None:
-    ""X""
+    """A window as long as the model is deep: every text takes all passes."""
     engine = Engine.load(EngineConfig(policy="cwb:delta=0.0,window=3", runner="packed", device="cpu", slots=1))
     with capture_logs() as lines:
         warn_of_exits(engine, settings_module.load())
