@@ -39,6 +39,7 @@ TEXTS = [
         "cuts dividend and warns of weak demand",
         "names a chair",
         "slips 1 % on thin trade",
+        "strike ends after wage deal",
     )
 ]
 
