@@ -80,6 +80,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _BROKEN_PIPE
     except (StreamError, EngineError) as error:
         print(f"earlybird: {escaped_lines(str(error))}", file=sys.stderr)
+        if argv is None:  # a process of its own, in which an engine thread may still compute
+            from earlybird.stream.observability.watchdog import leave
+
+            leave(2)
         return 2
     except OSError as error:
         if error.errno not in _STORAGE:

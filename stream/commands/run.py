@@ -7,13 +7,9 @@ Settings come from variables and, with lower precedence, from the file of --conf
 """
 
 import argparse
-import sys
 
-from earlybird.engine.errors import EngineError
 from earlybird.stream.config.report import variables
 from earlybird.stream.config.settings import PREFIX, Settings, add_config_option, examined
-from earlybird.stream.errors import StreamError
-from earlybird.stream.observability.escape import escaped_lines
 from earlybird.stream.observability.logging import configure_logging, worker_name
 from earlybird.stream.observability.watchdog import leave, stop_on_signals
 
@@ -46,9 +42,5 @@ def run(args: argparse.Namespace) -> int:
         serve,  # imported late: torch takes seconds, and settings are checked first
     )
 
-    try:
-        serve(settings, stop)
-    except (StreamError, EngineError) as error:  # as for any command, but for an engine thread that may still compute
-        print(f"earlybird: {escaped_lines(str(error))}", file=sys.stderr)
-        leave(2)
+    serve(settings, stop)
     leave(0)
