@@ -133,10 +133,10 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_fresh_set_is_apart_from_the_challenge_set() -> None:
-    """Two sets of wire headlines and posts, and plain news; at least 30 of each label, no text in both sets."""
+    """Three sets of wire headlines, posts and plain news; at least 30 of each label, no text in both sets."""
     fresh, known = read_challenge(module.FRESH), {normal_form(item.text) for item in read_challenge()}
     counts = Counter((item.phenomenon, item.label) for item in fresh)
-    sources = ("wire", "posts", "second_wire", "second_posts", "second_plain")
+    sources = ("wire", "posts", "second_wire", "second_posts", "second_plain", "third")
     assert set(counts) == {(source, label) for source in sources for label in (NEGATIVE, NEUTRAL, POSITIVE)}
     assert min(counts.values()) >= 30 and len(fresh) == len({normal_form(item.text) for item in fresh})
     assert not known & {normal_form(item.text) for item in fresh}
