@@ -15,7 +15,7 @@ from earlybird.stream.ports import Commit, Partition
 log = get_logger(__name__)
 
 REQUEST_TIMEOUT_S = 2.0  # time-out per request; requests are repeated
-COMMIT_TIMEOUT_S = 5.0  # for a commit that is waited for
+COMMIT_TIMEOUT_S = 3.0  # for a commit that is waited for; shorter than a loop may take for /healthz
 
 
 class Offsets:

@@ -180,6 +180,7 @@ class Pipeline:
         """Store the attempt before a record is read that might end this process."""
         if (commit := self.offsets.begin(partition, record.offset)) is not None:
             self._commits.attempt({partition: commit})
+            self.last_loop_s = time.monotonic()  # with the broker away each partition's wait takes its time
 
     # --- out: finished entries -> offsets -> commit -------------------------------------------------------------
 

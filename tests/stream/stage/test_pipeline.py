@@ -82,6 +82,25 @@ def test_refused_commit_is_offered_again(worlds: Worlds, three: list[Record]) ->
     assert world.source.committed[P0] == Commit(3)
 
 
+def test_waits_for_commits_do_not_add_up_to_a_hung_loop(
+    worlds: Worlds, make_news: News, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each partition's first record waits for its commit. With the broker away each wait takes seconds, and /healthz
+    must not take them together for a hung loop."""
+    world, loops = worlds(), list[float]()
+    commit = world.source.commit
+
+    def noted(commits: dict[Partition, Commit], *, wait: bool) -> bool:
+        loops.extend([world.pipeline.last_loop_s] if wait else [])
+        return bool(commit(commits, wait=wait))
+
+    monkeypatch.setattr(world.source, "commit", noted)
+    world.source.assign([P0, P1])
+    world.source.append([make_record(0, make_news(str(number), "Acme rises"), partition=number) for number in (0, 1)])
+    world.turn(1)
+    assert len(loops) == 2 and loops[0] < loops[1]
+
+
 def test_every_record_has_one_outcome(worlds: Worlds, make_news: News, make_record: MakeRecord) -> None:
     """Signals, retractions and rejections add up to the elements that came; what is refused and names its item takes
     it back, too."""
