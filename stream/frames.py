@@ -37,7 +37,7 @@ class FrameWriter(Protocol):
 
     @property
     def topic(self) -> str:
-        """The topic."""
+        """Topic that the record was read from."""
 
     @property
     def awaited(self) -> str:

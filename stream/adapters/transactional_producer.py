@@ -189,7 +189,7 @@ class TransactionalProducer:
             if self.broken is not None:
                 return False
             self._raise_failure()
-            if not error.retriable() or error.code() == KafkaError._CONFLICT:  # of a call that nobody will resume
+            if not error.retriable() or error.code() == KafkaError._CONFLICT:  # an earlier call is still open
                 raise self._refused(error)
             if self.log.due("request"):
                 log.warning("transactions.awaited", transactional_id=self._id, reason=error.str())
@@ -224,7 +224,7 @@ class TransactionalProducer:
         former.purge()
         self._connect()
         with suppress(KafkaException):  # its fatal error once more
-            former.poll(0)  # its delivery reports, which concern nobody any more, would keep it and its threads
+            former.poll(0)  # discard its delivery reports, which would keep it and its threads alive
 
     def _delivered(
         self,

@@ -3,7 +3,7 @@
 A coordinator that ends a transaction while one of its partitions has no leader, as when the only broker starts again,
 leaves that partition out (Kafka 4.3.1 logs "likely deleted already"). The records there stay undecided, and the next
 transaction of the same transactional id decides them: aborted outcomes would be committed with its own, and offsets
-wait until then. So whoever takes an id's place first aborts a transaction of its own wherever something is undecided.
+wait until then. So a worker first aborts a transaction of its own in each partition where something is undecided.
 
 Only where an undecided outcome is among the offsets that the group has committed, its transaction was committed, and
 aborting would lose it: there the next transaction must decide.
@@ -31,7 +31,7 @@ Ends = dict[tuple[str, int], int]
 class Found(NamedTuple):
     """What a transaction must reach, to be aborted."""
 
-    partitions: list[TopicPartition]  # where records of a transaction, whosesoever it is, are undecided
+    partitions: list[TopicPartition]  # where records of any worker's transaction are undecided
     offsets: list[TopicPartition]  # some that the group may commit
     group: object  # group metadata of no member: the broker then asks for no standing in the group
 
