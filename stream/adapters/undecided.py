@@ -15,17 +15,14 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient
 
 from earlybird.stream.adapters.clients import ClientLog, close_consumer
+from earlybird.stream.adapters.ends import REQUEST_TIMEOUT_S, ask_ends
 from earlybird.stream.adapters.group import commit_of, named_topic
 from earlybird.stream.adapters.options import client_options
 from earlybird.stream.config.client_options import Endpoint
 from earlybird.stream.ports import Commit, Partition
-
-REQUEST_TIMEOUT_S = 2.0  # time-out per request; all are repeated
-
-Ends = dict[tuple[str, int], int]
 
 
 class Found(NamedTuple):
@@ -58,8 +55,13 @@ class Undecided:
         """Return where something is undecided, to be aborted. Raises KafkaException, then to be repeated."""
         admin = AdminClient(self._settings, logger=self._log)
         known = admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics
-        places = [(topic, number) for topic in self._outcomes & known.keys() for number in known[topic].partitions]
-        stable, ends = (_ends(admin, places, level) for level in _LEVELS)
+        places = [
+            Partition(topic, number) for topic in self._outcomes & known.keys() for number in known[topic].partitions
+        ]
+        stable, ends = (
+            {place: answer.result().offset for place, answer in ask_ends(admin, places, level).items()}
+            for level in _LEVELS
+        )
         with self._consumer("read_committed") as members, self._consumer("read_uncommitted") as reader:
             undecided = [
                 TopicPartition(*place)
@@ -87,7 +89,7 @@ class Undecided:
                 return True
         return False
 
-    def _sources(self, reader: Consumer, place: tuple[str, int], start: int, end: int) -> set[tuple[Partition, int]]:
+    def _sources(self, reader: Consumer, place: Partition, start: int, end: int) -> set[tuple[Partition, int]]:
         """Return the raw offsets whose outcomes lie there."""
         found: set[tuple[Partition, int]] = set()
         reader.assign([TopicPartition(*place, start)])
@@ -101,15 +103,6 @@ class Undecided:
             if source is not None and source[0].topic in self._raw_topics:
                 found.add(source)
         raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
-
-
-def _ends(admin: AdminClient, places: Sequence[tuple[str, int]], level: IsolationLevel) -> Ends:
-    """Return the ends as readers of this isolation level see them."""
-    if not places:
-        return {}
-    wanted = {TopicPartition(*place): OffsetSpec.latest() for place in places}  # type: ignore[no-untyped-call]
-    answers = admin.list_offsets(wanted, isolation_level=level, request_timeout=REQUEST_TIMEOUT_S)
-    return {(tp.topic, tp.partition): answer.result().offset for tp, answer in answers.items()}
 
 
 def _source(value: bytes | None) -> tuple[Partition, int] | None:
