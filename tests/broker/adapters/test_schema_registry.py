@@ -188,7 +188,10 @@ def desk(
 def test_framed_items_become_framed_signals_that_all_can_read(
     desk: Desk, start_stage: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """Schemas that are missing and a registry that is away are waited for; unknown ids and damage are dead letters."""
+    """Schemas that are missing and a registry that is away are waited for; unknown ids and damage are dead letters.
+
+    Replays of what was archived, and of the topic, give the same digests.
+    """
     # 1. Nothing is registered yet: the stage serves, says what it waits for, and reads nothing.
     made = json.loads(desk.command("topics", "create", "--partitions", "1", "--json"))
     assert len(made["topics"]) == 4
@@ -242,6 +245,13 @@ def test_framed_items_become_framed_signals_that_all_can_read(
     desk.command("archive", folder, "--once")
     with Signals.replay(folder, strict=False) as replayed:
         assert sorted(received.item_key for received in replayed) == expected
+    for name, source in (("again", ["--archive", folder]), ("anew", [])):  # raw frames, from files and from the topic
+        desk.command("replay", "recompute", "--compare", "--output", str(tmp_path / name), *source)
+        manifest = json.loads((tmp_path / name / "manifest.json").read_text())
+        found = manifest["comparison"]
+        assert (found["expected"], found["equal_digests"], found["differing"]) == ("equal digests", 6, 0), found
+        assert found["only_recorded"] == found["only_recomputed"] == 0
+        assert manifest["counts"]["rejections"] == {"malformed": 3}
     views = start_stage(desk.kafka.bootstrap_servers, ("-m", "earlybird.stream.cli", "views"), **desk.settings)
     url = views.wait_for("views.started", PATIENCE_S)["url"]
 
