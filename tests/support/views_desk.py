@@ -38,6 +38,7 @@ class Desk:
         self.signals, self.group, self.topic = unique("signals"), unique("views"), unique("sentiment")
         self._random = random.Random(7)
         self._published = 0
+        self.sent = 0  # signals, copies included
 
     def create(self, timestamps: str = "LogAppendTime") -> None:
         """The stage's topic; the views create their own."""
@@ -72,6 +73,7 @@ class Desk:
                 one = invented(str(item), now_us, None, symbols=[], action=SignalAction.RETRACT, offset=number)
             for _ in range(2 if kind < 0.05 else 1):
                 sink.send(Outgoing(self.signals, one.item_key.encode(), encode(one), timestamp_us=at_us))
+                self.sent += 1
         self._published += count
         while sink.unacknowledged():
             sink.receipts(50)
@@ -107,6 +109,13 @@ class Desk:
             found += tail.poll(100)
         tail.close()
         return found
+
+    def written(self, topic: str) -> int:
+        """How many records a topic has had."""
+        tail = Tail(self.bootstrap_servers, [topic], start="beginning")
+        ends = tail.ends()
+        tail.close()
+        return sum(ends.values())
 
     def told(self) -> list[tuple[Signal, int]]:
         """All signals, and from when each was available."""
