@@ -70,8 +70,13 @@ def test_every_step_sees_every_text(place: BenchTarget) -> None:
         "consume(500) alone",
         "validate_json alone",
         "tokenise",
+        "trace, off",
         "trace, not sampled",
         "trace, sampled",
+        "frame, json-schema",
+        "read, json-schema",
+        "frame, avro",
+        "read, avro",
     ]
 
 
