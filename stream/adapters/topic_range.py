@@ -24,7 +24,7 @@ from earlybird.stream.adapters.broker_requests import REQUEST_TIMEOUT_S, partiti
 from earlybird.stream.adapters.clients import ClientLog, close_consumer, open_consumer
 from earlybird.stream.adapters.framed_values import SignalValues
 from earlybird.stream.adapters.kafka import record_of
-from earlybird.stream.adapters.options import client_options
+from earlybird.stream.adapters.options import reader_options
 from earlybird.stream.adapters.time_index import by_time, first_record, next_record
 from earlybird.stream.adapters.topics import admin_client
 from earlybird.stream.config.client_options import Endpoint, KafkaEndpoint
@@ -285,16 +285,4 @@ def _record_at(consumer: Consumer, log: ClientLog, partition: Partition, offset:
 
 
 def _consumer(endpoint: Endpoint, log: ClientLog) -> Consumer:
-    settings = {
-        "fetch.wait.max.ms": 100,
-        **client_options(endpoint),
-        "group.id": "earlybird-replay",  # librdkafka requires one; it is never joined
-        "enable.auto.commit": False,
-        "enable.auto.offset.store": False,
-        "auto.offset.reset": "error",
-        "enable.partition.eof": True,
-        "isolation.level": "read_committed",
-        "logger": log,
-        "error_cb": log.error,
-    }
-    return open_consumer(settings)
+    return open_consumer(reader_options(endpoint, "earlybird-replay"), log)

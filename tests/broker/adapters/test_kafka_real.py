@@ -95,12 +95,12 @@ def test_a_commit_of_a_member_that_was_thrown_out_is_refused(real_broker: Any) -
     sleeper = real_broker.join(topic, group, **limits)
     sleeper.poll_until(lambda: sleeper.records)
     place = Partition(topic, 0)
-    heir = real_broker.join(topic, group)
-    heir.poll_until(lambda: heir.owned)
+    successor = real_broker.join(topic, group)
+    successor.poll_until(lambda: successor.owned)
     assert sleeper.source.commit({place: Commit(5, "late")}, wait=True) is False
     assert sleeper.source.commits_refused == 1
     sleeper.poll_until(lambda: ("lost", [place]) in sleeper.events)
-    assert heir.source.commit({place: Commit(7, "")}, wait=True)
+    assert successor.source.commit({place: Commit(7, "")}, wait=True)
 
 
 def test_a_topic_that_comes_later_is_waited_for(real_broker: Any) -> None:
