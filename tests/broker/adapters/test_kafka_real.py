@@ -210,6 +210,22 @@ def test_a_commit_to_a_broker_that_hangs_is_given_up(own_broker: Any, monkeypatc
     assert member.source.commit({Partition(topic, 0): Commit(8, "")}, wait=True)
 
 
+@pytest.mark.faults
+def test_commits_do_not_pile_up_before_a_broker_that_hangs(own_broker: Any) -> None:
+    """Heartbeats would wait behind them when it comes back, and the group would give the member up."""
+    topic = own_broker.topic()
+    own_broker.publish(topic, VALUES)
+    member = own_broker.join(topic, "group")
+    member.poll_until(lambda: len(member.records) == len(VALUES))
+    own_broker.server.pause()
+    for offset in range(1, len(VALUES)):
+        assert not member.source.commit({Partition(topic, 0): Commit(offset, "")}, wait=False)
+    own_broker.server.resume()
+    last = {Partition(topic, 0): Commit(len(VALUES), "")}
+    member.poll_until(lambda: member.source.commit(last, wait=False))
+    assert member.source.commits_accepted <= 3
+
+
 def test_topics_are_made_once_and_described(real_broker: Any) -> None:
     """A second run changes nothing and says so; signals carry the broker's append time."""
     names = [real_broker.unique(name) for name in ("news", "signals", "control", "dlq")]
