@@ -188,6 +188,7 @@ def exposition(state: State) -> str:
         "ready": int(not state.waiting),
         "partitions": len(shards),
         "symbols": sum(len(shard.symbols()) for shard in shards.values()),
+        "rows": state.rows,
         "behind": sum(behind),
     }
     lines += [f"# TYPE earlybird_views_{name} gauge\nearlybird_views_{name} {value}" for name, value in gauges.items()]

@@ -110,6 +110,11 @@ class Desk:
         tail.close()
         return found
 
+    def live(self, topic: str) -> set[bytes]:
+        """Keys of a compacted topic that have a value."""
+        last = {record.key or b"": record.value for record in self.records(topic)}
+        return {key for key, value in last.items() if value is not None}
+
     def written(self, topic: str) -> int:
         """How many records a topic has had."""
         tail = Tail(self.bootstrap_servers, [topic], start="beginning")

@@ -25,7 +25,7 @@ from views_desk import PARTITIONS, PATIENCE_S, Desk, until, url
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
 
-STEPS, STEP_US = 200, 4 * 86_400_000_000 // 200
+STEPS, STEP_US = 40, 4 * 86_400_000_000 // 40
 SHORT = {"segment.ms": "1000", "delete.retention.ms": "100", "min.cleanable.dirty.ratio": "0.01"}
 # `earlybird views` with the clock of a file, and pruning as often as such a clock wants it.
 BY_FILE = """
@@ -56,15 +56,11 @@ class Days:
         part.write_text(str(self.now_us))
         part.rename(self._clock)
 
-    def resident(self) -> int:
-        """Bytes of the worker's memory, once it has read all."""
-        until(lambda: self._read() == self._desk.sent, lambda: f"{self._read()} of {self._desk.sent}")
-        return int(Path(f"/proc/{self.worker.process.pid}/statm").read_text().split()[1]) * 4096
-
-    def _read(self) -> int:
+    def metric(self, name: str) -> int:
+        """Of the worker."""
         with urllib.request.urlopen(f"{url(self.worker)}/metrics", timeout=10) as answer:
             lines = dict(line.split() for line in answer.read().decode().splitlines() if not line.startswith("#"))
-        return int(lines["earlybird_views_signals_total"])
+        return int(lines[f"earlybird_views_{name}"])
 
 
 def kept(desk: Desk, now_us: int) -> dict[str, History]:
@@ -87,30 +83,23 @@ def test_days_pass_and_neither_memory_nor_topics_grow(
     create_topics(kafka.bootstrap_servers, [Topic(one.name, PARTITIONS, 1, {**one.config, **SHORT}) for one in made])
     days = Days(desk, tmp_path / "clock", time.time_ns() // 1000 - STEPS * STEP_US)
     days.worker.wait_for("views.assigned", PATIENCE_S)
-    sizes: list[int] = []
-    for step in range(STEPS):
+    for _ in range(STEPS):
         days.pass_by(STEP_US)
-        desk.publish(20, days.now_us, reach=200)
-        if step % 20 == 19:
-            sizes.append(days.resident())
-        time.sleep(0.1)
+        desk.publish(60, days.now_us, reach=200)
+        until(lambda: days.metric("signals_total") == desk.sent, lambda: f"{days.metric('signals_total')}, {desk.sent}")
     desk.agree(days.worker, as_of_us=days.now_us)
     items = kept(desk, days.now_us)
     expected = {
         changelog(views, ITEMS): {key.encode() for key in items},
         changelog(views, SYMBOLS): {row_key(symbol, key) for key, item in items.items() for symbol in item.symbols},
     }
+    count = sum(map(len, expected.values()))
+    until(lambda: days.metric("rows") == count, lambda: f"{days.metric('rows')} rows in memory, not {count}")
     for topic, rows in expected.items():
-
-        def live() -> set[bytes]:
-            last = {record.key or b"": record.value for record in desk.records(topic)}  # noqa: B023
-            return {key for key, value in last.items() if value is not None}
-
-        until(lambda: live() == rows, lambda: f"{topic}: {len(live())} rows, not {len(rows)}")  # noqa: B023
+        until(lambda: desk.live(topic) == rows, lambda: f"{topic}: {len(desk.live(topic))}, not {len(rows)}")  # noqa: B023
         print(topic, len(rows), len(desk.records(topic)), desk.written(topic))
         until(lambda: len(desk.records(topic)) < desk.written(topic) / 2)  # noqa: B023
         print(topic, len(rows), len(desk.records(topic)), desk.written(topic))
-    print([size >> 10 for size in sizes], desk.sent)
     assert days.worker.end() == 0
     second = Days(desk, tmp_path / "clock", days.now_us)
     desk.agree(second.worker, as_of_us=days.now_us)

@@ -333,5 +333,6 @@ def test_metrics_and_page_are_served() -> None:
     state = ours()
     state.symbols.add(0, "NVDA", ItemMentions("wire:1", (mention(),)))
     (_, metrics), (_, page) = asked(state, "/metrics", "/")
-    assert "earlybird_views_symbols 1\n" in metrics and "# TYPE earlybird_views_signals_total counter\n" in metrics
+    assert "earlybird_views_rows 1\n" in metrics and "earlybird_views_symbols 1\n" in metrics
+    assert "# TYPE earlybird_views_signals_total counter\n" in metrics
     assert "symbols?window=" in page
