@@ -113,7 +113,10 @@ def consumer_options(endpoint: Endpoint, group: str, protocol: Protocol) -> Opti
 
 
 def reader_options(endpoint: Endpoint, group: str, *, read_committed: bool = True) -> Options:
-    """Return options for a consumer of any topic; librdkafka requires a `group`, even one that is never joined."""
+    """Return options for a reader that commits nothing by itself.
+
+    librdkafka requires a `group`, even where it is never joined.
+    """
     return {
         "fetch.wait.max.ms": 100,
         **client_options(endpoint),
