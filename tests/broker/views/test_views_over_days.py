@@ -97,9 +97,7 @@ def test_days_pass_and_neither_memory_nor_topics_grow(
     until(lambda: days.metric("rows") == count, lambda: f"{days.metric('rows')} rows in memory, not {count}")
     for topic, rows in expected.items():
         until(lambda: desk.live(topic) == rows, lambda: f"{topic}: {len(desk.live(topic))}, not {len(rows)}")  # noqa: B023
-        print(topic, len(rows), len(desk.records(topic)), desk.written(topic))
         until(lambda: len(desk.records(topic)) < desk.written(topic) / 2)  # noqa: B023
-        print(topic, len(rows), len(desk.records(topic)), desk.written(topic))
     assert days.worker.end() == 0
     second = Days(desk, tmp_path / "clock", days.now_us)
     desk.agree(second.worker, as_of_us=days.now_us)
