@@ -18,7 +18,7 @@ REFUSED = Rejection(
 
 def signal(*, cached: bool = False, symbols: tuple[str, ...] = ("NRVX",)) -> Signal:
     made = invented("1", T0, score=-0.9, symbols=symbols)
-    known = Novelty(text_key="0" * 64, cache_hit=cached)
+    known = Novelty(cache_hit=cached)
     return made.model_copy(update={"novelty": known})
 
 
