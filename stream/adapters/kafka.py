@@ -171,6 +171,8 @@ class KafkaSource:
         if ends := self._progress.new_ends():  # not earlier: the records before these ends have been returned by now
             assert self._listener is not None, "records before subscribe. This is a bug."
             self._listener.read_to(ends)
+        if self._to_begin_anew:  # perhaps in another topic of this name, which is to be begun once, not twice
+            self._topic_ids.refresh()
         for partition in sorted(self._to_begin_anew.union(self._offsets.recreated_partitions())):
             self._begin_anew(partition)
 

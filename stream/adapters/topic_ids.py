@@ -41,17 +41,21 @@ class TopicIds:
             return self._fetch(self.admin)
         admin = self.admin = AdminClient(self._settings, logger=self._log)
         ids = self._fetch(admin)
-        threading.Thread(target=self._watch, args=(admin,), name="topic-ids", daemon=True).start()
+        threading.Thread(target=self._watch, name="topic-ids", daemon=True).start()
         return ids
+
+    def refresh(self) -> None:
+        """Request the ids now, into `latest`."""
+        fetched = self.fetch()
+        if fetched.items() - self.latest.items():
+            self.latest = {**self.latest, **fetched}
 
     def close(self) -> None:
         self._closed.set()
 
-    def _watch(self, admin: AdminClient) -> None:
+    def _watch(self) -> None:
         while not self._closed.wait(CHECK_INTERVAL_S):
-            fetched = self._fetch(admin)
-            if fetched.items() - self.latest.items():
-                self.latest = {**self.latest, **fetched}
+            self.refresh()
 
     def _fetch(self, admin: AdminClient) -> dict[str, str]:
         try:

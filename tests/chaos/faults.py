@@ -94,7 +94,10 @@ def deadly_record(session: Session) -> None:
 
 
 def consumer_process_killed(session: Session) -> None:
-    started = session.one().events("consumer_process.started")
+    started: list[dict[str, Any]] = []
+    session.until(  # a service that has just started has none yet
+        lambda: started or started.extend(e for w in session.crew.workers for e in w.events("consumer_process.started"))
+    )
     pid = int(session.rng.choice(started)["worker"].rpartition("-")[2])
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)

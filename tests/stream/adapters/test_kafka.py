@@ -76,6 +76,22 @@ def test_records_before_an_offset_out_of_range_belong_to_the_old_offsets(scripte
     assert source.out_of_range == 1
 
 
+def test_an_offset_out_of_range_in_a_topic_made_again_begins_it_once(scripted: Any) -> None:
+    """Begun again when its id was seen, a second later, it repeated what was published by then."""
+    source, told = scripted([message(102, KafkaError._AUTO_OFFSET_RESET)])
+    old, new = {PLACE.topic: "A" * 21 + "B"}, {PLACE.topic: "A" * 21 + "C"}
+    source._topic_ids = source._offsets._ids = ids = SimpleNamespace(latest=old, fetch=lambda: old)
+    ids.refresh = lambda: setattr(ids, "latest", new)
+    source._offsets._consumer = SimpleNamespace(committed=lambda places, timeout: places)  # noqa: ARG005
+    source._offsets.begin([TopicPartition(*PLACE)], lambda: None)
+    for _ in range(2):
+        source.poll(0, 500)
+    ids.refresh()  # as the thread does that looks every second
+    source.poll(0, 500)
+    assert told.begun == [{PLACE: None}]
+    assert source.topics_recreated == 1
+
+
 def test_an_answer_for_a_topic_that_is_gone_stores_nothing() -> None:
     """Taken for the new topic's, it would keep the same offset from being committed there."""
     sent: list[TopicPartition] = []
