@@ -34,7 +34,9 @@ class BrokerEnds:
         self._known: dict[Partition, int] = {}
 
     def latest(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
-        """Return what was last answered, and ask anew; a partition without an answer is left out."""
+        """Return what was last answered, and ask anew.
+
+        A partition without an answer is left out."""
         admin = self._admin()
         if admin is not None and all(answer.done() for answer in self._asked.values()):
             self._known |= {p: answer.result().offset for p, answer in self._asked.items() if not answer.exception()}

@@ -55,7 +55,9 @@ class ReadProgress:
             self._warned.discard(partition)
 
     def lag(self, starts: Mapping[Partition, int]) -> Mapping[Partition, int]:
-        """See Source.lag. The client knows an end from its last fetch, and fetches nothing that is paused.
+        """See Source.lag.
+
+        The client knows an end from its last fetch, and fetches nothing that is paused.
 
         `starts`: the offset at which each partition started.
         """

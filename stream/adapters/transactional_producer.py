@@ -158,7 +158,10 @@ class TransactionalProducer:
             self.started, self.progress_at = True, self._monotonic()
 
     def _check_last(self) -> None:
-        """Raise SinkError if the broker has not carried out our last commit, of which we count every text as done."""
+        """Raise SinkError if our last commit was not carried out.
+
+        We count every text of it as done.
+        """
         if self._last and self._undecided is not None and self._undecided.undone(self._last):
             log.error("transactions.fenced", transactional_id=self._id, reason="the last commit was left undecided")
             raise SinkError(f"the last commit of transactional id {self._id} was left undecided by the broker")
