@@ -36,7 +36,8 @@ class BrokerEnds:
     def latest(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
         """Return what was last answered, and ask anew.
 
-        A partition without an answer is left out."""
+        A partition without an answer is left out.
+        """
         admin = self._admin()
         if admin is not None and all(answer.done() for answer in self._asked.values()):
             self._known |= {p: answer.result().offset for p, answer in self._asked.items() if not answer.exception()}

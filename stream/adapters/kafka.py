@@ -246,8 +246,7 @@ class KafkaSource:
         return True
 
     def _start_over(self, message: Message, error: KafkaError) -> None:
-        partition = _partition(message)
-        if partition not in self._starts:
+        if (partition := _partition(message)) not in self._starts:
             return
         self.out_of_range += 1
         log.error(
