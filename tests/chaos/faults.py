@@ -94,11 +94,11 @@ def deadly_record(session: Session) -> None:
 
 
 def consumer_process_killed(session: Session) -> None:
-    started: list[dict[str, Any]] = []
-    session.until(  # a service that has just started has none yet
-        lambda: started or started.extend(e for w in session.crew.workers for e in w.events("consumer_process.started"))
-    )
-    pid = int(session.rng.choice(started)["worker"].rpartition("-")[2])
+    def started() -> list[dict[str, Any]]:
+        return [event for worker in session.crew.workers for event in worker.events("consumer_process.started")]
+
+    session.until(started)  # a service that has just started has none yet
+    pid = int(session.rng.choice(started())["worker"].rpartition("-")[2])
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
         session.crew.killed += 1
