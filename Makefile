@@ -31,8 +31,8 @@ $(VENV)/.ready-all: $(VENV)/.ready
 demo: setup
 	$(BIN)/earlybird demo --once
 
-# Each part is timed, so that the whole stays under 30 minutes on 2 cores. Tests that wait for processes and brokers
-# more than they compute run two at a time; those of faults have the machine to themselves.
+# Each part is timed, so that the whole stays under 30 minutes on 2 cores. Tests run two at a time, since most wait for
+# processes and brokers more than they compute.
 test: setup-all
 	@set -e; for part in lint types unit broker faults; do \
 	  start=$$SECONDS; $(MAKE) --no-print-directory $$part; echo "== $$part: $$((SECONDS - start)) s"; done
@@ -56,18 +56,19 @@ coverage: setup-all
 broker: setup-all
 	$(PYTEST) $(SIDE_BY_SIDE) -m "broker and not faults"
 
+# With the short form of chaos: one fault of each kind and delivery under load, fixed seeds.
 faults: setup-all
-	$(PYTEST) -m "faults and not chaos"
+	$(PYTEST) $(SIDE_BY_SIDE) -m faults
 
 # A million odd inputs through each parser; `make unit` runs the short form. EARLYBIRD_FUZZ_SEED=2 makes other inputs.
 fuzz: setup-all
 	EARLYBIRD_FUZZ=1000000 $(PYTEST) $(SIDE_BY_SIDE) tests/fuzz
 
-# One fault of each kind and delivery under load, fixed seeds: what `make chaos CHAOS=--short` makes, side by side.
+# The short form of `make chaos` alone; `make faults` runs it, too.
 chaos-short: setup-all
 	$(PYTEST) $(SIDE_BY_SIDE) -m chaos
 
-# Hundreds of faults under load, each counted: an hour and a half, with CHAOS=--short some minutes. See docs/faults.md.
+# Hundreds of faults under load, each counted: an hour and a half. See docs/faults.md.
 chaos: setup-all
 	PYTHONPATH=tests/support:deploy/kafka $(BIN)/python -m tests.chaos --json var/chaos.json $(CHAOS)
 

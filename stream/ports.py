@@ -126,7 +126,7 @@ class Source(Protocol):
     def lag(self) -> Mapping[Partition, int]:
         """Return the records between our position and the broker's end per assigned partition.
 
-        Uses what the client already knows (no round trip); a partition with an unknown end is left out.
+        Never waits: the ends are the broker's as of the call before. A partition with an unknown end is left out.
         """
 
     @property

@@ -22,7 +22,7 @@ fi
 
 wanted=(".")
 # redis asks for async-timeout below Python 3.11.3 only; Debian bookworm's Python is 3.11.2, this one may be later.
-[ "$target" = client ] || wanted=(".[engine,stream,traces,pull,registry]" async-timeout)
+[ "$target" = client ] || wanted=(".[engine,stream,views,pull,registry,archive,traces]" async-timeout)
 "$python" -m pip wheel --quiet --disable-pip-version-check --find-links "$folder" --wheel-dir "$folder" \
   --constraint "$constraints" "${wanted[@]}"
 echo "$folder: $(find "$folder" -name '*.whl' | wc -l) wheels, $(du -sh "$folder" | cut -f1)"

@@ -6,14 +6,13 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from earlybird.engine.errors import ConfigError
 from earlybird.engine.exits.any_of import AnyOf
-from earlybird.engine.exits.confidence import Entropy, MaxProbability
 from earlybird.engine.exits.cwb import ConfidenceWindow
 from earlybird.engine.exits.fixed import FixedDepth, FullDepth
 from earlybird.engine.exits.ladder import Ladder
-from earlybird.engine.exits.learned import LearnedExit
 from earlybird.engine.exits.patience import Patience
 from earlybird.engine.exits.policy import ExitPolicy
 from earlybird.engine.exits.similarity import Similarity
+from earlybird.engine.exits.threshold import Entropy, LearnedExit, MaxProbability
 
 FAMILIES: dict[str, Any] = {
     family.FAMILY: family for family in (ConfidenceWindow, Entropy, MaxProbability, Patience, LearnedExit, Similarity)

@@ -89,10 +89,10 @@ def headers_of(message: Message) -> Headers:
         return ()
 
 
-def open_consumer(settings: Mapping[str, object]) -> Consumer:
-    """Create a consumer; raises SettingsError for options that librdkafka refuses."""
+def open_consumer(settings: Mapping[str, object], notes: "ClientLog") -> Consumer:
+    """Create a consumer that reports to `notes`; raises SettingsError for options that librdkafka refuses."""
     try:
-        return Consumer(dict(settings))
+        return Consumer({**settings, "logger": notes, "error_cb": notes.error})
     except KafkaException as error:
         raise SettingsError(f"Kafka options: {error.args[0].str()}") from None
 

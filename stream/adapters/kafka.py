@@ -63,14 +63,13 @@ class KafkaSource:
         self._log = ClientLog("source", endpoint, monotonic, group=group)
         self.missing_topics = self._log.missing_topics
         settings = consumer_options(endpoint, group, protocol)
-        callbacks = {"error_cb": self._log.error, "on_commit": self._committed, "logger": self._log}
         password = PasswordFile(endpoint.options, "source")
-        callbacks |= statistics_into(self.statistics, lambda: password.check(self._consumer))
-        self._consumer = open_consumer(settings | callbacks)
+        callbacks = statistics_into(self.statistics, lambda: password.check(self._consumer))
+        self._consumer = open_consumer(settings | callbacks | {"on_commit": self._committed}, self._log)
         self._topic_ids = TopicIds(endpoint, topics)
         self._offsets = Offsets(self._consumer, self._topic_ids, self._log, assignment_timeout_s, monotonic)
         self._membership = Membership(self._consumer, protocol, monotonic)
-        self._progress = ReadProgress(self._consumer, monotonic)
+        self._progress = ReadProgress(self._consumer, lambda: self._topic_ids.admin, monotonic)
         self._listener: RebalanceListener | None = None
         self._starts: dict[Partition, int] = {}  # our partitions, with the offset at which each started
         self._inside = False
@@ -126,7 +125,7 @@ class KafkaSource:
         self._log.raise_failure()
 
     def lag(self) -> Mapping[Partition, int]:
-        """See Source.lag; as of the last fetch of each partition."""
+        """See Source.lag; as of the call before."""
         return self._progress.lag(self._starts)
 
     @property

@@ -43,6 +43,7 @@ class Offsets:
         self._topic_ids: dict[Partition, str] = {}  # id of the topic that is or was read; "" where it is unknown
         self._former: set[str] = set()  # ids of deleted topics
         self._checked_ids: Mapping[str, str] = {}
+        self._asked_at = float("-inf")  # when the commit was made that waits for its answer
 
     def begin(
         self, partitions: Sequence[TopicPartition], waiting: Callable[[], None]
@@ -91,7 +92,10 @@ class Offsets:
             return True
         try:
             if not wait:
-                self._consumer.commit(offsets=offsets, asynchronous=True)
+                # One at a time: a broker answers a connection in order, and heartbeats wait behind commits.
+                if self._monotonic() - self._asked_at > REQUEST_TIMEOUT_S:
+                    self._consumer.commit(offsets=offsets, asynchronous=True)
+                    self._asked_at = self._monotonic()
                 return False
 
             def stored() -> list[TopicPartition]:
@@ -112,6 +116,7 @@ class Offsets:
 
         Also the client's callback for commits that are not waited for.
         """
+        self._asked_at = float("-inf")
         faults = [tp.error for tp in offsets if tp.error is not None]
         fault = error or (faults[0] if faults else None)
         if fault is None:

@@ -13,6 +13,14 @@ SCHEMA_REGISTRY = "schema.registry."
 
 Protocol = Literal["classic", "consumer"]
 
+_READING: Options = {
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "auto.offset.reset": "error",  # reports an offset out of range as an event
+    "enable.partition.eof": True,
+    "isolation.level": "read_committed",
+}
+
 # Each of these decides whether records are lost, duplicated or misplaced.
 OWNED: Mapping[str, str] = {
     "bootstrap.servers": "it has a setting of its own",
@@ -100,11 +108,21 @@ def consumer_options(endpoint: Endpoint, group: str, protocol: Protocol) -> Opti
         "group.id": group,
         "group.protocol": protocol,
         **({"partition.assignment.strategy": "cooperative-sticky"} if protocol == "classic" else {}),
-        "enable.auto.commit": False,
-        "enable.auto.offset.store": False,
-        "auto.offset.reset": "error",
-        "enable.partition.eof": True,
-        "isolation.level": "read_committed",
+        **_READING,
+    }
+
+
+def reader_options(endpoint: Endpoint, group: str, *, read_committed: bool = True) -> Options:
+    """Return options for a reader that commits nothing by itself.
+
+    librdkafka requires a `group`, even where it is never joined.
+    """
+    return {
+        "fetch.wait.max.ms": 100,
+        **client_options(endpoint),
+        "group.id": group,
+        **_READING,
+        "isolation.level": "read_committed" if read_committed else "read_uncommitted",
     }
 
 

@@ -4,7 +4,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
+from earlybird.stream.adapters.ends import BrokerEnds
 from earlybird.stream.observability.logging import get_logger
 from earlybird.stream.ports import Partition
 
@@ -16,8 +18,15 @@ STALLED_S = 10.0  # logged when nothing became readable for so long although the
 class ReadProgress:
     """Partition ends that reading has reached; not thread-safe, consumer thread only."""
 
-    def __init__(self, consumer: Consumer, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        consumer: Consumer,
+        admin: Callable[[], AdminClient | None],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`admin` is asked for the ends of partitions, once it is there."""
         self._consumer, self._monotonic = consumer, monotonic
+        self._broker_ends = BrokerEnds(admin)
         self._ends: dict[Partition, int] = {}  # everything readable below was read, as of the client's last report
         self._new_ends: dict[Partition, int] = {}
         self._since: dict[Partition, float] = {}  # time since when there is more and none of it came
@@ -42,14 +51,18 @@ class ReadProgress:
         for partition in partitions:
             for state in (self._ends, self._new_ends, self._since):
                 state.pop(partition, None)
+            self._broker_ends.forget(partition)
             self._warned.discard(partition)
 
     def lag(self, starts: Mapping[Partition, int]) -> Mapping[Partition, int]:
-        """See Source.lag; as of the last fetch of each partition.
+        """See Source.lag. The client knows an end from its last fetch, and fetches nothing that is paused.
 
         `starts`: the offset at which each partition started.
         """
-        return {p: max(0, high - position) for p, (position, high) in self._positions(starts).items()}
+        ends = self._broker_ends.latest(starts)
+        return {
+            p: max(0, max(high, ends.get(p, 0)) - position) for p, (position, high) in self._positions(starts).items()
+        }
 
     def unreadable(self, starts: Mapping[Partition, int]) -> Mapping[Partition, int]:
         """See Source.unreadable.

@@ -138,18 +138,23 @@ def register(options: Mapping[str, Any], schemas: Sequence[TopicSchema]) -> dict
     """
     client = open_client({**options, SCHEMA_REGISTRY + "timeout": 10.0})
     assert client is not None, "no URL. This is a bug."
+    with client:
+        return register_with(client, schemas)
+
+
+def register_with(client: "SchemaRegistryClient", schemas: Sequence[TopicSchema]) -> dict[str, int]:
+    """Register the schemas by an open client; see `register`."""
     from confluent_kafka.schema_registry import ConfigCompatibilityLevel, Schema, ServerConfig
 
     ids: dict[str, int] = {}
     subject = ""
     try:
-        with client:
-            for topic, schema, compatibility, kind in schemas:
-                subject = f"{topic}-value"
-                if compatibility is not None:
-                    level = ServerConfig(compatibility=ConfigCompatibilityLevel[compatibility])
-                    _set_level(partial(client.set_config, subject, level))
-                ids[subject] = client.register_schema(subject, Schema(schema, kind))
+        for topic, schema, compatibility, kind in schemas:
+            subject = f"{topic}-value"
+            if compatibility is not None:
+                level = ServerConfig(compatibility=ConfigCompatibilityLevel[compatibility])
+                _set_level(partial(client.set_config, subject, level))
+            ids[subject] = client.register_schema(subject, Schema(schema, kind))
     except Exception as error:  # theirs, and those of the HTTP client below
         raise StreamError(f"schema registry: {subject}: {type(error).__name__}: {error}") from error
     return ids

@@ -18,7 +18,7 @@ from earlybird.stream.adapters.broker_requests import partitions_of
 from earlybird.stream.adapters.clients import ClientLog, close_consumer, open_consumer
 from earlybird.stream.adapters.framed_values import SignalValues
 from earlybird.stream.adapters.kafka import record_of
-from earlybird.stream.adapters.options import client_options
+from earlybird.stream.adapters.options import reader_options
 from earlybird.stream.config.client_options import Endpoint
 from earlybird.stream.errors import SourceError
 from earlybird.stream.observability.logging import get_logger
@@ -72,22 +72,14 @@ class Subscriber:
         self._log = ClientLog("subscriber", endpoint, group=group)
         self._values = SignalValues.of(endpoint, given_up)
         settings = {
-            "fetch.wait.max.ms": 100,
             "topic.metadata.refresh.interval.ms": 5000,
             "heartbeat.interval.ms": 300,  # as in consumer_options: a partition moves at its next owner's heartbeat
             "session.timeout.ms": 10_000,
-            **client_options(endpoint),
-            "group.id": group or "earlybird-subscriber",  # librdkafka requires one; the default is never joined
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
-            "auto.offset.reset": "error",  # reports an offset out of range as an event
+            **reader_options(endpoint, group or "earlybird-subscriber", read_committed=read_committed),
             "enable.partition.eof": group is None,
             "partition.assignment.strategy": "cooperative-sticky",
-            "isolation.level": "read_committed" if read_committed else "read_uncommitted",
-            "logger": self._log,
-            "error_cb": self._log.error,
         }
-        self._consumer = open_consumer(settings)
+        self._consumer = open_consumer(settings, self._log)
         self._known: set[Partition] = set()
         self._at_end: set[Partition] = set()
         self._paused: set[Partition] = set()

@@ -11,7 +11,7 @@ from earlybird.stream.adapters.broker_requests import REQUEST_TIMEOUT_S, partiti
 from earlybird.stream.adapters.clients import ClientLog, close_consumer, open_consumer
 from earlybird.stream.adapters.framed_values import SignalValues
 from earlybird.stream.adapters.kafka import record_of
-from earlybird.stream.adapters.options import client_options
+from earlybird.stream.adapters.options import reader_options
 from earlybird.stream.config.client_options import Endpoint, KafkaEndpoint, KafkaOptions
 from earlybird.stream.errors import SourceError
 from earlybird.stream.ports import Partition, Record
@@ -41,19 +41,8 @@ class Tail:
         """
         endpoint = KafkaEndpoint.of(endpoint, options)
         self._log, self._values = ClientLog("tail", endpoint), SignalValues.of(endpoint)
-        settings = {
-            "fetch.wait.max.ms": 100,
-            **client_options(endpoint),
-            "group.id": "earlybird-tail",  # librdkafka requires one; it is never joined
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
-            "auto.offset.reset": "earliest",
-            "isolation.level": "read_committed" if read_committed else "read_uncommitted",
-            "enable.partition.eof": True,
-            "logger": self._log,
-            "error_cb": self._log.error,
-        }
-        self._consumer = open_consumer(settings)
+        reading = reader_options(endpoint, "earlybird-tail", read_committed=read_committed)
+        self._consumer = open_consumer(reading | {"auto.offset.reset": "earliest"}, self._log)
         self._ends_seen: dict[Partition, int] = {}  # transaction markers before an end are never returned
         give_up_at = time.monotonic() + timeout_s
         places = [

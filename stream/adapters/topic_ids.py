@@ -31,15 +31,15 @@ class TopicIds:
         self._settings = client_options(endpoint)
         self._settings.pop("group.instance.id", None)
         self._log = ClientLog("topic ids", endpoint)
-        self._admin: AdminClient | None = None
+        self.admin: AdminClient | None = None  # from the first request on
         self._has_controller = False  # whether the broker has a controller, which answers the request
         self._closed = threading.Event()
 
     def fetch(self) -> Mapping[str, str]:
         """Return the ids that the broker reports now."""
-        if self._admin is not None:
-            return self._fetch(self._admin)
-        admin = self._admin = AdminClient(self._settings, logger=self._log)
+        if self.admin is not None:
+            return self._fetch(self.admin)
+        admin = self.admin = AdminClient(self._settings, logger=self._log)
         ids = self._fetch(admin)
         threading.Thread(target=self._watch, args=(admin,), name="topic-ids", daemon=True).start()
         return ids

@@ -5,7 +5,7 @@ Every partition is assigned from its start to its end; the ends are frozen when 
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from confluent_kafka import (
@@ -24,7 +24,7 @@ from earlybird.stream.adapters.broker_requests import REQUEST_TIMEOUT_S, partiti
 from earlybird.stream.adapters.clients import ClientLog, close_consumer, open_consumer
 from earlybird.stream.adapters.framed_values import SignalValues
 from earlybird.stream.adapters.kafka import record_of
-from earlybird.stream.adapters.options import client_options
+from earlybird.stream.adapters.options import reader_options
 from earlybird.stream.adapters.time_index import by_time, first_record, next_record
 from earlybird.stream.adapters.topics import admin_client
 from earlybird.stream.config.client_options import Endpoint, KafkaEndpoint
@@ -43,9 +43,15 @@ AHEAD = 4_096  # records buffered per partition whose turn has not come
 class TopicReader:
     """A consumer with a manual assignment; not thread-safe."""
 
-    def __init__(self, endpoint: Endpoint, starts: Mapping[Partition, int]) -> None:
-        """Assign these starts; raises SettingsError for options that users may not set."""
-        self._log, self._values = ClientLog("reader", endpoint), SignalValues.of(endpoint)
+    def __init__(
+        self, endpoint: Endpoint, starts: Mapping[Partition, int], given_up: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Assign these starts; raises SettingsError for options that users may not set.
+
+        `given_up`: whether to wait no longer for a schema registry that is away.
+        """
+        self._log, self._values = ClientLog("reader", endpoint), SignalValues.of(endpoint, given_up)
+        self._given_up = given_up
         self._consumer = _consumer(endpoint, self._log)
         self.at_end: dict[Partition, int] = {}  # the offset of the last end-of-partition event
         self._known = set(starts)
@@ -69,14 +75,15 @@ class TopicReader:
             self._log.error(error.args[0])
 
     def poll(self, timeout_ms: int, limit: int = 1_000) -> list[StampedRecord]:
-        """Return up to `limit` records; empty on timeout. Raises SourceError."""
+        """Return up to `limit` records; empty on timeout, and once given up. Raises SourceError."""
         first = self._consumer.poll(timeout_ms / 1000)
         self._log.raise_failure()
         if first is None:
             return []
         self._log.worked = True
         messages = [first, *self._consumer.consume(limit - 1, 0)]
-        return [stamped for message in messages if (stamped := self._stamped(message)) is not None]
+        found = [stamped for message in messages if (stamped := self._stamped(message)) is not None]
+        return [] if self._given_up() else found
 
     def pause(self, partitions: Iterable[Partition]) -> None:
         self._consumer.pause([TopicPartition(*partition) for partition in partitions])
@@ -278,16 +285,4 @@ def _record_at(consumer: Consumer, log: ClientLog, partition: Partition, offset:
 
 
 def _consumer(endpoint: Endpoint, log: ClientLog) -> Consumer:
-    settings = {
-        "fetch.wait.max.ms": 100,
-        **client_options(endpoint),
-        "group.id": "earlybird-replay",  # librdkafka requires one; it is never joined
-        "enable.auto.commit": False,
-        "enable.auto.offset.store": False,
-        "auto.offset.reset": "error",
-        "enable.partition.eof": True,
-        "isolation.level": "read_committed",
-        "logger": log,
-        "error_cb": log.error,
-    }
-    return open_consumer(settings)
+    return open_consumer(reader_options(endpoint, "earlybird-replay"), log)

@@ -51,6 +51,7 @@ class TransactionalProducer:
         self._id, self._monotonic, self._undecided = transactional_id, monotonic, undecided
         self._password = PasswordFile(KafkaEndpoint.of(endpoint).options, "transactions")
         self._options = transaction_options(endpoint, transactional_id)
+        self._last: list[TopicPartition] = []  # offsets of the last commit
         self._timeout_s = int(self._options["transaction.timeout.ms"]) / 1000
         self.largest = int(self._options["message.max.bytes"])
         self._connect()
@@ -111,7 +112,7 @@ class TransactionalProducer:
             return False
         committed = self._ask(partial(self._producer.commit_transaction, TRY_S), in_doubt=True)
         if committed:
-            self.begun_s = None
+            self.begun_s, self._last = None, offsets or self._last
         return committed
 
     def abort(self) -> None:
@@ -145,6 +146,7 @@ class TransactionalProducer:
                 self._producer.init_transactions(TRY_S)
                 self._initialized = True
             found = None if self._undecided is None else self._undecided.find()
+            self._check_last()
         except KafkaException as failure:
             error: KafkaError = failure.args[0]
             if not error.retriable() and (not self._initialized or self.log.denies(error)):
@@ -154,6 +156,12 @@ class TransactionalProducer:
             return
         if found is None or self._abort_undecided(found):
             self.started, self.progress_at = True, self._monotonic()
+
+    def _check_last(self) -> None:
+        """Raise SinkError if the broker has not carried out our last commit, of which we count every text as done."""
+        if self._last and self._undecided is not None and self._undecided.undone(self._last):
+            log.error("transactions.fenced", transactional_id=self._id, reason="the last commit was left undecided")
+            raise SinkError(f"the last commit of transactional id {self._id} was left undecided by the broker")
 
     def _abort_undecided(self, found: Found) -> bool:
         """Abort a transaction where something was found undecided, and at the group's coordinator.

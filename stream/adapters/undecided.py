@@ -6,7 +6,8 @@ transaction of the same transactional id decides them: aborted outcomes would be
 wait until then. So a worker first aborts a transaction of its own in each partition where something is undecided.
 
 Only where an undecided outcome is among the offsets that the group has committed, its transaction was committed, and
-aborting would lose it: there the next transaction must decide.
+aborting would lose it: there the next transaction must decide. Offsets that are undecided themselves do not count: they
+are aborted with the outcomes, and whoever reads next begins before both. To wait for them is to wait for ourselves.
 """
 
 import json
@@ -15,17 +16,14 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient
 
 from earlybird.stream.adapters.clients import ClientLog, close_consumer
+from earlybird.stream.adapters.ends import REQUEST_TIMEOUT_S, ask_ends
 from earlybird.stream.adapters.group import commit_of, named_topic
 from earlybird.stream.adapters.options import client_options
 from earlybird.stream.config.client_options import Endpoint
 from earlybird.stream.ports import Commit, Partition
-
-REQUEST_TIMEOUT_S = 2.0  # time-out per request; all are repeated
-
-Ends = dict[tuple[str, int], int]
 
 
 class Found(NamedTuple):
@@ -58,36 +56,54 @@ class Undecided:
         """Return where something is undecided, to be aborted. Raises KafkaException, then to be repeated."""
         admin = AdminClient(self._settings, logger=self._log)
         known = admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics
-        places = [(topic, number) for topic in self._outcomes & known.keys() for number in known[topic].partitions]
-        stable, ends = (_ends(admin, places, level) for level in _LEVELS)
-        with self._consumer("read_committed") as members, self._consumer("read_uncommitted") as reader:
+        places = [
+            Partition(topic, number) for topic in self._outcomes & known.keys() for number in known[topic].partitions
+        ]
+        stable, ends = (
+            {place: answer.result().offset for place, answer in ask_ends(admin, places, level).items()}
+            for level in _LEVELS
+        )
+        with self._consumer() as reader:
             undecided = [
                 TopicPartition(*place)
                 for place in places
                 if stable[place] < ends[place]
-                and not self._committed(members, self._sources(reader, place, stable[place], ends[place]))
+                and not self._committed(reader, self._sources(reader, place, stable[place], ends[place]))
             ]
-            return Found(undecided, [TopicPartition(self._raw_topics[0], 0, 0)], members.consumer_group_metadata())
+            return Found(undecided, [TopicPartition(self._raw_topics[0], 0, 0)], reader.consumer_group_metadata())
+
+    def undone(self, commits: Sequence[TopicPartition]) -> bool:
+        """Return whether the group has less than these commits, which the broker once accepted."""
+        with self._consumer() as reader:
+            stored = reader.committed([TopicPartition(tp.topic, tp.partition) for tp in commits], REQUEST_TIMEOUT_S)
+        return any(now.error is None and self._less(now, tp) for now, tp in zip(stored, commits, strict=True))
+
+    def _less(self, stored: TopicPartition, offsets: TopicPartition) -> bool:
+        ours, now = (commit_of(tp, named_topic(tp)) for tp in (offsets, stored))
+        if now is None or ours is None or now.offset != ours.offset:
+            return ours is not None and (now is None or now.offset < ours.offset)
+        return not self._finished_above(ours) <= self._finished_above(now)
 
     @contextmanager
-    def _consumer(self, isolation_level: str) -> Iterator[Consumer]:
-        consumer = Consumer(self._settings | {"isolation.level": isolation_level}, logger=self._log)
+    def _consumer(self) -> Iterator[Consumer]:
+        """Open a member of nothing that sees everything, undecided or not."""
+        consumer = Consumer(self._settings | {"isolation.level": "read_uncommitted"}, logger=self._log)
         try:
             yield consumer
         finally:
             close_consumer(consumer, "undecided")
 
-    def _committed(self, members: Consumer, sources: Collection[tuple[Partition, int]]) -> bool:
+    def _committed(self, reader: Consumer, sources: Collection[tuple[Partition, int]]) -> bool:
         """Return whether the group has committed any of these raw offsets."""
         wanted = [TopicPartition(*partition) for partition in {partition for partition, _ in sources}]
-        for tp in members.committed(wanted, timeout=REQUEST_TIMEOUT_S) if wanted else ():
+        for tp in reader.committed(wanted, timeout=REQUEST_TIMEOUT_S) if wanted else ():
             commit = None if tp.error is not None else commit_of(tp, named_topic(tp))  # an error: undecided, too
             offsets = {offset for partition, offset in sources if partition == (tp.topic, tp.partition)}
             if commit is not None and (min(offsets) < commit.offset or offsets & self._finished_above(commit)):
                 return True
         return False
 
-    def _sources(self, reader: Consumer, place: tuple[str, int], start: int, end: int) -> set[tuple[Partition, int]]:
+    def _sources(self, reader: Consumer, place: Partition, start: int, end: int) -> set[tuple[Partition, int]]:
         """Return the raw offsets whose outcomes lie there."""
         found: set[tuple[Partition, int]] = set()
         reader.assign([TopicPartition(*place, start)])
@@ -101,15 +117,6 @@ class Undecided:
             if source is not None and source[0].topic in self._raw_topics:
                 found.add(source)
         raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
-
-
-def _ends(admin: AdminClient, places: Sequence[tuple[str, int]], level: IsolationLevel) -> Ends:
-    """Return the ends as readers of this isolation level see them."""
-    if not places:
-        return {}
-    wanted = {TopicPartition(*place): OffsetSpec.latest() for place in places}  # type: ignore[no-untyped-call]
-    answers = admin.list_offsets(wanted, isolation_level=level, request_timeout=REQUEST_TIMEOUT_S)
-    return {(tp.topic, tp.partition): answer.result().offset for tp, answer in answers.items()}
 
 
 def _source(value: bytes | None) -> tuple[Partition, int] | None:

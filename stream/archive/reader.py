@@ -115,29 +115,14 @@ def _replayed_file(path: Path) -> Path | None:
     return replayed if replayed.is_file() else None
 
 
-def read_raw(
-    path: Path, topics: Iterable[str], start_us: int | None = None, end_us: int | None = None
-) -> Iterator[tuple[Record, int]]:
+def read_raw(path: Path, topics: Iterable[str]) -> Iterator[tuple[Record, int]]:
     """Yield raw records and the instants from which they were available, in that order.
 
     Raises SourceError.
     """
-    for row in _available(path, list(topics), start_us, end_us):
-        if _inside(row["available_us"], start_us, end_us):
-            yield parquet.record_of(row).record, row["available_us"]
-
-
-def _available(root: Path, topics: list[str], start_us: int | None, end_us: int | None) -> Iterator[parquet.Row]:
-    files = [
-        file
-        for file in files_of(root, topics)
-        if (start_us is None or file.ends_us > start_us) and (end_us is None or file.begins_us < end_us)
-    ]
-    return _merged(
-        files,
-        lambda file: file.begins_us,
-        lambda row: row["available_us"],
-    )
+    files = files_of(path, list(topics))
+    for row in _merged(files, lambda file: file.begins_us, lambda row: row["available_us"]):
+        yield parquet.record_of(row).record, row["available_us"]
 
 
 def _merged(

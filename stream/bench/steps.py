@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from earlybird.engine.config import EngineConfig
 from earlybird.engine.engine import Engine
@@ -22,6 +22,7 @@ from earlybird.stream.adapters.kafka_sink import KafkaSink
 from earlybird.stream.adapters.memory import NoCache
 from earlybird.stream.adapters.redis import RedisCache
 from earlybird.stream.bench import null
+from earlybird.stream.bench.frames import frame_steps
 from earlybird.stream.bench.peers import consume
 from earlybird.stream.bench.spans import span_steps
 from earlybird.stream.bench.workers import BenchTarget
@@ -154,8 +155,8 @@ def _outcomes(entries: list[Entry]) -> tuple[list[Outgoing], list[Step]]:
         return signals
 
     _, counted = _timed("count", count)
-    traced = [_timed(name, work, True)[1] for name, work in span_steps(entries, signals)]
-    return outgoing, [built, encoded, counted, *traced]
+    optional: list[tuple[str, Callable[[], list[Any]]]] = [*span_steps(entries, signals), *frame_steps(outgoing)]
+    return outgoing, [built, encoded, counted, *(_timed(name, work, True)[1] for name, work in optional)]
 
 
 def _produced(target: BenchTarget, outgoing: list[Outgoing]) -> Step:

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
             stop = threading.Event()
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: stop.set())
-            reader = TopicReader(endpoint, {p: span.start for p, span in spans.items()})
+            reader = TopicReader(endpoint, {p: span.start for p, span in spans.items()}, stop.is_set)
             try:
                 archive_on(archiver, reader, args.flush, stop.is_set)
             finally:

@@ -1,9 +1,10 @@
-"""Numbers and durations as command-line options."""
+"""Numbers, durations and symbols as command-line options."""
 
 import argparse
 import re
 from contextlib import suppress
 
+from earlybird.schemas.symbols import canonical_symbol
 from earlybird.stream.errors import InvalidTime
 from earlybird.stream.timeline.instants import DURATION_FORMS, duration_us
 
@@ -36,8 +37,16 @@ def seconds(text: str) -> float:
     raise argparse.ArgumentTypeError(f"a number of seconds, or a duration like {DURATION_FORMS} expected, was {text!r}")
 
 
+def symbol(written: str) -> str:
+    """Parse an instrument in any spelling to its canonical name."""
+    try:
+        return canonical_symbol(written)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{written!r} names no instrument: {error}") from None
+
+
 def add_bounds(parser: argparse.ArgumentParser) -> None:
-    """Add --from and --to, as read by stream.timeline.merge.parse_bounds."""
+    """Add --from and --to, as read by stream.timeline.merge.parse_window."""
     parser._negative_number_matcher = re.compile(r"^-\d+(\.\d+)?(us|ms|s|m|h|d)?$")  # --from -2h works without =
     parser.add_argument("--from", dest="start", action="append", default=[], metavar="BOUND")
     parser.add_argument("--to", dest="end", action="append", default=[], metavar="BOUND", help="excluded")

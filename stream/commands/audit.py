@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from earlybird.stream.adapters.topic_range import TopicHistory
     from earlybird.stream.monitor.account import Account, report
     from earlybird.stream.stage.stage import reader_of
-    from earlybird.stream.timeline.merge import Window, parse_bounds
+    from earlybird.stream.timeline.merge import Window, parse_window
 
     settings = settings_module.load(args.config)
     configure_logging("warning", settings.log.format)
@@ -44,20 +44,15 @@ def run(args: argparse.Namespace) -> int:
     wanted = args.topic or known
     if strange := sorted(set(wanted) - set(known)):
         raise SettingsError(f"--topic: one of {', '.join(known)} (topics.raw) expected, was {strange[0]}")
-    now_us = time.time_ns() // 1000
-    (start_us, first), (end_us, last) = (
-        parse_bounds(args.start, now_us, "--from"),
-        parse_bounds(args.end, now_us, "--to"),
-    )
+    window = parse_window(args.start, args.end, time.time_ns() // 1000)
     history = TopicHistory(settings.kafka.endpoint)
-    window = Window(start_us, end_us, slack_us=0, first=first, last=last)
     raw = history.spans(wanted, window)
     account = Account(raw, reader_of(settings), bounded=bool(args.start), aside=set(known) - set(wanted))
     for partition in history.read(raw, window):
         for stamped in partition:
             account.add_raw(stamped.record)
     # An outcome is never older than its record, apart from clock skew.
-    outcomes = history.spans([settings.topics.signals, settings.topics.dlq], Window(start_us))
+    outcomes = history.spans([settings.topics.signals, settings.topics.dlq], Window(window.start_us))
     for partition in history.read(outcomes, Window()):
         for stamped in partition:
             signal = stamped.record.topic == settings.topics.signals

@@ -28,7 +28,7 @@ from earlybird.stream.observability.logging import configure_logging
 from earlybird.stream.ports import Record
 from earlybird.stream.publishing.redrive import OBSTACLES, Filter, Letter, Redrive, origins, redrive
 from earlybird.stream.timeline.instants import written
-from earlybird.stream.timeline.merge import Window, parse_bounds
+from earlybird.stream.timeline.merge import Window, parse_window
 
 _SILENCE_S = 60.0
 _TRIES = 3
@@ -79,12 +79,7 @@ def _place(text: str) -> str:
 
 
 def _letters(history: TopicHistory, settings: Settings, filters: Filter, args: argparse.Namespace) -> Iterator[Letter]:
-    now_us = time.time_ns() // 1000
-    (start_us, first), (end_us, last) = (
-        parse_bounds(args.start, now_us, "--from"),
-        parse_bounds(args.end, now_us, "--to"),
-    )
-    window = Window(start_us, end_us, slack_us=0, first=first, last=last)
+    window = parse_window(args.start, args.end, time.time_ns() // 1000)
     for partition in history.read(history.spans([settings.topics.dlq], window), window):
         for stamped in partition:
             letter = Letter.of(stamped.record)

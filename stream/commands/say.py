@@ -19,11 +19,10 @@ from rich.console import Console
 from earlybird.schemas.codec import DecodeError, decode
 from earlybird.schemas.rejection import Rejection
 from earlybird.schemas.signal import Signal
-from earlybird.schemas.symbols import canonical_symbol
 from earlybird.stream.adapters.embedded import CLIENT_OPTIONS
 from earlybird.stream.adapters.kafka_sink import KafkaSink
 from earlybird.stream.adapters.tail import Tail
-from earlybird.stream.commands.arguments import seconds
+from earlybird.stream.commands.arguments import seconds, symbol
 from earlybird.stream.config.client_options import KafkaEndpoint
 from earlybird.stream.config.settings import Settings, add_config_option, load
 from earlybird.stream.demo.address import running_demo
@@ -43,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("text", nargs="+", metavar="TEXT", help="the text; several words are one text")
     add_config_option(parser)
     about = "an instrument that the text is about, in any spelling; repeatable"
-    parser.add_argument("--symbol", action="append", default=[], type=_symbol, metavar="SYM", help=about)
+    parser.add_argument("--symbol", action="append", default=[], type=symbol, metavar="SYM", help=about)
     parser.add_argument("--tweet", action="store_true", help="send a tweet, not a news item")
     parser.add_argument("--topic", help="raw topic (default: news.raw, or tweets.raw with --tweet)")
     parser.add_argument(
@@ -125,10 +124,3 @@ def _outcome(record: Record, dlq: str) -> Signal | Rejection | None:
         return None  # another's record, which is of no concern here
     # A refused text is also retracted; its dead letter says why.
     return None if isinstance(outcome, Signal) and outcome.label is None else outcome
-
-
-def _symbol(written: str) -> str:
-    try:
-        return canonical_symbol(written)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{written!r} names no instrument: {error}") from None

@@ -20,10 +20,9 @@ from earlybird.schemas.codec import DecodeError, decode
 from earlybird.schemas.framing import unframed
 from earlybird.schemas.rejection import Rejection
 from earlybird.schemas.signal import Signal
-from earlybird.schemas.symbols import canonical_symbol
 from earlybird.stream.adapters.framed_values import framed_topics
 from earlybird.stream.adapters.tail import Tail
-from earlybird.stream.commands.arguments import seconds
+from earlybird.stream.commands.arguments import seconds, symbol
 from earlybird.stream.config.client_options import KafkaOptions
 from earlybird.stream.config.settings import Settings, add_config_option, load
 from earlybird.stream.feeds.reader import Reader
@@ -45,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--raw", action="store_true", help="read the raw topics too, for the headlines")
     parser.add_argument("--json", action="store_true", help="print the records' values as they are, one a line")
     about = "only signals about SYM, in any spelling; repeatable"
-    parser.add_argument("--symbol", action="append", type=_symbol, metavar="SYM", help=about)
+    parser.add_argument("--symbol", action="append", type=symbol, metavar="SYM", help=about)
     parser.add_argument("--limit", type=int, metavar="N", help="stop after N lines")
     parser.add_argument("--idle", type=seconds, metavar="SECONDS", help="stop when nothing came for so long")
 
@@ -141,15 +140,8 @@ def _outcome(record: Record, dlq: str) -> Signal | Rejection | None:
         return None
 
 
-def _symbol(written: str) -> str:
-    try:
-        return canonical_symbol(written)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{written!r} matches no signal: {error}") from None
-
-
 def _about(outcome: Signal | Rejection, symbols: list[str]) -> bool:
-    return isinstance(outcome, Signal) and any(symbol.symbol in symbols for symbol in outcome.symbols)
+    return isinstance(outcome, Signal) and any(named.symbol in symbols for named in outcome.symbols)
 
 
 def _row(outcome: Signal | Rejection, headline: str) -> Row:

@@ -6,7 +6,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,7 +35,7 @@ from earlybird.stream.stage.stage import reader_of
 from earlybird.stream.timeline.availability import Constant, Latency, Rule
 from earlybird.stream.timeline.instants import duration_us
 from earlybird.stream.timeline.knowledge import UNKNOWN
-from earlybird.stream.timeline.merge import SLACK_US, History, Pace, Window, parse_bounds
+from earlybird.stream.timeline.merge import SLACK_US, History, Pace, Window, parse_window
 
 log = structlog.get_logger(__name__)
 
@@ -263,17 +263,13 @@ def _check(settings: Settings, options: Options) -> None:
 
 
 def _window(options: Options) -> Window:
-    now_us = time.time_ns() // 1000
-    start_us, first = parse_bounds(options.start, now_us, "--from")
-    end_us, last = parse_bounds(options.end, now_us, "--to")
-    if start_us is not None and end_us is not None and start_us >= end_us:
-        raise SettingsError(f"--from must be before --to, was {start_us} and {end_us}")
+    window = parse_window(options.start, options.end, time.time_ns() // 1000)
     slack_us: int | None = SLACK_US
     if options.slack is not None:
         slack_us = None if options.slack == "all" else duration_us(options.slack, "--slack")
     elif options.rule == "ingested" and options.mode == "recorded":
         slack_us = None  # the processing order of a backlog is not the order of its ingest times
-    return Window(start_us, end_us, slack_us, options.rule != "ingested", first, last)
+    return replace(window, slack_us=slack_us, seek=options.rule != "ingested")
 
 
 def _source(settings: Settings, options: Options) -> str:

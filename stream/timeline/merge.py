@@ -189,6 +189,14 @@ class Pace:
             self.wait(left_s)
 
 
+def parse_window(starts: Iterable[str], ends: Iterable[str], now_us: int) -> Window:
+    """Parse all of `--from` and of `--to`, each as `parse_bounds` does; without slack. Raises SettingsError."""
+    (start_us, first), (end_us, last) = parse_bounds(starts, now_us, "--from"), parse_bounds(ends, now_us, "--to")
+    if start_us is not None and end_us is not None and start_us >= end_us:
+        raise SettingsError(f"--from must be before --to, was {start_us} and {end_us}")
+    return Window(start_us, end_us, slack_us=0, first=first, last=last)
+
+
 def parse_bounds(
     texts: Iterable[str], now_us: int, name: str = "bound"
 ) -> tuple[int | None, dict[Partition | None, int]]:

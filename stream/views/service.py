@@ -10,6 +10,7 @@ import structlog
 from aiohttp import web
 from mode import Service
 
+from earlybird.stream.adapters.clock import SystemClock
 from earlybird.stream.adapters.topics import create_topics, known_topics
 from earlybird.stream.config.settings import Settings
 from earlybird.stream.errors import SettingsError, SourceError
@@ -44,7 +45,7 @@ def serve(settings: Settings, stopped: Callable[[], bool]) -> None:
         half_life_us=round(views.half_life_s * 1e6),
     )
     app = build(settings, state)
-    app.service(_server(Web(state, partition_of).application(), listening, state))
+    app.service(_server(Web(state, partition_of, SystemClock()).application(), listening, state))
     run(app)
 
 

@@ -51,6 +51,12 @@ class State:
             return ("assignment",)
         return () if self.lease.valid else ("group",)
 
+    @property
+    def rows(self) -> int:
+        """Number of rows of both tables in memory."""
+        by_symbol = sum(shard.count() for shard in self.symbols.partitions.values())
+        return by_symbol + sum(map(len, self.items.partitions.values()))
+
     def shards(self) -> dict[int, Shard]:
         """Return what may be shown now, by partition: never what another worker may own."""
         if self.waiting:

@@ -12,7 +12,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, web
 from yarl import URL
 
 from earlybird.schemas.symbols import canonical_symbol
-from earlybird.stream.adapters.clock import SystemClock
+from earlybird.stream.ports import Clock
 from earlybird.stream.timeline.instants import instant_us
 from earlybird.stream.views.answers import item_of, overview, sentiment, window_of
 from earlybird.stream.views.state import State
@@ -43,8 +43,8 @@ class Web:
     Questions about other partitions go to their owners. Event loop only.
     """
 
-    def __init__(self, state: State, partition_of: Callable[[bytes, int], int]) -> None:
-        self._state, self._partition_of, self._clock = state, partition_of, SystemClock()
+    def __init__(self, state: State, partition_of: Callable[[bytes, int], int], clock: Clock) -> None:
+        self._state, self._partition_of, self._clock = state, partition_of, clock
         self._session: ClientSession | None = None
         self._page = resources.files("earlybird.stream.views").joinpath("page.html").read_bytes()
 
@@ -188,6 +188,7 @@ def exposition(state: State) -> str:
         "ready": int(not state.waiting),
         "partitions": len(shards),
         "symbols": sum(len(shard.symbols()) for shard in shards.values()),
+        "rows": state.rows,
         "behind": sum(behind),
     }
     lines += [f"# TYPE earlybird_views_{name} gauge\nearlybird_views_{name} {value}" for name, value in gauges.items()]

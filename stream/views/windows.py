@@ -105,6 +105,10 @@ class Board:
         """Return all symbols with an item, in the order of the alphabet."""
         return tuple(sorted(self._symbols))
 
+    def count(self) -> int:
+        """Return the number of items under all symbols."""
+        return sum(map(len, self._symbols.values()))
+
     def outdated(self, before_us: int) -> list[tuple[str, str]]:
         """Return symbol and item_key of items without a signal since an instant."""
         return [

@@ -46,6 +46,9 @@ def main() -> int:
     parser.add_argument("--most", type=int, metavar="N", help="so many faults per session at most")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--patience", type=float, default=240.0, metavar="S", help="then a record counts as lost")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the workers; repeatable"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="the report, written after every session")
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # workers and brokers end with this process
@@ -54,6 +57,7 @@ def main() -> int:
     run = Run(args.seed, args.patience, console, args.json)
     for part in plan.short() if args.short else plan.long():
         part = plan.only(part, args.only or list(FAULTS), args.session, args.most)
+        part = plan.under(part, dict(each.split("=", 1) for each in args.set))
         for delivery in part.deliveries:
             if args.delivery is None or delivery in args.delivery:
                 run.part(part, delivery)

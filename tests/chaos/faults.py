@@ -246,5 +246,6 @@ FAULTS: dict[str, Callable[[Session], None]] = {
     "Redis with garbage": redis_garbage,
     # Faults of the surroundings, under a kill or an outage.
     "metadata over the limit, worker killed": worker_killed,
+    "worker killed, session of 10 s": worker_killed,
     "producer queue full, broker paused": broker_paused,
 }

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from confluent_kafka import Consumer, TopicPartition
+
 from earlybird.stream.adapters.tail import Tail
 from earlybird.stream.bench.load import fill
 from tests.chaos.crew import SIMULATED, Crew, Worker
@@ -16,10 +18,10 @@ from tests.chaos.ledger import Topics
 from tests.chaos.setting import Delivery, Setting, audited, environment
 
 SLOW, FAST = (
-    Setting("slow", workers=2, step_ms=100, session_ms=10_000),
+    Setting("slow", workers=2, step_ms=400, session_ms=10_000),
     Setting("fast", workers=2, step_ms=0, session_ms=10_000),
 )
-CAPACITY = 70  # texts a second that two workers with the steps of SLOW can do
+CAPACITY = 17  # texts a second that two workers with the steps of SLOW can do
 GROWTH, SLACK_MB = 1.1, 16  # what the resident size may grow by from the first half of a run to the second
 PATIENCE_S = 3_600.0
 
@@ -49,6 +51,9 @@ class Stand:
         self.delivery, self._folder = delivery, folder / uuid.uuid4().hex[:6]
         self.topics = Topics.create(kafka.bootstrap_servers, f"load-{self._folder.name}")
         self._tail = Tail(kafka.bootstrap_servers, [self.topics.signals, self.topics.dlq], start="end")
+        settings = {"bootstrap.servers": kafka.bootstrap_servers, "group.id": self.topics.group}
+        self._group = Consumer(settings | {"isolation.level": "read_uncommitted"})
+        self._places = [TopicPartition(self.topics.raw, number) for number in range(6)]
         self.replace(setting)
 
     def replace(self, setting: Setting) -> None:
@@ -62,8 +67,14 @@ class Stand:
         self._handed_over = self._revocations()
 
     def outcomes(self) -> int:
-        """Records in the topics of outcomes; under exactly_once the markers are counted, too."""
+        """Records in the topics of outcomes; retractions and the markers of transactions are among them."""
         return sum(self._tail.ends().values())
+
+    def drained(self) -> bool:
+        """Whether the group has committed all raw records, and so all have their outcomes."""
+        ends = [self._group.get_watermark_offsets(place, timeout=10)[1] for place in self._places]
+        committed = self._group.committed([TopicPartition(tp.topic, tp.partition) for tp in self._places], timeout=10)
+        return all(tp.offset == end for tp, end in zip(committed, ends, strict=True))
 
     def watch(self, name: str, done: Callable[[], bool]) -> Load:
         """Sample memory and lag each second until it is done."""
@@ -116,7 +127,7 @@ def overload(kafka: Any, delivery: Delivery, folder: Path, minutes: float) -> Lo
     if found.lag_max < feed.acknowledged / 2:
         found.faults.append(f"lag {found.lag_max} shown with {feed.acknowledged} published")
     stand.replace(FAST)
-    stand.watch("the rest", lambda: stand.outcomes() >= feed.acknowledged)
+    stand.watch("the rest", stand.drained)
     return stand.audit(found)
 
 
@@ -124,7 +135,7 @@ def burst(kafka: Any, delivery: Delivery, folder: Path, records: int) -> Load:
     """So many at once."""
     stand = Stand(kafka, delivery, folder, FAST)
     fill(stand.topics.bootstrap_servers, stand.topics.raw, records)
-    return stand.audit(stand.watch(f"{records:,} at once", lambda: stand.outcomes() >= records))
+    return stand.audit(stand.watch(f"{records:,} at once", stand.drained))
 
 
 def partitions(worker: Worker) -> int:

@@ -4,23 +4,44 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from tests.chaos.plan import PATIENT_MS
 from tests.chaos.report import row
 from tests.chaos.session import Strike
+from tests.chaos.setting import SESSION_MS, Delivery
+
+
+def total(reports: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """One row per delivery: everything, and what broke."""
+    yield "| delivery | faults | processes killed | inputs | lost | repeated |"
+    yield "|---|---:|---:|---:|---:|---:|"
+    for delivery in get_args(Delivery):
+        ended = [each for report in reports for each in report["sessions"] if each["delivery"] == delivery]
+        made = sum(each["delivery"] == delivery for report in reports for each in report["strikes"])
+        sums = (sum(each[name] for each in ended) for name in ("killed", "inputs", "lost", "repeated"))
+        yield f"| {_short(delivery)} | {made} | " + " | ".join(f"{each:,}" for each in sums) + " |"
+    yield from (f"\nBROKEN: {each}" for report in reports for each in report["broken"])
+
+
+def failover(reports: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """One row per delivery, protocol and session time-out: how long a partition is without signals after a kill."""
+    yield "| delivery | protocol | session, s | kills | p50, s | p99, s |"
+    yield "|---|---|---:|---:|---:|---:|"
+    sessions_ms = {"worker killed": SESSION_MS, "worker killed, session of 10 s": PATIENT_MS}
+    for found in _rows(reports):
+        if found["fault"] in sessions_ms:
+            yield (
+                f"| {_short(found['delivery'])} | {found['protocol']} | {sessions_ms[found['fault']] / 1e3:.0f} | "
+                f"{found['runs']} | {found['silence_p50_s']:.1f} | {found['silence_p99_s']:.1f} |"
+            )
 
 
 def faults(reports: Sequence[dict[str, Any]]) -> Iterator[str]:
     """One row per fault, delivery and protocol."""
     yield "| fault | delivery | protocol | runs | inputs | lost | repeated | recovered, s | silence, s |"
     yield "|---|---|---|---:|---:|---:|---:|---:|---:|"
-    groups: dict[tuple[str, str, str], list[Strike]] = {}
-    for report in reports:
-        for each in report["strikes"]:
-            made = Strike(**{name: value for name, value in each.items() if name not in ("delivery", "protocol")})
-            groups.setdefault((made.fault, each["delivery"], each["protocol"]), []).append(made)
-    for key, strikes in sorted(groups.items()):
-        found = row(*key, strikes)
+    for found in _rows(reports):
         yield (
             f"| {found['fault']} | {_short(found['delivery'])} | {found['protocol']} | {found['runs']} | "
             f"{found['inputs']:,} | {found['lost']} | {found['repeated']} | "
@@ -52,11 +73,22 @@ def loads(reports: Sequence[dict[str, Any]]) -> Iterator[str]:
         )
 
 
+def _rows(reports: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The figures of all reports per fault, delivery and protocol."""
+    groups: dict[tuple[str, str, str], list[Strike]] = {}
+    for report in reports:
+        for each in report["strikes"]:
+            made = Strike(**{name: value for name, value in each.items() if name not in ("delivery", "protocol")})
+            groups.setdefault((made.fault, each["delivery"], each["protocol"]), []).append(made)
+    for key, strikes in sorted(groups.items()):
+        yield row(*key, strikes)
+
+
 def _short(delivery: str) -> str:
     return f"`{delivery}`"
 
 
 if __name__ == "__main__":
     found = [json.loads(Path(name).read_text()) for name in sys.argv[1:]]
-    for table in (faults, sessions, loads):
+    for table in (total, faults, failover, sessions, loads):
         print(*table(found), sep="\n", end="\n\n")

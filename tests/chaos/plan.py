@@ -1,6 +1,6 @@
 """Which faults a run makes: the short form, a few minutes with fixed seeds, and the long one."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from tests.chaos.faults import FAULTS
@@ -12,7 +12,8 @@ QUICK = {
     "group.consumer.session.timeout.ms": str(SESSION_MS),
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
 }
-"""A dead member's partitions are given away after 1.5 s, so that a run is not spent on waiting."""
+"""A dead member's partitions are given away after SESSION_MS, so that a run is not spent on waiting."""
+PATIENT_MS = 10_000  # the default of `session.timeout.ms`, and what deploy/kafka sets for the other protocol
 
 SMALL_METADATA = QUICK | {"offset.metadata.max.bytes": "64"}
 POLL_INTERVAL = {"KAFKA__OPTIONS__MAX_POLL_INTERVAL_MS": "6000"}  # see STALL_S
@@ -78,6 +79,11 @@ def long() -> Iterator[Part]:
         Setting("broker away, consumer", ["broker away for a minute"], "consumer"),
         Setting("real engine", 10 * ["worker killed"], workers=2, rate=50, real_engine=True),
     ))  # fmt: skip
+    late = 12 * ["worker killed, session of 10 s"]
+    yield Part((
+        Setting("session of 10 s", late, workers=2, session_ms=PATIENT_MS),
+        Setting("session of 10 s, consumer", late, "consumer", workers=2, session_ms=PATIENT_MS),
+    ), broker=QUICK | {"group.consumer.session.timeout.ms": str(PATIENT_MS)})  # fmt: skip
     yield Part((Setting("three nodes", 8 * ["leader of three killed", "worker killed"], workers=2),), nodes=3)
     yield Part(
         (Setting("metadata of 64 bytes", 10 * ["metadata over the limit, worker killed"]),), broker=dict(SMALL_METADATA)
@@ -103,3 +109,8 @@ def only(part: Part, faults: Collection[str], names: Collection[str] | None, mos
         overload_minutes=part.overload_minutes if loads or "overload" in wanted else 0.0,
         bursts=tuple(size for size in part.bursts if loads or str(size) in wanted),
     )
+
+
+def under(part: Part, options: Mapping[str, str]) -> Part:
+    """The part with these settings of the workers besides its own."""
+    return replace(part, settings=tuple(replace(each, options={**each.options, **options}) for each in part.settings))

@@ -1,6 +1,7 @@
 """One session: topics, workers, a feed and the ledger, through a row of faults that are counted one by one."""
 
 import random
+import re
 import time
 import uuid
 from collections.abc import Callable
@@ -40,10 +41,11 @@ class Session:
         self.began_us = 0  # the fault that is being made
         self._since_us = 0  # outcomes before are of a former topic
         self.elements = self.lost = self.repeated = self.differing = self.strays = 0  # of topics that are gone
-        self._folder = folder / f"{setting.name.replace(' ', '-')}-{delivery}"
+        place = re.sub(r"\W+", "-", setting.name)  # as Kafka allows for topics
+        self._folder = folder / f"{place}-{delivery}"
         self._folder.mkdir(parents=True)
         self._stack = ExitStack()
-        name = f"{setting.name.replace(' ', '-')}-{uuid.uuid4().hex[:6]}"
+        name = f"{place}-{uuid.uuid4().hex[:6]}"
         self.topics = Topics.create(kafka.bootstrap_servers, name, replication=len(self.nodes))
 
     def __enter__(self) -> Self:

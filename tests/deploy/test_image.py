@@ -155,6 +155,9 @@ def test_the_stage_runs_in_the_cpu_image(images: Images, publish: Any, get: Any,
             publish(broker.bootstrap_servers, 20)
             url = f"http://127.0.0.1:{port}"
             until(lambda: 'earlybird_dlq_total{reason="malformed"} 1.0' in get(f"{url}/metrics"), "a dead letter")
+            extras = "import aiokafka, authlib, faust, fastavro, httpx, opentelemetry.sdk, pyarrow, websockets"
+            there = confined(root, config, ["python3", "-c", extras])
+            assert subprocess.run(there, env=environment, check=False).returncode == 0
             check = confined(root, config, config["Healthcheck"]["Test"][1:])
             assert subprocess.run(check, env=environment, check=False).returncode == 0
             stage.terminate()

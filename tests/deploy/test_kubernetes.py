@@ -280,7 +280,7 @@ def test_a_stage_runs_under_the_manifests(
     settings = cluster.settings(tmp_path / "password")
     publish(cluster.plain, 3)
     stage = start_stage("", **settings)
-    url = stage.wait_for("service.started")["health"]
+    url = stage.wait_for("service.started", 200)["health"]
     until(lambda: 'earlybird_dlq_total{reason="malformed"} 1.0' in get(f"{url}/metrics"), "a dead letter")
     until(lambda: "earlybird_unfinished_texts 0.0" in get(f"{url}/metrics"), "all acknowledged")
     assert '"ready": true' in get(f"{url}/readyz")

@@ -75,6 +75,7 @@ def prometheus(tool: Callable[[str], str], tmp_path: Path) -> Iterator[Callable[
         one.close()
 
 
+@pytest.mark.timeout(600)
 def test_alerts_fire_when_the_worker_is_stopped_and_clear_again(
     servers: Any,
     start_stage: Callable[..., Any],
@@ -94,7 +95,7 @@ def test_alerts_fire_when_the_worker_is_stopped_and_clear_again(
         return start_stage(broker.bootstrap_servers, REDIS__URL=redis.url, HTTP__PORT=str(port))
 
     stage = start()
-    stage.wait_for("partitions.assigned")
+    stage.wait_for("partitions.assigned", 200)
     server = prometheus([f"127.0.0.1:{port}"])
 
     def ask(path: str) -> Any:
@@ -130,5 +131,5 @@ def test_alerts_fire_when_the_worker_is_stopped_and_clear_again(
 
     assert stage.end() == 0
     until(lambda: {"EarlybirdNoWorker", "EarlybirdWorkerDown"} <= firing(), "alerts of a stopped worker")
-    start().wait_for("partitions.assigned")
+    start().wait_for("partitions.assigned", 200)
     until(lambda: not {"EarlybirdNoWorker", "EarlybirdWorkerDown", "EarlybirdNotReady"} & firing(), "silence")

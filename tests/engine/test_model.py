@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import AlbertConfig, AlbertForSequenceClassification, PreTrainedTokenizerFast
+from transformers import AlbertConfig, AlbertForSequenceClassification
 
 from earlybird.engine.config import EngineConfig
 from earlybird.engine.engine import Engine
 from earlybird.engine.errors import ConfigError, NotAModel, NotTrainedForExits
 from earlybird.engine.text.assembly import Text
 from earlybird.engine.types import Request
+from small_albert import WORDS, save_tokenizer
 
 LENGTHS = [1, 2, 3, 5, 9, 16, 31, 40]
 LABELS = {0: "positive", 1: "Negative", 2: "neutral"}
@@ -32,15 +32,7 @@ def save(folder: Path, dtype: torch.dtype = torch.float32, **geometry: object) -
             if name.endswith("bias") or "LayerNorm" in name or "layer_norm" in name:
                 parameter.add_(torch.randn_like(parameter) * 0.1)  # their fresh values would hide a mix-up
     model.save_pretrained(folder)
-    words = {"<pad>": 0, "<unk>": 1, "[CLS]": 2, "[SEP]": 3, "Acme": 4, "rises": 5, "falls": 6}
-    pieces = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
-    pieces.pre_tokenizer = pre_tokenizers.Whitespace()
-    pieces.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    PreTrainedTokenizerFast(
-        tokenizer_object=pieces, unk_token="<unk>", pad_token="<pad>", cls_token="[CLS]", sep_token="[SEP]"
-    ).save_pretrained(folder)
+    save_tokenizer(folder, [*WORDS[:4], "Acme", "rises", "falls"])
     return model
 
 

@@ -1,4 +1,4 @@
-"""A real Kafka, workers of a group as threads or as processes, and the account of what became of every raw record."""
+"""A real Kafka, workers of a group as threads or processes, and an audit of every raw record's outcome."""
 
 import json
 import threading
@@ -266,13 +266,13 @@ QUICK = {
 
 @pytest.fixture(scope="session")
 def quick_kafka(new_kafka: Callable[..., Any]) -> Any:
-    """The broker that these tests share: nobody kills it."""
+    """The broker that these tests share and never kill."""
     return new_kafka(**QUICK)
 
 
 @pytest.fixture(scope="session")
 def own_kafka(new_kafka: Callable[..., Any]) -> Any:
-    """A broker to kill and to pause; whoever does starts it again."""
+    """A broker of this test alone, which may kill or pause it and must start it again."""
     return new_kafka(**QUICK)
 
 
@@ -284,7 +284,7 @@ def make_ground(unique: Callable[[str], str]) -> Callable[..., Ground]:
 
 @pytest.fixture
 def ground(quick_kafka: Any, make_ground: Callable[..., Ground]) -> Ground:
-    """On the broker that nobody kills."""
+    """Topics and a group on the shared broker."""
     return make_ground(quick_kafka)
 
 

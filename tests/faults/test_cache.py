@@ -16,7 +16,7 @@ TEXTS, COPIES = 40, 3  # each phase: so many texts, each so often
 
 @pytest.fixture
 def redis() -> Iterator[EmbeddedRedis]:
-    """A server to maltreat."""
+    """A server for the faults of this file."""
     with EmbeddedRedis() as server:
         yield server
 

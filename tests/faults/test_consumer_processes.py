@@ -1,4 +1,4 @@
-"""Feeders on a real Kafka: stopped and killed under load, they lose nothing; stopped, they repeat nothing."""
+"""Consumer processes on a real Kafka, stopped or killed under load: nothing lost, nothing repeated by a stop."""
 
 import os
 import signal
@@ -14,8 +14,10 @@ TEXTS = 1_500
 
 
 def shares(stage: Any) -> list[set[str]]:
-    """The partitions of the two feeders: the first was given all, and some went to the second. Before that, commits may
-    be refused, and more is repeated."""
+    """The partitions of the two consumer processes, once the first, which was given all, has passed some to the second.
+
+    Before that, commits may be refused, and more is repeated.
+    """
     given = [set(event["partitions"]) for event in stage.events("partitions.assigned")]
     gone = [set(event["partitions"]) for event in stage.events("partitions.revoked")]
     last = next((each for each in given[1:] if each), set[str]())
@@ -28,63 +30,67 @@ def answered(watch: Any, partitions: set[str]) -> int:
 
 
 class Field(NamedTuple):
-    """A crew in the middle of its work."""
+    """A service in the middle of its work."""
 
-    crew: Any
+    service: Any
     watch: Any
     settings: dict[str, str]
 
 
 @contextmanager
 def busy(ground: Any, start_stage: Callable[..., Any], make_item: Callable[[int], Any], **more: str) -> Iterator[Field]:
-    """Two feeders, each with its share, and a tenth of the texts answered by each."""
+    """Two consumer processes, each with its share, and a tenth of the texts answered by each."""
     settings = ground.environment(ENGINE__CONSUMER_PROCESSES="2", **more)
-    crew = start_stage(ground.bootstrap_servers, **settings)
+    service = start_stage(ground.bootstrap_servers, **settings)
     with ground.watch() as watch:
-        watch.until(lambda: [len(each) for each in shares(crew)] == [3, 3])
+        watch.until(lambda: [len(each) for each in shares(service)] == [3, 3])
         ground.publish([make_item(number) for number in range(TEXTS)])
-        watch.until(lambda: all(answered(watch, share) >= TEXTS // 10 for share in shares(crew)))
-        yield Field(crew, watch, settings)
+        watch.until(lambda: all(answered(watch, share) >= TEXTS // 10 for share in shares(service)))
+        yield Field(service, watch, settings)
 
 
-def finished_by_heir(ground: Any, start_stage: Callable[..., Any], field: Field) -> Any:
-    """The account once the next service has done the rest."""
-    heir = start_stage(ground.bootstrap_servers, **field.settings)
+def finished_by_successor(ground: Any, start_stage: Callable[..., Any], field: Field) -> Any:
+    """The audit once the next service has done the rest."""
+    successor = start_stage(ground.bootstrap_servers, **field.settings)
     found = field.watch.until_answered(TEXTS)
-    heir.wait_for("consumer_process.started", count=2)
-    assert heir.end() == 0
+    successor.wait_for("consumer_process.started", count=2)
+    assert successor.end() == 0
     field.watch.until_read()
-    for stage in (field.crew, heir):
+    for stage in (field.service, successor):
         print(*stage.events("partitions.revoked"), *stage.events("commit.refused"), sep="\n")
     return found
 
 
-def test_a_crew_that_is_stopped_repeats_nothing(
+def test_a_service_that_is_stopped_repeats_nothing(
     ground: Any, start_stage: Callable[..., Any], make_item: Callable[[int], Any]
 ) -> None:
-    """SIGTERM in the middle of the work: all feeders drain and commit, and the next service does the rest. Its first
-    feeder hands half of the partitions over at once, with texts in slots and on their way to the broker."""
+    """SIGTERM under load: both consumer processes drain and commit, and the next service does the rest.
+
+    The next one's first process passes half of the partitions on at once, with texts in slots and on their way.
+    """
     more = {"LIMITS__MAX_IN_FLIGHT": "60", "TIMING__REVOKE_TIMEOUT_MS": "1"}
     with busy(ground, start_stage, make_item, **more) as field:
-        assert field.crew.end() == 0
-        found = finished_by_heir(ground, start_stage, field)
-    finished = [event["finished"] for event in field.crew.events("consumer_process.stopped")]
-    print(f"finished by each feeder before the stop: {finished}, {found.repeated} repeated")
+        assert field.service.end() == 0
+        found = finished_by_successor(ground, start_stage, field)
+    finished = [event["finished"] for event in field.service.events("consumer_process.stopped")]
+    print(f"finished by each consumer process before the stop: {finished}, {found.repeated} repeated")
     assert len(finished) == 2 and all(finished) and sum(finished) < TEXTS
     assert found.balanced and found.repeated == 0 and not found.strays
 
 
-@pytest.mark.parametrize("victim", ["feeder", "engine"])
-def test_a_crew_that_loses_a_process_loses_no_text(
+@pytest.mark.parametrize("victim", ["consumer", "engine"])
+def test_a_service_that_loses_a_process_loses_no_text(
     ground: Any, start_stage: Callable[..., Any], make_item: Callable[[int], Any], victim: str
 ) -> None:
     """`kill -9` for one of its processes: the service ends as a whole, and the next one does the rest."""
     with busy(ground, start_stage, make_item, TIMING__COMMIT_INTERVAL_MS="50") as field:
-        if victim == "feeder":
-            os.kill(int(field.crew.events("consumer_process.started")[0]["worker"].rpartition("-")[2]), signal.SIGKILL)
-            assert field.crew.process.wait(60) == 2
+        if victim == "consumer":
+            os.kill(
+                int(field.service.events("consumer_process.started")[0]["worker"].rpartition("-")[2]), signal.SIGKILL
+            )
+            assert field.service.process.wait(60) == 2
         else:
-            field.crew.end(signal.SIGKILL)
-        found = finished_by_heir(ground, start_stage, field)
+            field.service.end(signal.SIGKILL)
+        found = finished_by_successor(ground, start_stage, field)
     print(f"{victim} killed in {TEXTS} texts: {found.repeated} repeated, {len(found.missing)} lost")
     assert found.balanced and not found.strays

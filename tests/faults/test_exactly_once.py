@@ -61,9 +61,9 @@ def test_kills_repeat_nothing(ground: Any, start_stage: Start, make_item: MakeIt
             goal = TEXTS * (kill - 1 + rng.random() * 0.8 + 0.1) / KILLS
             all_records.until(lambda goal=goal: all_records.answered >= goal)
             stage.end(signal.SIGKILL)
-        heir = start_stage(ground.bootstrap_servers, **settings(ground))
+        successor = start_stage(ground.bootstrap_servers, **settings(ground))
         found = watch.until_answered(TEXTS)
-        assert heir.end() == 0
+        assert successor.end() == 0
         watch.until_read()
         all_records.until_read()
     print(f"seed {seed}: {KILLS} kills in {TEXTS} texts, aborted and produced again {all_records.audit.repeated}")
@@ -79,13 +79,13 @@ def test_zombie_changes_nothing(ground: Any, start_stage: Start, make_item: Make
         zombie = start_stage(ground.bootstrap_servers, **settings(ground, "one", **slow))
         all_records.until(lambda: all_records.answered > TEXTS / 4)
         zombie.process.send_signal(signal.SIGSTOP)
-        heir = start_stage(ground.bootstrap_servers, **settings(ground, "two"))
+        successor = start_stage(ground.bootstrap_servers, **settings(ground, "two"))
         watch.until_answered(TEXTS)
         zombie.process.send_signal(signal.SIGCONT)
         ground.publish([make_item(number) for number in range(TEXTS, TEXTS + 100)])
         found = watch.until_answered(TEXTS + 100)
         assert zombie.end() in (0, 2)
-        assert heir.end() == 0
+        assert successor.end() == 0
         watch.until_read()
         all_records.until_read()
     print(f"zombie: produced again {all_records.audit.repeated}")
@@ -122,11 +122,11 @@ def test_transaction_that_the_broker_ended_for_its_age_is_produced_again(
         stop_in_a_transaction(stage, watch, all_records)
         time.sleep(4)
         stage.process.send_signal(signal.SIGCONT)
-        heir = all_answered(watch, source.stop(), stage, start)
-        assert heir.end() == 0, heir.log.read_text()[-3000:]
+        successor = all_answered(watch, source.stop(), stage, start)
+        assert successor.end() == 0, successor.log.read_text()[-3000:]
         watch.until_read()
         all_records.until_read()
-    assert heir is not stage or stage.events("transaction.expired"), stage.log.read_text()[-3000:]
+    assert successor is not stage or stage.events("transaction.expired"), stage.log.read_text()[-3000:]
     assert all_records.audit.repeated
     once(watch.audit)
 
@@ -185,9 +185,9 @@ def test_arrays_and_their_elements_come_once(ground: Any, start_stage: Start, ma
             goal = arrays * elements * (part + rng.random() / 5)
             all_records.until(lambda goal=goal: all_records.answered >= goal)
             stage.end(signal.SIGKILL)
-        heir = start_stage(ground.bootstrap_servers, **settings(ground))
+        successor = start_stage(ground.bootstrap_servers, **settings(ground))
         found = watch.until_answered(arrays * elements)
-        assert heir.end() == 0
+        assert successor.end() == 0
         watch.until_read()
     once(found)
 
@@ -200,9 +200,9 @@ def test_consumer_processes_have_each_their_transactions(ground: Any, start_stag
         stage = start_stage(ground.bootstrap_servers, **two)
         all_records.until(lambda: all_records.answered > TEXTS / 2)
         stage.end(signal.SIGKILL)
-        heir = start_stage(ground.bootstrap_servers, **two)
+        successor = start_stage(ground.bootstrap_servers, **two)
         found = watch.until_answered(TEXTS)
-        assert heir.end() == 0
+        assert successor.end() == 0
         watch.until_read()
         all_records.until_read()
     assert all_records.audit.repeated, "no transaction was open at the kill"

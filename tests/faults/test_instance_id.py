@@ -1,4 +1,4 @@
-"""Static members: of two services with one `group.instance.id` one ends; feeders of one service have each their own."""
+"""Static members: one of two services with the same `group.instance.id` ends; consumer processes get one each."""
 
 from collections.abc import Callable
 from typing import Any
@@ -31,11 +31,11 @@ def test_of_two_services_with_one_instance_id_one_ends(
     assert stages[left].end() == 0
 
 
-def test_feeders_share_an_instance_id_by_number(ground: Any, start_stage: Callable[..., Any]) -> None:
+def test_consumer_processes_share_an_instance_id_by_number(ground: Any, start_stage: Callable[..., Any]) -> None:
     """Each has partitions, and none fences another."""
-    crew = start_stage(
+    service = start_stage(
         ground.bootstrap_servers, **ground.environment(**{INSTANCE: "one", "ENGINE__CONSUMER_PROCESSES": "2"})
     )
     with ground.watch() as watch:
-        watch.until(lambda: {3} <= {len(event["partitions"]) for event in crew.events("partitions.assigned")})
-    assert crew.end() == 0
+        watch.until(lambda: {3} <= {len(event["partitions"]) for event in service.events("partitions.assigned")})
+    assert service.end() == 0

@@ -63,9 +63,9 @@ def test_kill_loses_nothing_and_repeats_only_what_no_commit_names(
             repeatable |= watch.audit.outcomes.keys() - named
             unnamed += len(watch.audit.outcomes.keys() - named)
             below += len(watch.audit.outcomes.keys() - finished_by_commit(ground, use_map=False))
-        heir = start_stage(ground.bootstrap_servers, **settings)
+        successor = start_stage(ground.bootstrap_servers, **settings)
         found = watch.until_answered(TEXTS)
-        assert heir.end() == 0
+        assert successor.end() == 0
         watch.until_read()
     repeated = Counter({position: count - 1 for position, count in found.outcomes.items() if count > 1})
     print(

@@ -107,9 +107,9 @@ def test_sigterm_ends_a_service_whose_broker_is_away(
         assert stage.end(signal.SIGTERM) == 0
         assert stage.events("drain.incomplete") and stage.events("service.stopped")
         own_kafka.resume()
-        heir = start_stage(ground.bootstrap_servers, **settings)
+        successor = start_stage(ground.bootstrap_servers, **settings)
         assert watch.until_answered(1500).balanced
-        assert heir.end() == 0
+        assert successor.end() == 0
 
 
 def committed(ground: Any) -> list[TopicPartition]:

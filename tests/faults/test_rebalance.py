@@ -1,4 +1,4 @@
-"""Workers that join and leave under load: every record has an outcome, and whoever says it says the same."""
+"""Workers that join and leave under load: every record has an outcome, the same from each worker."""
 
 from collections.abc import Callable
 from typing import Any

@@ -198,7 +198,7 @@ def test_the_command_takes_any_spelling_and_refuses_what_can_never_match(capsys:
     assert parser.parse_args(["--symbol", "nrvx", "--symbol", "$brk-b"]).symbol == ["NRVX", "BRK.B"]
     with pytest.raises(SystemExit):
         parser.parse_args(["--symbol", " "])
-    assert "--symbol: ' ' matches no signal" in capsys.readouterr().err
+    assert "--symbol: ' ' names no instrument" in capsys.readouterr().err
 
 
 def test_the_command_shows_a_signals_own_headline() -> None:

@@ -1,4 +1,4 @@
-"""A schema registry as a process: Apicurio, whose API is the one that confluent_kafka's client speaks. From Maven."""
+"""Apicurio from Maven as a child process: a schema registry with the API of confluent_kafka's client."""
 
 import fcntl
 import os

@@ -1,4 +1,4 @@
-"""What reads foreign bytes, each with the errors that it may raise; anything else is a finding."""
+"""All parsers of foreign bytes, each with the errors that it may raise; any other error is a finding."""
 
 import json
 from collections.abc import Callable, Mapping

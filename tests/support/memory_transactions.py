@@ -1,4 +1,4 @@
-"""A TransactionalSink in memory: what readers of committed records see, and what a broker may do to a transaction."""
+"""A TransactionalSink in memory that keeps what was committed, and aborts or expires transactions on demand."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

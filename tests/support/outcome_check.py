@@ -1,4 +1,4 @@
-"""All that is promised of the outcomes of one raw record, whatever it holds."""
+"""Checks of every promise about the outcomes of one raw record, whatever the record holds."""
 
 from earlybird.engine.text.encoder import Encoded
 from earlybird.engine.types import Verdict

@@ -1,4 +1,4 @@
-"""Where the project lies."""
+"""Path of the checkout."""
 
 from pathlib import Path
 

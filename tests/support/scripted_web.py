@@ -1,4 +1,4 @@
-"""What tests script of an HTTP server, and what it was asked."""
+"""Scripted answers of an HTTP server, and a record of its requests."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

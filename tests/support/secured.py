@@ -1,4 +1,4 @@
-"""A broker behind TLS and SCRAM, and what a user writes to pass its door."""
+"""A broker with TLS and SCRAM, and the settings with which a user reaches it."""
 
 import os
 import subprocess
@@ -39,7 +39,7 @@ LISTENERS = {
 
 
 class Secured:
-    """The broker's guarded door, and what a user writes to pass it."""
+    """Address of the broker's secured listener, and the settings with which a user reaches it."""
 
     def __init__(self, kafka: Any, port: int, folder: Path) -> None:
         self.kafka, self.address = kafka, f"localhost:{port}"
@@ -47,7 +47,7 @@ class Secured:
         (folder / "password").write_text(PASSWORD + "\n")
 
     def environment(self, **changed: str) -> dict[str, str]:
-        """As the README's first deployment."""
+        """The settings of the README's first deployment."""
         names = {
             "KAFKA__BOOTSTRAP_SERVERS": self.address,
             "KAFKA__OPTIONS__SECURITY_PROTOCOL": "SASL_SSL",
@@ -59,14 +59,14 @@ class Secured:
         return names | changed
 
     def reserve(self, kind: ResourceType, name: str) -> None:
-        """A topic or a group for nobody but its owner, whom we are not."""
+        """Give a topic or a group to another user alone."""
         rule = (ResourcePatternType.LITERAL, "User:owner", "*", AclOperation.ALL, AclPermissionType.ALLOW)
         admin = AdminClient({"bootstrap.servers": self.kafka.bootstrap_servers})
         for answer in admin.create_acls([AclBinding(kind, name, *rule)]).values():
             answer.result()
 
     def let_in(self, user: str, password: str) -> None:
-        """A user with this password, or this password in place of the former."""
+        """Create a user, or give it another password."""
         info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
         admin = AdminClient({"bootstrap.servers": self.kafka.bootstrap_servers})
         change = UserScramCredentialUpsertion(user, info, password.encode())
@@ -74,7 +74,7 @@ class Secured:
             answer.result()
 
     def command(self, *words: str, **changed: str) -> "subprocess.CompletedProcess[str]":
-        """`earlybird WORDS` under that environment."""
+        """Run `earlybird WORDS` with those settings."""
         names = {f"EARLYBIRD_{name}": value for name, value in self.environment(**changed).items()}
         command = [sys.executable, "-m", "earlybird.stream.cli", *words]
         return subprocess.run(command, env=os.environ | names, capture_output=True, text=True, timeout=60)

@@ -1,5 +1,6 @@
 """A small Hugging Face ALBERT with random weights and a tokenizer of whole words."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ SIZES: dict[str, Any] = {
 }  # fmt: skip
 
 
-def save_tokenizer(folder: Path) -> None:
-    pieces = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="<unk>"))
+def save_tokenizer(folder: Path, words: Sequence[str] = WORDS) -> None:
+    """Save a tokenizer of these words, of which the first four are special."""
+    pieces = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
     pieces.pre_tokenizer = pre_tokenizers.Whitespace()
     pieces.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]

@@ -1,4 +1,4 @@
-"""Audit of a running stage in memory, with records in any order: what the shipped audit is held against."""
+"""Reference audit: everything in memory, records in any order. The shipped audit is compared with it."""
 
 from collections import Counter
 from dataclasses import dataclass, field

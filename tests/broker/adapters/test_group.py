@@ -58,14 +58,14 @@ def test_who_is_thrown_out_is_no_member_until_it_is_back(broker: Any, topic: str
     limits = {"max.poll.interval.ms": shortest, **({"session.timeout.ms": shortest} if protocol == "classic" else {})}
     sleeper = broker.join(topic, group, protocol=protocol, **limits)
     sleeper.poll_until(lambda: sleeper.owned)
-    heir = broker.join(topic, group, protocol=protocol)
-    heir.poll_until(lambda: heir.owned)
+    successor = broker.join(topic, group, protocol=protocol)
+    successor.poll_until(lambda: successor.owned)
     thrown_out: list[bool] = []
     sleeper.at_loss = lambda: thrown_out.append(sleeper.source.member)
-    sleeper.poll_until(lambda: heir.poll() or thrown_out)
+    sleeper.poll_until(lambda: successor.poll() or thrown_out)
     assert thrown_out == [False]
-    sleeper.poll_until(lambda: heir.poll() or sleeper.source.member)
-    assert not sleeper.owned and list(heir.owned) == [Partition(topic, 0)]
+    sleeper.poll_until(lambda: successor.poll() or sleeper.source.member)
+    assert not sleeper.owned and list(successor.owned) == [Partition(topic, 0)]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

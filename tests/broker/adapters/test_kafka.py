@@ -198,6 +198,18 @@ def test_lag_counts_what_is_still_to_read(broker: Any) -> None:
     assert sum(member.source.lag().values()) == 0
 
 
+def test_lag_grows_while_the_stage_does_not_read(broker: Any) -> None:
+    """A partition is paused when the engine cannot follow: just then the lag must be seen."""
+    topic = broker.topic()
+    broker.publish(topic, VALUES)
+    member = broker.join(topic, broker.unique("group"))
+    member.poll_until(lambda: len(member.records) >= len(VALUES))
+    member.source.pause(list(member.owned))
+    broker.publish(topic, VALUES + VALUES)
+    member.poll_until(lambda: sum(member.source.lag().values()) == 2 * len(VALUES))
+    assert len(member.records) == len(VALUES)
+
+
 def test_each_record_has_its_receipt_and_keys_keep_their_order(broker: Any) -> None:
     """Receipts come once each, and a key's records lie in the topic as they were sent."""
     topic = broker.topic(partitions=4)

@@ -95,12 +95,12 @@ def test_a_commit_of_a_member_that_was_thrown_out_is_refused(real_broker: Any) -
     sleeper = real_broker.join(topic, group, **limits)
     sleeper.poll_until(lambda: sleeper.records)
     place = Partition(topic, 0)
-    heir = real_broker.join(topic, group)
-    heir.poll_until(lambda: heir.owned)
+    successor = real_broker.join(topic, group)
+    successor.poll_until(lambda: successor.owned)
     assert sleeper.source.commit({place: Commit(5, "late")}, wait=True) is False
     assert sleeper.source.commits_refused == 1
     sleeper.poll_until(lambda: ("lost", [place]) in sleeper.events)
-    assert heir.source.commit({place: Commit(7, "")}, wait=True)
+    assert successor.source.commit({place: Commit(7, "")}, wait=True)
 
 
 def test_a_topic_that_comes_later_is_waited_for(real_broker: Any) -> None:
@@ -208,6 +208,22 @@ def test_a_commit_to_a_broker_that_hangs_is_given_up(own_broker: Any, monkeypatc
     assert member.source.commits_refused == 1
     own_broker.server.resume()
     assert member.source.commit({Partition(topic, 0): Commit(8, "")}, wait=True)
+
+
+@pytest.mark.faults
+def test_commits_do_not_pile_up_before_a_broker_that_hangs(own_broker: Any) -> None:
+    """Heartbeats would wait behind them when it comes back, and the group would give the member up."""
+    topic = own_broker.topic()
+    own_broker.publish(topic, VALUES)
+    member = own_broker.join(topic, "group")
+    member.poll_until(lambda: len(member.records) == len(VALUES))
+    own_broker.server.pause()
+    for offset in range(1, len(VALUES)):
+        assert not member.source.commit({Partition(topic, 0): Commit(offset, "")}, wait=False)
+    own_broker.server.resume()
+    last = {Partition(topic, 0): Commit(len(VALUES), "")}
+    member.poll_until(lambda: member.source.commit(last, wait=False))
+    assert member.source.commits_accepted <= 3
 
 
 def test_topics_are_made_once_and_described(real_broker: Any) -> None:

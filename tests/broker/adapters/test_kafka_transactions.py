@@ -79,9 +79,9 @@ def test_map_is_there_after_a_commit_and_the_former_one_after_an_abort(real_brok
     assert sink.drop(lambda receipt: receipt == "dropped") == []  # its receipt was returned before
     assert sink.transactions_aborted == 1
     member.source.close()
-    heir = real_broker.join(raw, group)
-    heir.poll_until(lambda: heir.owned)
-    assert heir.owned == {partition: Commit(1, MAP, 0)}
+    successor = real_broker.join(raw, group)
+    successor.poll_until(lambda: successor.owned)
+    assert successor.owned == {partition: Commit(1, MAP, 0)}
     assert values(real_broker, signals, 1) == [b"committed"]
     assert values(real_broker, signals, 2, read_committed=False) == [b"committed", b"aborted"]
 

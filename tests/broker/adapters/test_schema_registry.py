@@ -120,7 +120,6 @@ class Desk:
             "VIEWS__GROUP": unique("views"),
             "VIEWS__TOPIC": unique("sentiment"),
         }
-        self.options = {URL: registry.url}
         self._context = SerializationContext(self.raw, MessageField.VALUE)
 
     def command(self, *words: str) -> str:
@@ -130,6 +129,12 @@ class Desk:
         ended = subprocess.run(command, env=os.environ | names, capture_output=True, text=True, timeout=120)
         assert ended.returncode == 0, ended.stdout + ended.stderr
         return ended.stdout
+
+    def signals_live(self) -> Signals:
+        brokers = self.kafka.bootstrap_servers
+        return Signals.live(
+            brokers, topic=self.signals, control_topic=None, start="beginning", options={URL: self.registry.url}
+        )
 
     def produce(self, values: Iterator[bytes]) -> None:
         producer = Producer({"bootstrap.servers": self.kafka.bootstrap_servers})
@@ -188,7 +193,10 @@ def desk(
 def test_framed_items_become_framed_signals_that_all_can_read(
     desk: Desk, start_stage: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """Schemas that are missing and a registry that is away are waited for; unknown ids and damage are dead letters."""
+    """Schemas that are missing and a registry that is away are waited for; unknown ids and damage are dead letters.
+
+    Replays of what was archived, and of the topic, give the same digests.
+    """
     # 1. Nothing is registered yet: the stage serves, says what it waits for, and reads nothing.
     made = json.loads(desk.command("topics", "create", "--partitions", "1", "--json"))
     assert len(made["topics"]) == 4
@@ -227,9 +235,7 @@ def test_framed_items_become_framed_signals_that_all_can_read(
 
     # Every reader: the client, audit, `signals`, the archive and its replay, the views.
     expected = [f"wire:{number}" for number in range(6)]
-    with Signals.live(
-        desk.kafka.bootstrap_servers, topic=desk.signals, control_topic=None, start="beginning", options=desk.options
-    ) as signals:
+    with desk.signals_live() as signals:
         found = [next(signals) for _ in expected]
     assert sorted(received.item_key for received in found) == expected
     assert all(received.score is not None for received in found)
@@ -242,6 +248,13 @@ def test_framed_items_become_framed_signals_that_all_can_read(
     desk.command("archive", folder, "--once")
     with Signals.replay(folder, strict=False) as replayed:
         assert sorted(received.item_key for received in replayed) == expected
+    for name, source in (("again", ["--archive", folder]), ("anew", [])):  # raw frames, from files and from the topic
+        desk.command("replay", "recompute", "--compare", "--output", str(tmp_path / name), *source)
+        manifest = json.loads((tmp_path / name / "manifest.json").read_text())
+        found = manifest["comparison"]
+        assert (found["expected"], found["equal_digests"], found["differing"]) == ("equal digests", 6, 0), found
+        assert found["only_recorded"] == found["only_recomputed"] == 0
+        assert manifest["counts"]["rejections"] == {"malformed": 3}
     views = start_stage(desk.kafka.bootstrap_servers, ("-m", "earlybird.stream.cli", "views"), **desk.settings)
     url = views.wait_for("views.started", PATIENCE_S)["url"]
 
@@ -276,6 +289,31 @@ def test_framed_items_become_framed_signals_that_all_can_read(
     assert sorted(letter.original_value() or b"" for letter in letters) == sorted(bad)
     assert any("schema id 2147483647" in letter.detail for letter in letters)
     assert stage.end() == 0
+
+
+@pytest.mark.parametrize("desk", ["avro"], indirect=True)
+def test_an_archive_that_waits_for_the_registry_can_be_ended(
+    desk: Desk, start_stage: Callable[..., Any], tmp_path: Path
+) -> None:
+    """By SIGTERM; what it has not archived, the next one does."""
+    desk.command("topics", "create", "--partitions", "1", "--register")
+    stage = start_stage(desk.kafka.bootstrap_servers, **desk.settings)
+    desk.produce(desk.avro(item(0), item(1)))
+    with desk.signals_live() as signals:
+        keys = sorted(next(signals).item_key for _ in range(2))
+    assert stage.end() == 0
+    folder = str(tmp_path / "archive")
+    desk.registry.pause()
+    try:
+        command = ("-m", "earlybird.stream.cli", "archive", folder)
+        archive = start_stage(desk.kafka.bootstrap_servers, command, **desk.settings)
+        archive.wait_for("registry.awaited", PATIENCE_S)
+        assert archive.end() == 0
+    finally:
+        desk.registry.resume()
+    desk.command("archive", folder, "--once")
+    with Signals.replay(folder, strict=False) as replayed:
+        assert sorted(received.item_key for received in replayed) == keys == ["wire:0", "wire:1"]
 
 
 def test_released_versions_come_in_pairs() -> None:

@@ -3,191 +3,23 @@
 The second worker, the killed one and the paused one belong to one test, since each start takes seconds.
 """
 
-import json
 import os
-import random
 import signal
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
 
 pytest.importorskip("faust", reason="NO FAUST: pip install -e '.[views]'")
 
-from earlybird.schemas.codec import decode, encode
-from earlybird.schemas.signal import Signal, SignalAction
 from earlybird.stream.adapters.kafka_sink import KafkaSink
-from earlybird.stream.adapters.tail import Tail
-from earlybird.stream.adapters.topics import Topic, create_topics
-from earlybird.stream.client import Received, Windows
 from earlybird.stream.ports import Outgoing
-from earlybird.stream.strategies.invented import invented
-from earlybird.stream.timeline.availability import available_us
-from earlybird.stream.views.windows import SPANS_US
+from views_desk import PARTITIONS, PATIENCE_S, SYMBOLS, Desk, ask, until, url
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
-
-PATIENCE_S = 90.0
-SYMBOLS = ("NVDA", "AMD", "NRVX", "QQQ", "TSLA", "BRK.B", "BTC/USD", "META")
-PARTITIONS = 4
-COMMAND = ("-m", "earlybird.stream.cli", "views")
-FIGURES = ("n", "mean", "weighted_mean", "minimum", "maximum", "last", "last_us", "positive", "negative")
-
-
-class Desk:
-    """Topics of one view, what is published to them, and its workers."""
-
-    def __init__(self, bootstrap_servers: str, unique: Callable[[str], str], start: Callable[..., Any]) -> None:
-        self.bootstrap_servers, self._start = bootstrap_servers, start
-        self.signals, self.group, self.topic = unique("signals"), unique("views"), unique("sentiment")
-        self._random = random.Random(7)
-        self._published = 0
-
-    def create(self) -> None:
-        """The stage's topic; the views create their own."""
-        topic = Topic(self.signals, PARTITIONS, 1, {"message.timestamp.type": "LogAppendTime"})
-        create_topics(self.bootstrap_servers, [topic])
-
-    def work(self) -> Any:
-        """A worker of the group."""
-        names = {"signals": self.signals, "raw": [{"name": "news.raw"}]}
-        settings = {"TOPICS": json.dumps(names), "VIEWS__GROUP": self.group, "VIEWS__TOPIC": self.topic}
-        more = {"VIEWS__SESSION_TIMEOUT_MS": "6000"}
-        return self._start(self.bootstrap_servers, COMMAND, **settings, **more)
-
-    def publish(self, count: int) -> None:
-        """Signals of which some correct, retract or repeat others; all acknowledged."""
-        sink, now_us = KafkaSink(self.bootstrap_servers), time.time_ns() // 1000
-        for number in range(self._published, self._published + count):
-            item = self._random.randrange(max(1, number))
-            kind = self._random.random()
-            named = self._random.sample(SYMBOLS, self._random.choice((1, 1, 1, 2, 3)))
-            score = round(self._random.uniform(-1, 1), 3)
-            if kind < 0.75 or number < 10:
-                one = invented(str(number), now_us, score, symbols=named, offset=number)
-            elif kind < 0.9:
-                revision = self._random.randrange(3)
-                action = SignalAction.CORRECT
-                one = invented(str(item), now_us, score, symbols=named, revision=revision, action=action, offset=number)
-            else:
-                one = invented(str(item), now_us, None, symbols=[], action=SignalAction.RETRACT, offset=number)
-            for _ in range(2 if kind < 0.05 else 1):
-                sink.send(Outgoing(self.signals, one.item_key.encode(), encode(one)))
-        self._published += count
-        while sink.unacknowledged():
-            sink.receipts(50)
-        sink.close()
-
-    def leave_gaps(self) -> None:
-        """Delete the first record of each partition, and add two transactions, whose markers take offsets."""
-        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers})
-        for answer in admin.delete_records([TopicPartition(self.signals, n, 1) for n in range(PARTITIONS)]).values():
-            answer.result()
-        producer = Producer({"bootstrap.servers": self.bootstrap_servers, "transactional.id": self.signals})
-        producer.init_transactions()
-        for number in range(2):
-            producer.begin_transaction()
-            for partition in range(PARTITIONS):
-                one = invented(f"in-{partition}-{number}", time.time_ns() // 1000, 0.5, symbols=["NVDA"])
-                producer.produce(self.signals, encode(one), one.item_key.encode(), partition)
-            producer.commit_transaction()
-
-    def behind(self) -> int:
-        """How many signals the group has not committed."""
-        consumer = Consumer({"bootstrap.servers": self.bootstrap_servers, "group.id": self.group})
-        places = consumer.committed([TopicPartition(self.signals, n) for n in range(PARTITIONS)], timeout=10)
-        ends = [consumer.get_watermark_offsets(place, timeout=10)[1] for place in places]
-        consumer.close()
-        return sum(end - max(place.offset, 0) for place, end in zip(places, ends, strict=True))
-
-    def oracle(self) -> Windows:
-        """The windows over everything that the topic has."""
-        windows, tail = Windows(), Tail(self.bootstrap_servers, [self.signals], start="beginning")
-        ends = tail.ends()
-        while not tail.reached(ends):
-            for record in tail.poll(100):
-                if (record.value or b"").startswith(b'{"'):
-                    told = decode(Signal, record.value or b"")
-                    windows.apply(Received.of(told, available_us(record, told)))
-        tail.close()
-        return windows
-
-    def agree(self, *workers: Any) -> None:
-        """Wait until each worker's every window of every symbol is the oracle's."""
-        windows, as_of_us = self.oracle(), time.time_ns() // 1000
-        expected = {
-            (symbol, name): {f: getattr(windows.summary(symbol, name, as_of_us=as_of_us), f) for f in FIGURES}
-            for symbol in SYMBOLS
-            for name in SPANS_US
-        }
-        found: list[Any] = []
-
-        def same() -> bool:
-            found[:] = [self._answers(worker, as_of_us) for worker in workers]
-            return all(one == expected for one in found)
-
-        until(same, lambda: f"{[_others(one, expected) for one in found]}\n{self._told(workers)}")
-
-    def shown(self, released_faults: Any) -> dict[str, int]:
-        """Items of the last day by symbol, as the views' topic has them; of two messages the later instant counts."""
-        last: dict[str, tuple[int, int]] = {}
-        tail = Tail(self.bootstrap_servers, [self.topic], start="beginning")
-        ends = tail.ends()
-        while not tail.reached(ends):
-            for record in tail.poll(100):
-                assert not released_faults("sentiment/1", record.value or b"{}")
-                told = json.loads(record.value or b"{}")
-                last[told["symbol"]] = max(
-                    last.get(told["symbol"], (0, 0)), (told["as_of_us"], told["windows"][3]["n"])
-                )
-        tail.close()
-        return {symbol: n for symbol, (_, n) in last.items()}
-
-    def _answers(self, worker: Any, as_of_us: int) -> dict[tuple[str, str], dict[str, Any] | None]:
-        found: dict[tuple[str, str], dict[str, Any] | None] = {}
-        for symbol in SYMBOLS:
-            status, told = ask(worker, f"/symbols/{quote(symbol, safe='')}?as_of={as_of_us}us")
-            if status != 200:
-                return {(symbol, "5m"): told}
-            for window in told["windows"]:
-                found[symbol, window["window"]] = {figure: window[figure] for figure in FIGURES}
-        return found
-
-    def _told(self, workers: Any) -> str:
-        return "\n".join(worker.log.read_text(errors="replace")[-1500:] for worker in workers)
-
-
-def _others(found: dict[Any, Any], expected: dict[Any, Any]) -> dict[Any, Any]:
-    """What differs, and how."""
-    return {key: (found.get(key), value) for key, value in expected.items() if found.get(key) != value}
-
-
-def url(worker: Any) -> str:
-    return str(worker.wait_for("views.started", PATIENCE_S)["url"])
-
-
-def ask(worker: Any, path: str) -> tuple[int, Any]:
-    """Status and answer; 0 where nobody listens."""
-    try:
-        with urllib.request.urlopen(url(worker) + path, timeout=10) as response:
-            return response.status, json.load(response)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
-    except (urllib.error.URLError, TimeoutError):
-        return 0, None
-
-
-def until(condition: Callable[[], object], told: Callable[[], str] = str) -> None:
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, f"never came\n{told()}"
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +38,7 @@ def test_answers_are_the_oracles_whatever_becomes_of_workers(desk: Desk, release
     first = desk.work()
     first.wait_for("topic.awaited", PATIENCE_S)
     desk.create()
-    desk.publish(600)
+    desk.publish(5_000)
     desk.agree(first)
     page, overview = ask(first, "/symbols?window=1d"), desk.oracle()
     assert {row["symbol"]: row["n"] for row in page[1]["symbols"]} == {

@@ -3,7 +3,7 @@
 import dataclasses
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,22 +21,11 @@ from earlybird.engine.engine import Engine
 from earlybird.engine.errors import ConfigError, DeviceLost, SequenceTooLong
 from earlybird.engine.exits.spec import parse
 from earlybird.engine.slots.packed import Packed
-from earlybird.engine.slots.reference import Trace, trace
+from earlybird.engine.slots.reference import trace
 from earlybird.engine.types import Request, Verdict
-from earlybird.schemas.signal import ExitReason
+from parity import POLICIES, assert_same, outcome
 
-POLICIES = (
-    *("cwb:delta=0.4,window=3", "cwb:delta=0.45,window=0", "cwb:delta=0,window=2", "fixed:1", "fixed:3", "full"),
-    "entropy:threshold=0.5",
-    "maxprob:threshold=0.7",
-    "patience:count=2",
-    "cwb:delta=0.1,window=3,criterion=range,spread=0.2",
-    "similarity:version=2,threshold=1.0,count=1,previous=2",
-    "similarity:version=3,threshold=0.1,count=2,previous=3,score=kl",
-    "patience:count=3|entropy:threshold=0.3",
-    "load:idle=(cwb:delta=0.3,window=3),busy=(entropy:threshold=0.5),at=4",
-    "learned:threshold=0.6",
-)
+ALL_POLICIES = (*POLICIES, "fixed:1", "learned:threshold=0.6")
 TIERS = (
     (Tier(2, 1),),
     (Tier(3, 10, 2),),
@@ -45,29 +34,9 @@ TIERS = (
 )
 
 
-def outcome(verdict: Verdict) -> tuple[int, int, ExitReason]:
-    return verdict.label, verdict.exit_layer, verdict.exit_reason
-
-
-def assert_as_the_oracle(said: Sequence[Verdict], expected: dict[int, Trace], margin: float, tolerance: float) -> None:
-    """Every ticket once; label, layer, reason as the oracle's unless it was within `margin` of another outcome."""
-    assert sorted(verdict.ticket for verdict in said) == sorted(expected)
-    near = 0
-    for verdict in said:
-        alone = expected[verdict.ticket]
-        if alone.margin < margin:
-            near += 1
-            continue
-        assert outcome(verdict) == outcome(alone.verdict), f"ticket {verdict.ticket}, margin {alone.margin}"
-        assert verdict.logits == pytest.approx(alone.verdict.logits, abs=tolerance)
-        assert verdict.probs == pytest.approx(alone.verdict.probs, abs=tolerance)
-        assert verdict.puzzlement == pytest.approx(alone.verdict.puzzlement, abs=tolerance * 10)
-    assert near <= len(said) // 10, "too many near a threshold: this test says nothing"
-
-
 @pytest.mark.parametrize("geometry", ["albert", "late-norm"])
 @pytest.mark.parametrize("how", ["mixed", "extremes", "ones", "longest"])
-@pytest.mark.parametrize("spec", POLICIES)
+@pytest.mark.parametrize("spec", ALL_POLICIES)
 def test_resident_agrees_with_one_at_a_time_on_hostile_lengths(
     pair: Callable[..., Any], hostile: Callable[..., Any], drain: Callable[..., Any], geometry: str, how: str, spec: str
 ) -> None:
@@ -79,7 +48,7 @@ def test_resident_agrees_with_one_at_a_time_on_hostile_lengths(
     for number, tiers in enumerate(TIERS):
         runner = Resident(models.static, policy, tiers, Immediate(), entries=(24, 3, 16, 25)[number])
         said = drain(runner, requests, (None, 1, 5, 7)[number])
-        assert_as_the_oracle(said, expected, 1e-5, 2e-5)
+        assert_same(said, expected, 1e-5, 2e-5, 0.1)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

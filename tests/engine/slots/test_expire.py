@@ -19,12 +19,9 @@ from earlybird.engine.slots.reference import Reference, trace
 from earlybird.engine.slots.runner import Runner
 from earlybird.engine.types import Request, Verdict
 from earlybird.schemas.signal import ExitReason
+from parity import outcome
 
 LAYERS = 6
-
-
-def outcome(verdict: Verdict) -> tuple[int, int, ExitReason]:
-    return verdict.label, verdict.exit_layer, verdict.exit_reason
 
 
 def runner_of(kind: str, models: Any, spec: str, slots: int) -> Runner:

@@ -51,7 +51,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """scripted(messages) is a source that owns PLACE, and its listener."""
 
     def make(messages: list[Message]) -> tuple[KafkaSource, Told]:
-        monkeypatch.setattr(kafka, "open_consumer", lambda _settings: Scripted(messages))
+        monkeypatch.setattr(kafka, "open_consumer", lambda *_: Scripted(messages))
         source, told = KafkaSource("localhost:1", [PLACE.topic], "group"), Told()
         source.subscribe(told)  # type: ignore[arg-type]
         source._starts[PLACE] = 100

@@ -61,7 +61,7 @@ def record(offset: int) -> Message:
 def reader(monkeypatch: pytest.MonkeyPatch) -> tuple[Scripted, Subscriber, list[Any]]:
     """A scripted client, its subscriber in a group, and the partitions that were taken from it."""
     client, gone = Scripted({}), list[Any]()
-    monkeypatch.setattr(subscriber, "open_consumer", lambda _settings: client)
+    monkeypatch.setattr(subscriber, "open_consumer", lambda *_: client)
     monkeypatch.setattr(subscriber, "partitions_of", lambda *_args, **_named: [0])
     reading = Subscriber(
         "localhost:1", ["signals"], start="beginning", group="g", revoked=lambda places, _: gone.extend(places)

@@ -70,8 +70,13 @@ def test_every_step_sees_every_text(place: BenchTarget) -> None:
         "consume(500) alone",
         "validate_json alone",
         "tokenise",
+        "trace, off",
         "trace, not sampled",
         "trace, sampled",
+        "frame, json-schema",
+        "read, json-schema",
+        "frame, avro",
+        "read, avro",
     ]
 
 
@@ -92,15 +97,15 @@ def test_two_workers_share_the_texts_and_publish_each_once(place: BenchTarget) -
     assert len(keys) == len(set(keys)) == TEXTS
 
 
-def test_feeders_share_the_texts_of_one_device(place: BenchTarget) -> None:
-    """Every text passes the device, whichever feeder read it; both sides' CPU time is told."""
+def test_consumer_processes_share_the_texts_of_one_device(place: BenchTarget) -> None:
+    """Every text passes the device, whichever consumer process read it; both sides' CPU time is told."""
     run = measure(place, "null:100000", 2)
     assert run.processes == 2
     assert 0 < run.texts <= TEXTS
     assert run.consumer_us > 0 and run.engine_us > 0
 
 
-def test_the_conclusion_says_how_many_feeders_a_device_wants() -> None:
+def test_the_conclusion_says_how_many_consumer_processes_a_device_wants() -> None:
     """From CPU time: rates on a machine with too few cores say nothing of one with enough."""
     runs = [ConsumerRun(1, 6_000, 1.0, 1.2, 8.0), ConsumerRun(2, 6_000, 0.6, 1.2, 8.0)]
     said = conclusion(runs, 70_000)

@@ -1,4 +1,4 @@
-"""Feeders: what goes over a line comes out the same, whoever waits for whom; and the service of several processes."""
+"""The channel between a consumer process and the engine: values arrive unchanged, whichever side waits."""
 
 import dataclasses
 import os
@@ -96,12 +96,12 @@ def bits(answer: Answer) -> object:
 def test_requests_come_out_as_they_went_in(sent: list[TimedRequest], steps: list[int]) -> None:
     """Whatever the order of puts and takes, through every turn of the ring, from empty to full."""
     line = Channel.create(PLACES, LONGEST)
-    feeder, engine = line.consumer_end(), line.engine_end(TicketMap(3, 2))
+    consumer, engine = line.consumer_end(), line.engine_end(TicketMap(3, 2))
     waiting, taken, unread = deque(sent), list[TimedRequest](), 0
     for step in [*steps, *([PLACES, -1] * (len(sent) // PLACES + 1))]:
         if step > 0:
             put = [waiting.popleft() for _ in range(min(step, PLACES - unread, len(waiting)))]
-            feeder.requests.put(put)
+            consumer.requests.put(put)
             unread += len(put)
         else:
             taken += engine.requests.take()
@@ -113,28 +113,28 @@ def test_requests_come_out_as_they_went_in(sent: list[TimedRequest], steps: list
 @settings(max_examples=50, deadline=None)
 @given(said=st.lists(answers, max_size=3 * PLACES))
 def test_answers_keep_every_bit(said: list[Answer]) -> None:
-    """Infinities, NaN and the sign of zero included; the engine's name for a ticket is the feeder's again."""
+    """Infinities, NaN and the sign of zero included; the engine's name for a ticket is the consumer process's again."""
     line = Channel.create(PLACES, LONGEST)
-    feeder, engine = line.consumer_end(), line.engine_end(TicketMap(4, 1))
+    consumer, engine = line.consumer_end(), line.engine_end(TicketMap(4, 1))
     for start in range(0, len(said), PLACES):
         some = said[start : start + PLACES]
         engine.answers.put([dataclasses.replace(answer, ticket=4 * answer.ticket + 1) for answer in some])
-        assert [bits(answer) for answer in feeder.answers.take()] == [bits(answer) for answer in some]
+        assert [bits(answer) for answer in consumer.answers.take()] == [bits(answer) for answer in some]
     line.close()
 
 
 def test_an_error_longer_than_its_room_is_cut(line: Channel) -> None:
     """A dead letter says how it begins; half a character is marked as such."""
-    feeder, engine = line.consumer_end(), line.engine_end(TicketMap())
+    consumer, engine = line.consumer_end(), line.engine_end(TicketMap())
     engine.answers.put([Answer(1, None, error="x" * 199 + "ü" * 50)])
-    (answer,) = feeder.answers.take()
+    (answer,) = consumer.answers.take()
     assert answer.error == "x" * 199 + "\ufffd"
 
 
 def test_what_is_overwritten_unread_is_noticed(line: Channel) -> None:
     """No text ever gets the answer of another: a ring that was filled over says so."""
-    feeder, engine = line.consumer_end(), line.engine_end(TicketMap())
-    feeder.requests.put([TimedRequest(number, (1,)) for number in range(PLACES + 1)])
+    consumer, engine = line.consumer_end(), line.engine_end(TicketMap())
+    consumer.requests.put([TimedRequest(number, (1,)) for number in range(PLACES + 1)])
     with pytest.raises(AssertionError, match="overwritten"):
         engine.requests.take()
 
@@ -176,7 +176,7 @@ def test_two_processes_exchange_more_than_a_ring_holds(line: Channel) -> None:
 def answered(
     line: Channel, lifeline: int | None = None
 ) -> Iterator[tuple[RemoteEngine, SimpleQueue[Answers], SimpleQueue[Failed]]]:
-    """A feeder's Inference at work."""
+    """A consumer process's Inference at work."""
     said, failed = SimpleQueue[Answers](), SimpleQueue[Failed]()
     remote = RemoteEngine(line.consumer_end(), lifeline, said.put, failed.put)
     remote.start()
@@ -214,7 +214,7 @@ def test_whoever_hears_an_answer_has_its_room(line: Channel) -> None:
     remote.close(60.0)
 
 
-def test_the_end_of_the_engines_process_fails_the_feeder(line: Channel) -> None:
+def test_the_end_of_the_engines_process_fails_the_consumer_process(line: Channel) -> None:
     """Its texts would wait for ever."""
     read, write = os.pipe()
     with answered(line, read) as (_, _, failed):
@@ -226,7 +226,7 @@ def test_the_end_of_the_engines_process_fails_the_feeder(line: Channel) -> None:
 HEADLINES = [f"Acme wins order {number} worth {number} million, Bolt warns" for number in range(40)]
 
 
-def test_many_feeders_get_what_the_model_says(engine: Engine) -> None:
+def test_many_consumer_processes_get_what_the_model_says(engine: Engine) -> None:
     """Bit for bit what a runner of their own would say, each under its own tickets, errors included."""
     lines = [Channel.create(PLACES, engine.max_tokens) for _ in range(3)]
     encoded = [one.token_ids for one in engine.encoder.encode([Text((text,)) for text in HEADLINES]) if one]
@@ -239,10 +239,10 @@ def test_many_feeders_get_what_the_model_says(engine: Engine) -> None:
     device = EngineServer(lines, engine, 2, SystemClock(), failures.put)
     device.start()
     with ExitStack() as stack:
-        feeders = [stack.enter_context(answered(line)) for line in lines]
-        for remote, _, _ in feeders:
+        consumers = [stack.enter_context(answered(line)) for line in lines]
+        for remote, _, _ in consumers:
             remote.submit([TimedRequest(number, ids) for number, ids in enumerate(encoded)])
-        for remote, said, _ in feeders:
+        for remote, said, _ in consumers:
             heard = dict[int, Verdict]()
             while len(heard) < len(encoded):
                 remote.submit([])

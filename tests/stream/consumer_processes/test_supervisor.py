@@ -1,4 +1,4 @@
-"""`earlybird run` with feeders, as processes on the embedded broker: the same signals, and no end that loses any."""
+"""`earlybird run` with consumer processes on the embedded broker: the same signals, and none lost however it ends."""
 
 import os
 import signal
@@ -33,8 +33,8 @@ def digests(bootstrap_servers: str, topic: str, count: int) -> dict[BenchTarget,
     return found
 
 
-def feeders(stage: Any, count: int) -> list[int]:
-    """Process ids of the feeders, once so many have started."""
+def started(stage: Any, count: int) -> list[int]:
+    """Process ids of the consumer processes, once so many have started."""
     stage.wait_for("consumer_process.started", count=count)
     return [int(event["worker"].rpartition("-")[2]) for event in stage.events("consumer_process.started")]
 
@@ -47,14 +47,16 @@ def ended(pid: int) -> bool:
         return True
 
 
-def test_feeders_say_what_one_process_says(ground: Any, start_stage: StartStage, until: Until) -> None:
-    """Signal for signal the same digest. One port answers for all: ready when every feeder is, each series with its
-    feeder's number. SIGTERM drains them and exits 0."""
+def test_consumer_processes_say_what_one_process_says(ground: Any, start_stage: StartStage, until: Until) -> None:
+    """Signal for signal the same digest. SIGTERM drains them and exits 0.
+
+    One port answers for all: ready when every process is, each series with its process's number.
+    """
     ground.publish(300)
     alone = start_stage(ground.bootstrap_servers, GROUP="alone", TOPICS__SIGNALS="signals.again")
     stage = start_stage(ground.bootstrap_servers, ENGINE__CONSUMER_PROCESSES="2")
     url = stage.wait_for("service.started")["health"]
-    pids = feeders(stage, 2)
+    pids = started(stage, 2)
     until(lambda: ready(url))
     found = digests(ground.bootstrap_servers, "signals", 300)
     assert found == digests(ground.bootstrap_servers, "signals.again", 300)
@@ -71,7 +73,7 @@ def test_feeders_say_what_one_process_says(ground: Any, start_stage: StartStage,
     assert sum(event["finished"] for event in stage.events("consumer_process.stopped")) >= 300
 
 
-def test_a_feeder_that_is_killed_ends_the_service_after_the_others_drained(
+def test_a_consumer_process_that_is_killed_ends_the_service_after_the_others_drained(
     ground: Any, start_stage: StartStage
 ) -> None:
     """It says whom it lost, exits 2 for its supervisor, and nothing is lost."""
@@ -79,7 +81,7 @@ def test_a_feeder_that_is_killed_ends_the_service_after_the_others_drained(
     stage = start_stage(
         ground.bootstrap_servers, ENGINE__CONSUMER_PROCESSES="2", KAFKA__OPTIONS__SESSION_TIMEOUT_MS="1500"
     )
-    pids = feeders(stage, 2)
+    pids = started(stage, 2)
     digests(ground.bootstrap_servers, "signals", 20)
     os.kill(pids[0], signal.SIGKILL)
     assert stage.process.wait(PATIENCE_S) == 2
@@ -91,13 +93,15 @@ def test_a_feeder_that_is_killed_ends_the_service_after_the_others_drained(
     assert ground.audit(300).missing == []
 
 
-def test_the_engines_process_takes_its_feeders_with_it(ground: Any, start_stage: StartStage, until: Until) -> None:
-    """Killed without a word: no feeder stays behind, and the next service does the rest."""
+def test_the_engines_process_takes_its_consumer_processes_with_it(
+    ground: Any, start_stage: StartStage, until: Until
+) -> None:
+    """Killed without a word: no consumer process stays behind, and the next service does the rest."""
     ground.publish(300)
     stage = start_stage(
         ground.bootstrap_servers, ENGINE__CONSUMER_PROCESSES="2", KAFKA__OPTIONS__SESSION_TIMEOUT_MS="1500"
     )
-    pids = feeders(stage, 2)
+    pids = started(stage, 2)
     digests(ground.bootstrap_servers, "signals", 20)
     stage.end(signal.SIGKILL)
     until(lambda: all(map(ended, pids)))
@@ -105,13 +109,15 @@ def test_the_engines_process_takes_its_feeders_with_it(ground: Any, start_stage:
     assert ground.audit(300).missing == []
 
 
-def test_a_feeder_that_stands_still_for_a_moment_is_well(ground: Any, start_stage: StartStage, until: Until) -> None:
+def test_a_consumer_process_that_stands_still_for_a_moment_is_well(
+    ground: Any, start_stage: StartStage, until: Until
+) -> None:
     """Two seconds are no death, and nobody who asks waits for it."""
     stage = start_stage(
         ground.bootstrap_servers, ENGINE__CONSUMER_PROCESSES="2", KAFKA__OPTIONS__SESSION_TIMEOUT_MS="20000"
     )
     url = stage.wait_for("service.started")["health"]
-    pids = feeders(stage, 2)
+    pids = started(stage, 2)
     until(lambda: ready(url))
     answers = []
     os.kill(pids[0], signal.SIGSTOP)
@@ -119,12 +125,14 @@ def test_a_feeder_that_stands_still_for_a_moment_is_well(ground: Any, start_stag
     while time.monotonic() < until_s:
         answers.append(healthy(url))
     os.kill(pids[0], signal.SIGCONT)
-    assert all(answers) and len(answers) > 4, "each answer had to wait for the feeder"
+    assert all(answers) and len(answers) > 4, "each answer had to wait for the consumer process"
     until(lambda: ready(url))
     assert stage.end() == 0
 
 
-def test_a_feeder_that_stands_still_for_long_is_killed(ground: Any, start_stage: StartStage, until: Until) -> None:
+def test_a_consumer_process_that_stands_still_for_long_is_killed(
+    ground: Any, start_stage: StartStage, until: Until
+) -> None:
     """It is not ready, then it is taken for hung: the service ends with the reason, and nothing is lost."""
     code = (
         "import sys, earlybird.stream.observability.watchdog as w; w.HUNG_S = 6.0;"
@@ -137,7 +145,7 @@ def test_a_feeder_that_stands_still_for_long_is_killed(ground: Any, start_stage:
         KAFKA__OPTIONS__SESSION_TIMEOUT_MS="1500",
     )
     url = stage.wait_for("service.started")["health"]
-    pids = feeders(stage, 2)
+    pids = started(stage, 2)
     until(lambda: ready(url))
     os.kill(pids[0], signal.SIGSTOP)
     until(lambda: not ready(url))
@@ -147,8 +155,8 @@ def test_a_feeder_that_stands_still_for_long_is_killed(ground: Any, start_stage:
     assert all(map(ended, pids))
 
 
-def test_a_crew_that_is_stopped_before_it_has_begun_exits_0(start_stage: StartStage) -> None:
-    """No feeder listens to signals yet, and none has read anything."""
+def test_a_service_that_is_stopped_before_it_has_begun_exits_0(start_stage: StartStage) -> None:
+    """No consumer process listens to signals yet, and none has read anything."""
     stage = start_stage("127.0.0.1:1", ENGINE__CONSUMER_PROCESSES="2")
     stage.wait_for("service.started")
     assert stage.end(signal.SIGTERM) == 0

@@ -1,8 +1,11 @@
 """The tape: what a line shows, in how many columns, and what it all adds up to."""
 
 import json
+import re
+from io import StringIO
 
 import pytest
+from rich.console import Console
 
 from earlybird.schemas.signal import Label
 from earlybird.stream.monitor.summary import TapeTally
@@ -104,3 +107,18 @@ def test_a_raw_records_headline_is_found_whatever_it_holds() -> None:
 def test_a_raw_record_that_no_parser_takes_is_shown_all_the_same() -> None:
     """It is in the topic, and whoever looks at the topic must not fall over it."""
     assert headline(b"[" * 100_000) == "[" * 80
+
+
+def test_the_closing_picture_adds_up() -> None:
+    """A bar per layer, as long as texts left there are many, and a line per reason of a dead letter."""
+    tally = TapeTally()
+    rows = [row(exit_layer=1, max_layers=3)] * 4 + [row(exit_layer=3, max_layers=3), row(Kind.DUPLICATE)]
+    for one in [*rows, row(Kind.RETRACTION), row(Kind.REJECTION, reason="bad_time")]:
+        tally.add(one)
+    console = Console(width=100, record=True, file=StringIO())
+    console.print(tally.picture(2.0))
+    shown = console.export_text()
+    bars = [len(found) for found in re.findall(r"^ \d (█*) \d", shown, re.MULTILINE)]
+    assert bars[0] == 4 * bars[2] > 0 == bars[1] == sum(bars[3:])
+    for said in ("1 answered by the cache", "1 retractions", "1 dead letters", "1 bad time"):
+        assert said in shown, shown

@@ -417,24 +417,24 @@ def test_an_address_of_version_six_can_be_served() -> None:
         assert ask(f"{server.url}/healthz")[0] == 200
 
 
-def test_feeders_are_one_exposition_in_either_format() -> None:
-    """Each family once, the feeders' series by number, those of the engine without; figures only where they are."""
-    engine, feeders = Metrics(max_layers=8), [Metrics(max_layers=8) for _ in range(2)]
+def test_consumer_processes_are_one_exposition_in_either_format() -> None:
+    """Each family once: consumer processes' series by number, the engine's without one; no empty series."""
+    engine, consumers = Metrics(max_layers=8), [Metrics(max_layers=8) for _ in range(2)]
     engine.watch(lambda: {"engine.busy_s": 2.5})
-    for number, feeder in enumerate(feeders):
-        feeder.consumed("news.raw", "news", 5 + number)
-        feeder.published(signal().model_dump(mode="json"))
-        feeder.watch(lambda: {"ready": 1, "cache.hits": 3})
+    for number, consumer in enumerate(consumers):
+        consumer.consumed("news.raw", "news", 5 + number)
+        consumer.published(signal().model_dump(mode="json"))
+        consumer.watch(lambda: {"ready": 1, "cache.hits": 3})
     with ExitStack() as stack:
         servers = [
             stack.enter_context(
                 HealthServer("127.0.0.1", 0, loop_age_s=lambda: 0.0, readiness=Readiness, metrics=one.page)
             )
-            for one in feeders
+            for one in consumers
         ]
-        vitals = MergedHealth(lambda: [server.port for server in servers], engine.exposition)
-        strict = openmetrics.text_string_to_metric_families(vitals.page("application/openmetrics-text")[1].decode())
-        plain = text_string_to_metric_families(vitals.page()[1].decode())
+        health = MergedHealth(lambda: [server.port for server in servers], engine.exposition)
+        strict = openmetrics.text_string_to_metric_families(health.page("application/openmetrics-text")[1].decode())
+        plain = text_string_to_metric_families(health.page()[1].decode())
         for families in (list(strict), list(plain)):
             names = [family.name for family in families]
             assert len(names) == len(set(names))

@@ -604,7 +604,7 @@ def test_news_without_a_headline_is_news_with_its_summary(title: str | None) -> 
 
 
 def test_a_line_without_any_text_is_a_bad_one() -> None:
-    """It would be a dead letter; here its feeder learns of it. A deletion needs no text."""
+    """It would be a dead letter; here whoever feeds it learns of it. A deletion needs no text."""
     assert mapped(title=" ", teaser=None) == "no text: nothing in headline, summary, body"
     deletes = LineFormat(FieldMap([*MAPPED, "action='delete'"]), 0)
     assert isinstance(read(deletes, json.dumps({"id": 1, "at": 1.7e9}).encode()), FeedItem)

@@ -16,7 +16,7 @@ from mode.utils.queues import FlowControlEvent, FlowControlQueue
 
 from earlybird.schemas.codec import encode
 from earlybird.schemas.signal import SignalAction
-from earlybird.stream.adapters.clock import SystemClock
+from earlybird.stream.adapters.clock import ManualClock
 from earlybird.stream.adapters.faust_changes import keep_queues
 from earlybird.stream.adapters.faust_options import broker_urls, credentials
 from earlybird.stream.config.settings import Settings
@@ -34,7 +34,8 @@ from earlybird.stream.views.topics import views_topics
 from earlybird.stream.views.web import Web
 from earlybird.stream.views.windows import KEPT_US, SPANS_US
 
-NOW_US = SystemClock().now_us()
+NOW_US = 1_770_000_000_000_000
+CLOCK = ManualClock(NOW_US)
 MINUTE_US = 60_000_000
 
 
@@ -241,7 +242,7 @@ def asked(state: State, *paths: str, headers: Mapping[str, str] | None = None) -
 
     async def scenario() -> list[tuple[int, Any]]:
         found = []
-        async with TestClient(TestServer(Web(state, partition_of).application())) as client:
+        async with TestClient(TestServer(Web(state, partition_of, CLOCK).application())) as client:
             for path in paths:
                 async with client.get(path, headers=headers) as response:
                     text = await response.text()
@@ -284,8 +285,8 @@ def test_a_question_is_passed_on_once_and_only_to_the_owner() -> None:
         there.symbols.add(place, "NVDA", ItemMentions("wire:1", (mention(),)))
         here.owned = frozenset()
         async with (
-            TestServer(Web(there, partition_of).application()) as owner,
-            TestClient(TestServer(Web(here, partition_of).application())) as client,
+            TestServer(Web(there, partition_of, CLOCK).application()) as owner,
+            TestClient(TestServer(Web(here, partition_of, CLOCK).application())) as client,
         ):
             there.url = str(owner.make_url("")).rstrip("/")
             here.owners = lambda: dict.fromkeys(range(4), there.url)
@@ -333,5 +334,6 @@ def test_metrics_and_page_are_served() -> None:
     state = ours()
     state.symbols.add(0, "NVDA", ItemMentions("wire:1", (mention(),)))
     (_, metrics), (_, page) = asked(state, "/metrics", "/")
-    assert "earlybird_views_symbols 1\n" in metrics and "# TYPE earlybird_views_signals_total counter\n" in metrics
+    assert "earlybird_views_rows 1\n" in metrics and "earlybird_views_symbols 1\n" in metrics
+    assert "# TYPE earlybird_views_signals_total counter\n" in metrics
     assert "symbols?window=" in page
