@@ -23,8 +23,8 @@ def inputs(job: "Job") -> tuple[Ingredient, ...]:
 
 def _inputs(job: "Job") -> Iterator[Ingredient]:
     yield _ingredient(job.start, "geometry and tokenizer" if job.scratch else "starting weights")
-    if job.mix is not None:
-        yield _ingredient(job.mix[0], f"a share of {job.mix[1]:g} of the weights")
+    for model, share in job.mix:
+        yield _ingredient(model, f"a share of {share:g} of the weights")
     for teacher in job.teachers:
         yield _ingredient(teacher, "teacher, whose soft labels were learned")
     for path in dict.fromkeys(job.train):  # a file that is named twice counts twice as much

@@ -49,7 +49,7 @@ class Job:
     classifiers: Classifiers | None = None
     learned_exits: LearnedExits | None = None
     adapters: AdapterConfig | None = None
-    mix: tuple[str, float] | None = None  # a model of the same shapes, and the share of its weights in the result
+    mix: tuple[tuple[str, float], ...] = ()  # models of the same shapes, and the share of each one's weights
     teachers: tuple[str, ...] = ()
     teacher_cache: Path | None = None  # None: the run folder
     profile: str = "natural-v3"
@@ -99,8 +99,8 @@ def train(job: Job, watch: Watch, *, resume: bool = False) -> Outcome:
     changes = _changes(job, source.config)
     start = reshaped(source, job.recipe.seed, **changes)
     plan = phases(job.strategy, start.config)  # refused before anything is written
-    if job.mix is not None:
-        mixed(start.tensors, *job.mix)
+    if job.mix:
+        mixed(start.tensors, job.mix)
     if job.augment is not None:
         augmentation(job.augment)
     run_folder.begin(job.output, job.asked(), resume=resume)
@@ -160,8 +160,8 @@ def _one_seed(
 
     training.run(each_epoch, lambda *told: watch.step(seed, *told))
     run_folder.save_checkpoint(folder, network.tensors(), training.state)
-    if job.mix is not None:
-        network.load_state_dict(mixed(network.tensors(), *job.mix))
+    if job.mix:
+        network.load_state_dict(mixed(network.tensors(), job.mix))
     return network, plan
 
 

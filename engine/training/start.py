@@ -6,7 +6,7 @@ Letters: V pieces, E embedding size, H hidden size, P positions.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -111,17 +111,22 @@ def reshaped(start: Start, seed: int, **changes: Any) -> Start:
     return dataclasses.replace(start, config=config, tensors=tensors)
 
 
-def mixed(tensors: Mapping[str, Tensor], model: str, share: float) -> dict[str, Tensor]:
-    """Mix a model's weights into others of the same shapes (WiSE-FT, arXiv 2109.01903).
+def mixed(tensors: Mapping[str, Tensor], others: Sequence[tuple[str, float]]) -> dict[str, Tensor]:
+    """Mix other models' weights into those of the same shapes (WiSE-FT, arXiv 2109.01903).
 
-    `share` is the model's. Raises ConfigError, NotAModel.
+    `others` are models with the share of each; the rest is left to `tensors`. Raises ConfigError, NotAModel.
     """
-    if not 0.0 < share < 1.0:
-        raise ConfigError(f"mix: a share between 0 and 1 required, was {share}")
-    others = from_model(model).tensors
-    if {name: each.shape for name, each in others.items()} != {name: each.shape for name, each in tensors.items()}:
-        raise ConfigError(f"mix: a model of the same shapes required, was {model}")
-    return {name: torch.lerp(tensor.float(), others[name].float(), share) for name, tensor in tensors.items()}
+    shares = [share for _, share in others]
+    if min(shares) <= 0.0 or sum(shares) >= 1.0:
+        raise ConfigError(f"mix: a share between 0 and 1 required, in all, too, was {shares}")
+    result = {name: tensor.float() * (1.0 - sum(shares)) for name, tensor in tensors.items()}
+    for model, share in others:
+        found = from_model(model).tensors
+        if {name: each.shape for name, each in found.items()} != {name: each.shape for name, each in tensors.items()}:
+            raise ConfigError(f"mix: a model of the same shapes required, was {model}")
+        for name, tensor in found.items():
+            result[name] += share * tensor.float()
+    return result
 
 
 def factorised(words: Tensor, size: int) -> tuple[Tensor, Tensor]:

@@ -74,7 +74,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--temperature", type=float, default=1.0, metavar="T", help="of distillation (default: %(default)s)"
     )
     how.add_argument(
-        "--mix", type=_mix, metavar="MODEL=SHARE", help="this share of another model's weights in the result"
+        "--mix",
+        type=_mix,
+        nargs="+",
+        default=(),
+        metavar="MODEL=SHARE",
+        help="this share of another model's weights in the result",
     )
     how.add_argument("--epochs", type=int, default=3, metavar="N", help="of each phase (default: %(default)s)")
     how.add_argument("--batch-size", type=int, default=32, metavar="N", help="default: %(default)s")

@@ -30,7 +30,7 @@ _GROUPS = {  # share of each group of subjects among directional texts
     "commodity": 3,
     "crypto": 3,
 }
-_KINDS = {"direction": 38, "negation": 12, "event": 56, "tweet": 18, "neutral": 54, "written": 150}
+_KINDS = {"direction": 38, "negation": 12, "event": 56, "tweet": 18, "neutral": 54, "written": 600}
 _MAIN = 4  # weight of the subjects that most texts speak of
 _NEUTRAL = LABELS.index("neutral")
 

@@ -4,6 +4,7 @@ import json
 import re
 from collections import Counter
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -12,7 +13,7 @@ from earlybird.engine.errors import ConfigError
 from earlybird.engine.manifest import LABELS
 from earlybird.engine.training.data import normal_form, read_examples
 from earlybird.engine.training.invented import tables
-from earlybird.engine.training.invented.invent import Invented, _event, _written, invent
+from earlybird.engine.training.invented.invent import Invented, _direction, _event, _written, invent
 from earlybird.engine.training.job import Job, Watch, train
 from earlybird.engine.training.loop import Recipe
 from earlybird.stream.cli import main
@@ -22,24 +23,27 @@ NEGATIVE, NEUTRAL, POSITIVE = range(3)
 
 @pytest.fixture(scope="module")
 def drawn() -> list[Invented]:
-    return list(invent(80_000, seed=3))
+    return list(invent(40_000, seed=3))
 
 
 @pytest.fixture(scope="module")
 def by_kind(drawn: list[Invented]) -> dict[str, list[Invented]]:
-    """Return the drawn texts and each row of events eight times, so that a long table leaves no row untold.
+    """Return the drawn texts, more of frames and negations, and each row of events eight times.
 
-    Written rows are told twice.
+    So a long table leaves no row untold. Written rows are told twice.
     """
     found: dict[str, list[Invented]] = {}
     rows = [told for event in tables.events("events") for key in range(8) for told in _event(event, key, "company")]
     rows += [_written(row, key) for row in tables.written() for key in range(2)]
+    rng = Random(3)
+    for table, count in (("frames", 20_000), ("negations", 4_000)):
+        rows += [told for _ in range(count) for told in _direction(table, rng.getrandbits(48), rng)]
     for each in drawn + rows:
         found.setdefault(each.kind, []).append(each)
     return found
 
 
-UNEXPECTED = r"(?i)(no longer expects|does not expect|does not foresee) (?!(its )?share of)(its )?[\w&' -]*"
+UNEXPECTED = r"(?i)(no longer expects|does not expect|does not foresee) (?!(its )?(share of|negative))(its )?[\w&' -]*"
 GOOD = (
     r"(profit|sales|revenues?|income|earnings|margin|cash flow|orders|users|customers|(?<!debt to )ebitda|deposits|"
     r"equity) to"
@@ -68,12 +72,12 @@ BY_HAND = [
     # kind, what the text says, label
     (
         "figures/(any|move)",
-        r"(?<!cost of )(profit|sales|revenue|EBITDA|earnings) (rose|jumped|climbed|surged|soared|picked up)\b",
+        r"(?<![Cc]ost of )(profit|sales|revenue|EBITDA|earnings) (rose|jumped|climbed|surged|soared|picked up)\b",
         POSITIVE,
     ),
     (
         "figures/(any|move)",
-        r"(?<!cost of )(profit|sales|revenue|EBITDA|earnings) (fell|dropped|slid|tumbled|plunged|sank)\b",
+        r"(?<![Cc]ost of )(profit|sales|revenue|EBITDA|earnings) (fell|dropped|slid|tumbled|plunged|sank)\b",
         NEGATIVE,
     ),
     ("figures/move", r"(costs|losses|expenses|provisions) (rose|jumped|climbed|surged|soared)\b", NEGATIVE),
@@ -114,7 +118,7 @@ BY_HAND = [
     ("negation", UNEXPECTED + BAD + FALL, NEGATIVE),
     ("question", r".", NEUTRAL),
     ("level", r".", NEUTRAL),
-    ("figures/compare", r"(?i)(?<!cost of )\b(revenues?|net sales|EBITDA) above\b", POSITIVE),
+    ("figures/compare", r"(?i)(?<![Cc]ost of )\b(revenues?|net sales|EBITDA) above\b", POSITIVE),
     ("figures/swing", r"(?i)\bfirst (pretax|operating|net) loss\b", NEGATIVE),
     ("figures/swing", r"(?i)\bfirst (pretax|operating|net) profit\b", POSITIVE),
     ("figures/loss", r"(?i)\bnarrower than\b", POSITIVE),
@@ -172,7 +176,7 @@ def test_labels_are_those_of_a_trader(by_kind: dict[str, list[Invented]], kind: 
 def test_directional_texts_stand_beside_their_mirror(drawn: list[Invented]) -> None:
     """Same company and frame, opposite label; a neutral subject stays neutral."""
     pairs = [each for each in drawn if "/" in each.kind or each.kind == "negation"]
-    assert len(pairs) > 15_000
+    assert len(pairs) > 3_500
     for one, other in zip(pairs[::2], pairs[1::2], strict=True):
         assert one.kind == other.kind
         assert one.label + other.label == 2 * NEUTRAL
@@ -191,7 +195,7 @@ def test_a_seed_gives_the_same_texts() -> None:
 
 def test_texts_are_distinct_and_varied(drawn: list[Invented]) -> None:
     """No normal form twice; no few shapes that make up most of them."""
-    assert len({normal_form(each.text) for each in drawn}) == len(drawn) == 80_000
+    assert len({normal_form(each.text) for each in drawn}) == len(drawn) == 40_000
     starts = Counter(re.sub(r"\d+", "0", normal_form(each.text))[-24:] for each in drawn)
     assert starts.most_common(1)[0][1] < 0.03 * len(drawn)
     assert min(Counter(each.label for each in drawn).values()) > 0.2 * len(drawn)
@@ -208,12 +212,10 @@ def test_balanced_texts_have_each_label_alike() -> None:
 
 
 def test_nothing_of_the_templates_is_left(drawn: list[Invented]) -> None:
-    """Slots, choices and articles are all filled."""
-    assert not [
-        each.text
-        for each in drawn
-        if re.search(r"[{}\[\]<>|]|a\(n\)|  |\bNone\b", each.text.replace("->", "").replace("  ", " "))
-    ]
+    """Slots, choices and articles are all filled; no row but a written one says "None"."""
+    marks = r"[{}\[\]<>|]|a\(n\)|  "
+    assert not [each.text for each in drawn if re.search(marks, each.text.replace("->", "").replace("  ", " "))]
+    assert not [each.text for each in drawn if "None" in each.text and not each.kind.startswith("written")]
     assert not [each.text for each in drawn if not each.text.strip() or each.text != each.text.strip()]
 
 

@@ -24,7 +24,15 @@ def test_the_result_lies_between_both_models(tmp_path: Path) -> None:
     file.write_text("\n".join(lines), "utf-8")
     options = ["--start", "bundled", "--train", str(file), "--epochs", "1", "--learning-rate", "1e-2"]
     assert main(["train", *options, "--output", str(tmp_path / "own")]) == 0
-    mixing = ["train", *options, "--output", str(tmp_path / "mix"), "--mix", f"{BUNDLED_FOLDER}=0.25"]
+    mixing = [
+        "train",
+        *options,
+        "--output",
+        str(tmp_path / "mix"),
+        "--mix",
+        f"{BUNDLED_FOLDER}=0.05",
+        f"{BUNDLED_FOLDER}=0.2",
+    ]
     assert main(mixing) == 0
     own = load(tmp_path / "own" / "seed-0" / "model").tensors
     start = from_model(str(BUNDLED_FOLDER)).tensors
@@ -36,14 +44,15 @@ def test_the_result_lies_between_both_models(tmp_path: Path) -> None:
         assert main([*mixing, "--resume"]) == 0
     assert any((own[name].float() - start[name].float()).abs().max() > 0.005 for name in own)
     manifest = json.loads((tmp_path / "mix" / "seed-0" / "model" / "manifest.json").read_text("utf-8"))
-    assert {"a share of 0.25 of the weights"} <= {each["use"] for each in manifest["ingredients"]}
+    uses = {each["use"] for each in manifest["ingredients"]}
+    assert {"a share of 0.05 of the weights", "a share of 0.2 of the weights"} <= uses
 
 
 def test_a_mix_that_makes_no_sense_is_refused() -> None:
-    """A share outside 0 to 1, or a model of other shapes."""
+    """Shares outside 0 to 1, alone or in all, or a model of other shapes."""
     own = from_model(str(BUNDLED_FOLDER)).tensors
-    for share in (0.0, 1.0, -0.2):
+    for shares in ((0.0,), (1.0,), (-0.2,), (0.5, 0.5)):
         with pytest.raises(ConfigError, match="mix: a share"):
-            mixed(own, str(BUNDLED_FOLDER), share)
+            mixed(own, [(str(BUNDLED_FOLDER), share) for share in shares])
     with pytest.raises(ConfigError, match="mix: a model of the same shapes"):
-        mixed(initial_tensors(SMALL, torch.Generator()), str(BUNDLED_FOLDER), 0.5)
+        mixed(initial_tensors(SMALL, torch.Generator()), [(str(BUNDLED_FOLDER), 0.5)])
