@@ -12,7 +12,7 @@ BATCH = 512  # spans per export, OpenTelemetry's default
 
 
 def span_steps(entries: Sequence[Entry], signals: Sequence[Fields]) -> Iterator[tuple[str, Callable[[], list[Entry]]]]:
-    """Yield the work of traces, named: off, and for texts that are not sampled or are.
+    """Yield the work of traces, named: off, not sampled, sampled.
 
     Spans are encoded but not sent. Yields nothing without OpenTelemetry's SDK.
     """
