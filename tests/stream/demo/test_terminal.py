@@ -91,9 +91,10 @@ class Terminal:
         return self.process.returncode
 
 
-# The terminal becomes the command's own, so that Ctrl-C interrupts it.
+# The terminal becomes the command's own, and Ctrl-C interrupts it even where the tests themselves run in the background.
 IN_TERMINAL = """
-import fcntl, runpy, sys, termios
+import fcntl, runpy, signal, sys, termios
+signal.signal(signal.SIGINT, signal.default_int_handler)
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 sys.argv[0] = "earlybird"
 runpy.run_module("earlybird.stream.cli", run_name="__main__", alter_sys=True)
