@@ -171,8 +171,14 @@ def test_the_same_commands_and_settings_serve(
         publish(kafka.bootstrap_servers, 200)
         until(lambda: sum(of(url, 'earlybird_dlq_total{reason="malformed"}') for url in urls) == 1, "a dead letter")
         until(lambda: all(of(url, "earlybird_unfinished_texts") == 0 for url in urls), "all acknowledged")
-        assert all(of(url, "earlybird_cache_up") == 1 for url in urls)
-        assert sum(of(url, "earlybird_dedup_hits_total") for url in urls) > 0  # 50 different headlines
+
+        def cached() -> bool:
+            """A busy machine's cache may be bypassed for a moment, and is asked again with the next texts."""
+            publish(kafka.bootstrap_servers, 50)
+            hits = sum(of(url, "earlybird_dedup_hits_total") for url in urls)
+            return hits > 0 and all(of(url, "earlybird_cache_up") == 1 for url in urls)
+
+        until(cached, "answers of the cache")
         address = prometheus([url.removeprefix("http://") for url in urls])
 
         def ask(path: str) -> Any:
@@ -181,11 +187,11 @@ def test_the_same_commands_and_settings_serve(
             except OSError:  # it starts
                 return {"result": [], "groups": []}
 
-        def counted() -> dict[str, float]:
-            found = ask("query?query=earlybird_texts_consumed_total%7Bjob%3D%22earlybird%22%7D")["result"]
-            return {one["metric"]["instance"]: float(one["value"][1]) for one in found}
+        def scraped() -> list[str]:
+            found = ask("query?query=earlybird_ready%7Bjob%3D%22earlybird%22%7D")["result"]
+            return [one["value"][1] for one in found]
 
-        until(lambda: len(counted()) == 2, "two targets")
+        until(lambda: scraped() == ["1", "1"], "two targets that are ready")
         assert {rule["name"] for group in ask("rules")["groups"] for rule in group["rules"]} == set(rules)
         assert not [alert for alert in ask("alerts")["alerts"] if alert["state"] == "firing"]
         assert [stage.end() for stage in stages.values()] == [0, 0]
