@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from confluent_kafka.admin import (
     AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AdminClient,
@@ -22,7 +23,9 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from earlybird.stream.adapters.kafka_sink import KafkaSink
 from earlybird.stream.adapters.tail import Tail
+from earlybird.stream.ports import Outgoing
 from project import ROOT
 
 SPEC = util.spec_from_file_location("permissions", ROOT / "docs" / "permissions.py")
@@ -33,6 +36,7 @@ PERMISSIONS = MODULE.PERMISSIONS
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
 
+PATIENCE_S = 90.0
 OPERATIONS = {
     "Read": (ResourceType.TOPIC, AclOperation.READ),
     "Write": (ResourceType.TOPIC, AclOperation.WRITE),
@@ -64,10 +68,41 @@ class Guarded:
 
     def __init__(self, kafka: Any, port: int) -> None:
         self.address, self.open = f"127.0.0.1:{port}", kafka.bootstrap_servers
-        admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+        self.admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
         rules = [rule for command, (needed, _) in PERMISSIONS.items() for rule in acls(user(command), needed)]
-        for answer in admin.create_acls(rules).values():
+        for answer in self.admin.create_acls(rules).values():
             answer.result()
+
+    @contextmanager
+    def without(self, rule: AclBinding) -> Iterator[None]:
+        """One rule less."""
+        for answer in self.admin.delete_acls(
+            [
+                AclBindingFilter(
+                    rule.restype,
+                    rule.name,
+                    rule.resource_pattern_type,
+                    rule.principal,
+                    rule.host,
+                    rule.operation,
+                    rule.permission_type,
+                )
+            ]
+        ).values():
+            assert answer.result() == [rule]
+        yield
+        for created in self.admin.create_acls([rule]).values():
+            created.result()
+
+    def publish(self, name: str) -> None:
+        """A text, and one that is refused."""
+        sink = KafkaSink(self.open)
+        for item in (ITEM, REFUSED):
+            key = f"{name}:{item['source_item_id']}"
+            sink.send(Outgoing("news.raw", key.encode(), json.dumps(item | {"item_key": key, "source": name}).encode()))
+        while sink.unacknowledged():
+            sink.receipts(50)
+        sink.close()
 
     def settings(self, command: str) -> dict[str, str]:
         return {
@@ -189,3 +224,19 @@ def test_documented_permissions_suffice(guarded: Guarded, start_stage: Callable[
         b"<pubDate>Mon, 05 Jan 2026 10:00:00 GMT</pubDate></item></channel></rss>"
     ) as url:
         guarded.run("pull", "rss", url, "--since", "3650d", "--limit", "1")
+
+
+def test_the_stage_needs_each_of_its_permissions(
+    guarded: Guarded, start_stage: Callable[..., Any], unique: Callable[[str], str]
+) -> None:
+    """Without any one of them it ends with status 2, and its last line says which permission failed."""
+    guarded.run("topics create", "--partitions", "1", "--keep-raw")
+    command = "run exactly_once"
+    for rule in acls(user(command), PERMISSIONS[command][0]):
+        exact = {"DELIVERY": "exactly_once", "INSTANCE": unique("worker")}
+        with guarded.without(rule):
+            stage = start_stage("", **guarded.settings(command) | exact)
+            guarded.publish(unique("wire"))
+            status = stage.process.wait(PATIENCE_S)
+        said = stage.log.read_text().splitlines()[-1]
+        assert status == 2 and f"{ResourceType(rule.restype).name}_AUTHORIZATION_FAILED" in said, f"{rule}: {said}"
