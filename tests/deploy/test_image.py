@@ -17,12 +17,14 @@ ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "deploy" / "image" / "Dockerfile"
 BASE = "localhost/earlybird-base"
 
-# The whole root file system is bound read-only; /tmp is a new one.
+# The whole root file system is bound read-only; /tmp is a new one. The process joins the cgroup of this folder, if any.
 CONFINED = """
 set -e
+[ -z "$CGROUP" ] || echo $$ > "$CGROUP/cgroup.procs"
 mount --make-rprivate /
 mount --bind "$1" "$1"
 mount --bind /dev "$1/dev"
+mount --rbind /sys "$1/sys"
 mount -t proc proc "$1/proc"
 mount -t tmpfs tmpfs "$1/tmp"
 mount -o remount,bind,ro "$1"
@@ -107,6 +109,20 @@ def images(tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory)
     shutil.rmtree(home, ignore_errors=True)
 
 
+@pytest.fixture
+def one_core() -> Iterator[Path]:
+    """Folder of a cgroup with the quota of one core."""
+    first = Path("/sys/fs/cgroup/cpu")  # version 1; version 2 has one tree
+    folder = (first if first.exists() else first.parent) / f"earlybird-{os.getpid()}"
+    try:
+        folder.mkdir()
+    except OSError as error:
+        pytest.skip(f"NO CGROUPS: {error}")
+    (folder / ("cpu.cfs_quota_us" if first.exists() else "cpu.max")).write_text("100000")
+    yield folder
+    folder.rmdir()
+
+
 def variables(config: dict[str, Any]) -> dict[str, str]:
     return dict(variable.split("=", 1) for variable in config["Env"])
 
@@ -131,39 +147,71 @@ except OSError as error:
     assert ran.stdout.split("\n")[0] == "65532 None Read-only file system Label", ran.stdout + ran.stderr
 
 
+@pytest.fixture(scope="module")
+def cpu(images: Images) -> tuple[Path, dict[str, Any]]:
+    """Root file system and configuration of the stage's image."""
+    config = images.built("cpu")
+    return images.mounted("cpu"), config
+
+
 @pytest.mark.image
 @pytest.mark.timeout(1_800)
-def test_the_stage_runs_in_the_cpu_image(images: Images, publish: Any, get: Any, until: Any, tmp_path: Path) -> None:
-    """It answers its health check, reads texts, and ends with 0 on SIGTERM after it has drained."""
+def test_the_demo_runs_in_the_cpu_image(cpu: tuple[Path, dict[str, Any]]) -> None:
+    """The whole path with its embedded servers; what the extras are for can be imported."""
+    root, config = cpu
+    demo = confined(root, config, [*config["Entrypoint"], "demo", "--once", "--json", "--seconds", "5"])
+    ran = subprocess.run(demo, env=variables(config), capture_output=True, text=True, check=False)
+    assert ran.returncode == 0 and json.loads(ran.stdout)["texts"] > 200, ran.stdout + ran.stderr
+    code = f"""
+import confluent_kafka.schema_registry.avro, confluent_kafka.schema_registry.json_schema
+import aiokafka, faust, httpx, opentelemetry.sdk, pyarrow, websockets
+from importlib.metadata import version
+print(version("earlybird") == {config["Labels"]["org.opencontainers.image.version"]!r})
+"""
+    ran = subprocess.run(
+        confined(root, config, ["python3", "-c", code]),
+        env=variables(config),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.stdout == "True\n", ran.stdout + ran.stderr
+
+
+@pytest.mark.image
+@pytest.mark.timeout(1_800)
+def test_the_stage_runs_in_the_cpu_image(
+    cpu: tuple[Path, dict[str, Any]], one_core: Path, publish: Any, get: Any, until: Any, tmp_path: Path
+) -> None:
+    """As nobody, with one engine thread for one core; it answers, reads, and drains on SIGTERM and ends with 0."""
     from kafka_node import free_port
 
-    config = images.built("cpu")
+    root, config = cpu
     assert config["Entrypoint"] == ["earlybird"] and config["Cmd"] == ["run"]
-    root, port = images.mounted("cpu"), free_port()
+    port, said = free_port(), tmp_path / "log"
     topics = {"news.raw": 4, "tweets.raw": 4, "signals": 4, "signals.control": 1, "raw.dlq": 1}
-    with EmbeddedBroker(topics) as broker, (tmp_path / "log").open("wb") as log:
+    with EmbeddedBroker(topics) as broker, said.open("wb") as log:
         environment = variables(config) | {
             "EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap_servers,
             "EARLYBIRD_HTTP__PORT": str(port),
+            "CGROUP": str(one_core),
         }
         command = confined(root, config, [*config["Entrypoint"], *config["Cmd"]])
         stage = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         try:
-            said = tmp_path / "log"
             until(lambda: stage.poll() is not None or b"partitions.assigned" in said.read_bytes(), "a stage")
             assert stage.poll() is None, said.read_text()
+            assert "\nUid:\t65532\t65532\t65532\t65532\n" in Path(f"/proc/{stage.pid}/status").read_text()
             publish(broker.bootstrap_servers, 20)
-            url = f"http://127.0.0.1:{port}"
+            url = f"http://127.0.0.2:{port}"  # not the address that a stage listens on by default
             until(lambda: 'earlybird_dlq_total{reason="malformed"} 1.0' in get(f"{url}/metrics"), "a dead letter")
-            extras = "import aiokafka, authlib, faust, fastavro, httpx, opentelemetry.sdk, pyarrow, websockets"
-            there = confined(root, config, ["python3", "-c", extras])
-            assert subprocess.run(there, env=environment, check=False).returncode == 0
+            assert "\nearlybird_engine_threads 1.0\n" in get(f"{url}/metrics")
             check = confined(root, config, config["Healthcheck"]["Test"][1:])
             assert subprocess.run(check, env=environment, check=False).returncode == 0
             stage.terminate()
             assert stage.wait(60) == 0
-            ended = json.loads(said.read_text().splitlines()[-1])
-            assert ended["event"] == "service.stopped" and ended["finished"] == 21
+            events = [json.loads(line) for line in said.read_text().splitlines()]
+            assert events[-1]["event"] == "service.stopped" and events[-1]["finished"] == 21
             assert subprocess.run(check, env=environment, capture_output=True, check=False).returncode == 1
         finally:
             stage.kill()
