@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +23,6 @@ from earlybird.stream.ports import Outgoing, Record
 pytestmark = pytest.mark.broker
 
 NOW_US = 1_770_000_000_000_000
-PATIENCE = 300
 
 
 class Desk:
@@ -50,8 +50,10 @@ class Desk:
     def value(self, number: int) -> bytes:
         return json.dumps({"item_key": f"wire:{number}", "headline": "Acme " * number}).encode()
 
-    def letter(self, number: int, reason: Reason = Reason.LANGUAGE, kept: int | None = None) -> Outgoing:
-        """Its dead letter, with so many bytes of it."""
+    def letter(
+        self, number: int, reason: Reason = Reason.LANGUAGE, kept: int | None = None, at_us: int | None = None
+    ) -> Outgoing:
+        """Its dead letter, with so many bytes of it. `at_us`: the broker's time of it, by default now."""
         value = self.value(number)
         rejection = Rejection(
             reason=reason,
@@ -64,15 +66,15 @@ class Desk:
             original_sha256=sha256_hex(value),
             rejected_us=NOW_US,
         )
-        return Outgoing(self.dlq, f"wire:{number}".encode(), encode(rejection), (("reason", reason.value.encode()),))
+        headers = (("reason", reason.value.encode()),)
+        return Outgoing(self.dlq, f"wire:{number}".encode(), encode(rejection), headers, timestamp_us=at_us)
 
-    def read(self, count: int) -> list[Record]:
-        """The raw topic's first records."""
+    def read(self) -> list[Record]:
+        """All that the raw topic has."""
         tail, records = Tail(self.bootstrap_servers, [self.raw], start="beginning"), list[Record]()
-        for _ in range(PATIENCE):
+        ends = tail.ends()
+        while not tail.reached(ends):
             records += tail.poll(100)
-            if len(records) >= count:
-                break
         tail.close()
         return records
 
@@ -111,13 +113,31 @@ def test_dead_letters_are_chosen_shown_and_redriven_once(desk: Desk, capsys: pyt
     assert [(one["place"], one["outcome"], one["headers_kept"]) for one in done[:-1]] == [
         ("0/0", "redriven", False), ("0/2", "cut", False), ("0/3", "redriven", True)
     ]  # fmt: skip
-    kept, copied, again = desk.read(3)
+    kept, copied, again = desk.read()
     assert (kept.offset, copied.key, copied.value) == (3, b"wire:0", desk.value(0))
     assert dict(copied.headers) == {"redriven": b"1", "redriven-from": f"{desk.dlq}/0/0".encode()}
     assert (again.key, again.value) == (b"wire:3", desk.value(3))
     assert dict(again.headers) == {"feed": b"one", "redriven": b"1", "redriven-from": f"{desk.dlq}/0/3".encode()}
     assert told(1, "redrive", "--reason", "language")[-1] == {"dry_run": False, "repeated": 2, "cut": 1}
-    assert len(desk.read(4)) == 3
+    assert len(desk.read()) == 3
+
+
+def test_dead_letters_are_chosen_by_time(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    """From an instant, included, to another, excluded; ages count from now."""
+    now_us, hour_us = time.time_ns() // 1000, 3_600_000_000
+    desk.publish(*map(desk.record, range(3)))
+    desk.publish(*(desk.letter(number, at_us=now_us - (5 - 2 * number) * hour_us) for number in range(3)))
+    capsys.readouterr()
+
+    def places(*words: str) -> list[str]:
+        assert cli.main(["dlq", "list", "--json", *words]) == 0
+        return [json.loads(line)["place"] for line in capsys.readouterr().out.splitlines()]
+
+    assert places("--from", "-4h") == ["0/1", "0/2"] and places("--to", "-4h") == ["0/0"]
+    assert places("--from", "-4h", "--to", "-2h") == ["0/1"]
+    assert cli.main(["dlq", "redrive", "--from", "-4h", "--to", "-2h"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "redriven: 1 of 1"
+    assert [record.key for record in desk.read()] == [b"wire:0", b"wire:1", b"wire:2", b"wire:1"]
 
 
 def test_nothing_is_redriven_by_accident(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:

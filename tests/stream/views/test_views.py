@@ -321,12 +321,15 @@ def test_faults_of_a_question_are_named() -> None:
 
 
 def test_an_instant_of_the_past_is_answered_as_it_was() -> None:
-    """The version that stood then."""
+    """The version that stood then; each answer says which instant it is about."""
     state, before_us = ours(), NOW_US - 10 * MINUTE_US
     later = mention(score=-0.9, at_us=NOW_US - MINUTE_US, revision=1, action=SignalAction.CORRECT)
     state.symbols.add(0, "NVDA", ItemMentions("wire:1", (mention(at_us=before_us), later)))
     then, now = asked(state, f"/symbols/NVDA?window=15m&as_of={before_us}us", "/symbols/NVDA?window=15m")
     assert (then[1]["last"], now[1]["last"]) == (0.9, -0.9)
+    assert then[1]["as_of_us"] == before_us
+    told = asked(state, "/symbols", "/symbols/NVDA", "/symbols/NVDA?window=15m", "/symbols/NVDA/items")
+    assert [answer["as_of_us"] for _, answer in told] == [NOW_US] * 4
 
 
 def test_metrics_and_page_are_served() -> None:
