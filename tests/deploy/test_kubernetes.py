@@ -146,10 +146,13 @@ def test_the_scaler_knows_every_parameter(built: Callable[[str], list[dict[str, 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_selectors_meet_the_pods(built: Callable[[str], list[dict[str, Any]]], overlay: str) -> None:
-    """Of the service, the budget, the policy and the monitor; and the scaler owns the number of workers."""
+    """Of service, budget, policy, spread and monitor; and the scaler owns the number of workers."""
     resources = {one["kind"]: one for one in built(overlay)}
-    labels = resources["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    template = resources["Deployment"]["spec"]["template"]
+    labels = template["metadata"]["labels"]
     assert labels == {"app.kubernetes.io/name": "earlybird"}
+    spread = {one["topologyKey"]: one["labelSelector"] for one in template["spec"]["topologySpreadConstraints"]}
+    assert spread == dict.fromkeys(("kubernetes.io/hostname", "topology.kubernetes.io/zone"), {"matchLabels": labels})
     assert resources["Service"]["spec"]["selector"] == labels
     assert resources["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == labels
     assert resources["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"] == labels
