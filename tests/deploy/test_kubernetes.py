@@ -152,7 +152,8 @@ def test_selectors_meet_the_pods(built: Callable[[str], list[dict[str, Any]]], o
     labels = template["metadata"]["labels"]
     assert labels == {"app.kubernetes.io/name": "earlybird"}
     spread = {one["topologyKey"]: one["labelSelector"] for one in template["spec"]["topologySpreadConstraints"]}
-    assert spread == dict.fromkeys(("kubernetes.io/hostname", "topology.kubernetes.io/zone"), {"matchLabels": labels})
+    same = {"matchLabels": labels}
+    assert spread == {"kubernetes.io/hostname": same, "topology.kubernetes.io/zone": same}
     assert resources["Service"]["spec"]["selector"] == labels
     assert resources["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == labels
     assert resources["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"] == labels

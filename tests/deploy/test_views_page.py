@@ -21,6 +21,7 @@ pytest.importorskip("faust", reason="NO EXTRA: pip install -e '.[views]'")
 from earlybird.stream.adapters.kafka_sink import KafkaSink
 from earlybird.stream.demo.items import demo_feed, rebased
 from earlybird.stream.ports import Outgoing
+from views_desk import Desk
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(600)]
 
@@ -95,13 +96,17 @@ def browser(tmp_path: Path) -> Iterator[Callable[[str], Browser]]:
 
 
 def test_a_browser_shows_the_board_and_says_when_it_is_old(
-    browser: Callable[[str], Browser], new_kafka: Callable[..., Any], start_stage: Callable[..., Any]
+    browser: Callable[[str], Browser], new_kafka: Callable[..., Any], start_stage: Callable[..., Any], until: Any
 ) -> None:
-    """The demo's texts through stage and views: rows, windows to choose, and a note once nobody answers."""
+    """The demo's texts through stage and views: all of them, windows to choose, and a note once nobody answers."""
     kafka = new_kafka()
-    topics = ["-m", "earlybird.stream.cli", "topics", "create", "--views", "--partitions", "1"]
     where = {"EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers}
-    subprocess.run([sys.executable, *topics], env=os.environ | where, check=True, capture_output=True)
+
+    def succeeds(*words: str) -> bool:
+        command = [sys.executable, "-m", "earlybird.stream.cli", *words]
+        return subprocess.run(command, env=os.environ | where, capture_output=True, check=False).returncode == 0
+
+    assert succeeds("topics", "create", "--views", "--partitions", "1")
     stage = start_stage(kafka.bootstrap_servers)
     views = start_stage(kafka.bootstrap_servers, ("-m", "earlybird.stream.cli", "views"))
     sink = KafkaSink(kafka.bootstrap_servers)
@@ -110,33 +115,35 @@ def test_a_browser_shows_the_board_and_says_when_it_is_old(
     while sink.unacknowledged():
         sink.receipts(50)
     sink.close()
+    until(lambda: succeeds("audit"), "an outcome of every record")
+    windows = Desk(kafka.bootstrap_servers, str, start_stage).oracle()
+    expected = {symbol: windows.summary(symbol, "15m").n for symbol in windows.symbols()}
     url = views.wait_for("views.started", PATIENCE_S)["url"]
 
     async def look(call: Callable[..., Awaitable[Any]]) -> None:
         async def value(expression: str) -> Any:
             return (await call("Runtime.evaluate", expression=expression, returnByValue=True))["result"].get("value")
 
-        async def until(expression: str) -> Any:
+        async def shown(expression: str, wanted: Callable[[Any], object] = bool) -> Any:
             deadline = time.monotonic() + PATIENCE_S
-            while not (found := await value(expression)):
+            while not wanted(found := await value(expression)):
                 assert time.monotonic() < deadline, (expression, await value("document.body.innerText"))
                 await asyncio.sleep(0.1)
             return found
 
-        await until(f"{ROWS}.length > 15 && {ROWS}")
-        rows = await value(ROWS)
+        rows = await shown(ROWS, lambda rows: {row[0]: int(row[1]) for row in rows} == expected)
         counts = [int(row[1]) for row in rows]
         assert counts == sorted(counts, reverse=True) and {len(row) for row in rows} == {11}
         assert all(-1 <= float(row[2]) <= 1 for row in rows)
-        await until("[...document.querySelectorAll('polyline')].some(line => line.getAttribute('points'))")
+        await shown("[...document.querySelectorAll('polyline')].some(line => line.getAttribute('points'))")
         if folder := os.environ.get("EARLYBIRD_PICTURES"):
             shot = await call("Page.captureScreenshot", format="png")
             (Path(folder) / "views.png").write_bytes(base64.b64decode(shot["data"]))
         await value("[...document.querySelectorAll('nav button')].find(each => each.textContent === '1h').click()")
-        await until("document.getElementById('note').textContent.includes('in the last 1h')")
+        await shown("document.getElementById('note').textContent.includes('in the last 1h')")
         assert await value("document.querySelector('[aria-pressed=true]').textContent") == "1h"
         assert views.end() == 0
-        assert await until(
+        assert await shown(
             "document.getElementById('note').className === 'bad' && document.getElementById('note').textContent"
         )
         assert await value("document.getElementById('board').className") == "stale"
