@@ -3,12 +3,11 @@
 import argparse
 from pathlib import Path
 
-import pandas as pd
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from earlybird import Signals
-from earlybird.stream.strategies.event_study import Study, study
+from earlybird.stream.strategies.event_study import Study, read_prices, study
 
 
 def draw(result: Study, path: Path) -> None:
@@ -30,12 +29,12 @@ def draw(result: Study, path: Path) -> None:
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("archive", nargs="?", help="what `earlybird archive` or `earlybird replay` wrote")
-parser.add_argument("prices", nargs="?", help="CSV with symbol, date, open, close, adj_close")
+parser.add_argument("prices", nargs="?", type=Path, help="CSV with symbol, date, open, close, adj_close")
 parser.add_argument("--picture", type=Path, default=Path("study.svg"))
 args = parser.parse_args()
 
 if args.archive:
-    signals, prices = Signals.replay(args.archive), pd.read_csv(args.prices, parse_dates=["date"])
+    signals, prices = Signals.replay(args.archive), read_prices(args.prices)
 else:
     import sample
 

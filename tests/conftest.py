@@ -14,12 +14,17 @@ from typing import Any
 
 import pytest
 import structlog
+from hypothesis import settings
 
 from earlybird.stream.ports import Outgoing, Record
 from kafka_node import KafkaUnavailable, LocalKafka
 from project import ROOT
 from released import faults
 from whole_audit import Audit
+
+# How long an example takes depends on the machine, and on whether it is traced.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 _HEARTBEAT = b'"type":"heartbeat"'
 

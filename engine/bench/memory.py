@@ -37,11 +37,6 @@ class Memory:
     resident_mb: tuple[float, ...]  # after each share of the texts in LOOKS
     peak_mb: float
 
-    @property
-    def growth_mb(self) -> float:
-        """Growth from the first measurement to the last."""
-        return self.resident_mb[-1] - self.resident_mb[0]
-
 
 def memory(
     config: ModelConfig, dtype: Dtype, lengths: Sequence[int], depths: Sequence[int], count: int, setting: Setting

@@ -7,10 +7,9 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from earlybird.schemas.codec import decode
 from earlybird.schemas.signal import Signal
 from earlybird.stream.adapters import parquet
-from earlybird.stream.adapters.signal_files import FACTS, SignalFileStart, read_signal_rows
+from earlybird.stream.adapters.signal_files import SignalFileStart
 from earlybird.stream.archive.layout import ArchiveFile, files_of, topics_in
 from earlybird.stream.errors import SourceError
 from earlybird.stream.ports import Partition, Record
@@ -70,27 +69,6 @@ class ArchiveHistory:
         for row in _merged(files, lambda file: file.span.start, lambda row: row["offset"]):
             if span.start <= row["offset"] < span.end:
                 yield parquet.record_of(row)
-
-
-def read_signals(
-    path: Path, start_us: int | None = None, end_us: int | None = None, topic: str | None = None
-) -> Iterator[tuple[Signal, int]]:
-    """Yield signals and the instants from which they were available, in that order.
-
-    The range is `start_us <= t < end_us`. Signals of a replay's file come in the file's order. Records that are no
-    signals are left out and counted in the log. Raises SourceError.
-    """
-    if (replayed := _replayed_file(path)) is not None:
-        if not {"available_us", "value"} <= set(parquet.columns_of(replayed)):
-            raise SourceError(f"{replayed}: holds no signals of ours")
-        for row in parquet.read_rows(replayed, ["available_us", "value"]):
-            if _inside(row["available_us"], start_us, end_us):
-                yield decode(Signal, row["value"]), row["available_us"]
-        return
-    for rows in read_signal_rows(signal_files(path, start_us, end_us, topic), FACTS, start_us, end_us):
-        (instants,) = rows.columns(["available_us"])
-        for number, available_us in enumerate(instants):
-            yield decode(Signal, rows.message(number)), available_us
 
 
 def signal_files(
@@ -166,7 +144,3 @@ def _signal_topic(root: Path, topic: str | None) -> list[str]:
 def _holds_signals(root: Path, topic: str) -> bool:
     files = files_of(root, [topic])
     return bool(files) and parquet.metadata_of(files[0].path).get("schema") == Signal.SCHEMA
-
-
-def _inside(at_us: int, start_us: int | None, end_us: int | None) -> bool:
-    return (start_us is None or at_us >= start_us) and (end_us is None or at_us < end_us)

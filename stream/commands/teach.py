@@ -11,7 +11,7 @@ it needs the package onnx), a Hugging Face BERT folder with a tokenizer.json, or
 import argparse
 from pathlib import Path
 
-from earlybird.stream.commands.train import PRECISIONS, add_data_options, display, named_like
+from earlybird.stream.commands.train import add_data_options, add_pass_options, display, named_like
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,18 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", default="natural-v3", help="text profile (default: %(default)s)")
     parser.add_argument("--max-tokens", type=int, default=80, metavar="N", help="default: %(default)s")
     parser.add_argument("--epochs", type=int, default=1, metavar="N", help="default: %(default)s")
-    parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="default: %(default)s")
     parser.add_argument("--learning-rate", type=float, default=1e-4, metavar="R", help="default: %(default)s")
     parser.add_argument("--head-learning-rate", type=float, default=1e-3, metavar="R", help="default: %(default)s")
-    parser.add_argument("--dropout", type=float, default=0.1, metavar="P", help="default: %(default)s")
-    parser.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        default="float32",
-        help="of the passes: bfloat16 is faster on CPUs that have it",
-    )
+    add_pass_options(parser)
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: %(default)s")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default: %(default)s)")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="the run folder")
 
 

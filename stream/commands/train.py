@@ -82,19 +82,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="this share of another model's weights in the result",
     )
     how.add_argument("--epochs", type=int, default=3, metavar="N", help="of each phase (default: %(default)s)")
-    how.add_argument("--batch-size", type=int, default=32, metavar="N", help="default: %(default)s")
     how.add_argument("--learning-rate", type=float, default=3e-5, metavar="R", help="default: %(default)s")
     how.add_argument("--head-learning-rate", type=float, metavar="R", help="of heads and adapters (default: the same)")
-    how.add_argument("--dropout", type=float, default=0.1, metavar="P", help="default: %(default)s")
-    how.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        default="float32",
-        help="of the passes: bfloat16 is faster on CPUs that have it",
-    )
+    add_pass_options(how)
     how.add_argument("--patience", type=int, metavar="N", help="stop a phase after N epochs without a better one")
     how.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N", help="one run each (default: 0)")
-    how.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default: %(default)s)")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="the run folder")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run, to the same weights")
 
@@ -106,6 +98,19 @@ def add_data_options(parser: "argparse._ActionsContainer") -> None:
     )
     parser.add_argument("--text-column", default="text", metavar="NAME", help="default: %(default)s")
     parser.add_argument("--label-column", default="label", metavar="NAME", help="default: %(default)s")
+
+
+def add_pass_options(parser: "argparse._ActionsContainer") -> None:
+    """Declare how passes are computed, for `train` and `teach`."""
+    parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="default: %(default)s")
+    parser.add_argument("--dropout", type=float, default=0.1, metavar="P", help="default: %(default)s")
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="float32",
+        help="of the passes: bfloat16 is faster on CPUs that have it",
+    )
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -24,6 +24,7 @@ import pandas as pd
 from earlybird.schemas.symbols import canonical_symbol
 from earlybird.stream.client import Received, Signals
 from earlybird.stream.errors import StreamError
+from earlybird.stream.publishing.compression import DAMAGED, unpacked
 from earlybird.stream.strategies.bars import to_bars
 from earlybird.stream.timeline.instants import written
 from earlybird.stream.timeline.knowledge import in_sample
@@ -189,6 +190,15 @@ def _clustered_error(returns: pd.Series, days: pd.Series) -> float:
     return float(np.sqrt((residuals**2).sum() * clusters / (clusters - 1)) / len(returns))
 
 
+def read_prices(path: Path) -> pd.DataFrame:
+    """Read daily prices from a CSV, plain, .gz or .zst.
+
+    Raises ValueError, or one of compression.DAMAGED.
+    """
+    with path.open("rb") as packed:
+        return pd.read_csv(unpacked(packed, path.suffix), parse_dates=["date"])
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table, or --json; exit with 2 where there is nothing to study."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -200,10 +210,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object")
     args = parser.parse_args(argv)
     try:
-        prices = pd.read_csv(args.prices, parse_dates=["date"])
+        prices = read_prices(args.prices)
         signals = Signals.replay(args.archive)
         result = study(signals, prices, calendar=args.calendar, lag_us=args.lag_us, placebos=args.placebos)
-    except (ValueError, OSError, StreamError) as error:
+    except (ValueError, StreamError, *DAMAGED) as error:
         print(f"event_study: {error}", file=sys.stderr)
         return 2
     if args.json:

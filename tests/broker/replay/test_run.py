@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from archived_signals import read_signals
 from earlybird.schemas.codec import encode
 from earlybird.schemas.control import CONTROL, ReplayComplete
 from earlybird.stream import cli
 from earlybird.stream.adapters.kafka_sink import KafkaSink
 from earlybird.stream.adapters.topic_range import TopicHistory
 from earlybird.stream.adapters.topics import Topic, admin_client, create_topics
-from earlybird.stream.archive.reader import ArchiveHistory, read_signals
+from earlybird.stream.archive.reader import ArchiveHistory
 from earlybird.stream.archive.writer import Archiver
 from earlybird.stream.client import Signals, TopicRange
 from earlybird.stream.errors import SourceError

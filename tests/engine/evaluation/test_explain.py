@@ -1,6 +1,7 @@
 """An explanation says what the engine does, and nothing of a text can break its page."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from earlybird.engine.slots.reference import trace
 from earlybird.engine.text.assembly import Text
 from earlybird.engine.types import Request
 from earlybird.stream.cli import main
+from project import ROOT
 
 TEXT = "Norvex Robotics cuts full-year outlook as <demand> weakens & margins fall 12%"
 
@@ -118,3 +120,19 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["explain", "   "]) == 2
     with pytest.raises(ConfigError):
         explain(Engine.load(EngineConfig()), "")
+
+
+def test_the_first_page_shows_what_the_command_prints(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/first-signal.md, word by word, on any CPU: probabilities to two digits, the order of the words apart."""
+    monkeypatch.setenv("COLUMNS", "80")
+    page_text = (ROOT / "docs" / "first-signal.md").read_text(encoding="utf-8")
+    text, shown = re.findall(
+        r'^earlybird explain "(.*)"\n```\n\n```text\n(.*?)```', page_text, re.MULTILINE | re.DOTALL
+    )[0]
+    assert main(["explain", text]) == 0
+    printed, number = capsys.readouterr().out, re.compile(r"\d+\.\d+")
+    assert sorted(number.sub("N", printed).split()) == sorted(number.sub("N", shown).split())
+    numbers = [[float(each) for each in number.findall(part)] for part in (printed, shown)]
+    assert numbers[0] == pytest.approx(numbers[1], abs=0.02)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from archived_signals import read_signals
 from collector import collecting
 from earlybird.engine.engine import Engine
 from earlybird.schemas.codec import decode, encode
@@ -21,7 +22,7 @@ from earlybird.schemas.rejection import Rejection
 from earlybird.schemas.signal import ExitReason, Novelty, Signal
 from earlybird.stream import service
 from earlybird.stream.adapters.memory import MemoryCache, MemorySink, MemorySource
-from earlybird.stream.archive.reader import ArchiveHistory, read_signals
+from earlybird.stream.archive.reader import ArchiveHistory
 from earlybird.stream.archive.writer import Archiver
 from earlybird.stream.commands.replay import summary
 from earlybird.stream.config import settings as settings_module

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from archived_signals import read_signals
 from earlybird.schemas.signal import Signal
 from earlybird.stream import service
 from earlybird.stream.adapters.clock import SystemClock
 from earlybird.stream.adapters.memory import MemoryCache, MemorySink, MemorySource
-from earlybird.stream.archive.reader import ArchiveHistory, read_signals
+from earlybird.stream.archive.reader import ArchiveHistory
 from earlybird.stream.archive.writer import Archiver
 from earlybird.stream.config import settings as settings_module
 from earlybird.stream.config.settings import Settings

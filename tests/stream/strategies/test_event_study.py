@@ -1,5 +1,7 @@
 """The event study on invented prices: it finds what is there, and nothing where nothing is."""
 
+import gzip
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +20,12 @@ pytest.importorskip("exchange_calendars", reason="NO CALENDARS: pip install -e '
 
 import numpy as np  # noqa: E402
 
-from earlybird.stream.strategies.event_study import Study, main, study  # noqa: E402
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+from earlybird.stream.strategies.event_study import Study, main, read_prices, study  # noqa: E402
 
 SYMBOLS = [f"S{number:02d}.B" for number in range(20)]
 SESSIONS = pd.bdate_range("2024-02-20", "2024-03-27")  # no holiday of XNYS
@@ -86,6 +93,19 @@ def test_an_archive_that_was_fed_late_is_no_traceback(tmp_path: Path, capsys: py
     prices.write_text("ticker,date\nNVDA,2014-03-03\n")
     assert main([str(tmp_path / "archive"), str(prices)]) == 2 and "symbol" in capsys.readouterr().err
     assert main([str(tmp_path / "nothing"), str(prices)]) == 2 and main([str(tmp_path), "none.csv"]) == 2
+
+
+@pytest.mark.parametrize(("suffix", "pack"), [(".csv", bytes), (".gz", gzip.compress), (".zst", zstd.compress)])
+def test_prices_may_be_compressed(tmp_path: Path, suffix: str, pack: Callable[[bytes], bytes]) -> None:
+    """As the command's help promises; a truncated file is refused in one line."""
+    plain = b"symbol,date,open,close,adj_close\nNVDA,2014-03-03,1,2,2\nNVDA,2014-03-04,2,3,3\n"
+    path = tmp_path / f"prices{suffix}"
+    path.write_bytes(pack(plain))
+    prices = read_prices(path)
+    assert prices["close"].tolist() == [2, 3] and prices["date"].dt.day.tolist() == [3, 4]
+    if suffix != ".csv":
+        path.write_bytes(pack(plain)[:-4])
+        assert main([str(tmp_path), str(path)]) == 2
 
 
 def test_texts_of_the_models_time_are_in_sample_however_late_they_came() -> None:
