@@ -1,4 +1,4 @@
-"""What a worker remembers of its own transactions, to know them again after a broker's crash."""
+"""What a worker remembers of its own transactions, for after a broker's crash."""
 
 from collections.abc import Mapping
 

@@ -162,7 +162,7 @@ class TransactionalProducer:
             self.started, self.progress_at = True, self._monotonic()
 
     def _decide(self, state: State) -> bool:
-        """End what is undecided and return whether that is done; SinkError if our last commit is lost."""
+        """End what is undecided; return whether that is done. Raises SinkError."""
         now_s, own = self._monotonic(), self._own
         self._doubt_s = None if state.last is not Last.HIDDEN else self._doubt_s or now_s
         if self._doubt_s is not None and now_s - self._doubt_s < OTHERS_WAIT * self._timeout_s:
@@ -186,7 +186,7 @@ class TransactionalProducer:
         return reached
 
     def _abort_undecided(self, partitions: list[TopicPartition], group: State | None = None) -> bool:
-        """Abort a transaction in these partitions, and at the group's coordinator; return whether it reached them."""
+        """Abort these partitions and, if given, the group; return whether it reached them."""
         if partitions:
             log.info("transactions.undecided", partitions=_names(partitions))
         self.begin()

@@ -133,7 +133,10 @@ class Undecided:
             close_consumer(consumer, "undecided")
 
     def _committed(self, reader: Consumer, records: Sequence[_Outcome]) -> bool:
-        """Return whether the group has committed outcomes of the first transaction here, and no other's of the same."""
+        """Return whether the first transaction here was committed, by the group's offsets.
+
+        Offsets that have outcomes of another transaction, too, may be that one's, and do not count.
+        """
         mark = records[0].mark if records else b""
         first, others = (
             {each.source for each in records if (each.mark == mark) is wanted and each.source}
