@@ -161,11 +161,11 @@ class KafkaTransactions:
         self._producer.renew()
 
     def _begin(self) -> None:
-        self._producer.begin()
         now_s = self._monotonic()
         self._due_s = max(now_s, self._ended_s + self._interval_s)
-        due_us = self._clock.now_us() + round((self._due_s - now_s) * 1e6)
-        self._due_header = (COMMITTED, b"%d" % due_us)
+        due = b"%d" % (self._clock.now_us() + round((self._due_s - now_s) * 1e6))
+        self._due_header = (COMMITTED, due)
+        self._producer.begin(due)
 
     def _abort(self, reason: str) -> None:
         """Abort the open transaction; its records wait for the next one.

@@ -12,8 +12,9 @@ from earlybird.stream.adapters.clients import ClientLog, fatal
 from earlybird.stream.adapters.credentials import PasswordFile
 from earlybird.stream.adapters.kafka_sink import FULL_POLL_S
 from earlybird.stream.adapters.options import transaction_options
+from earlybird.stream.adapters.own_transactions import OwnTransactions
 from earlybird.stream.adapters.statistics import statistics_into
-from earlybird.stream.adapters.undecided import Found, Undecided
+from earlybird.stream.adapters.undecided import Last, State, Undecided
 from earlybird.stream.config.client_options import Endpoint, KafkaEndpoint
 from earlybird.stream.errors import SettingsError, SinkError
 from earlybird.stream.ports import Outgoing
@@ -22,6 +23,7 @@ log = structlog.get_logger(__name__)
 
 TRY_S = 1.0  # time-out per request, which is then resumed
 CLOSE_S = 2.0
+OTHERS_WAIT = 3  # transaction timeouts that we wait for other workers' undecided records
 
 Delivered = Callable[[KafkaError | None, Message], None]
 Headers = Sequence[tuple[str, bytes]]
@@ -51,7 +53,8 @@ class TransactionalProducer:
         self._id, self._monotonic, self._undecided = transactional_id, monotonic, undecided
         self._password = PasswordFile(KafkaEndpoint.of(endpoint).options, "transactions")
         self._options = transaction_options(endpoint, transactional_id)
-        self._last: list[TopicPartition] = []  # offsets of the last commit
+        self._own = OwnTransactions()
+        self._doubt_s: float | None = None  # since when other workers' records hide what became of our last commit
         self._timeout_s = int(self._options["transaction.timeout.ms"]) / 1000
         self.largest = int(self._options["message.max.bytes"])
         self._connect()
@@ -74,9 +77,10 @@ class TransactionalProducer:
         if not self.started:
             self._start()
 
-    def begin(self) -> None:
-        """Begin a transaction; a failure shows as `broken`."""
+    def begin(self, mark: bytes = b"") -> None:
+        """Begin a transaction whose records bear this mark; a failure shows as `broken`."""
         self.begun_s = self._monotonic()
+        self._own.begin(mark)
         self._try(self._producer.begin_transaction)
 
     def produce(self, outgoing: Outgoing, more: Headers, delivered: Delivered) -> bool:
@@ -112,7 +116,8 @@ class TransactionalProducer:
             return False
         committed = self._ask(partial(self._producer.commit_transaction, TRY_S), in_doubt=True)
         if committed:
-            self.begun_s, self._last = None, offsets or self._last
+            self.begun_s = None
+            self._own.commit(offsets)
         return committed
 
     def abort(self) -> None:
@@ -145,8 +150,7 @@ class TransactionalProducer:
             if not self._initialized:
                 self._producer.init_transactions(TRY_S)
                 self._initialized = True
-            found = None if self._undecided is None else self._undecided.find()
-            self._check_last()
+            state = None if self._undecided is None else self._undecided.state(self._own)
         except KafkaException as failure:
             error: KafkaError = failure.args[0]
             if not error.retriable() and (not self._initialized or self.log.denies(error)):
@@ -154,33 +158,45 @@ class TransactionalProducer:
             if self.log.due("start"):
                 log.info("transactions.awaited", transactional_id=self._id, reason=error.str())
             return
-        if found is None or self._abort_undecided(found):
+        if state is None or self._decide(state):
             self.started, self.progress_at = True, self._monotonic()
 
-    def _check_last(self) -> None:
-        """Raise SinkError if our last commit was not carried out.
-
-        We count every text of it as done.
-        """
-        if self._last and self._undecided is not None and self._undecided.undone(self._last):
+    def _decide(self, state: State) -> bool:
+        """End what is undecided; return whether that is done. Raises SinkError."""
+        now_s, own = self._monotonic(), self._own
+        self._doubt_s = None if state.last is not Last.HIDDEN else self._doubt_s or now_s
+        if self._doubt_s is not None and now_s - self._doubt_s < OTHERS_WAIT * self._timeout_s:
+            if self.log.due("doubt"):
+                log.info("transactions.awaited", transactional_id=self._id, reason="other workers' undecided records")
+            if state.aborted:
+                self._abort_undecided(state.aborted)
+            return False
+        if state.last is Last.OUTCOMES_ALONE:
+            # Nobody has begun behind these offsets: whoever reads them waits until they are decided.
+            log.info("offsets.committed_again", partitions=_names(own.offsets))
+            self.begin()
+            if not self.commit(own.offsets, state.group):
+                self.abort()
+                return False
+        lost = state.last in (Last.HIDDEN, Last.LOST)
+        reached = self._abort_undecided([*state.aborted, *(state.committed if lost else ())], state)
+        if reached and lost:
             log.error("transactions.fenced", transactional_id=self._id, reason="the last commit was left undecided")
             raise SinkError(f"the last commit of transactional id {self._id} was left undecided by the broker")
+        return reached
 
-    def _abort_undecided(self, found: Found) -> bool:
-        """Abort a transaction where something was found undecided, and at the group's coordinator.
-
-        Returns whether it reached them all.
-        """
-        if found.partitions:
-            log.info("transactions.undecided", partitions=[f"{tp.topic}/{tp.partition}" for tp in found.partitions])
+    def _abort_undecided(self, partitions: list[TopicPartition], group: State | None = None) -> bool:
+        """Abort these partitions and, if given, the group; return whether it reached them."""
+        if partitions:
+            log.info("transactions.undecided", partitions=_names(partitions))
         self.begin()
-        for tp in found.partitions:
+        for tp in partitions:
             self._producer.produce(tp.topic, partition=tp.partition, on_delivery=self._reached)
         while self.broken is None and self._producer.flush(TRY_S):
             pass
         reached = self.broken is None
-        if reached:  # a refusal of these offsets matters as little as they do: the coordinator knows the group by then
-            self._ask(partial(self._producer.send_offsets_to_transaction, found.offsets, found.group, TRY_S))
+        if reached and group:  # a refusal matters as little as these offsets: the coordinator knows the group by then
+            self._ask(partial(self._producer.send_offsets_to_transaction, group.offsets, group.group, TRY_S))
         self.abort()
         return reached and self._initialized
 
@@ -250,6 +266,7 @@ class TransactionalProducer:
         self.in_flight -= 1
         if error is None:
             self.log.worked, self.progress_at = True, self._monotonic()
+            self._own.note(message)
         else:
             self.errors += 1
             self._fail(error)
@@ -277,3 +294,7 @@ class TransactionalProducer:
 
     def _refused(self, error: KafkaError) -> SinkError:
         return SinkError(f"transactional id {self._id}: {error.name()}: {error.str()}")
+
+
+def _names(partitions: Sequence[TopicPartition]) -> list[str]:
+    return [f"{tp.topic}/{tp.partition}" for tp in partitions]

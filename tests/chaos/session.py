@@ -73,7 +73,7 @@ class Session:
         if self.rng.random() < 0.5:  # while it catches up
             self.feed.burst(self.rng.randrange(500, 1500))
             self.run(self.rng.uniform(0.1, 0.6))
-        elements, repeated = self.totals()
+        published, repeated = self.feed.acknowledged, self.repeats()
         self.began_us = now_us()
         fault(self)
         ended_us = now_us()
@@ -84,19 +84,18 @@ class Session:
             self.until(lambda: not self.ledger.older(ended_us))
         except TimeoutError:
             lost = len(self.ledger.older(ended_us))
-        after = self.totals()
         return Strike(
             name,
-            after[0] - elements,
+            self.feed.acknowledged - published,
             lost,
-            after[1] - repeated,
+            self.repeats() - repeated,
             self.ledger.recovered_s(ended_us),
             self.ledger.silence_s(self.began_us),
         )
 
-    def totals(self) -> tuple[int, int]:
-        """Elements and repeated outcomes since the session began."""
-        return self.elements + len(self.ledger.audit.raw), self.repeated + self.ledger.audit.repeated
+    def repeats(self) -> int:
+        """Repeated outcomes since the session began."""
+        return self.repeated + self.ledger.audit.repeated
 
     def run(self, seconds: float) -> None:
         """Let it go on for so long."""

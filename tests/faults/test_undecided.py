@@ -12,12 +12,14 @@ from confluent_kafka import OFFSET_INVALID, Consumer, KafkaException, Producer, 
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from earlybird.stream.adapters.kafka_transactions import KafkaTransactions
+from earlybird.stream.adapters.own_transactions import OwnTransactions
 from earlybird.stream.adapters.tail import Tail
 from earlybird.stream.adapters.transactional_producer import TransactionalProducer
 from earlybird.stream.adapters.undecided import Undecided
 from earlybird.stream.errors import SinkError
 from earlybird.stream.ports import Outgoing
 from earlybird.stream.stage import commit_map
+from kafka_node import LocalKafka
 from local import LocalCluster
 
 pytestmark = [pytest.mark.faults, pytest.mark.broker, pytest.mark.timeout(300)]
@@ -77,8 +79,7 @@ def test_partition_without_a_leader_gets_its_end_later(cluster: LocalCluster, co
     committed_of(member)  # the offsets have their topic from here on
     busy = {leader(cluster, "__transaction_state"), leader(cluster, "__consumer_offsets")}
     node = next(each for each in cluster.nodes if each.node not in busy)
-    admin.create_topics([NewTopic("signals", 1, replica_assignment=[[node.node]])])["signals"].result()
-    until(lambda: leader(cluster, "signals") == node.node)
+    place_signals(cluster, node)
     former.begin_transaction()
     former.produce("signals", outcome(7))
     assert former.flush(30) == 0
@@ -93,70 +94,127 @@ def test_partition_without_a_leader_gets_its_end_later(cluster: LocalCluster, co
     undecided = Undecided(
         cluster.bootstrap_servers, ["signals", "missing"], ["raw"], "group", commit_map.finished_above
     )
-    found = [(tp.topic, tp.partition) for tp in undecided.find().partitions]
+    found = [(tp.topic, tp.partition) for tp in undecided.state(OwnTransactions()).aborted]
     assert found == ([] if committed else [("signals", 0)])
-    sink = KafkaTransactions(cluster.bootstrap_servers, "one", interval_ms=0, undecided=undecided)
-    sink.send(Outgoing("signals", b"k", outcome(9)), "receipt")
-    until(lambda: sink.receipts())
-    sink.hold()
-    until(lambda: sink.receipts() or sink.settled)
-    assert sink.commit(([], None))
+    sink = worker(cluster, "one")
+    publish(sink, outcome(9), ([], None))
     sink.close()
     member.close()
     assert signals(cluster, 2 if committed else 1) == [*([outcome(7)] if committed else []), outcome(9)]
 
 
-def test_offsets_and_outcomes_that_wait_for_each_other_are_both_aborted(
-    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("died", [False, True])
+def test_aborted_outcomes_stay_aborted_when_another_worker_has_committed_the_same_texts(
+    cluster: LocalCluster, died: bool
 ) -> None:
-    """Neither has its end, though the commit was answered: who counts on it goes, and who comes begins before both."""
+    """The group has their offsets then, by the other's transaction, which says nothing of ours."""
+    own: dict[str, str | int | float | bool] = {"bootstrap.servers": cluster.bootstrap_servers, "log_level": 0}
+    admin, member = AdminClient(own), Consumer(own | GROUP)
+    admin.create_topics([NewTopic("raw", 1, 3)])["raw"].result()
+    committed_of(member)
+    first, second = worker(cluster, "one"), worker(cluster, "two")
+    for sink in (first, second):
+        until(lambda sink=sink: sink.receipts() or not sink.awaited)  # type: ignore[misc]
+    busy = {leader(cluster, "__transaction_state"), leader(cluster, "__consumer_offsets")}
+    node = next(each for each in cluster.nodes if each.node not in busy)
+    place_signals(cluster, node)
+    first.send(Outgoing("signals", b"k", outcome(7)), "receipt")
+    until(lambda: first.receipts())
+    node.kill()
+    until(lambda: leader(cluster, "signals") == -1)
+    assert first.drop(lambda _: True) == []  # its partition is the other's now
+    node.start(PATIENCE_S)
+    until(lambda: leader(cluster, "signals") == node.node)
+    publish(second, outcome(7), ([TopicPartition("raw", 0, 8)], member.consumer_group_metadata()))
+    if died:
+        first.close()
+        first = worker(cluster, "one")
+    else:
+        first.renew()
+    publish(first, outcome(9), ([], None))
+    for sink in (first, second):
+        sink.close()
+    member.close()
+    assert signals(cluster, 2) == [outcome(7), outcome(9)]
+
+
+@pytest.mark.parametrize("lost", ["both", "offsets", "offsets, behind another's"])
+def test_last_commit_is_completed_or_taken_back(
+    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    """The broker has accepted it, and left out offsets or both: offsets are committed again behind outcomes that stand.
+
+    Where the outcomes are undecided, too, both are aborted; who counts on them goes, and who comes begins before both.
+    """
     own: dict[str, str | int | float | bool] = {"bootstrap.servers": cluster.bootstrap_servers, "log_level": 0}
     admin, member = AdminClient(own), Consumer(own | GROUP)
     admin.create_topics([NewTopic("raw", 1, 3)])["raw"].result()
     place = TopicPartition("raw", 0, 8)
     assert committed_of(member) == OFFSET_INVALID
     node = next(each for each in cluster.nodes if each.node == leader(cluster, "__consumer_offsets"))
-    admin.create_topics([NewTopic("signals", 1, replica_assignment=[[node.node]])])["signals"].result()
-    until(lambda: leader(cluster, "signals") == node.node)
-    undecided = Undecided(cluster.bootstrap_servers, ["signals"], ["raw"], "group", commit_map.finished_above)
-    sink = KafkaTransactions(cluster.bootstrap_servers, "one", interval_ms=0, undecided=undecided)
-    sink.send(Outgoing("signals", b"k", outcome(7)), "receipt")
-    until(lambda: sink.receipts())
-    sink.hold()
-    until(lambda: sink.receipts() or sink.settled)
+    place_signals(cluster, node if lost == "both" else next(each for each in cluster.nodes if each is not node))
+    sink, other = worker(cluster, "one"), Producer(own | {"transactional.id": "other"})
+    if lost == "offsets, behind another's":
+        other.init_transactions(60)
+        other.begin_transaction()
+        other.produce("signals", b"another's")
+        assert other.flush(30) == 0
 
     ask = TransactionalProducer._ask
 
     def without_a_leader(producer: TransactionalProducer, request: Any, **how: Any) -> bool:
         if how.get("in_doubt"):
             node.kill()
-            until(lambda: leader(cluster, "signals") == -1)
+            until(lambda: leader(cluster, "__consumer_offsets") == -1)
         return ask(producer, request, **how)
 
     monkeypatch.setattr(TransactionalProducer, "_ask", without_a_leader)
-    assert sink.commit(([place], member.consumer_group_metadata()))
+    publish(sink, outcome(7), ([place], member.consumer_group_metadata()))
     monkeypatch.undo()
     node.start(PATIENCE_S)
-    until(lambda: leader(cluster, "signals") == node.node)
+    until(lambda: leader(cluster, "__consumer_offsets") == node.node)
     with pytest.raises(KafkaException, match="Timed out"):
         member.committed([TopicPartition("raw", 0)], timeout=5)
     sink.renew()
-    with pytest.raises(SinkError, match="left undecided"):
+    if lost == "both":
+        with pytest.raises(SinkError, match="left undecided"):
+            until(lambda: sink.receipts() or not sink.awaited)
+        sink.close()
+        sink = worker(cluster, "one")
         until(lambda: sink.receipts() or not sink.awaited)
+        assert committed_of(member) == OFFSET_INVALID
+        publish(sink, outcome(7), ([place], member.consumer_group_metadata()))
+    elif lost != "offsets":
+        for _ in range(3):
+            sink.receipts()
+        assert "transactions" in sink.awaited  # until the other's records before ours are decided
+        other.abort_transaction(60)
+    until(lambda: sink.receipts() or not sink.awaited)
     sink.close()
-
-    heir = KafkaTransactions(cluster.bootstrap_servers, "one", interval_ms=0, undecided=undecided)
-    until(lambda: heir.receipts() or not heir.awaited)
-    assert committed_of(member) == OFFSET_INVALID
-    heir.send(Outgoing("signals", b"k", outcome(7)), "receipt")
-    until(lambda: heir.receipts())
-    heir.hold()
-    until(lambda: heir.receipts() or heir.settled)
-    assert heir.commit(([place], member.consumer_group_metadata()))
-    heir.close()
     assert committed_of(member) == 8
     member.close()
     assert signals(cluster, 1) == [outcome(7)]
+
+
+def worker(cluster: LocalCluster, name: str) -> KafkaTransactions:
+    undecided = Undecided(cluster.bootstrap_servers, ["signals"], ["raw"], "group", commit_map.finished_above)
+    return KafkaTransactions(cluster.bootstrap_servers, name, interval_ms=0, undecided=undecided)
+
+
+def place_signals(cluster: LocalCluster, node: LocalKafka) -> None:
+    """Create the topic of outcomes with this node as its only replica."""
+    admin = AdminClient({"bootstrap.servers": cluster.bootstrap_servers, "log_level": 0})
+    admin.create_topics([NewTopic("signals", 1, replica_assignment=[[node.node]])])["signals"].result()
+    until(lambda: leader(cluster, "signals") == node.node)
+
+
+def publish(sink: KafkaTransactions, value: bytes, offsets: object) -> None:
+    """Commit one outcome with these offsets."""
+    sink.send(Outgoing("signals", b"k", value), "receipt")
+    until(lambda: sink.receipts())
+    sink.hold()
+    until(lambda: sink.receipts() or sink.settled)
+    assert sink.commit(offsets)
 
 
 def signals(cluster: LocalCluster, count: int) -> list[bytes | None]:
