@@ -91,7 +91,7 @@ class Terminal:
         return self.process.returncode
 
 
-# The terminal becomes the command's own, and Ctrl-C interrupts it even where the tests themselves run in the background.
+# The terminal becomes the command's own, and Ctrl-C interrupts it even where the tests run in the background.
 IN_TERMINAL = """
 import fcntl, runpy, signal, sys, termios
 signal.signal(signal.SIGINT, signal.default_int_handler)
