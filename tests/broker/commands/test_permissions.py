@@ -226,6 +226,7 @@ def test_documented_permissions_suffice(guarded: Guarded, start_stage: Callable[
         guarded.run("pull", "rss", url, "--since", "3650d", "--limit", "1")
 
 
+@pytest.mark.timeout(900)  # seven starts
 def test_the_stage_needs_each_of_its_permissions(
     guarded: Guarded, start_stage: Callable[..., Any], unique: Callable[[str], str]
 ) -> None:
