@@ -52,7 +52,7 @@ def short() -> Iterator[Part]:
         Setting("poll interval", ["max.poll.interval exceeded"], options=POLL_INTERVAL),
     ), deliveries=("at_least_once",))  # fmt: skip
     yield Part((
-        Setting("classic", [*KILLED, *GROUP[:2], "broker paused", "transactions of others"]),
+        Setting("classic", [*KILLED, *GROUP[:2], "broker killed", "transactions of others"]),
         Setting("consumer protocol", ["worker killed", "worker joined and left"], "consumer"),
     ), deliveries=("exactly_once",))  # fmt: skip
     yield Part((Setting("three nodes", ["leader of three killed"], workers=2),), 3, deliveries=("exactly_once",))
