@@ -64,6 +64,7 @@ NUMBER = re.compile(
     r"(?<![0-9])(?<![0-9][.,:/])(?:[0-9]{1,3}(?:,[0-9]{3}){1,4}|[0-9]{1,12}|(?=\.[0-9]))(?:\.[0-9]{1,6})?"
     r"(?![0-9]|[.,:/][0-9])"
 )
+NUMBERS = re.compile(r"[0-9][^0-9]++[0-9]")  # at least two of them, or of their parts; faster than NUMBER
 CURRENCY = "|".join(sorted(map(re.escape, CURRENCIES), key=len, reverse=True))
 BEFORE = re.compile(rf"(?<![^\W_])(?:(?<![^\s(])([-−+]))?(?:({CURRENCY})[ ]?([-−+])?)?$", re.IGNORECASE)
 AFTER = re.compile(rf"(?:{_suffixes(POWERS)}(?!\w))?(?:{_suffixes(UNITS)}(?!\w))?(?!\w|-[a-z])", re.IGNORECASE)
@@ -110,6 +111,8 @@ class Comparison:
     """
 
     def __call__(self, text: str) -> str:
+        if NUMBERS.search(text) is None:
+            return text
         amounts = list(_amounts(text))
         pieces, done, place = list[str](), 0, 0
         while place + 1 < len(amounts):

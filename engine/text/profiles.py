@@ -83,10 +83,14 @@ def emoji() -> Step:
     return BeyondAscii((Translate(re.compile(f"[{''.join(table)}]"), table),))
 
 
-LINKS = replace(r"https?://\S*|https?…|\bhttp…|www\.\S+|\bpic\.twitter\.com\S*")
-SPACES = replace(r"\s+")
+LINKS = replace(
+    r"https?://\S*|https?…|\bhttp…|www\.\S+|\bpic\.twitter\.com\S*",
+    possible=lambda text: "http" in text or "www." in text or "pic.twitter.com" in text,
+)
+# A space is the only printable white space.
+SPACES = replace(r"\s+", possible=lambda text: "  " in text or not text.isprintable())
 RETWEET = replace(r"^RT\s+(@\w+:?)?\s*", "", re.IGNORECASE)
-HANDLES = replace(r"(?<!\w)@\w+", "@user")
+HANDLES = replace(r"(?<!\w)@\w+", "@user", possible=lambda text: "@" in text)
 
 # NLTK's English list of 2021 (179 words) is the only common list that reproduces the paper's Table I.
 NLTK = words("nltk-english-179.txt")

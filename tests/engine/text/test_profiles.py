@@ -3,6 +3,7 @@
 import dataclasses
 import html
 import re
+import sys
 import unicodedata
 
 import pytest
@@ -10,11 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from earlybird.engine.errors import ConfigError
+from earlybird.engine.text.comparison import NUMBER, NUMBERS
 from earlybird.engine.text.profiles import (
     FINANCE,
     KEPT,
     NATURAL,
     NATURAL_2,
+    NATURAL_3,
     NLTK,
     PAPER,
     PAPER_2,
@@ -22,7 +25,7 @@ from earlybird.engine.text.profiles import (
     Profile,
     profile,
 )
-from earlybird.engine.text.steps import Compose, Lower, Trailing, unescaped
+from earlybird.engine.text.steps import Compose, Lower, Replace, Trailing, unescaped
 
 TABLE_I = [
     (
@@ -118,6 +121,36 @@ def test_finance_profile_keeps_every_word_that_turns_a_sentence_round() -> None:
     assert KEPT < NLTK and len(NLTK) == 179
     for word in NLTK:
         assert FINANCE.clean(f"Acme {word} x") == ("Acme x" if word not in KEPT else f"Acme {word} x")
+
+
+# What the quick tests before patterns look for, and what is nearly that.
+PIECES = [
+    "https://x",
+    "https…",
+    "http…",
+    "www.x",
+    "pic.twitter.com/x",
+    "@user",
+    "http",
+    "@",
+    "a",
+    "1",
+    "2,0",
+    " ",
+    "  ",
+]
+SPACES = [mark for mark in map(chr, range(sys.maxunicode + 1)) if mark.isspace()]
+
+
+@given((st.lists(st.sampled_from(PIECES)) | st.lists(st.sampled_from(PIECES + SPACES))).map("".join))
+def test_quick_tests_before_patterns_change_nothing(text: str) -> None:
+    """Each step gives what its pattern alone gives."""
+    steps = [step for step in NATURAL_3.steps if isinstance(step, Replace) and step.possible]
+    assert len(steps) == 4
+    for step in steps:
+        assert step(text) == step.pattern.sub(step.by, text)
+    if len(list(NUMBER.finditer(text))) > 1:
+        assert NUMBERS.search(text)
 
 
 @given(st.text())
