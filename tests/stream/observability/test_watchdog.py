@@ -20,6 +20,7 @@ from earlybird.stream.observability import watchdog
 watchdog.SLOW_S, watchdog.HUNG_S, watchdog.END_S = {slow_s}, {hung_s}, 1.0
 
 def never_returns(*_):
+    print('{{"event": "test.hangs"}}', file=sys.stderr, flush=True)
     threading.Event().wait()
 
 from {module} import {name}
@@ -119,7 +120,7 @@ def test_sigterm_ends_a_service_whose_engine_hangs(ground: Any, start_stage: Sta
     ground.publish(5)
     code = HANGS.format(slow_s=30.0, hung_s=60.0, **ENGINE)
     stage = start_stage(ground.bootstrap_servers, ["-c", code], TIMING__DRAIN_TIMEOUT_S="1")
-    stage.wait_for("partitions.assigned")
+    stage.wait_for("test.hangs")
     stage.end(signal.SIGTERM)
     assert stage.events("engine.not_ended") or stage.events("service.not_ended")
 
@@ -129,6 +130,6 @@ def test_sigterm_ends_a_service_whose_main_thread_hangs(ground: Any, start_stage
     ground.publish(5)
     code = HANGS.format(slow_s=30.0, hung_s=60.0, **CONSUMER)
     stage = start_stage(ground.bootstrap_servers, ["-c", code], TIMING__DRAIN_TIMEOUT_S="1")
-    stage.wait_for("partitions.assigned")
+    stage.wait_for("test.hangs")
     assert stage.end(signal.SIGTERM) == STATUS
     assert stage.events("service.not_ended")
