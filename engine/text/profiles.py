@@ -83,14 +83,25 @@ def emoji() -> Step:
     return BeyondAscii((Translate(re.compile(f"[{''.join(table)}]"), table),))
 
 
+def _may_hold_links(text: str) -> bool:
+    return "http" in text or "www." in text or "pic.twitter.com" in text
+
+
+def _may_hold_handles(text: str) -> bool:
+    return "@" in text
+
+
+def _may_hold_other_than_single_spaces(text: str) -> bool:
+    return "  " in text or not text.isprintable()  # a space is the only printable white space
+
+
 LINKS = replace(
     r"https?://\S*|https?…|\bhttp…|www\.\S+|\bpic\.twitter\.com\S*",
-    possible=lambda text: "http" in text or "www." in text or "pic.twitter.com" in text,
+    possible=_may_hold_links,
 )
-# A space is the only printable white space.
-SPACES = replace(r"\s+", possible=lambda text: "  " in text or not text.isprintable())
+SPACES = replace(r"\s+", possible=_may_hold_other_than_single_spaces)
 RETWEET = replace(r"^RT\s+(@\w+:?)?\s*", "", re.IGNORECASE)
-HANDLES = replace(r"(?<!\w)@\w+", "@user", possible=lambda text: "@" in text)
+HANDLES = replace(r"(?<!\w)@\w+", "@user", possible=_may_hold_handles)
 
 # NLTK's English list of 2021 (179 words) is the only common list that reproduces the paper's Table I.
 NLTK = words("nltk-english-179.txt")
