@@ -172,7 +172,7 @@ class TransactionalProducer:
                 self._abort_undecided(state.aborted)
             return False
         if state.last is Last.OUTCOMES_ALONE:
-            # Nobody has begun behind these offsets: whoever reads them waits until they are decided.
+            # Safe: a new owner of a partition waits while its offsets are undecided, so none has read on from there.
             log.info("offsets.committed_again", partitions=_names(own.offsets))
             self.begin()
             if not self.commit(own.offsets, state.group):

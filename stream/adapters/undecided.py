@@ -9,7 +9,7 @@ Only where its last record is of a transaction that was committed, aborting woul
 must decide. A worker knows its own transactions by their marks (the header `committed-us`). One that has just started
 takes the outcomes of the first undecided transaction for committed, if the group has committed one of their offsets and
 no other transaction has an outcome of it. Offsets that are undecided themselves do not count: they are aborted with the
-outcomes, and whoever reads next begins before both. To wait for them is to wait for ourselves.
+outcomes, and whoever reads next begins before both. Waiting for them would never end: only this worker can decide them.
 """
 
 import json

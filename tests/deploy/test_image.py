@@ -183,7 +183,7 @@ print(version("earlybird") == {config["Labels"]["org.opencontainers.image.versio
 def test_the_stage_runs_in_the_cpu_image(
     cpu: tuple[Path, dict[str, Any]], one_core: Path, publish: Any, get: Any, until: Any, tmp_path: Path
 ) -> None:
-    """As nobody, with one engine thread for one core; it answers, reads, and drains on SIGTERM and ends with 0."""
+    """Under an unprivileged user and a quota of one core: one engine thread; SIGTERM drains it, and it ends with 0."""
     from kafka_node import free_port
 
     root, config = cpu

@@ -98,7 +98,7 @@ def browser(tmp_path: Path) -> Iterator[Callable[[str], Browser]]:
 def test_a_browser_shows_the_board_and_says_when_it_is_old(
     browser: Callable[[str], Browser], new_kafka: Callable[..., Any], start_stage: Callable[..., Any], until: Any
 ) -> None:
-    """The demo's texts through stage and views: all of them, windows to choose, and a note once nobody answers."""
+    """The page shows every symbol of the demo, each window, and a note once the server is gone."""
     kafka = new_kafka()
     where = {"EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers}
 

@@ -75,7 +75,7 @@ class Guarded:
 
     @contextmanager
     def without(self, rule: AclBinding) -> Iterator[None]:
-        """One rule less."""
+        """Take one permission away from the user."""
         for answer in self.admin.delete_acls(
             [
                 AclBindingFilter(

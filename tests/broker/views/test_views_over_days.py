@@ -57,7 +57,7 @@ class Days:
         part.rename(self._clock)
 
     def metric(self, name: str) -> int:
-        """Of the worker."""
+        """Read one of the worker's metrics, over HTTP."""
         with urllib.request.urlopen(f"{url(self.worker)}/metrics", timeout=10) as answer:
             lines = dict(line.split() for line in answer.read().decode().splitlines() if not line.startswith("#"))
         return int(lines[f"earlybird_views_{name}"])

@@ -63,7 +63,7 @@ def test_only_those_about_a_symbol_in_any_spelling(shown: Callable[..., tuple[li
 
 
 def test_json_is_the_records_as_they_are(shown: Callable[..., tuple[list[str], str]]) -> None:
-    """One per line."""
+    """`--json` prints a signal per line, unchanged."""
     lines, _ = shown("--json", "--limit", "3")
     assert [json.loads(line) for line in lines] == [json.loads(encode(signal)) for signal in SIGNALS]
 
