@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -q --durations=5
+NO_HURRY := -o faulthandler_timeout=0  # tests of an hour
 SIDE_BY_SIDE := -n 2 --dist worksteal
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check -c $(VENV)/constraints.txt
 SHELL := bash
@@ -62,7 +63,7 @@ faults: setup-all
 
 # A million odd inputs through each parser; `make unit` runs the short form. EARLYBIRD_FUZZ_SEED=2 makes other inputs.
 fuzz: setup-all
-	EARLYBIRD_FUZZ=1000000 $(PYTEST) $(SIDE_BY_SIDE) tests/fuzz
+	EARLYBIRD_FUZZ=1000000 $(PYTEST) $(NO_HURRY) $(SIDE_BY_SIDE) tests/fuzz
 
 # The short form of `make chaos` alone; `make faults` runs it, too.
 chaos-short: setup-all
@@ -104,7 +105,7 @@ wheelhouse: setup
 	@set -e; for image in $(IMAGES); do PYTHON=$(BIN)/python bash deploy/image/wheelhouse.sh $$image; done
 
 image: setup-all deploy-tools wheelhouse
-	$(PYTEST) -m image tests/deploy
+	$(PYTEST) $(NO_HURRY) -m image tests/deploy
 
 clean:
 	rm -rf var build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -23,6 +23,7 @@ log = get_logger(__name__)
 T = TypeVar("T")
 
 CLOSE_TIMEOUT_S = 5.0
+_LEAVING_TURN_S = 0.02
 
 Headers = tuple[tuple[str, bytes | None], ...]
 _headers: Callable[[Message], Headers | None] = methodcaller("headers")
@@ -123,13 +124,40 @@ def call_with_timeout(timeout_s: float, call: Callable[[], T]) -> T:
 
 
 def close_consumer(consumer: Consumer, client: str, timeout_s: float = CLOSE_TIMEOUT_S) -> bool:
-    """Close a consumer within `timeout_s` and return whether it closed.
+    """Close a consumer that is in no group, within `timeout_s`; return whether it closed."""
+    return _ended(consumer.close, client, timeout_s)
+
+
+def leave_group(consumer: Consumer, client: str, timeout_s: float = CLOSE_TIMEOUT_S) -> bool:
+    """Give all partitions up, leave the group and close, within `timeout_s`; return whether it closed.
+
+    The callbacks of a rebalance under way run first, while the client still works. One that is closing answers no
+    request for committed offsets and sometimes no call that changes the assignment (librdkafka issues 4041 and 4884),
+    which waits with Python's lock held: the whole process would stand still.
+    """
+
+    def leave() -> None:
+        deadline_s = time.monotonic() + timeout_s
+        try:
+            consumer.unsubscribe()
+            while consumer.poll(0) is not None or consumer.assignment():
+                consumer.poll(_LEAVING_TURN_S)
+                if time.monotonic() > deadline_s:
+                    break
+        finally:
+            consumer.close()
+
+    return _ended(leave, client, timeout_s)
+
+
+def _ended(close: Callable[[], None], client: str, timeout_s: float) -> bool:
+    """Return whether `close` came back in time.
 
     librdkafka sometimes never returns from leaving a group that has removed it; the membership then ends by the
     session timeout.
     """
     try:
-        call_with_timeout(timeout_s, consumer.close)
+        call_with_timeout(timeout_s, close)
     except TimeoutError:
         log.warning("client.not_left", client=client, waited_s=timeout_s, hint="its group goes by the session timeout")
         return False

@@ -16,9 +16,9 @@ from confluent_kafka import (
 from earlybird.stream.adapters.clients import (
     MISSING,
     ClientLog,
-    close_consumer,
     fatal,
     headers_of,
+    leave_group,
     open_consumer,
 )
 from earlybird.stream.adapters.credentials import PasswordFile
@@ -72,7 +72,7 @@ class KafkaSource:
         self._progress = ReadProgress(self._consumer, lambda: self._topic_ids.admin, monotonic)
         self._listener: RebalanceListener | None = None
         self._starts: dict[Partition, int] = {}  # our partitions, with the offset at which each started
-        self._inside = False
+        self._inside = self._closing = False
         self._paused: set[Partition] = set()
         self._revoked: set[Partition] = set()  # revoked since the first record of the current poll
         self._to_begin_anew: set[Partition] = set()  # once the records read before are returned
@@ -153,8 +153,10 @@ class KafkaSource:
 
     def close(self) -> None:
         """Call `revoked` for our partitions and leave the group, on another thread; this one waits."""
-        self._topic_ids.close()
-        close_consumer(self._consumer, "source")
+        if not self._closing:
+            self._closing = True
+            self._topic_ids.close()
+            leave_group(self._consumer, "source")
 
     def _first(self, timeout_s: float) -> Message | None:
         """Return the first record that comes in time, after handling the events before it."""
@@ -177,6 +179,9 @@ class KafkaSource:
             self._begin_anew(partition)
 
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if self._closing:  # nothing is read, and the listener never hears of them
+            consumer.incremental_assign(partitions)
+            return
         with self._calling() as listener:
             committed = self._offsets.begin(partitions, listener.waiting)
             self._log.worked = True
@@ -192,13 +197,13 @@ class KafkaSource:
 
     def _revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         with self._calling() as listener:
-            listener.revoked([_partition(tp) for tp in partitions])
+            listener.revoked([p for tp in partitions if (p := _partition(tp)) in self._starts])
         self._forget(consumer, partitions)
 
     def _lose(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._membership.lost()
         with self._calling() as listener:
-            listener.lost([_partition(tp) for tp in partitions])
+            listener.lost([p for tp in partitions if (p := _partition(tp)) in self._starts])
         self._forget(consumer, partitions)
 
     @contextmanager

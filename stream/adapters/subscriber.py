@@ -15,7 +15,7 @@ from confluent_kafka import (
 )
 
 from earlybird.stream.adapters.broker_requests import partitions_of
-from earlybird.stream.adapters.clients import ClientLog, close_consumer, open_consumer
+from earlybird.stream.adapters.clients import ClientLog, close_consumer, leave_group, open_consumer
 from earlybird.stream.adapters.framed_values import SignalValues
 from earlybird.stream.adapters.kafka import record_of
 from earlybird.stream.adapters.options import reader_options
@@ -83,7 +83,7 @@ class Subscriber:
         self._known: set[Partition] = set()
         self._at_end: set[Partition] = set()
         self._paused: set[Partition] = set()
-        self._idle = False
+        self._idle = self._closing = False
         self._held: list[Message] = []  # at most one, read while idle
         self._left: set[Partition] = set()  # left since the first record of the current poll
         try:
@@ -168,7 +168,8 @@ class Subscriber:
     def close(self) -> None:
         """Leave the group and close the connections, within seconds whatever the broker does."""
         self._values.close()
-        close_consumer(self._consumer, "subscriber")
+        self._closing = True
+        (close_consumer if self._group is None else leave_group)(self._consumer, "subscriber")
 
     def _open(self, topics: Sequence[str]) -> None:
         places = [place for topic in topics for place in self._partitions(topic)]
@@ -184,6 +185,9 @@ class Subscriber:
         self._log.worked = True
 
     def _join(self, consumer: Consumer, places: list[TopicPartition]) -> None:
+        if self._closing:  # nothing is read, so where to start need not be asked
+            consumer.incremental_assign(places)
+            return
         committed = self._retried(partial(consumer.committed, places, timeout=_ANSWER_S))
         fresh = [Partition(place.topic, place.partition) for place in committed if place.offset < 0]
         known = [TopicPartition(place.topic, place.partition, place.offset) for place in committed if place.offset >= 0]

@@ -18,6 +18,7 @@ from earlybird.stream.config.client_options import KafkaEndpoint
 from earlybird.stream.errors import RecordTooLarge, SettingsError
 from earlybird.stream.ports import Commit, Outgoing, Partition
 
+JOINED_S = 1.5  # by then a new group has given its first member its share
 VALUES = [b"%d" % number for number in range(20)]
 
 
@@ -184,6 +185,21 @@ def test_a_member_that_ends_serves_its_group_and_takes_nothing(broker: Any) -> N
     assert len(ending.owned) == 2
     ending.source.close()
     newcomer.poll_until(lambda: len(newcomer.records) == 1 + len(VALUES))  # nothing was committed
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_a_member_leaves_in_the_middle_of_a_rebalance(broker: Any, protocol: str) -> None:
+    """Its share waits in the client; a client that is closing answers no requests about it, or hangs for ever."""
+    topic, group = broker.topic(), broker.unique("group")
+    broker.publish(topic, VALUES)
+    member = broker.join(topic, group, protocol=protocol)
+    time.sleep(JOINED_S)
+    with capture_logs() as logs:
+        member.source.close()
+    assert not [line for line in logs if line["event"] == "client.not_left"] and not member.owned
+    successor = broker.join(topic, group, protocol=protocol)
+    successor.poll_until(lambda: len(successor.records) >= len(VALUES))
+    assert successor.values() == VALUES
 
 
 def test_lag_counts_what_is_still_to_read(broker: Any) -> None:

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from earlybird.schemas.codec import decode, encode
 from earlybird.schemas.control import Heartbeat, PartitionProgress, ReplayComplete, TopicEnd
@@ -583,6 +584,16 @@ def test_a_group_says_that_it_is_not_ordered(stage: Stage, unique: Callable[[str
         assert not signals.ordered and not signals.caught_up
         with pytest.raises(ValueError, match="without a group"):
             signals.on_live(print)
+
+
+def test_a_group_is_left_while_it_is_being_joined(stage: Stage, unique: Callable[[str], str]) -> None:
+    """At any moment of a rebalance, and without waiting for a time-out."""
+    stage.publish(*named(1))
+    with capture_logs() as logs:
+        for milliseconds in range(0, 80, 4):
+            with stage.live(group=unique("strategy"), start="beginning"):
+                time.sleep(milliseconds / 1000)
+    assert not [line for line in logs if line["event"] == "client.not_left"]
 
 
 def test_one_iteration_at_a_time(stage: Stage) -> None:
