@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
@@ -233,9 +234,14 @@ class MockCluster:
             raise OSError(problem.value.decode())
         cluster = library.rd_kafka_mock_cluster_new(producer, 1)
         library.rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, REBALANCE_DELAY_MS)
-        for name, partitions in topics.items():
-            if library.rd_kafka_mock_topic_create(cluster, name.encode(), partitions, 1):
+
+        def create(name: str) -> None:
+            if library.rd_kafka_mock_topic_create(cluster, name.encode(), topics[name], 1):
                 raise OSError(f"the embedded broker refused topic {name}")
+
+        # Together: the cluster looks for requests seven times per second and then serves all that wait.
+        with ThreadPoolExecutor(max_workers=max(1, len(topics))) as pool:
+            list(pool.map(create, topics))
         self.bootstrap_servers: str = library.rd_kafka_mock_cluster_bootstraps(cluster).decode()
 
 

@@ -50,40 +50,42 @@ def all_answered(watch: Any, records: int, stage: Any, start: Callable[[], Any])
     return stage
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_kills_repeat_nothing(ground: Any, start_stage: Start, make_item: MakeItem, seed: int) -> None:
-    """Killed at a random moment, again and again; the successor of the same name goes on at once."""
-    rng = random.Random(seed)
-    ground.publish([make_item(number) for number in range(TEXTS)])
-    with ground.watch() as watch, ground.watch(read_committed=False) as all_records:
-        for kill in range(1, KILLS + 1):
-            stage = start_stage(ground.bootstrap_servers, **settings(ground, TIMING__TRANSACTION_INTERVAL_MS="1000"))
-            goal = TEXTS * (kill - 1 + rng.random() * 0.8 + 0.1) / KILLS
+@pytest.mark.parametrize("processes", [0, 2])
+def test_kills_repeat_nothing(ground: Any, start_stage: Start, feed: Callable[..., Any], processes: int) -> None:
+    """Killed as a whole at a random moment, again and again; the successor of the same name goes on at once."""
+    rng = random.Random(processes)
+    slow = {"TIMING__TRANSACTION_INTERVAL_MS": "1000", "ENGINE__CONSUMER_PROCESSES": str(processes)}
+    start = partial(start_stage, ground.bootstrap_servers, **settings(ground, **slow))
+    with ground.watch() as watch, ground.watch(read_committed=False) as all_records, feed(ground) as source:
+        for _ in range(KILLS):
+            stage, goal = start(), all_records.answered + 1 + rng.random() * TEXTS / KILLS
             all_records.until(lambda goal=goal: all_records.answered >= goal)
             stage.end(signal.SIGKILL)
-        successor = start_stage(ground.bootstrap_servers, **settings(ground))
-        found = watch.until_answered(TEXTS)
+        successor = start()
+        found = watch.until_answered(source.stop())
         assert successor.end() == 0
         watch.until_read()
         all_records.until_read()
-    print(f"seed {seed}: {KILLS} kills in {TEXTS} texts, aborted and produced again {all_records.audit.repeated}")
+    print(f"{KILLS} kills in {source.sent} texts, aborted and produced again {all_records.audit.repeated}")
     assert all_records.audit.repeated, "no transaction was open at a kill"
     once(found)
 
 
-def test_zombie_changes_nothing(ground: Any, start_stage: Start, make_item: MakeItem) -> None:
+def test_zombie_changes_nothing(ground: Any, start_stage: Start, feed: Callable[..., Any]) -> None:
     """Stopped for longer than its session, with a transaction open, while another takes over; then it wakes up."""
-    ground.publish([make_item(number) for number in range(TEXTS)])
     slow = {"TIMING__TRANSACTION_INTERVAL_MS": "1000"}
-    with ground.watch() as watch, ground.watch(read_committed=False) as all_records:
+    with ground.watch() as watch, ground.watch(read_committed=False) as all_records, feed(ground, burst=5) as source:
         zombie = start_stage(ground.bootstrap_servers, **settings(ground, "one", **slow))
-        all_records.until(lambda: all_records.answered > TEXTS / 4)
-        zombie.process.send_signal(signal.SIGSTOP)
+        all_records.until(lambda: all_records.answered)
+        stop_in_a_transaction(zombie, watch, all_records)
         successor = start_stage(ground.bootstrap_servers, **settings(ground, "two"))
-        watch.until_answered(TEXTS)
+        successor.wait_for("partitions.assigned")
+        before = watch.answered
+        watch.until(lambda: watch.answered > before + TEXTS / 4)
         zombie.process.send_signal(signal.SIGCONT)
-        ground.publish([make_item(number) for number in range(TEXTS, TEXTS + 100)])
-        found = watch.until_answered(TEXTS + 100)
+        before = watch.answered
+        watch.until(lambda: watch.answered > before + 100)
+        found = watch.until_answered(source.stop())
         assert zombie.end() in (0, 2)
         assert successor.end() == 0
         watch.until_read()
@@ -189,23 +191,6 @@ def test_arrays_and_their_elements_come_once(ground: Any, start_stage: Start, ma
         found = watch.until_answered(arrays * elements)
         assert successor.end() == 0
         watch.until_read()
-    once(found)
-
-
-def test_consumer_processes_have_each_their_transactions(ground: Any, start_stage: Start, make_item: MakeItem) -> None:
-    """Two processes around one engine, killed as a whole and started again under the same names."""
-    two = settings(ground, ENGINE__CONSUMER_PROCESSES="2", TIMING__TRANSACTION_INTERVAL_MS="1000")
-    ground.publish([make_item(number) for number in range(TEXTS)])
-    with ground.watch() as watch, ground.watch(read_committed=False) as all_records:
-        stage = start_stage(ground.bootstrap_servers, **two)
-        all_records.until(lambda: all_records.answered > TEXTS / 2)
-        stage.end(signal.SIGKILL)
-        successor = start_stage(ground.bootstrap_servers, **two)
-        found = watch.until_answered(TEXTS)
-        assert successor.end() == 0
-        watch.until_read()
-        all_records.until_read()
-    assert all_records.audit.repeated, "no transaction was open at the kill"
     once(found)
 
 
