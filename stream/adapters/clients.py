@@ -144,6 +144,9 @@ def leave_group(consumer: Consumer, client: str, timeout_s: float = CLOSE_TIMEOU
                 consumer.poll(_LEAVING_TURN_S)
                 if time.monotonic() > deadline_s:
                     break
+        except KafkaException as error:
+            if not fatal(error.args[0]):  # else its group has removed it, and there is nothing to give up
+                raise
         finally:
             consumer.close()
 

@@ -13,14 +13,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from earlybird.stream.adapters.clients import (
-    MISSING,
-    ClientLog,
-    fatal,
-    headers_of,
-    leave_group,
-    open_consumer,
-)
+from earlybird.stream.adapters.clients import MISSING, ClientLog, fatal, headers_of, leave_group, open_consumer
 from earlybird.stream.adapters.credentials import PasswordFile
 from earlybird.stream.adapters.group import Membership
 from earlybird.stream.adapters.offsets import Offsets, assign, partition_of

@@ -11,6 +11,7 @@ from aiohttp import web
 from mode import Service
 
 from earlybird.stream.adapters.clock import SystemClock
+from earlybird.stream.adapters.faust_options import credentials
 from earlybird.stream.adapters.topics import create_topics, known_topics
 from earlybird.stream.config.settings import Settings
 from earlybird.stream.errors import SettingsError, SourceError
@@ -50,6 +51,7 @@ def serve(settings: Settings, stopped: Callable[[], bool]) -> None:
 
 
 def _check(settings: Settings) -> None:
+    credentials(settings.kafka.options)  # raises now what the app would raise once the topics are there
     names = settings.topics
     others = {*(topic.name for topic in names.raw), names.signals, names.control, names.dlq}
     made = {topic.name for topic in views_topics(settings.views, 1)}

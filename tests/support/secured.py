@@ -75,7 +75,8 @@ class Secured:
 
     def command(self, *words: str, **changed: str) -> "subprocess.CompletedProcess[str]":
         """Run `earlybird WORDS` with those settings."""
-        names = {f"EARLYBIRD_{name}": value for name, value in self.environment(**changed).items()}
+        settings = {"HTTP__PORT": "0"} | self.environment(**changed)
+        names = {f"EARLYBIRD_{name}": value for name, value in settings.items()}
         command = [sys.executable, "-m", "earlybird.stream.cli", *words]
         return subprocess.run(command, env=os.environ | names, capture_output=True, text=True, timeout=60)
 
