@@ -52,6 +52,7 @@ def busy(ground: Any, start_stage: Callable[..., Any], make_item: Callable[[int]
 def finished_by_successor(ground: Any, start_stage: Callable[..., Any], field: Field) -> Any:
     """The audit once the next service has done the rest."""
     successor = start_stage(ground.bootstrap_servers, **field.settings)
+    successor.wait_for("service.started")  # perhaps everything is answered by now
     found = field.watch.until_answered(TEXTS)
     successor.wait_for("consumer_process.started", count=2)
     assert successor.end() == 0

@@ -62,6 +62,7 @@ def test_kills_repeat_nothing(ground: Any, start_stage: Start, feed: Callable[..
             all_records.until(lambda goal=goal: all_records.answered >= goal)
             stage.end(signal.SIGKILL)
         successor = start()
+        successor.wait_for("service.started")  # perhaps everything is answered by now
         found = watch.until_answered(source.stop())
         assert successor.end() == 0
         watch.until_read()
@@ -79,6 +80,7 @@ def test_zombie_changes_nothing(ground: Any, start_stage: Start, feed: Callable[
         all_records.until(lambda: all_records.answered)
         stop_in_a_transaction(zombie, watch, all_records)
         successor = start_stage(ground.bootstrap_servers, **settings(ground, "two"))
+        successor.wait_for("service.started")  # perhaps everything is answered by now
         successor.wait_for("partitions.assigned")
         before = watch.answered
         watch.until(lambda: watch.answered > before + TEXTS / 4)
@@ -188,6 +190,7 @@ def test_arrays_and_their_elements_come_once(ground: Any, start_stage: Start, ma
             all_records.until(lambda goal=goal: all_records.answered >= goal)
             stage.end(signal.SIGKILL)
         successor = start_stage(ground.bootstrap_servers, **settings(ground))
+        successor.wait_for("service.started")  # perhaps everything is answered by now
         found = watch.until_answered(arrays * elements)
         assert successor.end() == 0
         watch.until_read()

@@ -64,6 +64,7 @@ def test_kill_loses_nothing_and_repeats_only_what_no_commit_names(
             unnamed += len(watch.audit.outcomes.keys() - named)
             below += len(watch.audit.outcomes.keys() - finished_by_commit(ground, use_map=False))
         successor = start_stage(ground.bootstrap_servers, **settings)
+        successor.wait_for("service.started")  # perhaps everything is answered by now
         found = watch.until_answered(TEXTS)
         assert successor.end() == 0
         watch.until_read()

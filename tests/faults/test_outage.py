@@ -108,6 +108,7 @@ def test_sigterm_ends_a_service_whose_broker_is_away(
         assert stage.events("drain.incomplete") and stage.events("service.stopped")
         own_kafka.resume()
         successor = start_stage(ground.bootstrap_servers, **settings)
+        successor.wait_for("service.started")  # perhaps everything is answered by now
         assert watch.until_answered(1500).balanced
         assert successor.end() == 0
 
