@@ -189,18 +189,31 @@ def sources() -> list[Path]:
 
 
 def events(path: Path) -> set[str]:
-    """Names of the log events of a file."""
+    """Names of the log events of a file, also where a variable or a method of its own stands for the logger."""
+    text = path.read_text(encoding="utf-8")
     return {
-        call.args[0].value
-        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(call, ast.Call)
-        and isinstance(call.func, ast.Attribute)
-        and call.func.attr in LEVELS
-        and call.args
-        and isinstance(call.args[0], ast.Constant)
-        and isinstance(call.args[0].value, str)
-        and re.fullmatch(r"[a-z_]+\.[a-z_]+", call.args[0].value)
+        given.value
+        for call in ast.walk(ast.parse(text))
+        if "get_logger" in text and isinstance(call, ast.Call) and may_log(call.func)
+        for given in call.args
+        if isinstance(given, ast.Constant)
+        and isinstance(given.value, str)
+        and re.fullmatch(r"[a-z_]+\.[a-z_]+", given.value)
     }
+
+
+def may_log(called: ast.expr) -> bool:
+    """Whether it is `log.info`, `say` or `self.report`, or looks like one of these."""
+    if isinstance(called, ast.Attribute):
+        own = isinstance(called.value, ast.Name) and called.value.id == "self"
+        return own or called.attr in LEVELS | {"log"}
+    return isinstance(called, ast.Name)
+
+
+def test_events_are_found_however_they_are_logged() -> None:
+    """Those of a variable, of a parameter, and of a level that is computed."""
+    found = {event for path in sources() for event in events(path)}
+    assert found >= {"text.rejected", "partitions.revoked", "client.log", "offsets.awaited"}
 
 
 def message_fields() -> set[str]:

@@ -98,7 +98,8 @@ def summary(manifest: dict[str, Any]) -> list[str]:
         lines.append(f"CUT: {partition} begins at offset {offset}; earlier records that were asked for may be gone")
     if manifest["in_sample"]:
         lines.append(f"IN-SAMPLE: {manifest['in_sample_signals']:,} signals; {manifest['in_sample_reason']}")
-    if (took := manifest["latency_recorded"]) and not manifest["latency_chosen"] and manifest["latency"] == "0us":
+    by_text = manifest["mode"] == "recompute" or manifest["availability"] == "ingested"  # append times hold the latency
+    if by_text and (took := manifest["latency_recorded"]) and not manifest["latency_chosen"]:
         lines.append(
             f"NO LATENCY: signals come the instant their texts were available; the live stage took "
             f"{took['p50_us'] / 1e3:,.1f} ms (p50), {took['p99_us'] / 1e3:,.1f} ms (p99): --latency empirical"

@@ -533,6 +533,15 @@ def test_a_replay_without_latency_says_what_the_live_stage_took(unbroken: Path, 
     assert again["latency_recorded"] == took and "NO LATENCY" in "\n".join(summary(again))
 
 
+def test_signals_at_their_append_time_lack_no_latency(unbroken: Path, tmp_path: Path) -> None:
+    """It is in that time already: the advice would be refused."""
+    record = as_record(signals(unbroken), delay_us=7_000)
+    rules: tuple[Rule, ...] = ("auto", "appended")
+    for rule in rules:
+        live = replay(tmp_path / rule, record, mode="recorded", rule=rule)
+        assert live["latency_recorded"] is not None and "NO LATENCY" not in "\n".join(summary(live))
+
+
 def test_rejected_texts_are_one_line_of_the_log(tmp_path: Path) -> None:
     """And a line each in rejections.jsonl: months of history have many."""
     records = [raw(n, NOW_US + n, value=b"\xff no json") for n in range(50)] + [raw(50, NOW_US + 50)]
