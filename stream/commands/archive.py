@@ -18,6 +18,7 @@ from earlybird.stream.commands.arguments import seconds
 from earlybird.stream.config import settings as settings_module
 from earlybird.stream.extras import version
 from earlybird.stream.observability.logging import configure_logging
+from earlybird.stream.observability.quantity import quantity
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,5 +71,5 @@ def run(args: argparse.Namespace) -> int:
                 archive_on(archiver, reader, args.flush, stop.is_set)
             finally:
                 reader.close()
-        print(f"{archiver.archived:,} records archived in {args.folder}")
+        print(f"{quantity(archiver.archived, 'record')} archived in {args.folder}")
     return 0

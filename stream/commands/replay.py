@@ -3,10 +3,10 @@
   earlybird replay recorded  --from 2024-05-01 --to 2024-06-01 --output may
   earlybird replay recompute --archive DIR --policy cwb:delta=0.2,window=2 --compare --output again
 
-`recorded` replays the published signals; `recompute` puts the raw texts through the same stage with a model and policy
-of your choice. Records are in order of availability: by the broker's append time, or by the ingest time of back-dated
-history. The output folder holds the signals and manifest.json: the input, the code and model, and the hashes of input
-and output.
+`recorded` replays the published signals and reads no dead letters. `recompute` puts the raw texts through the same
+stage with a model and policy of your choice, and counts its own rejections. Records are in order of availability: by
+the broker's append time, or by the ingest time of back-dated history. The output folder holds the signals and
+manifest.json: the input, the code and model, and the hashes of input and output.
 
 --from and --to take ISO 8601 (UTC where no zone is named), an epoch, now, -2h, offset=N or TOPIC/PARTITION=N
 (repeatable). A duration has its unit: 250ms, 1.5s, 5m, 2h, 1d. Exit status 1: --compare found a difference that should
@@ -25,6 +25,7 @@ from earlybird.stream.commands.arguments import add_bounds, speed
 from earlybird.stream.config import settings as settings_module
 from earlybird.stream.errors import SettingsError
 from earlybird.stream.observability.logging import configure_logging
+from earlybird.stream.observability.quantity import quantity
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,16 +89,17 @@ def run(args: argparse.Namespace) -> int:
 def summary(manifest: dict[str, Any]) -> list[str]:
     """Return the manifest in a few lines."""
     counts = manifest["counts"]
+    rejections = [] if counts["rejections"] is None else [quantity(sum(counts["rejections"].values()), "rejection")]
+    outcomes = [quantity(counts["signals"], "signal"), *rejections]
     lines = [
-        f"{manifest['mode']}: {counts['signals']:,} signals, {sum(counts['rejections'].values()):,} rejections, "
-        f"run {manifest['run_id']}",
+        f"{manifest['mode']}: {', '.join(outcomes)}, run {manifest['run_id']}",
         f"output: {manifest['output'].get('file') or manifest['output'].get('topic')}, "
         f"content {counts['content_sha256'][:16]}",
     ]
     for partition, (offset, _) in manifest["cut"].items():
         lines.append(f"CUT: {partition} begins at offset {offset}; earlier records that were asked for may be gone")
     if manifest["in_sample"]:
-        lines.append(f"IN-SAMPLE: {manifest['in_sample_signals']:,} signals; {manifest['in_sample_reason']}")
+        lines.append(f"IN-SAMPLE: {quantity(manifest['in_sample_signals'], 'signal')}; {manifest['in_sample_reason']}")
     by_text = manifest["mode"] == "recompute" or manifest["availability"] == "ingested"  # append times hold the latency
     if by_text and (took := manifest["latency_recorded"]) and not manifest["latency_chosen"]:
         lines.append(
@@ -114,7 +116,8 @@ def summary(manifest: dict[str, Any]) -> list[str]:
         lines.append(f"ingest times that were assumed, not observed: {manifest['ingest_times_assumed']:,}")
     if manifest.get("recorded_deadlines") or manifest.get("recorded_shed"):
         lines.append(
-            f"as in the record: {manifest['recorded_deadlines']:,} deadlines, {manifest['recorded_shed']:,} shed"
+            f"as in the record: {quantity(manifest['recorded_deadlines'], 'deadline')}, "
+            f"{manifest['recorded_shed']:,} shed"
         )
     if "comparison" in manifest:
         found = manifest["comparison"]

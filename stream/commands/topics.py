@@ -29,6 +29,7 @@ from earlybird.stream.config.settings import Settings, add_config_option, load
 from earlybird.stream.errors import SettingsError
 from earlybird.stream.feeds.registry import OURS, OWN
 from earlybird.stream.observability.logging import configure_logging
+from earlybird.stream.observability.quantity import quantity
 from earlybird.stream.views.topics import views_topics
 
 _CREATED_S = 30.0  # a deployment may create its topics while the broker starts
@@ -87,7 +88,7 @@ def _create(settings: Settings, args: argparse.Namespace) -> int:
         print(json.dumps({"topics": rows} | ({"schemas": ids} if args.register else {})))
         return 0
     for made in done:
-        print(f"{made.outcome:<8} {made.topic.name}  {made.partitions} partitions")
+        print(f"{made.outcome:<8} {made.topic.name}  {quantity(made.partitions, 'partition')}")
     for subject, identifier in ids.items():
         print(f"schema   {subject}  id {identifier}")
     return 0
@@ -127,5 +128,5 @@ def _show(settings: Settings, args: argparse.Namespace) -> int:
 
 def _print(seen: Sequence[Seen]) -> None:
     for topic in seen:
-        partitions = _HIDDEN if topic.state == "hidden" else f"{topic.partitions} partitions"
+        partitions = _HIDDEN if topic.state == "hidden" else quantity(topic.partitions, "partition")
         print(f"{topic.state:<8} {topic.name}  {partitions}")

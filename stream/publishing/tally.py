@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import cast
 
+from earlybird.stream.observability.quantity import quantity
+
 
 @dataclass(slots=True)
 class Tally:
@@ -72,9 +74,9 @@ class Tally:
         topics = ", ".join(f"{topic} {count:,}" for topic, count in sorted(published.items())) or "nothing"
         rate = self.texts / self.seconds if self.seconds > 0 else 0.0
         under_way = f"; {len(self.open):,} more sent and not acknowledged" if self.open else ""
-        bad = f"; {self.bad_lines:,} bad lines left out" if self.bad_lines else ""
-        skipped = f"; {self.skipped_lines:,} lines without an item skipped" if self.skipped_lines else ""
-        done = f"published {self.acknowledged:,} texts ({topics})"
+        bad = f"; {quantity(self.bad_lines, 'bad line')} left out" if self.bad_lines else ""
+        skipped = f"; {quantity(self.skipped_lines, 'line')} without an item skipped" if self.skipped_lines else ""
+        done = f"published {quantity(self.acknowledged, 'text')} ({topics})"
         return f"{done} in {self.seconds:.1f} s, {rate:,.{0 if rate >= 10 else 1}f} texts/s{under_way}{bad}{skipped}"
 
 

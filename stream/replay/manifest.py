@@ -7,7 +7,10 @@ from earlybird.stream.replay.player import Plan, Player
 
 
 def manifest_of(plan: Plan, player: Player, latency: str, output: dict[str, Any], *, chosen: bool) -> dict[str, Any]:
-    """Return the content of manifest.json; `chosen`: whether the user named the latency."""
+    """Return the content of manifest.json; `chosen`: whether the user named the latency.
+
+    What a mode does not count is None: a replay of recorded signals reads no dead letters.
+    """
     summary, in_sample = player.summary, player.in_sample
     return {
         "schema": "replay/1",
@@ -25,7 +28,7 @@ def manifest_of(plan: Plan, player: Player, latency: str, output: dict[str, Any]
         "ingest_times_assumed": player.assumed if plan.mode == "recompute" else None,
         "models": list(summary.models.values()),
         "symbol_tables": sorted(summary.symbol_tables),
-        "counts": summary.report(),
+        "counts": summary.report() | ({} if plan.mode == "recompute" else {"rejections": None}),
         "output": output,
         "code_version": version(),
     }

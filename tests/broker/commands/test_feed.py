@@ -67,7 +67,7 @@ def test_a_record_that_the_broker_refuses_is_a_bad_line(
     assert feed(topic, 3_000, random.Random(1).randbytes(200_000).hex()) == 1
     out, err = capsys.readouterr()
     assert re.search(r"feed\.jsonl:3000: not delivered: \S+: MSG_SIZE_TOO_LARGE", err), err
-    assert out.startswith("published 2,999 texts") and out.endswith("; 1 bad lines left out\n")
+    assert out.startswith("published 2,999 texts") and out.endswith("; 1 bad line left out\n")
     spans = TopicHistory(kafka.bootstrap_servers).spans([topic], Window())
     assert sum(span.end for span in spans.values()) == 2_999
 

@@ -553,7 +553,7 @@ def test_a_line_that_is_too_large_is_as_bad_as_others(
     lines = [own_line(number) | ({"body": "y" * 1_200_000} if number == 41 else {}) for number in range(1, 51)]
     assert cli.main(["feed", str(write(Path("f.jsonl"), lines)), "--timestamps", "now"]) == 1
     out, err = capsys.readouterr()
-    assert out.startswith("published 49 texts") and out.endswith("; 1 bad lines left out\n")
+    assert out.startswith("published 49 texts") and out.endswith("; 1 bad line left out\n")
     assert err.startswith("f.jsonl:41: not delivered: news.raw: MSG_SIZE_TOO_LARGE: 1,200,")
     assert on_topic(on_ground, "news.raw") == 49
 
@@ -566,7 +566,7 @@ def test_bad_lines_are_counted_and_the_rest_is_published(
     path = write(tmp_path / "f.jsonl", [own_line(1), own_line(2) | {"ingested_us": None}, own_line(3)])
     assert cli.main(["feed", str(path), "--timestamps", "now"]) == 1
     out, err = capsys.readouterr()
-    assert out.startswith("published 2 texts") and out.endswith("; 1 bad lines left out\n")
+    assert out.startswith("published 2 texts") and out.endswith("; 1 bad line left out\n")
     assert "f.jsonl:2: ingested_us: none" in err
 
 

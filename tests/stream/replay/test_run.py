@@ -37,7 +37,7 @@ from earlybird.stream.replay.recompute import DuplicateTimeline, HistorySource, 
 from earlybird.stream.replay.recorded import in_order
 from earlybird.stream.replay.run import Options, plan_of, run_replay
 from earlybird.stream.stage.stage import Stage
-from earlybird.stream.timeline.availability import Constant, Empirical, StampedRecord, date_raw
+from earlybird.stream.timeline.availability import Constant, Empirical, Rule, StampedRecord, date_raw
 from earlybird.stream.timeline.knowledge import in_sample
 from earlybird.stream.timeline.merge import Begin, Pace, Reorder, Span, Window, merge, parse_bounds
 
@@ -540,6 +540,17 @@ def test_signals_at_their_append_time_lack_no_latency(unbroken: Path, tmp_path: 
     for rule in rules:
         live = replay(tmp_path / rule, record, mode="recorded", rule=rule)
         assert live["latency_recorded"] is not None and "NO LATENCY" not in "\n".join(summary(live))
+
+
+def test_only_a_recomputation_counts_rejections(unbroken: Path, tmp_path: Path) -> None:
+    """Recorded signals are replayed without the dead letters: a 0 would be untrue."""
+    (first,) = as_record(signals(unbroken))[:1]
+    letter = StampedRecord(Record("raw.dlq", 0, 0, None, b"{}", NOW_US), True)
+    live = replay(tmp_path / "live", [first, letter], mode="recorded")
+    assert live["counts"]["rejections"] is None
+    assert summary(live)[0] == "recorded: 1 signal, run again"
+    anew = replay(tmp_path / "anew", [raw(0, NOW_US, value=b"\xff no json"), raw(1, NOW_US)])
+    assert summary(anew)[0] == "recompute: 2 signals, 1 rejection, run again"  # one takes the item back
 
 
 def test_rejected_texts_are_one_line_of_the_log(tmp_path: Path) -> None:
