@@ -19,7 +19,10 @@ PERMISSIONS: dict[str, tuple[dict[str, tuple[str, ...]], str]] = {
         },
         "`delivery` is `exactly_once`; the id is `group`-`instance`, here by prefix",
     ),
-    "topics create": ({"Create": (*RAW, *OUTPUTS), "Describe": (*RAW, *OUTPUTS)}, ""),
+    "topics create": (
+        {"Create": (*RAW, *OUTPUTS), "Describe": (*RAW, *OUTPUTS), "AlterConfigs": RAW},
+        "AlterConfigs: only for `--keep-raw` where the raw topics exist",
+    ),
     "topics show": ({"Describe": (*RAW, *OUTPUTS), "DescribeConfigs": ("signals",)}, ""),
     "feed": ({"Write": RAW, "DescribeConfigs": RAW}, "DescribeConfigs: not with `--timestamps now`"),
     "pull": ({"Write": RAW}, ""),

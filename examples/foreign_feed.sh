@@ -1,5 +1,5 @@
 # A vendor's JSON lines to news.raw. Run in this folder, with EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS set.
-earlybird feed foreign_feed.jsonl \
+earlybird feed foreign_feed.jsonl --timestamps now \
   --map "item_type='news'" \
   --map "source='acme'" \
   --map source_item_id=story.id \

@@ -38,7 +38,7 @@ class Topic:
 class Made:
     """Result of creating one topic.
 
-    `partitions` is the broker's number: an existing topic is never changed.
+    `partitions` is the broker's number: an existing topic keeps its own.
     """
 
     topic: Topic

@@ -158,6 +158,7 @@ class _Retention:
 
     def __init__(self, settings: settings_module.Settings, now_us: Callable[[], int] | None = None) -> None:
         self._endpoint = settings.kafka.endpoint
+        self._raw = {topic.name for topic in settings.topics.raw}
         self._oldest_us = (now_us or (lambda: time.time_ns() // 1000))() - BACK_DATED_US
         self._checked: set[str] = set()
 
@@ -169,9 +170,11 @@ class _Retention:
         self._checked.add(item.topic)
         deletes = deletes_by_record_time(self._endpoint, [item.topic])[item.topic]
         if deletes:
+            cure = (
+                "earlybird topics create --keep-raw" if item.topic in self._raw else "set retention.ms=-1 on the topic"
+            )
             raise FeedError(
-                f"{item.place}: back-dated, and {item.topic} deletes records by age: set retention.ms=-1 on the topic, "
-                "or use --timestamps now"
+                f"{item.place}: back-dated, and {item.topic} deletes records by age: {cure}, or use --timestamps now"
             )
         if deletes is None:
             log.info("retention.unknown", topic=item.topic, hint="the broker does not describe its topics")

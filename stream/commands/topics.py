@@ -5,10 +5,11 @@
   earlybird topics create --register
   earlybird topics show
 
-`create` makes missing topics and changes none; it waits 30 s for a broker, `show` 10 s. `signals` and raw topics in a
-vendor's format are created with the broker's append time. Raw topics that will receive history need retention.ms=-1
-(--keep-raw). --register also registers the released schemas in a schema registry, as TOPIC-value: Avro for signals if
-topics.signals_format says so, else JSON Schema. Raw topics of other formats than ours get none.
+`create` makes missing topics; it waits 30 s for a broker, `show` 10 s. `signals` and raw topics in a vendor's format
+are created with the broker's append time. Raw topics that will receive history need --keep-raw: it sets their
+retention.ms to -1, also where they exist. Nothing else of an existing topic is changed. --register also registers the
+released schemas in a schema registry, as TOPIC-value: Avro for signals if topics.signals_format says so, else JSON
+Schema. Raw topics of other formats than ours get none.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from earlybird.schemas.control import Heartbeat, ReplayComplete
 from earlybird.schemas.raw import RawNews, RawTweet
 from earlybird.schemas.rejection import Rejection
 from earlybird.schemas.signal import Signal
-from earlybird.stream.adapters.retention import sender_dated
+from earlybird.stream.adapters.retention import KEPT, keep_records, sender_dated
 from earlybird.stream.adapters.schema_registry import URL, TopicSchema, register
 from earlybird.stream.adapters.signal_framing import KINDS
 from earlybird.stream.adapters.topics import Seen, Topic, create_topics, look_at, stage_topics
@@ -46,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_option(parser)
     parser.add_argument("--partitions", type=int, default=12, help="of raw topics, signals and dead letters (12)")
     parser.add_argument("--replication", type=int, default=1, help="copies of each partition (1)")
-    parser.add_argument("--keep-raw", action="store_true", help="raw topics keep records for ever, back-dated ones too")
+    parser.add_argument("--keep-raw", action="store_true", help="raw topics, also existing ones, keep records for ever")
     parser.add_argument("--views", action="store_true", help="the topics of `earlybird views`, too")
     about = "register the topics' schemas in this schema registry (default: kafka.options.schema.registry.url)"
     parser.add_argument("--register", nargs="?", const="", metavar="URL", help=about)
@@ -76,19 +77,27 @@ def _create(settings: Settings, args: argparse.Namespace) -> int:
     stamped = {"message.timestamp.type": "LogAppendTime"}  # it becomes their items' ingest time
     topics = [_with(topic, stamped) if topic.name in vendors else topic for topic in topics]
     if args.keep_raw:
-        topics = [_with(topic, {"retention.ms": "-1"}) if topic.name in raw else topic for topic in topics]
+        topics = [_with(topic, KEPT) if topic.name in raw else topic for topic in topics]
     kafka = settings.kafka
     options = kafka.options | ({URL: args.register} if args.register else {})
     if args.register == "" and URL not in options:
         raise SettingsError(f"--register: a URL, or kafka.options.{URL} required")
     done = create_topics(kafka.endpoint, topics, timeout_s=_CREATED_S)
+    there = [made.topic.name for made in done if made.outcome == "exists"]
+    changed = [name for name in there if args.keep_raw and name in raw]
+    keep_records(kafka.endpoint, changed)
     ids = {} if args.register is None else register(options, _schemas(settings))
     if args.json:
-        rows = [{"name": made.topic.name, "outcome": made.outcome, "partitions": made.partitions} for made in done]
+        rows = [
+            {"name": made.topic.name, "outcome": made.outcome, "partitions": made.partitions}
+            | ({"set": KEPT} if made.topic.name in changed else {})
+            for made in done
+        ]
         print(json.dumps({"topics": rows} | ({"schemas": ids} if args.register else {})))
         return 0
     for made in done:
-        print(f"{made.outcome:<8} {made.topic.name}  {quantity(made.partitions, 'partition')}")
+        kept = "".join(f", {name}={value} set" for name, value in KEPT.items() if made.topic.name in changed)
+        print(f"{made.outcome:<8} {made.topic.name}  {quantity(made.partitions, 'partition')}{kept}")
     for subject, identifier in ids.items():
         print(f"schema   {subject}  id {identifier}")
     return 0

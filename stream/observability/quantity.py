@@ -2,5 +2,5 @@
 
 
 def quantity(number: int, noun: str) -> str:
-    """Return a number with its regular noun, in the plural unless it is 1: 1 text, 2,000 texts."""
+    """Return a number with its noun: 1 text, 2,000 texts."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

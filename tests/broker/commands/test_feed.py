@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from earlybird.stream.adapters.tail import Tail
 from earlybird.stream.adapters.topic_range import TopicHistory
 from earlybird.stream.adapters.topics import Topic, create_topics
 from earlybird.stream.timeline.merge import Window
+from project import ROOT
 
 pytestmark = pytest.mark.broker
 
@@ -80,6 +82,36 @@ def test_history_is_refused_where_it_would_be_deleted_for_its_age(
     create_topics(kafka.bootstrap_servers, [Topic(topic, 1, 1)])
     assert feed(topic, 3) == 2
     assert "set retention.ms=-1" in capsys.readouterr().err
+
+
+def test_the_cure_for_our_own_raw_topics_is_a_command_that_works(
+    feed: Callable[[str, int], int],
+    kafka: Any,
+    unique: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The topic exists already when its first history comes."""
+    topic = unique("plain")
+    monkeypatch.setenv("EARLYBIRD_TOPICS__RAW", json.dumps([{"name": topic}]))
+    create_topics(kafka.bootstrap_servers, [Topic(topic, 1, 1)])
+    assert feed(topic, 3) == 2
+    (cure,) = re.findall(r"earlybird (topics create --keep-raw), or use --timestamps now", capsys.readouterr().err)
+    assert cli.main(cure.split()) == 0 and feed(topic, 3) == 0
+
+
+def test_the_example_works_on_plain_topics(
+    kafka: Any, unique: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its items are history, and the broker would delete them by their age."""
+    topic = unique("plain")
+    create_topics(kafka.bootstrap_servers, [Topic(topic, 1, 1)])
+    monkeypatch.setenv("EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
+    monkeypatch.chdir(ROOT / "examples")
+    script = Path("foreign_feed.sh").read_text(encoding="utf-8").replace("\\\n", " ")
+    _, *words = shlex.split(script, comments=True)
+    assert cli.main([*words, "--topic", topic]) == 0
+    assert capsys.readouterr().out.startswith("published 3 texts")
 
 
 def test_a_topic_that_is_not_there_is_named(

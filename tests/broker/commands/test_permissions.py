@@ -42,6 +42,7 @@ OPERATIONS = {
     "Write": (ResourceType.TOPIC, AclOperation.WRITE),
     "Create": (ResourceType.TOPIC, AclOperation.CREATE),
     "Describe": (ResourceType.TOPIC, AclOperation.DESCRIBE),
+    "AlterConfigs": (ResourceType.TOPIC, AclOperation.ALTER_CONFIGS),
     "DescribeConfigs": (ResourceType.TOPIC, AclOperation.DESCRIBE_CONFIGS),
     "Read on group": (ResourceType.GROUP, AclOperation.READ),
     "Write on transactionalId": (ResourceType.TRANSACTIONAL_ID, AclOperation.WRITE),
@@ -189,6 +190,7 @@ def guarded(new_kafka: Callable[..., Any]) -> Iterator[Guarded]:
 def test_documented_permissions_suffice(guarded: Guarded, start_stage: Callable[..., Any], tmp_path: Path) -> None:
     """A text from feed to strategy, archive and replay, each step as a user of its own."""
     assert guarded.run("topics create", "--partitions", "1", "--keep-raw").count("created") == 5
+    assert guarded.run("topics create", "--keep-raw").count("retention.ms=-1 set") == 2
     guarded.run("topics show")
     (tmp_path / "item.jsonl").write_text(f"{json.dumps(REFUSED)}\n{json.dumps(ITEM)}\n")
     assert "published 2 texts" in guarded.run("feed", str(tmp_path / "item.jsonl"))

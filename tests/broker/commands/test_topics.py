@@ -5,10 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from earlybird.schemas import release
 from earlybird.stream import cli
 from earlybird.stream.adapters.retention import sender_dated
+from earlybird.stream.adapters.topics import Topic, create_topics
 from registry import serving
 
 pytestmark = pytest.mark.broker
@@ -41,6 +43,34 @@ def test_topics_are_created_and_shown_as_json(
     assert shown["signals_sender_dated"] is False
     dated = {name: sender_dated(kafka.bootstrap_servers, name) for name in (raw, vendor)}
     assert dated == {raw: True, vendor: False}  # where the broker's time is the items' ingest time
+
+
+def test_existing_raw_topics_are_made_to_keep_their_records(
+    kafka: Any, unique: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With --keep-raw alone, which says so; another setting of theirs and other topics stay as they are."""
+    topics = {name: unique(name) for name in ("raw", "signals", "control", "dlq")}
+    monkeypatch.setenv("EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
+    monkeypatch.setenv("EARLYBIRD_TOPICS__RAW", json.dumps([{"name": topics["raw"]}]))
+    for name in ("signals", "control", "dlq"):
+        monkeypatch.setenv(f"EARLYBIRD_TOPICS__{name.upper()}", topics[name])
+    create_topics(kafka.bootstrap_servers, [Topic(topics["raw"], 1, 1, {"max.message.bytes": "12345"})])
+
+    def configured(name: str) -> tuple[str, str]:
+        (answer,) = admin.describe_configs([ConfigResource(ResourceType.TOPIC, topics[name])]).values()
+        found = answer.result()
+        return found["retention.ms"].value, found["max.message.bytes"].value
+
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    assert cli.main(["topics", "create"]) == 0
+    before = {name: configured(name) for name in topics}
+    assert before["raw"][0] != "-1" and "set" not in capsys.readouterr().out
+    assert cli.main(["topics", "create", "--keep-raw"]) == 0
+    assert f"exists   {topics['raw']}  1 partition, retention.ms=-1 set\n" in capsys.readouterr().out
+    assert {name: configured(name) for name in topics} == before | {"raw": ("-1", "12345")}
+    assert cli.main(["topics", "create", "--keep-raw", "--json"]) == 0
+    told = {each["name"]: each.get("set") for each in json.loads(capsys.readouterr().out)["topics"]}
+    assert told == dict.fromkeys(topics.values()) | {topics["raw"]: {"retention.ms": "-1"}}
 
 
 def test_released_schemas_are_registered(
