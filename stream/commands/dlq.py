@@ -7,14 +7,16 @@
 Places are PARTITION/OFFSET of the topic of dead letters. `redrive` publishes the refused records to their raw topics
 again, with their key and headers: from the raw topic while it holds them, else from the dead letter's copy, which is
 used only if it is whole. Each record counts in its header `redriven` how often that happened (--tries), and no dead
-letter is redriven twice. Exit status 0: every dead letter chosen was redriven; 1: some were not.
+letter is redriven twice. Without a place or a filter `list` and `show` take all; `redrive` wants --all for that. Exit
+status 0: every place has its dead letter, and every one chosen was redriven; 1: some were not.
 """
 
 import argparse
 import json
+import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from earlybird.schemas.rejection import Reason
@@ -33,12 +35,17 @@ from earlybird.stream.timeline.merge import Window, parse_window
 _SILENCE_S = 60.0
 _TRIES = 3
 _LONGEST_SHOWN = 4_096
+_COLUMNS = {
+    "place": 10, "at": 27, "reason": 18, "raw": 18, "redriven": 8, "whole": 5, "item_key": 20, "detail": 0,
+}  # fmt: skip
+"""What `list` shows, and the width of each column at least."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb and what chooses dead letters."""
     parser.add_argument("verb", choices=["list", "show", "redrive"], metavar="{list,show,redrive}")
-    parser.add_argument("place", nargs="*", metavar="PARTITION/OFFSET", help="these dead letters (default: all)")
+    about = "these dead letters (default: all; of redrive: none)"
+    parser.add_argument("place", nargs="*", metavar="PARTITION/OFFSET", help=about)
     add_config_option(parser)
     reasons = [reason.value for reason in Reason]
     parser.add_argument("--reason", action="append", default=[], choices=reasons, help="with this reason; repeatable")
@@ -59,16 +66,30 @@ def run(args: argparse.Namespace) -> int:
     configure_logging("warning", settings.log.format)
     places = [_place(one) for one in args.place]
     filters = Filter([Reason(name) for name in args.reason], args.source, args.topic, places)
-    chosen_by = (args.place, args.reason, args.source, args.topic, args.start, args.end, args.all)
-    if args.verb != "list" and not any(chosen_by):
-        raise SettingsError(f"dlq {args.verb}: a place or a filter required; --all chooses every dead letter")
+    narrowed = any((args.reason, args.source, args.topic, args.start, args.end))
+    if args.verb == "redrive" and not (narrowed or places or args.all):
+        raise SettingsError("dlq redrive: a place or a filter required; --all chooses every dead letter")
     history = TopicHistory(settings.kafka.endpoint)
     letters = _letters(history, settings, filters, args)
     if args.verb == "redrive":
-        return _redrive(history, settings, list(letters), args)
+        chosen = list(letters)
+        status = _redrive(history, settings, chosen, args)
+        return max(status, _absent(places, {letter.place for letter in chosen}, narrowed=narrowed))
+    if args.verb == "list" and not args.json and sys.stdout.isatty():
+        print(_row(dict(zip(_COLUMNS, _COLUMNS, strict=True))))
+    shown: set[str] = set()
     for letter in letters:
         _print(letter, args)
-    return 0
+        shown.update({letter.place}.intersection(places))
+    return _absent(places, shown, narrowed=narrowed)
+
+
+def _absent(places: Sequence[str], found: Collection[str], *, narrowed: bool) -> int:
+    """Name the places where no dead letter was chosen; the exit status is 1 if there is one."""
+    absent = [place for place in dict.fromkeys(places) if place not in found]
+    for place in absent:
+        print(f"no dead letter at {place}{' that the filters choose' if narrowed else ''}", file=sys.stderr)
+    return 1 if absent else 0
 
 
 def _place(text: str) -> str:
@@ -167,8 +188,12 @@ def _print(letter: Letter, args: argparse.Namespace) -> None:
             print(f"{name:<12} {escaped(str(value))}")
         print()
     else:
-        told = [about[name] for name in ("place", "at", "reason", "raw", "redriven", "whole", "item_key", "detail")]
-        print("  ".join(escaped("-" if value is None else str(value)) for value in told))
+        print(_row(about))
+
+
+def _row(about: Mapping[str, Any]) -> str:
+    told = {name: "-" if about[name] is None else escaped(str(about[name])) for name in _COLUMNS}
+    return "  ".join(f"{value:<{_COLUMNS[name]}}" for name, value in told.items())
 
 
 def _about(letter: Letter, *, shown: bool) -> dict[str, Any]:

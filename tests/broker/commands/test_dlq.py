@@ -2,6 +2,9 @@
 
 import base64
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +22,7 @@ from earlybird.stream.adapters.kafka_sink import KafkaSink
 from earlybird.stream.adapters.tail import Tail
 from earlybird.stream.adapters.topics import Topic, create_topics
 from earlybird.stream.ports import Outgoing, Record
+from project import ROOT
 
 pytestmark = pytest.mark.broker
 
@@ -138,6 +142,43 @@ def test_dead_letters_are_chosen_by_time(desk: Desk, capsys: pytest.CaptureFixtu
     assert cli.main(["dlq", "redrive", "--from", "-4h", "--to", "-2h"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "redriven: 1 of 1"
     assert [record.key for record in desk.read()] == [b"wire:0", b"wire:1", b"wire:2", b"wire:1"]
+
+
+def test_a_place_without_a_dead_letter_is_named(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever was to be done with it, and the others are done."""
+    desk.publish(desk.record(0), desk.letter(0))
+    for verb in ("list", "show", "redrive"):
+        capsys.readouterr()
+        assert cli.main(["dlq", verb, "0/0", "0/170000"]) == 1
+        told = capsys.readouterr()
+        assert told.err == "no dead letter at 0/170000\n" and told.out
+    assert [record.key for record in desk.read()] == [b"wire:0", b"wire:0"]
+    assert cli.main(["dlq", "list", "0/0", "--reason", "stale"]) == 1
+    assert capsys.readouterr().err == "no dead letter at 0/0 that the filters choose\n"
+
+
+def test_show_takes_all_as_list_does(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only redriving all has to be asked for."""
+    desk.publish(desk.letter(0), desk.letter(1))
+    capsys.readouterr()
+    for verb in ("list", "show"):
+        assert cli.main(["dlq", verb, "--json"]) == 0
+        assert [json.loads(line)["place"] for line in capsys.readouterr().out.splitlines()] == ["0/0", "0/1"]
+
+
+def test_a_terminal_sees_what_the_columns_are(desk: Desk) -> None:
+    """A pipe gets the rows alone."""
+    desk.publish(desk.letter(0))
+    command = [sys.executable, "-m", "earlybird.stream.cli", "dlq", "list"]
+    piped = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, text=True).stdout
+    terminal, screen = os.openpty()
+    done = subprocess.run(command, cwd=ROOT, stdout=screen, check=False)
+    os.close(screen)
+    head, row, rest = os.read(terminal, 4096).decode().split("\r\n")
+    os.close(terminal)
+    assert done.returncode == 0 and rest == "" and piped == f"{row}\n"
+    assert head.split() == ["place", "at", "reason", "raw", "redriven", "whole", "item_key", "detail"]
+    assert head.index("reason") == row.index("language") and head.index("item_key") == row.index("wire:0")
 
 
 def test_nothing_is_redriven_by_accident(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
