@@ -1,4 +1,4 @@
-"""Kafka reader without group or commits, from the beginning or the end."""
+"""Kafka reader without group or commits, from the beginning, the end or a bound."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -12,13 +12,15 @@ from earlybird.stream.adapters.clients import ClientLog, close_consumer, open_co
 from earlybird.stream.adapters.framed_values import SignalValues
 from earlybird.stream.adapters.kafka import record_of
 from earlybird.stream.adapters.options import reader_options
+from earlybird.stream.adapters.time_index import by_time
 from earlybird.stream.config.client_options import Endpoint, KafkaEndpoint, KafkaOptions
 from earlybird.stream.errors import SourceError
 from earlybird.stream.ports import Partition, Record
+from earlybird.stream.timeline.merge import Span, Window
 
 
 class Tail:
-    """Kafka reader that follows topics from their beginning or end; not thread-safe.
+    """Kafka reader that follows topics from their beginning, end or a bound; not thread-safe.
 
     It reads the partitions that exist when it starts; order holds per partition. Records that the broker deletes
     before they are read are skipped: an observer does not need them.
@@ -29,15 +31,16 @@ class Tail:
         endpoint: Endpoint,
         topics: Sequence[str],
         *,
-        start: Literal["beginning", "end"],
+        start: Literal["beginning", "end"] | Window,
         read_committed: bool = True,
         options: KafkaOptions | None = None,
         timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> None:
         """Wait up to `timeout_s` for a broker and the topics, else raise SourceError.
 
-        The end is that of now, not of the first poll. `read_committed` False shows records of open and aborted
-        transactions. `options` are of this client alone. Raises SettingsError for options that users may not set.
+        The end is that of now, not of the first poll; of a window only the beginning counts. `read_committed` False
+        shows records of open and aborted transactions. `options` are of this client alone. Raises SettingsError for
+        options that users may not set.
         """
         endpoint = KafkaEndpoint.of(endpoint, options)
         self._log, self._values = ClientLog("tail", endpoint), SignalValues.of(endpoint)
@@ -50,14 +53,19 @@ class Tail:
             for topic in topics
             for number in partitions_of(self._consumer, self._log, topic, give_up_at - time.monotonic())
         ]
-        if start == "end":
+        if start != "beginning":
             for place in places:
-                ask = partial(self._end, place)
-                place.offset = retried(self._consumer, self._log, ask, max(0.1, give_up_at - time.monotonic()))
+                ask = partial(self._span, place)
+                span = retried(self._consumer, self._log, ask, max(0.1, give_up_at - time.monotonic()))
+                place.offset = span.end if start == "end" else self._begin(place, span, start)
         self._consumer.assign(places)
 
-    def _end(self, place: TopicPartition, timeout_s: float) -> int:
-        return int(self._consumer.get_watermark_offsets(place, timeout=timeout_s)[1])
+    def _span(self, place: TopicPartition, timeout_s: float) -> Span:
+        return Span(*self._consumer.get_watermark_offsets(place, timeout=timeout_s))
+
+    def _begin(self, place: TopicPartition, span: Span, window: Window) -> int:
+        partition = Partition(place.topic, place.partition)
+        return min(window.clip(partition, by_time(self._consumer, partition, span, window)).start, span.end)
 
     def poll(self, timeout_ms: int, limit: int = 500) -> list[Record]:
         """Return up to `limit` records, waiting at most `timeout_ms` for the first.

@@ -45,10 +45,15 @@ def symbol(written: str) -> str:
         raise argparse.ArgumentTypeError(f"{written!r} names no instrument: {error}") from None
 
 
+def add_from(parser: argparse.ArgumentParser, about: str | None = None) -> None:
+    """Add --from, as read by stream.timeline.merge.parse_window."""
+    parser._negative_number_matcher = re.compile(r"^-\d+(\.\d+)?(us|ms|s|m|h|d)?$")  # --from -2h works without =
+    parser.add_argument("--from", dest="start", action="append", default=[], metavar="BOUND", help=about)
+
+
 def add_bounds(parser: argparse.ArgumentParser) -> None:
     """Add --from and --to, as read by stream.timeline.merge.parse_window."""
-    parser._negative_number_matcher = re.compile(r"^-\d+(\.\d+)?(us|ms|s|m|h|d)?$")  # --from -2h works without =
-    parser.add_argument("--from", dest="start", action="append", default=[], metavar="BOUND")
+    add_from(parser)
     parser.add_argument("--to", dest="end", action="append", default=[], metavar="BOUND", help="excluded")
 
 

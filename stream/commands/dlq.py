@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _absent(places: Sequence[str], found: Collection[str], *, narrowed: bool) -> int:
-    """Name the places where no dead letter was chosen; the exit status is 1 if there is one."""
+    """Name the places where no dead letter was chosen; return the exit status."""
     absent = [place for place in dict.fromkeys(places) if place not in found]
     for place in absent:
         print(f"no dead letter at {place}{' that the filters choose' if narrowed else ''}", file=sys.stderr)

@@ -2,9 +2,10 @@
 
   earlybird signals
   earlybird signals --raw --symbol NRVX
-  earlybird signals --from beginning --limit 10
+  earlybird signals --from -1h --limit 10
 
-The command joins no group and commits nothing. Signals hold no headline: --raw also reads the raw topics and joins each
+--from is `beginning`, `end`, or a bound as in `earlybird replay`: an instant by the broker's time, or offsets. The
+command joins no group and commits nothing. Signals hold no headline: --raw also reads the raw topics and joins each
 text to its signal (add --from beginning for texts that are already there).
 """
 
@@ -13,6 +14,7 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from typing import Literal
 
 from rich.console import Console
 
@@ -22,7 +24,7 @@ from earlybird.schemas.rejection import Rejection
 from earlybird.schemas.signal import Signal
 from earlybird.stream.adapters.framed_values import framed_topics
 from earlybird.stream.adapters.tail import Tail
-from earlybird.stream.commands.arguments import seconds, symbol
+from earlybird.stream.commands.arguments import add_from, seconds, symbol
 from earlybird.stream.config.client_options import KafkaOptions
 from earlybird.stream.config.settings import Settings, add_config_option, load
 from earlybird.stream.feeds.reader import Reader
@@ -32,6 +34,7 @@ from earlybird.stream.observability.escape import escaped, json_line, plain
 from earlybird.stream.observability.logging import configure_logging
 from earlybird.stream.parsing.records import Element, Limits, Readable, Refusal, Skip, text_of
 from earlybird.stream.ports import Position, Record
+from earlybird.stream.timeline.merge import Window, parse_window
 
 _HEADLINES_KEPT = 100_000
 _JOIN_S = 1.0
@@ -40,7 +43,7 @@ _JOIN_S = 1.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options: what to show, from where, in which form."""
     add_config_option(parser)
-    parser.add_argument("--from", dest="start", choices=["beginning", "end"], default="end", help="default: end")
+    add_from(parser, "beginning, end (default), -1h, 2024-05-01T13:00Z, offset=N or TOPIC/PARTITION=N")
     parser.add_argument("--raw", action="store_true", help="read the raw topics too, for the headlines")
     parser.add_argument("--json", action="store_true", help="print the records' values as they are, one a line")
     about = "only signals about SYM, in any spelling; repeatable"
@@ -56,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     names = [settings.topics.signals, settings.topics.dlq]
     raw = [topic.name for topic in settings.topics.raw] if args.raw else []
     kafka = settings.kafka
-    tail = Tail(kafka.endpoint, [*names, *raw], start=args.start)
+    tail = Tail(kafka.endpoint, [*names, *raw], start=_start(args.start))
     console = Console(highlight=False)
     width = console.width if console.is_terminal else 200
     if console.is_terminal and not args.json:
@@ -71,6 +74,16 @@ def run(args: argparse.Namespace) -> int:
     finally:
         tail.close()
     return 0
+
+
+def _start(bounds: list[str]) -> Literal["beginning", "end"] | Window:
+    """Return where to begin. Raises SettingsError, InvalidTime."""
+    match bounds:
+        case [] | ["end"]:
+            return "end"
+        case ["beginning"]:
+            return "beginning"
+    return parse_window(bounds, (), time.time_ns() // 1000)
 
 
 def _shown(tail: Tail, settings: Settings, args: argparse.Namespace) -> Iterator[tuple[bytes, Row]]:

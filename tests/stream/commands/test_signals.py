@@ -1,6 +1,7 @@
 """`earlybird signals`: outcomes as lines or as they are, all or those about a symbol, joined with their headlines."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -11,6 +12,7 @@ from earlybird.stream import cli
 from earlybird.stream.adapters.embedded import EmbeddedBroker
 from earlybird.testing import invented
 
+NOW_S = int(time.time())
 T0 = 1_700_000_000_000_000
 SIGNALS = [invented(str(number), T0, score, symbols=[name], offset=number) for number, (score, name) in enumerate(
     [(0.9, "NRVX"), (-0.8, "QVST"), (0.7, "NRVX")]
@@ -27,8 +29,8 @@ def address() -> Iterator[str]:
             "item_key": "wire:0", "published_us": T0, "ingested_us": T0, "headline": "Norvex lifts outlook",
         }  # fmt: skip
         producer.produce(SIGNALS[0].raw.topic, json.dumps(raw).encode(), partition=SIGNALS[0].raw.partition)
-        for value in [*map(encode, SIGNALS), b"no signal"]:
-            producer.produce("signals", value)
+        for age_h, value in enumerate([*map(encode, SIGNALS), b"no signal"]):
+            producer.produce("signals", value, timestamp=(NOW_S - (3 - age_h) * 3_600) * 1_000)
         producer.flush()
         yield broker.bootstrap_servers
 
@@ -40,8 +42,8 @@ def shown(
     """shown(*options): the lines on stdout, and stderr."""
     monkeypatch.setenv("EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS", address)
 
-    def run(*options: str) -> tuple[list[str], str]:
-        assert cli.main(["signals", "--from", "beginning", *options]) == 0
+    def run(*options: str, start: str = "beginning") -> tuple[list[str], str]:
+        assert cli.main(["signals", "--from", start, *options]) == 0
         told = capsys.readouterr()
         return told.out.splitlines(), told.err
 
@@ -60,6 +62,23 @@ def test_only_those_about_a_symbol_in_any_spelling(shown: Callable[..., tuple[li
     """The limit counts what is shown."""
     lines, _ = shown("--symbol", "$nrvx", "--limit", "2")
     assert [line.split()[-1] for line in lines] == [SIGNALS[0].item_key, SIGNALS[2].item_key]
+
+
+@pytest.mark.parametrize(
+    ("start", "from_number"),
+    [("-2.5h", 1), ("-90m", 2), (str(NOW_S - 5_000), 2), ("offset=1", 1), ("signals/0=2", 2), ("offset=99", 3)],
+)
+def test_it_begins_at_a_bound(shown: Callable[..., tuple[list[str], str]], start: str, from_number: int) -> None:
+    """As `dlq`, `audit` and `replay` take it: a time of the broker, or offsets; past the end nothing is old enough."""
+    lines, _ = shown("--idle", "1", start=start)
+    assert [line.split()[-1] for line in lines] == [signal.item_key for signal in SIGNALS[from_number:]]
+
+
+def test_a_start_that_is_none_is_named(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before anything is read."""
+    for start in (["begin"], ["beginning", "end"]):
+        assert cli.main(["signals", *(word for bound in start for word in ("--from", bound))]) == 2
+        assert "--from" in capsys.readouterr().err
 
 
 def test_json_is_the_records_as_they_are(shown: Callable[..., tuple[list[str], str]]) -> None:
