@@ -37,7 +37,10 @@ PERMISSIONS: dict[str, tuple[dict[str, tuple[str, ...]], str]] = {
     ),
     "say": ({"Write": ("news.raw",), "Read": ("signals", "raw.dlq")}, "with `--tweet` Write on tweets.raw"),
     "signals": ({"Read": ("signals", "raw.dlq")}, "with `--raw` Read on the raw topics, too"),
-    "audit": ({"Read": RECORDS}, ""),
+    "audit": (
+        {"Read": RECORDS, "Describe on group": ("earlybird",)},
+        "Describe on group: else a backlog counts as missing",
+    ),
     "dlq list": ({"Read": ("raw.dlq",)}, ""),
     "dlq redrive": ({"Read": ("raw.dlq", *RAW), "Write": RAW}, ""),
     "archive": ({"Read": RECORDS}, ""),

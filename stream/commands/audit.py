@@ -3,24 +3,29 @@
   earlybird audit
   earlybird audit --from -2h --topic news.raw --json
 
-The command reads the raw topics and every outcome, and matches them by raw position. Exit status 0: every record has
-its outcome, and outcomes published twice are equal. 1: not so. Records are read as the settings tell the stage to read
+The command reads the raw topics and every outcome, and matches them by raw position. Records without an outcome that
+the group has not committed are `waiting`: the stage has still to read or to finish them. All others are `missing`.
+Where the group's offsets cannot be read, `waiting` is unknown, and a backlog counts as missing. Exit status 0: nothing
+is missing, and outcomes published twice are equal. 1: not so. Records are read as the settings tell the stage to read
 them (limits.max_record_bytes). --from and --to bound the raw records by the broker's time or by offsets, as in
 `earlybird replay`; their outcomes are looked up to the present.
 """
 
 import argparse
 import json
+import sys
 import time
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from earlybird.stream.commands.arguments import add_bounds
 from earlybird.stream.config import settings as settings_module
-from earlybird.stream.errors import SettingsError
+from earlybird.stream.errors import SettingsError, SourceError
+from earlybird.stream.observability.escape import escaped
 from earlybird.stream.observability.logging import configure_logging
+from earlybird.stream.ports import Partition
 
 _NAMED = 10
-_NAMES = {"missing": "no outcome", "strays": "no such record", "disagreeing": "said twice, differently"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,14 +56,35 @@ def run(args: argparse.Namespace) -> int:
     for partition in history.read(raw, window):
         for stamped in partition:
             account.add_raw(stamped.record)
+    committed = _committed(settings, raw)  # before the outcomes' ends are asked for: what it names is among them
     # An outcome is never older than its record, apart from clock skew.
     outcomes = history.spans([settings.topics.signals, settings.topics.dlq], Window(window.start_us))
     for partition in history.read(outcomes, Window()):
         for stamped in partition:
             signal = stamped.record.topic == settings.topics.signals
             (account.add_signal if signal else account.add_rejection)(stamped.record)
+    if committed is not None:
+        account.note_committed(committed)
     _show(report(account), as_json=args.json)
     return 0 if account.balanced else 1
+
+
+def _committed(
+    settings: settings_module.Settings, partitions: Collection[Partition]
+) -> Mapping[Partition, tuple[int, Collection[int]]] | None:
+    """Return per partition the offset to read next and those finished above; None where this is unknown."""
+    from earlybird.stream.adapters.group_commits import group_commits
+    from earlybird.stream.stage.commit_map import finished_above
+
+    try:
+        commits = group_commits(settings.kafka.endpoint, settings.group, partitions)
+    except SourceError as error:
+        print(escaped(f"waiting: unknown, a backlog counts as missing; {error}"), file=sys.stderr)
+        return None
+    return {
+        partition: (0, ()) if commit is None else (commit.offset, finished_above(commit))
+        for partition, commit in commits.items()
+    }
 
 
 def _show(found: dict[str, Any], *, as_json: bool) -> None:

@@ -23,8 +23,8 @@ from earlybird.stream.timeline.merge import Span
 MOST_NAMED = 1_000
 """Limit on the positions kept for the report; all are counted."""
 
-# _TIMED: a deadline or shedding affected an outcome. _SKIPPED: there is none to come.
-_SIGNALLED, _REJECTED, _TIMED, _SKIPPED = 1, 2, 4, 8
+# _TIMED: a deadline or shedding affected an outcome. _SKIPPED: there is none to come. _WAITING: it is to come.
+_SIGNALLED, _REJECTED, _TIMED, _SKIPPED, _WAITING = 1, 2, 4, 8, 16
 _UNANSWERED = re.compile(rb"\x00+")
 
 
@@ -73,9 +73,9 @@ class Elements:
 class Account:
     """Audit of outcomes against raw records.
 
-    Add all raw records of `spans`, then all outcomes, then read the results. An outcome of a record after its span is
-    ignored, since the record is newer than the audit; so is one of a record before it, if the start of the span was
-    chosen.
+    Add all raw records of `spans`, then all outcomes, then what is committed, and read the results. An outcome of a
+    record after its span is ignored, since the record is newer than the audit; so is one of a record before it, if the
+    start of the span was chosen.
     """
 
     def __init__(
@@ -95,6 +95,7 @@ class Account:
         self.rejections: Counter[str] = Counter()  # by reason, of the first dead letter per element
         self.exit_layers: Counter[int] = Counter()  # of computed texts
         self.cache_hits = self.outcomes = self.unreadable = self.strays = 0
+        self.waiting: int | None = None  # elements without an outcome whose records are not committed; None: unknown
         self.stray_positions: list[Position] = []
         self.first_us: int | None = None  # append times of the first and the last outcome
         self.last_us: int | None = None
@@ -152,6 +153,22 @@ class Account:
             elements.states[number] |= _REJECTED
             self.rejections[rejection.reason.value] += 1
 
+    def note_committed(self, committed: Mapping[Partition, tuple[int, Collection[int]]]) -> None:
+        """Count the elements that the stage has still to read or to finish as waiting, not as missing.
+
+        `committed`: per partition the offset to read next, and the offsets above it that are finished. It must be
+        older than the last outcome that was added: what is committed has its outcome among them.
+        """
+        self.waiting = 0
+        for partition, (next_offset, finished) in committed.items():
+            elements = self._elements[partition]
+            for first, last in list(elements.unanswered()):
+                for number in range(first, last + 1):
+                    offset, _ = elements.place(number)
+                    if offset >= next_offset and offset not in finished:
+                        elements.states[number] = _WAITING
+                        self.waiting += 1
+
     @property
     def elements(self) -> int:
         """Number of elements of raw records."""
@@ -164,7 +181,7 @@ class Account:
 
     @property
     def missing(self) -> int:
-        """Number of elements without an outcome."""
+        """Number of elements without an outcome, except those that are known to wait."""
         return sum(elements.states.count(0) for elements in self._elements.values())
 
     @property
@@ -175,7 +192,7 @@ class Account:
         """
         both = (_SIGNALLED | _REJECTED, _SIGNALLED | _REJECTED | _TIMED)
         states = [elements.states for elements in self._elements.values()]
-        answered = sum(len(each) - each.count(0) - each.count(_SKIPPED) for each in states)
+        answered = sum(len(each) - sum(map(each.count, (0, _SKIPPED, _WAITING))) for each in states)
         return self.outcomes - answered - sum(sum(map(each.count, both)) for each in states)
 
     @property
@@ -197,7 +214,7 @@ class Account:
 
     @property
     def balanced(self) -> bool:
-        """Whether every element has its outcome and repeated outcomes are equal."""
+        """Whether every element has its outcome or waits for it, and repeated outcomes are equal."""
         return not self.missing and not self.disagreeing and not self.unreadable
 
     def missing_stretches(self) -> Iterator[str]:
@@ -245,6 +262,7 @@ def report(account: Account) -> dict[str, object]:
         "cache_hits": account.cache_hits,
         "exit_layers": dict(sorted(account.exit_layers.items())),
         "repeated": account.repeated,
+        "waiting": account.waiting,
         "missing": account.missing,
         "missing_at": list(islice(stretches, MOST_NAMED)),
         "strays": account.strays,

@@ -60,6 +60,11 @@ def environment(
     return {f"EARLYBIRD_{name}": value for name, value in (tree | dict(setting.options)).items()} | chaos
 
 
+def complete(audit: Mapping[str, Any]) -> bool:
+    """Whether nothing is missing, and nothing waits either."""
+    return bool(audit["balanced"] and audit["waiting"] == 0)
+
+
 def audited(settings: Mapping[str, str]) -> dict[str, Any]:
     """What `earlybird audit` says."""
     command = [sys.executable, "-m", "earlybird.stream.cli", "audit", "--json"]

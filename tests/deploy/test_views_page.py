@@ -5,6 +5,7 @@ With EARLYBIRD_PICTURES naming a folder, what the browser shows is kept there as
 
 import asyncio
 import base64
+import json
 import os
 import shutil
 import subprocess
@@ -102,11 +103,11 @@ def test_a_browser_shows_the_board_and_says_when_it_is_old(
     kafka = new_kafka()
     where = {"EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers}
 
-    def succeeds(*words: str) -> bool:
+    def said(*words: str) -> subprocess.CompletedProcess[bytes]:
         command = [sys.executable, "-m", "earlybird.stream.cli", *words]
-        return subprocess.run(command, env=os.environ | where, capture_output=True, check=False).returncode == 0
+        return subprocess.run(command, env=os.environ | where, capture_output=True, check=True)
 
-    assert succeeds("topics", "create", "--views", "--partitions", "1")
+    said("topics", "create", "--views", "--partitions", "1")
     stage = start_stage(kafka.bootstrap_servers)
     views = start_stage(kafka.bootstrap_servers, ("-m", "earlybird.stream.cli", "views"))
     sink = KafkaSink(kafka.bootstrap_servers)
@@ -115,7 +116,7 @@ def test_a_browser_shows_the_board_and_says_when_it_is_old(
     while sink.unacknowledged():
         sink.receipts(50)
     sink.close()
-    until(lambda: succeeds("audit"), "an outcome of every record")
+    until(lambda: json.loads(said("audit", "--json").stdout)["waiting"] == 0, "an outcome of every record")
     windows = Desk(kafka.bootstrap_servers, str, start_stage).oracle()
     expected = {symbol: windows.summary(symbol, "15m").n for symbol in windows.symbols()}
     url = views.wait_for("views.started", PATIENCE_S)["url"]

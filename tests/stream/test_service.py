@@ -68,19 +68,20 @@ def test_sigterm_drains_commits_and_exits_0(ground: Any, start_stage: StartStage
 def test_the_account_is_a_command(
     ground: Any, start_stage: StartStage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`earlybird audit`, in eight bits for once: what came, what became of it, how fast; 1 while something is open."""
+    """`earlybird audit`, in eight bits for once: what came, what became of it, how fast, and what waits."""
     monkeypatch.setenv("EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS", ground.bootstrap_servers)
     ground.publish(30, garbage=True)
-    assert cli.main(["audit", "--json"]) == 1
-    assert json.loads(capsys.readouterr().out.splitlines()[0])["missing"] == 31
+    assert cli.main(["audit", "--json"]) == 0
+    before = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert (before["waiting"], before["missing"], before["balanced"]) == (31, 0, True)
     stage = start_stage(ground.bootstrap_servers, ENGINE__DTYPE="int8")
     ground.audit(31)
     assert stage.end() == 0
     assert stage.events("service.stopped")[0]["cpu_ms_per_text"] > 0
     assert cli.main(["audit", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert {name: report[name] for name in ("records", "signals", "missing", "repeated", "balanced")} == {
-        "records": 31, "signals": 30, "missing": 0, "repeated": 0, "balanced": True
+    assert {name: report[name] for name in ("records", "signals", "waiting", "missing", "repeated", "balanced")} == {
+        "records": 31, "signals": 30, "waiting": 0, "missing": 0, "repeated": 0, "balanced": True
     }  # fmt: skip
     assert report["span_s"] > 0
     assert report["outcomes_per_s"] == pytest.approx(31 / report["span_s"], abs=0.1)

@@ -44,6 +44,7 @@ OPERATIONS = {
     "Describe": (ResourceType.TOPIC, AclOperation.DESCRIBE),
     "AlterConfigs": (ResourceType.TOPIC, AclOperation.ALTER_CONFIGS),
     "DescribeConfigs": (ResourceType.TOPIC, AclOperation.DESCRIBE_CONFIGS),
+    "Describe on group": (ResourceType.GROUP, AclOperation.DESCRIBE),
     "Read on group": (ResourceType.GROUP, AclOperation.READ),
     "Write on transactionalId": (ResourceType.TRANSACTIONAL_ID, AclOperation.WRITE),
 }
@@ -215,7 +216,10 @@ def test_documented_permissions_suffice(guarded: Guarded, start_stage: Callable[
     assert views.end() == 0
     assert "AUTHORIZATION" not in views.log.read_text().upper()
     assert guarded.run("signals", "--from", "beginning", "--limit", "1")
-    assert guarded.run("audit")
+    assert not json.loads(guarded.run("audit", "--json"))["waiting"]
+    (describe,) = (rule for rule in acls(user("audit"), PERMISSIONS["audit"][0]) if rule.restype is ResourceType.GROUP)
+    with guarded.without(describe):
+        assert json.loads(guarded.run("audit", "--json"))["waiting"] is None
     guarded.run("archive", "--once", str(tmp_path / "archive"))
     guarded.run("replay recorded", "--output", str(tmp_path / "again"))
     guarded.run("replay recompute", "--compare", "--output", str(tmp_path / "anew"))

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,12 +13,14 @@ from earlybird.schemas.rejection import Reason, Rejection
 from earlybird.schemas.signal import Model, RawPosition, Signal, SignalAction, Times
 from earlybird.stream import cli
 from earlybird.stream.adapters.kafka_sink import KafkaSink
+from earlybird.stream.adapters.topic_range import TopicHistory
 from earlybird.stream.feeds import registry
 from earlybird.stream.feeds.reader import Reader
 from earlybird.stream.monitor.account import Account, Elements, report
 from earlybird.stream.parsing.records import Limits
 from earlybird.stream.ports import Outgoing, Partition, Position, Record
-from earlybird.stream.timeline.merge import Span
+from earlybird.stream.stage.commit_map import encode as encode_map
+from earlybird.stream.timeline.merge import Span, Window
 from whole_audit import Audit
 
 T0 = 1_770_000_000_000_000
@@ -123,6 +126,56 @@ def test_repeats_that_agree_are_counted_and_those_that_differ_are_named() -> Non
     assert report(found)["disagreeing_at"] == ["news.raw/0/1/0"]
 
 
+def test_what_is_not_committed_waits_and_what_is_committed_is_missing() -> None:
+    """The offset to read next, and the finished ones above it; an outcome is what it is, committed or not."""
+    found = account([1, 1, 2, 1, 1])
+    for offset, index in ((0, 0), (2, 1), (4, 0)):
+        found.add_rejection(rejected(offset, index))
+    assert (found.missing, found.waiting) == (3, None)
+    found.note_committed({RAW: (2, {3})})
+    assert (found.missing, found.waiting, found.repeated, found.balanced) == (2, 1, 0, False)
+    assert report(found)["missing_at"] == ["news.raw/0/1/0", "news.raw/0/3/0"]
+    fresh = account([1, 2])
+    fresh.note_committed({RAW: (0, ())})
+    assert (report(fresh)["missing"], report(fresh)["waiting"], fresh.balanced) == (0, 3, True)
+
+
+def test_the_groups_commit_and_its_map_say_what_waits(
+    ground: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of five records without an outcome the first and, by the map, the third are committed. Another group: none."""
+    monkeypatch.setenv("EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS", ground.bootstrap_servers)
+    sink = KafkaSink(ground.bootstrap_servers)
+    for offset in range(5):
+        sink.send(Outgoing("news.raw", b"k", b"{}"), offset)
+    while sink.unacknowledged():
+        sink.receipts(50)
+    (number,) = (place.number for place, span in spans(ground).items() if span.end)
+    commit(ground, number, 1, encode_map(1, [2]) or "")
+
+    def audit() -> tuple[int, dict[str, Any]]:
+        status = cli.main(["audit", "--json"])
+        return status, json.loads(capsys.readouterr().out)
+
+    status, told = audit()
+    assert (status, told["missing"], told["waiting"], told["balanced"]) == (1, 2, 3, False)
+    assert told["missing_at"] == [f"news.raw/{number}/0/0", f"news.raw/{number}/2/0"]
+    monkeypatch.setenv("EARLYBIRD_GROUP", "other")
+    status, told = audit()
+    assert (status, told["missing"], told["waiting"], told["balanced"]) == (0, 0, 5, True)
+
+
+def spans(ground: Any) -> dict[Partition, Span]:
+    return TopicHistory(ground.bootstrap_servers).spans(["news.raw"], Window())
+
+
+def commit(ground: Any, number: int, offset: int, metadata: str = "") -> None:
+    """What a worker of the default group commits."""
+    client = Consumer({"bootstrap.servers": ground.bootstrap_servers, "group.id": "earlybird"})
+    client.commit(offsets=[TopicPartition("news.raw", number, offset, metadata)], asynchronous=False)
+    client.close()
+
+
 def test_elements_that_concern_no_item_need_no_outcome() -> None:
     """They are counted, keep their places, and are no repeats of what was answered."""
     read = Reader(Limits(), {"news.raw": registry.parser("alpaca")})
@@ -148,6 +201,8 @@ def test_records_are_read_as_the_stage_reads_them(
     sink.send(Outgoing("news.raw", b"k", b"{}", timestamp_us=T0 + 60_000_000), 1)
     while sink.unacknowledged():
         sink.receipts(50)
+    for place, span in spans(ground).items():
+        commit(ground, place.number, span.end)
 
     def audit(*words: str) -> tuple[int, dict[str, Any]]:
         status = cli.main(["audit", "--json", *words])
