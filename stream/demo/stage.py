@@ -1,7 +1,8 @@
 """Demo environment: an embedded broker, an embedded Redis and one worker process."""
 
-import contextlib
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -130,9 +131,11 @@ class DemoStage:
 
     def _kill(self) -> None:
         worker, self._worker = self._worker, None
-        if worker is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                worker.communicate(timeout=_STOP_S)
+        if worker is None:
+            return
+        if worker.poll() is None:
+            os.killpg(worker.pid, signal.SIGKILL)  # loading libraries it hears no SIGTERM; its broker ends as well
+        worker.communicate()
 
     def _last_words(self) -> str:
         assert self._log is not None

@@ -178,6 +178,19 @@ def test_an_end_in_the_middle_leaves_the_terminal_as_it_was(
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.parametrize("part", ["an embedded Kafka", "an embedded Redis", "a worker"])
+def test_an_interrupt_while_a_part_starts_is_quiet(opened: Callable[..., Terminal], folder: Path, part: str) -> None:
+    """No traceback, of this process or of a server's; nothing left behind."""
+    terminal = opened("demo")
+    terminal.until(f"starting {part}")
+    terminal.type("\x03")
+    assert terminal.end() == 130
+    assert not re.search("Traceback|Error", terminal.shown), terminal.shown
+    assert termios.tcgetattr(terminal.theirs) == terminal.before
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.timeout(400)
 def test_once_on_a_terminal_ends_by_itself_after_its_summary(opened: Callable[..., Terminal]) -> None:
     """What `make demo` runs: slowed down and saying so, the comparison at the end, nothing to type."""
     terminal = opened("demo", "--once", "--seconds", "2", columns=80, rows=24)
