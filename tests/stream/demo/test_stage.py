@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from earlybird.stream.demo import stage
 from earlybird.stream.demo.stage import DemoStage
 from earlybird.stream.errors import StreamError
 
@@ -20,7 +19,7 @@ def test_a_stage_that_is_not_awaited_ends_at_once(monkeypatch: pytest.MonkeyPatc
             super().__init__(*args, **options)
             started.append(self)
 
-    monkeypatch.setattr(stage.subprocess, "Popen", Noted)
+    monkeypatch.setattr(subprocess, "Popen", Noted)
     with pytest.raises(StreamError, match="the worker was not ready within 0 s"), DemoStage(0.0):
         pytest.fail("it cannot be ready")
     *_, worker = started
