@@ -2,12 +2,37 @@
 
 import signal
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from earlybird.stream import cli
 from earlybird.stream.demo.stage import DemoStage
 from earlybird.stream.errors import StreamError
+from project import ROOT
+
+
+def test_what_the_worker_lacks_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A wrong model, or no torch: not the traceback of a process that nobody has started."""
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(name='torch')\n", encoding="utf-8")
+    with monkeypatch.context() as patched:
+        patched.setenv("EARLYBIRD_MODEL", "/nope")
+        assert cli.main(["demo", "--once"]) == 2
+    assert capsys.readouterr().err.startswith("earlybird: model: a folder required, was /nope")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
+    assert cli.main(["demo", "--once"]) == 2
+    assert capsys.readouterr().err.startswith("earlybird: the engine needs torch: install the extra")
+
+
+def test_a_picture_that_cannot_be_written_is_refused_before_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is started for it."""
+    assert cli.main(["demo", "--once", "--svg", "/nonexistent/x.svg"]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err == "earlybird: --svg /nonexistent/x.svg: cannot be written, No such file or directory\n"
 
 
 def test_a_stage_that_is_not_awaited_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
