@@ -21,7 +21,7 @@ def test_what_the_worker_lacks_is_one_sentence(
     with monkeypatch.context() as patched:
         patched.setenv("EARLYBIRD_MODEL", "/nope")
         assert cli.main(["demo", "--once"]) == 2
-    assert capsys.readouterr().err.startswith("earlybird: model: a folder required, was /nope")
+    assert capsys.readouterr().err.startswith("earlybird: model: a folder required, was /nope (EARLYBIRD_MODEL)\n")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
     assert cli.main(["demo", "--once"]) == 2
     assert capsys.readouterr().err.startswith("earlybird: the engine needs torch: install the extra")
