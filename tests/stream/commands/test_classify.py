@@ -204,6 +204,23 @@ def test_who_types_texts_is_told_how_to_end() -> None:
     assert "type texts, one a line; Ctrl-D ends" in shown and "▲ positive" in shown
 
 
+@pytest.mark.parametrize(
+    "encoding",
+    [{"PYTHONIOENCODING": "latin-1"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}],
+    ids=["latin-1", "ascii"],
+)
+def test_a_terminal_without_our_signs_gets_their_numbers(
+    monkeypatch: pytest.MonkeyPatch, encoding: dict[str, str]
+) -> None:
+    """Not a traceback: the answer is what counts."""
+    for name, value in encoding.items():
+        monkeypatch.setenv(name, value)
+    status, shown = on_a_terminal("Acme rises \U0001f680")
+    assert status == 0
+    shown = re.sub(r"\x1b\[[\d;]*m", "", shown)
+    assert re.match(r"\\u25b2 positive +\d+%  layer \d of 3  Acme rises \\U0001f680", shown)
+
+
 def test_the_first_page_shows_what_a_terminal_and_a_pipe_get(capsys: pytest.CaptureFixture[str]) -> None:
     """docs/first-signal.md, on any CPU: the same to three digits."""
     page = (ROOT / "docs" / "first-signal.md").read_text(encoding="utf-8")
