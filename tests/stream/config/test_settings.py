@@ -371,7 +371,7 @@ def test_what_a_missing_gpu_leaves_unused_is_said_once(monkeypatch: pytest.Monke
         ("KAFKA__OPTIONS__LINGER_MS", "long", r"linger\.ms"),
         ("KAFKA__OPTIONS__REQUEST_REQUIRED_ACKS", "1", r"request\.required\.acks: an outcome counts"),
         ("POLICY", "foo", r"exit policy: .*was 'foo' \(EARLYBIRD_POLICY\)"),
-        ("POLICY", "cwb:delta=0.3,widnow=2", r"no parameter 'widnow'; did you mean window\? \(EARLYBIRD_POLICY\)"),
+        ("POLICY", "cwb:delta=0.3,windw=2", r"no parameter 'windw'; did you mean window\? \(EARLYBIRD_POLICY\)"),
         ("POLICY", "fixed:99", "exit policy 'fixed:99': the model has"),
         ("MODEL", "/nope", r"model: a folder required, was /nope \(EARLYBIRD_MODEL\)"),
         ("HTTP__HOST", "203.0.113.7", "http: cannot listen on 203.0.113.7"),
