@@ -1,6 +1,7 @@
 """Long positive, short negative mean sentiment: python examples/strategy.py localhost:9092"""
 
 import sys
+from contextlib import suppress
 
 from earlybird import Latest, Received, Signals
 
@@ -22,5 +23,6 @@ def act(signal: Received) -> None:
 
 
 if __name__ == "__main__":
-    with Signals.live(sys.argv[1], start="beginning", min_confidence=0.6) as signals:
+    broker = sys.argv[1] if len(sys.argv) > 1 else "localhost:9092"
+    with suppress(KeyboardInterrupt), Signals.live(broker, start="beginning", min_confidence=0.6) as signals:
         signals.on(act).on_health(print).run()

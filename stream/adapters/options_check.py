@@ -30,6 +30,8 @@ def kafka_faults(
 ) -> list[str]:
     """Return every option that cannot work, with the client's reason."""
     free = {name: value for name, value in overrides.items() if name not in OWNED}
+    if credentials.PASSWORD_FILE in free:
+        free.setdefault("sasl.password", "unread")  # a file that cannot be read is a fault of its own, and reported
     try:
         free = credentials.resolved(free)
     except SettingsError as error:

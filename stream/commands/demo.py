@@ -41,6 +41,7 @@ from earlybird.stream.demo.items import demo_feed, rebased
 from earlybird.stream.demo.playback import RAW_TOPICS, Playback
 from earlybird.stream.demo.show import Show
 from earlybird.stream.demo.stage import DemoStage
+from earlybird.stream.errors import SettingsError
 from earlybird.stream.monitor.display import View, moving, picture
 from earlybird.stream.monitor.keyboard import Keyboard
 from earlybird.stream.monitor.starting import Starting
@@ -68,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
     """Run the demo; the exit status is 1 if a record had a wrong outcome."""
     configure_logging("error", "console")
     settings = load()  # reports a wrong setting here rather than in the worker's log
+    if args.svg:
+        _writable(args.svg)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # an ASCII log shows ? where it has no sign
     console = Console(stderr=args.json, highlight=False)
@@ -172,6 +175,14 @@ def _next_steps(console: Console) -> None:
         'your own brokers: README.md, "Ten lines to a first deployment".',
         soft_wrap=True,
     )
+
+
+def _writable(path: Path) -> None:
+    """Raise SettingsError if the picture could not be written at the end."""
+    try:
+        path.open("a").close()
+    except OSError as error:
+        raise SettingsError(f"--svg {path}: cannot be written, {error.strerror}") from None
 
 
 def _write_picture(path: Path, still: View) -> None:

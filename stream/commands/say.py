@@ -26,7 +26,7 @@ from earlybird.stream.commands.arguments import seconds, symbol
 from earlybird.stream.config.client_options import KafkaEndpoint
 from earlybird.stream.config.settings import Settings, add_config_option, load
 from earlybird.stream.demo.address import running_demo
-from earlybird.stream.errors import FeedError, SourceError, StreamError
+from earlybird.stream.errors import FeedError, SourceError
 from earlybird.stream.monitor.answer import outcome_line
 from earlybird.stream.observability.escape import json_line
 from earlybird.stream.observability.logging import configure_logging
@@ -46,28 +46,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tweet", action="store_true", help="send a tweet, not a news item")
     parser.add_argument("--topic", help="raw topic (default: news.raw, or tweets.raw with --tweet)")
     parser.add_argument(
-        "--timeout", type=seconds, default=_TIMEOUT_S, metavar="SECONDS", help="wait so long for a broker and a signal"
+        "--timeout",
+        type=seconds,
+        default=_TIMEOUT_S,
+        metavar="SECONDS",
+        help=f"wait so long for a broker and a signal (default {_TIMEOUT_S:g})",
     )
     parser.add_argument("--json", action="store_true", help="print the signal's value as it is")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Send the text and show its outcome; raises StreamError when none comes."""
+    """Send the text and show its outcome; raises SourceError when none comes."""
     text = " ".join(args.text).strip()
     if not text:
         raise FeedError("text: at least one character besides blanks required")
     settings = load(args.config)
     configure_logging("error", settings.log.format)
-    endpoint, named = _where(settings)
+    endpoint, hint = _where(settings)
     topic = args.topic or ("tweets.raw" if args.tweet else "news.raw")
     outgoing = one_text(text, topic, SOURCE, args.symbol, tweet=args.tweet)
     try:
         outcome, value, took_s = _answer(outgoing, endpoint, settings, args.timeout)
     except SourceError as error:
-        if named:
-            raise
-        hint = "no `earlybird demo` runs here, and kafka.bootstrap_servers names no other broker"
-        raise SourceError(f"{error}; {hint}") from None
+        raise SourceError(f"{error}{hint}") from None
     if args.json:
         print(json_line(value.decode("utf-8", "replace")))
     else:
@@ -77,15 +78,17 @@ def run(args: argparse.Namespace) -> int:
     return 1 if isinstance(outcome, Rejection) else 0
 
 
-def _where(settings: Settings) -> tuple[KafkaEndpoint, bool]:
-    """Return the brokers of settings or running demo, and whether any are named."""
-    if "bootstrap_servers" in settings.kafka.model_fields_set:
-        return settings.kafka.endpoint, True
+def _where(settings: Settings) -> tuple[KafkaEndpoint, str]:
+    """Return the brokers of settings or running demo, and a hint if nothing answers."""
     demo = running_demo()
+    if "bootstrap_servers" in settings.kafka.model_fields_set:
+        elsewhere = demo not in (None, settings.kafka.bootstrap_servers)
+        return settings.kafka.endpoint, f"; kafka.bootstrap_servers is set: your demo is at {demo}" * elsewhere
     if demo is None:
-        return settings.kafka.endpoint, False
+        hint = "; no `earlybird demo` runs here, and kafka.bootstrap_servers names no other broker"
+        return settings.kafka.endpoint, hint
     print(f"to the running demo at {demo}", file=sys.stderr)
-    return KafkaEndpoint(demo, CLIENT_OPTIONS), True
+    return KafkaEndpoint(demo, CLIENT_OPTIONS), ""
 
 
 def _answer(
@@ -109,11 +112,11 @@ def _answer(
                     return outcome, record.value or b"", time.monotonic() - began_s
     place = f"{endpoint.bootstrap_servers} after {took_s:.0f} s"
     if not sent:
-        raise StreamError(f"{outgoing.topic}: the text was not acknowledged by {place}; is the topic there?")
-    raise StreamError(
-        f"{signals}: no signal from {place}; the text is in {outgoing.topic} and waits for a stage: "
-        "start one with `earlybird run` or `earlybird demo`"
-    )
+        raise SourceError(f"{outgoing.topic}: the text was not acknowledged by {place}; is the topic there?")
+    names = [topic.name for topic in settings.topics.raw]
+    waits = "and waits for a stage such as `earlybird run`"
+    fate = waits if outgoing.topic in names else f"where no stage reads it: topics.raw are {', '.join(names)}"
+    raise SourceError(f"{signals}: no signal from {place}; the text is in {outgoing.topic} {fate}")
 
 
 def _outcome(record: Record, dlq: str) -> Signal | Rejection | None:

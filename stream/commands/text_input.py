@@ -22,19 +22,35 @@ def opened(inputs: Sequence[str]) -> AbstractContextManager[BinaryIO]:
     """
     files = [each for each in inputs if each == "-" or _is_file(each)]
     if not files:
-        return io.BytesIO(b"".join(json.dumps(text).encode() + b"\n" for text in inputs))
+        return io.BytesIO(b"".join(json.dumps(_as_utf8(text)).encode() + b"\n" for text in inputs))
     if len(inputs) > 1:
-        others = "a text needs a space in it" if len(files) < len(inputs) else "more go through cat"
-        raise ConfigError(f"{files[0]}: one file, or texts only, expected; {others}")
+        raise ConfigError(f"{files[0]}: {_too_many(inputs, files)}")
     if files == ["-"]:
         return _stdin()
     try:
         return Path(files[0]).open("rb")
     except OSError as error:
-        hint = (
-            "" if Path(files[0]).exists() else f"; if it is a text: echo {shlex.quote(files[0])} | earlybird classify"
-        )
+        hint = "" if _there(files[0]) else f"; if it is a text: {_echoed(files[0])}"
         raise ConfigError(f"{files[0]}: cannot be read, {error.strerror}{hint}") from None
+
+
+def _as_utf8(argument: str) -> str:
+    """Return the argument as UTF-8 says it; an ASCII locale leaves its other bytes undecoded."""
+    return argument.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def _too_many(inputs: Sequence[str], files: Sequence[str]) -> str:
+    """Say what to do about a file beside others; often it is an unquoted text."""
+    if any(each == "-" or _there(each) for each in files):
+        others = "more go through cat" if len(files) == len(inputs) else "a text needs a space in it"
+        return f"one file, or texts only, expected; {others}"
+    if len(files) < len(inputs):
+        return f"no such file; a text without a space is read as a file name: {_echoed(files[0])}"
+    return f"no such file; one text of several words needs quotes: earlybird classify {shlex.quote(' '.join(inputs))}"
+
+
+def _echoed(text: str) -> str:
+    return f"echo {shlex.quote(text)} | earlybird classify"
 
 
 def _is_file(argument: str) -> bool:
@@ -60,4 +76,6 @@ def _stdin() -> AbstractContextManager[BinaryIO]:
 
     A thread blocked in sys.stdin holds its lock, on which the interpreter would wait or crash at exit.
     """
+    if sys.stdin.isatty():
+        print("type texts, one a line; Ctrl-D ends", file=sys.stderr)
     return nullcontext(open(sys.stdin.fileno(), "rb", closefd=False))

@@ -1,11 +1,11 @@
 """Serve sentiment per symbol over windows of 5 minutes to a day.
 
-  earlybird views
-  curl localhost:9464/symbols
-  curl 'localhost:9464/symbols/NVDA?window=15m'
+  EARLYBIRD_HTTP__PORT=9465 earlybird views
+  curl localhost:9465/symbols
+  curl 'localhost:9465/symbols/NVDA?window=15m'
 
-Reads `signals`, answers over HTTP (http.host, http.port) and writes the compacted topic `views.topic`. Several workers
-share the symbols; any of them answers for all. A page for people is at /.
+Reads `signals`, answers over HTTP (http.host, http.port; `earlybird run` has the default one) and writes the compacted
+topic `views.topic`. Several workers share the symbols; any of them answers for all. A page for people is at /.
 """
 
 import argparse

@@ -43,8 +43,7 @@ def explain(
         if any(other.startswith(place + ".") for other in places):
             continue  # a list that is too short only because its faulty element was dropped
         variable = prefix + place.replace(".", "__").upper()
-        origin = _origin(variable, present, path)
-        lines.append(f"{place}: {_complaint(fault, place, known)}{origin}")
+        lines.append(f"{place}: {_complaint(fault, place, known)}{origin(variable, present, path)}")
     return lines
 
 
@@ -122,7 +121,8 @@ def _place(fault: ErrorDetails) -> str:
     return ".".join(str(part) for part in fault["loc"]) or "settings"
 
 
-def _origin(variable: str, present: set[str], path: Path | None) -> str:
+def origin(variable: str, present: set[str], path: Path | None = None) -> str:
+    """Return in parentheses the variable that is set, else the file; else nothing."""
     # A list is one variable, although its fault may lie in one element.
     parts = variable.split("__")
     for depth in range(len(parts), 0, -1):

@@ -18,7 +18,7 @@ from earlybird.stream.config.client_options import ClientOptions, KafkaEndpoint
 from earlybird.stream.config.engine import Engine
 from earlybird.stream.config.pull import Pull
 from earlybird.stream.config.redis import Redis
-from earlybird.stream.config.report import as_message, explain, misspelt
+from earlybird.stream.config.report import as_message, explain, misspelt, origin
 from earlybird.stream.config.secrets import tree_with_secrets, variables_with_secrets
 from earlybird.stream.config.symbols import Symbols
 from earlybird.stream.config.topics import Topics
@@ -173,6 +173,11 @@ def examined(path: Path | None = None) -> tuple[Settings, list[str]]:
         except ValidationError as error:
             faults += explain(error, Settings, PREFIX, path, os.environ)
             tree = without(tree, [fault["loc"] for fault in error.errors(include_url=False)])
+
+
+def variable_of(name: str) -> str:
+    """Return in parentheses the variable that sets this setting; empty if none does."""
+    return origin(PREFIX + name.upper(), {variable.upper() for variable in os.environ})
 
 
 def add_config_option(parser: argparse.ArgumentParser) -> None:

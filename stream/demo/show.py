@@ -88,7 +88,7 @@ class Show:
         return list(view.summary)
 
     def stay(self) -> None:
-        """Go on until Ctrl-C."""
+        """Go on until Ctrl-C or Ctrl-D."""
         try:
             while True:
                 self._turn(self._playback.turn())
@@ -120,7 +120,7 @@ class Show:
             return ""
         totals = self._display.view.board.totals
         needed = f", the processor needs {1e3 * totals.computing_s / totals.passes:.1f} ms" if totals.passes else ""
-        return f"slowed down to be watched: each pass is stretched to {self._pass_ms:g} ms{needed}"
+        return f"slowed down to be watched: a pass takes {self._pass_ms:g} ms{needed}"
 
     def _keep_still(self) -> None:
         view = self._display.view

@@ -1,7 +1,8 @@
 """Demo environment: an embedded broker, an embedded Redis and one worker process."""
 
-import contextlib
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from earlybird.stream.adapters.embedded import CLIENT_OPTIONS, EmbeddedBroker, E
 from earlybird.stream.config.client_options import KafkaEndpoint
 from earlybird.stream.config.settings import child_environment
 from earlybird.stream.demo.channel import WorkerChannel
+from earlybird.stream.demo.worker import CANNOT_START
 from earlybird.stream.errors import StreamError
 
 TOPICS = {"news.raw": 4, "tweets.raw": 4, "signals": 4, "signals.control": 1, "raw.dlq": 1}
@@ -79,7 +81,7 @@ class DemoStage:
     def check(self) -> None:
         """Raise StreamError if the worker has died."""
         if self._worker is not None and self._worker.poll() is not None:
-            raise StreamError(f"the worker ended with status {self._worker.returncode}:\n{self._last_words()}")
+            raise StreamError(self._how_it_ended(self._worker.returncode))
 
     def stop_worker(self) -> None:
         """Ask the worker to finish, commit and leave its group.
@@ -95,7 +97,7 @@ class DemoStage:
             self._worker = worker
             raise StreamError(f"the worker did not stop within {_STOP_S:.0f} s:\n{self._last_words()}") from None
         if worker.returncode != 0:
-            raise StreamError(f"the worker ended with status {worker.returncode}:\n{self._last_words()}")
+            raise StreamError(self._how_it_ended(worker.returncode))
 
     def _start_worker(self, port: int) -> None:
         environment = child_environment(
@@ -130,15 +132,24 @@ class DemoStage:
 
     def _kill(self) -> None:
         worker, self._worker = self._worker, None
-        if worker is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                worker.communicate(timeout=_STOP_S)
+        if worker is None:
+            return
+        if worker.poll() is None:
+            os.killpg(worker.pid, signal.SIGKILL)  # loading libraries it hears no SIGTERM; its broker ends as well
+        worker.communicate()
+
+    def _how_it_ended(self, status: int) -> str:
+        if status == CANNOT_START and (lines := self._logged()):
+            return lines[-1]
+        return f"the worker ended with status {status}:\n{self._last_words()}"
 
     def _last_words(self) -> str:
+        return "\n".join(f"  | {line[:400]}" for line in self._logged()[-12:])
+
+    def _logged(self) -> list[str]:
         assert self._log is not None
         self._log.seek(0)
-        lines = self._log.read().decode("utf-8", "replace").splitlines()
-        return "\n".join(f"  | {line[:400]}" for line in lines[-12:])
+        return self._log.read().decode("utf-8", "replace").splitlines()
 
 
 def _free_port() -> int:

@@ -9,23 +9,41 @@ texts so far: packed slots beside padded batches, as fast as this machine comput
 import argparse
 import json
 import socket
+import sys
 import threading
 from contextlib import suppress
 from typing import Any
 
 import structlog
 
+from earlybird.engine.errors import EngineError
 from earlybird.stream.config.settings import load
+from earlybird.stream.errors import StreamError
+from earlybird.stream.extras import install_hint
 from earlybird.stream.observability.logging import configure_logging, worker_name
 from earlybird.stream.observability.watchdog import leave, stop_on_signals
 
 log = structlog.get_logger(__name__)
 
 COMPARE = b"compare"
+CANNOT_START = 2
+"""Exit status of a worker whose last line says in one sentence what it lacks."""
 
 
 def main() -> int:
     """Run the watched stage until SIGTERM."""
+    try:
+        _serve()
+    except ModuleNotFoundError as error:
+        print(f"the engine needs {error.name}: {install_hint('engine')}", file=sys.stderr)
+    except (EngineError, StreamError) as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+    else:
+        leave(0)
+    leave(CANNOT_START)
+
+
+def _serve() -> None:
     parser = argparse.ArgumentParser(prog="python -m earlybird.stream.demo.worker", description=__doc__)
     parser.add_argument("--socket", type=int, required=True, help="file descriptor of the datagram socket")
     parser.add_argument("--pass-ms", type=float, default=0.0, help="stretch each pass to this time")
@@ -66,7 +84,6 @@ def main() -> int:
     metrics.model(origin.model)
     serve = watched.serve(settings.engine.threads, SystemClock())
     run_worker(settings, watched, origin, metrics, stop, lambda *_: None, serve)
-    leave(0)
 
 
 if __name__ == "__main__":

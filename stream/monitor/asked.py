@@ -13,8 +13,8 @@ from earlybird.stream.monitor.tape import ARROWS, COLOURS, Kind, Row, duration
 from earlybird.stream.observability.escape import plain
 
 _KEPT = 3
-_TEXT_CELLS = 48  # of a line's text beside its state
-HINT = "type a headline and press Enter, for example: Norvex cuts outlook $NRVX (Ctrl-C ends)"
+_TEXT_CELLS = (20, 48)  # least and most cells of a line's text beside its state, which comes first on a narrow screen
+HINT = "Ctrl-C ends; or type a headline and press Enter: Norvex cuts outlook $NRVX"
 
 
 @dataclass(slots=True)
@@ -73,7 +73,8 @@ def answer(row: Row) -> Text:
 
 def _line(asked: Asked, width: int) -> Text:
     said = Text(asked.text, "bold cyan")
-    said.truncate(min(_TEXT_CELLS, max(10, width // 2)), overflow="ellipsis")
+    least, most = _TEXT_CELLS
+    said.truncate(min(most, max(least, width - asked.state.cell_len - 4)), overflow="ellipsis")
     line = Text("» ", "cyan", no_wrap=True)
     line.append_text(said).append("  ").append_text(asked.state)
     line.truncate(width, overflow="ellipsis")

@@ -17,13 +17,14 @@ else:
     _POSIX = True
 
 _MOST_BYTES = 65_536
+_CTRL_D = b"\x04"
 
 
 class Keyboard:
     """Standard input, key by key and without an echo, as a context manager.
 
     `on` says whether keys can be read: standard input is a terminal and this process is in its foreground. The terminal
-    is restored on exit, and set again when a stopped process goes on. Ctrl-C still interrupts.
+    is restored on exit, and set again when a stopped process goes on. Ctrl-C still interrupts, and so does Ctrl-D.
     """
 
     def __init__(self, wanted: bool) -> None:
@@ -46,13 +47,15 @@ class Keyboard:
             signal.signal(signal.SIGCONT, self._handler)  # type: ignore[arg-type]
 
     def read(self) -> bytes:
-        """Return what was typed since the last call."""
+        """Return what was typed since the last call; raises KeyboardInterrupt for Ctrl-D."""
         if not self.on or not select.select([sys.stdin], [], [], 0)[0]:
             return b""
         try:
             typed = os.read(sys.stdin.fileno(), _MOST_BYTES)
         except OSError:
             typed = b""
+        if _CTRL_D in typed:
+            raise KeyboardInterrupt
         self.on = bool(typed)  # nothing to read from a readable terminal: it was closed
         return typed
 

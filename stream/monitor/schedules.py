@@ -7,21 +7,20 @@ from rich.text import Text
 
 
 def schedule_lines(compared: Mapping[str, Any]) -> list[Text]:
-    """Draw a comparison: a line for each schedule, and a sentence; nothing without one.
+    """Draw a comparison in 80 columns: a line for each schedule, and a sentence.
 
-    Figures come first, so that a narrow screen shows them.
+    Without a comparison there are no lines.
     """
     if not compared:
         return []
     slots, batches, size = compared["slots"], compared["batches"], compared["size"]
-    texts = f"the same {compared['texts']} texts at once, same model, full speed"
+    texts = f"the same {compared['texts']} texts at once, full speed"
     more, longer = batches["token_passes"] / slots["token_passes"], batches["mean_ms"] / max(1e-9, slots["mean_ms"])
-    said = f"A padded batch loop would have computed {more:.1f} times as much"
     return [
         Text(f"{'passes':>6} {'token-passes':>12} {'mean wait':>9} {'longest':>8}  {texts}", "dim"),
-        _line(slots, f"{size} slots, refilled one by one, without padding", "green"),
-        _line(batches, f"padded batches of {size}, each until its deepest text is done", "red"),
-        Text(f"{said}; its texts would have waited {longer:.1f} times as long."),
+        _line(slots, f"{size} slots, refilled one by one", "green"),
+        _line(batches, f"padded batches of {size}, until all are done", "red"),
+        Text(f"Padded batches compute {more:.1f} times as much; their texts wait {longer:.1f} times as long."),
     ]
 
 

@@ -32,6 +32,7 @@ class Alpaca:
     """News of some symbols, or of all."""
 
     name = "alpaca"
+    answering = True
 
     def __init__(
         self, key_id: str, secret_key: str, symbols: Sequence[str], user_agent: str,

@@ -26,6 +26,7 @@ class Finnhub:
     """News of some symbols; the vendor has no subscription to all."""
 
     name = "finnhub"
+    answering = True
 
     def __init__(
         self, token: str, symbols: Sequence[str], user_agent: str,

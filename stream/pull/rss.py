@@ -6,6 +6,7 @@ longer while the others go on.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -36,15 +37,23 @@ class Rss:
     name = "rss"
 
     def __init__(self, urls: Sequence[str], user_agent: str, interval_s: float) -> None:
-        """Raises PullError for EDGAR without an e-mail address in the user agent.
+        """Raises PullError for an address that none can be, or needs a user agent.
 
-        The SEC answers 403 to whoever does not say who asks.
+        EDGAR needs one with an e-mail address: the SEC answers 403 to whoever does not say who asks.
         """
+        if wrong := [url for url in urls if not _is_web(url)]:
+            shown = wrong[0].partition("?")[0].rpartition("@")[2]  # the rest may hold a token
+            raise PullError(f"rss: an address of http or https expected, was {shown!r}")
         self.address = ", ".join(host(url) for url in urls)
         if "@" not in user_agent and any(_is_sec(url) for url in urls):
             raise PullError("pull.user_agent: the SEC asks for a name and an e-mail address, such as 'Acme a@acme.com'")
         self._feeds = [_Feed(url, Poll(interval_s)) for url in urls]
         self._http = Http({"User-Agent": user_agent, "Accept": _ACCEPT}, follow=True)
+
+    @property
+    def answering(self) -> bool:
+        """See Source."""
+        return any(feed.read for feed in self._feeds)
 
     def frames(self, since_us: int | None) -> Iterator[Frame | None]:  # noqa: ARG002  it has what it has
         """Yield each document that is new."""
@@ -74,6 +83,14 @@ class Rss:
         feed.asks = {ask: response.headers[name] for name, ask in names.items() if name in response.headers}
         follows, feed.read = feed.read, True
         return Frame(content, received_us, "live" if follows and not late else "gap" if follows else "backlog", follows)
+
+
+def _is_web(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port or an IPv6 address that none can be
+        return False
 
 
 def _is_sec(url: str) -> bool:

@@ -97,7 +97,7 @@ class Session:
                 yield from found
                 continue
             self._heard_us = self._now_us()
-            if not self._connected:
+            if not self._connected and self._source.answering:
                 self._connected = self._began = True
                 log.info("pull.connected", **self._named)
             if late:

@@ -45,6 +45,10 @@ class Source(Protocol):
     def address(self) -> str:
         """Host or hosts, for the log."""
 
+    @property
+    def answering(self) -> bool:
+        """Whether it has answered; false for feeds that could not be read yet."""
+
     def frames(self, since_us: int | None) -> Iterator[Frame | None]:
         """Connect and yield frames; None once connected, and while there is nothing to read.
 

@@ -26,6 +26,7 @@ class Tiingo:
     """Articles about some symbols, or all."""
 
     name = "tiingo"
+    answering = True
 
     def __init__(
         self, token: str, symbols: Sequence[str], user_agent: str, interval_s: float, url: str = URL, page: int = _PAGE

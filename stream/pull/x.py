@@ -30,6 +30,7 @@ class X:
     """
 
     name = "x"
+    answering = True
 
     def __init__(
         self, bearer_token: str, user_agent: str, backfill: bool, url: str = URL, silence_s: float = _SILENCE_S

@@ -228,8 +228,11 @@ class Live:
         return True
 
     def _raise_failure(self) -> None:
-        if self._reader.failure is not None:
-            raise self._reader.failure
+        failure = self._reader.failure
+        if isinstance(failure, StreamError):  # its sentence says all: the reader's frames would only hide it
+            raise failure.with_traceback(None)
+        if failure is not None:
+            raise failure
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:

@@ -197,6 +197,24 @@ def test_arrays_and_their_elements_come_once(ground: Any, start_stage: Start, ma
     once(found)
 
 
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_a_worker_that_ends_commits_what_it_has_produced(
+    ground: Any, start_stage: Start, feed: Callable[..., Any], protocol: str
+) -> None:
+    """Its open transaction is committed while it gives its partitions up, and nothing is left to be aborted."""
+    about = {"TIMING__TRANSACTION_INTERVAL_MS": "5000", "KAFKA__GROUP_PROTOCOL": protocol}
+    chosen = settings(ground, **about)
+    if protocol == "consumer":
+        del chosen["KAFKA__OPTIONS__SESSION_TIMEOUT_MS"]  # the broker's, there
+    with ground.watch() as watch, ground.watch(read_committed=False) as all_records, feed(ground):
+        stage = start_stage(ground.bootstrap_servers, **chosen)
+        all_records.until(lambda: all_records.answered > watch.answered)
+        assert stage.end() == 0
+        watch.until_read()
+        all_records.until_read()
+    assert watch.answered == all_records.answered > 0
+
+
 def test_worker_without_a_name_does_not_start(ground: Any, start_stage: Start) -> None:
     """And says what it needs."""
     stage = start_stage(ground.bootstrap_servers, **ground.environment(DELIVERY="exactly_once"))

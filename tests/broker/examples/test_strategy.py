@@ -3,6 +3,8 @@
 import os
 import runpy
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -69,6 +71,32 @@ def decided(*command: str, cwd: Path, env: dict[str, str] | None = None) -> list
 def test_the_example_runs_on_a_broker(address: str) -> None:
     """As a user starts it."""
     assert decided(sys.executable, str(EXAMPLE), address, cwd=ROOT) == DECISIONS
+
+
+def test_an_interrupt_ends_the_example_quietly(address: str) -> None:
+    """Ctrl-C is how a person ends it."""
+    interruptible = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{interruptible}; import runpy; runpy.run_path({str(EXAMPLE)!r}, run_name='__main__')"
+    command = [sys.executable, "-c", code, address]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert "Traceback" not in process.communicate()[1]
+    assert process.returncode == 0
+
+
+def test_a_wrong_address_ends_the_example_with_one_sentence() -> None:
+    """Its traceback ends with one sentence, and shows no frames of the client's own thread."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        absent = f"127.0.0.1:{nobody.getsockname()[1]}"
+        done = subprocess.run(
+            [sys.executable, str(EXAMPLE), absent], capture_output=True, text=True, cwd=ROOT, check=False
+        )
+    *frames, last = done.stderr[done.stderr.index("Traceback") :].splitlines()
+    assert f"no Kafka at {absent}, tried for" in last
+    assert "reader.py" not in "".join(frames)
 
 
 def test_the_example_runs_over_history(capsys: pytest.CaptureFixture[str]) -> None:

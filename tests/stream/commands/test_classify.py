@@ -164,15 +164,17 @@ def test_a_file_whose_name_has_a_space_is_read(tmp_path: Path, capsys: pytest.Ca
     assert json.loads(capsys.readouterr().out)["text"] == "Acme rises"
 
 
-def on_a_terminal(*arguments: str) -> tuple[int, str]:
-    """Exit status and what a terminal of 80 columns gets."""
+def on_a_terminal(*arguments: str, typed: bytes | None = None) -> tuple[int, str]:
+    """Exit status and what a terminal of 80 columns gets; stdin and stderr, too, where something is typed."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
     environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    stdin, stderr = (subprocess.DEVNULL, None) if typed is None else (theirs, theirs)
     with subprocess.Popen(
-        [*COMMAND, *arguments], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=theirs, env=environment | {"TERM": "xterm"}
+        [*COMMAND, *arguments], cwd=ROOT, stdin=stdin, stdout=theirs, stderr=stderr, env=environment | {"TERM": "xterm"}
     ) as process:
         os.close(theirs)
+        os.write(ours, typed or b"")
         shown = b""
         while True:
             try:
@@ -193,6 +195,30 @@ def test_a_terminal_gets_one_readable_line_for_each_text() -> None:
     assert re.fullmatch(r"▼ negative +\d+%  layer \d of 3  Acme cuts its \[2J outlook", negative)
     assert re.match(r"▲ positive +\d+%  layer \d of 3  Acme rises", positive) and len(positive) <= 80
     assert fault == "! line 3: text: nothing in it to read"
+
+
+def test_who_types_texts_is_told_how_to_end() -> None:
+    """Without arguments on a terminal it waits for texts, and says so."""
+    status, shown = on_a_terminal(typed=b"Acme rises\n\x04")
+    assert status == 0
+    assert "type texts, one a line; Ctrl-D ends" in shown and "▲ positive" in shown
+
+
+@pytest.mark.parametrize(
+    "encoding",
+    [{"PYTHONIOENCODING": "latin-1"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}],
+    ids=["latin-1", "ascii"],
+)
+def test_a_terminal_without_our_signs_gets_their_numbers(
+    monkeypatch: pytest.MonkeyPatch, encoding: dict[str, str]
+) -> None:
+    """Not a traceback: the answer is what counts."""
+    for name, value in encoding.items():
+        monkeypatch.setenv(name, value)
+    status, shown = on_a_terminal("Acme rises \U0001f680")
+    assert status == 0
+    shown = re.sub(r"\x1b\[[\d;]*m", "", shown)
+    assert re.match(r"\\u25b2 positive +\d+%  layer \d of 3  Acme rises \\U0001f680", shown)
 
 
 def test_the_first_page_shows_what_a_terminal_and_a_pipe_get(capsys: pytest.CaptureFixture[str]) -> None:
@@ -222,7 +248,10 @@ def test_json_is_what_a_terminal_gets_with_the_option() -> None:
         (["my headlines.txt"], "my headlines.txt: cannot be read"),
         (["/no such/folder"], "/no such/folder: cannot be read"),
         (["tests/no such file"], "tests/no such file: cannot be read"),
-        (["Acme rises", "no-such-file"], "no-such-file: one file, or texts only, expected"),
+        (["Acme rises", "no-such-file"], "no-such-file: no such file; a text without a space is read as a file name"),
+        (["\U0001f600", "\U0001f99c"], "needs quotes: earlybird classify '\U0001f600 \U0001f99c'"),
+        (["Acme rises", "README.md"], "README.md: one file, or texts only, expected; a text needs a space in it"),
+        (["LICENSE", "README.md"], "LICENSE: one file, or texts only, expected; more go through cat"),
         (["."], ".: cannot be read"),
         (["--model", "no-such-model"], "model: a folder required, was no-such-model"),
         (["--policy", "cwb:delta=2,window=9"], "delta"),

@@ -370,9 +370,10 @@ def test_what_a_missing_gpu_leaves_unused_is_said_once(monkeypatch: pytest.Monke
         ("KAFKA__OPTIONS__MAX_POLL_INTERVAL_MS", "10", r"must be >= `session\.timeout\.ms`"),
         ("KAFKA__OPTIONS__LINGER_MS", "long", r"linger\.ms"),
         ("KAFKA__OPTIONS__REQUEST_REQUIRED_ACKS", "1", r"request\.required\.acks: an outcome counts"),
-        ("POLICY", "foo", "exit policy: .*was 'foo'"),
+        ("POLICY", "foo", r"exit policy: .*was 'foo' \(EARLYBIRD_POLICY\)"),
+        ("POLICY", "cwb:delta=0.3,windw=2", r"no parameter 'windw'; did you mean window\? \(EARLYBIRD_POLICY\)"),
         ("POLICY", "fixed:99", "exit policy 'fixed:99': the model has"),
-        ("MODEL", "/nope", "model: a folder required, was /nope"),
+        ("MODEL", "/nope", r"model: a folder required, was /nope \(EARLYBIRD_MODEL\)"),
         ("HTTP__HOST", "203.0.113.7", "http: cannot listen on 203.0.113.7"),
         ("DELIVERY", "exactly_once", "instance: required with delivery exactly_once: a name of this worker"),
         (
@@ -399,6 +400,20 @@ def test_what_a_start_would_refuse_is_found_by_the_check(
     monkeypatch.setenv(f"EARLYBIRD_{variable}", value)
     assert cli.main(command) == 2
     assert re.search(complaint, capsys.readouterr().err)
+
+
+def test_a_password_file_that_is_missing_is_one_fault(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not one of each client that would need the password."""
+    for name, value in {
+        "SASL_PASSWORD_FILE": "/nope", "SASL_MECHANISM": "PLAIN", "SASL_USERNAME": "a",
+        "SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(f"EARLYBIRD_KAFKA__OPTIONS__{name}", value)
+    assert cli.main(["config", "check"]) == 2
+    reason = "EARLYBIRD_KAFKA__OPTIONS__SASL_PASSWORD_FILE: cannot read /nope: No such file or directory"
+    assert capsys.readouterr().err == f"earlybird: 1 setting cannot work:\n  {reason}\n"
 
 
 def test_the_check_says_everything_at_once(

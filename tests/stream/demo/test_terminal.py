@@ -134,13 +134,13 @@ def test_a_person_types_headlines_and_sees_them_answered(opened: Callable[..., T
     terminal.type("Norvex cuts outlook as orders \x7f\x7f fall $NRVX\rHaligon Energy lifts outlook 🚀\r")
     terminal.until("» Norvex cuts outlook as order fall \\$NRVX  . (positive|neutral|negative) \\d+%  left at layer")
     terminal.until("» Haligon Energy lifts outlook 🚀  . (positive|neutral|negative) \\d+%  left at layer")
-    terminal.until("A padded batch loop would have computed [0-9.]+ times as much")
+    terminal.until("Padded batches compute [0-9.]+ times as much; their texts wait [0-9.]+ times as long\\.")
     terminal.size(60, 16)
     terminal.until("slots  a text enters, climbs a layer per pass, and leaves w…")
     terminal.type("A whole article. " * 300 + "\r")
     terminal.until("» A whole article[^…]*…  . (positive|neutral|negative)")
     terminal.type("Norvex cuts outlook as order fall $NRVX\r")
-    terminal.until("» Norvex cuts outlook as[^…]*…  . negative \\d+%  known")
+    terminal.until("» Norvex cuts outlook[^…]*…  . negative \\d+%  known")
     said = say(folder, "Norvex", "cuts outlook", "--symbol", "nrvx", "--timeout", "60")
     assert (said.returncode, len(said.stdout.splitlines())) == (0, 1), said.stderr
     assert re.fullmatch(r"▼ negative +\d+%  layer \d of \d  [0-9.]+ m?s  NRVX  Norvex cuts outlook\n", said.stdout)
@@ -159,7 +159,9 @@ def test_a_person_types_headlines_and_sees_them_answered(opened: Callable[..., T
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize(("keys", "status"), [("\x03", 130), (None, 143)], ids=["ctrl-c", "sigterm"])
+@pytest.mark.parametrize(
+    ("keys", "status"), [("\x03", 130), ("\x04", 130), (None, 143)], ids=["ctrl-c", "ctrl-d", "sigterm"]
+)
 def test_an_end_in_the_middle_leaves_the_terminal_as_it_was(
     opened: Callable[..., Terminal], folder: Path, keys: str | None, status: int
 ) -> None:
@@ -178,11 +180,24 @@ def test_an_end_in_the_middle_leaves_the_terminal_as_it_was(
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.parametrize("part", ["an embedded Kafka", "an embedded Redis", "a worker"])
+def test_an_interrupt_while_a_part_starts_is_quiet(opened: Callable[..., Terminal], folder: Path, part: str) -> None:
+    """No traceback, of this process or of a server's; nothing left behind."""
+    terminal = opened("demo")
+    terminal.until(f"starting {part}")
+    terminal.type("\x03")
+    assert terminal.end() == 130
+    assert not re.search("Traceback|Error", terminal.shown), terminal.shown
+    assert termios.tcgetattr(terminal.theirs) == terminal.before
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.timeout(400)
 def test_once_on_a_terminal_ends_by_itself_after_its_summary(opened: Callable[..., Terminal]) -> None:
     """What `make demo` runs: slowed down and saying so, the comparison at the end, nothing to type."""
     terminal = opened("demo", "--once", "--seconds", "2", columns=80, rows=24)
-    terminal.until("slowed down to be watched: each pass is stretched to 200 ms")
+    terminal.until("slowed down to be watched: a pass takes 200 ms, the processor needs [0-9.]+ ms")
     terminal.until("at layer 2 of 3")
-    terminal.until("A padded batch loop would have computed [0-9.]+ times as much")
+    terminal.until("Padded batches compute [0-9.]+ times as much; their texts wait [0-9.]+ times as long\\.")
     assert terminal.end() == 0
     assert b"type a headline" not in terminal.seen

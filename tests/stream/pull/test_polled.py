@@ -82,6 +82,14 @@ def test_what_comes_after_a_failure_is_marked(web: Web, pulled: Pulled) -> None:
     assert lost["why"].endswith(": 503")
 
 
+def test_a_feed_is_connected_once_it_has_answered(web: Web, pulled: Pulled) -> None:
+    """Not while it waits after a failure."""
+    web.answer = script((404, {}, b""), (404, {}, b""), (200, {}, rss((1, "A"))), (200, {}, rss((1, "A"), (2, "B"))))
+    with capture_logs() as logged:
+        pulled(Rss([web.url], "test", 0.01), items=1)
+    assert [each["event"] for each in logged] == ["pull.disconnected", "pull.disconnected", "pull.connected"]
+
+
 def test_one_feed_that_fails_holds_no_other_up(web: Web, pulled: Pulled) -> None:
     """Nor does one that answers with something else than a feed, which is named."""
     answers = script((200, {}, rss((1, "A"))), (200, {}, rss((1, "A"), (2, "B"))))

@@ -1,0 +1,43 @@
+"""`earlybird say` where nobody answers: what it advises."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from earlybird.stream import cli
+from earlybird.stream.adapters.embedded import EmbeddedBroker
+from earlybird.stream.demo.address import announced
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[str]:
+    """A broker without a stage."""
+    with EmbeddedBroker({"news.raw": 1, "nosuch": 1, "signals": 1, "raw.dlq": 1}) as server:
+        yield server.bootstrap_servers
+
+
+def test_brokers_of_settings_and_a_demo_elsewhere(
+    broker: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To start another demo would not help: the text went to the brokers that are set."""
+    monkeypatch.setenv("EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS", broker)
+    with announced("127.0.0.1:1"):
+        assert cli.main(["say", "Norvex cuts outlook", "--timeout", "1"]) == 2
+    told = capsys.readouterr().err
+    assert "the text is in news.raw and waits for a stage such as `earlybird run`" in told
+    assert told.endswith("; kafka.bootstrap_servers is set: your demo is at 127.0.0.1:1\n")
+
+
+def test_a_topic_that_no_stage_reads(broker: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The text waits for nothing."""
+    with announced(broker):
+        assert cli.main(["say", "Norvex cuts outlook", "--topic", "nosuch", "--timeout", "1"]) == 2
+    told = capsys.readouterr().err
+    assert told.endswith("the text is in nosuch where no stage reads it: topics.raw are news.raw, tweets.raw\n")
