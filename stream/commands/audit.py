@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 def _committed(
     settings: settings_module.Settings, partitions: Collection[Partition]
 ) -> Mapping[Partition, tuple[int, Collection[int]]] | None:
-    """Return per partition the offset to read next and those finished above; None where this is unknown."""
+    """Return the offset to read next and those finished above; None: unknown."""
     from earlybird.stream.adapters.group_commits import group_commits
     from earlybird.stream.stage.commit_map import finished_above
 

@@ -154,7 +154,7 @@ class Account:
             self.rejections[rejection.reason.value] += 1
 
     def note_committed(self, committed: Mapping[Partition, tuple[int, Collection[int]]]) -> None:
-        """Count the elements that the stage has still to read or to finish as waiting, not as missing.
+        """Count as waiting, not as missing, what the stage has still to finish.
 
         `committed`: per partition the offset to read next, and the offsets above it that are finished. It must be
         older than the last outcome that was added: what is committed has its outcome among them.
