@@ -216,7 +216,7 @@ def test_documented_permissions_suffice(guarded: Guarded, start_stage: Callable[
     assert views.end() == 0
     assert "AUTHORIZATION" not in views.log.read_text().upper()
     assert guarded.run("signals", "--from", "beginning", "--limit", "1")
-    assert not json.loads(guarded.run("audit", "--json"))["waiting"]
+    assert json.loads(guarded.run("audit", "--json"))["waiting"] == 0
     (describe,) = (rule for rule in acls(user("audit"), PERMISSIONS["audit"][0]) if rule.restype is ResourceType.GROUP)
     with guarded.without(describe):
         assert json.loads(guarded.run("audit", "--json"))["waiting"] is None
@@ -225,6 +225,8 @@ def test_documented_permissions_suffice(guarded: Guarded, start_stage: Callable[
     guarded.run("replay recompute", "--compare", "--output", str(tmp_path / "anew"))
     assert "language" in guarded.run("dlq list")
     assert guarded.run("dlq redrive", "--reason", "language") == "redriven: 1 of 1\n"
+    told = json.loads(guarded.run("audit", "--json"))
+    assert (told["waiting"], told["missing"], told["balanced"]) == (1, 0, True)  # no worker runs any more
     with served(
         b"<rss><channel><item><guid>u:1</guid><title>Norvex cuts outlook</title>"
         b"<pubDate>Mon, 05 Jan 2026 10:00:00 GMT</pubDate></item></channel></rss>"
