@@ -1,6 +1,6 @@
 """Items of a recording: signals of an iterable, or lazily read rows of files."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
@@ -123,12 +123,16 @@ def items_of(recorded: Iterable[tuple[Signal, int]], signal_filter: SignalFilter
 def between(
     recorded: Iterable[tuple[Signal, int]], start_us: int | None, end_us: int | None
 ) -> Iterator[tuple[Signal, int]]:
-    """Yield signals available from `start_us` on and before `end_us`."""
-    for signal, available_us in recorded:
-        if end_us is not None and available_us >= end_us:
-            return
-        if start_us is None or available_us >= start_us:
-            yield signal, available_us
+    """Yield signals available from `start_us` on and before `end_us`; close `recorded` at the end."""
+    try:
+        for signal, available_us in recorded:
+            if end_us is not None and available_us >= end_us:
+                return
+            if start_us is None or available_us >= start_us:
+                yield signal, available_us
+    finally:
+        if isinstance(recorded, Generator):  # at once, whatever else holds it: it may have a consumer open
+            recorded.close()
 
 
 def _raw_position(message: bytes) -> str:

@@ -772,3 +772,21 @@ def test_a_range_that_names_no_records_is_refused_at_the_call(bounds: dict[str, 
     """Taken as it stands it would be another range, without a word."""
     with pytest.raises(ValueError, match=complaint):
         TopicRange("localhost:1", **bounds)  # type: ignore[arg-type]
+
+
+def test_a_replay_closes_what_it_was_given() -> None:
+    """At once, also where somebody else holds it: it may have a consumer open."""
+    closed = []
+
+    def given() -> Iterator[tuple[Signal, int]]:
+        try:
+            for number in range(10):
+                yield invented(str(number), number), number
+        finally:
+            closed.append(True)
+
+    held = given()
+    replay = Signals.replay(held)
+    next(replay)
+    replay.close()
+    assert list(replay) == [] and closed
