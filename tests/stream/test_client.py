@@ -781,7 +781,7 @@ def test_a_replay_closes_what_it_was_given() -> None:
     def given() -> Iterator[tuple[Signal, int]]:
         try:
             for number in range(10):
-                yield invented(str(number), number), number
+                yield invented(str(number), 10**15 + number), 10**15 + number
         finally:
             closed.append(True)
 
