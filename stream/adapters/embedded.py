@@ -273,7 +273,7 @@ def main() -> int:
     except (AttributeError, OSError) as error:
         print(f"mock cluster by option, topics not created: {error}", file=sys.stderr)
         cluster = MockClusterByOption()
-    with contextlib.suppress(BrokenPipeError):  # whoever started it was interrupted meanwhile
+    with contextlib.suppress(BrokenPipeError):  # the process that started it was interrupted
         os.write(sys.stdout.fileno(), f"{cluster.bootstrap_servers}\n".encode())
     sys.stdin.read()
     return 0

@@ -192,8 +192,8 @@ def _print(letter: Letter, args: argparse.Namespace) -> None:
 
 
 def _row(about: Mapping[str, Any]) -> str:
-    told = {name: "-" if about[name] is None else escaped(str(about[name])) for name in _COLUMNS}
-    return "  ".join(f"{value:<{_COLUMNS[name]}}" for name, value in told.items())
+    cells = {name: "-" if about[name] is None else escaped(str(about[name])) for name in _COLUMNS}
+    return "  ".join(f"{value:<{_COLUMNS[name]}}" for name, value in cells.items())
 
 
 def _about(letter: Letter, *, shown: bool) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class Rss:
     def __init__(self, urls: Sequence[str], user_agent: str, interval_s: float) -> None:
         """Raises PullError for an address that none can be, or needs a user agent.
 
-        EDGAR needs one with an e-mail address: the SEC answers 403 to whoever does not say who asks.
+        EDGAR needs one with an e-mail address: the SEC answers 403 to a request without a contact.
         """
         if wrong := [url for url in urls if not _is_web(url)]:
             shown = wrong[0].partition("?")[0].rpartition("@")[2]  # the rest may hold a token
@@ -52,7 +52,7 @@ class Rss:
 
     @property
     def answering(self) -> bool:
-        """See Source."""
+        """Whether at least one of the feeds has been read."""
         return any(feed.read for feed in self._feeds)
 
     def frames(self, since_us: int | None) -> Iterator[Frame | None]:  # noqa: ARG002  it has what it has

@@ -18,7 +18,8 @@ from earlybird.stream.config.client_options import KafkaEndpoint
 from earlybird.stream.errors import RecordTooLarge, SettingsError
 from earlybird.stream.ports import Commit, Outgoing, Partition
 
-JOINED_S = 1.5  # by then a new group has given its first member its share
+# By then a new group has given its first member its share; the client shows that only to a call that also takes it.
+JOINED_S = 1.5
 VALUES = [b"%d" % number for number in range(20)]
 
 

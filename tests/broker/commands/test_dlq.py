@@ -150,8 +150,8 @@ def test_a_place_without_a_dead_letter_is_named(desk: Desk, capsys: pytest.Captu
     for verb in ("list", "show", "redrive"):
         capsys.readouterr()
         assert cli.main(["dlq", verb, "0/0", "0/170000"]) == 1
-        told = capsys.readouterr()
-        assert told.err == "no dead letter at 0/170000\n" and told.out
+        printed = capsys.readouterr()
+        assert printed.err == "no dead letter at 0/170000\n" and printed.out
     assert [record.key for record in desk.read()] == [b"wire:0", b"wire:0"]
     assert cli.main(["dlq", "list", "0/0", "--reason", "stale"]) == 1
     assert capsys.readouterr().err == "no dead letter at 0/0 that the filters choose\n"
