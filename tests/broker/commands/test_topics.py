@@ -16,6 +16,17 @@ from registry import serving
 pytestmark = pytest.mark.broker
 
 
+@pytest.fixture
+def topics(kafka: Any, unique: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The settings' own topics, one raw among them, by what they are for; not created yet."""
+    topics = {name: unique(name) for name in ("raw", "signals", "control", "dlq")}
+    monkeypatch.setenv("EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
+    monkeypatch.setenv("EARLYBIRD_TOPICS__RAW", json.dumps([{"name": topics["raw"]}]))
+    for name in ("signals", "control", "dlq"):
+        monkeypatch.setenv(f"EARLYBIRD_TOPICS__{name.upper()}", topics[name])
+    return topics
+
+
 def test_topics_are_created_and_shown_as_json(
     kafka: Any, unique: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -46,14 +57,9 @@ def test_topics_are_created_and_shown_as_json(
 
 
 def test_existing_raw_topics_are_made_to_keep_their_records(
-    kafka: Any, unique: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    kafka: Any, topics: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With --keep-raw alone, which says so; another setting of theirs and other topics stay as they are."""
-    topics = {name: unique(name) for name in ("raw", "signals", "control", "dlq")}
-    monkeypatch.setenv("EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
-    monkeypatch.setenv("EARLYBIRD_TOPICS__RAW", json.dumps([{"name": topics["raw"]}]))
-    for name in ("signals", "control", "dlq"):
-        monkeypatch.setenv(f"EARLYBIRD_TOPICS__{name.upper()}", topics[name])
     create_topics(kafka.bootstrap_servers, [Topic(topics["raw"], 1, 1, {"max.message.bytes": "12345"})])
 
     def configured(name: str) -> tuple[str, str]:
@@ -73,15 +79,8 @@ def test_existing_raw_topics_are_made_to_keep_their_records(
     assert told == dict.fromkeys(topics.values()) | {topics["raw"]: {"retention.ms": "-1"}}
 
 
-def test_released_schemas_are_registered(
-    kafka: Any, unique: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_released_schemas_are_registered(topics: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     """Each topic's own, once the topics are there; a raw topic takes both kinds of items."""
-    topics = {name: unique(name) for name in ("raw", "signals", "control", "dlq")}
-    monkeypatch.setenv("EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
-    monkeypatch.setenv("EARLYBIRD_TOPICS__RAW", json.dumps([{"name": topics["raw"]}]))
-    for name in ("signals", "control", "dlq"):
-        monkeypatch.setenv(f"EARLYBIRD_TOPICS__{name.upper()}", topics[name])
     with serving() as registry:
         assert cli.main(["topics", "create", "--partitions", "1", "--register", registry.url, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
