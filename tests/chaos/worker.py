@@ -4,7 +4,7 @@
 
 SIGUSR1: its engine threads never return from their next step. SIGUSR2: their next step raises. SIGRTMIN: the consumer
 thread stands still for CHAOS_STALL_S, longer than max.poll.interval.ms allows. CHAOS_CARELESS=1: it commits what it has
-read, as auto-commit does; a run must find what that loses.
+read, as auto-commit does, in steps so long that a kill finds such texts under way; a run must find what that loses.
 """
 
 import os
@@ -28,6 +28,8 @@ from tests.chaos.engine import LAYERS, Engine, Mood
 
 log = structlog.get_logger(__name__)
 
+CARELESS_STEP_S = 0.06  # a text takes 1 to 8 steps, and what is read is committed within 0.05 s
+
 
 def main() -> int:
     """Serve until told to stop; the exit status is that of `earlybird run`."""
@@ -36,11 +38,13 @@ def main() -> int:
     signal.signal(signal.SIGUSR2, lambda *_: mood.fail.set())
     signal.signal(signal.SIGRTMIN, lambda *_: time.sleep(float(os.environ["CHAOS_STALL_S"])))
     watchdog.HUNG_S = float(os.environ.get("CHAOS_HUNG_S", watchdog.HUNG_S))
+    step_s = float(os.environ.get("CHAOS_STEP_MS", "0")) / 1e3
     if os.environ.get("CHAOS_CARELESS"):
         _be_careless()
+        step_s = CARELESS_STEP_S
     settings = load()
     configure_logging(settings.log.level, settings.log.format, worker=worker_name(), group=settings.group)
-    engine = cast(Any, Engine(float(os.environ.get("CHAOS_STEP_MS", "0")) / 1e3, mood))
+    engine = cast(Any, Engine(step_s, mood))
     try:
         _serve(settings, engine, stop)
     except StreamError as error:
