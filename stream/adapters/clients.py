@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
+from earlybird.stream.adapters.options import Protocol
 from earlybird.stream.adapters.probe import protocol_of
 from earlybird.stream.adapters.rate_limit import QUIET_S, RateLimit
 from earlybird.stream.config.client_options import Endpoint, KafkaEndpoint
@@ -24,6 +25,9 @@ T = TypeVar("T")
 
 CLOSE_TIMEOUT_S = 5.0
 _LEAVING_TURN_S = 0.02
+_SHARED_OUT_S = (
+    1.0  # others that take longer to join again hold this up; then the client leaves behind them, or fails to
+)
 
 Headers = tuple[tuple[str, bytes | None], ...]
 _headers: Callable[[Message], Headers | None] = methodcaller("headers")
@@ -128,21 +132,25 @@ def close_consumer(consumer: Consumer, client: str, timeout_s: float = CLOSE_TIM
     return _ended(consumer.close, client, timeout_s)
 
 
-def leave_group(consumer: Consumer, client: str, timeout_s: float = CLOSE_TIMEOUT_S) -> bool:
+def leave_group(consumer: Consumer, client: str, protocol: Protocol, timeout_s: float = CLOSE_TIMEOUT_S) -> bool:
     """Give all partitions up, leave the group and close, within `timeout_s`; return whether it closed.
 
     The callbacks of a rebalance under way run first, while the client still works. One that is closing answers no
     request for committed offsets and sometimes no call that changes the assignment (librdkafka issues 4041 and 4884),
-    which waits with Python's lock held: the whole process would stand still.
+    which waits with Python's lock held: the whole process would stand still. One that closes while its group is shared
+    out (classic protocol) does not leave it: the others would wait for its session to end.
     """
 
     def leave() -> None:
-        deadline_s = time.monotonic() + timeout_s
+        began_s = time.monotonic()
         try:
             consumer.unsubscribe()
-            while consumer.poll(0) is not None or consumer.assignment():
-                consumer.poll(_LEAVING_TURN_S)
-                if time.monotonic() > deadline_s:
+            while (
+                consumer.poll(_LEAVING_TURN_S) is not None
+                or consumer.assignment()
+                or (protocol == "classic" and consumer.memberid())
+            ):
+                if time.monotonic() > began_s + (timeout_s if consumer.assignment() else _SHARED_OUT_S):
                     break
         except KafkaException as error:
             if not fatal(error.args[0]):  # else its group has removed it, and there is nothing to give up

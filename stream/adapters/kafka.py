@@ -52,7 +52,7 @@ class KafkaSource:
         self.topics, endpoint = tuple(topics), KafkaEndpoint.of(endpoint)
         self.out_of_range = 0
         self.statistics: dict[str, float] = {}
-        self._monotonic = monotonic
+        self._protocol, self._monotonic = protocol, monotonic
         self._log = ClientLog("source", endpoint, monotonic, group=group)
         self.missing_topics = self._log.missing_topics
         settings = consumer_options(endpoint, group, protocol)
@@ -149,7 +149,7 @@ class KafkaSource:
         if not self._closing:
             self._closing = True
             self._topic_ids.close()
-            leave_group(self._consumer, "source")
+            leave_group(self._consumer, "source", self._protocol)
 
     def _first(self, timeout_s: float) -> Message | None:
         """Return the first record that comes in time, after handling the events before it."""

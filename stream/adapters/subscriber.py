@@ -169,7 +169,10 @@ class Subscriber:
         """Leave the group and close the connections, within seconds whatever the broker does."""
         self._values.close()
         self._closing = True
-        (close_consumer if self._group is None else leave_group)(self._consumer, "subscriber")
+        if self._group is None:
+            close_consumer(self._consumer, "subscriber")
+        else:
+            leave_group(self._consumer, "subscriber", "classic")
 
     def _open(self, topics: Sequence[str]) -> None:
         places = [place for topic in topics for place in self._partitions(topic)]

@@ -62,3 +62,11 @@ def test_what_a_careless_worker_loses_is_found(tmp_path: Path) -> None:
     status, report = chaos(tmp_path / "report.json", *options, CHAOS_CARELESS="1")
     assert status == 1
     assert report["sessions"][0]["lost"] > 0 and report["sessions"][0]["audit"] is False
+
+
+def test_members_close_in_the_middle_of_joining() -> None:
+    """Within 100 ms of joining; those that wait for others' answers are in tests/broker/adapters/test_leaving.py."""
+    command = [sys.executable, "-m", "tests.chaos.closing", "--members", "48", "--at-once", "12"]
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}/tests/support:{ROOT}/deploy/kafka"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, check=False, capture_output=True, text=True)
+    assert "48 of 48 closed" in done.stdout, done.stderr
