@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
-from earlybird.stream.ports import Outgoing
+from earlybird.stream.ports import Commit, Outgoing, Partition
 
 
 @dataclass(slots=True, eq=False)
@@ -16,15 +16,21 @@ class _Kept:
 
 
 class MemoryTransactions:
-    """Commits into `visible`, which outlives it; aborts the next `faults` commits; is due whenever `ripe`."""
+    """Commits into `visible`, which outlives it; aborts the next `faults` commits; is due whenever `ripe`.
+
+    With `late`, a commit is answered before the broker has decided it: nobody sees its outcomes, nor its offsets in
+    `committed`, until `decide`, another commit or `renew`. If this one ends before, both are aborted.
+    """
 
     largest = 1_000_000
     awaited: tuple[str, ...] = ()
 
-    def __init__(self, visible: list[Outgoing] | None = None) -> None:
-        self.visible: list[Outgoing] = [] if visible is None else visible
-        self.faults = self.aborted = self.committed = 0
-        self.ripe = True
+    def __init__(self, visible: list[Outgoing], committed: dict[Partition, Commit]) -> None:
+        self.visible, self._committed = visible, committed
+        self.faults = 0
+        self.ripe, self.late = True, False
+        self.undecided: dict[Partition, Commit] = {}
+        self._unseen: list[Outgoing] = []  # outcomes of the undecided
         self._open: list[_Kept] = []
         self._later: list[_Kept] = []
         self._held = False
@@ -61,14 +67,26 @@ class MemoryTransactions:
         return self._held and all(kept.arrived and kept.acknowledged for kept in self._open)
 
     def commit(self, offsets: object) -> bool:
+        before = dict(self._committed)
         if self.faults or not cast(Callable[[], bool], offsets)():
             self.faults = max(0, self.faults - 1)
             self._abort()
             return False
-        self.committed += 1
-        self.visible += [kept.outgoing for kept in self._open]
+        self.undecided |= {p: commit for p, commit in self._committed.items() if commit != before.get(p)}
+        self._unseen += [kept.outgoing for kept in self._open]
         self._open, self._held = [], False
+        if self.late:
+            self._committed.clear()
+            self._committed.update(before)
+        else:
+            self.decide()
         return True
+
+    def decide(self) -> None:
+        """The broker's decision on what it has answered can be seen."""
+        self._committed.update(self.undecided)
+        self.visible += self._unseen
+        self.undecided, self._unseen = {}, []
 
     def drop(self, unwanted: Callable[[object], bool]) -> list[object]:
         if any(unwanted(kept.receipt) for kept in self._open):
@@ -82,13 +100,14 @@ class MemoryTransactions:
         if self._open:
             self._abort()
 
-    renew = expire
+    def renew(self) -> None:
+        self.decide()
+        self.expire()
 
     def close(self) -> None:
         self._open.clear()
 
     def _abort(self) -> None:
-        self.aborted += 1
         for kept in self._open:
             kept.arrived = False
         self._later, self._open, self._held = self._open + self._later, [], False

@@ -68,7 +68,7 @@ class Worker:
 
     def __init__(self, committed: dict[Partition, Commit], visible: list[Outgoing]) -> None:
         self.alive = True
-        self.source, self.sink = MemorySource(committed), MemoryTransactions(visible)
+        self.source, self.sink = MemorySource(committed), MemoryTransactions(visible, committed)
         clock, metrics = ManualClock(null.NOW_US), Metrics(null.LAYERS)
         self.publisher = Publisher(self.sink, null.origin("signals", "raw.dlq"), "signals.control", clock, metrics)
         finished = Stepped()
@@ -111,12 +111,14 @@ class Delivery(RuleBasedStateMachine):
         self.elements: set[Place] = set()
         self.texts = 0
         self.away: set[Partition] = set()
+        self.lost: set[Partition] = set()  # of these, without a revocation
         self.start()
 
     def start(self) -> None:
         self.worker = Worker(self.committed, self.visible)
         self.worker.source.append(self.log)
         self.away.clear()
+        self.lost.clear()
 
     @rule(number=st.sampled_from([0, 1]), keys=st.lists(st.integers(0, 2), min_size=0, max_size=3))
     def append(self, number: int, keys: list[int]) -> None:
@@ -178,10 +180,17 @@ class Delivery(RuleBasedStateMachine):
         """The broker ends what is open, at any moment: before it is prepared, or while its offsets are on their way."""
         self.worker.sink.expire()
 
+    @rule(late=st.booleans())
+    def broker_decides(self, late: bool) -> None:
+        """What it has answered; `late`: from now on it answers before."""
+        self.worker.sink.late = late
+        self.worker.sink.decide()
+
     @rule(partition=st.sampled_from(PARTITIONS), lost=st.booleans(), alive=st.booleans())
     def partition_leaves(self, partition: Partition, lost: bool, alive: bool) -> None:
         if partition not in self.away:
             self.away.add(partition)
+            self.lost |= {partition} if lost else set()
             self.worker.alive = alive
             (self.worker.source.lose if lost else self.worker.source.revoke)([partition])
             self.worker.source.serve_group(0)
@@ -190,7 +199,15 @@ class Delivery(RuleBasedStateMachine):
     @precondition(lambda self: self.away)
     @rule()
     def partitions_return(self) -> None:
-        """After their next owner has done a part, or nothing: what counts is what is committed."""
+        """After their next owner has done a part, or nothing: what counts is what is committed.
+
+        It waits for offsets that are undecided. A crash of the broker may leave them so until this worker decides them,
+        which it does when it has lost partitions."""
+        self.worker.publisher.run_once(0)
+        waits = self.lost & self.worker.sink.undecided.keys()
+        assert not waits, f"for ever: {waits}"
+        self.worker.sink.decide()
+        self.lost.clear()
         self.worker.source.assign(sorted(self.away))
         self.away.clear()
 
@@ -224,6 +241,7 @@ class Delivery(RuleBasedStateMachine):
         """The faults end: nothing is lost."""
         worker = self.worker
         worker.source.refusals, worker.sink.faults, worker.sink.ripe = 0, 0, True
+        self.broker_decides(late=False)
         if self.away:
             self.partitions_return()
         for _ in range(30 + 4 * len(self.elements)):
@@ -281,6 +299,11 @@ def prepare_before_flush(steps: TransactionSteps) -> None:
 def keep_on_loss(steps: TransactionSteps, unwanted: Any, *, ending: bool) -> list[object]:
     """As `drop`, and nothing is dropped."""
     return []
+
+
+def drop_without_renewal(steps: TransactionSteps, unwanted: Any, *, ending: bool) -> list[object]:
+    """As `drop`, and what the broker left undecided stays so."""
+    return steps._sink.drop(unwanted)
 
 
 def commit_unsettled(steps: TransactionSteps, message: ToTransaction) -> None:
@@ -348,8 +371,11 @@ def test_a_step_that_is_missing_shows(step: str) -> None:
         broken.teardown()
 
 
-@pytest.mark.parametrize(("step", "instead"), [("run_once", prepare_before_flush), ("handle", commit_unsettled)])
+@pytest.mark.parametrize(
+    ("step", "instead"),
+    [("run_once", prepare_before_flush), ("handle", commit_unsettled), ("drop", drop_without_renewal)],
+)
 def test_the_search_finds_a_missing_step(step: str, instead: object) -> None:
-    """Offsets before the last acknowledgement, or after an abort: found without being told where to look."""
+    """Offsets before the last acknowledgement, after an abort, or undecided: found without being told where to look."""
     with patch.object(TransactionSteps, step, instead), pytest.raises(AssertionError):
         run_state_machine_as_test(Delivery, settings=HUNT)
