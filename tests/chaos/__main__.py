@@ -44,6 +44,9 @@ def main() -> int:
         "--session", action="append", metavar="NAME", help="only this, or a load: overload, 100000; repeatable"
     )
     parser.add_argument("--most", type=int, metavar="N", help="so many faults per session at most")
+    parser.add_argument("--times", type=int, default=1, metavar="N", help="each of them so many times")
+    parser.add_argument("--rate", type=float, metavar="N", help="records a second, in sessions and under overload")
+    parser.add_argument("--minutes", type=float, metavar="M", help="of the overload")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--patience", type=float, default=240.0, metavar="S", help="then a record counts as lost")
     parser.add_argument(
@@ -57,7 +60,8 @@ def main() -> int:
     run = Run(args.seed, args.patience, console, args.json)
     for part in plan.short() if args.short else plan.long():
         part = plan.only(part, args.only or list(FAULTS), args.session, args.most)
-        part = plan.under(part, dict(each.split("=", 1) for each in args.set))
+        options = dict(each.split("=", 1) for each in args.set)
+        part = plan.under(part, options, args.times, args.rate, args.minutes)
         for delivery in part.deliveries:
             if args.delivery is None or delivery in args.delivery:
                 run.part(part, delivery)
@@ -88,9 +92,10 @@ class Run:
                     self.console.print_exception()
                     self.report.errors.append(f"session {setting.name} ({delivery}) ended early: {error!r}")
             if part.overload_minutes:
-                self.load(overload(kafka, delivery, folder, part.overload_minutes))
+                minutes, rate = part.overload_minutes, part.overload_rate
+                self.load(overload(kafka, delivery, folder, minutes, rate, part.load_options))
             for records in part.bursts:
-                self.load(burst(kafka, delivery, folder, records))
+                self.load(burst(kafka, delivery, folder, records, part.load_options))
         shutil.rmtree(folder / "kafka")  # the logs of the workers stay
 
     def session(self, kafka: object, setting: Setting, delivery: Delivery, folder: Path) -> None:

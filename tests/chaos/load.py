@@ -3,8 +3,8 @@
 import time
 import urllib.request
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,10 @@ class Load:
 class Stand:
     """Topics, workers and their figures; what became of the records is for `earlybird audit` to say."""
 
-    def __init__(self, kafka: Any, delivery: Delivery, folder: Path, setting: Setting) -> None:
-        self.delivery, self._folder = delivery, folder / uuid.uuid4().hex[:6]
+    def __init__(
+        self, kafka: Any, delivery: Delivery, folder: Path, setting: Setting, options: Mapping[str, str]
+    ) -> None:
+        self.delivery, self._folder, self._options = delivery, folder / uuid.uuid4().hex[:6], options
         self.topics = Topics.create(kafka.bootstrap_servers, f"load-{self._folder.name}")
         self._tail = Tail(kafka.bootstrap_servers, [self.topics.signals, self.topics.dlq], start="end")
         settings = {"bootstrap.servers": kafka.bootstrap_servers, "group.id": self.topics.group}
@@ -125,6 +127,7 @@ class Stand:
         return sum(metric(worker, name) for worker in self.crew.workers)
 
     def _environment(self, setting: Setting, slot: int) -> dict[str, str]:
+        setting = replace(setting, options={**setting.options, **self._options})
         return environment(self.topics, setting, self.delivery, slot)
 
     def _revocations(self) -> int:
@@ -132,12 +135,14 @@ class Stand:
         return sum(len(worker.events(event)) for worker in self.crew.workers for event in events)
 
 
-def overload(kafka: Any, delivery: Delivery, folder: Path, minutes: float) -> Load:
-    """Ten times what the engine can do; then a faster one does the rest."""
-    stand = Stand(kafka, delivery, folder, SLOW)
-    feed = Feed(stand.topics.bootstrap_servers, stand.topics.raw, 10 * CAPACITY)
+def overload(
+    kafka: Any, delivery: Delivery, folder: Path, minutes: float, rate: float, options: Mapping[str, str]
+) -> Load:
+    """More records a second than the engine can do; then a faster one does the rest."""
+    stand = Stand(kafka, delivery, folder, SLOW, options)
+    feed = Feed(stand.topics.bootstrap_servers, stand.topics.raw, rate)
     until = time.monotonic() + 60 * minutes
-    found = stand.watch(f"ten times its capacity for {minutes:g} min", lambda: time.monotonic() > until)
+    found = stand.watch(f"{rate:,.0f} records/s for {minutes:g} min", lambda: time.monotonic() > until)
     feed.close()
     patient_until = time.monotonic() + LAG_PATIENCE_S
     while (shown := stand.lag()) < (unread := stand.unread()):
@@ -150,9 +155,9 @@ def overload(kafka: Any, delivery: Delivery, folder: Path, minutes: float) -> Lo
     return stand.audit(found)
 
 
-def burst(kafka: Any, delivery: Delivery, folder: Path, records: int) -> Load:
+def burst(kafka: Any, delivery: Delivery, folder: Path, records: int, options: Mapping[str, str]) -> Load:
     """So many at once."""
-    stand = Stand(kafka, delivery, folder, FAST)
+    stand = Stand(kafka, delivery, folder, FAST, options)
     fill(stand.topics.bootstrap_servers, stand.topics.raw, records)
     return stand.audit(stand.watch(f"{records:,} at once", stand.drained))
 

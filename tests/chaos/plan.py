@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from tests.chaos.faults import FAULTS
+from tests.chaos.load import CAPACITY
 from tests.chaos.setting import SESSION_MS, Delivery, Setting
 
 QUICK = {
@@ -27,7 +28,9 @@ class Part:
     settings: tuple[Setting, ...] = ()
     nodes: int = 1
     overload_minutes: float = 0.0
+    overload_rate: float = 10.0 * CAPACITY  # records a second
     bursts: tuple[int, ...] = ()
+    load_options: Mapping[str, str] = field(default_factory=dict)  # settings of the workers under a load
     deliveries: tuple[Delivery, ...] = ("at_least_once", "exactly_once")
     broker: dict[str, str] = field(default_factory=lambda: dict(QUICK))
 
@@ -111,6 +114,15 @@ def only(part: Part, faults: Collection[str], names: Collection[str] | None, mos
     )
 
 
-def under(part: Part, options: Mapping[str, str]) -> Part:
-    """The part with these settings of the workers besides its own."""
-    return replace(part, settings=tuple(replace(each, options={**each.options, **options}) for each in part.settings))
+def under(part: Part, options: Mapping[str, str], times: int, rate: float | None, minutes: float | None) -> Part:
+    """The part with these settings of the workers besides its own, each fault so many times, and another feed."""
+    return replace(
+        part,
+        settings=tuple(
+            replace(each, options={**each.options, **options}, faults=[*each.faults] * times, rate=rate or each.rate)
+            for each in part.settings
+        ),
+        overload_minutes=part.overload_minutes and (minutes or part.overload_minutes),
+        overload_rate=rate or part.overload_rate,
+        load_options=options,
+    )
