@@ -10,11 +10,12 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer, Topic
 
 from earlybird.stream.adapters.clients import ClientLog, fatal
 from earlybird.stream.adapters.credentials import PasswordFile
+from earlybird.stream.adapters.endless_calls import end_within
 from earlybird.stream.adapters.kafka_sink import FULL_POLL_S
 from earlybird.stream.adapters.options import transaction_options
 from earlybird.stream.adapters.own_transactions import OwnTransactions
 from earlybird.stream.adapters.statistics import statistics_into
-from earlybird.stream.adapters.undecided import Last, State, Undecided
+from earlybird.stream.adapters.undecided import Last, State, Undecided, names
 from earlybird.stream.config.client_options import Endpoint, KafkaEndpoint
 from earlybird.stream.errors import SettingsError, SinkError
 from earlybird.stream.ports import Outgoing
@@ -112,13 +113,16 @@ class TransactionalProducer:
 
         Returns False if the transaction is `broken` and must be aborted.
         """
-        if offsets and not self._ask(partial(self._producer.send_offsets_to_transaction, offsets, group, TRY_S)):
+        if offsets and not self._send_offsets(offsets, group):
             return False
-        committed = self._ask(partial(self._producer.commit_transaction, TRY_S), in_doubt=True)
-        if committed:
+        if committed := self._ask(partial(self._producer.commit_transaction, TRY_S), in_doubt=True):
             self.begun_s = None
             self._own.commit(offsets)
         return committed
+
+    def _send_offsets(self, offsets: list[TopicPartition], group: object) -> bool:
+        request = partial(self._producer.send_offsets_to_transaction, offsets, group, TRY_S)
+        return self._ask(partial(end_within, self._timeout_s, request))
 
     def abort(self) -> None:
         """Abort the open transaction, however long the broker takes."""
@@ -173,7 +177,7 @@ class TransactionalProducer:
             return False
         if state.last is Last.OUTCOMES_ALONE:
             # Safe: a new owner of a partition waits while its offsets are undecided, so none has read on from there.
-            log.info("offsets.committed_again", partitions=_names(own.offsets))
+            log.info("offsets.committed_again", partitions=names(own.offsets))
             self.begin()
             if not self.commit(own.offsets, state.group):
                 self.abort()
@@ -188,15 +192,15 @@ class TransactionalProducer:
     def _abort_undecided(self, partitions: list[TopicPartition], group: State | None = None) -> bool:
         """Abort these partitions and, if given, the group; return whether it reached them."""
         if partitions:
-            log.info("transactions.undecided", partitions=_names(partitions))
+            log.info("transactions.undecided", partitions=names(partitions))
         self.begin()
         for tp in partitions:
             self._producer.produce(tp.topic, partition=tp.partition, on_delivery=self._reached)
         while self.broken is None and self._producer.flush(TRY_S):
             pass
-        reached = self.broken is None
-        if reached and group:  # a refusal matters as little as these offsets: the coordinator knows the group by then
-            self._ask(partial(self._producer.send_offsets_to_transaction, group.offsets, group.group, TRY_S))
+        # Of the group a refusal matters as little as these offsets: its coordinator knows the group by then.
+        if (reached := self.broken is None) and group:
+            self._send_offsets(group.offsets, group.group)
         self.abort()
         return reached and self._initialized
 
@@ -294,7 +298,3 @@ class TransactionalProducer:
 
     def _refused(self, error: KafkaError) -> SinkError:
         return SinkError(f"transactional id {self._id}: {error.name()}: {error.str()}")
-
-
-def _names(partitions: Sequence[TopicPartition]) -> list[str]:
-    return [f"{tp.topic}/{tp.partition}" for tp in partitions]

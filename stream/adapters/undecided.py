@@ -177,3 +177,8 @@ def _source(value: bytes | None) -> tuple[Partition, int] | None:
 
 
 _LEVELS = (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED)
+
+
+def names(partitions: Sequence[TopicPartition]) -> list[str]:
+    """Return partitions as the log names them."""
+    return [f"{tp.topic}/{tp.partition}" for tp in partitions]

@@ -228,7 +228,9 @@ class _PerSignal(Collector):
         )
         self._latency.add_to(latency)
         stages = HistogramMetricFamily(
-            "earlybird_stage_latency_seconds", "time per stage: provider, read, prepare, engine, publish", labels=("stage",)
+            "earlybird_stage_latency_seconds",
+            "time per stage: provider, read, prepare, engine, publish",
+            labels=("stage",),
         )
         for name, _, _, distribution in self._stages:
             distribution.add_to(stages, name)

@@ -74,18 +74,17 @@ def live(brokers: str, members: int, at_once: int, within_s: float, seed: int, s
 def member(brokers: str, number: int, seed: int, stays_s: float) -> None:
     """One that joins, is there for so long, and closes; every other one polls meanwhile."""
     kind, group = number // 2 % 3, f"group-{seed}-{number // 2}"
+    joined: KafkaSource | Subscriber
     if kind == 2:
-        reader = Subscriber(brokers, [TOPIC], start="now", group=group, timeout_s=STOOD_STILL_S)
-        poll, close = reader.poll, reader.close
+        joined = Subscriber(brokers, [TOPIC], start="now", group=group, timeout_s=STOOD_STILL_S)
     else:
-        source = KafkaSource(KafkaEndpoint(brokers, {}), [TOPIC], group, protocol=("classic", "consumer")[kind])
-        source.subscribe(Mock())
-        poll, close = source.poll, source.close
+        joined = KafkaSource(KafkaEndpoint(brokers, {}), [TOPIC], group, protocol="consumer" if kind else "classic")
+        joined.subscribe(Mock())
     if number // 6 % 2:
         time.sleep(stays_s)
     else:
-        poll(round(1000 * stays_s), 500)
-    close()
+        joined.poll(round(1000 * stays_s), 500)
+    joined.close()
 
 
 if __name__ == "__main__":
