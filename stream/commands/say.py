@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _symbol(written: str) -> str:
-    """Parse an instrument; a person's typing error is refused, though a feed may name what it likes."""
+    """Parse an instrument, stricter than for feeds: here a strange sign is a typing error."""
     name = symbol(as_utf8(written))
     if not _USUAL.fullmatch(name):
         raise argparse.ArgumentTypeError(

@@ -129,7 +129,7 @@ def test_the_command_reads_utf_8_in_an_ascii_locale() -> None:
     """The model sees the text as it was typed."""
     text = "Müller übernimmt €5bn"
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    command = [sys.executable, "-m", "earlybird.stream.cli", "explain", "--json", text.encode()]
+    command: list[str | bytes] = [sys.executable, "-m", "earlybird.stream.cli", "explain", "--json", text.encode()]
     done = subprocess.run(command, cwd=ROOT, env=os.environ | ascii_only, capture_output=True, check=True)
     found = json.loads(done.stdout)
     assert (found["text"], found["words"]) == (text, ["Müller", "übernimmt", "€5bn"])

@@ -142,7 +142,7 @@ def test_a_console_line_shows_many_partitions_as_ranges(partitions: list[str], s
     """A person reads where the gaps are; a program gets each."""
     for form in ("console", "json"):
         out = io.StringIO()
-        configure_logging("info", form, out)  # type: ignore[arg-type]
+        configure_logging("info", form, out)
         structlog.get_logger().info("partitions.assigned", partitions=partitions)
         line = out.getvalue()
         assert f"partitions={shown}" in line if form == "console" else json.loads(line)["partitions"] == partitions
