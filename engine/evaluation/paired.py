@@ -28,7 +28,7 @@ class Paired:
 
 
 def against_depths(outputs: Outputs) -> list[Paired]:
-    """Compare the model's own policy with every fixed depth; one row per depth and rung of the policy."""
+    """Compare the model's own policy with every fixed depth, per rung of the policy."""
     learned, layers = outputs.certainty is not None, outputs.config.layers
     by_depth = outputs.by_depth()
     found = []
@@ -47,7 +47,7 @@ def against_depths(outputs: Outputs) -> list[Paired]:
 
 
 def interval(won: int, lost: int, n: int) -> tuple[float, float]:
-    """Return the 95 % interval of a difference of two accuracies on the same n texts.
+    """Return the 95 % interval of two accuracies' difference on the same n texts.
 
     Agresti and Min's adjusted Wald interval for matched pairs (Statistics in Medicine 24, 2005): half a text is added
     to each of the four cells, so that no difference at all still has a width.
