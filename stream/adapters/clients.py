@@ -25,9 +25,7 @@ T = TypeVar("T")
 
 CLOSE_TIMEOUT_S = 5.0
 _LEAVING_TURN_S = 0.02
-_SHARED_OUT_S = (
-    1.0  # others that take longer to join again hold this up; then the client leaves behind them, or fails to
-)
+_SHARED_OUT_S = 1.0  # for the others to join again; then the client leaves without the leader's answer, or fails to
 
 Headers = tuple[tuple[str, bytes | None], ...]
 _headers: Callable[[Message], Headers | None] = methodcaller("headers")
