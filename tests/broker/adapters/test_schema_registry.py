@@ -241,7 +241,7 @@ def test_framed_items_become_framed_signals_that_all_can_read(
     assert all(received.score is not None for received in found)
     audit = json.loads(desk.command("audit", "--json"))
     assert audit["missing"] == 0 and audit["unreadable"] == 0, audit
-    lines = desk.command("signals", "--from", "beginning", "--idle", "3", "--json").splitlines()
+    lines = desk.command("signals", "--from", "beginning", "--limit", "9", "--json").splitlines()  # 3 dead letters
     shown = [json.loads(line) for line in lines]
     assert sorted(line["item_key"] for line in shown if "signal_id" in line) == expected
     folder = str(tmp_path / "archive")

@@ -12,11 +12,14 @@ from typing import Any
 
 import pytest
 
+from earlybird.schemas.codec import encode
 from earlybird.stream.adapters.kafka_sink import KafkaSink
 from earlybird.stream.adapters.tail import Tail
+from earlybird.stream.adapters.topics import Topic, create_topics
 from earlybird.stream.client import Signals
 from earlybird.stream.errors import StreamError
 from earlybird.stream.ports import Outgoing
+from earlybird.stream.strategies.invented import invented
 
 pytestmark = pytest.mark.broker
 
@@ -120,8 +123,15 @@ def test_a_stage_outlives_its_tokens(
     assert stage.end() == 0
 
 
-def test_a_strategy_brings_its_own_function(tokens: Tokens) -> None:
+def test_a_strategy_brings_its_own_function(tokens: Tokens, unique: Callable[[str], str]) -> None:
     """The client takes the function itself."""
+    topic = unique("signals")
+    create_topics(tokens.kafka.bootstrap_servers, [Topic(topic)])
+    sink = KafkaSink(tokens.kafka.bootstrap_servers)
+    sink.send(Outgoing(topic, b"k", encode(invented("1", time.time_ns() // 1000))))
+    while sink.unacknowledged():
+        sink.receipts(50)
+    sink.close()
 
     def token(config: str) -> tuple[str, float]:
         now = time.time()
@@ -135,8 +145,8 @@ def test_a_strategy_brings_its_own_function(tokens: Tokens) -> None:
         "oauth_cb": token,
     }
     options |= {"sasl.oauthbearer.config": "strategy"}
-    with Signals.live(tokens.address, options=options, start="beginning", max_age_us=None) as signals:
-        assert next(iter(signals)).item_key.startswith("wire:")
+    with Signals.live(tokens.address, topic=topic, control_topic=None, options=options, start="beginning") as signals:
+        assert next(signals).item_key == "wire:1"
 
 
 def test_a_function_that_fails_is_named(tokens: Tokens) -> None:
