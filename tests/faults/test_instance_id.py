@@ -17,8 +17,6 @@ def test_of_two_services_with_one_instance_id_one_ends(
 ) -> None:
     """With status 2 and the reason; the other goes on and every text has its outcome."""
     settings = ground.environment(**{INSTANCE: "one", "KAFKA__GROUP_PROTOCOL": protocol})
-    if protocol == "consumer":
-        del settings["KAFKA__OPTIONS__SESSION_TIMEOUT_MS"]
     stages = [start_stage(ground.bootstrap_servers, **settings)]
     stages[0].wait_for("partitions.assigned")
     stages.append(start_stage(ground.bootstrap_servers, **settings))
