@@ -144,7 +144,7 @@ class Stage:
         entries = [json.loads(line) for line in lines if line.startswith("{")]
         return [entry for entry in entries if entry["event"] == name]
 
-    def wait_for(self, name: str, timeout_s: float = 60.0, count: int = 1) -> dict[str, Any]:
+    def wait_for(self, name: str, timeout_s: float = 150.0, count: int = 1) -> dict[str, Any]:
         """The last of `count` events of this name; fails with the log when it does not come."""
         deadline = time.monotonic() + timeout_s
         while len(found := self.events(name)) < count:
@@ -153,7 +153,7 @@ class Stage:
             time.sleep(0.02)
         return found[count - 1]
 
-    def end(self, how: int = signal.SIGTERM, timeout_s: float = 60.0) -> int:
+    def end(self, how: int = signal.SIGTERM, timeout_s: float = 150.0) -> int:
         """Signal it and wait; its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(how)

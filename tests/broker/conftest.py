@@ -17,7 +17,7 @@ from earlybird.stream.ports import Commit, Outgoing, Partition, Record
 from secured import Secured
 from secured import start as start_secured
 
-PATIENCE_S = 60.0  # how long a test waits before it says that something never came
+PATIENCE_S = 150.0  # how long a test waits before it says that something never came
 
 
 @dataclass

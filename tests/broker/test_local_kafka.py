@@ -23,7 +23,7 @@ def test_each_action_says_what_is_so_afterwards(tmp_path: Path, kafka: Any, node
     def local(action: str) -> tuple[int, str]:
         command = [sys.executable, str(LOCAL), action, "--home", str(tmp_path / "kafka"), "--port", str(port)]
         command += ["--nodes", str(nodes)] if action == "start" else []
-        done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         return done.returncode, done.stdout.partition(" (")[0].strip()
 
     answers = (0, "Kafka answers at " + ",".join(f"127.0.0.1:{port + node}" for node in range(nodes)))

@@ -56,7 +56,7 @@ def go_on(service: Any, how: int) -> int:
     """Let it go on with this signal and wait for its end; the exit status."""
     service.process.send_signal(how)
     service.process.send_signal(signal.SIGCONT)
-    status: int = service.process.wait(60)
+    status: int = service.process.wait(150)
     return status
 
 

@@ -10,7 +10,7 @@ from earlybird.schemas.rejection import Reason, Rejection
 from earlybird.stream.adapters.tail import Tail
 from earlybird.stream.stage.offsets import REFUSE_AFTER, SUSPECT_AFTER
 
-pytestmark = [pytest.mark.faults, pytest.mark.broker, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.faults, pytest.mark.broker]
 
 TEXTS = 60
 DEADLY = (11, 40)

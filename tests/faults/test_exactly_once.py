@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.faults, pytest.mark.broker, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.faults, pytest.mark.broker]
 
 KILLS = int(os.environ.get("KILLS", "2"))
 TEXTS = int(os.environ.get("TEXTS", "900"))
@@ -225,5 +225,5 @@ def test_a_worker_that_ends_commits_what_it_has_produced(
 def test_worker_without_a_name_does_not_start(ground: Any, start_stage: Start) -> None:
     """And says what it needs."""
     stage = start_stage(ground.bootstrap_servers, **ground.environment(DELIVERY="exactly_once"))
-    assert stage.process.wait(60) == 2
+    assert stage.process.wait(150) == 2
     assert "instance: required with delivery exactly_once" in stage.log.read_text()

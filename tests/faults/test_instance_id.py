@@ -8,7 +8,7 @@ import pytest
 pytestmark = [pytest.mark.faults, pytest.mark.broker]
 
 INSTANCE = "KAFKA__OPTIONS__GROUP_INSTANCE_ID"
-PATIENCE_S = 60.0
+PATIENCE_S = 150.0
 
 
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])

@@ -111,7 +111,7 @@ def test_sigterm_ends_a_service_whose_broker_is_away(
         own_kafka.pause()
         stage.process.send_signal(signal.SIGTERM)
         stage.process.send_signal(signal.SIGCONT)
-        assert stage.process.wait(60) == 0
+        assert stage.process.wait(150) == 0
         assert stage.events("drain.incomplete") and stage.events("service.stopped")
         own_kafka.resume()
         successor = start_stage(ground.bootstrap_servers, **settings)

@@ -192,7 +192,7 @@ def test_broker_that_is_not_there_yet_is_waited_for(start_stage: StartStage, unt
 def test_model_folder_that_is_none_is_refused(start_stage: StartStage, tmp_path: Path) -> None:
     """At once, in one line, with the reason."""
     stage = start_stage("127.0.0.1:1", MODEL=str(tmp_path / "nothing"))
-    assert stage.process.wait(60) == 2
+    assert stage.process.wait(150) == 2
     (line,) = stage.log.read_text().strip().splitlines()
     assert "nothing" in line
 
@@ -200,7 +200,7 @@ def test_model_folder_that_is_none_is_refused(start_stage: StartStage, tmp_path:
 def test_unknown_topic_format_is_refused(start_stage: StartStage) -> None:
     """Before anything is read."""
     stage = start_stage("127.0.0.1:1", TOPICS__RAW='[{"name": "x.raw", "format": "telex"}]')
-    assert stage.process.wait(60) == 2
+    assert stage.process.wait(150) == 2
     assert "telex" in stage.log.read_text() or "earlybird" in stage.log.read_text()
 
 

@@ -20,7 +20,7 @@ from earlybird.stream.ports import Commit, Outgoing, Partition
 
 # By then a new group has given its first member its share; the client shows that only to a call that also takes it.
 JOINED_S = 1.5
-PATIENCE_S = 60.0
+PATIENCE_S = 150.0
 VALUES = [b"%d" % number for number in range(20)]
 
 
@@ -155,7 +155,7 @@ def test_a_partition_gone_and_back_within_one_wait_skips_nothing(broker: Any) ->
     key_of = {Partition(record.topic, record.partition): record.key for record in member.records}
     ends = {Partition(record.topic, record.partition): record.offset + 1 for record in member.records}
     assert member.source.commit({place: Commit(end, "") for place, end in ends.items()}, wait=True)
-    waiting = threading.Thread(target=member.poll, args=(60_000,))
+    waiting = threading.Thread(target=member.poll, args=(150_000,))
     waiting.start()
     guest = broker.join(topic, group)
     guest.poll_until(lambda: len(guest.owned) == 2)

@@ -71,7 +71,7 @@ class Tokens:
         names = {f"EARLYBIRD_{name}": value for name, value in self.environment().items()}
         names["PYTHONPATH"] = f"{self.folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
         command = [sys.executable, "-m", "earlybird.stream.cli", *words]
-        return subprocess.run(command, env=os.environ | names, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, env=os.environ | names, capture_output=True, text=True, timeout=300)
 
     @property
     def given(self) -> int:

@@ -32,7 +32,7 @@ from earlybird.stream.stage.outcome import signal_record
 from earlybird.stream.strategies.invented import invented
 from project import ROOT
 
-PATIENCE_S = 60.0
+PATIENCE_S = 150.0
 SECOND = 1_000_000
 
 

@@ -19,7 +19,7 @@ from earlybird.stream.adapters.kafka_sink import KafkaSink
 from earlybird.stream.ports import Outgoing
 from views_desk import PARTITIONS, PATIENCE_S, SYMBOLS, Desk, ask, until, url
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.broker
 
 
 @pytest.fixture(scope="module")

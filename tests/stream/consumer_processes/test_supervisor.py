@@ -12,7 +12,7 @@ from earlybird.schemas.codec import decode
 from earlybird.schemas.signal import Signal
 from earlybird.stream.adapters.tail import Tail
 
-PATIENCE_S = 60.0
+PATIENCE_S = 150.0
 # `earlybird run` with other limits of what asks its consumer processes.
 PATIENT = """
 import sys
@@ -124,7 +124,7 @@ def test_a_consumer_process_that_stands_still_for_a_moment_is_well(
     """Two seconds are no death, and nobody who asks waits for it: that would take longer than the asker's patience."""
     stage = start_stage(
         ground.bootstrap_servers,
-        ["-c", PATIENT.format(request_s=60.0, hung_s=60.0, liveness_s=60.0)],
+        ["-c", PATIENT.format(request_s=60.0, hung_s=600.0, liveness_s=60.0)],
         ENGINE__CONSUMER_PROCESSES="2",
         KAFKA__OPTIONS__SESSION_TIMEOUT_MS="20000",
     )
