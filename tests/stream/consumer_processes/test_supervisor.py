@@ -131,7 +131,7 @@ def test_a_consumer_process_that_stands_still_for_a_moment_is_well(
     url = stage.wait_for("service.started")["health"]
     pids = started(stage, 2)
     until(lambda: ready(url))
-    answers = []
+    answers: list[bool] = []
     os.kill(pids[0], signal.SIGSTOP)
     until_s = time.monotonic() + 2.0
     while time.monotonic() < until_s or len(answers) < 5:
