@@ -96,7 +96,7 @@ class LocalKafka:
         """Path of the output of the broker and its JVM."""
         return self.home / "broker.log"
 
-    def start(self, timeout_s: float = 60.0) -> None:
+    def start(self, timeout_s: float = 240.0) -> None:
         """Format new storage, start, and wait until the broker answers.
 
         Raises KafkaUnavailable.
