@@ -236,10 +236,11 @@ def answers(bootstrap_servers: str) -> bool:
 
 
 def free_port(count: int = 1) -> int:
-    """Return the first of `count` free TCP ports in a row, below the range of outgoing connections.
+    """Return the first of `count` free TCP ports in a row.
 
-    A broker that restarts must find its port free, although clients try to connect to it all the time. This process
-    holds the UDP ports of the same numbers until it ends, so that no other one that looks here is given them.
+    They lie below the range of outgoing connections: a broker that restarts must find its port free, although clients
+    try to connect to it all the time. This process holds the UDP ports of the same numbers until it ends, so that no
+    other one that looks here is given them.
     """
     while True:
         port = _ANY.randrange(20_000, 32_000)

@@ -1,4 +1,4 @@
-"""The demo's line to its worker: where it answers, what the slots hold, and a comparison on request."""
+"""The demo's line to its worker: its address, its slots, and a comparison on request."""
 
 import fcntl
 import json
