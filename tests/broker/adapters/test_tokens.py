@@ -23,7 +23,7 @@ from earlybird.stream.strategies.invented import invented
 
 pytestmark = pytest.mark.broker
 
-LIFETIME_S = 4.0
+LIFETIME_S = 12.0  # a client that starts on a busy machine must be let in before its first token runs out
 SECURED = {
     "listeners": "PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controller_port},TOKENS://127.0.0.1:%d",
     "advertised.listeners": "PLAINTEXT://127.0.0.1:${port},TOKENS://127.0.0.1:%d",
@@ -33,7 +33,7 @@ SECURED = {
         "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;"
     ),
     # The broker closes a connection whose token has run out, and cuts off each after this time at the latest.
-    "listener.name.tokens.oauthbearer.connections.max.reauth.ms": "3000",
+    "listener.name.tokens.oauthbearer.connections.max.reauth.ms": "8000",
 }
 # A module of the user's: tokens without a signature, which Kafka's default validator takes, each noted in a file.
 MODULE = """
