@@ -23,7 +23,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
     "signal": ("Signal", "On `signals`; Kafka key: `item_key`."),
     "raw-news": ("Raw news", "On `news.raw`; Kafka key: `item_key`."),
     "raw-tweet": ("Raw tweet", "On `tweets.raw`; Kafka key: `item_key`."),
-    "rejection": ("Rejection", "On `raw.dlq`; one per refused record or element."),
+    "rejection": ("Dead letter", "`rejection` on `raw.dlq`; one per record or element that cannot become a signal."),
     "sentiment": ("Sentiment", "On `views.sentiment`, compacted; Kafka key: the symbol. See [views](views.md)."),
     "heartbeat": ("Heartbeat", "On `signals.control`; one per second and worker."),
     "replay-complete": ("End of a replay", "On `TOPIC.control` of a replay with `--format topic`."),

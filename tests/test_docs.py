@@ -138,7 +138,7 @@ def test_commands_in_the_text_exist_with_their_options(page: Path) -> None:
 
 def test_tables_of_enumerations_are_whole() -> None:
     """Reasons of dead letters, and conditions of the stage, each with a row or a part of one."""
-    reasons = column("feed.md", "Refused records")
+    reasons = column("feed.md", "Dead letters")
     assert reasons == {reason.value for reason in Reason}
     assert column("strategy.md", "Live", "condition") == {each.value for each in Condition} - {"unknown", "complete"}
 

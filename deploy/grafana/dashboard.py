@@ -133,7 +133,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
                 "{{instance}} writable": "earlybird_cache_writable{JOB}",
             },
         ),
-        Panel("Texts answered by the cache", "short", {"hits": rate("earlybird_dedup_hits_total")}),
+        Panel("Duplicates", "short", {"duplicates": rate("earlybird_dedup_hits_total")}),
         Panel("Calls by result", "short", {"{{result}}": rate("earlybird_cache_calls_total", "result")}),
     ),
     "Kafka": (

@@ -4,11 +4,11 @@ The host writes requests to one ring, launches steps and reads results from anot
 It keeps up to `ahead` batches of steps in flight and then reads the oldest, so the device has the next batch before the
 host has read the last one.
 
-No overwriting: a ring row is reused only when the host has read that the device is done with it (entries and tokens
-once admitted, results once collected), and that read comes after the copies concerned. Only a text's limit may change
+A ring row is reused only after the host has read that the device is done with it (entries and tokens once admitted,
+results once collected), and that read comes after the copies concerned. Only a text's limit may change
 during a copy or a step, which then sees the old or the new one.
 
-Change of tiers: a smaller tier is chosen only when all texts that may be in the model or in the queue fit into it.
+A smaller tier is chosen only when all texts that may be in the model or in the queue fit into it.
 
 Tested on the CPU, with immediate and with delayed lanes; not yet run on a CUDA device.
 """

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from html import escape
 
 from earlybird.engine.evaluation.outputs import Outputs
+from earlybird.engine.evaluation.paired import Paired
 from earlybird.engine.evaluation.plots import accuracy_against_cost, exit_depths, reliability
 from earlybird.engine.evaluation.sweep import Matched, Point
 from earlybird.engine.exits.spec import parse
@@ -17,7 +18,12 @@ _NAMES = ("policy", "accuracy", "macro-F1", "ECE", "mean depth", "GFLOP", "saved
 
 
 def report(
-    title: str, outputs: Outputs, points: Sequence[Point], matched: Sequence[Matched], cheapest: Sequence[Matched]
+    title: str,
+    outputs: Outputs,
+    points: Sequence[Point],
+    matched: Sequence[Matched],
+    cheapest: Sequence[Matched],
+    paired: Sequence[Paired],
 ) -> str:
     """Return the page; `points` hold full depth, fixed depths and the model's own policy."""
     layers, learned = outputs.config.layers, outputs.certainty is not None
@@ -37,6 +43,8 @@ use <code>earlybird calibrate</code>.</p>
 {accuracy_against_cost(points, outputs.own)}
 <h2>Fixed depths, and the model's own policy</h2>
 {_table([(None, point) for point in fixed])}
+<h2>The model's own policy against fixed depths, on the same texts</h2>
+{_against(paired)}
 <h2>The most accurate of each family at a cost</h2>
 {_table([(f"saves {match.target:.0%}", match.point) for match in matched if match.point])}
 <h2>The cheapest of each family at an accuracy</h2>
@@ -64,3 +72,16 @@ def _row(target: str | None, point: Point) -> str:
     names.append(f"<code>{escape(point.policy)}</code>")
     first = "".join(f'<td class="t">{name}' for name in names)
     return f"<tr>{first}{shares}{cost}<td>{point.lost}<td>{point.won}</tr>"
+
+
+def _against(paired: Sequence[Paired]) -> str:
+    head = (
+        '<tr><th class="t">policy<th class="t">against<th>accuracy<th>95 % interval<th>won<th>lost<th>cost of the other'
+    )
+    rows = "".join(
+        f'<tr><td class="t"><code>{escape(pair.policy)}</code><td class="t"><code>{pair.against}</code>'
+        f"<td>{100 * pair.difference:+.1f} points<td>{100 * pair.low:+.1f} to {100 * pair.high:+.1f}"
+        f"<td>{pair.won}<td>{pair.lost}<td>{pair.cost:.2f}x</tr>"
+        for pair in paired
+    )
+    return f"<table>{head}</tr>{rows}</table>"

@@ -4,24 +4,21 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from earlybird.engine.manifest import Ingredient, file_sha256
-
-if TYPE_CHECKING:
-    from earlybird.engine.training.job import Job
+from earlybird.engine.training.job import Job
 
 DATA = "data.json"  # of a run folder: sizes and hashes of the parts
 
 UNKNOWN = "not stated"  # a training cannot know a licence; whoever publishes the model states it
 
 
-def inputs(job: "Job") -> tuple[Ingredient, ...]:
+def inputs(job: Job) -> tuple[Ingredient, ...]:
     """Return the start, the teachers and the texts of a job, in this order."""
     return tuple(_inputs(job))
 
 
-def _inputs(job: "Job") -> Iterator[Ingredient]:
+def _inputs(job: Job) -> Iterator[Ingredient]:
     yield _ingredient(job.start, "geometry and tokenizer" if job.scratch else "starting weights")
     for model, share in job.mix:
         yield _ingredient(model, f"a share of {share:g} of the weights")

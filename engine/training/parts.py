@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -19,12 +18,10 @@ from earlybird.engine.training.augmentation import augmentation, augmented
 from earlybird.engine.training.data import Example, fingerprint, hashes, read_examples, split, stratified, without
 from earlybird.engine.training.inputs import DATA
 from earlybird.engine.training.invented.invent import invented_examples
+from earlybird.engine.training.job import Job, Watch
 from earlybird.engine.training.loop import Dataset
 from earlybird.engine.training.targets import own_targets
 from earlybird.engine.training.teachers import soft_targets
-
-if TYPE_CHECKING:
-    from earlybird.engine.training.job import Job, Watch
 
 SHARES = (0.8, 0.1, 0.1)  # shares of one file: train, dev, calibration
 
@@ -38,7 +35,7 @@ class Parts:
     calibration: list[Example]
 
 
-def read_parts(job: "Job", encoder: TextEncoder, watch: "Watch") -> Parts:
+def read_parts(job: Job, encoder: TextEncoder, watch: Watch) -> Parts:
     """Read and tokenise a job's texts, with the teachers' soft targets; raises DataError, ConfigError."""
     labelled = [example for path in job.train for example in read_examples(path, job.labels, job.columns)]
     if job.texts is not None and job.dev is None:
@@ -83,7 +80,7 @@ def read_parts(job: "Job", encoder: TextEncoder, watch: "Watch") -> Parts:
     return parts
 
 
-def _augmented(job: "Job", train: Sequence[Example], held_out: Sequence[Example], watch: "Watch") -> list[Example]:
+def _augmented(job: Job, train: Sequence[Example], held_out: Sequence[Example], watch: Watch) -> list[Example]:
     """Return new texts made from the training part, without any that a held-out part has."""
     if job.augment is None:
         return []

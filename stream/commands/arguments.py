@@ -37,6 +37,11 @@ def seconds(text: str) -> float:
     raise argparse.ArgumentTypeError(f"a number of seconds, or a duration like {DURATION_FORMS} expected, was {text!r}")
 
 
+def as_utf8(argument: str) -> str:
+    """Decode a text argument as UTF-8 where an ASCII locale has left its bytes undecoded."""
+    return argument.encode(errors="surrogateescape").decode(errors="replace")
+
+
 def symbol(written: str) -> str:
     """Parse an instrument in any spelling to its canonical name."""
     try:

@@ -26,6 +26,8 @@ from earlybird.stream.observability.logging import configure_logging
 from earlybird.stream.ports import Partition
 
 _NAMED = 10
+_SHOWN = {"rejections": "dead letters", "cache_hits": "duplicates", "span_s": "seconds", "outcomes_per_s": "per second"}
+"""Rows whose words differ from their names in JSON."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,7 +95,7 @@ def _show(found: dict[str, Any], *, as_json: bool) -> None:
         return
     for name, value in found.items():
         if not name.endswith("_at"):
-            print(f"{name:<14} {value}")
+            print(f"{_SHOWN.get(name, name.replace('_', ' ')):<14} {_words(value)}")
     for what, name in (
         ("no outcome", "missing"),
         ("no such record", "strays"),
@@ -104,3 +106,11 @@ def _show(found: dict[str, Any], *, as_json: bool) -> None:
             print(f"{what}: {place}")
         if len(places) > _NAMED:
             print(f"{what}: ... and more; --json names up to a thousand")
+
+
+def _words(value: object) -> str:
+    if isinstance(value, dict):  # counts by reason or layer
+        return ", ".join(f"{name}: {count}" for name, count in value.items()) or "0"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "unknown" if value is None else str(value)

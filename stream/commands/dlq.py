@@ -4,11 +4,11 @@
   earlybird dlq show 3/17
   earlybird dlq redrive --reason stale --source wire
 
-Places are PARTITION/OFFSET of the topic of dead letters. `redrive` publishes the refused records to their raw topics
-again, with their key and headers: from the raw topic while it holds them, else from the dead letter's copy, which is
-used only if it is whole. Each record counts in its header `redriven` how often that happened (--tries), and no dead
-letter is redriven twice. Without a place or a filter `list` and `show` take all; `redrive` wants --all for that. Exit
-status 0: every place has its dead letter, and every one chosen was redriven; 1: some were not.
+Places are PARTITION/OFFSET of the topic of dead letters. `redrive` publishes the original records to their
+raw topics again, with their key and headers: from the raw topic while it holds them, else from the dead letter's copy,
+which is used only if it is whole. Each record counts in its header `redriven` how often that happened (--tries), and no
+dead letter is redriven twice. Without a place or a filter `list` and `show` take all; `redrive` wants --all for that.
+Exit status 0: every place has its dead letter, and every one chosen was redriven; 1: some were not.
 """
 
 import argparse

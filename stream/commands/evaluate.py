@@ -34,6 +34,7 @@ from earlybird.stream.commands.train import add_data_options
 
 if TYPE_CHECKING:
     from earlybird.engine.evaluation.outputs import Outputs
+    from earlybird.engine.evaluation.paired import Paired
     from earlybird.engine.evaluation.sweep import Matched, Point
 
 SAVED = (0.25, 0.5, 0.75)
@@ -73,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from earlybird.engine.evaluation.compare import trained_point
+    from earlybird.engine.evaluation.paired import against_depths
     from earlybird.engine.evaluation.sweep import at_accuracy, at_cost, sweep
 
     if args.svg or args.html:
@@ -95,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
     points += [trained_point(baseline, outputs) for baseline in model_outputs.baselines(baselines)]
     matched = [] if chosen else [match for saved in SAVED for match in at_cost(points, saved)]
     cheapest = [] if chosen else [match for lost in LOST for match in at_accuracy(points, lost)]
+    paired = against_depths(outputs)
     if args.svg is not None:
         from earlybird.engine.evaluation.plots import accuracy_against_cost
 
@@ -103,11 +106,11 @@ def run(args: argparse.Namespace) -> int:
         from earlybird.engine.evaluation.report import report
 
         title = f"{outputs.model} on {(args.texts or args.stored)[0].name}"
-        args.html.write_text(report(title, outputs, points, matched, cheapest), "utf-8")
+        args.html.write_text(report(title, outputs, points, matched, cheapest, paired), "utf-8")
     if args.json:
-        print(json.dumps(_report(outputs, points, matched, cheapest)))
+        print(json.dumps(_report(outputs, points, matched, cheapest, paired)))
     else:
-        _show(outputs, points, matched, cheapest)
+        _show(outputs, points, matched, cheapest, paired)
     return 0
 
 
@@ -118,7 +121,11 @@ def _one(args: argparse.Namespace) -> "Outputs":
 
 
 def _report(
-    outputs: "Outputs", points: Sequence["Point"], matched: Sequence["Matched"], cheapest: Sequence["Matched"]
+    outputs: "Outputs",
+    points: Sequence["Point"],
+    matched: Sequence["Matched"],
+    cheapest: Sequence["Matched"],
+    paired: Sequence["Paired"],
 ) -> dict[str, Any]:
     return {
         "model_sha256": outputs.model_sha256,
@@ -129,11 +136,16 @@ def _report(
         "points": [asdict(point) for point in points],
         "at_saved": [asdict(match) for match in matched],
         "at_accuracy_lost": [asdict(match) for match in cheapest],
+        "own_against_depths": [asdict(pair) for pair in paired],
     }
 
 
 def _show(
-    outputs: "Outputs", points: Sequence["Point"], matched: Sequence["Matched"], cheapest: Sequence["Matched"]
+    outputs: "Outputs",
+    points: Sequence["Point"],
+    matched: Sequence["Matched"],
+    cheapest: Sequence["Matched"],
+    paired: Sequence["Paired"],
 ) -> None:
     from rich.console import Console
 
@@ -144,9 +156,11 @@ def _show(
     )
     if not matched:
         console.print(_table("policies", [(None, point) for point in points]))
+        console.print(_against(paired))
         return
     fixed = [point for point in points if point.family in DEPTHS or point.policy in outputs.own]
     console.print(_table("fixed depths, and the model's own policy", [(None, point) for point in fixed]))
+    console.print(_against(paired))
     for title, found, unit in (
         ("most accurate of each family at a cost", matched, "saves at least"),
         ("cheapest of each family at an accuracy", cheapest, "loses at most"),
@@ -176,4 +190,17 @@ def _table(title: str, rows: Sequence[tuple[str | None, "Point"]]) -> Any:
             str(point.won),
         )
         table.add_row(*((target, *cells) if target else cells))
+    return table
+
+
+def _against(paired: Sequence["Paired"]) -> Any:
+    from rich.table import Table
+
+    table = Table(title="the model's own policy against fixed depths, on the same texts", title_justify="left")
+    for name in ("policy", "against", "accuracy", "95 % interval", "won", "lost", "cost of the other"):
+        table.add_column(name, justify="left" if name in ("policy", "against") else "right", overflow="fold")
+    for pair in paired:
+        points = f"{100 * pair.low:+.1f} to {100 * pair.high:+.1f}"
+        counts = (str(pair.won), str(pair.lost), f"{pair.cost:.2f}x")
+        table.add_row(pair.policy, pair.against, f"{100 * pair.difference:+.1f} points", points, *counts)
     return table

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from earlybird.engine.config import BUNDLED, EngineConfig
+from earlybird.stream.commands.arguments import as_utf8
 
 if TYPE_CHECKING:
     from earlybird.engine.evaluation.explain import Explanation, Pass
@@ -23,7 +24,7 @@ SHOWN = 3  # words shown per pass in the terminal
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `earlybird explain`."""
-    parser.add_argument("text", help="one text, in quotes")
+    parser.add_argument("text", type=as_utf8, help="one text, in quotes")
     parser.add_argument("--model", default=BUNDLED, metavar="FOLDER", help="default: the bundled model")
     parser.add_argument("--policy", metavar="SPEC", help="default: the model's own")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write one page, nothing loaded from elsewhere")

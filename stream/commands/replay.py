@@ -4,7 +4,7 @@
   earlybird replay recompute --archive DIR --policy cwb:delta=0.2,window=2 --compare --output again
 
 `recorded` replays the published signals and reads no dead letters. `recompute` puts the raw texts through the same
-stage with a model and policy of your choice, and counts its own rejections. Records are in order of availability: by
+stage with a model and policy of your choice, and counts its own dead letters. Records are in order of availability: by
 the broker's append time, or by the ingest time of back-dated history. The output folder holds the signals and
 manifest.json: the input, the code and model, and the hashes of input and output.
 
@@ -89,8 +89,8 @@ def run(args: argparse.Namespace) -> int:
 def summary(manifest: dict[str, Any]) -> list[str]:
     """Return the manifest in a few lines."""
     counts = manifest["counts"]
-    rejections = [] if counts["rejections"] is None else [quantity(sum(counts["rejections"].values()), "rejection")]
-    outcomes = [quantity(counts["signals"], "signal"), *rejections]
+    letters = [] if counts["rejections"] is None else [quantity(sum(counts["rejections"].values()), "dead letter")]
+    outcomes = [quantity(counts["signals"], "signal"), *letters]
     lines = [
         f"{manifest['mode']}: {', '.join(outcomes)}, run {manifest['run_id']}",
         f"output: {manifest['output'].get('file') or manifest['output'].get('topic')}, "

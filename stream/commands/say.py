@@ -6,10 +6,11 @@ The stage is that of the settings (EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS, --config)
 running `earlybird demo`. The text goes to the raw topic like any other, as a news item with an id of its own, so other
 readers of the topics see it and its signal, too.
 
-Exit status: 0 a signal came, 1 the stage refused the text, 2 no stage answered.
+Exit status: 0 a signal came, 1 the text became a dead letter, 2 no stage answered.
 """
 
 import argparse
+import re
 import sys
 import time
 from contextlib import closing
@@ -22,7 +23,7 @@ from earlybird.schemas.signal import Signal
 from earlybird.stream.adapters.embedded import CLIENT_OPTIONS
 from earlybird.stream.adapters.kafka_sink import KafkaSink
 from earlybird.stream.adapters.tail import Tail
-from earlybird.stream.commands.arguments import seconds, symbol
+from earlybird.stream.commands.arguments import as_utf8, seconds, symbol
 from earlybird.stream.config.client_options import KafkaEndpoint
 from earlybird.stream.config.settings import Settings, add_config_option, load
 from earlybird.stream.demo.address import running_demo
@@ -35,14 +36,16 @@ from earlybird.stream.publishing.one_text import one_text
 
 SOURCE = "say"
 _TIMEOUT_S = 10.0
+_USUAL = re.compile(r"(?=.*[^\W_])[\w.:/^=&+#*!@$-]+")
+"""Symbols of markets and data vendors: `BTC/USD`, `^GSPC`, `ES=F`, `M&M.NS`, `CL1!`, `@ES#`, `ABC+`."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the text and what it is about."""
-    parser.add_argument("text", nargs="+", metavar="TEXT", help="the text; several words are one text")
+    parser.add_argument("text", nargs="+", type=as_utf8, metavar="TEXT", help="the text; several words are one text")
     add_config_option(parser)
     about = "an instrument that the text is about, in any spelling; repeatable"
-    parser.add_argument("--symbol", action="append", default=[], type=symbol, metavar="SYM", help=about)
+    parser.add_argument("--symbol", action="append", default=[], type=_symbol, metavar="SYM", help=about)
     parser.add_argument("--tweet", action="store_true", help="send a tweet, not a news item")
     parser.add_argument("--topic", help="raw topic (default: news.raw, or tweets.raw with --tweet)")
     parser.add_argument(
@@ -76,6 +79,16 @@ def run(args: argparse.Namespace) -> int:
         width = console.width if console.is_terminal else 200
         console.print(outcome_line(outcome, text, took_s, width), soft_wrap=True)
     return 1 if isinstance(outcome, Rejection) else 0
+
+
+def _symbol(written: str) -> str:
+    """Parse an instrument, stricter than for feeds: here a strange sign is a typing error."""
+    name = symbol(as_utf8(written))
+    if not _USUAL.fullmatch(name):
+        raise argparse.ArgumentTypeError(
+            f"{written!r} names no instrument: letters, digits and signs of . : / ^ = & + # * ! @ $ - expected"
+        )
+    return name
 
 
 def _where(settings: Settings) -> tuple[KafkaEndpoint, str]:
@@ -125,5 +138,5 @@ def _outcome(record: Record, dlq: str) -> Signal | Rejection | None:
         outcome = decode(Rejection, value) if record.topic == dlq else decode(Signal, value)
     except DecodeError:
         return None  # another's record, which is of no concern here
-    # A refused text is also retracted; its dead letter says why.
+    # A dead letter's item is also retracted; the dead letter says why.
     return None if isinstance(outcome, Signal) and outcome.label is None else outcome

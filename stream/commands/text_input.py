@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from earlybird.engine.errors import ConfigError
+from earlybird.stream.commands.arguments import as_utf8
 
 _FILE_ENDINGS = (".jsonl", ".json", ".ndjson", ".txt", ".csv", ".gz", ".zst")
 _FILE_BEGINNINGS = ("/", "./", "../", "~/")
@@ -22,7 +23,7 @@ def opened(inputs: Sequence[str]) -> AbstractContextManager[BinaryIO]:
     """
     files = [each for each in inputs if each == "-" or _is_file(each)]
     if not files:
-        return io.BytesIO(b"".join(json.dumps(_as_utf8(text)).encode() + b"\n" for text in inputs))
+        return io.BytesIO(b"".join(json.dumps(as_utf8(text)).encode() + b"\n" for text in inputs))
     if len(inputs) > 1:
         raise ConfigError(f"{files[0]}: {_too_many(inputs, files)}")
     if files == ["-"]:
@@ -32,11 +33,6 @@ def opened(inputs: Sequence[str]) -> AbstractContextManager[BinaryIO]:
     except OSError as error:
         hint = "" if _there(files[0]) else f"; if it is a text: {_echoed(files[0])}"
         raise ConfigError(f"{files[0]}: cannot be read, {error.strerror}{hint}") from None
-
-
-def _as_utf8(argument: str) -> str:
-    """Return the argument as UTF-8 says it; an ASCII locale leaves its other bytes undecoded."""
-    return argument.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _too_many(inputs: Sequence[str], files: Sequence[str]) -> str:

@@ -117,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
     """Train and print the model folders; the exit status is 0. Raises EngineError."""
     import torch
 
-    from earlybird.engine.training.job import train
+    from earlybird.engine.training.train import train
 
     torch.set_num_threads(args.threads)
     job = _job(args)

@@ -19,7 +19,7 @@ class Redis(Group):
         description="key that signs cached results, one for all workers; none: Redis is trusted",
     )
     ttl_s: Annotated[int, Field(gt=0, le=10**9)] = Field(
-        default=86_400, description="time to live of known texts, by recorded times, in s"
+        default=86_400, description="time to live of results for duplicates, by recorded times, in s"
     )
     lease_ms: Milliseconds = Field(
         default=2_000, description="how long other workers wait for the one that computes a text, in ms"

@@ -16,7 +16,7 @@ from earlybird.schemas.raw import RawItem
 from earlybird.schemas.rejection import Reason
 from earlybird.schemas.signal import Label
 
-Outcome = Literal["signal", "hit", "correct", "retract", "reject"]
+Outcome = Literal["signal", "duplicate", "correct", "retract", "dead letter"]
 Find = Callable[[str], RawItem]
 
 WORDS_OF_A_LONG_BODY = 5_000
@@ -27,10 +27,9 @@ _PLANT = "Norvex said its second plant runs at full capacity and that customers 
 class Odd:
     """One odd record and its outcome.
 
-    `at_s` is its time in the feed, in seconds after the first item. `of` is the item_key of the item that a hit
-    repeats. A refused record that names its item gives a dead letter and a retraction (`also_retracts`). `label` is set
-    where the sentiment is beyond doubt. `damaged` records look like a display fault unless the screen says that they
-    are sent on purpose.
+    `at_s` is its time in the feed, in seconds after the first item. `of` is the item_key of the item that a duplicate
+    repeats. A dead letter that names its item also retracts it (`also_retracts`). `label` is set where the sentiment is
+    beyond doubt. `damaged` records look like a display fault unless the screen says that they are sent on purpose.
     """
 
     name: str
@@ -163,16 +162,16 @@ class _Builder:
         self._find, self._start_us = find, start_us
 
     def news(self, name: str, at_s: float, headline: str, *, truncated: bool = False, **more: Any) -> Odd:
-        """Return a news item; with `reason` it is refused."""
+        """Return a news item; with `reason` it becomes a dead letter."""
         return self._item("news", name, at_s, {"headline": headline} | more, truncated=truncated)
 
     def tweet(self, name: str, at_s: float, text: str, **more: Any) -> Odd:
-        """Return a tweet; with `reason` it is refused."""
+        """Return a tweet; with `reason` it becomes a dead letter."""
         return self._item("tweet", name, at_s, {"text": text} | more)
 
     def copy(
         self, name: str, at_s: float, original: str, text: str | None = None, *,
-        kind: Literal["news", "tweet"] = "news", outcome: Outcome = "hit",
+        kind: Literal["news", "tweet"] = "news", outcome: Outcome = "duplicate",
     ) -> Odd:  # fmt: skip
         """Return a repetition of `original` by another source, possibly spelt differently."""
         first = self._find(original)
@@ -180,10 +179,12 @@ class _Builder:
         if text is None and getattr(first, "summary", None):
             said["summary"] = first.summary  # type: ignore[attr-defined]
         said["symbols"] = [symbol.model_dump(mode="json", exclude_none=True) for symbol in first.symbols]
-        of = first.item_key if outcome == "hit" else None
+        of = first.item_key if outcome == "duplicate" else None
         return self._item(kind, name, at_s, said, outcome=outcome, of=of, source="cityflash")
 
-    def retweet(self, name: str, at_s: float, original: str, text: str | None = None, outcome: Outcome = "hit") -> Odd:
+    def retweet(
+        self, name: str, at_s: float, original: str, text: str | None = None, outcome: Outcome = "duplicate"
+    ) -> Odd:
         """Return a retweet of a post."""
         first = self._find(original)
         fields = {
@@ -191,7 +192,8 @@ class _Builder:
             "ref": {"type": "retweeted", "id": first.source_item_id},
             "symbols": [symbol.model_dump(mode="json", exclude_none=True) for symbol in first.symbols],
         }
-        return self._item("tweet", name, at_s, fields, outcome=outcome, of=first.item_key if outcome == "hit" else None)
+        of = first.item_key if outcome == "duplicate" else None
+        return self._item("tweet", name, at_s, fields, outcome=outcome, of=of)
 
     def update(self, name: str, at_s: float, original: str, *, refused: bool = False, **changed: Any) -> Odd:
         """Return an update of an item by its source.
@@ -200,7 +202,7 @@ class _Builder:
         """
         fields = self._again(original, at_s) | {"action": "update"} | changed
         return Odd(
-            name, at_s, _topic(fields), fields["item_key"], _json(fields), "reject" if refused else "correct",
+            name, at_s, _topic(fields), fields["item_key"], _json(fields), "dead letter" if refused else "correct",
             reason=Reason.EMPTY_TEXT if refused else None, also_retracts=refused, damaged=refused,
         )  # fmt: skip
 
@@ -212,7 +214,7 @@ class _Builder:
     def raw(self, name: str, at_s: float, value: bytes, reason: Reason) -> Odd:
         """Return a record of bytes that are no item."""
         named = _names_its_item(value)
-        return Odd(name, at_s, "news.raw", None, value, "reject", reason=reason, also_retracts=named, damaged=True)
+        return Odd(name, at_s, "news.raw", None, value, "dead letter", reason=reason, also_retracts=named, damaged=True)
 
     def fields(self, kind: str, name: str, at_s: float, source: str | None = None, **more: Any) -> dict[str, Any]:
         """Return the fields of a complete item."""
@@ -234,8 +236,8 @@ class _Builder:
         tagged = {"symbols": _symbols(said), **said}
         fields = self.fields(kind, name, at_s, source, **{key: tagged[key] for key in tagged if key not in _OURS})
         return Odd(
-            name, at_s, _topic(fields), fields["item_key"], _json(fields), "reject" if reason else outcome, reason, of,
-            truncated, also_retracts=reason is not None, label=label, damaged=damaged or reason is not None,
+            name, at_s, _topic(fields), fields["item_key"], _json(fields), "dead letter" if reason else outcome, reason,
+            of, truncated, also_retracts=reason is not None, label=label, damaged=damaged or reason is not None,
         )  # fmt: skip
 
     def _again(self, original: str, at_s: float) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Expected outcomes of the demo's records, and the check against them.
 
-Outcomes and results are expected, never their timing: a copy may be answered by the cache or computed again, but its
+Outcomes and results are expected, never their timing: a copy may be a duplicate or computed again, but its
 result equals that of its original bit for bit.
 """
 
@@ -17,7 +17,7 @@ _NAMES = {Kind.SIGNAL: "result", Kind.DUPLICATE: "result", Kind.CORRECTION: "cor
 
 
 def expected(record: DemoRecord) -> int:
-    """Return the record's number of outcomes; a refused update has two."""
+    """Return the record's number of outcomes; an update that becomes a dead letter has two."""
     return 2 if record.odd is not None and record.odd.also_retracts else 1
 
 
@@ -47,7 +47,7 @@ def broken_promises(
 
 
 def _is_result(record: DemoRecord) -> bool:
-    return record.odd is None or record.odd.outcome in ("signal", "hit")
+    return record.odd is None or record.odd.outcome in ("signal", "duplicate")
 
 
 def _key(record: DemoRecord) -> str:
@@ -61,7 +61,7 @@ def _original(record: DemoRecord) -> str:
 
 def _told(outcome: Outcome, label_matters: bool, originals: Mapping[str, str], others: Collection[str]) -> str:
     if isinstance(outcome, Rejection):
-        return f"reject ({outcome.reason.value})"
+        return f"dead letter ({outcome.reason.value})"
     name = _NAMES[Row.of_signal(outcome, at_us=0, age_us=0).kind]
     if name == "result" and label_matters:
         name = f"{outcome.label} result"
@@ -78,7 +78,7 @@ def _wanted(record: DemoRecord) -> list[str]:
         return ["result"]
     wanted = f"{odd.label} result" if odd.label is not None else "result"
     if odd.reason is not None:
-        wanted = f"reject ({odd.reason.value})"
+        wanted = f"dead letter ({odd.reason.value})"
     elif not _is_result(record):
         wanted = odd.outcome
     wanted += ", truncated" if odd.truncated else ""

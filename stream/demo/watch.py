@@ -84,7 +84,7 @@ class WatchedSlots:
         self._slots, self._thread, self._size, self._layers, self._labels = slots, thread, size, layers, labels
         self._memory, self._waiting, self._tell, self._pass_s = memory, waiting, tell, pass_s
         self._requests: dict[int, Request] = {}
-        self._entered = self._left = self._passes = self._token_passes = 0
+        self._entered = self._left = self._passes = 0
         self._computing_s = 0.0
 
     @property
@@ -128,13 +128,11 @@ class WatchedSlots:
         self._left += len(verdicts)
         self._computing_s += took_s
         self._entered += sum(depth == 1 for _, depth in staying) + sum(each.exit_layer == 1 for each in verdicts)
-        tickets = [ticket for ticket, _ in staying] + [verdict.ticket for verdict in verdicts]
-        self._token_passes += sum(len(self._requests[ticket].token_ids) for ticket in tickets)
 
     def _pass(self, staying: Sequence[tuple[int, int]], verdicts: Sequence[Verdict]) -> Pass:
         return Pass(
             self._thread, self._size, self._layers, self._waiting(self._entered), self._left, self._passes,
-            self._token_passes, self._computing_s,
+            self._computing_s,
             tuple(InSlot(ticket, depth, self._text(ticket)) for ticket, depth in staying[:MOST_TEXTS]),
             tuple(
                 Exited(each.ticket, each.exit_layer, self._labels[each.label], max(each.probs), self._text(each.ticket))

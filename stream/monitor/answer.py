@@ -35,11 +35,11 @@ def outcome_line(outcome: Signal | Rejection, text: str, took_s: float, width: i
     """
     line = Text(no_wrap=True, overflow="ellipsis")
     if isinstance(outcome, Rejection):
-        line.append(f"! refused: {outcome.reason.value.replace('_', ' ')}  {plain(outcome.detail)}", "yellow")
+        line.append(f"! dead letter: {outcome.reason.value.replace('_', ' ')}  {plain(outcome.detail)}", "yellow")
     else:
         assert outcome.label and outcome.exit and outcome.confidence is not None, "a retraction answers no text"
-        cached = outcome.novelty is not None and outcome.novelty.cache_hit
-        how = "known text  " if cached else f"layer {outcome.exit.layer} of {outcome.exit.max_layers}  "
+        duplicate = outcome.novelty is not None and outcome.novelty.cache_hit
+        how = "duplicate  " if duplicate else f"layer {outcome.exit.layer} of {outcome.exit.max_layers}  "
         line.append(
             f"{ARROWS[outcome.label]} {outcome.label.value:<8} {outcome.confidence:>4.0%}  ", COLOURS[outcome.label]
         )

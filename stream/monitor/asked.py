@@ -54,7 +54,7 @@ class Conversation:
         keys = {each.item_key: each for each in self._asked}
         for row in rows:
             each = keys.get(row.item_key)
-            if each is not None and row.kind is not Kind.RETRACTION:  # a refused line is retracted as well
+            if each is not None and row.kind is not Kind.RETRACTION:  # a dead letter's item is retracted as well
                 each.state, each.answered = answer(row), True
 
     def lines(self, width: int) -> list[Text]:
@@ -65,8 +65,8 @@ class Conversation:
 def answer(row: Row) -> Text:
     """Say in words what came of a text."""
     if row.label is None:
-        return Text(f"! refused: {row.reason.replace('_', ' ')}", "yellow")
-    how = f"left at layer {row.exit_layer} of {row.max_layers}" if row.computed else "known, answered by the cache"
+        return Text(f"! dead letter: {row.reason.replace('_', ' ')}", "yellow")
+    how = f"left at layer {row.exit_layer} of {row.max_layers}" if row.computed else "a duplicate"
     text = Text(f"{ARROWS[row.label]} {row.label.value} {row.confidence:.0%}", f"bold {COLOURS[row.label]}")
     return text.append(f"  {how}, after {duration(row.age_us)}", "default")
 

@@ -43,7 +43,6 @@ class Pass:
     waiting: int
     left: int  # texts that have exited
     passes: int
-    token_passes: int
     computing_s: float  # CPU time, without the pauses that slow it down
     staying: tuple[InSlot, ...]
     exited: tuple[Exited, ...]

@@ -41,7 +41,6 @@ class Totals:
     waiting: int = 0
     exited: int = 0
     passes: int = 0
-    token_passes: int = 0
     computing_s: float = 0.0
 
 
@@ -81,7 +80,6 @@ class SlotBoard:
             waiting=max((each.waiting for each in last), default=0),
             exited=sum(each.left for each in last),
             passes=sum(each.passes for each in last),
-            token_passes=sum(each.token_passes for each in last),
             computing_s=sum(each.computing_s for each in last),
         )
 
@@ -170,6 +168,6 @@ def depth(place: Place) -> str:
 def _counters(totals: Totals, in_use: int, slots: int) -> Text:
     text = Text(no_wrap=True)
     text.append(f"{totals.waiting} waiting", "yellow" if totals.waiting else "default")
-    text.append(f" · {in_use} of {slots} slots in use · {totals.exited} answered by the model · ")
-    text.append(f"{totals.passes} passes, {totals.token_passes:,} token-passes, none for padding", "cyan")
+    text.append(f" · {in_use} of {slots} slots in use · {totals.exited} answered · ")
+    text.append(f"{totals.passes} passes, no padding", "cyan")
     return text

@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from earlybird.stream.monitor.tape import Kind, Row
+from earlybird.stream.monitor.tape import Kind, Row, duration
 
 _BAR_CELLS = 28
 
@@ -17,8 +17,9 @@ _BAR_CELLS = 28
 class TapeTally:
     """Counter of rows.
 
-    `texts` counts raw records; a record may have two outcomes (a refused one is also a retraction). Every text is in
-    exactly one of: a computed result (`exit_layers`), `cache_hits`, a plain retraction, a dead letter.
+    `texts` counts raw records; a record may have two outcomes (a dead letter may also retract its item). Every text
+    is in exactly one of: a computed result (`exit_layers`), a duplicate (`cache_hits`), a plain retraction, a dead
+    letter.
     """
 
     def __init__(self) -> None:
@@ -67,17 +68,19 @@ class TapeTally:
         }
 
     def status(self, seconds: float, *, slowed: bool = False) -> Text:
-        """Return one line for the top; without the latencies of a `slowed` engine."""
+        """Return one line for the top, with the marks of the tape.
+
+        Without the latencies of a `slowed` engine.
+        """
         text = Text(no_wrap=True, overflow="ellipsis")
         text.append("earlybird", "bold yellow")
         rate = self.texts / seconds if seconds > 0 else 0.0
         text.append(f"  {self.texts} texts  {rate:.0f}/s  ")
         if not slowed:
-            text.append(f"p50 {self.age_ms(0.5):.1f} ms  p99 {self.age_ms(0.99):.1f} ms  ", "cyan")
-        text.append(
-            f"{self.cache_hits} cached  {self.corrections} corrected  {self.retractions} retracted  ", "magenta"
-        )
-        text.append(f"{self.rejections.total()} refused", "yellow")
+            p50, p99 = (duration(round(self.age_ms(share) * 1000)) for share in (0.5, 0.99))
+            text.append(f"p50 {p50}  p99 {p99}  ", "cyan")
+        text.append(f"≡ {self.cache_hits}  ✎ {self.corrections}  ✕ {self.retractions}  ", "magenta")
+        text.append(f"! {self.rejections.total()}", "yellow")
         return text
 
     def picture(self, seconds: float, *, slowed: bool = False) -> Group:
@@ -99,7 +102,7 @@ class TapeTally:
 
     def _others(self) -> list[Text]:
         lines = [
-            Text(f"{self.cache_hits:>4} answered by the cache  ≡"),
+            Text(f"{self.cache_hits:>4} duplicates  ≡"),
             Text(f"{self.corrections:>4} corrections  ✎"),
             Text(f"{self.retractions:>4} retractions  ✕"),
             Text(f"{self.rejections.total():>4} dead letters  !"),

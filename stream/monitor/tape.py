@@ -1,7 +1,7 @@
 """Live tape: one line per outcome, with its sentiment, exit depth and age.
 
-time      symbol sentiment         sure exit          age  headline
-13:31:02  NRVX   ▲ +0.81 ····│███·  90% ▰▰▱▱▱▱▱▱   4.1 ms  Norvex Q1 adjusted EPS $1.42 beats $1.19 expected
+time      symbol sentiment         sure exit           age  headline
+13:31:02  NRVX   ▲ +0.81 ····│███·  90% ▰▰▱▱▱▱▱▱    4.1 ms  Norvex Q1 adjusted EPS $1.42 beats $1.19 expected
 """
 
 import json
@@ -52,7 +52,7 @@ class Row:
     confidence: float = 0.0
     exit_layer: int = 0
     max_layers: int = 0
-    computed: bool = False  # false for cache hits and rows without a result
+    computed: bool = False  # false for duplicates and rows without a result
     reason: str = ""  # of a dead letter
     item_key: str = ""
 
@@ -86,7 +86,7 @@ def line(row: Row, width: int) -> Text:
         text.append_text(_without_result(row, width))
     else:
         text.append_text(_result(row, width))
-    text.append(f"{duration(row.age_us):>9}  ", "cyan")
+    text.append(f" {duration(row.age_us):>8}  ", "cyan")
     text.append(_MARKS[row.kind], "magenta")
     style = {Kind.RETRACTION: "strike bright_black", Kind.REJECTION: "bright_black", Kind.DUPLICATE: "bright_black"}
     text.append(plain(row.headline), style.get(row.kind, "default"))
@@ -97,7 +97,7 @@ def line(row: Row, width: int) -> Text:
 def heading(width: int) -> Text:
     """Return the names of the columns."""
     sentiment = f"{'sentiment':<17}" if width >= _WIDE else f"{'score':<8}"
-    return Text(f"{'time':<8}  {'symbol':<6} {sentiment} {'sure':>4} {'exit':<8}{'age':>9}  headline"[:width], "dim")
+    return Text(f"{'time':<8}  {'symbol':<6} {sentiment} {'sure':>4} {'exit':<9} {'age':>8}  headline"[:width], "dim")
 
 
 def depth(row: Row) -> str:
@@ -127,7 +127,7 @@ def headline(value: bytes | None) -> str:
 
 def legend(width: int) -> Text:
     """Return the meaning of the marks, in rows and in the status line."""
-    text = Text("≡ answered by the cache  ✎ correction  ✕ retraction  ! dead letter  ▰ layer used", "dim")
+    text = Text("≡ duplicate  ✎ correction  ✕ retraction  ! dead letter  ▰ layer used", "dim")
     text.truncate(width, overflow="ellipsis")
     return text
 
@@ -140,12 +140,12 @@ def _result(row: Row, width: int) -> Text:
     if width >= _WIDE:
         text.append(bar(row.score), colour)
     text.append(f" {row.confidence:>4.0%} ", "default" if row.computed else "bright_black")
-    text.append(f"{depth(row) if row.computed else 'cached':<8}", "yellow" if row.computed else "magenta")
+    text.append(f"{depth(row) if row.computed else 'duplicate':<9}", "yellow" if row.computed else "magenta")
     return text
 
 
 def _without_result(row: Row, width: int) -> Text:
-    cells = 31 if width >= _WIDE else 22  # width of sentiment, confidence and depth together
+    cells = 32 if width >= _WIDE else 23  # width of sentiment, confidence and depth together
     if row.kind is Kind.RETRACTION:
         return Text(f"{'✕ retracted':<{cells}}", "magenta")
     return Text(f"{'! ' + row.reason.replace('_', ' '):<{cells}}", "yellow")

@@ -21,6 +21,7 @@ LONGEST_VALUE = 1_000
 LONGEST_TRACE = 100  # lines; the last ones are kept
 _MOST_PARTS = 100  # elements per list or mapping
 _DEEPEST = 6
+_MOST_LISTED = 8  # partitions that a console line names one by one
 
 
 def configure_logging(
@@ -105,7 +106,7 @@ def _processors(
         return [*shared, exceptions, _bounded, structlog.processors.JSONRenderer(ensure_ascii=False), _on_one_line]
     plain = structlog.dev.plain_traceback  # with any other the renderer warns that the trace is already text
     console = structlog.dev.ConsoleRenderer(colors=out.isatty(), timestamp_key="time", exception_formatter=plain)
-    return [*shared, structlog.processors.format_exc_info, _escaped, console]
+    return [*shared, structlog.processors.format_exc_info, _in_ranges, _escaped, console]
 
 
 def _bounded(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -127,6 +128,22 @@ def _escaped(_logger: Any, _method: str, event: structlog.typing.EventDict) -> s
         escaped(name): _trace(value) if name == "exception" else _fitted(value, escaped)
         for name, value in event.items()
     }
+
+
+def _in_ranges(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Show many `partitions` as ranges, e.g. news.raw/0-11; JSON lines list them."""
+    named = event.get("partitions")
+    if not isinstance(named, list) or len(named) <= _MOST_LISTED:
+        return event
+    ranges: list[tuple[str, int, int]] = []
+    for topic, number in sorted((topic, int(number)) for topic, _, number in (each.rpartition("/") for each in named)):
+        known, first, last = ranges[-1] if ranges else ("", 0, 0)
+        if (known, last + 1) == (topic, number):
+            ranges[-1] = topic, first, number
+        else:
+            ranges.append((topic, number, number))
+    shown = [f"{topic}/{first}" + f"-{last}" * (last > first) for topic, first, last in ranges]
+    return {**event, "partitions": shown}
 
 
 def _trace(text: object) -> str:

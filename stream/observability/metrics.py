@@ -26,7 +26,7 @@ from earlybird.schemas.signal import ExitReason, Label, Model
 from earlybird.stream.observability.figures import Figures, Values
 from earlybird.stream.ports import Partition
 
-# A cache hit takes well under a millisecond; an item behind a burst may wait for minutes.
+# A duplicate takes well under a millisecond; an item behind a burst may wait for minutes.
 _LATENCY_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.25, 0.5, 1, 2, 5, 15, 60, 300)
 
 STAGES: tuple[tuple[str, str, str], ...] = (
@@ -214,7 +214,7 @@ class _PerSignal(Collector):
                 distribution.observe(max(0, end_us - start_us) / 1e6)  # clocks of two machines may disagree
 
     def collect(self) -> Iterator[Metric]:
-        hits = CounterMetricFamily("earlybird_dedup_hits", "texts answered by the duplicate cache")
+        hits = CounterMetricFamily("earlybird_dedup_hits", "duplicates, answered by Redis or the same text in flight")
         hits.add_metric((), self._hits)
         signals = CounterMetricFamily(
             "earlybird_signals_published", "acknowledged signals with a result", labels=("label", "exit_reason")

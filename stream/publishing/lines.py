@@ -25,14 +25,14 @@ _Line = tuple[int, bytes]
 
 LARGEST_DOCUMENT = 64 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
-_OPENING = re.compile(rb"\s*[\[{][\[{\s]*")  # brackets only; an object on one line does not match
+_OPENING = re.compile(rb"\s*[\[{](.*[,:\[{])?\s*")  # the beginning of a value that goes on in the next line
 _BETWEEN = re.compile(r"[\s,\[\]]*")  # separators between objects, in an array or without one
 
 
 def feed_lines(lines: Iterable[bytes]) -> Iterator[_Line]:
     """Yield the number and content of each line.
 
-    Blank lines and a UTF-8 byte order mark are left out. A file that begins with a line of brackets only is
+    Blank lines and a UTF-8 byte order mark are left out. A file whose first line only begins a value is
     pretty-printed: each of its objects is yielded as one line, with the number of its first line. From where the
     document stops being JSON, lines are yielded as they are.
     """

@@ -1,8 +1,8 @@
 """Lateness policies and deadlines: which texts are too old, and which must exit early.
 
-Live, ClockLateness judges by the clock; a replay repeats the recorded decisions with RecordedLateness, and the recorded
-choices of a policy that follows the load, which depend on the clock no less. Deadlines finds
-the texts in the engine whose deadline has passed.
+ClockLateness judges live texts by the clock. In a replay RecordedLateness repeats what the live stage decided, and
+which policy it chose under load, since that depends on the clock, too. Deadlines finds the texts in the engine whose
+deadline has passed.
 """
 
 from collections.abc import Container, Iterable

@@ -1,10 +1,10 @@
 """Deduplication of texts already answered or in flight. Owned by the consumer thread.
 
-Two levels, asked in this order: the single flight (the same text is in flight in this process: wait for its leader) and
-the duplicate cache (Redis: the text was answered before, or another worker is computing it). The key covers everything
-that changes a verdict, so a cached answer equals the model's; only `novelty` depends on the cache. An answer cut short
-by a deadline is an exception: it is shared with its leader's followers and never stored in the cache. Under a policy
-that follows the load, a duplicate gets the answer of the first text's rung.
+Two levels are asked in this order: the texts in flight in this process, where a duplicate waits for its leader, and the
+duplicate cache in Redis, where the text was answered before or another worker is computing it. The key covers
+everything that changes a verdict, so an answer of the cache equals the model's; only `novelty` depends on the cache. An
+answer cut short by a deadline is an exception: it is shared with its leader's followers and never stored in the cache.
+Under a policy that follows the load, a duplicate gets the answer of the first text's rung.
 """
 
 import time

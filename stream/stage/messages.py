@@ -143,7 +143,7 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """Fence for entries of these partitions up to these epochs: no more outcomes.
+    """Request to publish no more outcomes of these partitions up to these epochs.
 
     The publisher returns it once the broker has acknowledged everything sent before. `drop`: it takes back what no
     transaction has committed; those entries come back fenced.

@@ -8,10 +8,10 @@ A lost partition may come back to this process at a commit that it sent itself: 
 are not repeated. An offset identifies a record only as long as the log is not truncated; records written after a
 truncation have a later leader epoch, and no map counts for them.
 
-A record can kill the process: it would kill each successor, too. So a commit also counts the attempts at its first
-unfinished record: the starts of a worker that ended without a word and without coming further. After SUSPECT_AFTER
-attempts the unfinished records are read one at a time, so that a death names its record; after REFUSE_AFTER that record
-is refused. An end in order (a revocation, a drained shutdown) counts for nothing.
+A record that crashes the process crashes every restart, too. So a commit also counts the attempts at its first
+unfinished record: worker starts that crashed before they got past it. After SUSPECT_AFTER attempts the unfinished
+records are read one at a time, to find the one that crashes; after REFUSE_AFTER attempts it becomes a dead letter.
+Orderly ends (a revocation, a drained shutdown) are not counted.
 """
 
 from collections import deque

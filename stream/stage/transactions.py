@@ -41,7 +41,7 @@ class TransactionalSource(Source, Protocol):
     def offsets_for(self, commits: Mapping[Partition, Commit]) -> object:
         """Return the commits in the form that a TransactionalSink takes.
 
-        They carry our standing in the group: the broker refuses them once our partitions are another member's.
+        They carry the member's generation: the broker refuses them once the partitions are another member's.
         """
 
 
@@ -68,8 +68,8 @@ class TransactionalSink(Sink, Protocol):
     def commit(self, offsets: object) -> bool:
         """Commit the settled transaction with offsets of a TransactionalSource; return whether it was.
 
-        Waits for the broker, however long. False: it was aborted. Raises SinkError when another process has our place,
-        or when nobody knows whether the commit happened.
+        Waits for the broker, however long. False: it was aborted. Raises SinkError when another process has taken
+        this one's place, or when it is unknown whether the commit happened.
         """
 
     def drop(self, unwanted: Callable[[object], bool]) -> list[object]:
@@ -148,7 +148,7 @@ class TransactionCommits:
         self._publish(CommitTransaction(self._source.offsets_for(commits)))
 
     def _committed(self) -> bool:
-        """Have a transaction with a snapshot from now on committed; return whether it was."""
+        """Commit a transaction with a snapshot taken from now on; return whether it was committed."""
         self._wait(lambda: self._under_way is None, COMMIT_TIMEOUT_MS)
         self._outcome = None
         if self._under_way is None:

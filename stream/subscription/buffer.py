@@ -70,7 +70,7 @@ class Buffer:
             self._notify()
 
     def take(self) -> Record | None:
-        """Return the oldest record, or None now; the one taken before counts as done."""
+        """Return the oldest record, if any; the one taken before counts as done."""
         with self._changed:
             self._in_hand = None
             if not self._line:

@@ -58,7 +58,7 @@ class Selection:
     def of(cls, **wanted: Unpack[Wanted]) -> Self:
         """Build a selection from a caller's arguments.
 
-        Raises ValueError for what no signal can be, TypeError for an unknown name.
+        Raises ValueError for a value that no signal can have, TypeError for an unknown name.
         """
         if unknown := wanted.keys() - Wanted.__annotations__.keys():
             raise TypeError(f"filters: of {', '.join(Wanted.__annotations__)}, was {', '.join(sorted(unknown))}")
@@ -156,7 +156,7 @@ class SignalFilter:
         return self._passed
 
     def record_filter(self) -> Callable[[Record], bool] | None:
-        """Return a header filter that drops records this gate surely rejects, or None.
+        """Return a header filter that drops records that cannot pass this gate, or None.
 
         Dropped records are counted in `filtered` here; None where the gate is open. The filter takes each partition in
         offset order, and the gate itself decides on the rest.

@@ -23,7 +23,7 @@ def names(expression: str) -> set[str]:
 def test_every_metric_in_rules_dashboard_and_scaler_is_exported(
     servers: Any, start_stage: Callable[..., Any], rules: Any, queries: Any, get: Any, publish: Any, until: UNTIL
 ) -> None:
-    """By a live stage that has read, computed, refused and answered from its cache."""
+    """By a live stage that has read, computed, written dead letters and answered duplicates."""
     broker, redis = servers
     stage = start_stage(broker.bootstrap_servers, REDIS__URL=redis.url)
     url = stage.wait_for("service.started", 200)["health"] + "/metrics"

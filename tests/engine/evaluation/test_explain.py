@@ -1,7 +1,10 @@
 """An explanation says what the engine does, and nothing of a text can break its page."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -120,6 +123,16 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["explain", "   "]) == 2
     with pytest.raises(ConfigError):
         explain(Engine.load(EngineConfig()), "")
+
+
+def test_the_command_reads_utf_8_in_an_ascii_locale() -> None:
+    """The model sees the text as it was typed."""
+    text = "Müller übernimmt €5bn"
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command: list[str | bytes] = [sys.executable, "-m", "earlybird.stream.cli", "explain", "--json", text.encode()]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | ascii_only, capture_output=True, check=True)
+    found = json.loads(done.stdout)
+    assert (found["text"], found["words"]) == (text, ["Müller", "übernimmt", "€5bn"])
 
 
 def test_the_first_page_shows_what_the_command_prints(

@@ -14,8 +14,9 @@ from earlybird.engine.engine import BUNDLED_FOLDER
 from earlybird.engine.errors import ConfigError, NotAModel
 from earlybird.engine.training.augmentation import Augmentation, augmentation, augmented
 from earlybird.engine.training.data import Example, hashes
-from earlybird.engine.training.job import Job, Watch, train
+from earlybird.engine.training.job import Job, Watch
 from earlybird.engine.training.loop import Recipe
+from earlybird.engine.training.train import train
 
 EXAMPLES = [
     Example(f"{name} {event}", label)

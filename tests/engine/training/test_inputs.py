@@ -12,8 +12,9 @@ from earlybird.engine.engine import BUNDLED_FOLDER
 from earlybird.engine.errors import ConfigError
 from earlybird.engine.manifest import LABELS, Manifest
 from earlybird.engine.training.inputs import path_sha256
-from earlybird.engine.training.job import Job, Watch, train
+from earlybird.engine.training.job import Job, Watch
 from earlybird.engine.training.loop import Recipe
+from earlybird.engine.training.train import train
 from earlybird.engine.weights import load
 
 

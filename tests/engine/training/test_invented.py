@@ -14,8 +14,9 @@ from earlybird.engine.manifest import LABELS
 from earlybird.engine.training.data import normal_form, read_examples
 from earlybird.engine.training.invented import tables
 from earlybird.engine.training.invented.invent import Invented, _direction, _event, _written, invent
-from earlybird.engine.training.job import Job, Watch, train
+from earlybird.engine.training.job import Job, Watch
 from earlybird.engine.training.loop import Recipe
+from earlybird.engine.training.train import train
 from earlybird.stream.cli import main
 
 NEGATIVE, NEUTRAL, POSITIVE = range(3)

@@ -19,10 +19,11 @@ from earlybird.engine.config import EngineConfig
 from earlybird.engine.engine import BUNDLED_FOLDER, Engine
 from earlybird.engine.errors import ConfigError, DataError, NotAModel
 from earlybird.engine.manifest import LABELS
-from earlybird.engine.training.job import Job, Watch, train
+from earlybird.engine.training.job import Job, Watch
 from earlybird.engine.training.loop import Recipe
 from earlybird.engine.training.network import Batch, Network
 from earlybird.engine.training.start import from_layer, from_model
+from earlybird.engine.training.train import train
 from earlybird.engine.weights import load
 from small_albert import SIZES, WORDS, save_albert, save_tokenizer
 

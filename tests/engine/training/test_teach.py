@@ -18,12 +18,13 @@ from earlybird.engine.text.profiles import profile
 from earlybird.engine.training import parts
 from earlybird.engine.training.data import Example, read_examples
 from earlybird.engine.training.encoder import ABOUT, load_teacher, save_teacher, start_teacher
-from earlybird.engine.training.job import Job, Watch, train
+from earlybird.engine.training.job import Job, Watch
 from earlybird.engine.training.loop import Recipe
 from earlybird.engine.training.onnx_encoder import read_bert
 from earlybird.engine.training.targets import UNSURE, own_targets
 from earlybird.engine.training.teach import teach
 from earlybird.engine.training.teachers import soft_targets
+from earlybird.engine.training.train import train
 from earlybird.stream.cli import main
 
 

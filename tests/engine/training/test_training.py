@@ -21,13 +21,14 @@ from earlybird.engine.slots.cpu_linear import linears
 from earlybird.engine.slots.packed import Packed
 from earlybird.engine.slots.reference import trace
 from earlybird.engine.training.data import Columns, Example, normal_form, read_examples, split, stratified, without
-from earlybird.engine.training.job import Job, Watch, train
+from earlybird.engine.training.job import Job, Watch
 from earlybird.engine.training.loop import Dataset, Epoch, Recipe, Training
 from earlybird.engine.training.metrics import calibration_error, macro_f1, scores
 from earlybird.engine.training.network import Batch, Network, initial_tensors
 from earlybird.engine.training.start import factorised, from_model, reshaped
 from earlybird.engine.training.strategies import STRATEGIES, ElbertWeights, SelfDistillation, phases
 from earlybird.engine.training.targets import Distillation, Targets, exit_loss
+from earlybird.engine.training.train import train
 from earlybird.engine.types import Request
 from earlybird.engine.weights import shapes
 

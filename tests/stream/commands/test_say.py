@@ -1,5 +1,6 @@
-"""`earlybird say` where nobody answers: what it advises."""
+"""`earlybird say`: what it takes, and what it advises where nobody answers."""
 
+import argparse
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from earlybird.stream import cli
 from earlybird.stream.adapters.embedded import EmbeddedBroker
+from earlybird.stream.commands import say
 from earlybird.stream.demo.address import announced
 
 
@@ -41,3 +43,33 @@ def test_a_topic_that_no_stage_reads(broker: str, capsys: pytest.CaptureFixture[
         assert cli.main(["say", "Norvex cuts outlook", "--topic", "nosuch", "--timeout", "5"]) == 2
     told = capsys.readouterr().err
     assert told.endswith("the text is in nosuch where no stage reads it: topics.raw are news.raw, tweets.raw\n")
+
+
+def parsed(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    say.add_arguments(parser)
+    return parser.parse_args(words)
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [("nvda", "NVDA"), ("brk-b", "BRK.B"), ("^gspc", "^GSPC"), ("es=f", "ES=F"), ("btc/usdt:usdt", "BTC/USDT:USDT"),
+     ("m&m.ns", "M&M.NS"), ("cl1!", "CL1!"), ("@es#", "@ES#"), ("abc+", "ABC+"), ("0700.hk", "0700.HK")],
+)  # fmt: skip
+def test_symbols_of_markets_and_vendors_are_taken(written: str, name: str) -> None:
+    """In any spelling."""
+    assert parsed("Norvex", "--symbol", written).symbol == [name]
+
+
+@pytest.mark.parametrize("written", ["?x", "x?", "a;b", "[nvda]", "nvda'", "%20", "^", "..", "a\\b", "a,b"])
+def test_a_symbol_that_nobody_has_is_refused(written: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is sent under a name that no strategy filters for."""
+    with pytest.raises(SystemExit, match="2"):
+        parsed("Norvex", "--symbol", written)
+    assert f"--symbol: {written!r} names no instrument: " in capsys.readouterr().err
+
+
+def test_an_ascii_locale_leaves_texts_as_they_were_typed() -> None:
+    """Python leaves their bytes undecoded there; the stage gets the text."""
+    undecoded = "Müller übernimmt €5bn".encode().decode("ascii", "surrogateescape")
+    assert parsed(undecoded, "\udcff").text == ["Müller übernimmt €5bn", "\ufffd"]

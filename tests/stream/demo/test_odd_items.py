@@ -23,12 +23,12 @@ def outcome(record: DemoRecord, offset: int, engine: Engine, first: dict[tuple[i
     raw = Record(record.topic, 0, offset, record.key, record.value, record.at_us)
     (element,) = read(raw, Limits(languages=tuple(engine.languages)))
     if isinstance(element, Refusal):
-        return f"reject {element.reason}" + (" and retract" if element.retraction else "")
+        return f"dead letter {element.reason}" + (" and retract" if element.retraction else "")
     if isinstance(element, Deletion):
         return "retract"
     (encoded,) = engine.encoder.encode([text_of(element.item)])
     if encoded is None:
-        return "reject empty_text and retract"
+        return "dead letter empty_text and retract"
     return _result(element, encoded.token_ids, encoded.truncated, first)
 
 
@@ -37,7 +37,7 @@ def _result(element: Readable, ids: tuple[int, ...], truncated: bool, first: dic
     original = first.setdefault(ids, key)
     if element.item.action == "update":
         return "correct"
-    told = "signal" if original == key else f"hit of {original}"
+    told = "signal" if original == key else f"duplicate of {original}"
     return f"{told}, truncated" if truncated else told
 
 
@@ -46,7 +46,7 @@ def wanted(record: DemoRecord) -> str:
     odd = record.odd
     if odd is None:
         return "signal"
-    told = f"reject {odd.reason}" if odd.reason else odd.outcome
+    told = f"dead letter {odd.reason}" if odd.reason else odd.outcome
     told += f" of {odd.of}" if odd.of else ""
     return told + (", truncated" if odd.truncated else "") + (" and retract" if odd.also_retracts else "")
 
@@ -77,7 +77,7 @@ def test_the_table_has_every_kind_of_oddity_once_by_name() -> None:
     """All outcomes occur, and a name finds its row."""
     odd = [record.odd for record in demo_feed() if record.odd]
     assert len({one.name for one in odd}) == len(odd)
-    assert {one.outcome for one in odd} == {"signal", "hit", "correct", "retract", "reject"}
+    assert {one.outcome for one in odd} == {"signal", "duplicate", "correct", "retract", "dead letter"}
     (long,) = [one for one in odd if one.truncated]
     assert long.value is not None
     assert len(json.loads(long.value)["body"].split()) > WORDS_OF_A_LONG_BODY * 0.99
@@ -117,4 +117,4 @@ def test_the_demo_plays_the_feed_through_a_whole_stage_and_ends_with_its_figures
     assert told["retractions"] == sum(one.outcome == "retract" or one.also_retracts for one in odd)
     assert told["corrections"] == sum(one.outcome == "correct" for one in odd)
     results = sum(told["exit_layers"].values()) + told["cache_hits"]
-    assert results == len(feed) - sum(one.outcome in ("retract", "reject") for one in odd)
+    assert results == len(feed) - sum(one.outcome in ("retract", "dead letter") for one in odd)

@@ -83,10 +83,10 @@ def test_what_is_no_result_is_promised_by_kind(name: str) -> None:
 
 
 def test_a_refusal_for_another_reason_breaks_the_promise() -> None:
-    """Every rejection of the table has its reason."""
+    """Every dead letter of the table has its reason."""
     record = ODD["not-json"]
     about: dict[str, Any] = {
         "reason": Reason.BAD_TIME, "detail": "", "raw": result(CERTAIN).raw, "rejected_us": record.at_us,
     }  # fmt: skip
     (broken,) = broken_promises([record], [[Rejection.model_construct(**about)]])
-    assert broken == "not-json: reject (malformed) expected, was reject (bad_time)"
+    assert broken == "not-json: dead letter (malformed) expected, was dead letter (bad_time)"

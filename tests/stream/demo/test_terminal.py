@@ -139,13 +139,13 @@ def test_a_person_types_headlines_and_sees_them_answered(opened: Callable[..., T
     terminal.type("A whole article. " * 300 + "\r")
     terminal.until("» A whole article[^…]*…  . (positive|neutral|negative)")
     terminal.type("Norvex cuts outlook as order fall $NRVX\r")
-    terminal.until("» Norvex cuts outlook[^…]*…  . negative \\d+%  known")
+    terminal.until("» Norvex cuts outlook[^…]*…  . negative \\d+%  a duplicate")
     said = say(folder, "Norvex", "cuts outlook", "--symbol", "nrvx", "--timeout", "60")
     assert (said.returncode, len(said.stdout.splitlines())) == (0, 1), said.stderr
     assert re.fullmatch(r"▼ negative +\d+%  layer \d of \d  [0-9.]+ m?s  NRVX  Norvex cuts outlook\n", said.stdout)
     assert said.stderr.startswith("to the running demo at 127.0.0.1:")
-    refused = say(folder, "\u200b", "--timeout", "60")
-    assert refused.returncode == 1 and refused.stdout.startswith("! refused: empty text")
+    letter = say(folder, "\u200b", "--timeout", "60")
+    assert letter.returncode == 1 and letter.stdout.startswith("! dead letter: empty text")
     terminal.type("\x03")
     assert terminal.end() == 0
     assert "where texts left the model" in terminal.shown

@@ -14,6 +14,7 @@ from earlybird.schemas.signal import Model, RawPosition, Signal, SignalAction, T
 from earlybird.stream import cli
 from earlybird.stream.adapters.kafka_sink import KafkaSink
 from earlybird.stream.adapters.topic_range import TopicHistory
+from earlybird.stream.commands.audit import _show as show
 from earlybird.stream.feeds import registry
 from earlybird.stream.feeds.reader import Reader
 from earlybird.stream.monitor.account import Account, Elements, report
@@ -92,6 +93,19 @@ def test_missing_elements_are_named_in_stretches() -> None:
     assert report(found)["missing"] == 5
     assert report(found)["missing_at"] == ["news.raw/0/1/0 to 3/0", "news.raw/0/3/2 to 4/0"]
     assert not found.balanced
+
+
+def test_a_person_reads_words(capsys: pytest.CaptureFixture[str]) -> None:
+    """Dead letters and duplicates as everywhere; no dict, no None, no underscore."""
+    found = account([1, 1, 1])
+    for offset, reason in enumerate((Reason.MALFORMED, Reason.STALE)):
+        found.add_rejection(rejected(offset, reason=reason))
+    show(report(found), as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert "dead letters   malformed: 1, stale: 1" in lines
+    assert "duplicates     0" in lines and "exit layers    0" in lines and "balanced       no" in lines
+    assert lines[-1] == "no outcome: news.raw/0/2/0"
+    assert not any(char in line for line in lines[:-1] for char in "_{}") and "None" not in "".join(lines)
 
 
 def test_outcomes_outside_a_chosen_range_are_not_strays() -> None:

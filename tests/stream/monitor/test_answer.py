@@ -8,7 +8,7 @@ from earlybird.stream.monitor.answer import answer_line, outcome_line
 from earlybird.stream.strategies.invented import invented
 
 T0 = 1_700_000_000_000_000
-REFUSED = Rejection(
+LETTER = Rejection(
     reason=Reason.EMPTY_TEXT,
     detail="no text after cleaning",
     raw=RawPosition(topic="news.raw", partition=0, offset=7),
@@ -16,23 +16,23 @@ REFUSED = Rejection(
 )
 
 
-def signal(*, cached: bool = False, symbols: tuple[str, ...] = ("NRVX",)) -> Signal:
+def signal(*, duplicate: bool = False, symbols: tuple[str, ...] = ("NRVX",)) -> Signal:
     made = invented("1", T0, score=-0.9, symbols=symbols)
-    known = Novelty(cache_hit=cached)
+    known = Novelty(cache_hit=duplicate)
     return made.model_copy(update={"novelty": known})
 
 
 def test_a_signal_shows_label_confidence_layer_time_symbols_and_text() -> None:
-    """At most three symbols; a text that the cache answered took no layer."""
+    """At most three symbols; a duplicate took no layer."""
     line = outcome_line(signal(), "Norvex cuts outlook", 0.0182, 100).plain
     assert line == "▼ negative  90%  layer 1 of 12  18.2 ms  NRVX  Norvex cuts outlook"
-    many = outcome_line(signal(cached=True, symbols=("A", "B", "C", "D")), "Four", 2.0, 100).plain
-    assert many == "▼ negative  90%  known text  2.0 s  A B C  Four"
+    many = outcome_line(signal(duplicate=True, symbols=("A", "B", "C", "D")), "Four", 2.0, 100).plain
+    assert many == "▼ negative  90%  duplicate  2.0 s  A B C  Four"
 
 
-def test_a_refused_text_shows_its_reason() -> None:
-    """In words, with the detail of the dead letter."""
-    assert outcome_line(REFUSED, "", 0.1, 100).plain == "! refused: empty text  no text after cleaning"
+def test_a_dead_letter_shows_its_reason() -> None:
+    """In words, with its detail."""
+    assert outcome_line(LETTER, "", 0.1, 100).plain == "! dead letter: empty text  no text after cleaning"
     assert answer_line({"error": "too long"}, 3, 100).plain == "! too long"
 
 

@@ -12,7 +12,7 @@ def told(number: int, staying: dict[int, int], exited: dict[int, int], **about: 
     """A pass of two slots; ticket -> layer."""
     fields: dict[str, object] = {
         "thread": "engine-0", "slots": 2, "layers": 3, "waiting": 4, "left": 7, "passes": number,
-        "token_passes": 1000 * number, "computing_s": 0.1,
+        "computing_s": 0.1,
         "staying": tuple(InSlot(ticket, layer, f"text {ticket}") for ticket, layer in staying.items()),
         "exited": tuple(Exited(ticket, layer, "negative", 0.97, f"text {ticket}") for ticket, layer in exited.items()),
     }  # fmt: skip
@@ -52,7 +52,7 @@ def test_passes_that_were_not_told_leave_no_ghost() -> None:
     board = SlotBoard()
     board.add([told(1, {1: 1, 2: 1}, {}), told(9, {8: 2, 9: 1}, {})])
     assert [(place.ticket, place.layer, place.free) for place in board.places] == [(8, 2, False), (9, 1, False)]
-    assert (board.totals.passes, board.totals.token_passes, board.totals.exited) == (9, 9000, 7)
+    assert (board.totals.passes, board.totals.exited) == (9, 7)
 
 
 def test_engine_threads_have_their_own_slots() -> None:
@@ -68,10 +68,14 @@ def test_counters_are_words() -> None:
     """What waits, what is in use, what was answered, and what it took."""
     board = SlotBoard()
     board.add([told(3, {3: 1}, {2: 3})])
-    expected = (
-        "4 waiting · 1 of 2 slots in use · 7 answered by the model · 3 passes, 3,000 token-passes, none for padding"
-    )
-    assert shown(board, 120)[-1] == expected
+    assert shown(board, 120)[-1] == "4 waiting · 1 of 2 slots in use · 7 answered · 3 passes, no padding"
+
+
+def test_a_usual_terminal_shows_all_counters() -> None:
+    """80 columns hold a long run of a whole machine."""
+    board = SlotBoard()
+    board.add([told(9_999, {3: 1}, {}, slots=512, waiting=999, left=99_999)])
+    assert shown(board, 80)[-1] == "999 waiting · 1 of 512 slots in use · 99999 answered · 9999 passes, no padding"
 
 
 @pytest.mark.parametrize("width", [120, 80, 40, 12])

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from earlybird.schemas.signal import Label
 from earlybird.stream.monitor.summary import TapeTally
-from earlybird.stream.monitor.tape import Kind, Row, bar, depth, heading, headline, line
+from earlybird.stream.monitor.tape import Kind, Row, bar, depth, heading, headline, legend, line
 
 T0 = 1_700_000_000_000_000
 
@@ -25,7 +25,7 @@ def row(kind: Kind = Kind.SIGNAL, **about: object) -> Row:
 
 def test_a_line_shows_time_symbol_sentiment_confidence_depth_age_and_headline() -> None:
     """Everything one wants to know at a glance, in a hundred columns."""
-    assert line(row(), 100).plain == ("22:13:20  NRVX   ▲ +0.81 ····│███·  90% ▰▰▱▱▱▱▱▱   4.1 ms  Norvex opens plant")
+    assert line(row(), 100).plain == ("22:13:20  NRVX   ▲ +0.81 ····│███·  90% ▰▰▱▱▱▱▱▱    4.1 ms  Norvex opens plant")
 
 
 @pytest.mark.parametrize("kind", list(Kind))
@@ -40,10 +40,10 @@ def test_no_line_is_wider_than_the_screen_and_headlines_start_in_one_column(kind
 
 
 def test_what_has_no_result_says_why() -> None:
-    """Retracted, or rejected with its reason; and the cache's answers show no depth, since no layer ran."""
+    """Retracted, or a dead letter with its reason; and duplicates show no depth, since no layer ran."""
     assert "✕ retracted" in line(row(Kind.RETRACTION), 80).plain
     assert "! bad time" in line(row(Kind.REJECTION, reason="bad_time"), 80).plain
-    assert "cached" in line(row(Kind.DUPLICATE), 80).plain
+    assert "duplicate" in line(row(Kind.DUPLICATE), 80).plain
     assert "▰" not in line(row(Kind.DUPLICATE), 80).plain
 
 
@@ -73,7 +73,7 @@ def test_a_symbols_control_characters_do_not_reach_the_terminal() -> None:
 
 
 def test_the_tally_counts_every_outcome_once() -> None:
-    """Computed results, cache answers, retractions and dead letters account for all texts."""
+    """Computed results, duplicates, retractions and dead letters account for all texts."""
     tally = TapeTally()
     corrections = [row(Kind.CORRECTION), row(Kind.CORRECTION, computed=False)]
     others = [row(Kind.DUPLICATE), row(Kind.RETRACTION), row(Kind.REJECTION, reason="malformed")]
@@ -87,6 +87,20 @@ def test_the_tally_counts_every_outcome_once() -> None:
     }  # fmt: skip
     accounted = sum(told["exit_layers"].values()) + told["cache_hits"] + told["retractions"]
     assert accounted + sum(told["rejections"].values()) == told["texts"]
+
+
+@pytest.mark.parametrize("width", [100, 80])
+def test_a_usual_terminal_shows_all_totals(width: int) -> None:
+    """The line at the top holds a long run with slow texts, its latencies and every mark of the legend."""
+    tally = TapeTally()
+    letters = [row(Kind.REJECTION, reason="malformed")] * 99
+    for one in [row(age_us=99_900_000), *[row(Kind.DUPLICATE)] * 999, *[row(Kind.RETRACTION)] * 99, *letters]:
+        tally.add(one)
+    tally.texts = 99_999
+    status, marks = tally.status(100.0).plain, legend(width).plain
+    assert status == "earlybird  99999 texts  1000/s  p50 4.1 ms  p99 4.1 ms  ≡ 999  ✎ 0  ✕ 99  ! 99"
+    assert max(len(status), len(marks)) <= width
+    assert all(f"{mark} " in marks and f"{mark} " in status for mark in "≡✎✕!")
 
 
 def test_percentiles_are_ages_that_really_occurred() -> None:
@@ -120,5 +134,5 @@ def test_the_closing_picture_adds_up() -> None:
     shown = console.export_text()
     bars = [len(found) for found in re.findall(r"^ \d (█*) \d", shown, re.MULTILINE)]
     assert bars[0] == 4 * bars[2] > 0 == bars[1] == sum(bars[3:])
-    for said in ("1 answered by the cache", "1 retractions", "1 dead letters", "1 bad time"):
+    for said in ("1 duplicates", "1 retractions", "1 dead letters", "1 bad time"):
         assert said in shown, shown

@@ -128,6 +128,26 @@ def test_console_log_without_a_terminal_has_no_colours() -> None:
     assert "topic=news.raw" in out.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("partitions", "shown"),
+    [
+        ([f"news.raw/{number}" for number in range(8)], str([f"news.raw/{number}" for number in range(8)])),
+        (
+            [f"news.raw/{number}" for number in (*range(11), 12)] + ["a/b/3"],
+            "['a/b/3', 'news.raw/0-10', 'news.raw/12']",
+        ),
+    ],
+)
+def test_a_console_line_shows_many_partitions_as_ranges(partitions: list[str], shown: str) -> None:
+    """A person reads where the gaps are; a program gets each."""
+    for form in ("console", "json"):
+        out = io.StringIO()
+        configure_logging("info", form, out)
+        structlog.get_logger().info("partitions.assigned", partitions=partitions)
+        line = out.getvalue()
+        assert f"partitions={shown}" in line if form == "console" else json.loads(line)["partitions"] == partitions
+
+
 def test_a_logger_made_before_the_set_up_follows_it() -> None:
     """Modules make theirs at import."""
     early, out = structlog.get_logger("early"), io.StringIO()

@@ -665,11 +665,12 @@ def pretty(value: object) -> bytes:
         (pretty(own_line(1)), [1]),
         (pretty([own_line(number) for number in range(3)]), [2, 10, 18]),
         (pretty(own_line(1)) + b"\n" + pretty(own_line(2)), [1, 9]),
+        (json.dumps(own_line(1)).replace(", ", ",\n ").encode(), [1]),
         (b"\xef\xbb\xbf" + json.dumps(own_line(1)).encode() + b"\n" + json.dumps(own_line(2)).encode(), [1, 2]),
         (b"\xef\xbb\xbf" + pretty(own_line(1)), [1]),
         (b"[\n" + b",\n".join(json.dumps(own_line(n)).encode() for n in range(3)) + b"\n]\n", [2, 3, 4]),
     ],
-    ids=["object", "array", "several", "mark", "mark and object", "array of lines"],
+    ids=["object", "array", "several", "wrapped", "mark", "mark and object", "array of lines"],
 )
 def test_files_that_were_written_for_eyes_are_read(tmp_path: Path, content: bytes, lines: list[int]) -> None:
     """Pretty-printed objects, an array of them, and the mark before UTF-8, which is no part of the first line."""

@@ -184,7 +184,7 @@ def test_recompute_gives_the_same_bytes_on_any_layout(
 
 
 def test_every_record_has_its_outcome_in_order_of_availability(unbroken: Path) -> None:
-    """Two partitions merged, the array's two elements, the correction, the retraction, the rejection with its own."""
+    """Two partitions merged, the array's two elements, the correction, the retraction, the dead letter with its own."""
     replayed = signals(unbroken)
     manifest = json.loads((unbroken / "manifest.json").read_text())
     assert [at for _, at in replayed] == sorted(at for _, at in replayed)
@@ -542,7 +542,7 @@ def test_signals_at_their_append_time_lack_no_latency(unbroken: Path, tmp_path: 
         assert live["latency_recorded"] is not None and "NO LATENCY" not in "\n".join(summary(live))
 
 
-def test_only_a_recomputation_counts_rejections(unbroken: Path, tmp_path: Path) -> None:
+def test_only_a_recomputation_counts_dead_letters(unbroken: Path, tmp_path: Path) -> None:
     """Recorded signals are replayed without the dead letters: a 0 would be untrue."""
     (first,) = as_record(signals(unbroken))[:1]
     letter = StampedRecord(Record("raw.dlq", 0, 0, None, b"{}", NOW_US), True)
@@ -550,7 +550,7 @@ def test_only_a_recomputation_counts_rejections(unbroken: Path, tmp_path: Path) 
     assert live["counts"]["rejections"] is None
     assert summary(live)[0] == "recorded: 1 signal, run again"
     anew = replay(tmp_path / "anew", [raw(0, NOW_US, value=b"\xff no json"), raw(1, NOW_US)])
-    assert summary(anew)[0] == "recompute: 2 signals, 1 rejection, run again"  # one takes the item back
+    assert summary(anew)[0] == "recompute: 2 signals, 1 dead letter, run again"  # one takes the item back
 
 
 def test_rejected_texts_are_one_line_of_the_log(tmp_path: Path) -> None:
