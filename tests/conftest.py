@@ -23,9 +23,11 @@ from project import ROOT
 from released import faults
 from whole_audit import Audit
 
-# How long an example takes depends on the machine, and on whether it is traced.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
+# How long an example takes depends on the machine, and on whether it is traced. A run tries the same examples as the
+# run before it; `--hypothesis-profile fresh` tries others.
+settings.register_profile("fresh", deadline=None)
+settings.register_profile("same", settings.get_profile("fresh"), derandomize=True)
+settings.load_profile("same")
 
 _HEARTBEAT = b'"type":"heartbeat"'
 
@@ -142,7 +144,7 @@ class Stage:
         entries = [json.loads(line) for line in lines if line.startswith("{")]
         return [entry for entry in entries if entry["event"] == name]
 
-    def wait_for(self, name: str, timeout_s: float = 60.0, count: int = 1) -> dict[str, Any]:
+    def wait_for(self, name: str, timeout_s: float = 150.0, count: int = 1) -> dict[str, Any]:
         """The last of `count` events of this name; fails with the log when it does not come."""
         deadline = time.monotonic() + timeout_s
         while len(found := self.events(name)) < count:
@@ -151,7 +153,7 @@ class Stage:
             time.sleep(0.02)
         return found[count - 1]
 
-    def end(self, how: int = signal.SIGTERM, timeout_s: float = 60.0) -> int:
+    def end(self, how: int = signal.SIGTERM, timeout_s: float = 150.0) -> int:
         """Signal it and wait; its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(how)

@@ -20,7 +20,7 @@ EXAMPLES = ROOT / "examples"
 NO_EXTRAS = "NO EXTRAS: pip install -e '.[strategies,nautilus,evaluate,dev]'"
 
 
-def run(*command: str, cwd: Path = ROOT, timeout_s: float = 100, **environment: str) -> str:
+def run(*command: str, cwd: Path = ROOT, timeout_s: float = 300, **environment: str) -> str:
     """What a command prints. It must end well, and warn of nothing but the invented model."""
     ended = subprocess.run(
         command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=timeout_s, check=False
@@ -61,7 +61,6 @@ def test_nautilus_backtest() -> None:
     assert words[1] == "signals," and int(words[2]) > 0
 
 
-@pytest.mark.timeout(400)  # numba compiles
 @pytest.mark.parametrize(
     ("example", "library"),
     [("backtrader_backtest", "backtrader"), ("vectorbt_backtest", "vectorbt"), ("zipline_pipeline", "zipline")],
@@ -71,7 +70,7 @@ def test_a_backtest_elsewhere(example: str, library: str) -> None:
     pytest.importorskip("exchange_calendars", reason=NO_EXTRAS)
     if importlib.util.find_spec(library) is None:
         pytest.skip(f"NO {library.upper()}: pip install -e '.[strategies,{library}]'")
-    words = run(sys.executable, f"examples/{example}.py", timeout_s=390, PYTHONWARNINGS="ignore").split()
+    words = run(sys.executable, f"examples/{example}.py", PYTHONWARNINGS="ignore").split()
     assert int(words[0]) > 0 and words[1] == "scores,"
 
 
@@ -97,7 +96,7 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert not any(cell.outputs for cell in code), "clear the outputs before a commit"
     where = {"metadata": {"path": str(EXAMPLES)}}
-    nbclient.NotebookClient(notebook, timeout=100, kernel_name="python3", resources=where).execute()
+    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", resources=where).execute()
     pictures = [output for cell in code for output in cell.outputs if "image/png" in output.get("data", {})]
     assert len(pictures) == 2
 

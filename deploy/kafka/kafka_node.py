@@ -1,5 +1,6 @@
 """One Kafka broker as a child of this process, from Maven's jars."""
 
+import atexit
 import base64
 import contextlib
 import fcntl
@@ -23,6 +24,10 @@ HOW_TO_GET = "real Kafka needs Java 17 and Maven: `make system-deps`, or apt-get
 # A short-lived broker: the C1 compiler and the serial collector start faster than the defaults.
 JVM = ("-Xms128m", "-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData")
 STOP_S = 15.0
+
+_ANY = random.SystemRandom()  # two processes with one seed would try the same ports
+_HELD = contextlib.ExitStack()  # ports, until this process ends
+atexit.register(_HELD.close)
 
 # The broker is killed when this process's end of the pipe closes, however this process ends; a line on the pipe names a
 # gentler signal. $1 is its log file.
@@ -91,7 +96,7 @@ class LocalKafka:
         """Path of the output of the broker and its JVM."""
         return self.home / "broker.log"
 
-    def start(self, timeout_s: float = 60.0) -> None:
+    def start(self, timeout_s: float = 240.0) -> None:
         """Format new storage, start, and wait until the broker answers.
 
         Raises KafkaUnavailable.
@@ -230,15 +235,21 @@ def answers(bootstrap_servers: str) -> bool:
         return False
 
 
-def free_port() -> int:
-    """Return a free TCP port below the range of outgoing connections.
+def free_port(count: int = 1) -> int:
+    """Return the first of `count` free TCP ports in a row.
 
-    A broker that restarts must find its port free, although clients try to connect to it all the time.
+    They lie below the range of outgoing connections: a broker that restarts must find its port free, although clients
+    try to connect to it all the time. This process holds the UDP ports of the same numbers until it ends, so that no
+    other one that looks here is given them.
     """
     while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
+        port = _ANY.randrange(20_000, 32_000)
+        with contextlib.ExitStack() as taken, contextlib.suppress(OSError):
+            for number in range(port, port + count):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", number))
+                taken.enter_context(socket.socket(type=socket.SOCK_DGRAM)).bind(("127.0.0.1", number))
+            _HELD.enter_context(taken.pop_all())
             return port
 
 

@@ -56,7 +56,7 @@ class LocalCluster:
         """Addresses of all nodes as host:port,host:port,host:port."""
         return ",".join(node.bootstrap_servers for node in self.nodes)
 
-    def start(self, timeout_s: float = 90.0) -> None:
+    def start(self, timeout_s: float = 240.0) -> None:
         """Start all nodes and wait until each answers; raises KafkaUnavailable."""
         for node in self.nodes:
             node.launch()

@@ -1,4 +1,4 @@
-"""The demo's line to its worker: what the slots hold, and a comparison on request."""
+"""The demo's line to its worker: its address, its slots, and a comparison on request."""
 
 import fcntl
 import json
@@ -27,6 +27,7 @@ class WorkerChannel:
             each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LARGEST)
             each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _LARGEST)
         self._ours.setblocking(False)
+        self.health: str | None = None  # base URL of the worker's health; None until it has come
         self.comparison: dict[str, Any] | None = None  # None until one has come
 
     @contextmanager
@@ -49,6 +50,8 @@ class WorkerChannel:
                 return found
             if "pass" in message:
                 found.append(Pass.from_fields(message["pass"]))
+            elif "health" in message:
+                self.health = message["health"]
             else:
                 self.comparison = message["comparison"]
 

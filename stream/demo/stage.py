@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -69,7 +68,7 @@ class DemoStage:
             starting.callback(self.slots.close)
             starting.callback(self._kill)
             self._tell("a worker: reads the model, warms it up, joins its group (about 10 s)")
-            self._start_worker(_free_port())
+            self._start_worker()
             self._parts = starting.pop_all()
         return self
 
@@ -99,14 +98,15 @@ class DemoStage:
         if worker.returncode != 0:
             raise StreamError(self._how_it_ended(worker.returncode))
 
-    def _start_worker(self, port: int) -> None:
+    def _start_worker(self) -> None:
         environment = child_environment(
             ("model", "policy", "engine"),
             kafka__bootstrap_servers=self.kafka.bootstrap_servers,
             kafka__options=json.dumps(dict(self.kafka.options)),
             redis__url=self.redis_url,
+            redis__budget_ms="2000",  # a copy is a hit on a busy machine, too
             symbols__table=str(Path(__file__).with_name("symbols.csv")),
-            http__port=str(port),
+            http__port="0",
             log__format="json",
             timing__drain_timeout_s="5",  # whoever interrupts the demo does not wait for slowed passes
             **{f"engine__{name}": value for name, value in self._engine.items()},
@@ -124,11 +124,21 @@ class DemoStage:
                 start_new_session=True,
             )
         deadline = time.monotonic() + self._patience_s
-        while not _ready(port):
+        while not self._ready():
             self.check()
             if time.monotonic() > deadline:
                 raise StreamError(f"the worker was not ready within {self._patience_s:.0f} s:\n{self._last_words()}")
             time.sleep(0.05)
+
+    def _ready(self) -> bool:
+        self.slots.passes()  # the worker tells its address on the same line
+        if self.slots.health is None:
+            return False
+        try:
+            with urllib.request.urlopen(f"{self.slots.health}/readyz", timeout=1) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
 
     def _kill(self) -> None:
         worker, self._worker = self._worker, None
@@ -150,17 +160,3 @@ class DemoStage:
         assert self._log is not None
         self._log.seek(0)
         return self._log.read().decode("utf-8", "replace").splitlines()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _ready(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False

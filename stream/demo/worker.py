@@ -2,8 +2,8 @@
 
     python -m earlybird.stream.demo.worker --socket 5 --pass-ms 150
 
-It tells of each pass on an inherited datagram socket. The message `compare` on it is answered by a comparison of the
-texts so far: packed slots beside padded batches, as fast as this machine computes.
+It tells of its health's address and of each pass on an inherited datagram socket. The message `compare` on it is
+answered by a comparison of the texts so far: packed slots beside padded batches, as fast as this machine computes.
 """
 
 import argparse
@@ -56,6 +56,7 @@ def _serve() -> None:
     from earlybird.stream.adapters.clock import SystemClock
     from earlybird.stream.demo.watch import WatchedEngine
     from earlybird.stream.monitor.passes import Pass
+    from earlybird.stream.observability.health import HealthServer
     from earlybird.stream.observability.metrics import Metrics
     from earlybird.stream.run_worker import run_worker
     from earlybird.stream.service import load_engine, origin_of
@@ -79,11 +80,14 @@ def _serve() -> None:
                 log.exception("the comparison failed")
             channel.send(json.dumps({"comparison": compared}).encode())
 
+    def started(_: str, health: HealthServer) -> None:
+        channel.send(json.dumps({"health": health.url}).encode())
+
     threading.Thread(target=answer, name="comparison", daemon=True).start()
     metrics, origin = Metrics(engine.max_layers), origin_of(engine, settings)
     metrics.model(origin.model)
     serve = watched.serve(settings.engine.threads, SystemClock())
-    run_worker(settings, watched, origin, metrics, stop, lambda *_: None, serve)
+    run_worker(settings, watched, origin, metrics, stop, started, serve)
 
 
 if __name__ == "__main__":

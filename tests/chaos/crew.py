@@ -104,7 +104,7 @@ class Crew:
             worker.tell(signal.SIGKILL)
             worker.wait()
 
-    def until(self, condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
+    def until(self, condition: Callable[[], bool], timeout_s: float = 240.0) -> None:
         """Fails when it does not come to hold."""
         deadline = time.monotonic() + timeout_s
         while not condition():

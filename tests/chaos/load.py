@@ -169,7 +169,7 @@ def partitions(worker: Worker) -> int:
 def metric(worker: Worker, name: str) -> int:
     """The sum of this metric over its labels."""
     (started,) = worker.events("service.started")
-    with urllib.request.urlopen(f"{started['health']}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"{started['health']}/metrics", timeout=60) as answer:
         lines = answer.read().decode().splitlines()
     return round(sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name}{{", f"{name} "))))
 

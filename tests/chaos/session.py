@@ -16,6 +16,8 @@ from tests.chaos.feed import Feed
 from tests.chaos.ledger import Ledger, Topics, now_us
 from tests.chaos.setting import Delivery, Setting, audited, complete, environment
 
+START_S = 240.0  # for workers to serve, whatever patience there is with records
+
 
 @dataclass(frozen=True)
 class Strike:
@@ -59,8 +61,8 @@ class Session:
             self.feed = Feed(self.topics.bootstrap_servers, self.topics.raw, self.setting.rate)
             starting.callback(lambda: self.feed.close())
             starting.callback(lambda: self.ledger.close())
-            self.until(lambda: all(worker.ready for worker in self.crew.workers))
-            self.until(lambda: len(self.ledger.first) > 50)
+            self.until(lambda: all(worker.ready for worker in self.crew.workers), START_S)
+            self.until(lambda: len(self.ledger.first) > 50, START_S)
             self._stack = starting.pop_all()
         return self
 
@@ -80,6 +82,7 @@ class Session:
         acknowledged = self.feed.acknowledged
         lost = 0
         try:
+            self.until(lambda: self.feed.acknowledged > published)
             self.until(lambda: len(self.ledger.audit.raw) + self.elements >= acknowledged)
             self.until(lambda: not self.ledger.older(ended_us))
         except TimeoutError:
@@ -108,9 +111,9 @@ class Session:
         self.ledger.read()
         self.crew.mend()
 
-    def until(self, condition: Callable[[], object]) -> None:
+    def until(self, condition: Callable[[], object], patience_s: float | None = None) -> None:
         """Go on until it holds; TimeoutError when it never does."""
-        deadline = time.monotonic() + self.patience_s
+        deadline = time.monotonic() + (self.patience_s if patience_s is None else patience_s)
         while not condition():
             if time.monotonic() > deadline:
                 raise TimeoutError(f"never came: {self.ledger.audit.report()}; logs: {self._folder}")
@@ -118,7 +121,7 @@ class Session:
 
     def one(self) -> Worker:
         """Any worker that serves."""
-        self.until(lambda: any(worker.ready for worker in self.crew.workers))
+        self.until(lambda: any(worker.ready for worker in self.crew.workers), START_S)
         return self.rng.choice([worker for worker in self.crew.workers if worker.ready])
 
     def reopen(self) -> None:

@@ -39,14 +39,25 @@ class Field(NamedTuple):
 
 @contextmanager
 def busy(ground: Any, start_stage: Callable[..., Any], make_item: Callable[[int], Any], **more: str) -> Iterator[Field]:
-    """Two consumer processes, each with its share, and a tenth of the texts answered by each."""
+    """Two consumer processes, each with its share, a tenth of the texts answered by each, and more that it must leave:
+    these come while it stands still."""
     settings = ground.environment(ENGINE__CONSUMER_PROCESSES="2", **more)
     service = start_stage(ground.bootstrap_servers, **settings)
     with ground.watch() as watch:
         watch.until(lambda: [len(each) for each in shares(service)] == [3, 3])
-        ground.publish([make_item(number) for number in range(TEXTS)])
+        ground.publish([make_item(number) for number in range(1_000)])
         watch.until(lambda: all(answered(watch, share) >= TEXTS // 10 for share in shares(service)))
+        service.process.send_signal(signal.SIGSTOP)
+        ground.publish([make_item(number) for number in range(1_000, TEXTS)])
         yield Field(service, watch, settings)
+
+
+def go_on(service: Any, how: int) -> int:
+    """Let it go on with this signal and wait for its end; the exit status."""
+    service.process.send_signal(how)
+    service.process.send_signal(signal.SIGCONT)
+    status: int = service.process.wait(150)
+    return status
 
 
 def finished_by_successor(ground: Any, start_stage: Callable[..., Any], field: Field) -> Any:
@@ -71,7 +82,7 @@ def test_a_service_that_is_stopped_repeats_nothing(
     """
     more = {"LIMITS__MAX_IN_FLIGHT": "60", "TIMING__REVOKE_TIMEOUT_MS": "1"}
     with busy(ground, start_stage, make_item, **more) as field:
-        assert field.service.end() == 0
+        assert go_on(field.service, signal.SIGTERM) == 0
         found = finished_by_successor(ground, start_stage, field)
     finished = [event["finished"] for event in field.service.events("consumer_process.stopped")]
     print(f"finished by each consumer process before the stop: {finished}, {found.repeated} repeated")
@@ -84,14 +95,15 @@ def test_a_service_that_loses_a_process_loses_no_text(
     ground: Any, start_stage: Callable[..., Any], make_item: Callable[[int], Any], victim: str
 ) -> None:
     """`kill -9` for one of its processes: the service ends as a whole, and the next one does the rest."""
-    with busy(ground, start_stage, make_item, TIMING__COMMIT_INTERVAL_MS="50") as field:
+    mortal = ground.mortal(TIMING__COMMIT_INTERVAL_MS="50")
+    with busy(ground, start_stage, make_item, **mortal) as field:
         if victim == "consumer":
             os.kill(
                 int(field.service.events("consumer_process.started")[0]["worker"].rpartition("-")[2]), signal.SIGKILL
             )
-            assert field.service.process.wait(60) == 2
+            assert go_on(field.service, signal.SIGCONT) == 2
         else:
-            field.service.end(signal.SIGKILL)
+            assert go_on(field.service, signal.SIGKILL) == -signal.SIGKILL
         found = finished_by_successor(ground, start_stage, field)
     print(f"{victim} killed in {TEXTS} texts: {found.repeated} repeated, {len(found.missing)} lost")
     assert found.balanced and not found.strays

@@ -46,7 +46,7 @@ def test_a_hurried_worker_that_is_killed_accounts_for_every_text_and_can_be_repl
 ) -> None:
     """Its successor sheds all that it meets, what the dead one had published but not committed too: no fault to the
     audit, and a replay without any clock, from the topics and from an archive, says what was published first."""
-    settings = ground.environment(**HURRY, TIMING__COMMIT_INTERVAL_MS="1000")
+    settings = ground.mortal(**HURRY, TIMING__COMMIT_INTERVAL_MS="1000")
     items = backlog(make_item)
     ground.publish(items)
     with ground.watch() as watch:

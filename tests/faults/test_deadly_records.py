@@ -10,7 +10,7 @@ from earlybird.schemas.rejection import Reason, Rejection
 from earlybird.stream.adapters.tail import Tail
 from earlybird.stream.stage.offsets import REFUSE_AFTER, SUSPECT_AFTER
 
-pytestmark = [pytest.mark.faults, pytest.mark.broker, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.faults, pytest.mark.broker]
 
 TEXTS = 60
 DEADLY = (11, 40)
@@ -35,7 +35,7 @@ def test_deadly_texts_are_dead_letters_and_the_others_have_their_signals(
     ground: Any, start_stage: Callable[..., Any], make_item: Callable[..., dict[str, Any]], delivery: str
 ) -> None:
     """The process is started again, as a supervisor does; the number of its deaths is bounded."""
-    settings = ground.environment(DELIVERY=delivery, INSTANCE="one")
+    settings = ground.mortal(DELIVERY=delivery, INSTANCE="one")
     headlines = {number: f"Acme segfault {number}" for number in DEADLY}
     ground.publish([make_item(number, headlines.get(number)) for number in range(TEXTS)])
     deaths = 0

@@ -48,22 +48,24 @@ def test_kill_loses_nothing_and_repeats_only_what_no_commit_names(
 ) -> None:
     """Killed at a random moment, again and again: each successor does the rest, once."""
     rng = random.Random(seed)
-    settings = ground.environment(COMMIT_MAP=str(commit_map).lower(), TIMING__COMMIT_INTERVAL_MS="50")
+    about = {"COMMIT_MAP": str(commit_map).lower(), "TIMING__COMMIT_INTERVAL_MS": "50"}
     ground.publish([make_item(number) for number in range(TEXTS)])
     with ground.watch() as watch:
         repeatable: set[Position] = set()  # published, and in no commit when a worker died
         unnamed = below = 0  # published at a death, and not named by the commit; or by its offset alone
         for kill in range(1, KILLS + 1):
-            stage = start_stage(ground.bootstrap_servers, **settings)
+            stage = start_stage(ground.bootstrap_servers, **ground.mortal(**about))
             goal = TEXTS * (kill - 1 + rng.random() * 0.8 + 0.1) / KILLS
             watch.until(lambda goal=goal: watch.answered >= goal)
+            stage.process.send_signal(signal.SIGSTOP)
+            watch.until_read()  # meanwhile the broker takes what was on its way
             stage.end(signal.SIGKILL)
             named = finished_by_commit(ground)
             watch.until_read()
             repeatable |= watch.audit.outcomes.keys() - named
             unnamed += len(watch.audit.outcomes.keys() - named)
             below += len(watch.audit.outcomes.keys() - finished_by_commit(ground, use_map=False))
-        successor = start_stage(ground.bootstrap_servers, **settings)
+        successor = start_stage(ground.bootstrap_servers, **ground.environment(**about))
         successor.wait_for("service.started")  # perhaps everything is answered by now
         found = watch.until_answered(TEXTS)
         assert successor.end() == 0

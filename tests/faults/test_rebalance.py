@@ -12,8 +12,7 @@ JoinGroup = Callable[..., Any]
 
 def kafka(ground: Any, protocol: str) -> dict[str, Any]:
     """The connection settings of a worker with this protocol."""
-    settings = dict(ground.tree()["kafka"], group_protocol=protocol)
-    return settings if protocol == "classic" else settings | {"options": {}}
+    return dict(ground.tree()["kafka"], group_protocol=protocol)
 
 
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])

@@ -13,7 +13,7 @@ from earlybird.stream.adapters.tail import Tail
 from earlybird.stream.adapters.topics import Topic, create_topics
 from earlybird.stream.ports import Outgoing, Record
 
-pytestmark = [pytest.mark.broker, pytest.mark.faults, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.broker, pytest.mark.faults]
 
 PADDING = 900_000
 PARENT = ("traceparent", b"\xc3\x28\xff")

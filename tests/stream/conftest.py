@@ -40,7 +40,7 @@ from whole_audit import Audit
 NOW_US = 1_770_000_000_000_000
 DAY_US = 86_400_000_000
 TOPICS = {"news.raw": 4, "tweets.raw": 2, "signals": 4, "signals.control": 1, "raw.dlq": 1, "signals.again": 4}
-PATIENCE_S = 60.0
+PATIENCE_S = 150.0
 
 
 @pytest.fixture(scope="session")

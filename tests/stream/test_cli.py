@@ -224,7 +224,7 @@ def test_a_broker_that_is_not_there_is_given_up_with_its_address(tmp_path: Path)
             )
             for words in commands
         ]  # fmt: skip
-        said = [process.communicate(timeout=100)[1].splitlines()[-1] for process in running]
+        said = [process.communicate(timeout=300)[1].splitlines()[-1] for process in running]
     assert [process.returncode for process in running] == [2] * len(commands), said
     assert all(f"no Kafka at {address}, tried for 10 s: " in line for line in said), said
 

@@ -41,7 +41,7 @@ def outcomes(bootstrap_servers: str) -> dict[str, str]:
     """Span that a record carries -> its topic."""
     found: dict[str, str] = {}
     tail = Tail(bootstrap_servers, ["signals", "raw.dlq"], start="beginning", options={"fetch.wait.max.ms": 5})
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     while len(found) < TEXTS and time.monotonic() < deadline:
         for record in tail.poll(100):
             version, trace, span, _ = (dict(record.headers)["traceparent"] or b"").decode().split("-")
@@ -84,7 +84,7 @@ def test_a_worker_without_the_variables_makes_no_spans(
     stage.wait_for("partitions.assigned")
     tail = Tail(ground.bootstrap_servers, ["signals"], start="beginning", options={"fetch.wait.max.ms": 5})
     found: list[Any] = []
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     while len(found) < TEXTS - 1 and time.monotonic() < deadline:
         found += tail.poll(100)
     tail.close()

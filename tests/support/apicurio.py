@@ -17,7 +17,7 @@ from kafka_node import JVM, LIFELINE, free_port
 VERSION = "2.6.13.Final"
 CACHE = Path.home() / ".cache" / "earlybird"
 HOME = CACHE / f"apicurio-{VERSION}"
-START_S = 120.0
+START_S = 240.0
 
 
 class RegistryUnavailable(Exception):

@@ -78,7 +78,7 @@ class Secured:
         settings = {"HTTP__PORT": "0"} | self.environment(**changed)
         names = {f"EARLYBIRD_{name}": value for name, value in settings.items()}
         command = [sys.executable, "-m", "earlybird.stream.cli", *words]
-        return subprocess.run(command, env=os.environ | names, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, env=os.environ | names, capture_output=True, text=True, timeout=300)
 
 
 def start(new_kafka: Callable[..., Any], folder: Path) -> Secured:

@@ -23,7 +23,7 @@ from earlybird.stream.strategies.invented import invented
 from earlybird.stream.timeline.availability import available_us
 from earlybird.stream.views.windows import SPANS_US
 
-PATIENCE_S = 90.0
+PATIENCE_S = 150.0
 SYMBOLS = ("NVDA", "AMD", "NRVX", "QQQ", "TSLA", "BRK.B", "BTC/USD", "META")
 PARTITIONS = 4
 COMMAND = ("-m", "earlybird.stream.cli", "views")

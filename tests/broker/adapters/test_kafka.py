@@ -20,6 +20,7 @@ from earlybird.stream.ports import Commit, Outgoing, Partition
 
 # By then a new group has given its first member its share; the client shows that only to a call that also takes it.
 JOINED_S = 1.5
+PATIENCE_S = 150.0
 VALUES = [b"%d" % number for number in range(20)]
 
 
@@ -100,7 +101,8 @@ def test_a_record_arrives_as_it_was_sent(broker: Any) -> None:
 def test_a_batch_is_bounded_and_in_offset_order(broker: Any) -> None:
     """Poll gives at most what was asked for, and nothing is skipped between two polls."""
     topic = broker.topic()
-    broker.publish(topic, VALUES)
+    # One batch, which the client fetches as a whole: the first poll finds more than it may give.
+    broker.publish(topic, VALUES, **{"batch.num.messages": len(VALUES), "linger.ms": 60_000})
     member = broker.join(topic, broker.unique("group"))
     sizes = []
     while len(member.records) < len(VALUES):
@@ -153,7 +155,7 @@ def test_a_partition_gone_and_back_within_one_wait_skips_nothing(broker: Any) ->
     key_of = {Partition(record.topic, record.partition): record.key for record in member.records}
     ends = {Partition(record.topic, record.partition): record.offset + 1 for record in member.records}
     assert member.source.commit({place: Commit(end, "") for place, end in ends.items()}, wait=True)
-    waiting = threading.Thread(target=member.poll, args=(60_000,))
+    waiting = threading.Thread(target=member.poll, args=(150_000,))
     waiting.start()
     guest = broker.join(topic, group)
     guest.poll_until(lambda: len(guest.owned) == 2)
@@ -386,6 +388,10 @@ def test_nobody_at_the_address_is_waited_for_with_one_line(capfd: pytest.Capture
         address = f"127.0.0.1:{held.getsockname()[1]}"
         with capture_logs() as lines:
             source = KafkaSource(KafkaEndpoint(address, {"reconnect.backoff.ms": 50}), ["t"], "g")
+            deadline = time.monotonic() + PATIENCE_S
+            while not lines:
+                assert time.monotonic() < deadline, "nothing was said"
+                assert source.poll(50, 10) == []
             for _ in range(20):
                 assert source.poll(50, 10) == []
             source.close()

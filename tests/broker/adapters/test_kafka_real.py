@@ -207,6 +207,7 @@ def test_a_commit_to_a_broker_that_hangs_is_given_up(own_broker: Any, monkeypatc
     assert member.source.commit({Partition(topic, 0): Commit(7, "")}, wait=True) is False
     assert member.source.commits_refused == 1
     own_broker.server.resume()
+    monkeypatch.setattr("earlybird.stream.adapters.offsets.COMMIT_TIMEOUT_S", 60.0)
     assert member.source.commit({Partition(topic, 0): Commit(8, "")}, wait=True)
 
 

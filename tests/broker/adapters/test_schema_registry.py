@@ -35,9 +35,9 @@ from earlybird.stream.adapters.schema_registry import URL, Compatibility, Schema
 from earlybird.stream.adapters.tail import Tail
 from earlybird.stream.client import Signals
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.broker
 
-PATIENCE_S = 90.0
+PATIENCE_S = 150.0
 NAMES = sorted(path.stem for path in release.FOLDER.glob("*.json"))
 FAMILIES = sorted({name.partition("-1.")[0] for name in NAMES})
 BY_TOPIC = {"subject.name.strategy": topic_subject_name_strategy}
@@ -126,7 +126,7 @@ class Desk:
         names = {f"EARLYBIRD_{name}": value for name, value in self.settings.items()}
         names["EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS"] = self.kafka.bootstrap_servers
         command = [sys.executable, "-m", "earlybird.stream.cli", *words]
-        ended = subprocess.run(command, env=os.environ | names, capture_output=True, text=True, timeout=120)
+        ended = subprocess.run(command, env=os.environ | names, capture_output=True, text=True, timeout=300)
         assert ended.returncode == 0, ended.stdout + ended.stderr
         return ended.stdout
 
@@ -241,7 +241,7 @@ def test_framed_items_become_framed_signals_that_all_can_read(
     assert all(received.score is not None for received in found)
     audit = json.loads(desk.command("audit", "--json"))
     assert audit["missing"] == 0 and audit["unreadable"] == 0, audit
-    lines = desk.command("signals", "--from", "beginning", "--idle", "3", "--json").splitlines()
+    lines = desk.command("signals", "--from", "beginning", "--limit", "9", "--json").splitlines()  # 3 dead letters
     shown = [json.loads(line) for line in lines]
     assert sorted(line["item_key"] for line in shown if "signal_id" in line) == expected
     folder = str(tmp_path / "archive")

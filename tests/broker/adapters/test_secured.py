@@ -32,7 +32,7 @@ def test_the_readmes_settings_open_a_guarded_broker(secured: Secured, start_stag
     assert made.returncode == 0, made.stderr
     stage = start_stage("", **secured.environment())
     stage.wait_for("partitions.assigned")
-    assert keys_after(secured, b"wire:1", 1) == ["wire:1"]
+    assert keys_after(secured, "news.raw", "signals") == ["wire:1"]
     assert stage.end() == 0
     assert PASSWORD not in stage.log.read_text()
 
@@ -43,32 +43,34 @@ def test_a_stage_takes_up_a_changed_password(secured: Secured, start_stage: Call
     file = tmp_path / "password"
     file.write_text("the former\n")
     named = {"KAFKA__OPTIONS__SASL_USERNAME": "rotated", "KAFKA__OPTIONS__SASL_PASSWORD_FILE": str(file)}
-    stage = start_stage("", **secured.environment(**named), GROUP="rotated")
+    names = {"TOPICS__RAW": '[{"name": "rotated.raw"}]', "TOPICS__SIGNALS": "rotated.signals"}
+    create_topics(secured.kafka.bootstrap_servers, [Topic("rotated.raw"), Topic("rotated.signals")])
+    stage = start_stage("", **secured.environment(**named), **names, GROUP="rotated")
     stage.wait_for("partitions.assigned")
     secured.let_in("rotated", "the new one")
     file.write_text("the new one\n")
     stage.wait_for("password.changed", count=2)  # consumer and producer
     secured.kafka.stop()
     secured.kafka.start()
-    assert keys_after(secured, b"wire:1", 2)[-1] == "wire:1"
+    assert keys_after(secured, "rotated.raw", "rotated.signals") == ["wire:1"]
     assert stage.process.poll() is None and stage.end() == 0
     assert "the new one" not in stage.log.read_text()
 
 
-def keys_after(secured: Secured, key: bytes, count: int) -> list[str]:
-    """Item keys of the first signals of the topic, once there are so many after one more raw item."""
+def keys_after(secured: Secured, raw: str, topic: str) -> list[str]:
+    """Item keys of the topic's first signals, after one raw item."""
     sink, tail = (
         KafkaSink(secured.kafka.bootstrap_servers),
-        Tail(secured.kafka.bootstrap_servers, ["signals"], start="beginning"),
+        Tail(secured.kafka.bootstrap_servers, [topic], start="beginning"),
     )
-    sink.send(Outgoing("news.raw", key, json.dumps(ITEM).encode()), 1)
+    sink.send(Outgoing(raw, b"wire:1", json.dumps(ITEM).encode()), 1)
     while sink.unacknowledged():
         sink.receipts(50)
     sink.close()
     signals: list[Any] = []
     for _ in range(1200):
         signals += tail.poll(50)
-        if len(signals) >= count:
+        if signals:
             break
     tail.close()
     return [json.loads(record.value)["item_key"] for record in signals]

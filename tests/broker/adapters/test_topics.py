@@ -23,7 +23,7 @@ from earlybird.stream.ports import Outgoing
 
 pytestmark = pytest.mark.broker
 
-PATIENCE_S = 60.0
+PATIENCE_S = 150.0
 THERE = ("signals", "signals.control", "raw.dlq")
 LISTENERS = {
     "listeners": "PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controller_port},GUARDED://127.0.0.1:%d",

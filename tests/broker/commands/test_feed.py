@@ -14,6 +14,7 @@ from earlybird.stream import cli
 from earlybird.stream.adapters.tail import Tail
 from earlybird.stream.adapters.topic_range import TopicHistory
 from earlybird.stream.adapters.topics import Topic, create_topics
+from earlybird.stream.ports import Record
 from earlybird.stream.timeline.merge import Window
 from project import ROOT
 
@@ -54,8 +55,10 @@ def test_history_goes_to_a_topic_that_keeps_it_under_its_recorded_times(
     create_topics(kafka.bootstrap_servers, [Topic(topic, 1, 1, {"retention.ms": "-1"})])
     assert feed(topic, 300) == 0
     assert capsys.readouterr().out.startswith("published 300 texts")
-    tail = Tail(kafka.bootstrap_servers, [topic], start="beginning")
-    records = [record for _ in range(100) for record in tail.poll(100)][:300]
+    tail, records = Tail(kafka.bootstrap_servers, [topic], start="beginning"), list[Record]()
+    ends = tail.ends()
+    while not tail.reached(ends):
+        records += tail.poll(100)
     tail.close()
     assert [record.timestamp_us for record in records] == [LONG_AGO_US + number * 1_000 for number in range(300)]
 

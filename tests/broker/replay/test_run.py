@@ -175,7 +175,7 @@ def test_feed_run_archive_replay(
     publish(kafka.bootstrap_servers, live["raw"], count)
     stage = start_stage(kafka.bootstrap_servers)
     history = TopicHistory(kafka.bootstrap_servers)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     while sum(span.end for span in history.spans([live["signals"]], Window()).values()) < count:
         assert time.monotonic() < deadline, stage.log.read_text()[-2000:]
         time.sleep(0.2)
@@ -221,7 +221,7 @@ def test_odd_texts_are_archived_and_played_again(
     assert producer.flush(30) == 0
     stage = start_stage(kafka.bootstrap_servers)
     history = TopicHistory(kafka.bootstrap_servers)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     while sum(span.end for span in history.spans([live["signals"]], Window()).values()) < 4:
         assert time.monotonic() < deadline, stage.log.read_text()[-2000:]
         time.sleep(0.2)
@@ -324,7 +324,7 @@ def test_an_archive_that_is_killed_goes_on_where_its_files_end(
     for _ in range(3):
         with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
             files = len(list(tmp_path.glob("*/date=*/T*.parquet")))
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 150
             while len(list(tmp_path.glob("*/date=*/T*.parquet"))) < files + 2:
                 assert time.monotonic() < deadline and process.poll() is None
                 publish(kafka.bootstrap_servers, live["raw"], 50)
@@ -370,7 +370,7 @@ def test_replay_to_a_topic_that_is_killed_goes_on_where_it_was(
             return []
         return [s.record for rows in history.read(spans, Window()) for s in rows]
 
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     while len(published()) < 20:
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.1)

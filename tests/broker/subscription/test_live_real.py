@@ -20,7 +20,7 @@ from earlybird.stream.strategies.invented import invented
 
 pytestmark = pytest.mark.broker
 
-PATIENCE_S = 60.0
+PATIENCE_S = 150.0
 T0 = 1_700_000_000_000_000
 
 

@@ -17,9 +17,9 @@ from earlybird.stream.ports import Outgoing
 from earlybird.stream.strategies.invented import invented
 from secured import PASSWORD, Secured
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.broker
 
-PATIENCE_S = 90.0
+PATIENCE_S = 150.0
 COMMAND = ("-m", "earlybird.stream.cli", "views")
 
 

@@ -19,7 +19,7 @@ from earlybird.stream.adapters.kafka_sink import KafkaSink
 from earlybird.stream.ports import Outgoing
 from views_desk import PARTITIONS, PATIENCE_S, SYMBOLS, Desk, ask, until, url
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.broker
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_answers_are_the_oracles_whatever_becomes_of_workers(desk: Desk, release
     desk.agree(first, second)
     owners = [ask(first, f"/symbols/{quote(symbol, safe='')}")[1]["worker"] for symbol in SYMBOLS]
     assert set(owners) == {url(first), url(second)}, "one worker has all"
-    assert ask(second, "/symbols?window=1d")[1]["missing"] == []
+    until(lambda: (ask(second, "/symbols?window=1d")[1] or {}).get("missing") == [])  # a slow worker is left out
     # A paused worker has lost its partitions when it goes on, and does not know it.
     os.kill(first.process.pid, signal.SIGSTOP)
     until(lambda: second.events("views.assigned")[-1]["partitions"] == list(range(PARTITIONS)))

@@ -23,7 +23,7 @@ from earlybird.stream.views.topics import ITEMS, SYMBOLS, changelog, views_topic
 from earlybird.stream.views.windows import KEPT_US
 from views_desk import PARTITIONS, PATIENCE_S, Desk, until, url
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.broker
 
 STEPS, STEP_US = 40, 4 * 86_400_000_000 // 40
 SHORT = {"segment.ms": "1000", "delete.retention.ms": "100", "min.cleanable.dirty.ratio": "0.01"}

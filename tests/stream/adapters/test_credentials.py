@@ -15,7 +15,7 @@ from earlybird.stream.config.client_options import KafkaEndpoint
 from earlybird.stream.config.settings import Kafka
 from earlybird.stream.errors import SettingsError
 
-EXPIRY_S = time.time() + 3600
+EXPIRY_S = time.time() + 86_400
 
 
 def token(config: str) -> tuple[str, float]:

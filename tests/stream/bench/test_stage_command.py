@@ -91,8 +91,9 @@ def test_two_workers_share_the_texts_and_publish_each_once(place: BenchTarget) -
         Tail(place.endpoint, ["told"], start="beginning"),
         list[bytes | None](),
     )
-    while found := tail.poll(1_000):
-        keys += [record.key for record in found]
+    ends = tail.ends()
+    while not tail.reached(ends):
+        keys += [record.key for record in tail.poll(100)]
     tail.close()
     assert len(keys) == len(set(keys)) == TEXTS
 

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -160,31 +159,40 @@ def test_a_speed_that_is_no_number_says_what_it_may_be(capsys: pytest.CaptureFix
     assert "a number above 0 or max expected, was 'fast'" in capsys.readouterr().err
 
 
+KILLED = """
+import os, signal, sys
+from earlybird.stream.replay.recompute import VerdictLog
+store, most = VerdictLog.store, int(sys.argv.pop(1))
+
+def store_and_die(self, firsts, repeats):
+    store(self, firsts, repeats)
+    if len(self._known) >= most:
+        self._file.write(b"half a li")
+        self._file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+VerdictLog.store = store_and_die
+from earlybird.stream.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 @pytest.mark.faults
 def test_kill_9_and_resume_give_the_bytes_of_an_unbroken_run(archive: Path, tmp_path: Path) -> None:
-    """Killed twice, in the middle of computing and of writing."""
+    """Killed twice, in the middle of computing and of writing: after so many verdicts, and amid the next."""
     options = ["recompute", "--archive", archive, "--run-id", "again", "--slack", "1s"]
     broken, whole = tmp_path / "broken", tmp_path / "whole"
-    verdicts = broken / ".replay" / "verdicts"
-    process = subprocess.Popen(command(*options, "--output", broken), cwd=ROOT, stderr=subprocess.DEVNULL)
-    for share in (0.2, 0.6):
-        deadline = time.monotonic() + 60
-        while not verdicts.exists() or verdicts.read_bytes().count(b"\n") < share * 300:
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.002)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+    for most, more in ((60, []), (180, ["--resume"])):
+        python, _, _, *words = command(*options, "--output", broken, *more)
+        killed = subprocess.run([python, "-c", KILLED, str(most), *words], cwd=ROOT, capture_output=True, check=False)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
         assert not (broken / "manifest.json").exists()
-        process = subprocess.Popen(
-            command(*options, "--output", broken, "--resume"), cwd=ROOT, stderr=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-        )  # fmt: skip
-    assert process.wait(60) == 0
-    subprocess.run(command(*options, "--output", whole), cwd=ROOT, check=True, capture_output=True)
+    for folder, more in ((broken, ["--resume"]), (whole, [])):
+        subprocess.run(command(*options, "--output", folder, *more), cwd=ROOT, check=True, capture_output=True)
     for name in ("signals.parquet", "rejections.jsonl"):
         assert (broken / name).read_bytes() == (whole / name).read_bytes()
     resumed = json.loads((broken / "manifest.json").read_text())
-    assert resumed["verdicts_resumed"] > 0 and resumed["counts"]["signals"] == COUNT
+    assert resumed["verdicts_resumed"] >= 180 and resumed["counts"]["signals"] == COUNT
 
 
 def a_signal(**model: Any) -> Signal:

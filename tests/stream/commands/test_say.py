@@ -31,7 +31,7 @@ def test_brokers_of_settings_and_a_demo_elsewhere(
     """To start another demo would not help: the text went to the brokers that are set."""
     monkeypatch.setenv("EARLYBIRD_KAFKA__BOOTSTRAP_SERVERS", broker)
     with announced("127.0.0.1:1"):
-        assert cli.main(["say", "Norvex cuts outlook", "--timeout", "1"]) == 2
+        assert cli.main(["say", "Norvex cuts outlook", "--timeout", "5"]) == 2
     told = capsys.readouterr().err
     assert "the text is in news.raw and waits for a stage such as `earlybird run`" in told
     assert told.endswith("; kafka.bootstrap_servers is set: your demo is at 127.0.0.1:1\n")
@@ -40,7 +40,7 @@ def test_brokers_of_settings_and_a_demo_elsewhere(
 def test_a_topic_that_no_stage_reads(broker: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The text waits for nothing."""
     with announced(broker):
-        assert cli.main(["say", "Norvex cuts outlook", "--topic", "nosuch", "--timeout", "1"]) == 2
+        assert cli.main(["say", "Norvex cuts outlook", "--topic", "nosuch", "--timeout", "5"]) == 2
     told = capsys.readouterr().err
     assert told.endswith("the text is in nosuch where no stage reads it: topics.raw are news.raw, tweets.raw\n")
 

@@ -12,8 +12,8 @@ from earlybird.stream import cli
 from earlybird.stream.adapters.embedded import EmbeddedBroker
 from earlybird.testing import invented
 
-NOW_S = int(time.time())
 T0 = 1_700_000_000_000_000
+AGES_H = (72, 48, 24, 0)  # of the records, far apart: the tests of a slow run begin long after them
 SIGNALS = [invented(str(number), T0, score, symbols=[name], offset=number) for number, (score, name) in enumerate(
     [(0.9, "NRVX"), (-0.8, "QVST"), (0.7, "NRVX")]
 )]  # fmt: skip
@@ -29,8 +29,8 @@ def address() -> Iterator[str]:
             "item_key": "wire:0", "published_us": T0, "ingested_us": T0, "headline": "Norvex lifts outlook",
         }  # fmt: skip
         producer.produce(SIGNALS[0].raw.topic, json.dumps(raw).encode(), partition=SIGNALS[0].raw.partition)
-        for age_h, value in enumerate([*map(encode, SIGNALS), b"no signal"]):
-            producer.produce("signals", value, timestamp=(NOW_S - (3 - age_h) * 3_600) * 1_000)
+        for number, value in enumerate([*map(encode, SIGNALS), b"no signal"]):
+            producer.produce("signals", value, timestamp=int(time.time() - AGES_H[number] * 3_600) * 1_000)
         producer.flush()
         yield broker.bootstrap_servers
 
@@ -52,7 +52,7 @@ def shown(
 
 def test_a_line_for_each_outcome_until_nothing_comes(shown: Callable[..., tuple[list[str], str]]) -> None:
     """What is no signal is named on stderr, with its place."""
-    lines, told = shown("--idle", "1")
+    lines, told = shown("--idle", "5")
     assert [line.split()[1] for line in lines] == ["NRVX", "QVST", "NRVX"]
     assert [line.split()[-1] for line in lines] == [signal.item_key for signal in SIGNALS]
     assert "signals/0@3" in told
@@ -66,12 +66,14 @@ def test_only_those_about_a_symbol_in_any_spelling(shown: Callable[..., tuple[li
 
 @pytest.mark.parametrize(
     ("start", "from_number"),
-    [("-2.5h", 1), ("-90m", 2), (str(NOW_S - 5_000), 2), ("offset=1", 1), ("signals/0=2", 2), ("offset=99", 3)],
+    [("-50h", 1), ("-1500m", 2), ("25 h ago", 2), ("offset=1", 1), ("signals/0=2", 2), ("offset=99", 3)],
 )
 def test_it_begins_at_a_bound(shown: Callable[..., tuple[list[str], str]], start: str, from_number: int) -> None:
     """As `dlq`, `audit` and `replay` take it: a time of the broker, or offsets; past the end nothing is old enough."""
-    lines, _ = shown("--idle", "1", start=start)
-    assert [line.split()[-1] for line in lines] == [signal.item_key for signal in SIGNALS[from_number:]]
+    there = SIGNALS[from_number:]
+    options = ("--limit", str(len(there))) if there else ("--idle", "1")
+    lines, _ = shown(*options, start=str(int(time.time()) - 90_000) if start == "25 h ago" else start)
+    assert [line.split()[-1] for line in lines] == [signal.item_key for signal in there]
 
 
 def test_a_start_that_is_none_is_named(address: str, capsys: pytest.CaptureFixture[str]) -> None:

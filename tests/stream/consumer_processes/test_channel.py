@@ -34,7 +34,7 @@ from earlybird.stream.stage.messages import Answer, Answers, Failed, TimedReques
 from project import ROOT
 
 PLACES, LONGEST = 7, 24
-PATIENCE_S = 30.0
+PATIENCE_S = 150.0
 
 tickets = st.integers(0, 2**50)
 instants = st.none() | st.integers(-(2**60), 2**60)

@@ -105,7 +105,7 @@ def test_the_demo_plays_the_feed_through_a_whole_stage_and_ends_with_its_figures
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]

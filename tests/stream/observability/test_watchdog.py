@@ -12,7 +12,7 @@ import pytest
 from earlybird.stream.observability.watchdog import HUNG_S, LOOK_S, STATUS, Progress, Watchdog
 
 StartStage = Callable[..., Any]
-PATIENCE_S = 60.0
+PATIENCE_S = 150.0
 
 HANGS = """
 import sys, threading

@@ -510,7 +510,7 @@ class Feed:
     def end(self, how: int) -> tuple[int, str, str]:
         """Signal it; exit status, stdout and stderr."""
         self.process.send_signal(how)
-        out, err = self.process.communicate(timeout=60)
+        out, err = self.process.communicate(timeout=300)
         self._writer.join(60)
         return self.process.returncode, out, err
 
@@ -541,7 +541,7 @@ def test_a_second_signal_is_the_end() -> None:
         "    signal.raise_signal(signal.SIGTERM); print(asked.came(), flush=True)\n"
         "    signal.raise_signal(signal.SIGINT); print('still here')"
     )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=300)
     assert (ran.returncode, ran.stdout) == (-signal.SIGINT, "True\n")
 
 

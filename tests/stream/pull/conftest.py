@@ -16,7 +16,7 @@ from earlybird.stream.pull.session import Backoff, Session
 from earlybird.stream.pull.source import Source
 from scripted_web import Asked, Web
 
-PATIENCE_S = 30.0
+PATIENCE_S = 150.0
 QUICK = Backoff(first_s=0.02, most_s=0.05)
 
 

@@ -73,7 +73,7 @@ def test_a_signal_ends_it_with_everything_acknowledged(
             assert running.poll() is None, running.communicate()
         tail.close()
         running.send_signal(how)
-        out, err = running.communicate(timeout=60)
+        out, err = running.communicate(timeout=300)
     finally:
         running.kill()
     assert (running.returncode, out) == (0, "")
@@ -90,7 +90,7 @@ def test_a_signal_ends_it_with_everything_acknowledged(
 def test_a_refusal_is_one_sentence(ground: EmbeddedBroker, web: Web, socket_server: Serve, tmp_path: Path) -> None:
     """With the setting's name and status 2: to try again would not help."""
     running = command(ground, tmp_path, "wrong", "alpaca", "--url", socket_server(alpaca), "--history-url", web.url)
-    _, err = running.communicate(timeout=60)
+    _, err = running.communicate(timeout=300)
     assert running.returncode == 2
     assert "402: auth failed; is pull.alpaca_key_id, pull.alpaca_secret_key right?" in err.splitlines()[-1]
     assert "wrong" not in err

@@ -40,7 +40,7 @@ def test_an_engine_thread_counts_the_texts_of_its_inbox(ladder: Engine) -> None:
     threads.start()
     verdicts: dict[int, Verdict] = {}
     while len(verdicts) < 10:
-        verdicts |= {answer.ticket: answer.verdict for answer in said.get(timeout=60).answers if answer.verdict}
+        verdicts |= {answer.ticket: answer.verdict for answer in said.get(timeout=300).answers if answer.verdict}
     threads.close(60.0)
     assert [verdicts[ticket].rung for ticket in range(10)] == [1] * 8 + [0] * 2
     assert all(verdict.exit_layer == (2, 1)[verdict.rung or 0] for verdict in verdicts.values())

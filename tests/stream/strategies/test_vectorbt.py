@@ -16,7 +16,6 @@ vbt: Any = pytest.importorskip("vectorbt", reason="NO VECTORBT: pip install -e '
 from earlybird.stream.strategies.alignment import aligned  # noqa: E402
 
 
-@pytest.mark.timeout(400)  # numba compiles
 @pytest.mark.parametrize(("at", "price"), [("open", 30.0), ("close", 21.0)])
 def test_orders_fill_behind_their_signal(at: Literal["open", "close"], price: float) -> None:
     """Known at 10:10: the next open is that of 10:30, the next close that of the bar from 10:00."""
