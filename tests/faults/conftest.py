@@ -171,7 +171,7 @@ class Watch:
 
 
 class Feed:
-    """News at a steady pace from a thread of its own, until told. Use as a context manager.
+    """Publish news at a steady pace from a thread, until `stop` or the end of the context.
 
     It is never more than AHEAD before the outcomes that were read: a machine may be slower than the pace."""
 

@@ -1,4 +1,4 @@
-"""A member that closes while its group is being shared out: it leaves, and nobody waits for its session to end."""
+"""A member that closes during a rebalance leaves its group, so that no other waits for its session to end."""
 
 import socket
 import struct
@@ -25,7 +25,7 @@ def sized(value: bytes) -> bytes:
 
 
 class Leader:
-    """The first member of a group, spoken byte by byte: it shares out when it is told to."""
+    """The leader of a group, over a plain socket: the test decides when it assigns the partitions."""
 
     def __init__(self, bootstrap_servers: str, group: str, topic: str) -> None:
         host, _, port = bootstrap_servers.rpartition(":")
@@ -47,7 +47,7 @@ class Leader:
         return int(struct.unpack_from(">i", answer, at)[0])
 
     def share_out(self) -> None:
-        """Nothing for anybody."""
+        """Send an assignment without partitions, which ends the rebalance."""
         self._ask(SYNC, self._group + struct.pack(">i", self._generation) + text(self._member) + struct.pack(">i", 0))
 
     def close(self) -> None:

@@ -176,7 +176,7 @@ def test_a_terminal_sees_what_the_columns_are(desk: Desk) -> None:
     done = subprocess.run(command, cwd=ROOT, stdout=screen, check=False)
     os.close(screen)
     seen = b""
-    with suppress(OSError):  # how Linux says that nobody writes to a terminal any more
+    with suppress(OSError):  # Linux raises it once the terminal's last writer has closed it
         while part := os.read(terminal, 4096):
             seen += part
     os.close(terminal)

@@ -76,7 +76,7 @@ def test_progress_shows_the_replayed_clock_on_a_terminal(archive: Path, tmp_path
     ) as drawn:
         os.close(screen)
         seen = b""
-        with suppress(OSError):  # how Linux says that nobody writes to a terminal any more
+        with suppress(OSError):  # Linux raises it once the terminal's last writer has closed it
             while part := os.read(terminal, 4096):
                 seen += part
     os.close(terminal)

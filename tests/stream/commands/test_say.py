@@ -1,4 +1,4 @@
-"""`earlybird say`: what it takes, and what it advises where nobody answers."""
+"""`earlybird say`: its arguments, and its advice where no broker or worker answers."""
 
 import argparse
 import tempfile
@@ -57,7 +57,7 @@ def parsed(*words: str) -> argparse.Namespace:
      ("m&m.ns", "M&M.NS"), ("cl1!", "CL1!"), ("@es#", "@ES#"), ("abc+", "ABC+"), ("0700.hk", "0700.HK")],
 )  # fmt: skip
 def test_symbols_of_markets_and_vendors_are_taken(written: str, name: str) -> None:
-    """In any spelling."""
+    """In the spelling of a market or vendor; it becomes the canonical name."""
     assert parsed("Norvex", "--symbol", written).symbol == [name]
 
 
