@@ -54,6 +54,8 @@ class ModelConfig:
     activation   gelu: exact (erf). gelu_new: the tanh form (ALBERT).
     classifiers  shared: one for all depths. per_layer: one per depth.
     learned_exits  heads that predict whether the classifier is right (BERxiT): none, one for all depths, one per depth.
+    groups       layers with weights of their own (ALBERT's num_hidden_groups): 1: one shared by all passes; as many as
+                 `layers`: one per pass; between: each is shared by neighbouring passes.
     """
 
     vocab_size: int
@@ -71,9 +73,10 @@ class ModelConfig:
     classifiers: Classifiers = "shared"
     learned_exits: LearnedExits = "none"
     adapters: AdapterConfig | None = None
+    groups: int = 1
 
     def __post_init__(self) -> None:
-        sizes = ("vocab_size", "embedding_size", "hidden_size", "heads", "ffn_size", "layers", "max_positions")
+        sizes = ("vocab_size", "embedding_size", "hidden_size", "heads", "ffn_size", "layers", "max_positions", "groups")
         for name in sizes:
             _at_least(name, getattr(self, name), 1)
         _at_least("n_labels", self.n_labels, 2)
@@ -81,11 +84,21 @@ class ModelConfig:
             raise ConfigError(f"hidden_size: a multiple of {self.heads} heads required, was {self.hidden_size}")
         if not 0 < self.layer_norm_eps < 1:
             raise ConfigError(f"layer_norm_eps: between 0 and 1 required, was {self.layer_norm_eps}")
+        if self.groups > self.layers:
+            raise ConfigError(f"groups: at most {self.layers} layers required, was {self.groups}")
         _one_of("embedding", self.embedding, get_args(Embedding))
         _one_of("pool", self.pool, get_args(Pool))
         _one_of("activation", self.activation, get_args(Activation))
         _one_of("classifiers", self.classifiers, get_args(Classifiers))
         _one_of("learned_exits", self.learned_exits, get_args(LearnedExits))
+
+    def group(self, number: int) -> int:
+        """Return the group of pass `number`, both counted from 0."""
+        return int(number / (self.layers / self.groups))  # rounding included, transformers' rule
+
+    def group_name(self, group: int) -> str:
+        """Return what the names of a group's tensors begin with."""
+        return "layer" if self.groups == 1 else f"layer.{group}"
 
 
 _ALWAYS_HASHED = ("n_labels", "classifiers")

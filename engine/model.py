@@ -1,6 +1,6 @@
-"""Elbert: one ALBERT layer applied repeatedly, with a classifier output after every pass.
+"""Elbert: an ALBERT layer applied repeatedly, with a classifier output after every pass.
 
-The states of all texts lie end to end in one matrix without padding; `lengths` says where each text ends.
+One layer is shared by all passes, or every group of passes has its own (ALBERT's num_hidden_groups). The states of all texts lie end to end in one matrix without padding; `lengths` says where each text ends.
 Source: ALBERT, arXiv 1909.11942; ELBERT, arXiv 2107.00175.
 
 Letters: T tokens over all texts, S texts (slots), t tokens of one text, E embedding size, H hidden size, C labels.
@@ -8,6 +8,7 @@ Letters: T tokens over all texts, S texts (slots), t tokens of one text, E embed
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, groupby
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812  (the usual name in torch code)
@@ -17,6 +18,16 @@ from earlybird.engine.adapters import OneDepth, adapt, adapter_shapes
 from earlybird.engine.config import ModelConfig
 from earlybird.engine.exits.policy import Heads
 from earlybird.engine.slots.cpu_linear import Linear, LinearFactory, linears
+
+
+class Layer(NamedTuple):
+    """The maps of one group's layer."""
+
+    name: str  # that its tensors' names begin with
+    query_key_value: Linear  # H -> 3 H
+    attended: Linear  # H -> H
+    widen: Linear  # H -> ffn
+    narrow: Linear  # ffn -> H
 
 
 class Elbert:
@@ -31,7 +42,7 @@ class Elbert:
         tensors: Mapping[str, Tensor],
         temperature: float = 1.0,
         factory: LinearFactory | None = None,  # None: the fast linears of this CPU
-        layer_factory: LinearFactory | None = None,  # for the shared layer's four maps; None: same as `factory`
+        layer_factory: LinearFactory | None = None,  # for the layers' four maps; None: same as `factory`
     ) -> None:
         self.config = config
         self.temperature = temperature
@@ -47,10 +58,16 @@ class Elbert:
 
         self.project = linear(prepare, "embedding.project")  # E -> H
         self._filled = layer.filled
-        self.query_key_value = linear(layer, "layer.query_key_value")  # H -> 3 H
-        self.attended = linear(layer, "layer.attended")  # H -> H
-        self.widen = linear(layer, "layer.widen", config.activation)  # H -> ffn
-        self.narrow = linear(layer, "layer.narrow")  # ffn -> H
+        self.layers = [
+            Layer(
+                name,
+                query_key_value=linear(layer, f"{name}.query_key_value"),
+                attended=linear(layer, f"{name}.attended"),
+                widen=linear(layer, f"{name}.widen", config.activation),
+                narrow=linear(layer, f"{name}.narrow"),
+            )
+            for name in map(config.group_name, range(config.groups))
+        ]
         self.pooler = linear(prepare, "pooler") if config.pool == "first" else None
         self.exit_dtype = torch.promote_types(self.dtype, torch.float32)
 
@@ -88,23 +105,37 @@ class Elbert:
 
     @torch.inference_mode()
     def advance(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Tensor:
-        """Run one pass of the shared layer, post-norm: hidden (T, H) -> (T, H).
+        """Run one pass, post-norm: hidden (T, H) -> (T, H).
 
-        `depths` (S,), in blocks of equal depth, select the adapters of models that have some.
+        `depths` (S,), in blocks of equal depth, select the layers of models with several groups, and the adapters.
         """
+        found, text, row = list[Tensor](), 0, 0
+        for layer, block in groupby(depths, self.layer):
+            several = list(block)
+            sizes = lengths[text : text + len(several)]
+            n_tokens = sum(sizes)
+            found.append(self._pass(layer, hidden[row : row + n_tokens], sizes, several))
+            text, row = text + len(several), row + n_tokens
+        return found[0] if len(found) == 1 else torch.cat(found)
+
+    def layer(self, depth: int) -> Layer:
+        """Return the layer of a pass, counted from 1."""
+        return self.layers[self.config.group(depth - 1)]
+
+    def _pass(self, layer: Layer, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Tensor:
         n_tokens = len(hidden)
         spare = hidden.new_zeros(self._filled(n_tokens) - n_tokens, self.config.hidden_size)
         hidden = torch.cat([hidden, spare])  # padded once for all four maps; these rows affect no text
         placement = self.config.adapters.placement if self.config.adapters else None
-        attended = self.attended(self._attention(hidden, lengths, spare))
+        attended = layer.attended(self._attention(layer, hidden, lengths, spare))
         if placement in ("attention", "sequential"):
             source = hidden if placement == "attention" else attended
             attended[:n_tokens] += self._adapted(source[:n_tokens], lengths, depths)
-        hidden = self._norm("layer.attended_norm", attended.add_(hidden))
-        narrow = self.narrow(self.widen(hidden))
+        hidden = self._norm(f"{layer.name}.attended_norm", attended.add_(hidden))
+        narrow = layer.narrow(layer.widen(hidden))
         if placement == "ffn":
             narrow[:n_tokens] += self._adapted(hidden[:n_tokens], lengths, depths)
-        return self._norm("layer.norm", narrow.add_(hidden))[:n_tokens]
+        return self._norm(f"{layer.name}.norm", narrow.add_(hidden))[:n_tokens]
 
     @torch.inference_mode()
     def classify(self, hidden: Tensor, lengths: Sequence[int], depths: Sequence[int]) -> Heads:
@@ -119,10 +150,10 @@ class Elbert:
             return Heads(logits)
         return Heads(logits, _by_depth(self.learned_exits, pooled, depths)[:, 0].sigmoid())
 
-    def _attention(self, hidden: Tensor, lengths: Sequence[int], spare: Tensor) -> Tensor:
+    def _attention(self, layer: Layer, hidden: Tensor, lengths: Sequence[int], spare: Tensor) -> Tensor:
         """Apply self-attention within each text: (T + spare, H) -> (T + spare, H)."""
         heads, size = self.config.heads, self.config.hidden_size // self.config.heads
-        triples = self.query_key_value(hidden)[: len(hidden) - len(spare)].view(1, -1, 3, heads, size)
+        triples = layer.query_key_value(hidden)[: len(hidden) - len(spare)].view(1, -1, 3, heads, size)
         parts = triples.permute(2, 0, 3, 1, 4).unbind()
         query, key, value = (torch.split(part, list(lengths), dim=2) for part in parts)
         attended = [

@@ -63,12 +63,15 @@ def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     }
     if not late:
         found["embedding.project.bias"] = (hidden,)
-    linears = {
-        "layer.query_key_value": (3 * hidden, hidden),
-        "layer.attended": (hidden, hidden),
-        "layer.widen": (wide, hidden),
-        "layer.narrow": (hidden, wide),
-    }
+    linears: dict[str, tuple[int, int]] = {}
+    groups = [config.group_name(group) for group in range(config.groups)]
+    for group in groups:
+        linears |= {
+            f"{group}.query_key_value": (3 * hidden, hidden),
+            f"{group}.attended": (hidden, hidden),
+            f"{group}.widen": (wide, hidden),
+            f"{group}.narrow": (hidden, wide),
+        }
     if config.pool == "first":
         linears["pooler"] = (hidden, hidden)
     for depth in range(1 if config.classifiers == "shared" else config.layers):
@@ -77,7 +80,7 @@ def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         linears[f"learned_exit.{depth}"] = (1, hidden)
     for name, (rows, columns) in linears.items():
         found[f"{name}.weight"], found[f"{name}.bias"] = (rows, columns), (rows,)
-    for name in ("layer.attended_norm", "layer.norm"):
+    for name in (f"{group}.{norm}" for group in groups for norm in ("attended_norm", "norm")):
         found[f"{name}.weight"] = found[f"{name}.bias"] = (hidden,)
     if config.adapters:
         per_depth = adapter_shapes(config.adapters, hidden)
@@ -102,7 +105,7 @@ def _hugging_face(folder: Path) -> Checkpoint:
     config = _geometry(folder, settings)
     rows = _label_rows(folder, settings, config.n_labels)
     found, sha256 = _read(folder)
-    tensors = renamed(folder, found)
+    tensors = renamed(folder, found, config)
     tokenizer = tokenizers.hugging_face(folder)
     _check_shapes(folder, config, tensors, tokenizer)
     return Checkpoint(folder.resolve().name, config, in_label_order(tensors, rows), sha256, tokenizer, manifest=None)
@@ -160,9 +163,8 @@ def _settings(folder: Path) -> dict[str, Any]:
     if not isinstance(settings, dict) or settings.get("model_type") != "albert":
         kind = settings.get("model_type") if isinstance(settings, dict) else settings
         raise NotAModel(f"{path}: model_type 'albert' required, was {kind!r}")
-    for name in ("num_hidden_groups", "inner_group_num"):
-        if settings.get(name, 1) != 1:
-            raise NotAModel(f"{path}: {name} 1 required (one layer shared by all passes), was {settings[name]!r}")
+    if settings.get("inner_group_num", 1) != 1:
+        raise NotAModel(f"{path}: inner_group_num 1 required (one layer a pass), was {settings['inner_group_num']!r}")
     if settings.get("problem_type") not in (None, "single_label_classification"):
         raise NotAModel(f"{path}: one label a text required, problem_type was {settings['problem_type']!r}")
     return settings
@@ -184,6 +186,7 @@ def _geometry(folder: Path, settings: Mapping[str, Any]) -> ModelConfig:
             activation=settings.get("hidden_act", "gelu_new"),
             layer_norm_eps=settings.get("layer_norm_eps", 1e-12),
             n_labels=len(settings.get("id2label") or ("LABEL_0", "LABEL_1")),
+            groups=settings.get("num_hidden_groups", 1),
         )
     except (ConfigError, TypeError) as error:
         raise NotAModel(f"{folder / 'config.json'}: {error}") from None
@@ -198,22 +201,24 @@ def _label_rows(folder: Path, settings: Mapping[str, Any], n_labels: int) -> lis
         raise NotAModel(f"{folder / 'config.json'}: id2label must name {', '.join(LABELS)}, was {names}") from None
 
 
-_LAYER = "albert.encoder.albert_layer_groups.0.albert_layers.0"
+_LAYER = "albert.encoder.albert_layer_groups.{group}.albert_layers.0"
+_IN_LAYER = {
+    "attention.dense": "attended",
+    "attention.LayerNorm": "attended_norm",
+    "ffn": "widen",
+    "ffn_output": "narrow",
+    "full_layer_layer_norm": "norm",
+}
 _RENAMED = {
     "albert.encoder.embedding_hidden_mapping_in": "embedding.project",
     "albert.embeddings.LayerNorm": "embedding.norm",
-    f"{_LAYER}.attention.dense": "layer.attended",
-    f"{_LAYER}.attention.LayerNorm": "layer.attended_norm",
-    f"{_LAYER}.ffn": "layer.widen",
-    f"{_LAYER}.ffn_output": "layer.narrow",
-    f"{_LAYER}.full_layer_layer_norm": "layer.norm",
     "albert.pooler": "pooler",
     "classifier": "classifier.0",
 }
 _BUFFERS = ("albert.embeddings.position_ids", "albert.embeddings.token_type_ids")  # of older versions
 
 
-def renamed(folder: Path, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def renamed(folder: Path, found: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
     """Rename Hugging Face's tensors to ours.
 
     Token type 0 is added to the positions; query, key and value are stacked into one tensor.
@@ -226,10 +231,14 @@ def renamed(folder: Path, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
         wide = torch.promote_types(positions.dtype, torch.float32)
         tensors["embedding.positions"] = positions.to(wide) + types[0].to(wide)
         for part in ("weight", "bias"):
-            triple = [left.pop(f"{_LAYER}.attention.{name}.{part}") for name in ("query", "key", "value")]
-            tensors[f"layer.query_key_value.{part}"] = torch.cat(triple)
             for theirs, ours in _RENAMED.items():
                 tensors[f"{ours}.{part}"] = left.pop(f"{theirs}.{part}")
+            for group in range(config.groups):
+                layer, name = _LAYER.format(group=group), config.group_name(group)
+                triple = [left.pop(f"{layer}.attention.{each}.{part}") for each in ("query", "key", "value")]
+                tensors[f"{name}.query_key_value.{part}"] = torch.cat(triple)
+                for theirs, ours in _IN_LAYER.items():
+                    tensors[f"{name}.{ours}.{part}"] = left.pop(f"{layer}.{theirs}.{part}")
     except KeyError as error:
         raise NotAModel(f"{folder / WEIGHTS}: tensor {error.args[0]} is missing") from None
     except (RuntimeError, IndexError) as error:

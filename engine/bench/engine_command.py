@@ -169,10 +169,9 @@ def _work(args: argparse.Namespace) -> tuple[ModelConfig, list[int], list[int]]:
         raise ConfigError("--model and --texts: both or none required")
     if args.model is not None:
         config, lengths, depths = lengths_and_depths(args.model, args.texts)
-        form = GEOMETRIES["base"]  # peers run ALBERT's form only: the model's sizes, random weights
-        config = replace(
-            config, embedding=form.embedding, pool=form.pool, activation=form.activation, classifiers=form.classifiers
-        )
+        form = GEOMETRIES["base"]  # peers run ALBERT's form only: the model's sizes, random weights, one shared layer
+        changed = ("embedding", "pool", "activation", "classifiers", "groups")
+        config = replace(config, **{name: getattr(form, name) for name in changed})
         return config, lengths, depths
     config = GEOMETRIES[args.geometry or _GEOMETRY[args.device]]
     if args.lengths is None:

@@ -35,6 +35,7 @@ def paired_models(config: ModelConfig) -> PairedModels:
         num_attention_heads=config.heads,
         intermediate_size=config.ffn_size,
         num_hidden_layers=config.layers,
+        num_hidden_groups=config.groups,
         max_position_embeddings=config.max_positions,
         hidden_act=config.activation,
         layer_norm_eps=config.layer_norm_eps,
@@ -54,5 +55,5 @@ def paired_models(config: ModelConfig) -> PairedModels:
         else:
             spread = 4.0 if name.startswith("classifier") else 1.0
             parameter.copy_(noise.mul_(spread / parameter.shape[1] ** 0.5))
-    tensors = renamed(Path("random"), {name: tensor.clone() for name, tensor in theirs.state_dict().items()})
+    tensors = renamed(Path("random"), {name: tensor.clone() for name, tensor in theirs.state_dict().items()}, config)
     return PairedModels(theirs, tensors)

@@ -83,6 +83,7 @@ class StaticElbert:
         if self.varlen:
             _require_varlen()
         self._tensors = {name: tensor.contiguous() for name, tensor in tensors.items()} | side_by_side(config, tensors)
+        self._groups = torch.tensor([config.group(number) for number in range(config.layers)], device=self.where)
         self._classifier = self._stacked("classifier", config.classifiers == "per_layer")
         learned = config.learned_exits
         self._learned_exit = None if learned == "none" else self._stacked("learned_exit", learned == "per_layer")
@@ -105,20 +106,33 @@ class StaticElbert:
         return self._norm("embedding.norm", self._linear("embedding.project", words) + positions)
 
     def advance(self, hidden: Tensor, spread: Spread) -> Tensor:
-        """Run one pass of the shared layer, post-norm: (T, H) -> (T, H).
+        """Run one pass, post-norm: (T, H) -> (T, H).
 
-        Rows without a text return arbitrary values.
+        Rows without a text return arbitrary values. With several groups every row makes the pass of each and keeps its
+        own: shapes are static, so the rows of a depth are no block. That costs as many passes as there are groups.
         """
+        names = [self.config.group_name(group) for group in range(self.config.groups)]
+        found = [self._pass(name, hidden, spread) for name in names]
+        if len(found) == 1:
+            return found[0]
+        group = self._groups.index_select(0, self._number(spread))  # (T,)
+        return torch.stack(found, dim=1)[torch.arange(len(group), device=self.where), group]
+
+    def _pass(self, layer: str, hidden: Tensor, spread: Spread) -> Tensor:
         placement = self.config.adapters.placement if self.config.adapters else None
-        attended = self._linear("layer.attended", self._attention(hidden, spread))
+        attended = self._linear(f"{layer}.attended", self._attention(layer, hidden, spread))
         if placement in ("attention", "sequential"):
             attended = attended + self.adapted(hidden if placement == "attention" else attended, spread)
-        hidden = self._norm("layer.attended_norm", hidden + attended)
-        wide = F.gelu(self._linear("layer.widen", hidden), approximate=_APPROXIMATION[self.config.activation])
-        narrow = self._linear("layer.narrow", wide)
+        hidden = self._norm(f"{layer}.attended_norm", hidden + attended)
+        wide = F.gelu(self._linear(f"{layer}.widen", hidden), approximate=_APPROXIMATION[self.config.activation])
+        narrow = self._linear(f"{layer}.narrow", wide)
         if placement == "ffn":
             narrow = narrow + self.adapted(hidden, spread)
-        return self._norm("layer.norm", narrow + hidden)
+        return self._norm(f"{layer}.norm", narrow + hidden)
+
+    def _number(self, spread: Spread) -> Tensor:
+        """Return each row's pass, counted from 0: (T,) int64."""
+        return (spread.depth - 1).clamp_min(0).index_select(0, spread.slot)
 
     def classify(self, hidden: Tensor, spread: Spread) -> Heads:
         """Compute the heads (N, ...) of texts after `spread.depth` passes; arbitrary for empty slots."""
@@ -136,16 +150,16 @@ class StaticElbert:
         tiles = zip(self._slot_tiles(pooled), self._slot_tiles(weight), strict=True)
         return _joined([(p[:, None] * w).sum(dim=-1) for p, w in tiles]) + bias
 
-    def _attention(self, hidden: Tensor, spread: Spread) -> Tensor:
+    def _attention(self, layer: str, hidden: Tensor, spread: Spread) -> Tensor:
         heads, size = self.config.heads, self.config.hidden_size // self.config.heads
-        triples = self._linear("layer.query_key_value", hidden).view(-1, 3, heads, size)
+        triples = self._linear(f"{layer}.query_key_value", hidden).view(-1, 3, heads, size)
         query, key, value = triples.unbind(dim=1)  # each (T, heads, size)
         return self._attend(query, key, value, spread).reshape(-1, heads * size)
 
     def adapted(self, states: Tensor, spread: Spread) -> Tensor:
         """Compute the adapters' addend: (T, H) -> (T, H)."""
         assert self.config.adapters is not None
-        number = (spread.depth - 1).clamp_min(0).index_select(0, spread.slot)  # (T,)
+        number = self._number(spread)
 
         def attend(*parts: Tensor) -> Tensor:
             query, key, value = (part[:, None].contiguous() for part in parts)  # one head

@@ -76,7 +76,7 @@ def explain(engine: Engine, text: str) -> Explanation:
     said: tuple[float, ...] | None = None
     total, state, exit_layer, passes = torch.zeros(len(words)), None, 0, list[Pass]()
     for layer in range(1, engine.max_layers + 1):
-        total += _per_word(_attention(engine, hidden), pieces, len(words))
+        total += _per_word(_attention(engine, hidden, layer), pieces, len(words))
         hidden = model.advance(hidden, lengths, [layer])
         output = classifier_output(model.classify(hidden, lengths, [layer]))
         state = policy.initial_state(1, output.logits[:0]) if state is None else state
@@ -116,14 +116,15 @@ def _window(policy: ExitPolicy, output: ClassifierOutput, state: State) -> str:
     return ""
 
 
-def _attention(engine: Engine, hidden: Tensor) -> Tensor:
-    """Compute the pass's attention to every token (t,), from the states before it.
+def _attention(engine: Engine, hidden: Tensor, depth: int) -> Tensor:
+    """Compute the attention of pass `depth` to every token (t,), from the states before it.
 
     Uses the plain formula.
     """
     model, config = engine.model, engine.checkpoint.config
     size = config.hidden_size // config.heads
-    query, key, _ = model.query_key_value(hidden).view(-1, 3, config.heads, size).unbind(dim=1)  # (t, heads, size)
+    triples = model.layer(depth).query_key_value(hidden).view(-1, 3, config.heads, size)
+    query, key, _ = triples.unbind(dim=1)  # each (t, heads, size)
     weights = (torch.einsum("qhs,khs->hqk", query, key) / size**0.5).softmax(dim=-1).mean(dim=0)  # (t, t)
     found: Tensor = weights[0] if config.pool == "first" else weights.mean(dim=0)
     return found

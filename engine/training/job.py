@@ -32,6 +32,7 @@ class Job:
     embedding_size: int = 128
     scratch: bool = False  # draw the weights; geometry and tokenizer are the start's
     layers: int | None = None  # None: same as the start
+    groups: int | None = None  # layers with weights of their own; None: same as the start
     classifiers: Classifiers | None = None
     learned_exits: LearnedExits | None = None
     adapters: AdapterConfig | None = None

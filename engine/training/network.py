@@ -101,22 +101,23 @@ class Network(nn.Module):
 
     def _advance(self, hidden: Tensor, real: Tensor, number: int) -> Tensor:
         placement = self.config.adapters.placement if self.config.adapters else None
-        attended = self._dropped(self._linear("layer.attended", self._attention(hidden, real)))
+        layer = self.config.group_name(self.config.group(number))
+        attended = self._dropped(self._linear(f"{layer}.attended", self._attention(hidden, real, layer)))
         if placement == "attention":
             attended = attended + self._adapt(hidden, real, number)
         elif placement == "sequential":
             attended = attended + self._adapt(attended, real, number)
-        hidden = self._norm("layer.attended_norm", hidden + attended)
-        wide = F.gelu(self._linear("layer.widen", hidden), approximate=APPROXIMATION[self.config.activation])
-        narrow = self._dropped(self._linear("layer.narrow", wide))
+        hidden = self._norm(f"{layer}.attended_norm", hidden + attended)
+        wide = F.gelu(self._linear(f"{layer}.widen", hidden), approximate=APPROXIMATION[self.config.activation])
+        narrow = self._dropped(self._linear(f"{layer}.narrow", wide))
         if placement == "ffn":
             narrow = narrow + self._adapt(hidden, real, number)
-        return self._norm("layer.norm", hidden + narrow)
+        return self._norm(f"{layer}.norm", hidden + narrow)
 
-    def _attention(self, hidden: Tensor, real: Tensor) -> Tensor:
+    def _attention(self, hidden: Tensor, real: Tensor, layer: str) -> Tensor:
         texts, width, size = hidden.shape
         heads = self.config.heads
-        triples = self._linear("layer.query_key_value", hidden).view(texts, width, 3, heads, size // heads)
+        triples = self._linear(f"{layer}.query_key_value", hidden).view(texts, width, 3, heads, size // heads)
         query, key, value = triples.permute(2, 0, 3, 1, 4)  # each (S, heads, L, H / heads)
         dropout = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=real[:, None, None], dropout_p=dropout)

@@ -95,17 +95,17 @@ def from_scratch(source: str) -> Start:
 
 
 def reshaped(start: Start, seed: int, **changes: Any) -> Start:
-    """Change settings of a start: layers, classifiers, learned_exits, adapters.
+    """Change settings of a start: layers, groups, classifiers, learned_exits, adapters.
 
     Tensors that only the new model has are drawn at random; a shared classifier becomes the initial state of per-depth
-    ones.
+    ones, a shared layer that of groups. Raises ConfigError for another number of groups where there were several.
     """
     config = dataclasses.replace(start.config, **changes)
+    if start.config.groups not in (1, config.groups):
+        raise ConfigError(f"groups: {start.config.groups} required, as in the start, was {config.groups}")
     tensors = initial_tensors(config, torch.Generator().manual_seed(seed))
     for name in tensors:
-        kept = start.tensors.get(name)
-        if kept is None and name.startswith("classifier."):
-            kept = start.tensors.get(f"classifier.0.{name.rsplit('.', 1)[1]}")
+        kept = start.tensors.get(name, start.tensors.get(_shared(name)))
         if kept is not None and kept.shape == tensors[name].shape:
             tensors[name] = kept.float()
     return dataclasses.replace(start, config=config, tensors=tensors)
@@ -114,19 +114,30 @@ def reshaped(start: Start, seed: int, **changes: Any) -> Start:
 def mixed(tensors: Mapping[str, Tensor], others: Sequence[tuple[str, float]]) -> dict[str, Tensor]:
     """Mix other models' weights into those of the same shapes (WiSE-FT, arXiv 2109.01903).
 
-    `others` are models with the share of each; the rest is left to `tensors`. Raises ConfigError, NotAModel.
+    `others` are models with the share of each; the rest is left to `tensors`. A shared layer is mixed into every group,
+    a shared classifier into that of every depth. Raises ConfigError, NotAModel.
     """
     shares = [share for _, share in others]
     if min(shares) <= 0.0 or sum(shares) >= 1.0:
         raise ConfigError(f"mix: a share between 0 and 1 required, in all, too, was {shares}")
     result = {name: tensor.float() * (1.0 - sum(shares)) for name, tensor in tensors.items()}
     for model, share in others:
-        found = from_model(model).tensors
+        their = from_model(model).tensors
+        alone = {} if tensors.keys() == their.keys() else {name: their.get(_shared(name)) for name in tensors}
+        found = {name: tensor for name, tensor in (alone or their).items() if tensor is not None}
         if {name: each.shape for name, each in found.items()} != {name: each.shape for name, each in tensors.items()}:
             raise ConfigError(f"mix: a model of the same shapes required, was {model}")
         for name, tensor in found.items():
             result[name] += share * tensor.float()
     return result
+
+
+def _shared(name: str) -> str:
+    """Return the name of the tensor that a group's or a depth's stands for in a model that shares it."""
+    kind, *rest = name.split(".")
+    if kind == "classifier":
+        return f"classifier.0.{rest[-1]}"
+    return ".".join([kind, *rest[rest[0].isdigit() :]]) if kind == "layer" else name
 
 
 def factorised(words: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -153,8 +164,8 @@ def _albert(source: str) -> Start:
     torch.manual_seed(0)  # for a head that the source lacks
     model = _pretrained("AlbertForSequenceClassification", source, num_labels=len(LABELS), ignore_mismatched_sizes=True)
     theirs = model.config
-    if getattr(theirs, "num_hidden_groups", 1) != 1 or getattr(theirs, "inner_group_num", 1) != 1:
-        raise NotAModel(f"{source}: one layer shared by all passes required")
+    if getattr(theirs, "inner_group_num", 1) != 1:
+        raise NotAModel(f"{source}: one layer a pass required")
     config = ModelConfig(
         vocab_size=theirs.vocab_size,
         embedding_size=theirs.embedding_size,
@@ -167,8 +178,10 @@ def _albert(source: str) -> Start:
         pool="first",
         activation=theirs.hidden_act,
         layer_norm_eps=theirs.layer_norm_eps,
+        groups=getattr(theirs, "num_hidden_groups", 1),
     )
-    tensors = renamed(Path(source), {name: tensor.detach() for name, tensor in model.state_dict().items()})
+    found = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    tensors = renamed(Path(source), found, config)
     missing = shapes(config).keys() - tensors.keys()
     assert not missing, f"tensors {sorted(missing)}. This is a bug."
     names = tuple(str(theirs.id2label[number]).strip().lower() for number in range(len(LABELS)))

@@ -72,7 +72,7 @@ def _changes(job: Job, config: ModelConfig) -> dict[str, Any]:
     """Return the changes to the source's config: options, else the strategy's needs."""
     changes: dict[str, Any] = {
         name: value
-        for name in ("layers", "classifiers", "learned_exits", "adapters")
+        for name in ("layers", "groups", "classifiers", "learned_exits", "adapters")
         if (value := getattr(job, name)) is not None
     }
     if config.learned_exits != "none" or job.strategy in ("berxit", "pf_berxit"):

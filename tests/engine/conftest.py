@@ -144,12 +144,13 @@ GEOMETRIES = {
         97, 24, 48, 4, 96, 6, 40, "project_then_norm", "mean", "gelu", 1e-12, 3, "per_layer", "per_layer"
     ),
 }
+GEOMETRIES["groups"] = replace(GEOMETRIES["late-norm"], groups=4)
 GEOMETRIES["adapters"] = replace(GEOMETRIES["late-norm"], adapters=AdapterConfig(8, "ffn", "attention"))
 
 
 @pytest.fixture
 def pair() -> Callable[..., Pair]:
-    """pair("albert" | "late-norm" | "adapters", dtype=float64, tiles=None, adapters=None): weights wide enough for
+    """pair("albert" | "late-norm" | "groups" | "adapters", dtype=float64, tiles=None, adapters=None): weights wide enough for
     answers that differ; `adapters` in place of the geometry's."""
 
     def build(

@@ -69,6 +69,24 @@ def test_float64_logits_are_those_of_transformers(tmp_path: Path, act: str, dete
     assert torch.allclose(ours(engine, ids), expected, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("groups", [2, 3, 5])
+def test_each_pass_takes_the_layer_of_its_group(tmp_path: Path, groups: int) -> None:
+    """As transformers shares five passes out among layers with weights of their own; packed, texts at any depth."""
+    model = save(tmp_path, torch.float64, num_hidden_groups=groups)
+    engine = Engine.load(EngineConfig(model=str(tmp_path), dtype="float64"))
+    ids = texts(120, LENGTHS)
+    expected = theirs(model, ids)
+    assert torch.allclose(ours(engine, ids), expected, rtol=0, atol=1e-9)
+    runner = engine.runner()
+    found = {}
+    for ticket, row in enumerate(ids):  # one text a step, so that every step has several depths
+        runner.submit([Request(ticket, tuple(row))])
+        found |= {verdict.ticket: verdict.logits for verdict in runner.step()}
+    while runner.active:
+        found |= {verdict.ticket: verdict.logits for verdict in runner.step()}
+    assert torch.allclose(torch.tensor([found[n] for n in range(len(ids))]), expected.float(), rtol=0, atol=1e-5)
+
+
 def test_float32_logits_are_those_of_transformers(tmp_path: Path) -> None:
     """Within 2e-5 at tiny geometry."""
     model = save(tmp_path)

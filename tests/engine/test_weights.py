@@ -202,7 +202,8 @@ def test_no_model_folder_is_refused(tmp_path: Path, kind: str) -> None:
     ("changes", "reason"),
     [
         ({"model_type": "bert"}, "model_type 'albert' required, was 'bert'"),
-        ({"num_hidden_groups": 2}, "num_hidden_groups 1 required .*, was 2"),
+        ({"num_hidden_groups": 0}, "groups: at least 1 required, was 0"),
+        ({"num_hidden_groups": 20}, "groups: at most 3 layers required, was 20"),
         ({"inner_group_num": 2}, "inner_group_num 1 required .*, was 2"),
         ({"hidden_act": "relu"}, "activation: one of gelu, gelu_new required, was 'relu'"),
         ({"hidden_size": "8"}, "hidden_size"),

@@ -109,7 +109,7 @@ def test_the_lint_catches_on_fake_cuda_what_a_cpu_cannot_show(offence: str) -> N
 
 
 @pytest.mark.parametrize("spec", POLICIES)
-@pytest.mark.parametrize("geometry", ["albert", "late-norm", "adapters"])
+@pytest.mark.parametrize("geometry", ["albert", "late-norm", "groups", "adapters"])
 @pytest.mark.parametrize("tiles", [None, Tiles(64, 4), Tiles(64, 4, batched=True)])
 def test_a_step_never_waits_and_never_moves_a_buffer(
     pair: Callable[..., Any], hostile: Callable[..., Any], geometry: str, spec: str, tiles: Tiles | None
@@ -160,7 +160,7 @@ def described(table: Table) -> list[tuple[str, torch.Size, torch.dtype, str]]:
 
 @pytest.mark.parametrize("tiles", [None, Tiles(64, 4), Tiles(64, 4, batched=True)])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
-@pytest.mark.parametrize("geometry", ["albert", "late-norm", "adapters"])
+@pytest.mark.parametrize("geometry", ["albert", "late-norm", "groups", "adapters"])
 def test_the_step_fits_together_on_fake_cuda_tensors(
     pair: Callable[..., Any], geometry: str, dtype: torch.dtype, tiles: Tiles | None
 ) -> None:
@@ -173,7 +173,7 @@ def test_the_step_fits_together_on_fake_cuda_tensors(
             lint.seen.clear()
             step()
             attention = [name for name in lint.seen if "varlen" in name]
-            assert len(attention) == (0 if dtype == torch.float32 else 2 if geometry == "adapters" else 1)
+            assert len(attention) == (0 if dtype == torch.float32 else {"adapters": 2, "groups": 4}.get(geometry, 1))
         assert described(table) == before
         assert {device for *_, device in before} == {"cuda"}
 

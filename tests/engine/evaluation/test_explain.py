@@ -99,10 +99,10 @@ def test_the_plain_formula_is_the_models_attention(engine: Engine) -> None:
     ids = torch.tensor([5, 9, 17, 33])
     hidden = model.embed(ids, [4])
     size = config.hidden_size // config.heads
-    query, key, value = model.query_key_value(hidden).view(-1, 3, config.heads, size).unbind(dim=1)
+    query, key, value = model.layer(1).query_key_value(hidden).view(-1, 3, config.heads, size).unbind(dim=1)
     weights = (torch.einsum("qhs,khs->hqk", query, key) / size**0.5).softmax(dim=-1)
     ours = torch.einsum("hqk,khs->qhs", weights, value).reshape(4, -1)
-    theirs = model._attention(hidden, [4], hidden.new_zeros(0, config.hidden_size))
+    theirs = model._attention(model.layer(1), hidden, [4], hidden.new_zeros(0, config.hidden_size))
     assert torch.allclose(ours, theirs, atol=1e-5)
 
 

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from earlybird.engine.weights import shapes
 
 ALBERT = ModelConfig(97, 16, 32, 2, 64, 6, 40, "norm_then_project", "first", "gelu_new", 1e-12)
 LATE_NORM = ModelConfig(97, 24, 48, 4, 96, 6, 40, "project_then_norm", "mean", "gelu", 1e-12, 3, "per_layer")
+GROUPS = replace(LATE_NORM, groups=4)
 AS_BUNDLED = ModelConfig(97, 128, 384, 12, 1536, 4, 40, "project_then_norm", "mean", "gelu", 1e-12)
 
 STREAMS = [(1, 40, 1), (2, 10, None), (4, 100, 3), (16, 512, None), (16, 512, 5), (64, 5000, None)]
@@ -50,7 +52,7 @@ def in_every_stream(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("config", [ALBERT, LATE_NORM], ids=["albert", "late-norm"])
+@pytest.mark.parametrize("config", [ALBERT, LATE_NORM, GROUPS], ids=["albert", "late-norm", "groups"])
 def test_verdicts_are_equal_to_the_last_bit_in_any_company(
     config: ModelConfig, dtype: torch.dtype, hostile: Callable[..., Any], drain: Callable[..., Any]
 ) -> None:
@@ -66,7 +68,7 @@ def test_verdicts_are_equal_to_the_last_bit_in_any_company(
         assert said == alone
 
 
-@pytest.mark.parametrize("config", [ALBERT, LATE_NORM], ids=["albert", "late-norm"])
+@pytest.mark.parametrize("config", [ALBERT, LATE_NORM, GROUPS], ids=["albert", "late-norm", "groups"])
 def test_rows_of_filling_touch_no_text(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many rows are added behind the texts, the texts' states are the same to the last bit."""
     model, lengths = elbert(config, torch.float32, deterministic=True), [3, 40, 1, 17]
