@@ -76,8 +76,8 @@ class ModelConfig:
     groups: int = 1
 
     def __post_init__(self) -> None:
-        sizes = ("vocab_size", "embedding_size", "hidden_size", "heads", "ffn_size", "layers", "max_positions", "groups")
-        for name in sizes:
+        sizes = ("vocab_size", "embedding_size", "hidden_size", "heads", "ffn_size", "layers", "max_positions")
+        for name in (*sizes, "groups"):
             _at_least(name, getattr(self, name), 1)
         _at_least("n_labels", self.n_labels, 2)
         if self.hidden_size % self.heads:

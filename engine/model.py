@@ -1,6 +1,7 @@
 """Elbert: an ALBERT layer applied repeatedly, with a classifier output after every pass.
 
-One layer is shared by all passes, or every group of passes has its own (ALBERT's num_hidden_groups). The states of all texts lie end to end in one matrix without padding; `lengths` says where each text ends.
+One layer is shared by all passes, or every group of passes has its own (ALBERT's num_hidden_groups). The states of all
+texts lie end to end in one matrix without padding; `lengths` says where each text ends.
 Source: ALBERT, arXiv 1909.11942; ELBERT, arXiv 2107.00175.
 
 Letters: T tokens over all texts, S texts (slots), t tokens of one text, E embedding size, H hidden size, C labels.

@@ -98,14 +98,18 @@ def reshaped(start: Start, seed: int, **changes: Any) -> Start:
     """Change settings of a start: layers, groups, classifiers, learned_exits, adapters.
 
     Tensors that only the new model has are drawn at random; a shared classifier becomes the initial state of per-depth
-    ones, a shared layer that of groups. Raises ConfigError for another number of groups where there were several.
+    ones, a shared layer that of groups. Where every pass has its own layer, it keeps one if `layers` changes, and new
+    ones begin as the last. Raises ConfigError for another number of groups where there were several.
     """
+    each_own = start.config.groups == start.config.layers > 1
+    if each_own and "layers" in changes:
+        changes.setdefault("groups", changes["layers"])
     config = dataclasses.replace(start.config, **changes)
-    if start.config.groups not in (1, config.groups):
+    if start.config.groups not in (1, config.groups) and not (each_own and config.groups == config.layers):
         raise ConfigError(f"groups: {start.config.groups} required, as in the start, was {config.groups}")
     tensors = initial_tensors(config, torch.Generator().manual_seed(seed))
     for name in tensors:
-        kept = start.tensors.get(name, start.tensors.get(_shared(name)))
+        kept = start.tensors.get(_origin(name, start.config))
         if kept is not None and kept.shape == tensors[name].shape:
             tensors[name] = kept.float()
     return dataclasses.replace(start, config=config, tensors=tensors)
@@ -122,22 +126,25 @@ def mixed(tensors: Mapping[str, Tensor], others: Sequence[tuple[str, float]]) ->
         raise ConfigError(f"mix: a share between 0 and 1 required, in all, too, was {shares}")
     result = {name: tensor.float() * (1.0 - sum(shares)) for name, tensor in tensors.items()}
     for model, share in others:
-        their = from_model(model).tensors
-        alone = {} if tensors.keys() == their.keys() else {name: their.get(_shared(name)) for name in tensors}
-        found = {name: tensor for name, tensor in (alone or their).items() if tensor is not None}
-        if {name: each.shape for name, each in found.items()} != {name: each.shape for name, each in tensors.items()}:
+        other = from_model(model)
+        origins = {name: _origin(name, other.config) for name in tensors}
+        theirs = {name: tensor.shape for name, tensor in other.tensors.items()}
+        if theirs != {origins[name]: tensor.shape for name, tensor in tensors.items()}:
             raise ConfigError(f"mix: a model of the same shapes required, was {model}")
-        for name, tensor in found.items():
-            result[name] += share * tensor.float()
+        for name, origin in origins.items():
+            result[name] += share * other.tensors[origin].float()
     return result
 
 
-def _shared(name: str) -> str:
-    """Return the name of the tensor that a group's or a depth's stands for in a model that shares it."""
-    kind, *rest = name.split(".")
+def _origin(name: str, config: ModelConfig) -> str:
+    """Return which tensor of a model corresponds to `name` of one with more layers or classifiers of their own."""
+    kind, number, *rest = name.split(".")
+    if kind == "layer" and number.isdigit():
+        return ".".join([config.group_name(min(int(number), config.groups - 1)), *rest])
     if kind == "classifier":
-        return f"classifier.0.{rest[-1]}"
-    return ".".join([kind, *rest[rest[0].isdigit() :]]) if kind == "layer" else name
+        last = 0 if config.classifiers == "shared" else config.layers - 1
+        return f"classifier.{min(int(number), last)}.{rest[0]}"
+    return name
 
 
 def factorised(words: Tensor, size: int) -> tuple[Tensor, Tensor]:

@@ -56,7 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--embedding-size", type=int, default=128, metavar="E", help="with --layer; default: %(default)s"
     )
     model.add_argument("--layers", type=int, metavar="D", help="passes at most (default: as the start has them)")
-    model.add_argument("--groups", type=int, metavar="G", help="layers with weights of their own, up to one per pass (default: as the start has them)")
+    model.add_argument(
+        "--groups",
+        type=int,
+        metavar="G",
+        help="layers with weights of their own, at most one per pass (default: as the start)",
+    )
     model.add_argument("--classifiers", choices=get_args(Classifiers), help="default: as the strategy needs them")
     model.add_argument("--learned-exits", choices=get_args(LearnedExits), help="default: as the strategy needs them")
     model.add_argument(

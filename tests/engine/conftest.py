@@ -150,8 +150,8 @@ GEOMETRIES["adapters"] = replace(GEOMETRIES["late-norm"], adapters=AdapterConfig
 
 @pytest.fixture
 def pair() -> Callable[..., Pair]:
-    """pair("albert" | "late-norm" | "groups" | "adapters", dtype=float64, tiles=None, adapters=None): weights wide enough for
-    answers that differ; `adapters` in place of the geometry's."""
+    """pair("albert" | "late-norm" | "groups" | "adapters", dtype=float64, tiles=None, adapters=None): weights wide
+    enough for answers that differ; `adapters` in place of the geometry's."""
 
     def build(
         name: str,

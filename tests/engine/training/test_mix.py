@@ -10,9 +10,10 @@ from earlybird.engine.config import ModelConfig
 from earlybird.engine.engine import BUNDLED_FOLDER
 from earlybird.engine.errors import ConfigError
 from earlybird.engine.training.network import initial_tensors
-from earlybird.engine.training.start import from_model, mixed
+from earlybird.engine.training.start import from_model, mixed, reshaped
 from earlybird.engine.weights import load
 from earlybird.stream.cli import main
+from small_albert import save_albert
 
 SMALL = ModelConfig(97, 16, 32, 2, 64, 2, 40, "norm_then_project", "first", "gelu_new", 1e-12)
 
@@ -46,6 +47,15 @@ def test_the_result_lies_between_both_models(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "mix" / "seed-0" / "model" / "manifest.json").read_text("utf-8"))
     uses = {each["use"] for each in manifest["ingredients"]}
     assert {"a share of 0.05 of the weights", "a share of 0.2 of the weights"} <= uses
+
+
+def test_a_shared_layer_is_mixed_into_every_group(tmp_path: Path) -> None:
+    """And one of a group into its own, so that a mean of runs can take in the model that they began with."""
+    shared = from_model(str(save_albert(tmp_path)))
+    own = reshaped(shared, 0, groups=shared.config.layers).tensors
+    changed = {name: tensor + 1.0 for name, tensor in own.items()}
+    for name, tensor in mixed(changed, [(str(tmp_path), 0.25)]).items():
+        torch.testing.assert_close(tensor, own[name] + 0.75)
 
 
 def test_a_mix_that_makes_no_sense_is_refused() -> None:

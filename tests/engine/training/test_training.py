@@ -25,7 +25,7 @@ from earlybird.engine.training.job import Job, Watch
 from earlybird.engine.training.loop import Dataset, Epoch, Recipe, Training
 from earlybird.engine.training.metrics import calibration_error, macro_f1, scores
 from earlybird.engine.training.network import Batch, Network, initial_tensors
-from earlybird.engine.training.start import factorised, from_model, reshaped
+from earlybird.engine.training.start import Start, factorised, from_model, reshaped
 from earlybird.engine.training.strategies import STRATEGIES, ElbertWeights, SelfDistillation, phases
 from earlybird.engine.training.targets import Distillation, Targets, exit_loss
 from earlybird.engine.training.train import train
@@ -41,6 +41,7 @@ CONFIGS = {
     "albert": SMALL,
     "late-norm": LATE,
     "per-layer": FULL,
+    "groups": dataclasses.replace(LATE, groups=LATE.layers),
     **{
         f"{placement}-{module}": dataclasses.replace(LATE, adapters=AdapterConfig(8, placement, module))
         for placement in ("attention", "ffn", "sequential")
@@ -402,6 +403,28 @@ def test_a_start_keeps_what_fits_and_draws_the_rest() -> None:
     for depth in range(3):
         assert torch.equal(wider.tensors[f"classifier.{depth}.weight"], start.tensors["classifier.0.weight"].float())
     assert wider.tensors["learned_exit.0.weight"].abs().sum() > 0
+
+
+def test_a_shared_layer_becomes_the_first_state_of_each_groups() -> None:
+    """The model answers as before. Where each pass has its own, fewer keep the first ones and more repeat the last."""
+    shared = Start("shared", LATE, lively(LATE), from_model(str(BUNDLED_FOLDER)).tokenizer)
+    batch = Batch.of([(1, 2, 3), (4, 5)])
+
+    def answers(start: Start) -> list[torch.Tensor]:
+        with torch.no_grad():
+            return [heads.logits for heads in Network(start.config, start.tensors).eval()(batch)]
+
+    own = reshaped(shared, 0, groups=LATE.layers)
+    assert sum("widen.weight" in name for name in own.tensors) == LATE.layers
+    assert all(map(torch.equal, answers(own), answers(shared)))
+    own.tensors["layer.1.widen.weight"].mul_(2.0)
+    deep, flat = reshaped(own, 0, layers=LATE.layers + 1), reshaped(own, 0, layers=2)
+    assert (deep.config.groups, flat.config.groups) == (LATE.layers + 1, 2)
+    last = f"layer.{LATE.layers}.widen.weight"
+    assert torch.equal(deep.tensors[last], own.tensors[f"layer.{LATE.layers - 1}.widen.weight"])
+    assert torch.equal(flat.tensors["layer.1.widen.weight"], own.tensors["layer.1.widen.weight"])
+    with pytest.raises(ConfigError, match=f"groups: {LATE.layers} required, as in the start, was 1"):
+        reshaped(own, 0, groups=1)
 
 
 def test_each_seed_draws_the_parts_that_its_start_lacks(tmp_path: Path) -> None:
