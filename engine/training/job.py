@@ -28,7 +28,7 @@ class Job:
     augment_cache: Path | None = None  # None: the run folder
     labels: Mapping[str, str] | None = None
     columns: Columns = field(default_factory=Columns)
-    layer: int | None = None  # start the shared layer from this layer of a BERT-like encoder
+    layer: tuple[int, ...] | None = None  # start from these layers of a BERT-like encoder, see start.from_layers
     embedding_size: int = 128
     scratch: bool = False  # draw the weights; geometry and tokenizer are the start's
     layers: int | None = None  # None: same as the start

@@ -1,6 +1,6 @@
 """Initial weights of a training.
 
-Sources: a folder in our format, a Hugging Face ALBERT, one layer of another encoder, or random weights.
+Sources: a folder in our format, a Hugging Face ALBERT, layers of another encoder, or random weights.
 
 Letters: V pieces, E embedding size, H hidden size, P positions.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from earlybird.engine.config import ModelConfig
@@ -19,6 +20,7 @@ from earlybird.engine.errors import ConfigError, NotAModel
 from earlybird.engine.manifest import LABELS, MANIFEST, canonical_rows
 from earlybird.engine.text import tokenizer as tokenizers
 from earlybird.engine.text.tokenizer import Tokenizer
+from earlybird.engine.training.encoder import ABOUT, HEAD
 from earlybird.engine.training.network import initial_tensors
 from earlybird.engine.weights import in_label_order, load, renamed, shapes
 
@@ -45,28 +47,33 @@ def from_model(source: str) -> Start:
     return _albert(source)
 
 
-def from_layer(source: str, layer: int, embedding_size: int, layers: int) -> Start:
-    """Start from one layer of a BERT-like encoder, shared by all passes.
+def from_layers(source: str, chosen: Sequence[int], embedding_size: int, layers: int | None) -> Start:
+    """Start from layers of a BERT-like encoder: one, shared by all passes, or several, one per group of passes.
 
-    The encoder is a Hugging Face folder or hub name; its word embeddings are factorised to `embedding_size` by SVD.
-    Mean pooling, positions after the projection. Raises NotAModel.
+    The encoder is a Hugging Face folder or hub name, or a teacher's folder, whose classifier is kept. Its word
+    embeddings are factorised to `embedding_size` by SVD, exactly so at the hidden size. `layers`: passes; None: 8 of
+    one layer, else as many as are chosen. Mean pooling, positions after the projection. Raises ConfigError, NotAModel.
     """
     model = _pretrained("BertModel", source)
     theirs = model.config
-    if not 0 <= layer < theirs.num_hidden_layers:
-        raise ConfigError(f"layer: 0 to {theirs.num_hidden_layers - 1} required, was {layer}")
+    for layer in chosen:
+        if not 0 <= layer < theirs.num_hidden_layers:
+            raise ConfigError(f"layer: 0 to {theirs.num_hidden_layers - 1} required, was {layer}")
+    if embedding_size > theirs.hidden_size:
+        raise ConfigError(f"embedding_size: at most {theirs.hidden_size} required, was {embedding_size}")
     config = ModelConfig(
         vocab_size=theirs.vocab_size,
         embedding_size=embedding_size,
         hidden_size=theirs.hidden_size,
         heads=theirs.num_attention_heads,
         ffn_size=theirs.intermediate_size,
-        layers=layers,
+        layers=layers or (8 if len(chosen) == 1 else len(chosen)),
         max_positions=theirs.max_position_embeddings,
         embedding="project_then_norm",
         pool="mean",
         activation=theirs.hidden_act,
         layer_norm_eps=theirs.layer_norm_eps,
+        groups=len(chosen),
     )
     found = {name: tensor.detach().float() for name, tensor in model.state_dict().items()}
     tensors = initial_tensors(config, torch.Generator().manual_seed(0))
@@ -77,13 +84,17 @@ def from_layer(source: str, layer: int, embedding_size: int, layers: int) -> Sta
         "embedding.project.weight": project,
         "embedding.positions": found["embeddings.position_embeddings.weight"] + types,
     }
-    where = f"encoder.layer.{layer}"
     for part in ("weight", "bias"):
-        triple = [found[f"{where}.attention.self.{name}.{part}"] for name in ("query", "key", "value")]
-        tensors[f"layer.query_key_value.{part}"] = torch.cat(triple)
-        for ours, name in _BERT.items():
-            tensors[f"{ours}.{part}"] = found[f"{name.format(layer=where)}.{part}"]
-    return Start(f"{source}#{layer}", config, tensors, _tokenizer(source))
+        tensors[f"embedding.norm.{part}"] = found[f"embeddings.LayerNorm.{part}"]
+        for group, layer in enumerate(chosen):
+            where, name = f"encoder.layer.{layer}", config.group_name(group)
+            triple = [found[f"{where}.attention.self.{each}.{part}"] for each in ("query", "key", "value")]
+            tensors[f"{name}.query_key_value.{part}"] = torch.cat(triple)
+            for ours, their_name in _BERT.items():
+                tensors[f"{name}.{ours}.{part}"] = found[f"{where}.{their_name}.{part}"]
+    if (head := Path(source) / HEAD).exists():
+        tensors |= {f"classifier.0.{part}": tensor for part, tensor in load_file(head).items()}
+    return Start(f"{source}#{','.join(map(str, chosen))}", config, tensors, _tokenizer(source))
 
 
 def from_scratch(source: str) -> Start:
@@ -157,13 +168,12 @@ def factorised(words: Tensor, size: int) -> tuple[Tensor, Tensor]:
     return (left[:, :size] * root).float(), (rows[:size].T * root).float()
 
 
-_BERT = {
-    "embedding.norm": "embeddings.LayerNorm",
-    "layer.attended": "{layer}.attention.output.dense",
-    "layer.attended_norm": "{layer}.attention.output.LayerNorm",
-    "layer.widen": "{layer}.intermediate.dense",
-    "layer.narrow": "{layer}.output.dense",
-    "layer.norm": "{layer}.output.LayerNorm",
+_BERT = {  # of a layer
+    "attended": "attention.output.dense",
+    "attended_norm": "attention.output.LayerNorm",
+    "widen": "intermediate.dense",
+    "narrow": "output.dense",
+    "norm": "output.LayerNorm",
 }
 
 
@@ -210,6 +220,6 @@ def _pretrained(kind: str, source: str, **options: Any) -> Any:
 
 def _tokenizer(source: str) -> Tokenizer:
     folder = Path(source)
-    if (folder / MANIFEST).exists():
+    if (folder / MANIFEST).exists() or (folder / ABOUT).exists():
         return tokenizers.bundled(folder)
     return tokenizers.hugging_face(folder, download=not folder.is_dir())

@@ -22,7 +22,7 @@ from earlybird.engine.training.job import Job, Watch
 from earlybird.engine.training.loop import Epoch, Training
 from earlybird.engine.training.network import Network
 from earlybird.engine.training.parts import Parts, read_parts
-from earlybird.engine.training.start import Start, from_layer, from_model, from_scratch, mixed, reshaped
+from earlybird.engine.training.start import Start, from_layers, from_model, from_scratch, mixed, reshaped
 from earlybird.engine.training.strategies import Phase, phases
 
 
@@ -65,7 +65,7 @@ def train(job: Job, watch: Watch, *, resume: bool = False) -> Outcome:
 def _source(job: Job) -> Start:
     if job.layer is None:
         return from_scratch(job.start) if job.scratch else from_model(job.start)
-    return from_layer(job.start, job.layer, job.embedding_size, job.layers or 8)
+    return from_layers(job.start, job.layer, job.embedding_size, job.layers)
 
 
 def _changes(job: Job, config: ModelConfig) -> dict[str, Any]:

@@ -50,7 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     model.add_argument("--scratch", action="store_true", help="draw the weights: only --start's sizes and tokenizer")
     model.add_argument(
-        "--layer", type=int, metavar="K", help="--start is a BERT-like encoder: share its layer K (from 0)"
+        "--layer",
+        type=int,
+        nargs="+",
+        metavar="K",
+        help="--start is a BERT-like encoder: its layer K (from 0) for all passes, or one layer for each",
     )
     model.add_argument(
         "--embedding-size", type=int, default=128, metavar="E", help="with --layer; default: %(default)s"

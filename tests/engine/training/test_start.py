@@ -19,11 +19,14 @@ from earlybird.engine.config import EngineConfig
 from earlybird.engine.engine import BUNDLED_FOLDER, Engine
 from earlybird.engine.errors import ConfigError, DataError, NotAModel
 from earlybird.engine.manifest import LABELS
+from earlybird.engine.text.assembly import Text
+from earlybird.engine.training.encoder import save_teacher, start_teacher
 from earlybird.engine.training.job import Job, Watch
 from earlybird.engine.training.loop import Recipe
 from earlybird.engine.training.network import Batch, Network
-from earlybird.engine.training.start import from_layer, from_model
+from earlybird.engine.training.start import from_layers, from_model
 from earlybird.engine.training.train import train
+from earlybird.engine.types import Request
 from earlybird.engine.weights import load
 from small_albert import SIZES, WORDS, save_albert, save_tokenizer
 
@@ -69,7 +72,7 @@ def test_one_layer_of_another_encoder_is_shared_by_all_passes(tmp_path: Path) ->
     bert = BertModel(BertConfig(vocab_size=len(WORDS), **SIZES)).eval()
     bert.save_pretrained(tmp_path / "bert")
     save_tokenizer(tmp_path / "bert")
-    start = from_layer(str(tmp_path / "bert"), 0, embedding_size=9, layers=5)  # 9 words have a rank of 9 at most
+    start = from_layers(str(tmp_path / "bert"), [0], embedding_size=9, layers=5)  # 9 words have a rank of 9 at most
     assert (start.config.layers, start.config.hidden_size) == (5, 16)
     tensors = dict(start.tensors) | {
         "classifier.0.weight": torch.eye(16)[:3],  # the first three numbers of the pooled state
@@ -80,10 +83,34 @@ def test_one_layer_of_another_encoder_is_shared_by_all_passes(tmp_path: Path) ->
         first = bert(ids, output_hidden_states=True).hidden_states[1][0].mean(dim=0)
         ours = Network(start.config, tensors).eval()(Batch.of([tuple(IDS[0])]))[0].logits[0]
     assert torch.allclose(ours, first[:3], atol=1e-5)
-    outcome = train(job(tmp_path, str(tmp_path / "bert"), layer=1, layers=2, embedding_size=4), Watch())
+    outcome = train(job(tmp_path, str(tmp_path / "bert"), layer=(1,), layers=2, embedding_size=4), Watch())
     assert load(outcome.chosen).config.embedding_size == 4
     with pytest.raises(ConfigError, match="layer: 0 to 3 required, was 4"):
-        from_layer(str(tmp_path / "bert"), 4, 4, 2)
+        from_layers(str(tmp_path / "bert"), [0, 4], 4, None)
+    with pytest.raises(ConfigError, match="embedding_size: at most 16 required, was 17"):
+        from_layers(str(tmp_path / "bert"), [0], 17, None)
+
+
+def test_all_layers_of_a_teacher_are_the_teacher_with_an_exit_after_each(tmp_path: Path) -> None:
+    """Its tokenizer and its classifier, too; the deepest exit answers like it, in slots as in training."""
+    torch.manual_seed(2)
+    bert = BertModel(BertConfig(vocab_size=14_000, **SIZES), add_pooling_layer=False)
+    bert.save_pretrained(tmp_path / "bert")
+    shutil.copy(BUNDLED_FOLDER / "tokenizer.json", tmp_path / "bert")
+    teacher = start_teacher(tmp_path / "bert", "natural-v3", 32, 0.0, 0)
+    torch.nn.init.normal_(teacher.network.classifier.weight)
+    folder = save_teacher(tmp_path / "teacher", teacher)
+    outcome = train(job(tmp_path, str(folder), layer=(0, 1, 2, 3), embedding_size=16), Watch())
+    engine = Engine.load(EngineConfig(model=str(outcome.chosen), policy="full", device="cpu"))
+    assert (engine.max_layers, engine.checkpoint.config.groups) == (4, 4)
+    (encoded,) = engine.encoder.encode([Text(("Norvex lifts full-year outlook",))])
+    assert encoded is not None
+    with torch.no_grad():
+        expected = teacher.network.eval()(Batch.of([encoded.token_ids]))[0].logits[0]
+    runner = engine.runner()
+    runner.submit([Request(0, encoded.token_ids)])
+    said = [verdict for _ in range(4) for verdict in runner.step()]
+    assert torch.allclose(torch.tensor(said[0].logits), expected, atol=2e-2)  # weights are stored in half precision
 
 
 def test_from_scratch_nothing_of_the_start_is_kept_but_sizes_and_tokenizer(tmp_path: Path) -> None:
