@@ -54,7 +54,7 @@ def from_layers(source: str, chosen: Sequence[int], embedding_size: int, layers:
     embeddings are factorised to `embedding_size` by SVD, exactly so at the hidden size. `layers`: passes; None: 8 of
     one layer, else as many as are chosen. Mean pooling, positions after the projection. Raises ConfigError, NotAModel.
     """
-    model = _pretrained("BertModel", source)
+    model = _pretrained("BertModel", source, add_pooling_layer=False)
     theirs = model.config
     for layer in chosen:
         if not 0 <= layer < theirs.num_hidden_layers:
