@@ -103,7 +103,7 @@ def test_manifest_that_does_not_fit_is_refused(folder: Path, changes: dict[str, 
         ("pool", "max", "pool"),
         ("layers", 0, "layers: at least 1 required, was 0"),
         ("dropout", 0.1, "unknown field 'dropout'"),
-        ("ffn_size", 1024, "layer.widen.weight: shape .1024, 384. required, was .1536, 384."),
+        ("ffn_size", 1024, "widen.weight: shape .1024, 384. required, was .1536, 384."),
         ("pool", "first", "tensor pooler.bias is missing"),
         ("classifiers", "per_layer", "tensor classifier.1.bias is missing"),
         ("vocab_size", 13999, "embedding.words: shape"),
@@ -120,11 +120,11 @@ def test_geometry_that_does_not_fit_is_refused(folder: Path, field: str, value: 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda tensors: tensors.pop("layer.norm.bias"), "tensor layer.norm.bias is missing"),
+        (lambda tensors: tensors.pop("embedding.norm.bias"), "tensor embedding.norm.bias is missing"),
         (lambda tensors: tensors.update(extra=torch.ones(1)), "tensor extra belongs to no such model"),
-        (lambda tensors: tensors["layer.norm.bias"].fill_(torch.nan), "layer.norm.bias: finite floats required"),
+        (lambda tensors: tensors["embedding.norm.bias"].fill_(torch.nan), "embedding.norm.bias: finite floats required"),
         (
-            lambda tensors: tensors.update({"layer.norm.bias": torch.ones(384, dtype=torch.int8)}),
+            lambda tensors: tensors.update({"embedding.norm.bias": torch.ones(384, dtype=torch.int8)}),
             "finite floats required, was torch.int8",
         ),
     ],

@@ -399,7 +399,7 @@ def test_a_start_keeps_what_fits_and_draws_the_rest() -> None:
     """A shared classifier becomes the first state of every depth's own."""
     start = from_model(str(BUNDLED_FOLDER))
     wider = reshaped(start, 0, layers=3, classifiers="per_layer", learned_exits="shared")
-    assert torch.equal(wider.tensors["layer.widen.weight"], start.tensors["layer.widen.weight"].float())
+    assert torch.equal(wider.tensors["embedding.project.weight"], start.tensors["embedding.project.weight"].float())
     for depth in range(3):
         assert torch.equal(wider.tensors[f"classifier.{depth}.weight"], start.tensors["classifier.0.weight"].float())
     assert wider.tensors["learned_exit.0.weight"].abs().sum() > 0
@@ -443,4 +443,4 @@ def test_each_seed_draws_the_parts_that_its_start_lacks(tmp_path: Path) -> None:
     folders = train(job, Watch()).folders
     first, second = (Engine.load(EngineConfig(model=str(folder))).checkpoint.tensors for folder in folders)
     assert not torch.equal(first["adapter.0.down.weight"], second["adapter.0.down.weight"])
-    assert torch.equal(first["layer.widen.weight"], second["layer.widen.weight"])
+    assert torch.equal(first["embedding.project.weight"], second["embedding.project.weight"])
