@@ -38,7 +38,7 @@ FIGURES: Mapping[str, Figure] = {
     "slots.capacity": Figure("slots_capacity", "slots of all engine threads", GaugeMetricFamily),
     "engine.threads": Figure("engine_threads", "engine threads", GaugeMetricFamily),
     "engine.queued": Figure("engine_queue_texts", "texts that wait for a slot", GaugeMetricFamily),
-    "engine.passes": Figure("encoder_iterations", "passes of the shared layer"),
+    "engine.passes": Figure("encoder_iterations", "passes of a layer"),
     "engine.busy_s": Figure("engine_busy_seconds", "time in passes, summed over engine threads"),
     "engine.tokens": Figure("engine_tokens", "tokens computed, counted once per pass"),
     "cache.up": Figure("cache_up", "1 while the duplicate cache is used, 0 while it is bypassed", GaugeMetricFamily),

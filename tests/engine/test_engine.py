@@ -19,105 +19,34 @@ from earlybird.engine.weights import shapes
 
 # Invented texts: label, exit layer, reason, probabilities (negative, neutral, positive) of the bundled model.
 FROZEN = [
-    (
-        "Veltrix Robotics raises full-year guidance after record quarterly orders",
-        "positive",
-        1,
-        "confidence",
-        (0.00496, 0.00183, 0.9932),
-    ),
-    ("$VLTX smashes earnings, revenue up 41% year over year", "positive", 1, "confidence", (0.00353, 0.00125, 0.99522)),
-    (
-        "Norwind Energy cuts dividend and warns of weaker demand",
-        "negative",
-        1,
-        "confidence",
-        (0.98501, 0.01082, 0.00417),
-    ),
-    (
-        "Harbour & Pike files for bankruptcy protection, shares halted",
-        "negative",
-        1,
-        "confidence",
-        (0.96888, 0.02312, 0.00799),
-    ),
-    ("Norwind to report third-quarter results on 12 November", "neutral", 1, "confidence", (0.05029, 0.93486, 0.01485)),
-    ("Veltrix appoints Maria Lund as chief financial officer", "neutral", 1, "confidence", (0.0033, 0.99399, 0.00271)),
-    (
-        "Regulator fines Quillbank EUR 120 million over money laundering failures",
-        "negative",
-        1,
-        "confidence",
-        (0.97751, 0.01131, 0.01119),
-    ),
-    ("Quillbank shares slip 2 % in thin trading", "negative", 1, "confidence", (0.98883, 0.00935, 0.00182)),
-    (
-        "RT @tapewatch: $QLB downgraded to sell at Marlowe Securities https://t.co/abc123",
-        "negative",
-        1,
-        "confidence",
-        (0.98544, 0.01076, 0.00379),
-    ),
-    (
-        "Analysts at Marlowe lift Orrin Foods price target to $58 from $49",
-        "positive",
-        1,
-        "confidence",
-        (0.00461, 0.00743, 0.98796),
-    ),
-    ("Orrin Foods recalls 40,000 packs of soup", "negative", 1, "confidence", (0.88684, 0.0813, 0.03186)),
-    (
-        "Profit before taxes was EUR 4.0 mn, down from EUR 4.9 mn a year earlier",
-        "negative",
-        1,
-        "confidence",
-        (0.99349, 0.00249, 0.00402),
-    ),
-    (
-        "Operating loss narrowed to $3 million from $11 million",
-        "positive",
-        1,
-        "confidence",
-        (0.00536, 0.00727, 0.98737),
-    ),
-    ("Not a good day for $ORRN holders", "negative", 1, "confidence", (0.97077, 0.00775, 0.02148)),
-    ("The company operates 212 stores in nine countries.", "neutral", 1, "confidence", (0.02204, 0.95541, 0.02255)),
-    ("Castellan Pharma's heart drug fails late-stage trial", "negative", 1, "confidence", (0.93957, 0.02082, 0.03961)),
-    ("Castellan Pharma wins approval for heart drug", "positive", 1, "confidence", (0.00349, 0.01235, 0.98416)),
-    (
-        "Castellan Pharma to present heart drug data at conference",
-        "neutral",
-        1,
-        "confidence",
-        (0.00366, 0.98739, 0.00896),
-    ),
-    (
-        "Merger talks between Harbour & Pike and Sundial called off",
-        "negative",
-        2,
-        "window",
-        (0.72314, 0.18479, 0.09207),
-    ),
-    ("Sundial Media buys back shares worth $500 million", "positive", 3, "window", (0.02621, 0.28053, 0.69326)),
-    ("Copper little changed ahead of inventory data", "neutral", 1, "confidence", (0.00539, 0.98818, 0.00643)),
-    ("@bob is $SDL still a buy here?", "neutral", 2, "window", (0.08469, 0.5601, 0.35521)),
-    ("Strike at Orrin's largest plant ends after wage deal", "positive", 2, "window", (0.16546, 0.04083, 0.79372)),
-    (
-        "Turnover rose but margins fell, and the board kept its outlook unchanged &amp; cautious",
-        "negative",
-        3,
-        "window",
-        (0.75744, 0.20724, 0.03532),
-    ),
-    (
-        "Tenbrook Chips says it expects no material impact from the export rules",
-        "positive",
-        3,
-        "window",
-        (0.04607, 0.28522, 0.66871),
-    ),
-    ("Tenbrook surges 18% premarket after buyout offer", "positive", 1, "confidence", (0.00247, 0.00333, 0.9942)),
+    ("Veltrix Robotics raises full-year guidance after record quarterly orders", "positive", 1, <ExitReason.CONFIDENCE: "confidence">, (0.00314, 0.00331, 0.99355)),
+    ("$VLTX smashes earnings, revenue up 41% year over year", "positive", 1, <ExitReason.CONFIDENCE: "confidence">, (0.0006, 0.00127, 0.99814)),
+    ("Norwind Energy cuts dividend and warns of weaker demand", "negative", 1, <ExitReason.CONFIDENCE: "confidence">, (0.992, 0.00541, 0.00259)),
+    ("Harbour & Pike files for bankruptcy protection, shares halted", "negative", 1, <ExitReason.CONFIDENCE: "confidence">, (0.98534, 0.01243, 0.00222)),
+    ("Norwind to report third-quarter results on 12 November", "neutral", 1, <ExitReason.CONFIDENCE: "confidence">, (0.10168, 0.88471, 0.0136)),
+    ("Veltrix appoints Maria Lund as chief financial officer", "neutral", 1, <ExitReason.CONFIDENCE: "confidence">, (0.00191, 0.99677, 0.00132)),
+    ("Regulator fines Quillbank EUR 120 million over money laundering failures", "negative", 1, <ExitReason.CONFIDENCE: "confidence">, (0.98853, 0.0083, 0.00317)),
+    ("Quillbank shares slip 2 % in thin trading", "negative", 1, <ExitReason.CONFIDENCE: "confidence">, (0.99007, 0.0087, 0.00123)),
+    ("RT @tapewatch: $QLB downgraded to sell at Marlowe Securities https://t.co/abc123", "negative", 1, <ExitReason.CONFIDENCE: "confidence">, (0.98484, 0.00961, 0.00555)),
+    ("Analysts at Marlowe lift Orrin Foods price target to $58 from $49", "positive", 1, <ExitReason.CONFIDENCE: "confidence">, (0.00461, 0.01259, 0.9828)),
+    ("Orrin Foods recalls 40,000 packs of soup", "negative", 1, <ExitReason.CONFIDENCE: "confidence">, (0.9328, 0.05612, 0.01108)),
+    ("Profit before taxes was EUR 4.0 mn, down from EUR 4.9 mn a year earlier", "negative", 1, <ExitReason.CONFIDENCE: "confidence">, (0.97571, 0.01444, 0.00984)),
+    ("Operating loss narrowed to $3 million from $11 million", "positive", 1, <ExitReason.CONFIDENCE: "confidence">, (0.00736, 0.01627, 0.97637)),
+    ("Not a good day for $ORRN holders", "negative", 1, <ExitReason.CONFIDENCE: "confidence">, (0.94468, 0.01041, 0.04491)),
+    ("The company operates 212 stores in nine countries.", "neutral", 1, <ExitReason.CONFIDENCE: "confidence">, (0.01196, 0.97513, 0.01291)),
+    ("Castellan Pharma's heart drug fails late-stage trial", "negative", 1, "confidence", (0.97737, 0.00578, 0.01684)),
+    ("Castellan Pharma wins approval for heart drug", "positive", 1, <ExitReason.CONFIDENCE: "confidence">, (0.00483, 0.02407, 0.97111)),
+    ("Castellan Pharma to present heart drug data at conference", "neutral", 1, <ExitReason.CONFIDENCE: "confidence">, (0.00352, 0.99142, 0.00506)),
+    ("Merger talks between Harbour & Pike and Sundial called off", "neutral", 1, <ExitReason.CONFIDENCE: "confidence">, (0.05176, 0.92857, 0.01966)),
+    ("Sundial Media buys back shares worth $500 million", "neutral", 3, <ExitReason.LAST_LAYER: "last_layer">, (0.0217, 0.49465, 0.48365)),
+    ("Copper little changed ahead of inventory data", "neutral", 1, <ExitReason.CONFIDENCE: "confidence">, (0.00769, 0.98208, 0.01023)),
+    ("@bob is $SDL still a buy here?", "neutral", 3, <ExitReason.WINDOW: "window">, (0.06829, 0.62189, 0.30982)),
+    ("Strike at Orrin's largest plant ends after wage deal", "positive", 2, "confidence", (0.08049, 0.02727, 0.89224)),
+    ("Turnover rose but margins fell, and the board kept its outlook unchanged &amp; cautious", "neutral", 3, <ExitReason.LAST_LAYER: "last_layer">, (0.41626, 0.54471, 0.03903)),
+    ("Tenbrook Chips says it expects no material impact from the export rules", "neutral", 1, <ExitReason.CONFIDENCE: "confidence">, (0.00666, 0.86351, 0.12982)),
+    ("Tenbrook surges 18% premarket after buyout offer", "positive", 1, <ExitReason.CONFIDENCE: "confidence">, (0.00183, 0.00301, 0.99516)),
 ]
+
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +114,7 @@ def test_config_hash_moves_with_what_changes_a_verdict(engine: Engine) -> None:
 
 def test_config_hash_of_the_bundled_model_is_pinned(engine: Engine) -> None:
     """Every recorded signal names it: whoever changes what the model is fed must mean to."""
-    assert engine.config_hash == "5770a12cb4c6ff73"
+    assert engine.config_hash == "ce67bd35ad597821"
 
 
 V1 = {
