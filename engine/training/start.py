@@ -48,11 +48,12 @@ def from_model(source: str) -> Start:
 
 
 def from_layers(source: str, chosen: Sequence[int], embedding_size: int, layers: int | None) -> Start:
-    """Start from layers of a BERT-like encoder: one, shared by all passes, or several, one per group of passes.
+    """Start from layers of a BERT-like encoder.
 
-    The encoder is a Hugging Face folder or hub name, or a teacher's folder, whose classifier is kept. Its word
-    embeddings are factorised to `embedding_size` by SVD, exactly so at the hidden size. `layers`: passes; None: 8 of
-    one layer, else as many as are chosen. Mean pooling, positions after the projection. Raises ConfigError, NotAModel.
+    One layer is shared by all passes, several are one per group of passes. The encoder is a Hugging Face folder or hub
+    name, or a teacher's folder, whose classifier is kept. Its word embeddings are factorised to `embedding_size` by
+    SVD, exactly so at the hidden size. `layers`: passes; None: 8 of one layer, else as many as are chosen. Mean
+    pooling, positions after the projection. Raises ConfigError, NotAModel.
     """
     model = _pretrained("BertModel", source, add_pooling_layer=False)
     theirs = model.config
@@ -148,7 +149,10 @@ def mixed(tensors: Mapping[str, Tensor], others: Sequence[tuple[str, float]]) ->
 
 
 def _origin(name: str, config: ModelConfig) -> str:
-    """Return which tensor of a model corresponds to `name` of one with more layers or classifiers of their own."""
+    """Return the name of the tensor that another model's `name` begins as.
+
+    The other model may have layers and classifiers of its own where this one, of `config`, shares them.
+    """
     kind, number, *rest = name.split(".")
     if kind == "layer" and number.isdigit():
         return ".".join([config.group_name(min(int(number), config.groups - 1)), *rest])

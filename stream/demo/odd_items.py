@@ -110,7 +110,12 @@ def _revisions(build: "_Builder") -> list[Odd]:
         build.update("correction-of-nothing", 50.0, fine),
         build.update("correction-to-nothing", 115.0, breach, text="  ", refused=True),
         build.delete("deletion", 75.0, latecomer),
-        build.delete("deletion-as-null", 150.0, "$TLMR puts paid off, the stock is in ruins. I feel bad. A little.", as_null=True),
+        build.delete(
+            "deletion-as-null",
+            150.0,
+            "$TLMR puts paid off, the stock is in ruins. I feel bad. A little.",
+            as_null=True,
+        ),
     ]
 
 
