@@ -1,16 +1,18 @@
 """Engine: the bundled model says what it always said, and its hashes move with what changes a verdict alone."""
 
 import dataclasses
+import re
 import threading
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from earlybird.engine.config import EngineConfig, ModelConfig, hashed_geometry
 from earlybird.engine.engine import BUNDLED_FOLDER, Engine
 from earlybird.engine.errors import ConfigError, NotAModel, NotTrainedForExits
-from earlybird.engine.manifest import MANIFEST, Manifest, TextProfile, read
+from earlybird.engine.manifest import MANIFEST, WEIGHTS, Manifest, TextProfile, file_sha256, read
 from earlybird.engine.model import Elbert
 from earlybird.engine.text.assembly import Text, assembly
 from earlybird.engine.text.profiles import profile
@@ -202,8 +204,14 @@ def test_config_hash_of_recorded_signals_is_still_reached(
 ) -> None:
     """A folder that names a former profile, assembly rule, policy and depth has the hash that its signals have."""
     manifest = read(BUNDLED_FOLDER)
-    geometry = dataclasses.replace(manifest.geometry, layers=layers)
-    folder = changed(tmp_path, manifest.model_copy(update={**former, "geometry": geometry}))
+    geometry = dataclasses.replace(manifest.geometry, layers=layers, groups=1)  # former models shared one layer
+    folder = changed(tmp_path, manifest)
+    own = load_file(BUNDLED_FOLDER / WEIGHTS)
+    shared = {name.replace("layer.0.", "layer."): own[name] for name in own if not re.match(r"layer\.[12]\.", name)}
+    (folder / WEIGHTS).unlink()
+    save_file(shared, folder / WEIGHTS)
+    update = {**former, "geometry": geometry, "weights_sha256": file_sha256(folder / WEIGHTS)}
+    (folder / MANIFEST).write_text(manifest.model_copy(update=update).model_dump_json())
     assert Engine.load(EngineConfig(model=str(folder))).config_hash == said
 
 
