@@ -83,7 +83,8 @@ class StaticElbert:
         if self.varlen:
             _require_varlen()
         self._tensors = {name: tensor.contiguous() for name, tensor in tensors.items()} | side_by_side(config, tensors)
-        self._groups = torch.tensor([config.group(number) for number in range(config.layers)], device=self.where)
+        groups = (torch.full((), config.group(number), device=self.where) for number in range(config.layers))
+        self._groups = torch.stack(list(groups))  # (D,) int64
         self._classifier = self._stacked("classifier", config.classifiers == "per_layer")
         learned = config.learned_exits
         self._learned_exit = None if learned == "none" else self._stacked("learned_exit", learned == "per_layer")
