@@ -78,7 +78,7 @@ def test_each_pass_takes_the_layer_of_its_group(tmp_path: Path, groups: int) -> 
     expected = theirs(model, ids)
     assert torch.allclose(ours(engine, ids), expected, rtol=0, atol=1e-9)
     runner = engine.runner()
-    found = {}
+    found: dict[int, tuple[float, ...]] = {}
     for ticket, row in enumerate(ids):  # one text a step, so that every step has several depths
         runner.submit([Request(ticket, tuple(row))])
         found |= {verdict.ticket: verdict.logits for verdict in runner.step()}
