@@ -121,7 +121,7 @@ def reshaped(start: Start, seed: int, **changes: Any) -> Start:
         raise ConfigError(f"groups: {start.config.groups} required, as in the start, was {config.groups}")
     tensors = initial_tensors(config, torch.Generator().manual_seed(seed))
     for name in tensors:
-        kept = start.tensors.get(_origin(name, start.config))
+        kept = start.tensors.get(_origin(name, start.config, beyond=True))
         if kept is not None and kept.shape == tensors[name].shape:
             tensors[name] = kept.float()
     return dataclasses.replace(start, config=config, tensors=tensors)
@@ -148,18 +148,18 @@ def mixed(tensors: Mapping[str, Tensor], others: Sequence[tuple[str, float]]) ->
     return result
 
 
-def _origin(name: str, config: ModelConfig) -> str:
-    """Return the name of the tensor that another model's `name` begins as.
+def _origin(name: str, config: ModelConfig, *, beyond: bool = False) -> str:
+    """Return which tensor of a model of `config` corresponds to another model's `name`.
 
-    The other model may have layers and classifiers of its own where this one, of `config`, shares them.
+    What the model shares corresponds to each of the other's own. `beyond`: numbers beyond its last stand for the last.
     """
     kind, number, *rest = name.split(".")
-    if kind == "layer" and number.isdigit():
-        return ".".join([config.group_name(min(int(number), config.groups - 1)), *rest])
-    if kind == "classifier":
-        last = 0 if config.classifiers == "shared" else config.layers - 1
-        return f"classifier.{min(int(number), last)}.{rest[0]}"
-    return name
+    counts = {"layer": config.groups, "classifier": 1 if config.classifiers == "shared" else config.layers}
+    if kind not in counts or not number.isdigit():
+        return name
+    last = counts[kind] - 1
+    place = min(int(number), last) if beyond or last == 0 else int(number)
+    return ".".join([config.group_name(place) if kind == "layer" else f"{kind}.{place}", *rest])
 
 
 def factorised(words: Tensor, size: int) -> tuple[Tensor, Tensor]:

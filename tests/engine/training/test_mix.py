@@ -66,3 +66,6 @@ def test_a_mix_that_makes_no_sense_is_refused() -> None:
             mixed(own, [(str(BUNDLED_FOLDER), share) for share in shares])
     with pytest.raises(ConfigError, match="mix: a model of the same shapes"):
         mixed(initial_tensors(SMALL, torch.Generator()), [(str(BUNDLED_FOLDER), 0.5)])
+    deeper = reshaped(from_model(str(BUNDLED_FOLDER)), 0, layers=4).tensors  # a layer for each of four passes
+    with pytest.raises(ConfigError, match="mix: a model of the same shapes"):
+        mixed(deeper, [(str(BUNDLED_FOLDER), 0.5)])

@@ -108,6 +108,6 @@ def test_what_is_unusable_is_refused(teacher: Path, tmp_path: Path, capsys: pyte
         ([str(teacher), str(tmp_path / "no" / "out"), file], "out: cannot be written"),
     ):
         assert main(arguments) == 2
-        told = capsys.readouterr().err.splitlines()
-        assert told[-1].startswith("variants: ") and reason in told[-1]
+        *_, last = capsys.readouterr().err.splitlines()
+        assert last.startswith("variants: ") and reason in last
     assert not Path(out).exists()

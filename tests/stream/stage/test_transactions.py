@@ -402,6 +402,6 @@ def test_a_step_that_is_missing_shows(step: str) -> None:
 
 
 def test_the_search_finds_a_missing_step() -> None:
-    """Offsets before the last acknowledgement: found without being told where to look."""
+    """Offsets before the last acknowledgement: a search over all events finds them."""
     with patch.object(TransactionSteps, "run_once", prepare_before_flush), pytest.raises(AssertionError):
         run_state_machine_as_test(Delivery, settings=HUNT)
