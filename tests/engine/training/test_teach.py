@@ -3,7 +3,6 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -26,27 +25,13 @@ from earlybird.engine.training.teach import teach
 from earlybird.engine.training.teachers import soft_targets
 from earlybird.engine.training.train import train
 from earlybird.stream.cli import main
+from small_bert import save_bert
 
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random BERT of two small layers beside the bundled tokenizer."""
-    import transformers
-
-    library: Any = transformers
-    folder = tmp_path_factory.mktemp("encoder")
-    torch.manual_seed(1)
-    config = library.BertConfig(
-        vocab_size=14_000,
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=1,
-        intermediate_size=96,
-        max_position_embeddings=80,
-    )
-    library.BertModel(config, add_pooling_layer=False).save_pretrained(folder)
-    shutil.copy(BUNDLED_FOLDER / "tokenizer.json", folder)
-    return folder
+    return save_bert(tmp_path_factory.mktemp("encoder"), hidden_size=64, num_hidden_layers=2, intermediate_size=96)
 
 
 @pytest.fixture(scope="module")

@@ -1,18 +1,16 @@
 """Variants of texts: words by a teacher's neighbours, the rest as it was."""
 
 import json
-import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-from earlybird.engine.engine import BUNDLED_FOLDER
 from earlybird.engine.manifest import LABELS
 from earlybird.engine.training.data import normal_form, read_examples, split, without
 from earlybird.engine.training.encoder import save_teacher, start_teacher
 from earlybird.engine.training.variants import main, neighbours
+from small_bert import save_bert
 
 POST = "RISES and Falls: profit at @bank_of https://t.co/profit $AAPL"
 
@@ -20,21 +18,7 @@ POST = "RISES and Falls: profit at @bank_of https://t.co/profit $AAPL"
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random BERT of one small layer, saved as `earlybird teach` saves; "profit" and "loss" are neighbours."""
-    import transformers
-
-    library: Any = transformers
-    folder = tmp_path_factory.mktemp("encoder")
-    torch.manual_seed(1)
-    config = library.BertConfig(
-        vocab_size=14_000,
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-        intermediate_size=16,
-        max_position_embeddings=80,
-    )
-    library.BertModel(config, add_pooling_layer=False).save_pretrained(folder)
-    shutil.copy(BUNDLED_FOLDER / "tokenizer.json", folder)
+    folder = save_bert(tmp_path_factory.mktemp("encoder"), hidden_size=16, num_hidden_layers=1, intermediate_size=16)
     started = start_teacher(folder, "natural-v3", 80, 0.0, 0)
     profit, loss = (started.reader.tokenizer.pieces.token_to_id(word) for word in ("profit", "loss"))
     with torch.no_grad():
