@@ -19,6 +19,8 @@ from earlybird.engine.manifest import LABELS, MANIFEST, WEIGHTS, Manifest
 from earlybird.engine.text import tokenizer as tokenizers
 from earlybird.engine.text.tokenizer import Tokenizer
 
+_MANY, _STEP = 65_536, ".step"
+
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "model.pth", "model.bin")
 
 
@@ -117,9 +119,34 @@ def _read(folder: Path) -> tuple[dict[str, Tensor], str]:
         _refuse_pickle(folder)
     sha256 = manifests.file_sha256(path)
     try:
-        return load_file(path), sha256
+        return widened(load_file(path)), sha256
     except (SafetensorError, OSError, ValueError) as error:
         raise NotAModel(f"{path}: no safetensors file, {error}") from None
+
+
+def narrowed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors for a file of half the size: matrices of 65,536 values or more in 8 bits, the rest as it was.
+
+    NAME (O, I) becomes NAME, int8, and NAME.step, float32 (O,): a row is its step times its integers, of -127 to 127.
+    """
+    found = dict(tensors)
+    for name, tensor in tensors.items():
+        if tensor.dim() == 2 and tensor.numel() >= _MANY:
+            wide = tensor.float()
+            step = wide.abs().amax(dim=1).clamp_min(torch.finfo(torch.float32).tiny) / 127
+            found[name] = (wide / step[:, None]).round().to(torch.int8)
+            found[f"{name}{_STEP}"] = step
+    return found
+
+
+def widened(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what `narrowed` made, 8-bit matrices as float32; other tensors are not touched."""
+    found = dict(tensors)
+    for name, tensor in tensors.items():
+        step = tensors.get(f"{name}{_STEP}")
+        if step is not None and tensor.dtype == torch.int8 and tensor.shape[:1] == step.shape:
+            found[name] = found.pop(f"{name}{_STEP}").float()[:, None] * tensor
+    return found
 
 
 def _refuse_pickle(folder: Path) -> None:

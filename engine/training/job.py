@@ -30,6 +30,7 @@ class Job:
     columns: Columns = field(default_factory=Columns)
     layer: tuple[int, ...] | None = None  # start from these layers of a BERT-like encoder, see start.from_layers
     embedding_size: int = 128
+    vocabulary: str | None = None  # with `layer`: a model whose tokenizer is taken
     scratch: bool = False  # draw the weights; geometry and tokenizer are the start's
     layers: int | None = None  # None: same as the start
     groups: int | None = None  # layers with weights of their own; None: same as the start
@@ -42,6 +43,7 @@ class Job:
     profile: str = "natural-v3"
     assembly: str = "parts-v2"
     max_tokens: int | None = None
+    stored: str = "float16"  # weights in the model folder: float16 or int8, see weights.narrowed
     texts: int | None = None  # upper limit, labels in proportion
     seeds: tuple[int, ...] = (0,)
     recipe: Recipe = field(default_factory=Recipe)

@@ -5,6 +5,7 @@ the same number of threads: all randomness of an epoch comes from (seed, phase, 
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -150,17 +151,20 @@ class Training:
             each_epoch(Epoch(phase.name, state.epoch, mean, rate, dev, quality, better, _loss_weights(phase)))
 
     def _optimizer(self, phase: Phase, losses: torch.nn.ModuleList) -> tuple[torch.optim.AdamW, Any]:
-        recipe, groups = self.recipe, []
+        recipe = self.recipe
         head_rate = recipe.head_learning_rate or recipe.learning_rate
+        groups: dict[tuple[float, float], list[torch.nn.Parameter]] = defaultdict(list)  # by rate and decay
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(phase.moves(name))
             if phase.moves(name):
                 head = name.startswith(("classifier.", "learned_exit.", "adapter."))
                 decay = recipe.weight_decay if parameter.dim() > 1 else 0.0
-                rate = head_rate if head else recipe.learning_rate
-                groups.append({"params": [parameter], "lr": rate, "weight_decay": decay})
-        groups += [{"params": [parameter], "lr": head_rate, "weight_decay": 0.0} for parameter in losses.parameters()]
-        optimizer = torch.optim.AdamW(groups)
+                groups[head_rate if head else recipe.learning_rate, decay].append(parameter)
+        groups[head_rate, 0.0] += losses.parameters()
+        optimizer = torch.optim.AdamW(
+            [{"params": moved, "lr": rate, "weight_decay": decay} for (rate, decay), moved in groups.items() if moved],
+            fused=True,
+        )
         total = recipe.epochs * math.ceil(len(self._train) / recipe.batch_size)
         warm = max(1, round(recipe.warmup * total))
         schedule = torch.optim.lr_scheduler.LambdaLR(

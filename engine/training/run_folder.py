@@ -20,6 +20,7 @@ from earlybird.engine.text.assembly import assembly
 from earlybird.engine.text.profiles import profile
 from earlybird.engine.text.tokenizer import Tokenizer
 from earlybird.engine.training.loop import Epoch, State
+from earlybird.engine.weights import narrowed
 
 CONFIG, LOG, CHECKPOINT, MODEL, SEEN = "run.json", "log.jsonl", "checkpoint.pt", "model", "seen.bin"
 
@@ -140,16 +141,25 @@ class Card:
     loss_weights: tuple[float, ...] | None = None
 
 
-def export(folder: Path, config: ModelConfig, tensors: Mapping[str, Tensor], tokenizer: Tokenizer, card: Card) -> Path:
+def export(
+    folder: Path,
+    config: ModelConfig,
+    tensors: Mapping[str, Tensor],
+    tokenizer: Tokenizer,
+    card: Card,
+    stored: str = "float16",
+) -> Path:
     """Write a model folder that the engine loads.
 
-    Weights are float16 unless that would turn any value into infinity.
+    `stored`: float16, or int8, with which large matrices take half of that (see weights.narrowed). Raises NotAModel for
+    values that float16 cannot hold.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    half = {name: tensor.half() for name, tensor in tensors.items()}
-    if not all(bool(tensor.isfinite().all()) for tensor in half.values()):
+    written = narrowed(tensors) if stored == "int8" else dict(tensors)
+    small = {name: tensor.half() for name, tensor in written.items() if name in tensors and tensor.is_floating_point()}
+    if not all(bool(tensor.isfinite().all()) for tensor in small.values()):
         raise NotAModel(f"{folder}: weights within float16 required, some are larger")
-    save_file({name: tensor.contiguous() for name, tensor in half.items()}, folder / WEIGHTS)
+    save_file({name: tensor.contiguous() for name, tensor in (written | small).items()}, folder / WEIGHTS)
     (folder / "tokenizer.json").write_text(tokenizer.pieces.to_str(), "utf-8")
     text = profile(card.profile)
     about = _fields(card) | {

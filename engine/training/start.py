@@ -47,14 +47,18 @@ def from_model(source: str) -> Start:
     return _albert(source)
 
 
-def from_layers(source: str, chosen: Sequence[int], embedding_size: int, layers: int | None) -> Start:
+def from_layers(
+    source: str, chosen: Sequence[int], embedding_size: int, layers: int | None, vocabulary: str | None = None
+) -> Start:
     """Start from layers of a BERT-like encoder.
 
     One layer is shared by all passes, several are one per group of passes. The encoder is a Hugging Face folder or hub
     name, or a teacher's folder, whose classifier is kept. Its word embeddings are factorised to `embedding_size` by
-    SVD, exactly so at the hidden size. `layers`: passes; None: 8 of one layer, else as many as are chosen. Mean
+    SVD, exactly so at the hidden size. `layers`: passes; None: 8 of one layer, else as many as are chosen.
+    `vocabulary`: a model whose tokenizer is taken; of the word embeddings only those of its pieces are kept. Mean
     pooling, positions after the projection. Raises ConfigError, NotAModel.
     """
+    tokenizer = _tokenizer(source)
     model = _pretrained("BertModel", source, add_pooling_layer=False)
     theirs = model.config
     for layer in chosen:
@@ -62,8 +66,13 @@ def from_layers(source: str, chosen: Sequence[int], embedding_size: int, layers:
             raise ConfigError(f"layer: 0 to {theirs.num_hidden_layers - 1} required, was {layer}")
     if embedding_size > theirs.hidden_size:
         raise ConfigError(f"embedding_size: at most {theirs.hidden_size} required, was {embedding_size}")
+    found = {name: tensor.detach().float() for name, tensor in model.state_dict().items()}
+    embedded = found["embeddings.word_embeddings.weight"]
+    if vocabulary is not None:
+        fewer = _tokenizer(vocabulary)
+        embedded, tokenizer = embedded[_rows_of(fewer, tokenizer)], fewer
     config = ModelConfig(
-        vocab_size=theirs.vocab_size,
+        vocab_size=len(embedded),
         embedding_size=embedding_size,
         hidden_size=theirs.hidden_size,
         heads=theirs.num_attention_heads,
@@ -76,9 +85,8 @@ def from_layers(source: str, chosen: Sequence[int], embedding_size: int, layers:
         layer_norm_eps=theirs.layer_norm_eps,
         groups=len(chosen),
     )
-    found = {name: tensor.detach().float() for name, tensor in model.state_dict().items()}
     tensors = initial_tensors(config, torch.Generator().manual_seed(0))
-    words, project = factorised(found["embeddings.word_embeddings.weight"], embedding_size)
+    words, project = factorised(embedded, embedding_size)
     types = found["embeddings.token_type_embeddings.weight"][0]
     tensors |= {
         "embedding.words": words,
@@ -95,7 +103,7 @@ def from_layers(source: str, chosen: Sequence[int], embedding_size: int, layers:
                 tensors[f"{name}.{ours}.{part}"] = found[f"{where}.{their_name}.{part}"]
     if (head := Path(source) / HEAD).exists():
         tensors |= {f"classifier.0.{part}": tensor for part, tensor in load_file(head).items()}
-    return Start(f"{source}#{','.join(map(str, chosen))}", config, tensors, _tokenizer(source))
+    return Start(f"{source}#{','.join(map(str, chosen))}", config, tensors, tokenizer)
 
 
 def from_scratch(source: str) -> Start:
@@ -220,6 +228,15 @@ def _pretrained(kind: str, source: str, **options: Any) -> Any:
     except Exception as error:  # OSError, ValueError, RuntimeError and others, depending on the version
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise NotAModel(f"{source}: transformers cannot load it as {kind}, {reason}") from None
+
+
+def _rows_of(fewer: Tokenizer, tokenizer: Tokenizer) -> Tensor:
+    """Return the row of each of `fewer`'s pieces in an embedding of `tokenizer`'s, (V,)."""
+    known = tokenizer.pieces.get_vocab()
+    pieces = sorted(fewer.pieces.get_vocab().items(), key=lambda item: item[1])
+    if unknown := [piece for piece, _ in pieces if piece not in known]:
+        raise ConfigError(f"vocabulary: pieces of the start's tokenizer required, was {unknown[0]!r} among others")
+    return torch.tensor([known[piece] for piece, _ in pieces])
 
 
 def _tokenizer(source: str) -> Tokenizer:

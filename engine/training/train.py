@@ -65,7 +65,7 @@ def train(job: Job, watch: Watch, *, resume: bool = False) -> Outcome:
 def _source(job: Job) -> Start:
     if job.layer is None:
         return from_scratch(job.start) if job.scratch else from_model(job.start)
-    return from_layers(job.start, job.layer, job.embedding_size, job.layers)
+    return from_layers(job.start, job.layer, job.embedding_size, job.layers, job.vocabulary)
 
 
 def _changes(job: Job, config: ModelConfig) -> dict[str, Any]:
@@ -121,7 +121,9 @@ def _export(
         strategy=job.strategy,
         loss_weights=None if weights is None else tuple(weights().tolist()),
     )
-    return run_folder.export(folder / run_folder.MODEL, network.config, network.tensors(), start.tokenizer, card)
+    return run_folder.export(
+        folder / run_folder.MODEL, network.config, network.tensors(), start.tokenizer, card, job.stored
+    )
 
 
 def _best_quality(output: Path, seed: int, phase: str) -> float:

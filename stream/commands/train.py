@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 STRATEGIES = ("last", "joint", "elbert", "two_stage", "deebert", "fastbert", "alternating", "berxit", "pf_berxit")
 
 PRECISIONS = ("float32", "bfloat16")
+STORED = ("float16", "int8")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,6 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--embedding-size", type=int, default=128, metavar="E", help="with --layer; default: %(default)s"
     )
+    model.add_argument(
+        "--vocabulary",
+        metavar="MODEL",
+        help="with --layer: keep only the word pieces of this model, such as bundled (default: all of the start's)",
+    )
     model.add_argument("--layers", type=int, metavar="D", help="passes at most (default: as the start has them)")
     model.add_argument(
         "--groups",
@@ -73,6 +79,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     model.add_argument("--profile", default="natural-v3", help="text profile (default: %(default)s)")
     model.add_argument("--max-tokens", type=int, metavar="N", help="default: the start's positions")
+    model.add_argument(
+        "--stored",
+        choices=STORED,
+        default="float16",
+        help="weights in the file: int8 takes half the room, computes in float32 all the same (default: %(default)s)",
+    )
     how = parser.add_argument_group("training")
     how.add_argument("--strategy", choices=STRATEGIES, default="elbert", help="default: %(default)s")
     how.add_argument("--teacher", nargs="+", default=[], metavar="MODEL", help="classifiers whose mean is distilled")
@@ -150,6 +162,7 @@ def _job(args: argparse.Namespace) -> Any:
 
     chosen: dict[str, Any] = {
         "start": str(BUNDLED_FOLDER) if args.start == BUNDLED else args.start,
+        "vocabulary": str(BUNDLED_FOLDER) if args.vocabulary == BUNDLED else args.vocabulary,
         "columns": Columns(args.text_column, args.label_column),
         "teachers": tuple(args.teacher),
     }

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from earlybird.engine.engine import BUNDLED_FOLDER
 from earlybird.engine.errors import ManifestMismatch, NotAModel
 from earlybird.engine.manifest import LABELS, MANIFEST, WEIGHTS, file_sha256, read
-from earlybird.engine.weights import load, shapes
+from earlybird.engine.weights import load, narrowed, shapes, widened
 
 ALBERT = {
     "model_type": "albert", "vocab_size": 14000, "embedding_size": 8, "hidden_size": 8, "num_attention_heads": 2,
@@ -54,6 +54,50 @@ def test_bundled_model_loads_as_promised() -> None:
         WEIGHTS,
         "tokenizer.json",
     ]
+
+
+def test_weights_stored_in_8_bits_are_read_as_floats(folder: Path) -> None:
+    """Each large matrix within half a step of what was stored; small tensors exactly; half the file."""
+    before, size = load(BUNDLED_FOLDER).tensors, (folder / WEIGHTS).stat().st_size
+
+    def narrow(tensors: dict[str, torch.Tensor]) -> None:
+        wide = {name: tensor.float() for name, tensor in before.items()}
+        tensors.update({name: tensor.half() if tensor.numel() < 65_536 else tensor for name, tensor in wide.items()})
+        tensors.update(narrowed({name: tensor for name, tensor in wide.items() if tensor.numel() >= 65_536}))
+
+    edit_weights(folder, narrow)
+    assert (folder / WEIGHTS).stat().st_size < 0.52 * size
+    after = load(folder).tensors
+    assert after.keys() == before.keys()
+    for name, tensor in before.items():
+        wide = tensor.float()
+        step = wide.abs().amax(dim=-1, keepdim=True) / 127 if tensor.numel() >= 65_536 else torch.zeros(1)
+        assert bool(((after[name].float() - wide).abs() <= 0.501 * step).all()), name
+    again = narrowed(after)  # a second round loses nothing more
+    assert all(
+        torch.equal(again[name], stored)
+        for name, stored in load_file(folder / WEIGHTS).items()
+        if stored.dtype == torch.int8
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (
+            lambda tensors: tensors.pop("embedding.words.step"),
+            "embedding.words: finite floats required, was torch.int8",
+        ),
+        (lambda tensors: tensors["embedding.words.step"].fill_(torch.inf), "embedding.words: finite floats required"),
+        (lambda tensors: tensors.update({"embedding.words.step": torch.ones(3)}), "embedding.words.step belongs to no"),
+        (lambda tensors: tensors.update({"embedding.norm.bias.step": torch.ones(128)}), "norm.bias.step belongs to no"),
+    ],
+)
+def test_8_bit_weights_that_do_not_fit_are_refused(folder: Path, change: Callable[..., object], reason: str) -> None:
+    edit_weights(folder, lambda tensors: tensors.update(narrowed(widened(tensors))))
+    edit_weights(folder, change)
+    with pytest.raises(ManifestMismatch, match=reason):
+        load(folder)
 
 
 def test_labels_in_another_order_are_mapped(folder: Path) -> None:

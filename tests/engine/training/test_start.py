@@ -18,7 +18,7 @@ from transformers import AlbertForSequenceClassification, BertConfig, BertModel
 from earlybird.engine.config import EngineConfig
 from earlybird.engine.engine import BUNDLED_FOLDER, Engine
 from earlybird.engine.errors import ConfigError, DataError, NotAModel
-from earlybird.engine.manifest import LABELS
+from earlybird.engine.manifest import LABELS, WEIGHTS
 from earlybird.engine.text.assembly import Text
 from earlybird.engine.training.encoder import save_teacher, start_teacher
 from earlybird.engine.training.job import Job, Watch
@@ -111,6 +111,44 @@ def test_all_layers_of_a_teacher_are_the_teacher_with_an_exit_after_each(tmp_pat
     runner.submit([Request(0, encoded.token_ids)])
     said = [verdict for _ in range(4) for verdict in runner.step()]
     assert torch.allclose(torch.tensor(said[0].logits), expected, atol=2e-2)  # weights are stored in half precision
+
+
+def test_of_another_vocabulary_only_the_common_pieces_are_kept(tmp_path: Path) -> None:
+    """A text of these pieces is embedded as before; a piece that the start lacks is refused by name."""
+    torch.manual_seed(3)
+    BertModel(BertConfig(vocab_size=len(WORDS), **SIZES)).eval().save_pretrained(tmp_path / "bert")
+    save_tokenizer(tmp_path / "bert")
+    fewer = (*WORDS[:4], "outlook", "cuts", "firm")
+    save_tokenizer(tmp_path / "fewer", fewer)
+    whole = from_layers(str(tmp_path / "bert"), [0], 9, 2)
+    part = from_layers(str(tmp_path / "bert"), [0], 7, 2, str(tmp_path / "fewer"))
+    assert part.config.vocab_size == 7
+    embedded = []
+    for start in (whole, part):
+        (ids,) = start.tokenizer.encode(["firm cuts outlook"])
+        with torch.no_grad():
+            embedded.append(Network(start.config, start.tensors).eval().embed(Batch.of([ids])))
+    assert torch.allclose(*embedded, atol=1e-5)
+    save_tokenizer(tmp_path / "other", (*WORDS[:4], "zebra"))
+    with pytest.raises(ConfigError, match="vocabulary: pieces of the start's tokenizer required, was 'zebra'"):
+        from_layers(str(tmp_path / "bert"), [0], 4, 2, str(tmp_path / "other"))
+
+
+def test_a_model_stored_in_8_bits_is_a_smaller_file_and_answers_alike(tmp_path: Path) -> None:
+    text = Text(("Norvex lifts full-year outlook",))
+    sizes, said = [], []
+    for stored in ("float16", "int8"):
+        (tmp_path / stored).mkdir()
+        outcome = train(job(tmp_path / stored, str(BUNDLED_FOLDER), stored=stored), Watch())
+        sizes.append((outcome.chosen / WEIGHTS).stat().st_size)
+        engine = Engine.load(EngineConfig(model=str(outcome.chosen), policy="fixed:1", device="cpu"))
+        (encoded,) = engine.encoder.encode([text])
+        assert encoded is not None
+        runner = engine.runner()
+        runner.submit([Request(0, encoded.token_ids)])
+        said.append(torch.tensor(runner.step()[0].logits))
+    assert sizes[1] < 0.52 * sizes[0]
+    assert torch.allclose(*said, atol=0.3) and not torch.equal(*said)
 
 
 def test_from_scratch_nothing_of_the_start_is_kept_but_sizes_and_tokenizer(tmp_path: Path) -> None:
