@@ -39,10 +39,14 @@ def soft_targets(
 
     A teacher is a folder of `earlybird teach`, a Hugging Face classifier (folder or hub name; its labels are ours or
     mapped by `labels`) or a model folder of ours at full depth. Each teacher's logits are kept in `cache` under a hash
-    of the teacher's files (a hub's: of its name) and the texts. Raises NotAModel.
+    of the teacher's files (a hub's: of its name) and the texts. A text that occurs several times is labelled once.
+    Raises NotAModel.
     """
+    unique = list(dict.fromkeys(texts))
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-        return mean_of_teachers([_cached(name, texts, cache, labels, progress) for name in teachers])
+        found = mean_of_teachers([_cached(name, unique, cache, labels, progress) for name in teachers])
+    row = {text: number for number, text in enumerate(unique)}
+    return found[torch.tensor([row[text] for text in texts], dtype=torch.int64)]
 
 
 def _cached(
