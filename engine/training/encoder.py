@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from earlybird.engine.errors import NotAModel
@@ -87,7 +87,8 @@ def save_teacher(folder: Path, teacher: Teacher) -> Path:
     network, reader = teacher.network, teacher.reader
     network.encoder.save_pretrained(folder)
     (folder / "tokenizer.json").write_text(reader.tokenizer.pieces.to_str(), "utf-8")
-    save_file({name: tensor.contiguous() for name, tensor in network.classifier.state_dict().items()}, folder / HEAD)
+    head = {name: tensor.contiguous() for name, tensor in network.classifier.state_dict().items()}
+    (folder / HEAD).write_bytes(save(head))
     about = {"labels": LABELS, "profile": reader.profile.name, "max_tokens": reader.max_tokens}
     (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n", "utf-8")
     return folder

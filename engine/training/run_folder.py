@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from earlybird.engine.config import ModelConfig
@@ -159,7 +159,8 @@ def export(
     small = {name: tensor.half() for name, tensor in written.items() if name in tensors and tensor.is_floating_point()}
     if not all(bool(tensor.isfinite().all()) for tensor in small.values()):
         raise NotAModel(f"{folder}: weights within float16 required, some are larger")
-    save_file({name: tensor.contiguous() for name, tensor in (written | small).items()}, folder / WEIGHTS)
+    content = save({name: tensor.contiguous() for name, tensor in (written | small).items()})
+    (folder / WEIGHTS).write_bytes(content)  # save_file's would be readable by their owner alone
     (folder / "tokenizer.json").write_text(tokenizer.pieces.to_str(), "utf-8")
     text = profile(card.profile)
     about = _fields(card) | {

@@ -137,6 +137,7 @@ def test_of_another_vocabulary_only_the_common_pieces_are_kept(tmp_path: Path) -
 def test_a_model_stored_in_8_bits_is_a_smaller_file_and_answers_alike(tmp_path: Path) -> None:
     text = Text(("Norvex lifts full-year outlook",))
     sizes, said = [], []
+    os.umask(umask := os.umask(0))
     for stored in ("float16", "int8"):
         (tmp_path / stored).mkdir()
         outcome = train(job(tmp_path / stored, str(BUNDLED_FOLDER), stored=stored), Watch())
@@ -147,6 +148,8 @@ def test_a_model_stored_in_8_bits_is_a_smaller_file_and_answers_alike(tmp_path: 
         runner = engine.runner()
         runner.submit([Request(0, encoded.token_ids)])
         said.append(torch.tensor(runner.step()[0].logits))
+        modes = {path.stat().st_mode & 0o777 for path in outcome.chosen.iterdir()}
+        assert modes == {0o666 & ~umask}  # so that the stage's own user can read what root has trained
     assert sizes[1] < 0.52 * sizes[0]
     assert torch.allclose(*said, atol=0.3) and not torch.equal(*said)
 
