@@ -22,6 +22,8 @@ from earlybird.stream.client import Filters
 from earlybird.stream.commands import bench
 from earlybird.stream.subscription.selection import Wanted
 from earlybird.stream.subscription.stage_monitor import Condition
+from earlybird.stream.views.lease import Lease
+from earlybird.stream.views.state import State
 from project import ROOT
 
 DOCS = ROOT / "docs"
@@ -105,6 +107,8 @@ def test_every_log_event_stands_in_the_table() -> None:
 def test_every_metric_in_the_text_exists(generate: ModuleType) -> None:
     """Alerts and troubleshooting name series that are there."""
     known = set(re.findall(r"`(earlybird_\w+)`", generate.metrics()))
+    web = pytest.importorskip("earlybird.stream.views.web", reason="extra views")
+    known |= set(re.findall(r"^(earlybird_\w+)", web.exposition(State(1, Lease(1.0), "")), re.MULTILINE))
     for page in PAGES:
         named = set(re.findall(r"\bearlybird_\w+", page.read_text(encoding="utf-8")))
         assert named <= known, f"{page.name}: {named - known}"
