@@ -2,7 +2,7 @@
 
 MEANINGS = {
     # identity
-    "schema_version": "lowest version that has what is used",
+    "schema_version": "lowest version whose readers understand it",
     "signal_id": "hash of item, revision, action, text, model and configuration: equal on repeats",
     "item_key": "`source:source_item_id`",
     "source": "name of the feed",

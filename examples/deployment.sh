@@ -6,5 +6,5 @@ export EARLYBIRD_KAFKA__OPTIONS__SASL_PASSWORD_FILE=/run/secrets/kafka   # 5 *_F
 export EARLYBIRD_REDIS__URL=redis://redis:6379/0                         # 6 optional
 earlybird config check                                                   # 7 names all settings that cannot work
 earlybird topics create --replication 3                                  # 8 signals get the broker's append time
-earlybird run                                                            # 9 one process per machine, or several
-earlybird signals                                                        # 10 watch
+earlybird run                                                            # 9 until stopped; per machine one, or several
+earlybird signals                                                        # 10 watch, in another terminal with 1 to 6

@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--preset", choices=["flat", *registry.names()],
-        help="flat: lines with kind, text, published_at, symbols, source, id; others: a vendor's records",
+        help="flat: lines with kind, text, lang, published_at, symbols, source, id; others: a vendor's records",
     )  # fmt: skip
     parser.add_argument(
         "--map", action="append", default=[], metavar="TARGET=EXPRESSION", help="repeatable; wins over --preset"

@@ -6,8 +6,8 @@
 
 --from is `beginning`, `end`, or a bound as in `earlybird replay`: an instant by the broker's time, or offsets. The
 command joins no group and commits nothing. Older outcomes come partition by partition, not by time. Signals hold no
-headline: --raw also reads the raw topics and joins each text to its signal (add --from beginning for texts that are
-already there).
+headline unless the stage's setting `headlines` is on: --raw also reads the raw topics and joins each text to its signal
+(add --from beginning for texts that are already there).
 """
 
 import argparse

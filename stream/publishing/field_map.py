@@ -40,7 +40,7 @@ FLAT = (
     "symbols=symbols",
     "lang=lang",
 )
-"""Map of flat research files: one object per line with kind (news|tweet), text, published_at, symbols, source, id."""
+"""Map of flat research files, one object per line; kind is news or tweet."""
 
 
 @dataclass(frozen=True, slots=True)

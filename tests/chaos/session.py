@@ -25,10 +25,10 @@ class Strike:
 
     fault: str
     inputs: int  # elements published from the fault on, until everything from before its end had an outcome
-    lost: int
+    lost: int  # open when patience ended, whichever fault of the session left it open
     repeated: int
     recovered_s: float  # from the end of the fault until everything published by then had an outcome
-    silence_s: float  # longest time without an outcome in a raw partition
+    silence_s: float  # longest time between two outcomes of a raw partition; 0 where none came
 
 
 class Session:
