@@ -125,9 +125,10 @@ def _read(folder: Path) -> tuple[dict[str, Tensor], str]:
 
 
 def narrowed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors for a file of half the size: matrices of 65,536 values or more in 8 bits, the rest as it was.
+    """Return tensors with their large matrices in 8 bits, for a smaller file.
 
-    NAME (O, I) becomes NAME, int8, and NAME.step, float32 (O,): a row is its step times its integers, of -127 to 127.
+    A matrix NAME (O, I) of 65,536 values or more becomes NAME, int8, and NAME.step, float32 (O,): a row is its step
+    times its integers, of -127 to 127.
     """
     found = dict(tensors)
     for name, tensor in tensors.items():
