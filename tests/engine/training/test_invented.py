@@ -150,7 +150,11 @@ BY_HAND = [
     ("swing", r"\b(swings|returns) to (profit|a profit|net profit)\b", POSITIVE),
     ("swing", r"\b(swings|slips) to (loss|a loss|net loss)\b", NEGATIVE),
     ("irony", r"(?i)another (dilution|guidance cut|profit warning)", NEGATIVE),
-    ("irony", r"(?i)(shorts, (you will be missed|thanks for the fuel)|who said \$\w+ was dead)", POSITIVE),
+    (
+        "irony",
+        r"(?i)(shorts, (you will be missed|thanks for the fuel|cover while)|(who|everyone) said \$\w+ was dead)",
+        POSITIVE,
+    ),
     ("irony", r"(?i)(love losing|nothing to see here|said no one)", NEGATIVE),
     ("tweet", r"(🚀|📈|🐂)", POSITIVE),
     ("tweet", r"(📉|🩸|🐻)", NEGATIVE),
