@@ -56,6 +56,26 @@ def drop_nothing() -> None:
     kind.__init__ = init
 
 
+def seek_all() -> None:
+    """Have Faust seek partitions without a committed offset to their beginning, too.
+
+    It drops what was read while its flow was not active and seeks back to committed offsets alone. Of a partition that
+    had none, the dropped events came again only once a later one showed the gap.
+    """
+    kind: Any = Consumer
+    seek_committed = kind.perform_seek
+
+    async def sought(consumer: Any) -> None:
+        """Seek committed offsets, then the beginning where there is none."""
+        await seek_committed(consumer)
+        changelogs = consumer.app.tables.changelog_topics
+        for place in consumer.assignment():
+            if place.topic not in changelogs and not consumer._committed_offset.get(place):
+                await consumer.seek(place, 0)
+
+    kind.perform_seek = sought
+
+
 class _Last(dict[Any, Any]):
     """Offset of the last event handed out, by partition.
 
