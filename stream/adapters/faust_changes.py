@@ -22,6 +22,13 @@ def watch_heartbeats(now_s: Callable[[], float], answered: Callable[[float], Non
     GroupCoordinator._do_heartbeat = watched
 
 
+def lose_nothing() -> None:
+    """Have Faust hand out every event of the topics it reads."""
+    keep_queues()
+    drop_nothing()
+    seek_all()
+
+
 def keep_queues() -> None:
     """Have Faust empty no queue that is in use.
 

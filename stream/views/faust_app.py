@@ -24,14 +24,7 @@ from faust.stores.memory import Store
 from earlybird.schemas.codec import DecodeError, decode, encode
 from earlybird.schemas.signal import Signal
 from earlybird.stream.adapters.clock import SystemClock
-from earlybird.stream.adapters.faust_changes import (
-    committed,
-    drop_nothing,
-    keep_queues,
-    pass_gap,
-    seek_all,
-    watch_heartbeats,
-)
+from earlybird.stream.adapters.faust_changes import committed, lose_nothing, pass_gap, watch_heartbeats
 from earlybird.stream.adapters.faust_options import broker_urls, credentials
 from earlybird.stream.adapters.framed_values import SignalValues
 from earlybird.stream.config.settings import Settings
@@ -82,9 +75,7 @@ def build(settings: Settings, state: State) -> Any:
         worker_redirect_stdouts=False,
     )
     watch_heartbeats(state.lease.now_s, state.lease.renew)
-    keep_queues()
-    drop_nothing()
-    seek_all()
+    lose_nothing()
     Topology(app, settings, state).declare()
     return app
 

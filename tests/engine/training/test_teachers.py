@@ -36,11 +36,11 @@ def test_several_classifiers_are_one_teacher(tmp_path: Path) -> None:
 
 
 def test_a_text_that_occurs_several_times_is_labelled_once(tmp_path: Path) -> None:
-    told = list[int]()
+    labelled = list[int]()
     names = [str(save_albert(tmp_path / "one", 1))]
     twice = [TEXTS[2], *TEXTS, TEXTS[2]]
-    found = soft_targets(names, twice, tmp_path / "cache", None, lambda _, done, __: told.append(done))
-    assert told == [3]
+    found = soft_targets(names, twice, tmp_path / "cache", None, lambda _, done, __: labelled.append(done))
+    assert labelled == [3]
     assert torch.allclose(found, theirs(tmp_path / "one").softmax(dim=-1)[[2, 0, 1, 2, 2]], atol=1e-5)
 
 
